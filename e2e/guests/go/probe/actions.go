@@ -1,0 +1,133 @@
+package probe
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/wasmop/wasmop/guest-go"
+	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/corev1"
+)
+
+// act does what spec.action says and returns what to write to status.echo.
+func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo string, result wasmop.Result, err error) {
+	delay := time.Duration(p.Spec.DelayMs) * time.Millisecond
+	switch p.Spec.Action {
+	case "", "child":
+		err = r.child(ctx, p)
+	case "conflict":
+		echo, err = r.conflict(ctx, p)
+	case "requeue":
+		now := time.Now().UnixNano()
+		r.memory.mu.Lock()
+		echo = fmt.Sprintf("%d,%d", known.requeued, now)
+		known.requeued = now
+		r.memory.mu.Unlock()
+		result.RequeueAfter = delay
+	case "error":
+		r.memory.mu.Lock()
+		fail := known.errors < p.Spec.Count
+		if fail {
+			known.errors++
+		}
+		n := known.errors
+		r.memory.mu.Unlock()
+		if fail {
+			return "", result, fmt.Errorf("error %d of %d, as asked for", n, p.Spec.Count)
+		}
+		echo = fmt.Sprintf("errors=%d", n)
+	case "sleep":
+		start := time.Now()
+		time.Sleep(delay)
+		echo = fmt.Sprintf("slept=%d", time.Since(start).Milliseconds())
+	case "slow":
+		for range 3 {
+			if err := r.readOwn(ctx, p); err != nil {
+				return "", result, err
+			}
+		}
+		err = r.child(ctx, p)
+		echo = "slow-done"
+	case "hold":
+		err = r.readOwn(ctx, p)
+		echo = "held"
+	case "random":
+		var b [16]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return "", result, err
+		}
+		echo = hex.EncodeToString(b[:]) + "," + r.memory.checkThousand()
+	case "clock":
+		echo = strconv.FormatInt(time.Now().UnixNano(), 10) + "," + strconv.FormatInt(int64(time.Since(known.first)), 10)
+	case "panic":
+		panic("the Probe " + p.Name + " asked for a panic")
+	case "loop":
+		loop()
+	case "grow":
+		r.grow()
+	default:
+		return "", result, wasmop.TerminalError(fmt.Errorf("unknown action %q", p.Spec.Action))
+	}
+	return echo, result, err
+}
+
+// readOwn gets the ConfigMap with the Probe's name; a test makes that request slow.
+func (r *reconciler) readOwn(ctx context.Context, p *Probe) error {
+	err := r.client.Get(ctx, client.ObjectKeyFromObject(p), &corev1.ConfigMap{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// conflict provokes a conflict by updating the status from a copy that is older than the status,
+// then reads again and retries until it succeeds.
+func (r *reconciler) conflict(ctx context.Context, p *Probe) (string, error) {
+	stale := client.DeepCopy(p)
+	before := client.DeepCopy(p)
+	p.Status.Echo = fmt.Sprintf("newer than %s", p.ResourceVersion)
+	if err := r.client.Status().Patch(ctx, p, client.MergeFrom(before)); err != nil {
+		return "", err
+	}
+	for conflicts := 0; ; conflicts++ {
+		stale.Status.Echo = fmt.Sprintf("conflicts=%d", conflicts)
+		err := r.client.Status().Update(ctx, stale)
+		if err == nil {
+			*p = *stale
+			return p.Status.Echo, nil
+		}
+		if !apierrors.IsConflict(err) {
+			return "", err
+		}
+		if err := r.client.Get(ctx, client.ObjectKeyFromObject(p), stale); err != nil {
+			return "", err
+		}
+	}
+}
+
+var spins uint64
+
+// loop never ends and never lets another goroutine run.
+func loop() {
+	for {
+		spins++
+	}
+}
+
+// grow allocates until there is no memory left.
+func (r *reconciler) grow() {
+	for {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		r.memory.mu.Lock()
+		r.memory.grown = append(r.memory.grown, b)
+		r.memory.mu.Unlock()
+	}
+}

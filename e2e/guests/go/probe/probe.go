@@ -1,0 +1,110 @@
+// Package probe is the conformance guest: a controller that does what each Probe asks of it, so that
+// a test can compare what different guests do when they are suspended in the middle of it.
+package probe
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/wasmop/wasmop/guest-go"
+	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/controllerutil"
+	"github.com/wasmop/wasmop/guest-go/corev1"
+	"github.com/wasmop/wasmop/guest-go/metav1"
+)
+
+const finalizer = "e2e.wasmop.dev/probe"
+
+// Main is the guest's main function.
+func Main() {
+	mgr := wasmop.NewManager(wasmop.Options{})
+	err := wasmop.NewControllerManagedBy(mgr).
+		// Several guests share a cluster; each reconciles the Probes that name it.
+		For(&Probe{}, wasmop.WithPredicates(
+			wasmop.GenerationChangedPredicate{},
+			wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
+		Owns(&corev1.ConfigMap{}).
+		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 64}).
+		Complete(&reconciler{client: mgr.GetClient()})
+	if err == nil {
+		err = mgr.Start(context.Background())
+	}
+	slog.Error("the manager ended", "error", err)
+	os.Exit(1)
+}
+
+type reconciler struct {
+	client client.Client
+	memory memory
+}
+
+// Reconcile does what the Probe asks for and writes what it observed to the status.
+func (r *reconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
+	var p Probe
+	if err := r.client.Get(ctx, req.NamespacedName, &p); err != nil {
+		if apierrors.IsNotFound(err) {
+			return wasmop.Result{}, nil
+		}
+		return wasmop.Result{}, err
+	}
+	total, seen, known := r.memory.count(p.UID)
+	if p.DeletionTimestamp != nil {
+		return wasmop.Result{}, r.cleanUp(ctx, &p)
+	}
+	echo, result, err := r.act(ctx, &p, known)
+	if err != nil {
+		return wasmop.Result{}, err
+	}
+	before := client.DeepCopy(&p)
+	p.Status = Status{ObservedGeneration: p.Generation, Total: total, Seen: seen, Value: p.Spec.Value, Echo: echo}
+	if p.Status == before.Status {
+		return result, nil
+	}
+	err = r.client.Status().Patch(ctx, &p, client.MergeFrom(before))
+	if apierrors.IsNotFound(err) {
+		err = nil
+	}
+	return result, err
+}
+
+// child applies the ConfigMap that has the Probe's name.
+func (r *reconciler) child(ctx context.Context, p *Probe) error {
+	before := client.DeepCopy(p)
+	if controllerutil.AddFinalizer(p, finalizer) {
+		if err := r.client.Patch(ctx, p, client.MergeFromWithOptimisticLock(before)); err != nil {
+			return err
+		}
+	}
+	cm := configMap(p, p.Name)
+	if err := controllerutil.SetControllerReference(p, cm); err != nil {
+		return err
+	}
+	return r.client.Patch(ctx, cm, client.Apply, client.ForceOwnership)
+}
+
+// cleanUp leaves a ConfigMap behind that tells of the deleted Probe, then lets it go.
+func (r *reconciler) cleanUp(ctx context.Context, p *Probe) error {
+	if !controllerutil.ContainsFinalizer(p, finalizer) {
+		return nil
+	}
+	err := r.client.Create(ctx, configMap(p, p.Name+"-deleted"))
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	before := client.DeepCopy(p)
+	controllerutil.RemoveFinalizer(p, finalizer)
+	err = r.client.Patch(ctx, p, client.MergeFromWithOptimisticLock(before))
+	if apierrors.IsNotFound(err) {
+		err = nil
+	}
+	return err
+}
+
+func configMap(p *Probe, name string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: name},
+		Data:       map[string]string{"value": p.Spec.Value},
+	}
+}

@@ -1,0 +1,35 @@
+package probe
+
+import "github.com/wasmop/wasmop/guest-go/metav1"
+
+// Probe asks the guest for one behaviour; see actions.go.
+type Probe struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              Spec   `json:"spec"`
+	Status            Status `json:"status,omitzero"`
+}
+
+// Resource makes *Probe a metav1.Object.
+func (*Probe) Resource() metav1.Resource {
+	return metav1.Resource{Group: "e2e.wasmop.dev", Version: "v1", Kind: "Probe", Plural: "probes", Namespaced: true}
+}
+
+// Spec says what to do.
+type Spec struct {
+	Action  string `json:"action,omitempty"`
+	Value   string `json:"value,omitempty"`
+	DelayMs int64  `json:"delayMs,omitempty"`
+	Count   int64  `json:"count,omitempty"`
+}
+
+// Status says what was done.
+type Status struct {
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Total counts all reconciles of this guest since its memory began, Seen those of this object.
+	Total int64  `json:"total,omitempty"`
+	Seen  int64  `json:"seen,omitempty"`
+	Value string `json:"value,omitempty"`
+	// Echo is what the action observed.
+	Echo string `json:"echo,omitempty"`
+}

@@ -1,0 +1,226 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/internal/abi"
+	"github.com/wasmop/wasmop/guest-go/metav1"
+)
+
+// New returns a client. Managers have one already; see Manager.GetClient.
+func New() Client { return hostClient{} }
+
+type hostClient struct{}
+
+func (hostClient) Get(ctx context.Context, key ObjectKey, obj Object) error {
+	path, err := objectPath(obj.Resource(), key, "")
+	if err != nil {
+		return err
+	}
+	return exchange(ctx, abi.Request{Method: "GET", Path: path}, obj)
+}
+
+func (c hostClient) List(ctx context.Context, list ObjectList, opts ...ListOption) error {
+	o := listOptions{query: url.Values{}}
+	for _, opt := range opts {
+		opt.applyToList(&o)
+	}
+	path, err := collectionPath(list.ItemResource(), o.namespace)
+	if err != nil {
+		return err
+	}
+	if o.limit > 0 {
+		return c.page(ctx, path, &o, list)
+	}
+	// Pages keep the pieces of the answer small; they are put together in JSON because the list's
+	// item type is not known here.
+	o.limit = pageSize
+	var items []json.RawMessage
+	for {
+		var page metav1.List[json.RawMessage]
+		if err := c.page(ctx, path, &o, &page); err != nil {
+			return err
+		}
+		if page.Continue == "" && items == nil {
+			items = page.Items
+		} else {
+			items = append(items, page.Items...)
+		}
+		if page.Continue == "" {
+			page.Items = items
+			if page.Items == nil {
+				page.Items = []json.RawMessage{}
+			}
+			b, err := json.Marshal(&page)
+			if err != nil {
+				return err
+			}
+			return decode(b, list)
+		}
+		o.query.Set("continue", page.Continue)
+	}
+}
+
+func (hostClient) page(ctx context.Context, path string, o *listOptions, list any) error {
+	return exchange(ctx, abi.Request{Method: "GET", Path: withQuery(path, o.encode())}, list)
+}
+
+func (hostClient) Create(ctx context.Context, obj Object, opts ...WriteOption) error {
+	r := obj.Resource()
+	if r.Namespaced && obj.GetNamespace() == "" {
+		return fmt.Errorf("%s %s has no namespace", r.Kind, obj.GetName())
+	}
+	path, err := collectionPath(r, obj.GetNamespace())
+	if err != nil {
+		return err
+	}
+	return write(ctx, "POST", path, "application/json", obj, encode, opts)
+}
+
+func (c hostClient) Update(ctx context.Context, obj Object, opts ...WriteOption) error {
+	return subResource{}.Update(ctx, obj, opts...)
+}
+
+func (c hostClient) Patch(ctx context.Context, obj Object, patch Patch, opts ...WriteOption) error {
+	return subResource{}.Patch(ctx, obj, patch, opts...)
+}
+
+func (hostClient) Delete(ctx context.Context, obj Object, opts ...DeleteOption) error {
+	path, err := objectPath(obj.Resource(), ObjectKeyFromObject(obj), "")
+	if err != nil {
+		return err
+	}
+	r := abi.Request{Method: "DELETE", Path: path}
+	if len(opts) > 0 {
+		o := deleteOptions{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"}}
+		for _, opt := range opts {
+			opt.applyToDelete(&o)
+		}
+		if r.Body, err = json.Marshal(&o); err != nil {
+			return err
+		}
+		r.Headers = "content-type: application/json\n"
+	}
+	return exchange(ctx, r, nil)
+}
+
+func (hostClient) DeleteAllOf(ctx context.Context, obj Object, opts ...ListOption) error {
+	o := listOptions{query: url.Values{}}
+	for _, opt := range opts {
+		opt.applyToList(&o)
+	}
+	path, err := collectionPath(obj.Resource(), o.namespace)
+	if err != nil {
+		return err
+	}
+	return exchange(ctx, abi.Request{Method: "DELETE", Path: withQuery(path, o.encode())}, nil)
+}
+
+func (hostClient) Status() SubResourceWriter { return subResource{"status"} }
+
+func (hostClient) SubResource(name string) SubResourceWriter { return subResource{name} }
+
+// subResource writes an object's subresource, or the object itself if the name is empty.
+type subResource struct{ name string }
+
+func (s subResource) Update(ctx context.Context, obj Object, opts ...WriteOption) error {
+	path, err := objectPath(obj.Resource(), ObjectKeyFromObject(obj), s.name)
+	if err != nil {
+		return err
+	}
+	return write(ctx, "PUT", path, "application/json", obj, encode, opts)
+}
+
+func (s subResource) Patch(ctx context.Context, obj Object, patch Patch, opts ...WriteOption) error {
+	path, err := objectPath(obj.Resource(), ObjectKeyFromObject(obj), s.name)
+	if err != nil {
+		return err
+	}
+	return write(ctx, "PATCH", path, patch.Type(), obj, patch.Data, opts)
+}
+
+func write(ctx context.Context, method, path, contentType string, obj Object, body func(Object) ([]byte, error), opts []WriteOption) error {
+	b, err := body(obj)
+	if err != nil {
+		return err
+	}
+	q := url.Values{}
+	if owner := abi.Name(); owner != "" {
+		q.Set("fieldManager", owner)
+	}
+	for _, opt := range opts {
+		opt.applyToWrite(q)
+	}
+	return exchange(ctx, abi.Request{
+		Method:  method,
+		Path:    withQuery(path, q.Encode()),
+		Headers: "content-type: " + contentType + "\n",
+		Body:    b,
+	}, obj)
+}
+
+// exchange makes a request and decodes the answer into out, unless that is nil.
+func exchange(ctx context.Context, r abi.Request, out any) error {
+	r.Headers += "accept: application/json\n"
+	answer, err := doPatiently(ctx, r)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", r.Method, r.Path, err)
+	}
+	if answer.Status >= 300 {
+		return apierrors.FromResponse(answer.Status, answer.Body, r.Method+" "+r.Path)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := decode(answer.Body, out); err != nil {
+		return fmt.Errorf("%s %s: the answer does not fit %T: %w", r.Method, r.Path, out, err)
+	}
+	return nil
+}
+
+func objectPath(r metav1.Resource, key ObjectKey, sub string) (string, error) {
+	if key.Name == "" {
+		return "", errors.New(r.Kind + " has no name")
+	}
+	if r.Namespaced && key.Namespace == "" {
+		return "", fmt.Errorf("%s %s has no namespace", r.Kind, key.Name)
+	}
+	if !r.Namespaced {
+		key.Namespace = "" // cluster-scoped objects are often keyed with their owner's namespace
+	}
+	path, err := collectionPath(r, key.Namespace)
+	if err != nil {
+		return "", err
+	}
+	path += "/" + url.PathEscape(key.Name)
+	if sub != "" {
+		path += "/" + sub
+	}
+	return path, nil
+}
+
+func collectionPath(r metav1.Resource, namespace string) (string, error) {
+	if r.Version == "" || r.Plural == "" {
+		return "", fmt.Errorf("the Resource method of %q does not give Version and Plural", r.Kind)
+	}
+	path := "/apis/" + r.Group + "/" + r.Version
+	if r.Group == "" {
+		path = "/api/" + r.Version
+	}
+	if r.Namespaced && namespace != "" {
+		path += "/namespaces/" + url.PathEscape(namespace)
+	}
+	return path + "/" + r.Plural, nil
+}
+
+func withQuery(path, query string) string {
+	if query == "" {
+		return path
+	}
+	return path + "?" + query
+}

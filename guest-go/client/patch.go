@@ -1,0 +1,154 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
+
+// The content types of patches.
+const (
+	ApplyPatchType = "application/apply-patch+yaml"
+	MergePatchType = "application/merge-patch+json"
+	JSONPatchType  = "application/json-patch+json"
+)
+
+// Patch says what to change about an object.
+type Patch interface {
+	// Type is the content type.
+	Type() string
+	// Data is the body for the object as it is now.
+	Data(obj Object) ([]byte, error)
+}
+
+// Apply is server-side apply: the object as given is what this field manager wants, and all it
+// wants. Usually with ForceOwnership, as controllers do.
+var Apply Patch = applyPatch{}
+
+type applyPatch struct{}
+
+func (applyPatch) Type() string { return ApplyPatchType }
+
+func (applyPatch) Data(obj Object) ([]byte, error) { return encode(obj) }
+
+// RawPatch is a patch given as bytes.
+func RawPatch(contentType string, data []byte) Patch { return rawPatch{contentType, data} }
+
+type rawPatch struct {
+	contentType string
+	data        []byte
+}
+
+func (p rawPatch) Type() string                    { return p.contentType }
+func (p rawPatch) Data(obj Object) ([]byte, error) { return p.data, nil }
+
+// MergeFrom is a JSON merge patch with what differs between original, taken before it was changed
+// (see DeepCopy), and the object that is passed to Patch.
+func MergeFrom(original Object) Patch { return mergePatch{original: original} }
+
+// MergeFromWithOptimisticLock is MergeFrom that fails with a conflict if the object has changed
+// since original was read. Needed when a list is changed, finalizers for example: a merge patch
+// replaces lists as a whole.
+func MergeFromWithOptimisticLock(original Object) Patch {
+	return mergePatch{original: original, lock: true}
+}
+
+type mergePatch struct {
+	original Object
+	lock     bool
+}
+
+func (mergePatch) Type() string { return MergePatchType }
+
+func (p mergePatch) Data(obj Object) ([]byte, error) {
+	before, err := tree(p.original)
+	if err != nil {
+		return nil, err
+	}
+	after, err := tree(obj)
+	if err != nil {
+		return nil, err
+	}
+	patch := difference(before, after)
+	if p.lock {
+		metadata, _ := patch["metadata"].(map[string]any)
+		if metadata == nil {
+			metadata = map[string]any{}
+			patch["metadata"] = metadata
+		}
+		metadata["resourceVersion"] = p.original.GetObjectMeta().ResourceVersion
+	}
+	return json.Marshal(patch)
+}
+
+func tree(obj Object) (map[string]any, error) {
+	b, err := encode(obj)
+	if err != nil {
+		return nil, err
+	}
+	var t map[string]any
+	return t, json.Unmarshal(b, &t)
+}
+
+// difference is the RFC 7396 merge patch that turns before into after.
+func difference(before, after map[string]any) map[string]any {
+	patch := map[string]any{}
+	for k := range before {
+		if _, still := after[k]; !still {
+			patch[k] = nil
+		}
+	}
+	for k, now := range after {
+		was, had := before[k]
+		wasMap, ok1 := was.(map[string]any)
+		nowMap, ok2 := now.(map[string]any)
+		switch {
+		case had && ok1 && ok2:
+			if d := difference(wasMap, nowMap); len(d) > 0 {
+				patch[k] = d
+			}
+		case !had || !reflect.DeepEqual(was, now):
+			patch[k] = now
+		}
+	}
+	return patch
+}
+
+// DeepCopy returns a copy of an object that shares nothing with it.
+func DeepCopy[T any, P interface {
+	*T
+	Object
+}](obj P) P {
+	b, err := json.Marshal(obj)
+	if err != nil {
+		panic(fmt.Sprintf("wasmop: %T cannot be JSON: %v", obj, err))
+	}
+	copied := P(new(T))
+	if err := json.Unmarshal(b, copied); err != nil {
+		panic(fmt.Sprintf("wasmop: %T does not read the JSON it writes: %v", obj, err))
+	}
+	return copied
+}
+
+// encode is the object as JSON, with the kind filled in.
+func encode(obj Object) ([]byte, error) {
+	r := obj.Resource()
+	t := obj.GetTypeMeta()
+	t.APIVersion, t.Kind = r.APIVersion(), r.Kind
+	b, err := json.Marshal(obj)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", r.Kind, obj.GetName(), err)
+	}
+	return b, nil
+}
+
+// decode replaces the object by what the JSON says; fields the JSON lacks become zero.
+func decode(b []byte, obj any) error {
+	v := reflect.ValueOf(obj).Elem()
+	fresh := reflect.New(v.Type())
+	if err := json.Unmarshal(b, fresh.Interface()); err != nil {
+		return err
+	}
+	v.Set(fresh.Elem())
+	return nil
+}

@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wasmop/wasmop/guest-go/internal/abi"
+)
+
+// Request is any request to the API server, or to an external host the package was granted.
+type Request struct {
+	// Target is empty for the cluster's API server.
+	Target string
+	Method string
+	// Path is absolute, with query.
+	Path        string
+	ContentType string
+	Accept      string
+	Body        []byte
+}
+
+// Response is an answer whose body is still to be read: pod logs or a watch, for example.
+type Response struct {
+	Status int
+	// Header holds the header fields, names in lower case.
+	Header map[string]string
+	// Body must be closed; reading it blocks the goroutine until more arrives.
+	Body io.ReadCloser
+}
+
+func (hostClient) Do(ctx context.Context, r Request) (*Response, error) {
+	headers := ""
+	if r.ContentType != "" {
+		headers += "content-type: " + r.ContentType + "\n"
+	}
+	if r.Accept != "" {
+		headers += "accept: " + r.Accept + "\n"
+	}
+	call, err := abi.Open(ctx, abi.Request{Target: r.Target, Method: r.Method, Path: r.Path, Headers: headers, Body: r.Body})
+	if err != nil {
+		return nil, err
+	}
+	status, head, err := call.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{Status: status, Header: parseHeaders(head), Body: &body{ctx: ctx, call: call}}, nil
+}
+
+type body struct {
+	ctx  context.Context
+	call *abi.Call
+	rest []byte
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	for len(b.rest) == 0 {
+		var err error
+		if b.rest, err = b.call.Next(b.ctx); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+func (b *body) Close() error {
+	b.call.Close()
+	return nil
+}
+
+func parseHeaders(lines string) map[string]string {
+	headers := map[string]string{}
+	for line := range strings.SplitSeq(lines, "\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			headers[strings.ToLower(name)] = strings.TrimSpace(value)
+		}
+	}
+	return headers
+}
+
+// maxPatience is how often a request is repeated when the API server asks for it, as in client-go.
+const maxPatience = 10
+
+// doPatiently makes a request and repeats it when the answer is "too many requests" or a server
+// error and says when to try again.
+func doPatiently(ctx context.Context, r abi.Request) (abi.Response, error) {
+	for attempt := 1; ; attempt++ {
+		answer, err := abi.Do(ctx, r)
+		if err != nil || attempt > maxPatience || answer.Status != 429 && answer.Status < 500 {
+			return answer, err
+		}
+		seconds, err := strconv.Atoi(parseHeaders(answer.Headers)["retry-after"])
+		if err != nil {
+			return answer, nil
+		}
+		if err := abi.Sleep(ctx, time.Duration(seconds)*time.Second); err != nil {
+			return abi.Response{}, err
+		}
+	}
+}

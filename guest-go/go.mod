@@ -1,0 +1,3 @@
+module github.com/wasmop/wasmop/guest-go
+
+go 1.26

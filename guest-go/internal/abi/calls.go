@@ -1,0 +1,195 @@
+package abi
+
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+var calls table[*Call]
+
+var (
+	callIDMu sync.Mutex
+	callID   uint64
+)
+
+// Response is a complete answer.
+type Response struct {
+	Status int
+	// Headers are lines "name: value\n".
+	Headers string
+	Body    []byte
+}
+
+// CallError says that a request ended without a complete answer, for example because the host was
+// restarted in between. Whether the API server has carried it out is not known.
+type CallError struct{ Reason string }
+
+func (e *CallError) Error() string { return "request failed: " + e.Reason }
+
+// Call is a request under way: head, pieces of body and end of its answer, put together again.
+//
+// Only the goroutine that opened it reads from it; only the step loop adds to it.
+type Call struct {
+	id, task uint64
+	// changed holds a token when something was added since the reader last looked.
+	changed chan struct{}
+	// finished is called by the step loop instead of waking a reader; for Post.
+	finished func(Response, error)
+
+	mu      sync.Mutex
+	status  int
+	headers string
+	chunks  [][]byte
+	ended   bool
+	err     error
+}
+
+// Open starts a request on behalf of the task ctx belongs to and returns at once.
+func Open(ctx context.Context, r Request) (*Call, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return open(&Call{task: taskOf(ctx), changed: make(chan struct{}, 1)}, r), nil
+}
+
+// Do makes a request and waits for the whole answer.
+func Do(ctx context.Context, r Request) (Response, error) {
+	c, err := Open(ctx, r)
+	if err != nil {
+		return Response{}, err
+	}
+	if err := c.wait(ctx, func() bool { return c.ended }); err != nil {
+		return Response{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.response(), c.err
+}
+
+// Post makes a request nobody waits for. finished is called when it has been answered or has
+// failed; it must not block.
+func Post(r Request, finished func(Response, error)) { open(&Call{finished: finished}, r) }
+
+func open(c *Call, r Request) *Call {
+	callIDMu.Lock()
+	callID++
+	c.id = callID
+	callIDMu.Unlock()
+	calls.put(c.id, c)
+	hostCall(c.id, c.task, r)
+	return c
+}
+
+// Head waits until the answer begins.
+func (c *Call) Head(ctx context.Context) (status int, headers string, err error) {
+	if err := c.wait(ctx, func() bool { return c.status != 0 || c.ended }); err != nil {
+		return 0, "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status == 0 {
+		return 0, "", c.err
+	}
+	return c.status, c.headers, nil
+}
+
+// Next waits for a piece of the body; io.EOF follows the last one.
+func (c *Call) Next(ctx context.Context) ([]byte, error) {
+	if err := c.wait(ctx, func() bool { return len(c.chunks) > 0 || c.ended }); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.chunks) > 0 {
+		chunk := c.chunks[0]
+		c.chunks[0] = nil
+		c.chunks = c.chunks[1:]
+		return chunk, nil
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	return nil, io.EOF
+}
+
+// Close forgets the call if it has not ended yet.
+func (c *Call) Close() {
+	if _, open := calls.take(c.id); open {
+		hostDropCall(c.id)
+	}
+}
+
+// wait parks the goroutine until ready or until ctx ends, which drops the call. An answer that
+// arrives in the same step as the cancellation wins.
+func (c *Call) wait(ctx context.Context, ready func() bool) error {
+	for {
+		c.mu.Lock()
+		ok := ready()
+		c.mu.Unlock()
+		if ok {
+			return nil
+		}
+		hostEnter(0) // other goroutines run next, whose task is not known here
+		select {
+		case <-c.changed:
+			hostEnter(c.task)
+		case <-ctx.Done():
+			hostEnter(c.task)
+			c.mu.Lock()
+			ok := ready()
+			c.mu.Unlock()
+			if ok {
+				return nil
+			}
+			c.Close()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// deliver adds one event of the answer; it never blocks.
+func deliver(e event, payload []byte) {
+	c, ok := calls.get(e.id)
+	if !ok {
+		return // dropped, and the host had not heard of it yet
+	}
+	c.mu.Lock()
+	switch e.kind {
+	case kindHead:
+		c.status, c.headers = int(e.aux), string(payload)
+	case kindBody:
+		c.chunks = append(c.chunks, payload)
+	case kindEnd:
+		c.ended = true
+	case kindFailed:
+		c.ended, c.err = true, &CallError{Reason: string(payload)}
+	}
+	ended := c.ended
+	c.mu.Unlock()
+	if ended {
+		calls.take(e.id)
+	}
+	if c.finished != nil {
+		if ended {
+			c.finished(c.response(), c.err)
+		}
+		return
+	}
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Call) response() Response {
+	var body []byte
+	if len(c.chunks) == 1 {
+		body = c.chunks[0] // the usual case: no copy
+	} else {
+		for _, chunk := range c.chunks {
+			body = append(body, chunk...)
+		}
+	}
+	return Response{Status: c.status, Headers: c.headers, Body: body}
+}

@@ -1,0 +1,154 @@
+package abi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrCancelled is the cause of a task's context after the host has cancelled the task.
+var ErrCancelled = errors.New("cancelled by the host")
+
+// Outcome is how a reconcile ended.
+type Outcome struct {
+	// RequeueAfter asks for another reconcile after that time; 0 does not.
+	RequeueAfter time.Duration
+	// Err makes the host retry: with backoff, or after RequeueAfter if that is set.
+	Err error
+}
+
+// Handler is the code that answers the host's events.
+type Handler interface {
+	Reconcile(ctx context.Context, controller int, key string) Outcome
+	// Map names the objects to reconcile because of a watched object, as keys.
+	Map(ctx context.Context, controller, watch int, object []byte) []string
+}
+
+var tasks table[context.CancelCauseFunc]
+
+var (
+	handlerMu sync.Mutex
+	handler   Handler
+)
+
+// Serve installs the handler; to be called before the first controller is registered.
+func Serve(h Handler) {
+	handlerMu.Lock()
+	defer handlerMu.Unlock()
+	handler = h
+}
+
+// Register tells the host about a controller and returns its index.
+func Register(spec string) int { return int(hostRegister(spec)) }
+
+type taskKey struct{}
+
+func taskOf(ctx context.Context) uint64 {
+	id, _ := ctx.Value(taskKey{}).(uint64)
+	return id
+}
+
+// Enter tells the host that code of the task ctx belongs to is about to run. Worth calling after
+// a wait that this package knows nothing of, such as a sleep.
+func Enter(ctx context.Context) {
+	if id := taskOf(ctx); id != 0 {
+		hostEnter(id)
+	}
+}
+
+func startTask(e event, payload []byte) {
+	ctx, cancel := context.WithCancelCause(context.WithValue(context.Background(), taskKey{}, e.id))
+	tasks.put(e.id, cancel)
+	workers.run(func() { runTask(ctx, cancel, e, payload) })
+}
+
+func cancelTask(id uint64) {
+	if cancel, ok := tasks.take(id); ok {
+		cancel(ErrCancelled)
+	}
+}
+
+// runTask runs the handler and reports how it ended. A panic becomes an error, its stack a log line.
+// TinyGo has no recover on wasm: there a panic traps, and the host rolls the step back.
+func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, payload []byte) {
+	handlerMu.Lock()
+	h := handler
+	handlerMu.Unlock()
+	outcome := Outcome{Err: errors.New("the reconciler ended its goroutine")}
+	var keys []string
+	defer func() {
+		if p := recover(); p != nil {
+			outcome.Err = fmt.Errorf("panic: %v", p)
+			Log(Error, "panic", outcome.Err.Error(), appendField(nil, "stack", stack()))
+		}
+		if _, live := tasks.take(e.id); live { // else the host cancelled it and expects no answer
+			if e.kind == kindMap {
+				hostMapped(e.id, strings.Join(keys, "\n"))
+			} else {
+				hostDone(e.id, outcome)
+			}
+		}
+		cancel(context.Canceled)
+		hostEnter(0)
+	}()
+	hostEnter(e.id)
+	switch {
+	case h == nil:
+		outcome = Outcome{Err: errors.New("no controller is registered")}
+	case e.kind == kindMap:
+		keys = h.Map(ctx, int(e.aux>>16), int(e.aux&0xffff), payload)
+	default:
+		outcome = h.Reconcile(ctx, int(e.aux), string(payload))
+	}
+}
+
+// pool reuses goroutines: in TinyGo each has a stack of fixed size from the garbage collected
+// heap, so a fresh one for every reconcile would be most of what the collector has to do.
+type pool struct {
+	mu   sync.Mutex
+	idle []chan func()
+}
+
+var workers pool
+
+func (p *pool) run(f func()) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		worker := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		worker <- f
+		return
+	}
+	p.mu.Unlock()
+	worker := make(chan func(), 1)
+	worker <- f
+	go p.work(worker)
+}
+
+func (p *pool) work(worker chan func()) {
+	// Only reached early when f calls runtime.Goexit: this goroutine then just ends.
+	for f := range worker {
+		f()
+		p.mu.Lock()
+		p.idle = append(p.idle, worker)
+		p.mu.Unlock()
+	}
+}
+
+// Sleep waits, but not longer than ctx.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	hostEnter(0)
+	defer hostEnter(taskOf(ctx))
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

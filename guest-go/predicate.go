@@ -1,0 +1,49 @@
+package wasmop
+
+// WatchOption narrows what For, Owns or Watches watches.
+type WatchOption func(*watchSpec)
+
+// Predicate says which changes cause reconciles. Predicates are evaluated by the host, so that a
+// change that does not count leaves the controller suspended; hence there are only the ones here.
+type Predicate interface{ apply(*watchSpec) }
+
+// WithPredicates lets only changes through that pass all of the predicates.
+func WithPredicates(predicates ...Predicate) WatchOption {
+	return func(w *watchSpec) {
+		for _, p := range predicates {
+			p.apply(w)
+		}
+	}
+}
+
+// GenerationChangedPredicate lets no updates through that leave metadata.generation as it was,
+// such as those of the status. Mind that some kinds, ConfigMap and Secret among them, have no
+// generation: of those only creations and deletions pass.
+type GenerationChangedPredicate struct{}
+
+func (GenerationChangedPredicate) apply(w *watchSpec) { w.GenerationChanged = true }
+
+// LabelSelectorPredicate watches only objects that match a label selector in kubectl's syntax.
+type LabelSelectorPredicate string
+
+func (p LabelSelectorPredicate) apply(w *watchSpec) {
+	w.LabelSelector = conjunction(w.LabelSelector, string(p))
+}
+
+// FieldSelectorPredicate watches only objects that match a field selector in kubectl's syntax.
+type FieldSelectorPredicate string
+
+func (p FieldSelectorPredicate) apply(w *watchSpec) {
+	w.FieldSelector = conjunction(w.FieldSelector, string(p))
+}
+
+func conjunction(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "," + b
+}
+
+// MatchEveryOwner makes Owns reconcile every owner of the right kind, not only the one that controls
+// the object.
+func MatchEveryOwner(w *watchSpec) { w.Relation = relationOwner }

@@ -1,0 +1,31 @@
+package wasmop
+
+// controllerSpec is what the host is told about a controller (docs/world.md).
+type controllerSpec struct {
+	Name                    string      `json:"name"`
+	Namespace               string      `json:"namespace,omitempty"`
+	MaxConcurrentReconciles int         `json:"maxConcurrentReconciles"`
+	Primary                 watchSpec   `json:"primary"`
+	Watches                 []watchSpec `json:"watches,omitempty"`
+}
+
+type watchSpec struct {
+	Group             string   `json:"group"`
+	Version           string   `json:"version"`
+	Kind              string   `json:"kind"`
+	Plural            string   `json:"plural"`
+	Relation          relation `json:"relation"`
+	LabelSelector     string   `json:"labelSelector,omitempty"`
+	FieldSelector     string   `json:"fieldSelector,omitempty"`
+	GenerationChanged bool     `json:"generationChanged,omitempty"`
+}
+
+// relation is how a change of a watched object becomes an object to reconcile.
+type relation string
+
+const (
+	relationOwn        relation = "own"
+	relationOwner      relation = "owner"
+	relationController relation = "controller"
+	relationMap        relation = "map"
+)
