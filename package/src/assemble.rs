@@ -1,0 +1,63 @@
+//! From a toolchain's core module and a manifest to a package: the whole of what `wasmop build`
+//! does after the compiler. Pure: the same input gives the same bytes.
+
+use thiserror::Error;
+use wit_component::ComponentEncoder;
+
+use crate::adapter::{self, RT_ADAPTER, WASI_ADAPTER};
+use crate::instrument::instrument;
+use crate::manifest::{Manifest, ManifestError};
+use crate::package::{IMAGE_SECTION, MANIFEST_SECTION};
+use crate::refusal::Refusal;
+use crate::section;
+use crate::validate::validate;
+
+/// Why a core module did not become a package.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AssembleError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The validator should have refused the module with a better message.
+    #[error(
+        "the module can't be made a component: {detail}\n\
+         help: please report this as a bug of wasmop, with the output of `wasmop build --debug`"
+    )]
+    Encode { detail: String },
+}
+
+/// Validates, instruments and adapts `core`, and embeds its memory image and `manifest`.
+pub fn assemble(core: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleError> {
+    let manifest = manifest.to_section()?;
+    let facts = validate(core)?;
+    let instrumented = instrument(core, &facts)?;
+
+    let encode = |error: Box<dyn std::error::Error + Send + Sync>| AssembleError::Encode { detail: chain(&*error) };
+    let mut encoder =
+        ComponentEncoder::default().validate(true).module(&instrumented.module).map_err(|error| encode(error.into()))?;
+    if facts.imports_wasi {
+        encoder = encoder.adapter(adapter::WASI, &WASI_ADAPTER.wasm).map_err(|error| encode(error.into()))?;
+    }
+    if facts.imports_rt {
+        encoder = encoder.adapter(adapter::RT, &RT_ADAPTER.wasm).map_err(|error| encode(error.into()))?;
+    }
+    let mut package = encoder.encode().map_err(|error| encode(error.into()))?;
+
+    // Ours come last: what is before them is the component, and the manifest can be replaced alone.
+    section::push_custom(&mut package, IMAGE_SECTION, &instrumented.image);
+    section::push_custom(&mut package, MANIFEST_SECTION, &manifest);
+    Ok(package)
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,263 @@
+//! What a package says about itself, as a value for `--json` and as text for people.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::manifest::{ControllerSpec, Language, Limits, PolicyRule, Relation, Sdk, Toolchain, WatchSpec};
+use crate::package::{Interfaces, Package, PackageError, interfaces};
+use crate::section;
+
+/// How far an instance can be suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Memory and globals are its whole state: it can be suspended to disk and continued in
+    /// another process. Everything `wasmop build` makes.
+    Snapshot,
+}
+
+/// All that `wasmop inspect` shows. Sizes are bytes.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the file, in hex.
+    pub digest: String,
+    pub language: Language,
+    pub toolchain: Toolchain,
+    pub sdk: Sdk,
+    pub tier: Tier,
+    pub registrations: Vec<ControllerSpec>,
+    pub permissions: Vec<PolicyRule>,
+    pub limits: Limits,
+    /// `metadata.name` is not parsed out: number of custom resource definitions embedded.
+    pub crds: usize,
+    /// Interfaces of the component.
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    pub memory: MemoryUse,
+    pub sizes: Sizes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryUse {
+    /// Linear memory that the image describes, before `init`.
+    pub image_size: u64,
+    /// Bytes of it that the package stores; the rest is zero.
+    pub image_stored: u64,
+    pub image_runs: usize,
+}
+
+/// The file by part. Everything but `total` adds up to `total`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sizes {
+    pub total: u64,
+    /// Function bodies.
+    pub code: u64,
+    /// Function names (the `name` sections).
+    pub names: u64,
+    /// DWARF.
+    pub debug: u64,
+    pub memory_image: u64,
+    pub manifest: u64,
+    /// Other custom sections.
+    pub custom: u64,
+    /// Types, tables, wiring of the component.
+    pub other: u64,
+}
+
+/// Reads a package and measures it.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
+    let package = Package::parse(bytes)?;
+    let Interfaces { imports, exports } = interfaces(package.component())?;
+    let image = package.image();
+    Ok(Inspection {
+        digest: package.digest_hex(),
+        tier: Tier::Snapshot,
+        imports,
+        exports,
+        memory: MemoryUse { image_size: image.size, image_stored: image.stored(), image_runs: image.runs().count() },
+        sizes: Sizes::of(&package),
+        crds: package.manifest.crds.len(),
+        name: package.manifest.name,
+        version: package.manifest.version,
+        language: package.manifest.language,
+        toolchain: package.manifest.toolchain,
+        sdk: package.manifest.sdk,
+        registrations: package.manifest.registrations,
+        permissions: package.manifest.permissions,
+        limits: package.manifest.limits,
+    })
+}
+
+impl Sizes {
+    fn of(package: &Package) -> Sizes {
+        let mut sizes = Sizes { total: package.bytes().len() as u64, ..Sizes::default() };
+        sizes.level(package.bytes());
+        let known =
+            sizes.code + sizes.names + sizes.debug + sizes.memory_image + sizes.manifest + sizes.custom;
+        sizes.other = sizes.total.saturating_sub(known);
+        sizes
+    }
+
+    /// Adds the sections of a component, or of a core module in one.
+    fn level(&mut self, wasm: &[u8]) {
+        const CODE: u8 = 10; // in a module; in a component that is IMPORT
+        let is_module = wasm.starts_with(&section::MODULE_HEADER);
+        for section in section::sections(wasm).map_while(Result::ok) {
+            let size = section.whole.len() as u64;
+            match (section.id, section.name) {
+                (section::CUSTOM, crate::IMAGE_SECTION) => self.memory_image += size,
+                (section::CUSTOM, crate::MANIFEST_SECTION) => self.manifest += size,
+                (section::CUSTOM, "name" | "component-name") => self.names += size,
+                (section::CUSTOM, name) if name.starts_with(".debug_") => self.debug += size,
+                (section::CUSTOM, _) => self.custom += size,
+                (CODE, _) if is_module => self.code += size,
+                (section::CORE_MODULE, _) if !is_module => self.level(&wasm[section.content]),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Inspection {
+    /// Text for a terminal, one fact a line.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let mut line = |label: &str, value: &str| {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "{label:<14}{value}");
+        };
+        line("name", &self.name);
+        line("version", &self.version);
+        line("built from", &format!("{} with {}", lower(&self.language), lower(&self.toolchain)));
+        line("sdk", &format!("{} {}", self.sdk.name, self.sdk.version));
+        line("suspends to", "disk (memory and globals are its whole state)");
+        line("digest", &format!("sha256:{}", self.digest));
+        line(
+            "limits",
+            &format!(
+                "memory {}, CPU per step {}",
+                bytes(self.limits.memory_bytes),
+                duration(self.limits.cpu_per_step_ns)
+            ),
+        );
+        if self.crds > 0 {
+            line("CRDs", &format!("{} embedded", self.crds));
+        }
+        if self.registrations.is_empty() {
+            line("controllers", "none registered");
+        }
+        for spec in &self.registrations {
+            line("controller", &controller(spec));
+            for watch in &spec.watches {
+                line("", &format!("watches {}", watched(watch)));
+            }
+        }
+        if self.permissions.is_empty() {
+            line("permissions", "none: every request to the API server is refused");
+        }
+        for (index, rule) in self.permissions.iter().enumerate() {
+            line(if index == 0 { "permissions" } else { "" }, &permission(rule));
+        }
+        for (index, name) in self.imports.iter().enumerate() {
+            line(if index == 0 { "imports" } else { "" }, name);
+        }
+        for (index, name) in self.exports.iter().enumerate() {
+            line(if index == 0 { "exports" } else { "" }, name);
+        }
+        let Sizes { total, code, names, debug, memory_image, manifest, custom, other } = self.sizes;
+        line("size", &bytes(total));
+        for (part, size) in [
+            ("code", code),
+            ("memory image", memory_image),
+            ("names", names),
+            ("debug info", debug),
+            ("manifest", manifest),
+            ("custom", custom),
+            ("other", other),
+        ] {
+            if size > 0 {
+                line("", &format!("{part:<14}{:>12}", bytes(size)));
+            }
+        }
+        line(
+            "memory",
+            &format!(
+                "begins as {}, {} of it not zero",
+                bytes(self.memory.image_size),
+                bytes(self.memory.image_stored)
+            ),
+        );
+        text
+    }
+}
+
+fn lower(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+fn controller(spec: &ControllerSpec) -> String {
+    let mut text = format!("{} reconciles {}", spec.name, watched(&spec.primary));
+    if let Some(namespace) = &spec.namespace {
+        let _ = write!(text, ", namespace {namespace}");
+    }
+    if spec.max_concurrent_reconciles > 0 {
+        let _ = write!(text, ", at most {} at once", spec.max_concurrent_reconciles);
+    }
+    text
+}
+
+fn watched(watch: &WatchSpec) -> String {
+    let mut text = match watch.group.as_str() {
+        "" => format!("{} {}", watch.kind, watch.version),
+        group => format!("{} {group}/{}", watch.kind, watch.version),
+    };
+    match watch.relation {
+        Relation::Own => {}
+        Relation::Owner => text.push_str(", by owner"),
+        Relation::Controller => text.push_str(", by controller owner"),
+        Relation::Map => text.push_str(", mapped by the controller"),
+    }
+    for (name, selector) in [("labels", &watch.label_selector), ("fields", &watch.field_selector)] {
+        if !selector.is_empty() {
+            let _ = write!(text, ", {name} {selector}");
+        }
+    }
+    if watch.generation_changed {
+        text.push_str(", when the generation changes");
+    }
+    text
+}
+
+fn permission(rule: &PolicyRule) -> String {
+    let verbs = rule.verbs.join(",");
+    if !rule.non_resource_urls.is_empty() {
+        return format!("{verbs} on {}", rule.non_resource_urls.join(","));
+    }
+    let groups: Vec<&str> =
+        rule.api_groups.iter().map(|group| if group.is_empty() { "core" } else { group.as_str() }).collect();
+    let mut text = format!("{verbs} on {} of {}", rule.resources.join(","), groups.join(","));
+    if !rule.resource_names.is_empty() {
+        let _ = write!(text, " named {}", rule.resource_names.join(","));
+    }
+    text
+}
+
+fn bytes(count: u64) -> String {
+    const KIB: f64 = 1024.0;
+    match count {
+        0..=9_999 => format!("{count} B"),
+        10_000..=1_048_575 => format!("{:.1} KiB", count as f64 / KIB),
+        1_048_576..=1_073_741_823 => format!("{:.1} MiB", count as f64 / KIB / KIB),
+        _ => format!("{:.1} GiB", count as f64 / KIB / KIB / KIB),
+    }
+}
+
+fn duration(ns: u64) -> String {
+    format!("{:?}", std::time::Duration::from_nanos(ns))
+}

@@ -1,0 +1,243 @@
+//! From a validated core module to one whose whole state is its memory and a few numbers that the
+//! host can read and write, and the memory image it starts from.
+//!
+//! * four functions are appended and exported as `wasmop:internal/state`: `init`, `global-count`,
+//!   `global-get`, `global-set`;
+//! * active data segments move to the image;
+//! * the start function, `_initialize` and `_start` run in `init` only, so instantiating a module
+//!   runs no guest code and can be done any number of times;
+//! * all exports but the memory, `step` and the new ones go.
+//!
+//! Sections are copied or extended as bytes; no function body is touched. So function indices, the
+//! name section and DWARF stay right: DWARF counts from the beginning of the code section, and the
+//! appended bodies come last. The one exception is a function count whose LEB128 needs another
+//! byte (127 → 131 functions, 16383 → 16387): every address moves by one, and the DWARF sections
+//! are dropped rather than left pointing at the wrong lines. Names stay.
+
+use std::borrow::Cow;
+
+use wasm_encoder::{
+    BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, RawSection,
+    Section, TypeSection,
+};
+use wasmparser::{DataKind, Parser, Payload, ValType};
+
+use crate::image::ImageBuilder;
+use crate::refusal::Refusal;
+use crate::section::leb_u32;
+use crate::validate::Core;
+use crate::world::{self, STATE, World};
+
+/// Types, and functions, that are appended.
+const ADDED: u32 = 4;
+
+const TYPE: u8 = 1;
+const FUNCTION: u8 = 3;
+const EXPORT: u8 = 7;
+const START: u8 = 8;
+const CODE: u8 = 10;
+const DATA: u8 = 11;
+const DATA_COUNT: u8 = 12;
+
+/// An instrumented module and its initial memory.
+pub(crate) struct Instrumented {
+    pub(crate) module: Vec<u8>,
+    /// Content of a `wasmop:memory-image` section.
+    pub(crate) image: Vec<u8>,
+}
+
+/// `core` are the facts about `wasm`.
+pub(crate) fn instrument(wasm: &[u8], core: &Core<'_>) -> Result<Instrumented, Refusal> {
+    let malformed = |offset: usize| Refusal::Invalid { offset, detail: "a section can't be read".to_string() };
+    let mut module = Module::new();
+    let mut keep_dwarf = true;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload =
+            payload.map_err(|error| Refusal::Invalid { offset: error.offset(), detail: error.to_string() })?;
+        let Some((id, range)) = payload.as_section() else { continue };
+        let raw = &wasm[range.clone()];
+        let content: Cow<'_, [u8]> = match id {
+            TYPE => extended(raw, &added_types()).ok_or(malformed(range.start))?.0.into(),
+            FUNCTION => extended(raw, &added_functions(core)).ok_or(malformed(range.start))?.0.into(),
+            CODE => {
+                let (content, same_width) = extended(raw, &added_bodies(core)).ok_or(malformed(range.start))?;
+                keep_dwarf = same_width;
+                content.into()
+            }
+            EXPORT => {
+                module.section(&exports(core));
+                continue;
+            }
+            START => continue,
+            DATA | DATA_COUNT if !core.uses_memory_init => continue,
+            DATA => match payload {
+                Payload::DataSection(section) => {
+                    module.section(&emptied(section).ok_or(malformed(range.start))?);
+                    continue;
+                }
+                _ => continue,
+            },
+            _ => match &payload {
+                Payload::CustomSection(custom)
+                    if custom.name().starts_with("component-type")
+                        || (custom.name().starts_with(".debug_") && !keep_dwarf) =>
+                {
+                    continue;
+                }
+                _ => raw.into(),
+            },
+        };
+        module.section(&RawSection { id, data: &content });
+    }
+    for (name, world) in [("controller", World::Controller), ("state", World::StateAccessors)] {
+        module.section(&wasm_encoder::CustomSection {
+            name: format!("component-type:wasmop-{name}").into(),
+            data: world::metadata(world).into(),
+        });
+    }
+
+    let mut image = ImageBuilder::default();
+    for (offset, data) in &core.data {
+        image.write(*offset, data);
+    }
+    Ok(Instrumented { module: module.finish(), image: image.finish() })
+}
+
+/// Appends the items of `added`, an encoded section without its id, to the vector `raw`. The count
+/// keeps its width in bytes if the sum fits; the second result says whether it did.
+fn extended(raw: &[u8], added: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let (count, items) = leb_u32(raw, 0)?;
+    let (_, added_start) = leb_u32(added, 0)?;
+    let (added_count, added_items) = leb_u32(added, added_start)?;
+    let total = count.checked_add(added_count)?;
+    let mut content = Vec::with_capacity(raw.len() + added.len());
+    let mut rest = total;
+    loop {
+        let byte = (rest & 0x7f) as u8;
+        rest >>= 7;
+        let last = rest == 0 && content.len() + 1 >= items;
+        content.push(if last { byte } else { byte | 0x80 });
+        if last {
+            break;
+        }
+    }
+    let same_width = content.len() == items;
+    content.extend_from_slice(raw.get(items..)?);
+    content.extend_from_slice(added.get(added_items..)?);
+    Some((content, same_width))
+}
+
+fn encoded(section: &impl Section) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    section.encode(&mut bytes);
+    bytes
+}
+
+fn added_types() -> Vec<u8> {
+    use wasm_encoder::ValType::{I32, I64};
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    types.ty().function([], [I32]);
+    types.ty().function([I32], [I64]);
+    types.ty().function([I32, I64], []);
+    encoded(&types)
+}
+
+fn added_functions(core: &Core<'_>) -> Vec<u8> {
+    let mut functions = FunctionSection::new();
+    for ty in 0..ADDED {
+        functions.function(core.types + ty);
+    }
+    encoded(&functions)
+}
+
+fn added_bodies(core: &Core<'_>) -> Vec<u8> {
+    let mut bodies = CodeSection::new();
+    bodies.function(&init(core));
+    bodies.function(&global_count(core));
+    bodies.function(&global_get(core));
+    bodies.function(&global_set(core));
+    encoded(&bodies)
+}
+
+/// A reactor's `_initialize` wins over a command's `_start`; no toolchain exports both.
+fn init(core: &Core<'_>) -> Function {
+    let mut body = Function::new([]);
+    for function in [core.start, core.initialize.or(core.command)].into_iter().flatten() {
+        body.instructions().call(function);
+    }
+    body.instructions().end();
+    body
+}
+
+fn global_count(core: &Core<'_>) -> Function {
+    let mut body = Function::new([]);
+    body.instructions().i32_const(core.globals.len() as i32).end();
+    body
+}
+
+fn global_get(core: &Core<'_>) -> Function {
+    let mut body = Function::new([]);
+    for (number, (global, ty)) in (0i32..).zip(&core.globals) {
+        let mut code = body.instructions();
+        code.local_get(0).i32_const(number).i32_eq().if_(BlockType::Empty).global_get(*global);
+        match ty {
+            ValType::I32 => code.i64_extend_i32_u(),
+            ValType::F32 => code.i32_reinterpret_f32().i64_extend_i32_u(),
+            ValType::F64 => code.i64_reinterpret_f64(),
+            _ => &mut code,
+        }
+        .return_()
+        .end();
+    }
+    body.instructions().unreachable().end();
+    body
+}
+
+fn global_set(core: &Core<'_>) -> Function {
+    let mut body = Function::new([]);
+    for (number, (global, ty)) in (0i32..).zip(&core.globals) {
+        let mut code = body.instructions();
+        code.local_get(0).i32_const(number).i32_eq().if_(BlockType::Empty).local_get(1);
+        match ty {
+            ValType::I32 => code.i32_wrap_i64(),
+            ValType::F32 => code.i32_wrap_i64().f32_reinterpret_i32(),
+            ValType::F64 => code.f64_reinterpret_i64(),
+            _ => &mut code,
+        }
+        .global_set(*global)
+        .return_()
+        .end();
+    }
+    body.instructions().unreachable().end();
+    body
+}
+
+fn exports(core: &Core<'_>) -> ExportSection {
+    let added = core.imported_functions + core.defined_functions;
+    let mut exports = ExportSection::new();
+    exports.export("memory", ExportKind::Memory, 0);
+    exports.export(world::STEP, ExportKind::Func, core.step);
+    for (function, name) in (added..).zip(["init", "global-count", "global-get", "global-set"]) {
+        exports.export(&format!("{STATE}#{name}"), ExportKind::Func, function);
+    }
+    exports
+}
+
+/// With `memory.init` in the code, segments keep their numbers: an active one becomes an empty
+/// passive one, which behaves as a segment does that was applied at instantiation.
+fn emptied(section: wasmparser::DataSectionReader<'_>) -> Option<wasm_encoder::DataSection> {
+    let mut segments = wasm_encoder::DataSection::new();
+    for segment in section {
+        let segment = segment.ok()?;
+        match segment.kind {
+            DataKind::Active { .. } => segments.passive([]),
+            DataKind::Passive => segments.passive(segment.data.iter().copied()),
+        };
+    }
+    Some(segments)
+}
+
+#[cfg(test)]
+#[path = "instrument_tests.rs"]
+mod tests;

@@ -1,0 +1,27 @@
+//! Packages: from a core module and a manifest to the one file that a wasmop host runs, and back.
+//!
+//! ```text
+//! core module ─ validate ─ instrument ─┬─ component ─ adapters ─┐
+//!                                      └─ memory image ─────────┼─► package ─ parse ─► host, inspect
+//! wasmop.toml, registrations ─ manifest ───────────────────────┘
+//! ```
+
+#![deny(unsafe_code)]
+
+mod adapter;
+mod assemble;
+mod image;
+mod inspect;
+mod instrument;
+pub mod manifest;
+mod package;
+mod refusal;
+mod section;
+mod validate;
+mod world;
+
+pub use assemble::{AssembleError, assemble};
+pub use image::{ImageError, MemoryImage};
+pub use inspect::{Inspection, inspect};
+pub use package::{IMAGE_SECTION, MANIFEST_SECTION, Package, PackageError, with_manifest};
+pub use refusal::{FunctionRef, Refusal};

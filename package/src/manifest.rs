@@ -1,0 +1,221 @@
+//! What a package says about itself: the JSON in its `wasmop:manifest` section.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the manifest's own shape. A host refuses a manifest with a higher one.
+pub const MANIFEST_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    pub manifest_version: u32,
+    /// A DNS label; the controller's name in logs and in the state directory.
+    pub name: String,
+    pub version: String,
+    pub language: Language,
+    pub toolchain: Toolchain,
+    pub sdk: Sdk,
+    /// What the controller registered when it was started once at build time.
+    #[serde(default)]
+    pub registrations: Vec<ControllerSpec>,
+    /// Everything it may ask of the API server; all else is refused in the host.
+    #[serde(default)]
+    pub permissions: Vec<PolicyRule>,
+    #[serde(default)]
+    pub limits: Limits,
+    /// Custom resource definitions it needs, each a YAML or JSON document.
+    #[serde(default)]
+    pub crds: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    Rust,
+    Go,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Toolchain {
+    Cargo,
+    Go,
+    Tinygo,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sdk {
+    pub name: String,
+    pub version: String,
+}
+
+/// A reconciler and what it watches: what a guest hands to `register`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControllerSpec {
+    pub name: String,
+    /// Only objects of this namespace; `None` means all that the host watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Reconciles of this controller under way at once; 0 means no limit.
+    #[serde(default)]
+    pub max_concurrent_reconciles: u32,
+    /// The kind whose objects are reconciled.
+    pub primary: WatchSpec,
+    /// Further kinds whose changes cause reconciles.
+    #[serde(default)]
+    pub watches: Vec<WatchSpec>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatchSpec {
+    /// Empty for the core group.
+    #[serde(default)]
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    /// Resource name as in URLs; empty: the host asks the API server's discovery.
+    #[serde(default)]
+    pub plural: String,
+    #[serde(default)]
+    pub relation: Relation,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub label_selector: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field_selector: String,
+    /// Changes that leave `metadata.generation` as it was cause no reconcile.
+    #[serde(default)]
+    pub generation_changed: bool,
+}
+
+/// How a change of a watched object becomes keys to reconcile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relation {
+    /// The object itself.
+    #[default]
+    Own,
+    /// Every owner of the primary kind.
+    Owner,
+    /// The owner of the primary kind that has `controller: true`.
+    Controller,
+    /// The guest is asked, with a `map` event.
+    Map,
+}
+
+/// One RBAC rule, with RBAC's field names and meaning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyRule {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_groups: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    #[serde(default)]
+    pub verbs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_names: Vec<String>,
+    #[serde(default, rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
+    pub non_resource_urls: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// Linear memory of the instance, bytes.
+    #[serde(default = "Limits::default_memory_bytes")]
+    pub memory_bytes: u64,
+    /// CPU time of one step, nanoseconds.
+    #[serde(default = "Limits::default_cpu_per_step_ns")]
+    pub cpu_per_step_ns: u64,
+}
+
+impl Limits {
+    fn default_memory_bytes() -> u64 {
+        256 << 20
+    }
+    fn default_cpu_per_step_ns() -> u64 {
+        2_000_000_000
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memory_bytes: Self::default_memory_bytes(), cpu_per_step_ns: Self::default_cpu_per_step_ns() }
+    }
+}
+
+/// Why a manifest can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    #[error("the package's manifest can't be read: {detail}\nhelp: build it again with the `wasmop build` of this release")]
+    Json { detail: String },
+    #[error(
+        "the package's manifest has version {found}, and this wasmop reads up to version {MANIFEST_VERSION}\n\
+         help: use a newer wasmop, or build the package again with this one"
+    )]
+    Version { found: u32 },
+    #[error(
+        "`{name}` can't be a package's name\n\
+         help: use a DNS label: at most 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit"
+    )]
+    Name { name: String },
+    #[error("the package's version is empty\nhelp: set `version` under [package] in wasmop.toml")]
+    NoVersion,
+    #[error("the package's limit {limit} is 0\nhelp: set `{limit}` under [limits] in wasmop.toml, or leave it out")]
+    ZeroLimit { limit: &'static str },
+}
+
+impl Manifest {
+    /// Reads and checks the content of a `wasmop:manifest` section.
+    pub fn from_section(section: &[u8]) -> Result<Manifest, ManifestError> {
+        // The version first: a newer manifest may differ in everything else.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Versioned {
+            manifest_version: u32,
+        }
+        let json = |error: serde_json::Error| ManifestError::Json { detail: error.to_string() };
+        let Versioned { manifest_version } = serde_json::from_slice(section).map_err(json)?;
+        if manifest_version > MANIFEST_VERSION {
+            return Err(ManifestError::Version { found: manifest_version });
+        }
+        let manifest: Manifest = serde_json::from_slice(section).map_err(json)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The content of a `wasmop:manifest` section, after the same checks.
+    pub fn to_section(&self) -> Result<Vec<u8>, ManifestError> {
+        self.check()?;
+        serde_json::to_vec(self).map_err(|error| ManifestError::Json { detail: error.to_string() })
+    }
+
+    /// Checks what is used outside of the package: the name becomes a directory and a label.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.manifest_version > MANIFEST_VERSION {
+            return Err(ManifestError::Version { found: self.manifest_version });
+        }
+        if !is_dns_label(&self.name) {
+            return Err(ManifestError::Name { name: self.name.clone() });
+        }
+        if self.version.is_empty() {
+            return Err(ManifestError::NoVersion);
+        }
+        if self.limits.memory_bytes == 0 {
+            return Err(ManifestError::ZeroLimit { limit: "memory" });
+        }
+        if self.limits.cpu_per_step_ns == 0 {
+            return Err(ManifestError::ZeroLimit { limit: "cpu-per-step" });
+        }
+        Ok(())
+    }
+}
+
+/// RFC 1123 label, as Kubernetes has it.
+pub fn is_dns_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}

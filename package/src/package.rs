@@ -1,0 +1,263 @@
+//! A package: one WebAssembly component with two custom sections of ours at its end.
+//!
+//! ```text
+//! ┌──────────────────────────────────────────┐
+//! │ component: core modules, wiring, types   │  a valid component by itself; what is compiled
+//! ├──────────────────────────────────────────┤
+//! │ custom section "wasmop:memory-image"     │  what the linear memory begins with (image.rs)
+//! ├──────────────────────────────────────────┤
+//! │ custom section "wasmop:manifest"         │  JSON (manifest.rs); may be replaced alone
+//! ├──────────────────────────────────────────┤
+//! │ further custom sections                  │  ignored: other tools' notes
+//! └──────────────────────────────────────────┘
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use wasmparser::{BinaryReader, ComponentExportSectionReader, ComponentImportSectionReader};
+
+use crate::image::{ImageError, MemoryImage};
+use crate::manifest::{Manifest, ManifestError};
+use crate::section::{self, Section};
+use crate::world;
+
+pub const MANIFEST_SECTION: &str = "wasmop:manifest";
+pub const IMAGE_SECTION: &str = "wasmop:memory-image";
+
+/// Why bytes are not a package this host can run.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PackageError {
+    #[error(
+        "not a wasmop package: it begins with {found}, which is no WebAssembly\n\
+         help: pass the .wasm file that `wasmop build` wrote to target/wasmop/"
+    )]
+    NotWasm { found: String },
+    #[error(
+        "this is a core module, not a package\n\
+         help: run `wasmop build` in the project; it makes the package from it"
+    )]
+    CoreModule,
+    #[error(
+        "not a wasmop package: WebAssembly of an unknown version or layer ({found})\n\
+         help: build it with the `wasmop build` of this release"
+    )]
+    UnknownVersion { found: String },
+    #[error(
+        "the package is truncated or damaged: the section at offset {offset} ends after the end of the file\n\
+         help: build or copy it again"
+    )]
+    Truncated { offset: usize },
+    #[error(
+        "the package is damaged at offset {offset}: {detail}\n\
+         help: build or copy it again"
+    )]
+    Damaged { offset: usize, detail: String },
+    #[error(
+        "this component has no section `{section}`, so it is not a wasmop package\n\
+         help: make one with `wasmop build`; components of other worlds can't be run by wasmop"
+    )]
+    SectionMissing { section: &'static str },
+    #[error("the package has more than one section `{section}`\nhelp: build it again")]
+    SectionTwice { section: &'static str },
+    #[error("the package's memory image can't be used: {0}\nhelp: build it again with the `wasmop build` of this release")]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(
+        "the package imports `{name}`, which is not in wasmop's world\n\
+         help: build it with the `wasmop build` of this release"
+    )]
+    ForeignImport { name: String },
+    #[error(
+        "the package does not export `{name}`, so it was made for another world\n\
+         help: build it with the `wasmop build` of this release"
+    )]
+    ExportMissing { name: &'static str },
+}
+
+/// A checked package. Cheap to clone; the bytes are shared.
+#[derive(Clone, Debug)]
+pub struct Package {
+    pub manifest: Manifest,
+    /// SHA-256 of the whole file.
+    pub digest: [u8; 32],
+    bytes: Arc<[u8]>,
+    layout: Layout,
+}
+
+/// Where the parts are. Invariant: ranges are inside the bytes and the image was parsed once.
+#[derive(Clone, Debug)]
+struct Layout {
+    /// End of the component proper: where the first section of ours begins.
+    component_end: usize,
+    image: Range<usize>,
+    manifest: Range<usize>,
+}
+
+impl Package {
+    /// Checks the layout, the manifest, the image and that the component is of our world. The code
+    /// in it is checked by whoever compiles it.
+    pub fn parse(bytes: impl Into<Arc<[u8]>>) -> Result<Package, PackageError> {
+        let bytes = bytes.into();
+        let layout = Layout::of(&bytes)?;
+        let manifest = Manifest::from_section(&bytes[layout.manifest.clone()])?;
+        MemoryImage::parse(&bytes[layout.image.clone()])?;
+        check_world(&bytes[..layout.component_end])?;
+        let digest = Sha256::digest(&bytes).into();
+        Ok(Package { manifest, digest, bytes, layout })
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The component without our sections: what an engine compiles. It does not change when the
+    /// manifest is replaced.
+    pub fn component(&self) -> &[u8] {
+        &self.bytes[..self.layout.component_end]
+    }
+
+    /// What the linear memory begins with.
+    pub fn image(&self) -> MemoryImage<'_> {
+        MemoryImage::parse(&self.bytes[self.layout.image.clone()]).expect("the image was checked when the package was parsed")
+    }
+
+    /// SHA-256 of component and image: what a snapshot of its instances depends on. Unlike
+    /// [`Package::digest`] it does not change when the manifest is replaced.
+    pub fn code_digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update((self.layout.component_end as u64).to_le_bytes());
+        hash.update(self.component());
+        hash.update(&self.bytes[self.layout.image.clone()]);
+        hash.finalize().into()
+    }
+
+    pub fn digest_hex(&self) -> String {
+        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Replaces the manifest and nothing else.
+pub fn with_manifest(package: &[u8], manifest: &Manifest) -> Result<Vec<u8>, PackageError> {
+    let manifest = manifest.to_section()?;
+    Layout::of(package)?;
+    let mut replaced = package[..section::HEADER].to_vec();
+    for section in section::sections(package) {
+        let section = section.map_err(|cut| PackageError::Truncated { offset: cut.offset })?;
+        if is_ours(&section, MANIFEST_SECTION) {
+            section::push_custom(&mut replaced, MANIFEST_SECTION, &manifest);
+        } else {
+            replaced.extend_from_slice(&package[section.whole]);
+        }
+    }
+    Ok(replaced)
+}
+
+fn is_ours(section: &Section<'_>, name: &str) -> bool {
+    section.id == section::CUSTOM && section.name == name
+}
+
+impl Layout {
+    fn of(bytes: &[u8]) -> Result<Layout, PackageError> {
+        check_header(bytes)?;
+        let mut component_end = None;
+        let mut image = None;
+        let mut manifest = None;
+        for section in section::sections(bytes) {
+            let section = section.map_err(|cut| PackageError::Truncated { offset: cut.offset })?;
+            let slot = match section.name {
+                IMAGE_SECTION if section.id == section::CUSTOM => (&mut image, IMAGE_SECTION),
+                MANIFEST_SECTION if section.id == section::CUSTOM => (&mut manifest, MANIFEST_SECTION),
+                _ if section.id != section::CUSTOM && component_end.is_some() => {
+                    return Err(PackageError::Damaged {
+                        offset: section.whole.start,
+                        detail: "code follows wasmop's own sections".to_string(),
+                    });
+                }
+                _ => continue,
+            };
+            component_end.get_or_insert(section.whole.start);
+            if slot.0.replace(section.content).is_some() {
+                return Err(PackageError::SectionTwice { section: slot.1 });
+            }
+        }
+        let missing = |section| PackageError::SectionMissing { section };
+        let manifest = manifest.ok_or(missing(MANIFEST_SECTION))?;
+        let image = image.ok_or(missing(IMAGE_SECTION))?;
+        Ok(Layout { component_end: component_end.unwrap_or(bytes.len()), image, manifest })
+    }
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), PackageError> {
+    if bytes.starts_with(&section::COMPONENT_HEADER) {
+        return Ok(());
+    }
+    if bytes.starts_with(&section::MODULE_HEADER) {
+        return Err(PackageError::CoreModule);
+    }
+    if bytes.starts_with(b"\0asm") {
+        if bytes.len() < section::HEADER {
+            return Err(PackageError::Truncated { offset: bytes.len() });
+        }
+        let found = bytes[4..section::HEADER].iter().map(|byte| format!("{byte:02x}")).collect();
+        return Err(PackageError::UnknownVersion { found });
+    }
+    let found = match bytes {
+        [] => "nothing (it is empty)".to_string(),
+        _ => format!("\"{}\"", bytes[..bytes.len().min(4)].escape_ascii()),
+    };
+    Err(PackageError::NotWasm { found })
+}
+
+/// Imports and exports of the component proper.
+pub(crate) struct Interfaces {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+}
+
+pub(crate) fn interfaces(component: &[u8]) -> Result<Interfaces, PackageError> {
+    let damaged =
+        |error: wasmparser::Error| PackageError::Damaged { offset: error.offset(), detail: error.message().to_string() };
+    let mut found = Interfaces { imports: Vec::new(), exports: Vec::new() };
+    for section in section::sections(component) {
+        let section = section.map_err(|cut| PackageError::Truncated { offset: cut.offset })?;
+        let reader = BinaryReader::new(&component[section.content.clone()], section.content.start);
+        match section.id {
+            section::IMPORT => {
+                for import in ComponentImportSectionReader::new(reader).map_err(damaged)? {
+                    found.imports.push(import.map_err(damaged)?.name.name.to_string());
+                }
+            }
+            section::EXPORT => {
+                for export in ComponentExportSectionReader::new(reader).map_err(damaged)? {
+                    found.exports.push(export.map_err(damaged)?.name.name.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn check_world(component: &[u8]) -> Result<(), PackageError> {
+    let Interfaces { mut imports, exports } = interfaces(component)?;
+    imports.retain(|name| name != world::SYS && name != world::RUNTIME);
+    if let Some(name) = imports.into_iter().next() {
+        return Err(PackageError::ForeignImport { name });
+    }
+    for name in [world::GUEST, world::STATE] {
+        if !exports.iter().any(|export| export == name) {
+            return Err(PackageError::ExportMissing { name });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "package_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! Why a module can't become a package: one variant a construct, each message saying what, where
+//! and what to do about it.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// A function of the refused module, by its name if the module has names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionRef {
+    pub index: u32,
+    pub name: Option<String>,
+}
+
+impl fmt::Display for FunctionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "function `{name}` (index {})", self.index),
+            None => write!(f, "function {} (the module has no names; build with --debug to see them)", self.index),
+        }
+    }
+}
+
+/// The validator's answer to a module it does not accept.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    #[error(
+        "not a WebAssembly file: it begins with {found}\n\
+         help: pass the core module a toolchain wrote, or build the project with `wasmop build`"
+    )]
+    NotWasm { found: String },
+    #[error(
+        "the file is truncated: it ends in the middle of what begins before offset {offset}\n\
+         help: build or copy it again"
+    )]
+    Truncated { offset: usize },
+    #[error("not a valid module, at offset {offset}: {detail}\nhelp: rebuild it; if it comes from a compiler, that compiler has a bug")]
+    Invalid { offset: usize, detail: String },
+    #[error(
+        "this is a component; packages are made from core modules\n\
+         help: build for wasm32-wasip1 (Rust) or GOOS=wasip1 (Go) instead of wasip2, as `wasmop build` does"
+    )]
+    Component,
+    #[error("this is a wasmop package already\nhelp: run it with `wasmop run`, or look at it with `wasmop inspect`")]
+    AlreadyPackage,
+
+    #[error(
+        "the module has {count} memories; a controller has exactly one\n\
+         help: build for wasm32-wasip1 (Rust) or GOOS=wasip1 (Go) without the multi-memory feature"
+    )]
+    MemoryCount { count: u32 },
+    #[error(
+        "the memory is imported from `{module}` `{name}`; it must be defined by the module\n\
+         help: remove the linker flag --import-memory"
+    )]
+    MemoryImported { module: String, name: String },
+    #[error("the memory is shared between threads, and a suspended controller can't hold threads\nhelp: build for wasm32-wasip1, not wasm32-wasip1-threads")]
+    MemoryShared,
+    #[error("the memory is 64-bit; controllers are 32-bit\nhelp: build for wasm32-wasip1, not wasm64")]
+    Memory64,
+    #[error("the memory has pages of {bytes} bytes; they must be 65536\nhelp: build without the custom-page-sizes feature")]
+    MemoryPageSize { bytes: u64 },
+    #[error(
+        "the memory is not exported as `memory`\n\
+         help: link as an executable or cdylib for wasip1; both export it"
+    )]
+    MemoryNotExported,
+
+    #[error(
+        "global {global} is mutable and of type {ty}: only i32, i64, f32 and f64 can be saved when the controller is suspended\n\
+         help: build without the features that use such globals (SIMD registers, reference types)"
+    )]
+    GlobalType { global: String, ty: String },
+    #[error(
+        "global `{module}` `{name}` is imported; a controller's globals are its own\n\
+         help: link statically, without -shared or --import-*"
+    )]
+    GlobalImported { module: String, name: String },
+
+    #[error(
+        "{function} uses `{operator}`: a change of tables or segments is lost when the controller is suspended\n\
+         help: don't change function tables at run time (dynamic linking, JIT, reference types); toolchains for wasip1 emit this only when asked to"
+    )]
+    StateOutsideMemory { operator: String, function: FunctionRef },
+    #[error(
+        "{function} uses `{operator}` of the {proposal} proposal, which controllers can't use\n\
+         help: build without that target feature (Rust: -C target-feature=-...; see docs/package.md for those allowed)"
+    )]
+    Proposal { operator: String, proposal: &'static str, function: FunctionRef },
+    #[error(
+        "the module uses a feature that controllers can't use: {detail} (offset {offset})\n\
+         help: build for plain wasm32-wasip1; docs/package.md lists the features allowed"
+    )]
+    Feature { offset: usize, detail: String },
+
+    #[error(
+        "data segment {segment} has an offset that is not a constant\n\
+         help: link statically, not as position-independent code (-fPIC, -shared)"
+    )]
+    DataOffset { segment: u32 },
+    #[error(
+        "data segment {segment} ends at {end}, past the {memory} bytes that the memory begins with\n\
+         help: raise the linker's initial memory"
+    )]
+    DataOutOfBounds { segment: u32, end: u64, memory: u64 },
+
+    #[error(
+        "the module imports WASI function `{name}`, which wasmop does not provide\n\
+         help: only the functions of wasi_snapshot_preview1 exist; find out which library calls it and turn that feature off"
+    )]
+    WasiUnknown { name: String },
+    #[error(
+        "the module imports `{module}` `{name}`, which wasmop does not provide\n\
+         help: {}", import_help(.module)
+    )]
+    ImportUnknown { module: String, name: String },
+    #[error(
+        "the module imports `{module}` `{name}` as {found}; wasmop provides it as {expected}\n\
+         help: use an SDK of the same release as this wasmop"
+    )]
+    ImportSignature { module: String, name: String, found: String, expected: String },
+    #[error(
+        "the module imports `runtime.read`, which returns a list and needs an allocator in the guest\n\
+         help: import `read` from module `wasmop_rt` (dst, len, scratch) instead; the SDKs do"
+    )]
+    ReadWithoutAdapter,
+    #[error(
+        "the module imports the {kind} `{module}` `{name}`; a controller imports functions only\n\
+         help: link statically, without -shared or --import-*"
+    )]
+    ImportKind { module: String, name: String, kind: &'static str },
+
+    #[error("the module exports no `{}`, so it is not a controller{}\nhelp: {STEP_HELP}", crate::world::STEP, other_world(.exports))]
+    StepMissing { exports: Vec<String> },
+    #[error(
+        "the module exports `{}` as {found}; it must be a function without parameters or results\n\
+         help: use an SDK of the same release as this wasmop", crate::world::STEP
+    )]
+    StepSignature { found: String },
+}
+
+const STEP_HELP: &str = "Rust: put #[wasmop::main] on `async fn main`; Go: import the SDK's wasmop package in package main";
+
+fn import_help(module: &str) -> &'static str {
+    if module == "wasi_unstable" {
+        "this is the WASI of 2019; use a toolchain that builds for wasi_snapshot_preview1"
+    } else if module.starts_with("wasi:") {
+        "build for wasm32-wasip1 (Rust) or GOOS=wasip1 (Go), not wasip2"
+    } else if module.starts_with("wasmop:") || module == crate::adapter::RT {
+        "use an SDK of the same release as this wasmop"
+    } else if module.starts_with("__wbindgen") {
+        "a dependency was built for browsers (wasm-bindgen); turn its `js`, `wasm-bindgen` or `wasmbind` feature off"
+    } else if module == "gojs" || module == "go" {
+        "build with GOOS=wasip1, not GOOS=js"
+    } else if module == "env" {
+        "a function was left undefined when linking, usually one of a C library; remove the dependency or its feature"
+    } else {
+        "a controller reaches the outside through the SDK only; remove the dependency that imports this"
+    }
+}
+
+fn other_world(exports: &[String]) -> String {
+    if exports.is_empty() {
+        return String::new();
+    }
+    format!(" (it is made for another world: it exports {})", exports.join(", "))
+}
