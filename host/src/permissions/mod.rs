@@ -1,0 +1,225 @@
+//! Decides whether a package may make a request, from the RBAC-shaped rules in its manifest.
+//!
+//! Deny by default: what no rule grants is refused in the host, before it leaves. The rules mean
+//! what they mean in a `ClusterRole`, with two exceptions, both to the safe side: subresources
+//! that hand out more than the object itself must be named (`pods/exec`; `*` does not grant it),
+//! and writing RBAC objects needs the verbs `escalate` or `bind` as well, because the API server
+//! can only compare with the identity of the host. `docs/permissions.md` has the details.
+
+mod path;
+
+use std::fmt;
+
+use wasmop_package::manifest::PolicyRule;
+
+pub use path::{BadRequest, is_stream};
+use path::{Attributes, attributes};
+
+/// Subresources through which one reaches into a container, past the API server, or takes over
+/// another identity.
+const NAMED_ONLY: [&str; 5] = ["proxy", "exec", "attach", "portforward", "token"];
+
+/// What a package may ask of the API server.
+#[derive(Clone, Debug, Default)]
+pub struct Permissions {
+    rules: Vec<PolicyRule>,
+}
+
+/// A request that is granted, as it was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    pub verb: &'static str,
+    pub group: String,
+    /// Empty for a non-resource URL.
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+}
+
+/// A request that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No rule grants it.
+    #[error("no permission to {0}")]
+    NoRule(Missing),
+    /// It is malformed, or can be read in two ways.
+    #[error("request refused: {0}")]
+    BadRequest(#[from] BadRequest),
+}
+
+/// What a rule would have to grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    pub verbs: Vec<&'static str>,
+    pub group: String,
+    /// With subresource: `pods/log`. Empty for a non-resource URL.
+    pub resource: String,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    /// Only for a non-resource URL.
+    pub path: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verbs = self.verbs.join(" and ");
+        if self.resource.is_empty() {
+            return write!(f, "{verbs} the URL {}", self.path);
+        }
+        write!(f, "{verbs} {}", self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in namespace {namespace:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Denied {
+    /// How to grant it, for the owner of the package.
+    pub fn help(&self) -> String {
+        match self {
+            Denied::NoRule(missing) => format!("to allow it, add to wasmop.toml and build again:\n{}", missing.rule()),
+            Denied::BadRequest(_) => {
+                "send the path in its normal form, as /api/VERSION/… or /apis/GROUP/VERSION/…".into()
+            }
+        }
+    }
+
+    /// The `Status` object that the guest gets with HTTP status 403.
+    pub fn status_json(&self) -> String {
+        let (reason, details) = match self {
+            Denied::NoRule(missing) => {
+                let kind = missing.resource.split('/').next().unwrap_or_default();
+                let name = missing.name.as_deref().unwrap_or_default();
+                ("Forbidden", serde_json::json!({"group": missing.group, "kind": kind, "name": name}))
+            }
+            Denied::BadRequest(_) => ("Forbidden", serde_json::json!({})),
+        };
+        serde_json::json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": format!("wasmop: {self}"),
+            "reason": reason,
+            "details": details,
+            "code": 403,
+        })
+        .to_string()
+    }
+}
+
+impl Missing {
+    /// The `[[permissions]]` block that grants exactly this.
+    pub fn rule(&self) -> String {
+        let verbs = self.verbs.iter().map(|verb| format!("{verb:?}")).collect::<Vec<_>>().join(", ");
+        if self.resource.is_empty() {
+            return format!("[[permissions]]\nnon-resource-urls = [{:?}]\nverbs = [{verbs}]", self.path);
+        }
+        format!(
+            "[[permissions]]\napi-groups = [{:?}]\nresources = [{:?}]\nverbs = [{verbs}]",
+            self.group, self.resource
+        )
+    }
+}
+
+impl Permissions {
+    pub fn new(rules: Vec<PolicyRule>) -> Self {
+        Permissions { rules }
+    }
+
+    /// Whether this request may be made. `path_and_query` is as it will be sent.
+    pub fn check(&self, method: &str, path_and_query: &str) -> Result<Allowed, Denied> {
+        let attributes = attributes(method, path_and_query)?;
+        if !self.grants(&attributes) {
+            return Err(missing(vec![attributes.verb], attributes));
+        }
+        if let Some((verb, resource)) = extra_verb(&attributes) {
+            let extra = Attributes { verb, group: RBAC_GROUP.into(), resource: resource.into(), ..Attributes::default() };
+            if !self.grants(&extra) {
+                return Err(missing(vec![verb], extra));
+            }
+        }
+        let Attributes { verb, group, resource, subresource, namespace, name, .. } = attributes;
+        Ok(Allowed { verb, group, resource, subresource, namespace, name })
+    }
+
+    /// Whether objects of this resource may be watched by the host for the package, which shows
+    /// it which objects exist and when they change. Needs `list` and `watch`.
+    pub fn may_watch(&self, group: &str, plural: &str, namespace: Option<&str>) -> Result<(), Denied> {
+        let attributes = |verb| Attributes {
+            verb,
+            group: group.into(),
+            resource: plural.into(),
+            namespace: namespace.map(Into::into),
+            ..Attributes::default()
+        };
+        let verbs = ["list", "watch"].into_iter().filter(|verb| !self.grants(&attributes(verb))).collect::<Vec<_>>();
+        if verbs.is_empty() { Ok(()) } else { Err(missing(verbs, attributes("watch"))) }
+    }
+
+    fn grants(&self, attributes: &Attributes) -> bool {
+        self.rules.iter().any(|rule| grants(rule, attributes))
+    }
+}
+
+const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
+
+/// What RBAC demands besides for writing roles and bindings: the verb, and the resource it must be
+/// granted on without `resource-names`. A binding may refer to any role (which one is in its body,
+/// where nobody looks), so it takes `bind` on cluster roles.
+fn extra_verb(attributes: &Attributes) -> Option<(&'static str, &'static str)> {
+    if attributes.group != RBAC_GROUP || !matches!(attributes.verb, "create" | "update" | "patch") {
+        return None;
+    }
+    match attributes.resource.as_str() {
+        "roles" => Some(("escalate", "roles")),
+        "clusterroles" => Some(("escalate", "clusterroles")),
+        "rolebindings" | "clusterrolebindings" => Some(("bind", "clusterroles")),
+        _ => None,
+    }
+}
+
+fn grants(rule: &PolicyRule, attributes: &Attributes) -> bool {
+    let has = |list: &[String], wanted: &str| list.iter().any(|item| item == "*" || item == wanted);
+    if !has(&rule.verbs, attributes.verb) {
+        return false;
+    }
+    if !attributes.is_resource() {
+        return rule.non_resource_urls.iter().any(|url| match url.strip_suffix('*') {
+            Some(prefix) => attributes.path.starts_with(prefix),
+            None => *url == attributes.path,
+        });
+    }
+    has(&rule.api_groups, &attributes.group)
+        && rule.resources.iter().any(|pattern| covers(pattern, attributes))
+        && (rule.resource_names.is_empty()
+            || attributes.name.as_ref().is_some_and(|name| rule.resource_names.contains(name)))
+}
+
+/// Whether an entry of `resources` covers this resource with its subresource.
+fn covers(pattern: &str, attributes: &Attributes) -> bool {
+    let (resource, subresource) = (attributes.resource.as_str(), attributes.subresource.as_str());
+    match pattern.split_once('/') {
+        Some((of, sub)) if NAMED_ONLY.contains(&subresource) => of == resource && sub == subresource,
+        _ if NAMED_ONLY.contains(&subresource) => false,
+        Some((of, sub)) => (of == "*" || of == resource) && sub == subresource,
+        None => pattern == "*" || (pattern == resource && subresource.is_empty()),
+    }
+}
+
+fn missing(verbs: Vec<&'static str>, attributes: Attributes) -> Denied {
+    let Attributes { group, resource, subresource, namespace, name, path, .. } = attributes;
+    let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
+    Denied::NoRule(Missing { verbs, group, resource, namespace, name, path })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Turns a method and a path into the attributes that RBAC decides on: verb, group, resource,
+//! name, as the API server's own `RequestInfoFactory` does.
+//!
+//! The host and the API server must never read a path differently, so a path that could be read
+//! in two ways is refused instead of being cleaned up.
+
+use std::borrow::Cow;
+
+/// Longest path with query that is looked at; the API server's own limit for a request line with
+/// headers is larger.
+const MAX_PATH_BYTES: usize = 8 * 1024;
+
+/// What a request does to what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a
+    /// non-resource URL the method in lower case.
+    pub verb: &'static str,
+    pub group: String,
+    pub version: String,
+    /// Plural name; empty for a non-resource URL.
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    /// Only for a non-resource URL: its path.
+    pub path: String,
+}
+
+impl Attributes {
+    pub fn is_resource(&self) -> bool {
+        !self.resource.is_empty()
+    }
+}
+
+/// Why a path is refused before any rule is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    #[error("the method {0:?} is not one of GET, HEAD, POST, PUT, PATCH, DELETE")]
+    Method(String),
+    #[error("the path is longer than {MAX_PATH_BYTES} bytes")]
+    TooLong,
+    #[error("the path {0:?} does not begin with /")]
+    NotAbsolute(String),
+    #[error("the path {path:?} {problem}")]
+    NotNormal { path: String, problem: &'static str },
+    #[error("the method {method} does nothing to {path:?}")]
+    NoVerb { method: String, path: String },
+}
+
+/// Reads `method` and `path_and_query`.
+pub fn attributes(method: &str, path_and_query: &str) -> Result<Attributes, BadRequest> {
+    if !matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") {
+        return Err(BadRequest::Method(method.chars().take(32).collect()));
+    }
+    if path_and_query.len() > MAX_PATH_BYTES {
+        return Err(BadRequest::TooLong);
+    }
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    let segments = segments(path)?;
+    let query = Query::parse(query)
+        .ok_or(BadRequest::NotNormal { path: path_and_query.into(), problem: "has a malformed query" })?;
+
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    match segments.as_slice() {
+        ["api", version, rest @ ..] if !rest.is_empty() => resource(method, path, "", version, rest, &query),
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => resource(method, path, group, version, rest, &query),
+        _ => Ok(Attributes {
+            verb: match method {
+                "GET" => "get",
+                "HEAD" => "head",
+                "POST" => "post",
+                "PUT" => "put",
+                "PATCH" => "patch",
+                _ => "delete",
+            },
+            path: format!("/{}", segments.join("/")),
+            ..Attributes::default()
+        }),
+    }
+}
+
+/// Whether the answer to this request is a stream that goes on for as long as it is wanted: a
+/// watch, or a log that is followed.
+pub fn is_stream(path_and_query: &str) -> bool {
+    let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
+    Query::parse(query).is_some_and(|query| query.flag("watch") || query.flag("follow"))
+}
+
+/// The decoded segments of a path that can be read in one way only.
+fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
+    let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };
+    let Some(relative) = path.strip_prefix('/') else {
+        return Err(BadRequest::NotAbsolute(path.chars().take(200).collect()));
+    };
+    if relative.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut segments = Vec::new();
+    for raw in relative.split('/') {
+        if raw.is_empty() {
+            return Err(not_normal("has an empty segment"));
+        }
+        if !raw.bytes().all(is_path_byte) {
+            return Err(not_normal("has a character that must not stand in a path"));
+        }
+        let segment = decode(raw, false).ok_or_else(|| not_normal("has a malformed percent-encoding"))?;
+        // What a server might see as structure after decoding once or twice.
+        if raw.len() != segment.len() && segment.bytes().any(|b| matches!(b, b'/' | b'\\' | b'.' | b'%' | b'?' | b'#' | b';')) {
+            return Err(not_normal("encodes a character that separates or abbreviates parts of a path"));
+        }
+        if !segment.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(not_normal("encodes a control character or one that is not ASCII"));
+        }
+        if segment.bytes().all(|b| b == b'.') {
+            return Err(not_normal("has a segment of dots only"));
+        }
+        segments.push(segment);
+    }
+    Ok(segments)
+}
+
+/// Unreserved characters and the sub-delimiters that names in Kubernetes use.
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'%' | b'$' | b'+' | b'=' | b',')
+}
+
+fn resource(
+    method: &str,
+    path: &str,
+    group: &str,
+    version: &str,
+    rest: &[&str],
+    query: &Query,
+) -> Result<Attributes, BadRequest> {
+    let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };
+    if let ["watch" | "proxy", ..] = rest {
+        return Err(not_normal("is in the old style with the verb in the path; use ?watch=true"));
+    }
+    // As the API server: `namespaces/NAME/RESOURCE` is in a namespace, unless RESOURCE is a
+    // subresource of the namespace itself.
+    let (namespace, parts) = match rest {
+        ["namespaces", namespace] | ["namespaces", namespace, "status" | "finalize", ..] => (Some(*namespace), rest),
+        ["namespaces", namespace, parts @ ..] => (Some(*namespace), parts),
+        _ => (None, rest),
+    };
+    let resource = parts[0];
+    let subresource = parts.get(2).copied().unwrap_or_default();
+    if parts.len() > 3 && subresource != "proxy" {
+        return Err(not_normal("goes deeper than a subresource"));
+    }
+    let name = parts.get(1).map(|name| (*name).to_owned());
+    let watch = query.flag("watch");
+    let verb = match (method, &name) {
+        ("GET" | "HEAD", Some(_)) => "get",
+        ("GET" | "HEAD", None) if watch => "watch",
+        ("GET" | "HEAD", None) => "list",
+        // Creating under a name is for subresources: eviction, binding, token.
+        ("POST", None) => "create",
+        ("POST", Some(_)) if !subresource.is_empty() => "create",
+        ("PUT", Some(_)) => "update",
+        ("PATCH", Some(_)) => "patch",
+        ("DELETE", Some(_)) => "delete",
+        ("DELETE", None) => "deletecollection",
+        _ => return Err(BadRequest::NoVerb { method: method.into(), path: path.into() }),
+    };
+    // A list or watch of one object by field selector is authorised as of that name.
+    let name = name.or_else(|| match verb {
+        "list" | "watch" | "deletecollection" => query.name_by_field_selector(),
+        _ => None,
+    });
+    Ok(Attributes {
+        verb,
+        group: group.into(),
+        version: version.into(),
+        resource: resource.into(),
+        subresource: subresource.into(),
+        namespace: namespace.map(Into::into),
+        name,
+        path: String::new(),
+    })
+}
+
+/// Decoded query parameters, in order.
+struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Option<Self> {
+        // Go drops a pair with a semicolon, others split at it: two readings.
+        if !query.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b';' | b'\\' | b'"' | b'<' | b'>')) {
+            return None;
+        }
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let decoded = pairs.map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(key, true)?, decode(value, true)?))
+        });
+        decoded.collect::<Option<Vec<_>>>().map(Query)
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_ref())
+    }
+
+    /// A boolean as the API server reads it: anything but `false` and `0` is true. True as well
+    /// if it is there twice, so that no order of the two can make a watch pass for a list.
+    fn flag(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, value)| k == key && !value.eq_ignore_ascii_case("false") && value != "0")
+    }
+
+    fn name_by_field_selector(&self) -> Option<String> {
+        if self.0.iter().filter(|(key, _)| key == "fieldSelector").count() != 1 {
+            return None;
+        }
+        let selector = self.get("fieldSelector")?;
+        let mut names = selector.split(',').filter_map(|term| {
+            let value = term.strip_prefix("metadata.name=")?;
+            Some(value.strip_prefix('=').unwrap_or(value))
+        });
+        let name = names.next().filter(|name| !name.is_empty() && !name.contains('\\'))?;
+        names.all(|other| other == name).then(|| name.to_owned())
+    }
+}
+
+/// Percent-decoding; `None` if it is malformed or the result is not UTF-8.
+fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
+    let special = |b: u8| b == b'%' || (plus_is_space && b == b'+');
+    if !text.bytes().any(special) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let digit = |b: Option<u8>| char::from(b?).to_digit(16);
+                let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            b'+' if plus_is_space => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}

@@ -1,0 +1,302 @@
+//! Turns "this object changed", "again in a while" and "that failed" into the next object to
+//! reconcile.
+//!
+//! The rules are those of client-go's work queue: an object is waiting at most once however often
+//! it was added, is never handed out twice at once, and is handed out again if it was added while
+//! it was being worked on. As in controller-runtime's priority queue there is one pending time an
+//! object; the earliest wins.
+//!
+//! The queue has no clock: `now` is the time since any fixed origin, and it must not go back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// An object to reconcile: `namespace/name`, or `name` if it is cluster-scoped.
+pub type Key = Box<str>;
+
+/// Exponential backoff of one object: `base`, `2 * base`, `4 * base`, … up to `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    pub base: Duration,
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    /// client-go's `DefaultControllerRateLimiter`: 5 ms to 1000 s.
+    fn default() -> Self {
+        Backoff { base: Duration::from_millis(5), max: Duration::from_secs(1000) }
+    }
+}
+
+impl Backoff {
+    /// The delay after this many failures in a row.
+    pub fn delay(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.base.saturating_mul(1 << doublings).min(self.max)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Item {
+    /// In `WorkQueue::ready`, exactly once. Excludes `processing`.
+    queued: bool,
+    /// Handed out by `take`, `done` not yet called.
+    processing: bool,
+    /// Added while processing: queued again by `done`.
+    again: bool,
+    /// In `WorkQueue::timers` with this time. Excludes `queued` and `again`, which are sooner.
+    due: Option<Duration>,
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Item {
+    fn is_idle(&self) -> bool {
+        !self.queued && !self.processing && self.due.is_none() && self.failures == 0
+    }
+}
+
+/// The work queue of one controller.
+#[derive(Debug, Default)]
+pub struct WorkQueue {
+    /// Every key there is something to remember about; `Item::is_idle` ones are removed.
+    items: BTreeMap<Key, Item>,
+    /// Keys in the order they are handed out.
+    ready: VecDeque<Key>,
+    /// The items that have `due`, by time.
+    timers: BTreeSet<(Duration, Key)>,
+    processing: u32,
+    /// Most items processed at once; 0 is no limit.
+    max_concurrent: u32,
+    backoff: Backoff,
+}
+
+impl WorkQueue {
+    pub fn new(max_concurrent: u32, backoff: Backoff) -> Self {
+        WorkQueue { max_concurrent, backoff, ..WorkQueue::default() }
+    }
+
+    /// The object is to be reconciled as soon as possible. A pending time is forgotten.
+    pub fn add(&mut self, key: Key, now: Duration) {
+        // What became due earlier goes first.
+        self.promote(now);
+        self.enqueue(key);
+    }
+
+    /// The object is to be reconciled at `at`, unless it will be sooner anyway.
+    pub fn add_at(&mut self, key: Key, at: Duration) {
+        let item = self.items.entry(key.clone()).or_default();
+        if item.queued || item.again || item.due.is_some_and(|due| due <= at) {
+            return;
+        }
+        if let Some(later) = item.due.replace(at) {
+            self.timers.remove(&(later, key.clone()));
+        }
+        self.timers.insert((at, key));
+    }
+
+    /// Hands out the next object, which stays in processing until `done`. `None` if nothing is
+    /// ready or as many as allowed are being processed.
+    pub fn take(&mut self, now: Duration) -> Option<Key> {
+        self.promote(now);
+        if self.at_limit() {
+            return None;
+        }
+        let key = self.ready.pop_front()?;
+        if self.ready.is_empty() {
+            // Most queues are empty most of the time, and there are thousands of them.
+            self.ready = VecDeque::new();
+        }
+        let item = self.items.entry(key.clone()).or_default();
+        item.queued = false;
+        item.processing = true;
+        self.processing += 1;
+        Some(key)
+    }
+
+    /// The object is no longer being worked on. It is ready again if it was added meanwhile.
+    pub fn done(&mut self, key: &str, now: Duration) {
+        self.promote(now);
+        let Some(item) = self.items.get_mut(key) else { return };
+        if !item.processing {
+            return;
+        }
+        item.processing = false;
+        self.processing -= 1;
+        if std::mem::take(&mut item.again) {
+            item.queued = true;
+            self.ready.push_back(key.into());
+        }
+        self.remove_if_idle(key);
+    }
+
+    /// Reconciling failed: again after the object's backoff, which is returned.
+    pub fn retry(&mut self, key: Key, now: Duration) -> Duration {
+        let item = self.items.entry(key.clone()).or_default();
+        item.failures = item.failures.saturating_add(1);
+        let delay = self.backoff.delay(item.failures);
+        self.add_at(key, now.saturating_add(delay));
+        delay
+    }
+
+    /// Reconciling succeeded: the next failure starts with the shortest backoff.
+    pub fn forget(&mut self, key: &str) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.failures = 0;
+            self.remove_if_idle(key);
+        }
+    }
+
+    /// The object is gone: its pending time and its backoff are forgotten. If it is ready it
+    /// stays so, since a controller also reconciles deletions.
+    pub fn drop_key(&mut self, key: &str) {
+        self.clear_due(key);
+        self.forget(key);
+    }
+
+    /// When a `take` can return something that is not ready now; `None` if only a call of another
+    /// method can make that happen. In the past if an object is due already.
+    pub fn next_at(&self) -> Option<Duration> {
+        if self.at_limit() {
+            return None;
+        }
+        // An object in processing that falls due is merely noted, so it is nothing to wake up for.
+        self.timers.iter().find(|(_, key)| !self.items.get(key).is_some_and(|item| item.processing)).map(|(due, _)| *due)
+    }
+
+    /// Whether `take(now)` would return an object.
+    pub fn has_ready(&self, now: Duration) -> bool {
+        !self.at_limit() && (!self.ready.is_empty() || self.next_at().is_some_and(|due| due <= now))
+    }
+
+    /// Objects handed out and not yet done.
+    pub fn processing(&self) -> usize {
+        self.processing as usize
+    }
+
+    /// Objects that wait, ready or not; those in processing don't count.
+    pub fn len(&self) -> usize {
+        let waiting = |item: &&Item| !item.processing && (item.queued || item.due.is_some());
+        self.items.values().filter(waiting).count()
+    }
+
+    /// Nothing waits and nothing is in processing.
+    pub fn is_empty(&self) -> bool {
+        self.processing == 0 && self.ready.is_empty() && self.timers.is_empty()
+    }
+
+    /// Failures in a row of this object.
+    pub fn failures(&self, key: &str) -> u32 {
+        self.items.get(key).map_or(0, |item| item.failures)
+    }
+
+    /// Everything to remember, with times relative to `now`. What is being processed is saved as
+    /// ready: whether that work took effect is unknown to whoever continues from here.
+    pub fn export(&self, now: Duration) -> SavedQueue {
+        let unfinished = self.items.iter().filter(|(_, item)| item.processing).map(|(key, _)| key);
+        let ready = unfinished.chain(&self.ready).map(|key| self.save(key, Wait::Ready));
+        let rest = self.items.iter().filter(|(_, item)| !item.processing && !item.queued);
+        let rest = rest.map(|(key, item)| {
+            let wait = item.due.map_or(Wait::None, |due| Wait::Nanoseconds(as_nanos(due.saturating_sub(now))));
+            self.save(key, wait)
+        });
+        SavedQueue { items: ready.chain(rest).collect() }
+    }
+
+    fn save(&self, key: &str, wait: Wait) -> SavedItem {
+        SavedItem { key: key.into(), wait, failures: self.failures(key) }
+    }
+
+    /// Adds what was saved to what is here; the sooner time and the larger number of failures win.
+    pub fn import(&mut self, saved: SavedQueue, now: Duration) {
+        for SavedItem { key, wait, failures } in saved.items {
+            let item = self.items.entry(key.clone()).or_default();
+            item.failures = item.failures.max(failures);
+            match wait {
+                Wait::Ready => self.enqueue(key),
+                Wait::Nanoseconds(ns) => self.add_at(key, now.saturating_add(Duration::from_nanos(ns))),
+                Wait::None => self.remove_if_idle(&key),
+            }
+        }
+    }
+
+    /// After `import`: work on this object went on where it was saved, so it is in processing, not
+    /// ready.
+    pub fn resume(&mut self, key: &str) {
+        self.clear_due(key);
+        self.ready.retain(|ready| &**ready != key);
+        let item = self.items.entry(key.into()).or_default();
+        item.queued = false;
+        if !std::mem::replace(&mut item.processing, true) {
+            self.processing += 1;
+        }
+    }
+
+    fn at_limit(&self) -> bool {
+        self.max_concurrent != 0 && self.processing >= self.max_concurrent
+    }
+
+    /// Queues every object that is due.
+    fn promote(&mut self, now: Duration) {
+        while self.timers.first().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, key)) = self.timers.pop_first() {
+                self.enqueue(key);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        self.clear_due(&key);
+        let item = self.items.entry(key.clone()).or_default();
+        if item.processing {
+            item.again = true;
+        } else if !item.queued {
+            item.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn clear_due(&mut self, key: &str) {
+        if let Some(due) = self.items.get_mut(key).and_then(|item| item.due.take()) {
+            self.timers.remove(&(due, key.into()));
+        }
+    }
+
+    fn remove_if_idle(&mut self, key: &str) {
+        if self.items.get(key).is_some_and(Item::is_idle) {
+            self.items.remove(key);
+        }
+    }
+}
+
+/// A work queue at rest, for a snapshot. Ready items come first, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedQueue {
+    pub items: Vec<SavedItem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedItem {
+    pub key: Key,
+    pub wait: Wait,
+    pub failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wait {
+    /// To be reconciled at once.
+    Ready,
+    /// From the time of saving.
+    Nanoseconds(u64),
+    /// Not to be reconciled; only its failures are remembered.
+    None,
+}
+
+fn as_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,389 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(5), max: Duration::from_secs(1000) };
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn queue() -> WorkQueue {
+    WorkQueue::new(0, BACKOFF)
+}
+
+#[test]
+fn an_object_added_twice_is_handed_out_once() {
+    let mut queue = queue();
+    queue.add("a".into(), ms(0));
+    queue.add("b".into(), ms(0));
+    queue.add("a".into(), ms(0));
+    assert_eq!(queue.len(), 2);
+    assert_eq!(queue.take(ms(0)).as_deref(), Some("a"));
+    assert_eq!(queue.take(ms(0)).as_deref(), Some("b"));
+    assert_eq!(queue.take(ms(0)), None);
+}
+
+#[test]
+fn an_object_added_while_processing_comes_again_after_done() {
+    let mut queue = queue();
+    queue.add("a".into(), ms(0));
+    queue.take(ms(0)).unwrap();
+    queue.add("a".into(), ms(1));
+    assert_eq!(queue.take(ms(1)), None);
+    queue.done("a", ms(2));
+    assert_eq!(queue.take(ms(2)).as_deref(), Some("a"));
+    queue.done("a", ms(3));
+    assert!(queue.is_empty());
+    assert!(queue.items.is_empty());
+}
+
+#[test]
+fn no_more_objects_are_processed_at_once_than_allowed() {
+    let mut queue = WorkQueue::new(2, BACKOFF);
+    for key in ["a", "b", "c"] {
+        queue.add(key.into(), ms(0));
+    }
+    assert!(queue.take(ms(0)).is_some());
+    assert!(queue.take(ms(0)).is_some());
+    assert!(!queue.has_ready(ms(0)));
+    assert_eq!(queue.take(ms(0)), None);
+    queue.done("a", ms(0));
+    assert!(queue.has_ready(ms(0)));
+    assert_eq!(queue.take(ms(0)).as_deref(), Some("c"));
+}
+
+#[test]
+fn an_object_is_handed_out_when_its_time_has_come_and_not_before() {
+    let mut queue = queue();
+    queue.add_at("a".into(), ms(100));
+    assert_eq!(queue.next_at(), Some(ms(100)));
+    assert!(!queue.has_ready(ms(99)));
+    assert_eq!(queue.take(ms(99)), None);
+    assert!(queue.has_ready(ms(100)));
+    assert_eq!(queue.take(ms(100)).as_deref(), Some("a"));
+    assert_eq!(queue.next_at(), None);
+}
+
+#[test]
+fn of_two_times_the_earlier_wins() {
+    for (first, second) in [(100, 200), (200, 100)] {
+        let mut queue = queue();
+        queue.add_at("a".into(), ms(first));
+        queue.add_at("a".into(), ms(second));
+        assert_eq!(queue.next_at(), Some(ms(100)));
+        assert!(queue.take(ms(100)).is_some());
+        queue.done("a", ms(100));
+        assert_eq!(queue.take(ms(300)), None);
+    }
+}
+
+#[test]
+fn adding_an_object_cancels_its_pending_time() {
+    let mut queue = queue();
+    queue.add_at("a".into(), ms(100));
+    queue.add("a".into(), ms(1));
+    assert_eq!(queue.take(ms(1)).as_deref(), Some("a"));
+    queue.done("a", ms(2));
+    assert_eq!(queue.take(ms(100)), None);
+}
+
+#[test]
+fn a_requeue_gives_way_to_a_change_that_came_meanwhile() {
+    for done_first in [true, false] {
+        let mut queue = queue();
+        queue.add("a".into(), ms(0));
+        queue.take(ms(0)).unwrap();
+        queue.add("a".into(), ms(1));
+        if done_first {
+            queue.done("a", ms(2));
+            queue.add_at("a".into(), ms(500));
+        } else {
+            queue.add_at("a".into(), ms(500));
+            queue.done("a", ms(2));
+        }
+        assert_eq!(queue.take(ms(2)).as_deref(), Some("a"));
+        queue.done("a", ms(3));
+        assert_eq!(queue.take(ms(1000)), None);
+    }
+}
+
+#[test]
+fn an_object_that_falls_due_while_processing_comes_after_done_and_wakes_nobody() {
+    let mut queue = queue();
+    queue.add("a".into(), ms(0));
+    queue.take(ms(0)).unwrap();
+    queue.add_at("a".into(), ms(10));
+    assert_eq!(queue.next_at(), None);
+    assert!(!queue.has_ready(ms(20)));
+    assert_eq!(queue.take(ms(20)), None);
+    queue.done("a", ms(21));
+    assert_eq!(queue.take(ms(21)).as_deref(), Some("a"));
+}
+
+#[test]
+fn what_fell_due_earlier_goes_before_what_is_added_now() {
+    let mut queue = queue();
+    queue.add_at("due".into(), ms(5));
+    queue.add("new".into(), ms(6));
+    assert_eq!(queue.take(ms(6)).as_deref(), Some("due"));
+    assert_eq!(queue.take(ms(6)).as_deref(), Some("new"));
+}
+
+#[test]
+fn backoff_doubles_up_to_its_maximum_and_starts_anew_after_success() {
+    let mut queue = queue();
+    let mut now = ms(0);
+    let mut delays = Vec::new();
+    for _ in 0..25 {
+        let delay = queue.retry("a".into(), now);
+        now += delay;
+        assert_eq!(queue.next_at(), Some(now));
+        queue.take(now).unwrap();
+        queue.done("a", now);
+        delays.push(delay);
+    }
+    assert_eq!(delays[..4], [ms(5), ms(10), ms(20), ms(40)]);
+    assert_eq!(delays[24], BACKOFF.max);
+    assert!(delays.is_sorted());
+    queue.forget("a");
+    assert_eq!(queue.retry("a".into(), now), ms(5));
+    assert_eq!(BACKOFF.delay(u32::MAX), BACKOFF.max);
+}
+
+#[test]
+fn a_dropped_key_loses_its_time_and_backoff_but_stays_ready() {
+    let mut queue = queue();
+    queue.retry("a".into(), ms(0));
+    queue.drop_key("a");
+    assert!(queue.is_empty());
+    assert!(queue.items.is_empty());
+    queue.add("b".into(), ms(0));
+    queue.drop_key("b");
+    assert_eq!(queue.take(ms(0)).as_deref(), Some("b"));
+}
+
+#[test]
+fn done_of_what_is_not_processed_changes_nothing() {
+    let mut queue = queue();
+    queue.done("never seen", ms(0));
+    queue.add("a".into(), ms(0));
+    queue.done("a", ms(0));
+    assert_eq!((queue.processing(), queue.len()), (0, 1));
+}
+
+#[test]
+fn what_was_processed_is_exported_as_ready_and_comes_first() {
+    let mut queue = queue();
+    for key in ["ready", "worked on"] {
+        queue.add(key.into(), ms(0));
+    }
+    queue.retry("failed".into(), ms(0));
+    queue.add("worked on first".into(), ms(0));
+    queue.take(ms(0)).unwrap();
+    let saved = queue.export(ms(2));
+    let item = |key: &str, wait, failures| SavedItem { key: key.into(), wait, failures };
+    assert_eq!(
+        saved.items,
+        [
+            item("ready", Wait::Ready, 0),
+            item("worked on", Wait::Ready, 0),
+            item("worked on first", Wait::Ready, 0),
+            item("failed", Wait::Nanoseconds(3_000_000), 1),
+        ]
+    );
+    let json = serde_json::to_string(&saved).unwrap();
+    assert_eq!(serde_json::from_str::<SavedQueue>(&json).unwrap(), saved);
+
+    let mut restored = WorkQueue::new(0, BACKOFF);
+    restored.import(saved, ms(1_000));
+    assert_eq!(restored.next_at(), Some(ms(1_003)));
+    assert_eq!(restored.failures("failed"), 1);
+    assert_eq!(restored.len(), 4);
+}
+
+#[test]
+fn an_empty_queue_is_small_and_one_that_was_used_becomes_so_again() {
+    assert!(size_of::<WorkQueue>() < 200, "{}", size_of::<WorkQueue>());
+    let mut queue = queue();
+    for n in 0..1000 {
+        queue.add(n.to_string().into(), ms(0));
+    }
+    while let Some(key) = queue.take(ms(0)) {
+        queue.done(&key, ms(0));
+    }
+    assert_eq!(queue.ready.capacity(), 0);
+    assert!(queue.items.is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(u8),
+    AddIn(u8, u64),
+    Take,
+    /// Of the nth key that is being processed.
+    Done(usize),
+    Fail(usize),
+    Succeed(usize),
+    Drop(u8),
+    Pass(u64),
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = 0..6_u8;
+    prop_oneof![
+        4 => key.clone().prop_map(Op::Add),
+        3 => (key.clone(), 0..2_000_u64).prop_map(|(key, after)| Op::AddIn(key, after)),
+        5 => Just(Op::Take),
+        3 => any::<usize>().prop_map(Op::Done),
+        2 => any::<usize>().prop_map(Op::Fail),
+        2 => any::<usize>().prop_map(Op::Succeed),
+        1 => key.prop_map(Op::Drop),
+        3 => (0..500_u64).prop_map(Op::Pass),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// What must come of it, said without a queue: the time from which each key is owed a reconcile.
+#[derive(Default)]
+struct Owed(BTreeMap<Key, Duration>);
+
+impl Owed {
+    fn at(&mut self, key: &str, at: Duration) {
+        let owed = self.0.entry(key.into()).or_insert(at);
+        *owed = at.min(*owed);
+    }
+}
+
+fn key(n: u8) -> Key {
+    format!("ns/{n}").into()
+}
+
+fn nth(processing: &BTreeSet<Key>, n: usize) -> Option<Key> {
+    let n = n.checked_rem(processing.len())?;
+    processing.iter().nth(n).cloned()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn nothing_is_processed_twice_at_once_and_nothing_owed_is_lost(
+        limit in 0..4_u32,
+        ops in proptest::collection::vec(op(), 1..120),
+    ) {
+        let mut queue = WorkQueue::new(limit, BACKOFF);
+        let mut now = ms(0);
+        let mut processing = BTreeSet::new();
+        let mut owed = Owed::default();
+        for op in ops {
+            match op {
+                Op::Add(n) => {
+                    queue.add(key(n), now);
+                    owed.at(&key(n), now);
+                }
+                Op::AddIn(n, after) => {
+                    queue.add_at(key(n), now + ms(after));
+                    owed.at(&key(n), now + ms(after));
+                }
+                Op::Take => {
+                    let ready = queue.has_ready(now);
+                    let taken = queue.take(now);
+                    prop_assert_eq!(ready, taken.is_some());
+                    let due = |(key, at): (&Key, &Duration)| *at <= now && !processing.contains(key);
+                    let free = limit == 0 || processing.len() < limit as usize;
+                    prop_assert_eq!(taken.is_some(), free && owed.0.iter().any(due));
+                    if let Some(taken) = taken {
+                        prop_assert!(owed.0.remove(&taken).is_some_and(|at| at <= now), "{} was not owed", taken);
+                        prop_assert!(processing.insert(taken));
+                    }
+                }
+                Op::Done(n) => if let Some(key) = nth(&processing, n) {
+                    queue.done(&key, now);
+                    processing.remove(&key);
+                },
+                Op::Fail(n) => if let Some(key) = nth(&processing, n) {
+                    let before = queue.failures(&key);
+                    let delay = queue.retry(key.clone(), now);
+                    prop_assert_eq!(delay, BACKOFF.delay(before + 1));
+                    owed.at(&key, now + delay);
+                    queue.done(&key, now);
+                    processing.remove(&key);
+                },
+                Op::Succeed(n) => if let Some(key) = nth(&processing, n) {
+                    queue.forget(&key);
+                    queue.done(&key, now);
+                    prop_assert_eq!(queue.failures(&key), 0);
+                    processing.remove(&key);
+                },
+                Op::Drop(n) => {
+                    let key = key(n);
+                    queue.drop_key(&key);
+                    prop_assert_eq!(queue.failures(&key), 0);
+                    // A time that has come before the drop may or may not have made it ready.
+                    let ready = queue.items.get(&key).is_some_and(|item| item.queued || item.again);
+                    if !ready {
+                        owed.0.remove(&key);
+                    }
+                }
+                Op::Pass(by) => now += ms(by),
+                Op::Restart => {
+                    let saved = queue.export(now);
+                    queue = WorkQueue::new(limit, BACKOFF);
+                    // Another process has another origin of time.
+                    let later = now + ms(12_345);
+                    queue.import(saved, later);
+                    for at in owed.0.values_mut() {
+                        *at += ms(12_345);
+                    }
+                    now = later;
+                    for key in std::mem::take(&mut processing) {
+                        owed.at(&key, now);
+                    }
+                }
+            }
+            prop_assert_eq!(queue.processing(), processing.len());
+            if limit == 0 || processing.len() < limit as usize {
+                let next = owed.0.iter().filter(|(key, at)| !processing.contains(*key) && **at > now).map(|(_, at)| *at).min();
+                if !queue.has_ready(now) {
+                    prop_assert_eq!(queue.next_at(), next);
+                }
+            }
+        }
+        // In the end everything owed is handed out.
+        for key in std::mem::take(&mut processing) {
+            queue.done(&key, now);
+        }
+        now += Duration::from_secs(2_000);
+        let mut handed_out = BTreeSet::new();
+        while let Some(key) = queue.take(now) {
+            queue.done(&key, now);
+            handed_out.insert(key);
+        }
+        prop_assert_eq!(handed_out, owed.0.into_keys().collect::<BTreeSet<_>>());
+        prop_assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn export_and_import_keep_everything(ops in proptest::collection::vec(op(), 1..60)) {
+        let mut queue = WorkQueue::new(0, BACKOFF);
+        let mut now = ms(0);
+        for op in ops {
+            match op {
+                Op::Add(n) => queue.add(key(n), now),
+                Op::AddIn(n, after) => queue.add_at(key(n), now + ms(after)),
+                Op::Take => { queue.take(now); }
+                Op::Fail(n) => { queue.retry(key((n % 6) as u8), now); }
+                Op::Pass(by) => now += ms(by),
+                _ => {}
+            }
+        }
+        let saved = queue.export(now);
+        let mut restored = WorkQueue::new(0, BACKOFF);
+        restored.import(saved.clone(), ms(77));
+        prop_assert_eq!(restored.export(ms(77)), saved);
+    }
+}

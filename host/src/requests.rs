@@ -1,0 +1,185 @@
+//! Turns a guest's call into a request to the API server, and the response into the pieces that
+//! the guest gets as events.
+//!
+//! * A unary response up to 64 KiB is one batch: the guest is resumed once for it.
+//! * Of a stream (watch, followed log) whatever has arrived is handed on as soon as nothing more
+//!   is there to be read.
+//! * What the guest has not taken yet is bounded by the credit: when it is used up, nothing more
+//!   is read from the connection, and TCP makes the API server wait.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use tokio::sync::Semaphore;
+
+use crate::permissions::is_stream;
+use crate::watch::chain;
+
+/// Most bytes in one `Reply::Body`. A call's credit must be at least this.
+pub const CHUNK_BYTES: usize = 64 << 10;
+
+/// Headers of a response that the guest gets.
+const RESPONSE_HEADERS: [HeaderName; 4] = [CONTENT_TYPE, RETRY_AFTER, WARNING, HeaderName::from_static("audit-id")];
+
+/// A request as the guest made it; the permission check is behind it.
+#[derive(Clone, Debug, Default)]
+pub struct ApiCall {
+    pub method: String,
+    /// Absolute path with query.
+    pub path: String,
+    /// Lines `name: value\n`. Only `accept` and `content-type` are sent.
+    pub headers: String,
+    pub body: Bytes,
+}
+
+/// A piece of the answer, in the order `Head`, any number of `Body`, `End`; or at any point
+/// `Failed`, which is the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Head {
+        status: u16,
+        /// Lines `name: value\n`.
+        headers: String,
+    },
+    /// Not empty, at most `CHUNK_BYTES`.
+    Body(Bytes),
+    End,
+    /// No response, or not all of it. The call may be retried.
+    Failed(String),
+}
+
+/// Makes the call and hands the answer to `send` in batches, each of which is worth one resume.
+///
+/// `credit` is the number of bytes that may wait undelivered. A permit is consumed for each byte
+/// of a `Reply::Body`; the receiver adds them back when it has delivered it. Closing it ends the
+/// call, as does dropping the future.
+pub async fn execute(client: &kube::Client, call: ApiCall, credit: Arc<Semaphore>, mut send: impl FnMut(Vec<Reply>)) {
+    let stream = is_stream(&call.path);
+    let request = match request(call) {
+        Ok(request) => request,
+        Err(problem) => return send(vec![Reply::Failed(problem)]),
+    };
+    let response = match client.send(request).await {
+        Ok(response) => response,
+        Err(error) => return send(vec![Reply::Failed(chain(&error))]),
+    };
+    let (parts, mut body) = response.into_parts();
+    let head = Reply::Head { status: parts.status.as_u16(), headers: header_lines(&parts.headers) };
+    let mut out = Outbox { pending: vec![head], buffer: BytesMut::new(), credit };
+    loop {
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                if stream && out.flush(&mut send).await.is_none() {
+                    return;
+                }
+                body.frame().await
+            }
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                // Trailers are of no use to a guest.
+                let Ok(data) = frame.into_data() else { continue };
+                if out.push(data, &mut send).await.is_none() {
+                    return;
+                }
+            }
+            Some(Err(error)) => {
+                if stream {
+                    // What arrived whole may be events that the guest need not ask for again.
+                    let _ = out.flush(&mut send).await;
+                }
+                return send(vec![Reply::Failed(format!("the response was cut: {}", chain(&error)))]);
+            }
+            None => {
+                out.take_buffer().await;
+                out.pending.push(Reply::End);
+                return send(out.pending);
+            }
+        }
+    }
+}
+
+/// What was read and not yet handed on.
+struct Outbox {
+    pending: Vec<Reply>,
+    buffer: BytesMut,
+    credit: Arc<Semaphore>,
+}
+
+impl Outbox {
+    /// Adds data, and hands on what fills a chunk. `None`: nobody wants it any more.
+    async fn push(&mut self, mut data: Bytes, send: &mut impl FnMut(Vec<Reply>)) -> Option<()> {
+        while self.buffer.len() + data.len() > CHUNK_BYTES {
+            let piece = data.split_to(CHUNK_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(&piece);
+            self.flush(send).await?;
+        }
+        self.buffer.extend_from_slice(&data);
+        Some(())
+    }
+
+    /// Hands on all there is.
+    async fn flush(&mut self, send: &mut impl FnMut(Vec<Reply>)) -> Option<()> {
+        self.take_buffer().await?;
+        if !self.pending.is_empty() {
+            send(std::mem::take(&mut self.pending));
+        }
+        Some(())
+    }
+
+    /// Turns the buffer into a reply as soon as there is credit for it.
+    async fn take_buffer(&mut self) -> Option<()> {
+        if !self.buffer.is_empty() {
+            let bytes = self.buffer.split().freeze();
+            // At most CHUNK_BYTES, so it fits.
+            let permits = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            self.credit.acquire_many(permits).await.ok()?.forget();
+            self.pending.push(Reply::Body(bytes));
+        }
+        Some(())
+    }
+}
+
+fn request(call: ApiCall) -> Result<http::Request<Body>, String> {
+    let method = http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
+    // The client puts the API server's address before it.
+    let uri: http::Uri = call.path.parse().map_err(|error| format!("{:?} is not a path: {error}", call.path))?;
+    if uri.authority().is_some() || !call.path.starts_with('/') {
+        return Err(format!("{:?} is not a path", call.path));
+    }
+    let mut request = http::Request::new(Body::from(call.body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    for line in call.headers.lines() {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let name = match name.trim() {
+            name if name.eq_ignore_ascii_case("accept") => ACCEPT,
+            name if name.eq_ignore_ascii_case("content-type") => CONTENT_TYPE,
+            _ => continue,
+        };
+        let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of the header {name} is malformed"))?;
+        request.headers_mut().insert(name, value);
+    }
+    Ok(request)
+}
+
+fn header_lines(headers: &HeaderMap) -> String {
+    let mut lines = String::new();
+    for name in &RESPONSE_HEADERS {
+        for value in headers.get_all(name) {
+            lines.push_str(name.as_str());
+            lines.push_str(": ");
+            lines.push_str(&String::from_utf8_lossy(value.as_bytes()));
+            lines.push('\n');
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Turns (group, version, kind) into the resource that the API server serves for it.
+//!
+//! Answers are shared: a thousand watches that wait for the same CRD ask once a second together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::WatchRequest;
+use super::failure::{Cause, Failure, FailureCause};
+
+/// How long an answer that did not have the resource is taken to be true.
+const MISSING_FOR: Duration = Duration::from_millis(900);
+
+/// A resource as the API server serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    pub plural: String,
+    pub namespaced: bool,
+}
+
+#[derive(Deserialize)]
+struct ResourceList {
+    resources: Vec<Resource>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Resource {
+    name: String,
+    kind: String,
+    namespaced: bool,
+}
+
+/// A group version's resources at some time; `None` if it is not served.
+type Answer = (Instant, Option<Vec<Resource>>);
+
+/// What the API server serves, as far as it was asked.
+pub(super) struct Discovery {
+    client: kube::Client,
+    /// By path. The inner lock makes those who want the same thing wait for one answer.
+    answers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Answer>>>>>,
+}
+
+impl Discovery {
+    pub fn new(client: kube::Client) -> Self {
+        Discovery { client, answers: Mutex::default() }
+    }
+
+    /// Finds the resource. An answer from before `not_before` is not good enough.
+    pub async fn resolve(&self, request: &WatchRequest, not_before: Option<Instant>) -> Result<Resolved, Failure> {
+        let version = request.api_version();
+        let path = if request.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
+        let answer = {
+            let mut answers = self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            answers.entry(path.clone()).or_default().clone()
+        };
+        let mut answer = answer.lock().await;
+        if let Some((at, resources)) = &*answer {
+            match find(resources.as_deref(), request) {
+                Some(resolved) if not_before.is_none_or(|oldest| *at >= oldest) => return Ok(resolved),
+                None if at.elapsed() < MISSING_FOR => return Err(missing(request)),
+                _ => {}
+            }
+        }
+        let resources = match self.fetch(&path).await {
+            Ok(resources) => Some(resources),
+            Err(failure) if failure.cause == FailureCause::Because(Cause::Missing) => None,
+            Err(failure) => return Err(failure),
+        };
+        let found = find(resources.as_deref(), request).ok_or_else(|| missing(request));
+        *answer = Some((Instant::now(), resources));
+        found
+    }
+
+    async fn fetch(&self, path: &str) -> Result<Vec<Resource>, Failure> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+        let list = tokio::time::timeout(Duration::from_secs(30), self.client.request::<ResourceList>(request));
+        Ok(list.await.map_err(|_| Failure::timed_out("answer discovery"))??.resources)
+    }
+}
+
+fn find(resources: Option<&[Resource]>, request: &WatchRequest) -> Option<Resolved> {
+    let wanted = |resource: &&Resource| {
+        !resource.name.contains('/')
+            && if request.plural.is_empty() { resource.kind == request.kind } else { resource.name == request.plural }
+    };
+    let found = resources?.iter().find(wanted)?;
+    Some(Resolved { plural: found.name.clone(), namespaced: found.namespaced })
+}
+
+fn missing(request: &WatchRequest) -> Failure {
+    let what = if request.plural.is_empty() { &request.kind } else { &request.plural };
+    Failure::new(Cause::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
+}

@@ -1,0 +1,146 @@
+//! Turns an error of a list or watch into what to do about it, and what to tell the owner.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// Why a watch cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The API server does not serve the resource (yet).
+    Missing,
+    /// The host's credentials were not accepted.
+    Unauthorized,
+    /// The host's credentials are not allowed to list or watch this.
+    Forbidden,
+    /// The API server does not answer, or not in a way that could be understood.
+    Unreachable,
+    /// The API server answered with an error.
+    Server,
+    /// The request for the watch itself is wrong; it is not tried again.
+    Invalid,
+}
+
+/// A watch that has to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// `websites.demo.wasmop.dev/v1`, or the kind if the plural is not known.
+    pub resource: String,
+    pub cause: Cause,
+    pub message: String,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot watch {}: {}", self.resource, self.message)
+    }
+}
+
+impl Waiting {
+    /// What the owner can do about it.
+    pub fn help(&self) -> String {
+        let resource = &self.resource;
+        match self.cause {
+            Cause::Missing => format!(
+                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller goes on as soon as it is there"
+            ),
+            Cause::Unauthorized => {
+                "the credentials of the kubeconfig have expired or are not valid for this API server; renew them".into()
+            }
+            Cause::Forbidden => {
+                format!("grant the host's identity the verbs list and watch on {resource}; it is tried again until then")
+            }
+            Cause::Unreachable => "check that the API server is up and reachable; it is tried again until then".into(),
+            Cause::Server => "see the API server's log; it is tried again".into(),
+            Cause::Invalid => "correct what the controller registers".into(),
+        }
+    }
+}
+
+/// A list or watch that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub cause: FailureCause,
+    pub message: String,
+    /// The API server's wish.
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailureCause {
+    /// The resource version or continue token is too old: list anew.
+    Expired,
+    /// What arrived could not be read.
+    Garbled,
+    Because(Cause),
+}
+
+impl Failure {
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None }
+    }
+
+    pub fn garbled(error: impl fmt::Display) -> Self {
+        let message = format!("the answer of the API server could not be read: {error}");
+        Failure { cause: FailureCause::Garbled, message, retry_after: None }
+    }
+
+    pub fn timed_out(what: &str) -> Self {
+        Failure::new(Cause::Unreachable, format!("the API server did not {what} in time"))
+    }
+
+    /// What an owner is told, if that is worth it.
+    pub fn cause_to_tell(&self) -> Cause {
+        match self.cause {
+            FailureCause::Because(cause) => cause,
+            FailureCause::Expired | FailureCause::Garbled => Cause::Server,
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let cause = match status.code {
+            401 => FailureCause::Because(Cause::Unauthorized),
+            403 => FailureCause::Because(Cause::Forbidden),
+            404 => FailureCause::Because(Cause::Missing),
+            410 => FailureCause::Expired,
+            _ => FailureCause::Because(Cause::Server),
+        };
+        let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        let message = match status.message.trim() {
+            "" => format!("status {} {}", status.code, status.reason),
+            message => format!("{} (status {})", message.chars().take(300).collect::<String>(), status.code),
+        };
+        Failure { cause, message, retry_after: (seconds > 0).then(|| Duration::from_secs(seconds.into())) }
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Failure::from(*status),
+            kube::Error::Auth(error) => Failure::new(Cause::Unauthorized, chain(&error)),
+            kube::Error::SerdeError(error) => Failure::garbled(error),
+            kube::Error::FromUtf8(error) => Failure::garbled(error),
+            kube::Error::BuildRequest(error) => Failure::new(Cause::Invalid, chain(&error)),
+            error => Failure::new(Cause::Unreachable, chain(&error)),
+        }
+    }
+}
+
+/// An error and what caused it, each part once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}

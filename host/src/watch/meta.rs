@@ -1,0 +1,182 @@
+//! Turns an object's JSON into the little of its metadata that the host keeps for each object it
+//! watches.
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::queue::Key;
+
+/// What is kept of a watched object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMetaLite {
+    pub resource_version: ResourceVersion,
+    /// 0 for kinds that have none.
+    pub generation: i64,
+    /// Hash of the object's UID: tells an object from an earlier one of the same name.
+    pub uid: u64,
+    /// It has a deletion timestamp.
+    pub deleting: bool,
+    pub owners: Arc<[OwnerRef]>,
+}
+
+/// A resource version, for comparing with `==`. The API server's are decimal numbers; anything
+/// else is kept as a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ResourceVersion(pub u64);
+
+impl From<&str> for ResourceVersion {
+    fn from(text: &str) -> Self {
+        ResourceVersion(text.parse().unwrap_or_else(|_| hash(text)))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRef {
+    /// Shared between the objects of a watch, whose owners are of few kinds.
+    pub kind: Arc<GroupKind>,
+    pub name: Box<str>,
+    pub controller: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupKind {
+    /// Empty for the core group.
+    pub group: Box<str>,
+    pub kind: Box<str>,
+}
+
+/// An object as it came from the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub key: Key,
+    pub meta: ObjectMetaLite,
+    /// The object as JSON, if the watch is for full objects.
+    pub object: Option<Arc<str>>,
+}
+
+/// Reads objects of one watch.
+#[derive(Debug)]
+pub struct Reader {
+    /// Kinds of owners met so far.
+    kinds: Vec<Arc<GroupKind>>,
+    no_owners: Arc<[OwnerRef]>,
+    /// `apiVersion` and `kind` of the watched objects, if they are to be kept whole.
+    full: Option<(String, String)>,
+}
+
+/// More kinds of owners than this are not shared, so that looking one up stays cheap.
+const MAX_SHARED_KINDS: usize = 64;
+
+#[derive(Deserialize)]
+struct RawObject<'a> {
+    #[serde(borrow)]
+    metadata: RawMeta<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMeta<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    uid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resource_version: Cow<'a, str>,
+    #[serde(default)]
+    generation: Option<i64>,
+    #[serde(borrow, default)]
+    deletion_timestamp: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    owner_references: Option<Vec<RawOwner<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawOwner<'a> {
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+impl Reader {
+    /// `full`: `apiVersion` and `kind` of the objects if they are to be kept whole.
+    pub fn new(full: Option<(String, String)>) -> Self {
+        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full }
+    }
+
+    /// The object, and its resource version as text: where a watch can go on from.
+    pub fn read<'a>(&mut self, json: &'a str) -> Result<(Seen, Cow<'a, str>), serde_json::Error> {
+        let RawObject { metadata: raw } = serde_json::from_str(json)?;
+        let key = match raw.namespace.as_deref() {
+            Some(namespace) if !namespace.is_empty() => format!("{namespace}/{}", raw.name).into(),
+            _ => raw.name.into(),
+        };
+        let meta = ObjectMetaLite {
+            resource_version: raw.resource_version.as_ref().into(),
+            generation: raw.generation.unwrap_or_default(),
+            uid: raw.uid.as_deref().map_or(0, hash),
+            deleting: raw.deletion_timestamp.is_some(),
+            owners: self.owners(raw.owner_references.unwrap_or_default()),
+        };
+        let object = match &self.full {
+            Some((api_version, kind)) => Some(whole(json, api_version, kind)?),
+            None => None,
+        };
+        Ok((Seen { key, meta, object }, raw.resource_version))
+    }
+
+    fn owners(&mut self, raw: Vec<RawOwner>) -> Arc<[OwnerRef]> {
+        if raw.is_empty() {
+            return self.no_owners.clone();
+        }
+        let owner = |raw: RawOwner| {
+            let group = raw.api_version.split_once('/').map_or("", |(group, _)| group);
+            OwnerRef {
+                kind: self.kind(group, &raw.kind),
+                name: raw.name.into(),
+                controller: raw.controller.unwrap_or_default(),
+            }
+        };
+        raw.into_iter().map(owner).collect()
+    }
+
+    fn kind(&mut self, group: &str, kind: &str) -> Arc<GroupKind> {
+        if let Some(known) = self.kinds.iter().find(|known| &*known.group == group && &*known.kind == kind) {
+            return known.clone();
+        }
+        let new = Arc::new(GroupKind { group: group.into(), kind: kind.into() });
+        if self.kinds.len() < MAX_SHARED_KINDS {
+            self.kinds.push(new.clone());
+        }
+        new
+    }
+}
+
+/// The object without `managedFields`, which are as large as the rest, and with the `apiVersion`
+/// and `kind` that items of a list lack.
+fn whole(json: &str, api_version: &str, kind: &str) -> Result<Arc<str>, serde_json::Error> {
+    let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
+    if let Some(metadata) = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object.entry("apiVersion").or_insert_with(|| api_version.into());
+    object.entry("kind").or_insert_with(|| kind.into());
+    serde_json::to_string(&object).map(Into::into)
+}
+
+/// Stable within one process.
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}

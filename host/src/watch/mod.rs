@@ -1,0 +1,97 @@
+//! Watches the API server for all packages: one upstream watch a (kind, scope, selector) however
+//! many controllers want it, and only what changed comes out.
+//!
+//! ```text
+//! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► WatchEvent ─► host's loop
+//! replay ────► hub ──────── the index's content ─────────────────────────┘            │
+//!                                              passes, keys_for ─► work queues ◄──────┘
+//! ```
+
+mod discovery;
+mod failure;
+mod hub;
+mod index;
+mod meta;
+mod relation;
+mod upstream;
+
+use std::sync::Arc;
+
+use wasmop_package::manifest::{Relation, WatchSpec};
+
+pub use failure::{Cause, Waiting};
+pub(crate) use failure::chain;
+pub use hub::{Resolved, WatchHub};
+pub use index::Index;
+pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
+pub use relation::{Primary, keys_for, passes};
+
+use crate::queue::Key;
+
+/// An upstream watch of a `WatchHub`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(pub u32);
+
+/// What to watch. Equal requests share one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WatchRequest {
+    /// Empty for the core group.
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    /// As in URLs; empty: taken from discovery.
+    pub plural: String,
+    /// `None` for all.
+    pub namespace: Option<String>,
+    pub label_selector: String,
+    pub field_selector: String,
+    /// Keep whole objects; otherwise only metadata is asked for.
+    pub full_objects: bool,
+}
+
+impl WatchRequest {
+    /// What a controller of this namespace needs for this watch. A guest that maps objects to
+    /// keys itself needs to see them whole.
+    pub fn new(spec: &WatchSpec, namespace: Option<&str>) -> Self {
+        WatchRequest {
+            group: spec.group.clone(),
+            version: spec.version.clone(),
+            kind: spec.kind.clone(),
+            plural: spec.plural.clone(),
+            namespace: namespace.map(Into::into),
+            label_selector: spec.label_selector.clone(),
+            field_selector: spec.field_selector.clone(),
+            full_objects: spec.relation == Relation::Map,
+        }
+    }
+
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// News of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchEvent {
+    pub watch: WatchId,
+    /// Set if it is for this one subscriber only, as the answer to `WatchHub::replay`.
+    pub subscriber: Option<u64>,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An object is new (`old` is `None`) or differs from before.
+    Applied { key: Key, meta: ObjectMetaLite, old: Option<ObjectMetaLite>, object: Option<Arc<str>> },
+    /// An object is gone, or no longer matches the selectors. `meta` is its last known state.
+    Deleted { key: Key, meta: ObjectMetaLite, object: Option<Arc<str>> },
+    /// All objects there are have been given out. Comes again after each relist and when a watch
+    /// goes on after `Waiting`.
+    Synced,
+    /// The watch cannot be had now; it is tried again until it can. Once for each cause.
+    Waiting(Waiting),
+}
+
+#[cfg(test)]
+mod tests;

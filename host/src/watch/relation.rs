@@ -1,0 +1,78 @@
+//! Turns a change of a watched object into the objects to reconcile.
+
+use wasmop_package::manifest::Relation;
+
+use super::Change;
+use super::meta::ObjectMetaLite;
+use crate::queue::Key;
+
+/// The kind whose objects are reconciled.
+#[derive(Clone, Copy, Debug)]
+pub struct Primary<'a> {
+    /// Empty for the core group.
+    pub group: &'a str,
+    pub kind: &'a str,
+    /// `None` if it is not known yet: then an owner is taken to be in the namespace of what it
+    /// owns. If that was wrong, nothing is lost, since all primary objects are reconciled once
+    /// when they become known.
+    pub namespaced: Option<bool>,
+}
+
+/// The objects that a change concerns, each once. None for `Relation::Map` (the guest knows) and
+/// for changes that are not about an object.
+///
+/// An object that changes owners concerns the old ones as well as the new.
+pub fn keys_for(relation: Relation, primary: Primary<'_>, change: &Change) -> Vec<Key> {
+    let (key, meta, old) = match change {
+        Change::Applied { key, meta, old, .. } => (key, meta, old.as_ref()),
+        Change::Deleted { key, meta, .. } => (key, meta, None),
+        Change::Synced | Change::Waiting(_) => return Vec::new(),
+    };
+    match relation {
+        Relation::Own => vec![key.clone()],
+        Relation::Map => Vec::new(),
+        Relation::Owner | Relation::Controller => {
+            let namespace = key.split_once('/').map(|(namespace, _)| namespace);
+            let mut keys = Vec::new();
+            for meta in old.into_iter().chain([meta]) {
+                for owner in meta.owners.iter() {
+                    let is_primary = &*owner.kind.group == primary.group && &*owner.kind.kind == primary.kind;
+                    if !is_primary || (relation == Relation::Controller && !owner.controller) {
+                        continue;
+                    }
+                    let key: Key = match namespace {
+                        Some(namespace) if primary.namespaced != Some(false) => {
+                            format!("{namespace}/{}", owner.name).into()
+                        }
+                        _ => owner.name.clone(),
+                    };
+                    if !keys.contains(&key) {
+                        keys.push(key);
+                    }
+                }
+            }
+            keys
+        }
+    }
+}
+
+/// Whether a change causes a reconcile. With `generation_changed`, one that leaves
+/// `metadata.generation` as it was does not, unless the object is a new one of the same name or
+/// its deletion began. Objects without a generation always pass, as nothing tells what changed.
+pub fn passes(generation_changed: bool, change: &Change) -> bool {
+    match change {
+        Change::Deleted { .. } | Change::Applied { old: None, .. } => true,
+        Change::Applied { meta, old: Some(old), .. } => !generation_changed || differs(old, meta),
+        Change::Synced | Change::Waiting(_) => false,
+    }
+}
+
+fn differs(old: &ObjectMetaLite, new: &ObjectMetaLite) -> bool {
+    new.generation == 0
+        || new.generation != old.generation
+        || new.uid != old.uid
+        || (new.deleting && !old.deleting)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,384 @@
+//! One list and watch on the API server, kept up for as long as it is wanted.
+//!
+//! ```text
+//!  resolve ─► list ─► watch ─┬─ ended (time-out, reconnect) ─► watch from the last version
+//!     ▲         ▲            ├─ 410, or failing again and again ─► list, compare
+//!     └── 404 ──┴────────────┘
+//! ```
+//!
+//! Every failure waits with exponential backoff and jitter, so that neither an API server that is
+//! away nor a thousand watches at once lead to a storm.
+
+use std::borrow::Cow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::AsyncBufReadExt;
+use kube::api::{ListParams, WatchParams};
+use kube::core::Status;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout};
+
+use super::discovery::Discovery;
+use super::failure::{Cause, Failure, FailureCause, Waiting};
+use super::hub::Shared;
+use super::meta::Reader;
+use super::{Change, WatchRequest};
+
+/// Objects asked for at once; client-go's and kube's page size.
+const PAGE: u32 = 500;
+/// How long the API server is to keep a watch open, seconds. kube refuses 295 and more.
+const WATCH_SECONDS: u32 = 280;
+/// The API server ends a watch after `WATCH_SECONDS`; if not even that arrives, the connection is
+/// dead.
+const WATCH_GRACE: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Longest wish of the API server that is followed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Between two looks for a CRD that is not there.
+const MISSING_DELAY: Duration = Duration::from_secs(1);
+/// A watch that was up this long, or brought something, was no failure.
+const GOOD_WATCH: Duration = Duration::from_secs(10);
+/// A watch that ends sooner than this, without having brought anything, did fail.
+const SHORT_WATCH: Duration = Duration::from_secs(1);
+/// Failures in a row after which the owner is told about something that may pass by itself.
+const FAILURES_TO_TELL: u32 = 3;
+/// Failures in a row after which a watch is not resumed: the API server may have come back with
+/// an older state, or can't serve from that version.
+const FAILURES_TO_RELIST: u32 = 5;
+/// A line longer than this is not an object; etcd's limit is 1.5 MiB by default.
+const MAX_LINE_BYTES: usize = 64 << 20;
+/// Kept of the line buffer between events.
+const KEPT_LINE_BYTES: usize = 16 << 10;
+
+pub(super) struct Upstream {
+    client: kube::Client,
+    discovery: Arc<Discovery>,
+    request: WatchRequest,
+    shared: Arc<Shared>,
+    reader: Reader,
+    /// The resource version to watch from; `None`: list first.
+    position: Option<String>,
+    /// An answer of discovery older than this has turned out to be wrong.
+    discovered_after: Option<Instant>,
+    /// In a row. Kept apart because a list that works says nothing about the watch after it.
+    list_failures: u32,
+    watch_failures: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta<'a> {
+    #[serde(borrow, default)]
+    resource_version: Cow<'a, str>,
+    #[serde(default, rename = "continue")]
+    continue_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    metadata: ListMeta<'a>,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Bookmark<'a> {
+    #[serde(borrow)]
+    metadata: ListMeta<'a>,
+}
+
+impl Upstream {
+    pub fn new(client: kube::Client, discovery: Arc<Discovery>, request: WatchRequest, shared: Arc<Shared>) -> Self {
+        let full = request.full_objects.then(|| (request.api_version(), request.kind.clone()));
+        Upstream {
+            client,
+            discovery,
+            request,
+            shared,
+            reader: Reader::new(full),
+            position: None,
+            discovered_after: None,
+            list_failures: 0,
+            watch_failures: 0,
+        }
+    }
+
+    /// Goes on until it is aborted; returns only if the request itself is wrong.
+    pub async fn run(mut self) {
+        if let Err(failure) = validate(&self.request) {
+            return self.wait_for(&failure);
+        }
+        loop {
+            let Err(failure) = self.list_or_watch().await else { continue };
+            if failure.cause == FailureCause::Because(Cause::Invalid) {
+                return self.wait_for(&failure);
+            }
+            let delay = self.on_failure(&failure);
+            tracing::debug!(
+                resource = self.resource(),
+                error = failure.message,
+                delay_ms = delay.as_millis(),
+                "watch failed"
+            );
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn list_or_watch(&mut self) -> Result<(), Failure> {
+        let path = self.resolve().await?;
+        if self.position.is_none() {
+            self.position = Some(self.list(&path).await?);
+            self.list_failures = 0;
+            self.synced();
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let ended = self.watch(&path).await;
+        if begun.elapsed() >= GOOD_WATCH {
+            self.watch_failures = 0;
+        }
+        if ended.is_ok() && begun.elapsed() < SHORT_WATCH {
+            return Err(Failure::new(Cause::Unreachable, "the API server ends watches as soon as they begin"));
+        }
+        ended
+    }
+
+    /// Notes a failure and tells how long to wait.
+    fn on_failure(&mut self, failure: &Failure) -> Duration {
+        let counter = if self.position.is_none() { &mut self.list_failures } else { &mut self.watch_failures };
+        *counter = counter.saturating_add(1);
+        if self.watch_failures > 0 && self.watch_failures.is_multiple_of(FAILURES_TO_RELIST) {
+            self.position = None;
+        }
+        let failures = self.list_failures.saturating_add(self.watch_failures);
+        let mut delay = FIRST_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(MAX_DELAY);
+        match failure.cause {
+            FailureCause::Expired => self.position = None,
+            FailureCause::Because(Cause::Missing) => {
+                self.position = None;
+                self.discovered_after = Some(Instant::now());
+                self.shared.state().resolved = None;
+                delay = MISSING_DELAY;
+            }
+            _ => {}
+        }
+        let lasts = matches!(
+            failure.cause,
+            FailureCause::Because(Cause::Missing | Cause::Unauthorized | Cause::Forbidden)
+        );
+        if lasts || failures >= FAILURES_TO_TELL {
+            self.wait_for(failure);
+        }
+        delay.mul_f64(rand::random_range(0.75..1.25)).max(failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+    }
+
+    fn wait_for(&self, failure: &Failure) {
+        let waiting =
+            Waiting { resource: self.resource(), cause: failure.cause_to_tell(), message: failure.message.clone() };
+        self.shared.update(|state| {
+            if state.waiting.as_ref().is_some_and(|told| told.cause == waiting.cause) {
+                return None;
+            }
+            state.waiting = Some(waiting.clone());
+            Some(Change::Waiting(waiting))
+        });
+    }
+
+    fn waits_for(&self, cause: impl FnOnce(Cause) -> bool) -> bool {
+        self.shared.state().waiting.as_ref().is_some_and(|waiting| cause(waiting.cause))
+    }
+
+    /// The watch is in order.
+    fn synced(&self) {
+        self.shared.update(|state| {
+            state.synced = true;
+            state.waiting = None;
+            [Change::Synced]
+        });
+    }
+
+    /// `websites.demo.wasmop.dev/v1`
+    fn resource(&self) -> String {
+        let WatchRequest { group, version, kind, plural, .. } = &self.request;
+        let name = if plural.is_empty() { kind } else { plural };
+        if group.is_empty() { format!("{name}/{version}") } else { format!("{name}.{group}/{version}") }
+    }
+
+    /// The path of the collection.
+    async fn resolve(&mut self) -> Result<String, Failure> {
+        let known = self.shared.state().resolved.clone();
+        let plural = match known {
+            Some(resolved) => resolved.plural,
+            None => match self.discovery.resolve(&self.request, self.discovered_after).await {
+                Ok(resolved) => {
+                    let plural = resolved.plural.clone();
+                    self.shared.state().resolved = Some(resolved);
+                    plural
+                }
+                // An identity that must not use discovery may still watch what it was granted.
+                Err(failure)
+                    if failure.cause == FailureCause::Because(Cause::Forbidden) && !self.request.plural.is_empty() =>
+                {
+                    self.request.plural.clone()
+                }
+                Err(failure) => return Err(failure),
+            },
+        };
+        let prefix = if self.request.group.is_empty() { "/api" } else { "/apis" };
+        let version = self.request.api_version();
+        Ok(match &self.request.namespace {
+            Some(namespace) => format!("{prefix}/{version}/namespaces/{namespace}/{plural}"),
+            None => format!("{prefix}/{version}/{plural}"),
+        })
+    }
+
+    /// Lists all there is; the version to watch from.
+    async fn list(&mut self, path: &str) -> Result<String, Failure> {
+        let requests = kube::core::Request::new(path);
+        let mut params = ListParams {
+            label_selector: selector(&self.request.label_selector),
+            field_selector: selector(&self.request.field_selector),
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        self.shared.state().index.begin_list();
+        loop {
+            let request = if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
+            let request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+            let page = timeout(ANSWER_TIMEOUT, self.client.request_text(request)).await;
+            let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
+            let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
+            for item in items {
+                let (seen, _) = self.reader.read(item.get()).map_err(Failure::garbled)?;
+                self.shared.update(|state| state.index.apply(seen));
+            }
+            params.continue_token = metadata.continue_token.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                if metadata.resource_version.is_empty() {
+                    return Err(Failure::garbled("the list has no resourceVersion"));
+                }
+                self.shared.update(|state| state.index.finish_list());
+                return Ok(metadata.resource_version.into_owned());
+            }
+        }
+    }
+
+    /// Watches until the API server ends it.
+    async fn watch(&mut self, path: &str) -> Result<(), Failure> {
+        // Watches that began together shall not end together.
+        let seconds = WATCH_SECONDS - rand::random_range(0..WATCH_SECONDS / 5);
+        let params = WatchParams {
+            label_selector: selector(&self.request.label_selector),
+            field_selector: selector(&self.request.field_selector),
+            timeout: Some(seconds),
+            bookmarks: true,
+            send_initial_events: false,
+        };
+        let requests = kube::core::Request::new(path);
+        let from = self.position.clone().unwrap_or_default();
+        let request = if self.request.full_objects {
+            requests.watch(&params, &from)
+        } else {
+            requests.watch_metadata(&params, &from)
+        };
+        let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+        // One compressed piece an event is more work than it saves.
+        request.headers_mut().insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+        let stream = timeout(ANSWER_TIMEOUT, self.client.request_stream(request)).await;
+        let stream = stream.map_err(|_| Failure::timed_out("begin a watch"))??;
+        let mut stream = pin!(stream);
+        // What the API server does wrong inside a watch is over only when something came through.
+        if self.waits_for(|cause| cause != Cause::Server) {
+            self.synced();
+        }
+        let patience = Duration::from_secs(seconds.into()) + WATCH_GRACE;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            line.shrink_to(KEPT_LINE_BYTES);
+            let mut limited = futures::AsyncReadExt::take(&mut stream, MAX_LINE_BYTES as u64);
+            let read = timeout(patience, limited.read_until(b'\n', &mut line)).await;
+            let read = read.map_err(|_| Failure::timed_out("end a watch"))?;
+            read.map_err(|error| Failure::new(Cause::Unreachable, format!("the watch was cut: {error}")))?;
+            if line.last() != Some(&b'\n') {
+                // The end, perhaps in the middle of an event, which comes again with the next watch.
+                return Ok(());
+            }
+            self.on_line(&line)?;
+            self.watch_failures = 0;
+            if self.waits_for(|_| true) {
+                self.synced();
+            }
+        }
+    }
+
+    fn on_line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        let text = std::str::from_utf8(line).map_err(Failure::garbled)?;
+        let Line { kind, object } = serde_json::from_str(text).map_err(Failure::garbled)?;
+        let version = match kind.as_ref() {
+            "ADDED" | "MODIFIED" => {
+                let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
+                self.shared.update(|state| state.index.apply(seen));
+                version
+            }
+            "DELETED" => {
+                let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
+                self.shared.update(|state| state.index.delete(seen));
+                version
+            }
+            "BOOKMARK" => {
+                let Bookmark { metadata } = serde_json::from_str(object.get()).map_err(Failure::garbled)?;
+                metadata.resource_version
+            }
+            "ERROR" => return Err(serde_json::from_str::<Status>(object.get()).map_err(Failure::garbled)?.into()),
+            _ => return Err(Failure::garbled(format_args!("unknown watch event {kind:?}"))),
+        };
+        if !version.is_empty() {
+            self.position = Some(version.into_owned());
+        }
+        Ok(())
+    }
+}
+
+fn selector(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// What stands in a path comes from a guest, so it must not be able to change the path's meaning.
+fn validate(request: &WatchRequest) -> Result<(), Failure> {
+    let is_name = |text: &str| {
+        let is_label_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        text.len() <= 253 && text.split('.').all(|label| !label.is_empty() && label.bytes().all(is_label_byte))
+    };
+    let optional = |text: &str| text.is_empty() || is_name(text);
+    let required = |text: &str| !text.is_empty() && is_name(text);
+    let problem = if !optional(&request.group) {
+        format!("{:?} is not an API group", request.group)
+    } else if !required(&request.version) {
+        format!("{:?} is not an API version", request.version)
+    } else if !optional(&request.plural) || (request.plural.is_empty() && request.kind.is_empty()) {
+        format!("{:?} is not a resource's plural name", request.plural)
+    } else if !request.namespace.as_deref().is_none_or(required) {
+        format!("{:?} is not a namespace", request.namespace.as_deref().unwrap_or_default())
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Cause::Invalid, problem))
+}
+
+#[cfg(test)]
+mod tests;
