@@ -1,0 +1,56 @@
+//! Embeds the templates and the SDKs, file by file, so that `wasmop new` works without this repository.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What builds leave behind in the trees that are embedded.
+const NOT_SOURCES: [&str; 5] = ["target", ".git", ".wasmop", ".DS_Store", "testdata"];
+
+fn main() {
+    let root = PathBuf::from(env("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is in a folder of the repository")
+        .to_path_buf();
+    let mut code = String::new();
+    embed(&mut code, "TEMPLATES", &root.join("templates"), &[]);
+    // Port rules are the command's, not the project's, and a dependency's lock file is never read.
+    embed(&mut code, "SDK_RUST", &root.join("guest-rust"), &["port", "Cargo.lock", "tests"]);
+    embed(&mut code, "SDK_GO", &root.join("guest-go"), &[]);
+    fs::write(Path::new(&env("OUT_DIR")).join("embedded.rs"), code).expect("OUT_DIR is writable");
+}
+
+/// Writes `pub static NAME: &[File]` with every file below `dir`, except what `skip` names at its top.
+fn embed(code: &mut String, name: &str, dir: &Path, skip: &[&str]) {
+    println!("cargo:rerun-if-changed={}", dir.display());
+    let mut files = Vec::new();
+    collect(dir, dir, skip, &mut files);
+    files.sort();
+    writeln!(code, "pub static {name}: &[File] = &[").expect("a string takes everything");
+    for file in files {
+        let relative = file.strip_prefix(dir).expect("found below it");
+        let relative = relative.to_str().expect("our file names are UTF-8").replace('\\', "/");
+        writeln!(code, "    File {{ path: {relative:?}, bytes: include_bytes!({file:?}) }},").expect("a string takes everything");
+    }
+    code.push_str("];\n");
+}
+
+fn collect(top: &Path, dir: &Path, skip: &[&str], files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.map(|entry| entry.expect("a readable folder")) {
+        let (path, name) = (entry.path(), entry.file_name());
+        let skipped = |names: &[&str]| names.iter().any(|skip| name == *skip);
+        if skipped(&NOT_SOURCES) || (dir == top && skipped(skip)) {
+            continue;
+        }
+        if path.is_dir() {
+            collect(top, &path, skip, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}

@@ -1,0 +1,32 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{output, package_file};
+
+/// Show what is in a package.
+///
+/// Name, SDK, what it reconciles and watches, what it may ask of the API server, its imports and
+/// the size of each part.
+#[derive(Debug, Parser)]
+pub struct Inspect {
+    /// The package, a file that `wasmop build` made.
+    file: PathBuf,
+
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    pub fn run(self) -> Result<()> {
+        let inspection = package_file::inspect(&self.file)?;
+        let text = if self.json {
+            format!("{}\n", serde_json::to_string_pretty(&inspection)?)
+        } else {
+            inspection.render()
+        };
+        output::data(text.as_bytes())
+    }
+}

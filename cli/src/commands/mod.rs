@@ -1,0 +1,76 @@
+//! The verbs: one file each, thin; the work is in the modules they call.
+
+mod build;
+mod completions;
+mod inspect;
+mod new;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error;
+use crate::output::{self, Paint};
+
+/// Kubernetes controllers that cost next to nothing while they have nothing to do.
+///
+/// `wasmop` makes controllers from Rust or Go sources, packs each into one WebAssembly file, and
+/// runs any number of them in one process. An idle controller is suspended to disk, with all its
+/// state, and resumed when something it watches changes.
+///
+/// Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "wasmop", version, max_term_width = 100, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    New(new::New),
+    Build(build::Build),
+    Run(run::Run),
+    Inspect(inspect::Inspect),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the verb and says how it went.
+    pub fn run(self) -> ExitCode {
+        match self.command.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                output::line(error::render(&failure, Paint::for_stderr()).trim_end());
+                ExitCode::from(error::exit_code(&failure))
+            }
+        }
+    }
+
+    /// The whole command line, for completions.
+    fn command() -> clap::Command {
+        <Cli as CommandFactory>::command()
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<()> {
+        match self {
+            Command::New(new) => new.run(),
+            Command::Build(build) => build.run(),
+            Command::Run(run) => run.run(),
+            Command::Inspect(inspect) => inspect.run(),
+            Command::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

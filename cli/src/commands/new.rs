@@ -1,0 +1,162 @@
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use wasmop_package::manifest::{Language, Toolchain};
+
+use crate::error::failure;
+use crate::output::{self, Paint};
+use crate::project::{
+    DNS_LABEL_HELP, default_toolchain, dns_label_problem, language_name, language_of, toolchain_name, toolchains_for,
+};
+use crate::scaffold::{self, NewProject, Template};
+
+/// Make a new controller project from a template.
+///
+/// The project builds as it is: a `Website` custom resource that owns a ConfigMap, a Deployment
+/// and a Service. On a terminal, what is missing is asked for; existing files are never touched.
+#[derive(Debug, Parser)]
+pub struct New {
+    /// The controller's name: a DNS label (a-z, 0-9 and `-`).
+    name: Option<String>,
+
+    /// The language to write it in.
+    #[arg(long, value_name = "LANGUAGE")]
+    lang: Option<Lang>,
+
+    /// What builds it: cargo for Rust; go (the default) or tinygo for Go.
+    #[arg(long, value_name = "TOOLCHAIN")]
+    toolchain: Option<Tool>,
+
+    /// Where to put the project [default: a new directory with the controller's name].
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+
+    /// Ask nothing, also on a terminal.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Lang {
+    Rust,
+    Go,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Tool {
+    Cargo,
+    Go,
+    Tinygo,
+}
+
+impl From<Lang> for Language {
+    fn from(lang: Lang) -> Language {
+        match lang {
+            Lang::Rust => Language::Rust,
+            Lang::Go => Language::Go,
+        }
+    }
+}
+
+impl From<Tool> for Toolchain {
+    fn from(tool: Tool) -> Toolchain {
+        match tool {
+            Tool::Cargo => Toolchain::Cargo,
+            Tool::Go => Toolchain::Go,
+            Tool::Tinygo => Toolchain::Tinygo,
+        }
+    }
+}
+
+impl New {
+    pub fn run(self) -> Result<()> {
+        // Flags that contradict each other are said before anything is asked.
+        let toolchain = self.toolchain.map(Toolchain::from);
+        let language = match (self.lang.map(Language::from), toolchain) {
+            (Some(language), Some(toolchain)) if language_of(toolchain) != language => {
+                return Err(failure(
+                    format!("`--toolchain {}` does not build {}", toolchain_name(toolchain), language_name(language)),
+                    format!("for {} use: {}", language_name(language), toolchains_for(language).join(", ")),
+                )
+                .usage()
+                .into());
+            }
+            (Some(language), _) => Some(language),
+            (None, toolchain) => toolchain.map(language_of),
+        };
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        let ask = !self.yes && std::io::stdin().is_terminal() && output::is_terminal();
+
+        let name = match self.name {
+            Some(name) => name,
+            None if ask => ask_until("Name of the controller", |answer| {
+                check_name(answer).map(|()| answer.to_owned())
+            })?,
+            None => return Err(missing("the controller's name", "wasmop new my-controller --lang rust")),
+        };
+        let language = match language {
+            Some(language) => language,
+            None if ask => ask_until("Language, rust or go", |answer| {
+                Lang::from_str(answer, true)
+                    .map(Language::from)
+                    .map_err(|_| failure(format!("`{answer}` is not a language"), "answer rust or go").into())
+            })?,
+            None => return Err(missing("the language", &format!("wasmop new {name} --lang rust|go"))),
+        };
+        let project = NewProject { name, toolchain: toolchain.unwrap_or(default_toolchain(language)) };
+        let dir = self.path.unwrap_or_else(|| PathBuf::from(&project.name));
+
+        scaffold::check_target(&dir)?;
+        let template = Template::for_language(language)?;
+        scaffold::write(&dir, &template.files(&project)?)?;
+
+        let paint = Paint::for_stderr();
+        output::line(format!(
+            "{} Made {} in {}: {}",
+            paint.success("✓"),
+            paint.strong(&project.name),
+            dir.display(),
+            template.description
+        ));
+        output::line("\nNext:");
+        if dir != PathBuf::from(".") {
+            output::line(format!("  cd {}", dir.display()));
+        }
+        output::line("  wasmop build");
+        output::line("  kubectl apply -f crds/");
+        output::line(format!("  wasmop run target/wasmop/{}.wasm", project.name));
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    match dns_label_problem(name) {
+        None => Ok(()),
+        Some(problem) => Err(failure(format!("the name `{name}` {problem}"), DNS_LABEL_HELP).usage().into()),
+    }
+}
+
+fn missing(what: &str, example: &str) -> anyhow::Error {
+    failure(format!("{what} is missing"), format!("give it, like `{example}`")).usage().into()
+}
+
+/// Asks on the terminal until the answer is one that `check` takes.
+fn ask_until<T>(question: &str, check: impl Fn(&str) -> Result<T>) -> Result<T> {
+    let paint = Paint::for_stderr();
+    loop {
+        eprint!("{} {question}: ", paint.success("?"));
+        std::io::stderr().flush()?;
+        let mut answer = String::new();
+        if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+            return Err(failure("no answer", "give everything on the command line; see `wasmop new --help`").usage().into());
+        }
+        match check(answer.trim()) {
+            Ok(value) => return Ok(value),
+            Err(error) => output::line(crate::error::render(&error, paint).trim_end()),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! An event's fields as JSON values, in the order they were written.
+
+use std::fmt::Debug;
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+
+/// The message and the other fields of one event.
+#[derive(Default)]
+pub struct Fields {
+    pub message: String,
+    pub others: Vec<(&'static str, Value)>,
+}
+
+/// A guest's own fields arrive under this name, as the text of a JSON object.
+pub const GUEST_FIELDS: &str = "fields";
+
+impl Fields {
+    pub fn of(event: &tracing::Event<'_>) -> Fields {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        fields
+    }
+
+    /// Takes the field out, if it is there and a string.
+    pub fn take_text(&mut self, name: &str) -> Option<String> {
+        let at = self.others.iter().position(|(field, value)| *field == name && value.is_string())?;
+        match self.others.remove(at).1 {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            (GUEST_FIELDS, Value::String(text)) => {
+                // Nothing to show for a line without fields.
+                if !text.is_empty() {
+                    let parsed = serde_json::from_str(&text).unwrap_or(Value::String(text));
+                    self.others.push((GUEST_FIELDS, parsed));
+                }
+            }
+            (name, value) => self.others.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.add(field, Value::String(format!("{value:?}")));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, Value::from(value));
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Value::from(value));
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, Value::from(value));
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, Value::from(value));
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, Value::from(value));
+    }
+}

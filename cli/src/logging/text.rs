@@ -1,0 +1,139 @@
+//! Lines for people: `12:30:01.250 INFO  website: suspended  ram=512 B disk=64.0 KiB`.
+//!
+//! What a controller logs itself has a bar after its name instead of the colon. Control characters
+//! in anything are shown escaped, so that no controller can write to the terminal.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::GUEST_TARGET;
+use super::fields::{Fields, GUEST_FIELDS};
+use crate::output::{self, Paint};
+
+pub struct Text {
+    pub paint: Paint,
+}
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let metadata = event.metadata();
+        writer.write_str(&line(self.paint, &timestamp, *metadata.level(), metadata.target(), Fields::of(event)))
+    }
+}
+
+/// The whole line, or lines if a value has several.
+pub fn line(paint: Paint, timestamp: &str, level: Level, target: &str, mut fields: Fields) -> String {
+    // 2026-11-24T12:30:01.250123Z: people want the time of day, in milliseconds.
+    let time = timestamp.get(11..23).unwrap_or(timestamp);
+    let level = match level {
+        Level::ERROR => paint.error("ERROR"),
+        Level::WARN => paint.warning("WARN "),
+        Level::INFO => paint.success("INFO "),
+        Level::DEBUG => paint.dim("DEBUG"),
+        Level::TRACE => paint.dim("TRACE"),
+    };
+    let guest = target == GUEST_TARGET;
+    let who = match fields.take_text("controller") {
+        Some(name) => paint.strong(&escape(&name)) + if guest { " │" } else { ":" },
+        // Ours needs no name; a library's does.
+        None if target.starts_with("wasmop") => String::new(),
+        None => paint.dim(&format!("{target}:")),
+    };
+    let help = if guest { None } else { fields.take_text("help") };
+
+    let mut line = format!("{} {level}", paint.dim(time));
+    // Further lines of a message are indented, so that none can pass for a line of the log.
+    for part in [who, escape(fields.message.trim_end()).replace('\n', "\n    ")] {
+        if !part.is_empty() {
+            let _ = write!(line, " {part}");
+        }
+    }
+    let mut below = Vec::new();
+    let mut gap = "  ";
+    for (name, value) in fields.others {
+        let values = match value {
+            Value::Object(object) if name == GUEST_FIELDS => object.into_iter().collect(),
+            value => vec![(name.to_owned(), value)],
+        };
+        for (name, value) in values {
+            let (name, text) = show(&name, &value);
+            if text.contains('\n') {
+                below.push((name, text));
+                continue;
+            }
+            let _ = write!(line, "{gap}{}{text}", paint.dim(&format!("{name}=")));
+            gap = " ";
+        }
+    }
+    line.push('\n');
+    for (name, text) in below {
+        let _ = writeln!(line, "    {}", paint.dim(&format!("{name}:")));
+        for part in text.lines() {
+            let _ = writeln!(line, "      {part}");
+        }
+    }
+    if let Some(help) = help {
+        let _ = writeln!(line, "    {} {}", paint.help("help:"), escape(&help).trim_end().replace('\n', "\n          "));
+    }
+    line
+}
+
+/// A field as people read it: bytes and microseconds with a unit instead of one in the name.
+fn show(name: &str, value: &Value) -> (String, String) {
+    let unit = |suffix: &str| Some((name.strip_suffix(suffix)?, value.as_u64()?));
+    if let Some((name, bytes)) = unit("_bytes") {
+        return (name.to_owned(), output::bytes(bytes));
+    }
+    if let Some((name, micros)) = unit("_us") {
+        return (name.to_owned(), short(Duration::from_micros(micros)));
+    }
+    if let Some((name, millis)) = unit("_ms") {
+        return (name.to_owned(), short(Duration::from_millis(millis)));
+    }
+    let text = match value {
+        Value::String(text) if text.is_empty() || text.contains(['"', '=']) || text.contains(' ') => {
+            if text.contains('\n') { escape(text) } else { format!("\"{}\"", escape(text)) }
+        }
+        Value::String(text) => escape(text),
+        other => escape(&other.to_string()),
+    };
+    (escape(name).replace('\n', " "), text)
+}
+
+/// `850 µs`, `12.3 ms`, `4.0 s`.
+fn short(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        _ => output::duration(duration),
+    }
+}
+
+/// Control characters but for the end of a line, escaped.
+fn escape(text: &str) -> String {
+    if !text.chars().any(|c| c.is_control() && c != '\n') {
+        return text.to_owned();
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
+        match c {
+            '\t' => escaped.push(' '),
+            c if c.is_control() && c != '\n' => escaped.extend(c.escape_default()),
+            c => escaped.push(c),
+        }
+        escaped
+    })
+}

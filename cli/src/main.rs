@@ -1,0 +1,28 @@
+//! `wasmop`: scaffold, build, inspect and run Kubernetes controllers as WebAssembly components.
+
+#![deny(unsafe_code)]
+
+mod commands;
+mod error;
+mod interrupt;
+mod logging;
+mod output;
+mod package_file;
+mod packaging;
+mod process;
+mod project;
+mod report;
+mod running;
+mod scaffold;
+mod state_dir;
+mod toml_table;
+mod toolchain;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::Cli::parse().run()
+}

@@ -1,0 +1,259 @@
+//! From a project to its package: build, assemble, start once to learn what it registers, write.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use wasmop_host::permissions::Permissions;
+use wasmop_package::manifest::{ControllerSpec, MANIFEST_VERSION, Manifest};
+use wasmop_package::{Inspection, Package};
+
+use crate::error::{HelpExt, about, failure};
+use crate::interrupt::Cleanup;
+use crate::output::{Step, bytes};
+use crate::project::{Project, toolchain_name};
+use crate::toolchain::{self, Request};
+
+/// A package that has been written.
+pub struct Built {
+    pub path: PathBuf,
+    pub manifest: Manifest,
+    pub inspection: Inspection,
+}
+
+/// Builds the project and writes its package to `output`.
+pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
+    // What can be wrong without a compiler is said before it runs.
+    let crds = project.read_crds()?;
+    if output.is_dir() {
+        return Err(failure(
+            format!("the output `{}` is a directory", output.display()),
+            format!("name a file, like `{}`", output.join(format!("{}.wasm", project.name)).display()),
+        )
+        .into());
+    }
+
+    let step = Step::begin(format!("Compiled {} with {}", project.name, toolchain_name(project.toolchain)));
+    let core = toolchain::build_core(&Request { project, debug, step: &step })?;
+    step.done(bytes(core.module.len() as u64));
+
+    let step = Step::begin("Packaged");
+    let mut manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        name: project.name.clone(),
+        version: project.version.clone(),
+        language: project.language,
+        toolchain: project.toolchain,
+        sdk: core.sdk,
+        registrations: Vec::new(),
+        permissions: project.permissions.clone(),
+        limits: project.limits,
+        crds,
+    };
+    let package = wasmop_package::assemble(&core.module, &manifest)
+        .map_err(|error| about(format!("cannot make a package of `{}`", project.name), error))?;
+    step.done(bytes(package.len() as u64));
+
+    let step = Step::begin("Started once, in a sandbox");
+    manifest.registrations = trial_run(project, package.clone())?;
+    let package = wasmop_package::with_manifest(&package, &manifest)?;
+    let inspection = wasmop_package::inspect(&package)?;
+    step.done(registered(&manifest.registrations));
+
+    write_atomically(output, &package)?;
+    Ok(Built { path: output.to_owned(), manifest, inspection })
+}
+
+/// What the controller registers when it is started, away from any cluster.
+fn trial_run(project: &Project, package: Vec<u8>) -> Result<Vec<ControllerSpec>> {
+    let package = Package::parse(package)?;
+    let registrations =
+        wasmop_host::describe(&package).map_err(|error| about(format!("`{}`", project.name), error))?;
+    if registrations.is_empty() {
+        return Err(failure(
+            format!("`{}` registered no controller before its first wait", project.name),
+            "register one in `main`, before anything that waits for the API server",
+        )
+        .into());
+    }
+    Ok(registrations)
+}
+
+/// `1 controller: Website (demo.wasmop.dev/v1)`.
+fn registered(registrations: &[ControllerSpec]) -> String {
+    let kinds: Vec<String> = registrations
+        .iter()
+        .map(|spec| {
+            let primary = &spec.primary;
+            let separator = if primary.group.is_empty() { "" } else { "/" };
+            format!("{} ({}{separator}{})", primary.kind, primary.group, primary.version)
+        })
+        .collect();
+    format!("reconciles {}", kinds.join(", "))
+}
+
+/// Writes a file that is there whole or not at all, whatever happens in between.
+fn write_atomically(output: &Path, content: &[u8]) -> Result<()> {
+    let help = "give a place you may write to with `--output FILE`";
+    let cannot = || format!("cannot write `{}`", output.display());
+    let dir = match output.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(dir).or_help(cannot(), help)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".wasmop-")
+        .suffix(".tmp")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir)
+        .or_help(cannot(), help)?;
+    let cleanup = {
+        let path = file.path().to_owned();
+        Cleanup::new(move || {
+            let _ = fs::remove_file(&path);
+        })
+    };
+    file.write_all(content).or_help(cannot(), help)?;
+    file.as_file().sync_all().or_help(cannot(), help)?;
+    file.persist(output).or_help(cannot(), help)?;
+    cleanup.disarm();
+    Ok(())
+}
+
+/// A watch that the package's own permissions do not allow.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MissingPermission {
+    /// `Website (demo.wasmop.dev)`.
+    pub kind: String,
+    /// How to grant it.
+    pub help: String,
+}
+
+/// The watches for which the manifest's permissions lack `list` or `watch`.
+pub fn missing_permissions(manifest: &Manifest) -> Vec<MissingPermission> {
+    let permissions = Permissions::new(manifest.permissions.clone());
+    let mut missing: Vec<MissingPermission> = Vec::new();
+    for watch in manifest.registrations.iter().flat_map(|spec| std::iter::once(&spec.primary).chain(&spec.watches)) {
+        // A name the guest left open is asked of the API server; until then the CRDs know it, or
+        // it is the usual plural.
+        let plural = match watch.plural.as_str() {
+            "" => plural_in_crds(&manifest.crds, &watch.group, &watch.kind)
+                .unwrap_or_else(|| usual_plural(&watch.kind)),
+            plural => plural.to_owned(),
+        };
+        let Err(denied) = permissions.may_watch(&watch.group, &plural, None) else { continue };
+        let found = MissingPermission {
+            kind: if watch.group.is_empty() { watch.kind.clone() } else { format!("{} ({})", watch.kind, watch.group) },
+            help: denied.help(),
+        };
+        if !missing.contains(&found) {
+            missing.push(found);
+        }
+    }
+    missing
+}
+
+fn plural_in_crds(crds: &[String], group: &str, kind: &str) -> Option<String> {
+    crds.iter().find_map(|crd| {
+        let crd: serde_json::Value = serde_json::from_str(crd).ok()?;
+        let spec = &crd["spec"];
+        let matches = spec["group"] == group && spec["names"]["kind"] == kind;
+        if matches { spec["names"]["plural"].as_str().map(str::to_owned) } else { None }
+    })
+}
+
+/// The plural that Kubernetes' own kinds have.
+fn usual_plural(kind: &str) -> String {
+    let lower = kind.to_lowercase();
+    match lower.as_bytes() {
+        [.., b's'] | [.., b'x'] | [.., b'c', b'h'] | [.., b's', b'h'] => format!("{lower}es"),
+        [.., before, b'y'] if !b"aeiou".contains(before) => format!("{}ies", &lower[..lower.len() - 1]),
+        _ => format!("{lower}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmop_package::manifest::{Language, Limits, PolicyRule, Sdk, Toolchain, WatchSpec};
+
+    fn watch(group: &str, kind: &str, plural: &str) -> WatchSpec {
+        serde_json::from_value(serde_json::json!({"group": group, "version": "v1", "kind": kind, "plural": plural}))
+            .expect("a watch")
+    }
+
+    fn manifest(permissions: &[(&str, &str, &[&str])], watches: Vec<WatchSpec>) -> Manifest {
+        Manifest {
+            manifest_version: MANIFEST_VERSION,
+            name: "web".to_owned(),
+            version: "0.1.0".to_owned(),
+            language: Language::Rust,
+            toolchain: Toolchain::Cargo,
+            sdk: Sdk { name: "wasmop".to_owned(), version: "0.1.0".to_owned() },
+            registrations: vec![ControllerSpec {
+                name: "web".to_owned(),
+                namespace: None,
+                max_concurrent_reconciles: 0,
+                primary: watch("x.dev", "Website", "websites"),
+                watches,
+            }],
+            permissions: permissions
+                .iter()
+                .map(|(group, resource, verbs)| PolicyRule {
+                    api_groups: vec![(*group).to_owned()],
+                    resources: vec![(*resource).to_owned()],
+                    verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+                    ..PolicyRule::default()
+                })
+                .collect(),
+            limits: Limits::default(),
+            crds: vec![
+                r#"{"spec":{"group":"x.dev","names":{"kind":"Leaf","plural":"leaves"}}}"#.to_owned(),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_watch_needs_list_and_watch_on_its_resource() {
+        let all: &[&str] = &["list", "watch"];
+        for (permissions, watches, blocks) in [
+            (vec![("x.dev", "websites", all)], vec![], vec![]),
+            (vec![("*", "*", &["*"] as &[&str])], vec![watch("", "ConfigMap", "")], vec![]),
+            (vec![("x.dev", "websites", &["get", "list"])], vec![], vec!["websites"]),
+            (vec![("y.dev", "websites", all)], vec![], vec!["websites"]),
+            (vec![("x.dev", "websites", all)], vec![watch("", "ConfigMap", "")], vec!["configmaps"]),
+            (vec![("x.dev", "websites", all)], vec![watch("x.dev", "Leaf", ""), watch("x.dev", "Leaf", "")], vec!["leaves"]),
+        ] {
+            let missing = missing_permissions(&manifest(&permissions, watches));
+            assert_eq!(missing.len(), blocks.len(), "{missing:?}");
+            for (missing, plural) in missing.iter().zip(blocks) {
+                assert!(missing.help.contains(&format!("resources = [\"{plural}\"]")), "{missing:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn plurals_are_those_of_kubernetes_own_kinds() {
+        for (kind, plural) in [
+            ("ConfigMap", "configmaps"),
+            ("Ingress", "ingresses"),
+            ("NetworkPolicy", "networkpolicies"),
+            ("Gateway", "gateways"),
+            ("PodTemplate", "podtemplates"),
+        ] {
+            assert_eq!(usual_plural(kind), plural);
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let output = dir.path().join("made/web.wasm");
+        for content in ["one", "two"] {
+            write_atomically(&output, content.as_bytes()).expect("writes");
+            assert_eq!(fs::read(&output).expect("is there"), content.as_bytes());
+        }
+        assert_eq!(fs::read_dir(dir.path().join("made")).expect("reads").count(), 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! Running a compiler: its last line is the progress, and all it said is shown if it fails.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::error::failure;
+use crate::interrupt::Cleanup;
+use crate::output::Step;
+
+/// Runs `command` to its end and returns its stdout.
+///
+/// The child is ended when the program is interrupted.
+pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
+    let shown = display(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{shown}`"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let child = Arc::new(Mutex::new(child));
+    let killer = {
+        let child = child.clone();
+        Cleanup::new(move || {
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+            // Already gone is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        })
+    };
+
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stdout) = stdout {
+            stdout.read_to_end(&mut bytes)?;
+        }
+        std::io::Result::Ok(bytes)
+    });
+    let mut said = String::new();
+    if let Some(stderr) = stderr {
+        for line in BufReader::new(stderr).split(b'\n') {
+            let line = line.with_context(|| format!("cannot read what `{shown}` says"))?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            said.push_str(&line);
+            said.push('\n');
+            step.message(console::strip_ansi_codes(line.trim()).into_owned());
+        }
+    }
+    let stdout = reader
+        .join()
+        .unwrap_or_else(|_| Err(std::io::Error::other("the reading thread panicked")))
+        .with_context(|| format!("cannot read the output of `{shown}`"))?;
+    // Its pipes are closed, so it is at its end and the lock is not held for long.
+    let status = child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+    killer.disarm();
+    let status = status.with_context(|| format!("cannot wait for `{shown}`"))?;
+    step.message("");
+    if status.success() {
+        return Ok(stdout);
+    }
+    if !stdout.is_empty() && said.trim().is_empty() {
+        said = String::from_utf8_lossy(&stdout).into_owned();
+    }
+    step.line(said.trim_end());
+    Err(failure(format!("`{shown}` failed ({status})"), "its own messages are above").into())
+}
+
+/// The command as one would type it.
+fn display(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        let argument = argument.to_string_lossy();
+        text.push(' ');
+        if argument.is_empty() || argument.contains(|c: char| c.is_whitespace() || "'\"$&|;<>".contains(c)) {
+            text.push_str(&format!("'{argument}'"));
+        } else {
+            text.push_str(&argument);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stdout_is_returned_and_a_failure_names_the_command() {
+        let step = Step::begin("test");
+        let output = run(Command::new("sh").args(["-c", "echo out; echo err >&2"]), &step).expect("runs");
+        assert_eq!(output, b"out\n");
+        let error = run(Command::new("sh").args(["-c", "exit 3"]), &step).expect_err("fails").to_string();
+        assert!(error.contains("sh -c 'exit 3'") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let step = Step::begin("test");
+        let error = run(&mut Command::new("no-such-compiler"), &step).expect_err("fails").to_string();
+        assert!(error.contains("no-such-compiler"), "{error}");
+    }
+}

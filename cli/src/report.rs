@@ -1,0 +1,32 @@
+//! What `wasmop build` made, for people.
+
+use crate::output::{Paint, bytes};
+use crate::packaging::Built;
+
+/// The package, where it is, and its sizes by part.
+pub fn built(built: &Built) -> String {
+    let paint = Paint::for_stderr();
+    let sizes = &built.inspection.sizes;
+    let mut text = format!(
+        "\n{} {} {}: {}\n",
+        paint.strong(&built.manifest.name),
+        built.manifest.version,
+        built.path.display(),
+        bytes(sizes.total)
+    );
+    for (part, size) in [
+        ("code", sizes.code),
+        ("memory image", sizes.memory_image),
+        ("names", sizes.names),
+        ("debug info", sizes.debug),
+        ("manifest", sizes.manifest),
+        ("other custom sections", sizes.custom),
+        ("component", sizes.other),
+    ] {
+        if size > 0 {
+            text.push_str(&format!("  {part:<22}{:>10}\n", bytes(size)));
+        }
+    }
+    text.push_str(&format!("\nRun it: wasmop run {}", built.path.display()));
+    text
+}

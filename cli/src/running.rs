@@ -1,0 +1,103 @@
+//! Running a host in this process: packages and a cluster in, a graceful end on a signal.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use wasmop_host::connect::{self, ConnectError, Sources};
+use wasmop_host::{Deployment, HostError, Options};
+use wasmop_package::Package;
+
+use crate::error::{Failure, failure};
+use crate::package_file;
+
+/// What to run, and where.
+pub struct Request {
+    pub packages: Vec<Package>,
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    pub namespace: Option<String>,
+    pub state_dir: PathBuf,
+    pub suspend_after: Duration,
+}
+
+/// Reads packages; two may not have the same name, which is also that of their state.
+pub fn load_packages(files: &[PathBuf]) -> Result<Vec<Package>> {
+    let mut names: BTreeMap<String, &Path> = BTreeMap::new();
+    let mut packages = Vec::new();
+    for file in files {
+        let package = package_file::load(file)?;
+        let name = package.manifest.name.clone();
+        if let Some(other) = names.insert(name.clone(), file) {
+            return Err(failure(
+                format!("`{}` and `{}` are both named `{name}`", other.display(), file.display()),
+                "run one of them, or give one another name in its wasmop.toml and build it again",
+            )
+            .into());
+        }
+        packages.push(package);
+    }
+    Ok(packages)
+}
+
+/// Runs the host until a signal tells it to end.
+pub async fn run(request: Request) -> Result<()> {
+    // Taken before anything is started, so that an early signal is not lost.
+    let signals = Signals::new()?;
+    let sources = Sources::from_env(request.kubeconfig, request.context);
+    let cluster = connect::load(&sources).await.map_err(connect_failure)?;
+    let controllers = request
+        .packages
+        .into_iter()
+        .map(|package| Deployment { name: package.manifest.name.clone(), package: Arc::new(package) })
+        .collect();
+    let options = Options {
+        controllers,
+        cluster,
+        namespace: request.namespace,
+        state_dir: request.state_dir,
+        suspend_after: request.suspend_after,
+    };
+    match wasmop_host::run(options, signals.asked_to_end()).await {
+        Err(HostError::Connect(error)) => Err(connect_failure(error).into()),
+        result => Ok(result?),
+    }
+}
+
+fn connect_failure(error: ConnectError) -> Failure {
+    failure(error.to_string(), error.help())
+}
+
+/// SIGTERM and SIGINT: the first asks for a graceful end, a second SIGINT ends at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn asked_to_end(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(target: "wasmop", signal = name, "suspending all controllers, then ending");
+        tokio::spawn(async move {
+            // Snapshots are replaced atomically, so ending now loses no more than a crash would.
+            if self.interrupt.recv().await.is_some() {
+                tracing::warn!(target: "wasmop", "second SIGINT, ending at once");
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+        });
+    }
+}
+
+/// The shell's exit code for a program ended by SIGINT.
+const EXIT_INTERRUPTED: i32 = 130;

@@ -1,0 +1,144 @@
+//! A TOML table read key by key; every error names the file, the line, the key, and what is known.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Failure, failure};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// The file a table is in.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// As shown in errors.
+    pub file: &'a Path,
+    pub text: &'a str,
+}
+
+impl Source<'_> {
+    /// `file:line: message`.
+    pub fn failure(self, span: Range<usize>, message: impl AsRef<str>, help: impl Into<String>) -> Failure {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        failure(format!("{}:{line}: {}", self.file.display(), message.as_ref()), help)
+    }
+}
+
+/// One table, and what it is called in errors.
+pub struct Table<'a> {
+    source: Source<'a>,
+    /// As written in the file: `[limits]`; empty for the top level.
+    name: &'a str,
+    entries: &'a DeTable<'a>,
+    span: Range<usize>,
+}
+
+impl<'a> Table<'a> {
+    /// The top level of a parsed document.
+    pub fn top(source: Source<'a>, entries: &'a DeTable<'a>) -> Table<'a> {
+        Table { source, name: "", entries, span: 0..0 }
+    }
+
+    /// Refuses every key that is not in `known`.
+    pub fn only(&self, known: &[&str]) -> Result<()> {
+        // The first in the file, not in the alphabet.
+        let unknown = self
+            .entries
+            .keys()
+            .filter(|key| !known.contains(&key.get_ref().as_ref()))
+            .min_by_key(|key| key.span().start);
+        let Some(key) = unknown else { return Ok(()) };
+        let name = key.get_ref();
+        let what = if self.name.is_empty() { "section" } else { "key" };
+        let place = self.in_place();
+        let mut help = format!("known {what}s{place}: {}", known.join(", "));
+        if let Some(near) = nearest(name, known) {
+            help = format!("did you mean `{near}`? {help}");
+        }
+        Err(self.source.failure(key.span(), format!("unknown {what} `{name}`{place}"), help))
+    }
+
+    /// A value of this table was read but makes no sense.
+    pub fn bad_value(&self, key: &str, problem: impl AsRef<str>, help: impl Into<String>) -> Failure {
+        let span = self.entries.get(key).map_or(self.span.clone(), toml::Spanned::span);
+        self.source.failure(span, format!("`{key}`{}: {}", self.in_place(), problem.as_ref()), help)
+    }
+
+    pub fn string(&self, key: &str) -> Result<Option<&'a str>> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        match value.get_ref() {
+            DeValue::String(text) => Ok(Some(text)),
+            other => Err(self.wrong_type(key, "a string", other)),
+        }
+    }
+
+    /// A string that must be there; `example` is what a value looks like.
+    pub fn required(&self, key: &str, example: &str) -> Result<&'a str> {
+        self.string(key)?.ok_or_else(|| {
+            self.source.failure(
+                self.span.clone(),
+                format!("`{key}` is missing{}", self.in_place()),
+                format!("add `{key} = \"{example}\"`"),
+            )
+        })
+    }
+
+    /// A list of strings; empty if the key is not there.
+    pub fn strings(&self, key: &str) -> Result<Vec<String>> {
+        let Some(value) = self.entries.get(key) else { return Ok(Vec::new()) };
+        let wrong = |other: &DeValue<'_>| self.wrong_type(key, "a list of strings", other);
+        let DeValue::Array(items) = value.get_ref() else { return Err(wrong(value.get_ref())) };
+        items
+            .iter()
+            .map(|item| match item.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                other => Err(wrong(other)),
+            })
+            .collect()
+    }
+
+    /// The table `[key]`, if it is there; `name` is how errors call it.
+    pub fn table(&self, key: &str, name: &'a str) -> Result<Option<Table<'a>>> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        let DeValue::Table(entries) = value.get_ref() else {
+            return Err(self.wrong_type(key, &format!("a table, `{name}`"), value.get_ref()));
+        };
+        Ok(Some(Table { source: self.source, name, entries, span: value.span() }))
+    }
+
+    /// The tables `[[key]]`.
+    pub fn tables(&self, key: &str, name: &'a str) -> Result<Vec<Table<'a>>> {
+        let Some(value) = self.entries.get(key) else { return Ok(Vec::new()) };
+        let wrong = |other: &DeValue<'_>| self.wrong_type(key, &format!("a list of tables, `{name}`"), other);
+        let DeValue::Array(items) = value.get_ref() else { return Err(wrong(value.get_ref())) };
+        items
+            .iter()
+            .map(|item| match item.get_ref() {
+                DeValue::Table(entries) => Ok(Table { source: self.source, name, entries, span: item.span() }),
+                other => Err(wrong(other)),
+            })
+            .collect()
+    }
+
+    fn wrong_type(&self, key: &str, wanted: &str, found: &DeValue<'_>) -> Failure {
+        let found = found.type_str();
+        self.bad_value(key, format!("expected {wanted}, found a value of type {found}"), format!("give {wanted}"))
+    }
+
+    fn in_place(&self) -> String {
+        if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) }
+    }
+}
+
+/// The known word that `word` is probably a misspelling of.
+pub fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    let lower = word.to_lowercase().replace('_', "-");
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(&lower, candidate), *candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

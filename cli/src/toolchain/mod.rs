@@ -1,0 +1,62 @@
+//! From a project's sources to a core WebAssembly module, with the toolchain the project names.
+//!
+//! Each toolchain is one file with one function, `build_core`. It finds the tool (or says how to
+//! get it), runs it through [`Request::run`], and reads the module it made.
+
+pub mod cargo;
+pub mod go;
+pub mod tinygo;
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use wasmop_package::manifest::{Sdk, Toolchain};
+
+use crate::output::Step;
+use crate::process;
+use crate::project::Project;
+
+/// What a toolchain is asked to build.
+pub struct Request<'a> {
+    pub project: &'a Project,
+    /// Keep function names and DWARF, for traps that show file and line.
+    pub debug: bool,
+    /// The running progress line; its message may be changed.
+    pub step: &'a Step,
+}
+
+/// What a toolchain made.
+pub struct Core {
+    /// The core module, for `wasm32-wasip1`.
+    pub module: Vec<u8>,
+    /// The SDK the project was built with, as its lock file has it.
+    pub sdk: Sdk,
+}
+
+impl Request<'_> {
+    /// The project's directory, absolute; the tools run there.
+    pub fn dir(&self) -> &Path {
+        self.project.dir()
+    }
+
+    /// `<project>/target/wasmop`, for intermediate files; exists.
+    pub fn work_dir(&self) -> Result<std::path::PathBuf> {
+        self.project.work_dir()
+    }
+
+    /// Runs a tool: its last line of stderr is the progress, all of it is shown if it fails.
+    /// Returns its stdout. The tool is ended when the build is interrupted.
+    pub fn run(&self, command: &mut Command) -> Result<Vec<u8>> {
+        process::run(command, self.step)
+    }
+}
+
+/// Builds the project's sources.
+pub fn build_core(request: &Request<'_>) -> Result<Core> {
+    match request.project.toolchain {
+        Toolchain::Cargo => cargo::build_core(request),
+        Toolchain::Go => go::build_core(request),
+        Toolchain::Tinygo => tinygo::build_core(request),
+    }
+}
