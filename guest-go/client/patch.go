@@ -87,7 +87,8 @@ func tree(obj Object) (map[string]any, error) {
 		return nil, err
 	}
 	var t map[string]any
-	return t, json.Unmarshal(b, &t)
+	err = json.Unmarshal(b, &t)
+	return t, err
 }
 
 // difference is the RFC 7396 merge patch that turns before into after.

@@ -58,3 +58,5 @@ func begin(payload []byte) {
 	}
 	startMain()
 }
+
+const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"

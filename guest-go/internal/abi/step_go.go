@@ -53,13 +53,9 @@ func quiesce() {
 func startMain() {
 	go func() {
 		mainMain()
-		mainReturned()
+		Log(Error, "wasmop", mainReturned, nil)
+		os.Exit(1)
 	}()
-}
-
-func mainReturned() {
-	Log(Error, "wasmop", "main returned: it must end with mgr.Start(ctx), which does not return", nil)
-	os.Exit(1)
 }
 
 func stack() string { return string(debug.Stack()) }

@@ -1,0 +1,139 @@
+//! From a Go project to its core module with TinyGo: a seventh of mainline Go's size and a tenth of
+//! its memory, for programs that do with less of the standard library.
+//!
+//! TinyGo comes from PATH, or from where `cargo xtask setup --tinygo` builds it: the cache folder
+//! has `bin/tinygo`, and `wasmop.json` with a target that links the system's libc, because that
+//! build has no libc sources of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use semver::Version;
+
+use super::go::{need_go_mod, output_of, package_argument, sdk_of};
+use super::{Core, Request};
+use crate::error::{HelpExt, failure};
+
+/// The oldest TinyGo whose scheduler the SDK knows.
+const OLDEST_TINYGO: Version = Version::new(0, 42, 0);
+
+/// The folder below the user's cache folder; xtask/src/tinygo.rs writes it.
+const CACHE_FOLDER: &str = "wasmop/tinygo-0.42.0";
+
+const HOW_TO_GET: &str = "install TinyGo 0.42 or later (https://tinygo.org/getting-started/install) and put it on the PATH;\n\
+     in a checkout of wasmop, `cargo xtask setup --tinygo` builds it\n\
+     or use mainline Go: toolchain = \"go\" in wasmop.toml";
+
+/// Builds the project's main package.
+pub fn build_core(request: &Request<'_>) -> Result<Core> {
+    need_go_mod(request.dir())?;
+    let tinygo = TinyGo::find()?;
+    request.step.message("resolving modules");
+    let sdk = sdk_of(request.dir())?;
+
+    let path = request.work_dir()?.join(format!("{}.core.wasm", request.project.name));
+    let mut command = Command::new(&tinygo.program);
+    command.current_dir(request.dir());
+    command.arg("build").arg("-target").arg(&tinygo.target);
+    // The collector and the scheduler are what the SDK is written for; both are defaults of the
+    // target, which a user's TinyGo may have other ideas about.
+    command.args(["-buildmode=c-shared", "-scheduler=asyncify", "-gc=precise", "-panic=print", "-opt=2"]);
+    if !request.debug {
+        command.arg("-no-debug");
+    }
+    command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
+    request.step.message("compiling");
+    request.run(&mut command)?;
+    let module = fs::read(&path).with_context(|| format!("cannot read what tinygo built: {}", path.display()))?;
+    Ok(Core { module, sdk })
+}
+
+/// The TinyGo to use.
+struct TinyGo {
+    program: PathBuf,
+    /// A name or a file, for `-target`.
+    target: OsString,
+}
+
+impl TinyGo {
+    /// On the PATH, or in the cache folder.
+    fn find() -> Result<TinyGo> {
+        let cached = cache_folder();
+        let on_path = PathBuf::from("tinygo");
+        let (program, text) = match version_text(&on_path) {
+            Ok(text) => (on_path, text),
+            Err(missing) => {
+                let program = cached.as_deref().map(|folder| folder.join("bin/tinygo")).filter(|file| file.is_file());
+                let Some(program) = program else {
+                    return Err(missing).or_help("cannot run `tinygo`", HOW_TO_GET);
+                };
+                let text = version_text(&program).or_help(
+                    format!("cannot run `{}`", program.display()),
+                    "`cargo xtask setup --tinygo` builds it again",
+                )?;
+                (program, text)
+            }
+        };
+        let version = parse_version(&text)
+            .with_context(|| format!("`{} version` says something unexpected: {text}", program.display()))?;
+        if version < OLDEST_TINYGO {
+            return Err(failure(format!("TinyGo {version} is too old for wasmop"), HOW_TO_GET).into());
+        }
+        let root = output_of(Command::new(&program).args(["env", "TINYGOROOT"]))
+            .with_context(|| format!("`{} env` failed", program.display()))?;
+        let target = if has_libc(Path::new(root.trim())) {
+            "wasip1".into()
+        } else if let Some(file) = cached.map(|folder| folder.join("wasmop.json")).filter(|file| file.is_file()) {
+            file.into()
+        } else {
+            return Err(failure(
+                format!("this TinyGo has no wasi-libc in `{}`", root.trim()),
+                "use a complete TinyGo, or `cargo xtask setup --tinygo` in a checkout of wasmop",
+            )
+            .into());
+        };
+        Ok(TinyGo { program, target })
+    }
+}
+
+/// Whether the stock wasip1 target can be linked: from sources, or from a library built in advance.
+fn has_libc(root: &Path) -> bool {
+    root.join("lib/wasi-libc/libc-top-half").is_dir() || root.join("lib/wasi-libc/sysroot").is_dir()
+}
+
+fn version_text(program: &Path) -> Result<String> {
+    output_of(Command::new(program).arg("version"))
+}
+
+/// `tinygo version 0.42.0 linux/amd64 (using go version …)`; a development build is `0.43.0-dev-…`.
+fn parse_version(text: &str) -> Option<Version> {
+    let mut version = Version::parse(text.split_whitespace().nth(2)?).ok()?;
+    version.pre = semver::Prerelease::EMPTY;
+    Some(version)
+}
+
+fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join(CACHE_FOLDER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_and_development_builds_of_tinygo_are_understood() {
+        for (text, version) in [
+            ("tinygo version 0.42.0 linux/amd64 (using go version go1.26.8 and LLVM version 22.1.8)", Some((0, 42, 0))),
+            ("tinygo version 0.43.0-dev-0123abc darwin/arm64 (using go version go1.27.0)", Some((0, 43, 0))),
+            ("tinygo", None),
+        ] {
+            let expected = version.map(|(major, minor, patch)| Version::new(major, minor, patch));
+            assert_eq!(parse_version(text), expected, "{text}");
+        }
+    }
+}
