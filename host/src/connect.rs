@@ -211,14 +211,21 @@ fn classify(error: kube::Error, server: String) -> ConnectError {
         kube::Error::Auth(error) => ConnectError::Unauthorized { server, problem: chain(&error) },
         error => {
             let problem = chain(&error);
-            // rustls reports both through io::Error; the text is what tells them apart.
-            if ["certificate", "tls", "handshake"].iter().any(|word| problem.to_lowercase().contains(word)) {
+            if is_tls(&error) {
                 ConnectError::Tls { server, problem }
             } else {
                 ConnectError::Unreachable { server, problem }
             }
         }
     }
+}
+
+/// tokio-rustls reports what TLS refuses, from a wrong protocol to an expired certificate, as
+/// invalid data.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 #[cfg(test)]

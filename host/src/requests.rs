@@ -149,7 +149,7 @@ fn request(call: ApiCall) -> Result<http::Request<Body>, String> {
     let method = http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
     // The client puts the API server's address before it.
     let uri: http::Uri = call.path.parse().map_err(|error| format!("{:?} is not a path: {error}", call.path))?;
-    if uri.authority().is_some() || !call.path.starts_with('/') {
+    if uri.authority().is_some() || !call.path.starts_with('/') || call.path.starts_with("//") {
         return Err(format!("{:?} is not a path", call.path));
     }
     let mut request = http::Request::new(Body::from(call.body));
@@ -181,5 +181,7 @@ fn header_lines(headers: &HeaderMap) -> String {
     lines
 }
 
+#[cfg(test)]
+pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,340 @@
+use super::*;
+
+fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
+    PolicyRule {
+        api_groups: owned(groups),
+        resources: owned(resources),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+/// What a typical controller asks for, and a few special cases.
+fn permissions() -> Permissions {
+    let named = PolicyRule {
+        resource_names: vec!["settings".into(), "system:thing".into()],
+        ..rule(&[""], &["secrets"], &["get", "list", "watch", "update", "patch", "delete", "create"])
+    };
+    let urls = PolicyRule {
+        non_resource_urls: vec!["/version".into(), "/openapi/*".into(), "/metrics/a".into()],
+        verbs: vec!["get".into()],
+        ..PolicyRule::default()
+    };
+    Permissions::new(vec![
+        rule(&["demo.wasmop.dev"], &["websites"], &["get", "list", "watch", "update"]),
+        rule(&["demo.wasmop.dev"], &["websites/status"], &["patch", "update"]),
+        rule(&[""], &["configmaps"], &["*"]),
+        rule(&[""], &["pods", "pods/log", "namespaces"], &["get", "list"]),
+        rule(&["apps"], &["*/scale"], &["get", "update"]),
+        rule(&["everything.dev"], &["*"], &["*"]),
+        rule(&["batch"], &["jobs"], &["list"]),
+        rule(&["events.k8s.io"], &["events"], &["create", "patch"]),
+        named,
+        urls,
+    ])
+}
+
+#[test]
+fn what_the_rules_grant_is_let_through_as_what_it_is() {
+    // method, path, verb, resource with subresource, namespace, name
+    let table: [(&str, &str, &str, &str, Option<&str>, Option<&str>); 34] = [
+        ("GET", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "get", "websites", Some("a"), Some("w")),
+        ("HEAD", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "get", "websites", Some("a"), Some("w")),
+        ("GET", "/apis/demo.wasmop.dev/v1/namespaces/a/websites", "list", "websites", Some("a"), None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?&limit=500", "list", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?watch=true&resourceVersion=5", "watch", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?&watch=1", "watch", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?watch", "watch", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?watch=false", "list", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?watch=False", "list", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?watch=0", "list", "websites", None, None),
+        ("GET", "/apis/demo.wasmop.dev/v1/websites?w%61tch=true", "watch", "websites", None, None),
+        ("PUT", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "update", "websites", Some("a"), Some("w")),
+        ("PATCH", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status?fieldManager=x", "patch", "websites/status", Some("a"), Some("w")),
+        ("PUT", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status", "update", "websites/status", Some("a"), Some("w")),
+        ("POST", "/api/v1/namespaces/a/configmaps", "create", "configmaps", Some("a"), None),
+        ("PATCH", "/api/v1/namespaces/a/configmaps/c?fieldManager=a&force=true", "patch", "configmaps", Some("a"), Some("c")),
+        ("DELETE", "/api/v1/namespaces/a/configmaps/c", "delete", "configmaps", Some("a"), Some("c")),
+        ("DELETE", "/api/v1/namespaces/a/configmaps?labelSelector=a%3Db", "deletecollection", "configmaps", Some("a"), None),
+        ("GET", "/api/v1/namespaces/a/pods/p/log?follow=true", "get", "pods/log", Some("a"), Some("p")),
+        ("GET", "/api/v1/namespaces/a", "get", "namespaces", Some("a"), Some("a")),
+        ("GET", "/api/v1/namespaces", "list", "namespaces", None, None),
+        ("GET", "/apis/apps/v1/namespaces/a/deployments/d/scale", "get", "deployments/scale", Some("a"), Some("d")),
+        ("PUT", "/apis/apps/v1/namespaces/a/statefulsets/d/scale", "update", "statefulsets/scale", Some("a"), Some("d")),
+        ("POST", "/apis/everything.dev/v1/things", "create", "things", None, None),
+        ("DELETE", "/apis/everything.dev/v1beta1/things", "deletecollection", "things", None, None),
+        ("POST", "/apis/everything.dev/v1/things/t/approval", "create", "things/approval", None, Some("t")),
+        ("POST", "/apis/events.k8s.io/v1/namespaces/a/events", "create", "events", Some("a"), None),
+        ("GET", "/api/v1/namespaces/a/secrets/settings", "get", "secrets", Some("a"), Some("settings")),
+        ("GET", "/api/v1/namespaces/a/secrets/system:thing", "get", "secrets", Some("a"), Some("system:thing")),
+        ("GET", "/api/v1/namespaces/a/secrets/system%3Athing", "get", "secrets", Some("a"), Some("system:thing")),
+        ("GET", "/api/v1/secrets?fieldSelector=metadata.name%3Dsettings&watch=true", "watch", "secrets", None, Some("settings")),
+        ("GET", "/api/v1/secrets?fieldSelector=metadata.name=settings,metadata.namespace=a", "list", "secrets", None, Some("settings")),
+        ("GET", "/version", "get", "", None, None),
+        ("GET", "/openapi/v3/apis/apps/v1?hash=AB", "get", "", None, None),
+    ];
+    let permissions = permissions();
+    for (method, path, verb, resource, namespace, name) in table {
+        let allowed = permissions.check(method, path).unwrap_or_else(|denied| panic!("{method} {path}: {denied}"));
+        let full = if allowed.subresource.is_empty() {
+            allowed.resource.clone()
+        } else {
+            format!("{}/{}", allowed.resource, allowed.subresource)
+        };
+        assert_eq!(
+            (allowed.verb, full.as_str(), allowed.namespace.as_deref(), allowed.name.as_deref()),
+            (verb, resource, namespace, name),
+            "{method} {path}"
+        );
+    }
+}
+
+#[test]
+fn what_no_rule_grants_is_refused() {
+    let table = [
+        // Another verb, resource, group or subresource than granted.
+        ("DELETE", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w"),
+        ("POST", "/apis/demo.wasmop.dev/v1/namespaces/a/websites"),
+        ("PATCH", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w"),
+        ("DELETE", "/apis/demo.wasmop.dev/v1/namespaces/a/websites"),
+        ("GET", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status"),
+        ("PUT", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/scale"),
+        ("GET", "/apis/demo.wasmop.dev/v1/namespaces/a/Websites/w"),
+        ("GET", "/apis/demo.wasmop.dev.evil/v1/websites"),
+        ("GET", "/apis/Demo.wasmop.dev/v1/websites"),
+        ("GET", "/api/v1/websites"),
+        ("GET", "/apis/apps/v1/configmaps"),
+        ("GET", "/apis/apps/v1/namespaces/a/deployments/d"),
+        ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale"),
+        ("PATCH", "/api/v1/namespaces/a/configmaps/c/status"),
+        ("GET", "/api/v1/nodes"),
+        ("GET", "/api/v1/namespaces/a/serviceaccounts/default"),
+        ("DELETE", "/api/v1/namespaces/a"),
+        ("PUT", "/api/v1/namespaces/a/finalize"),
+        ("PUT", "/api/v1/namespaces/a/status"),
+        // A watch where only list is granted, however it is written.
+        ("GET", "/apis/batch/v1/jobs?watch=true"),
+        ("GET", "/apis/batch/v1/jobs?watch=TRUE"),
+        ("GET", "/apis/batch/v1/jobs?watch"),
+        ("GET", "/apis/batch/v1/jobs?watch=yes"),
+        ("GET", "/apis/batch/v1/jobs?watch=false&watch=true"),
+        ("GET", "/apis/batch/v1/jobs?watch=true&watch=false"),
+        ("GET", "/apis/batch/v1/jobs?%77atch=true"),
+        ("GET", "/apis/batch/v1/jobs/j"),
+        // Names.
+        ("GET", "/api/v1/namespaces/a/secrets/other"),
+        ("GET", "/api/v1/namespaces/a/secrets"),
+        ("GET", "/api/v1/secrets?watch=true"),
+        ("POST", "/api/v1/namespaces/a/secrets"),
+        ("GET", "/api/v1/secrets?fieldSelector=metadata.name!=settings"),
+        ("GET", "/api/v1/secrets?fieldSelector=metadata.name=settings,metadata.name=other"),
+        ("GET", "/api/v1/secrets?fieldSelector=metadata.name=settings&fieldSelector=metadata.name=other"),
+        ("GET", "/api/v1/secrets?fieldSelector=metadata.name="),
+        ("GET", "/api/v1/secrets?labelSelector=metadata.name=settings"),
+        ("DELETE", "/api/v1/namespaces/a/secrets"),
+        // Reaching further than the object: never by a star.
+        ("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
+        ("GET", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
+        ("GET", "/api/v1/namespaces/a/pods/p/attach"),
+        ("GET", "/api/v1/namespaces/a/pods/p/portforward"),
+        ("GET", "/api/v1/namespaces/a/pods/p/proxy/secret"),
+        ("GET", "/api/v1/nodes/n/proxy/logs"),
+        ("GET", "/apis/everything.dev/v1/things/t/proxy"),
+        ("POST", "/apis/everything.dev/v1/things/t/exec"),
+        ("POST", "/apis/everything.dev/v1/things/t/token"),
+        ("POST", "/api/v1/namespaces/a/serviceaccounts/default/token"),
+        // Non-resource URLs.
+        ("POST", "/version"),
+        ("GET", "/"),
+        ("GET", "/api"),
+        ("GET", "/api/v1"),
+        ("GET", "/apis/apps/v1"),
+        ("GET", "/openapi"),
+        ("GET", "/metrics"),
+        ("GET", "/metrics/a/b"),
+        ("GET", "/logs/kube-apiserver.log"),
+        ("GET", "/debug/pprof/heap"),
+    ];
+    let permissions = permissions();
+    for (method, path) in table {
+        match permissions.check(method, path) {
+            Err(Denied::NoRule(_)) => {}
+            other => panic!("{method} {path}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_path_that_can_be_read_in_two_ways_is_refused_even_if_all_is_granted() {
+    let all = PolicyRule { non_resource_urls: vec!["*".into()], ..rule(&["*"], &["*"], &["*"]) };
+    let permissions = Permissions::new(vec![all]);
+    let long = format!("/api/v1/namespaces/a/configmaps/{}", "x".repeat(9000));
+    let table = [
+        ("GET", ""),
+        ("GET", "api/v1/pods"),
+        ("GET", "http://elsewhere/api/v1/pods"),
+        ("GET", "https://elsewhere/api/v1/pods"),
+        ("GET", "//elsewhere/api/v1/pods"),
+        ("GET", "/api/v1//pods"),
+        ("GET", "/api/v1/pods/"),
+        ("GET", "/api//v1/pods"),
+        ("GET", "/api/v1/namespaces//pods"),
+        ("GET", "/api/v1/namespaces/../secrets"),
+        ("GET", "/api/v1/namespaces/a/configmaps/../secrets/s"),
+        ("GET", "/api/v1/./secrets"),
+        ("GET", "/api/v1/.../secrets"),
+        ("GET", "/.."),
+        ("GET", "/api/v1/namespaces/%2e%2e/secrets"),
+        ("GET", "/api/v1/namespaces/.%2e/secrets"),
+        ("GET", "/api/v1/namespaces/%2E/secrets"),
+        ("GET", "/api/v1/namespaces/a%2fsecrets/s"),
+        ("GET", "/api/v1/namespaces/a%2Fsecrets/s"),
+        ("GET", "/api/v1/namespaces/a%5csecrets"),
+        ("GET", "/api/v1/namespaces/a\\secrets"),
+        ("GET", "/api/v1/namespaces/a%252fsecrets"),
+        ("GET", "/api/v1/namespaces/a%00/secrets"),
+        ("GET", "/api/v1/namespaces/a\0/secrets"),
+        ("GET", "/api/v1/namespaces/a%0d%0aX-Evil:1/secrets"),
+        ("GET", "/api/v1/namespaces/a\r\nX-Evil: 1/secrets"),
+        ("GET", "/api/v1/namespaces/a b/secrets"),
+        ("GET", "/api/v1/namespaces/a%20b/secrets"),
+        ("GET", "/api/v1/namespaces/a%/secrets"),
+        ("GET", "/api/v1/namespaces/a%zz/secrets"),
+        ("GET", "/api/v1/namespaces/a%2/secrets"),
+        ("GET", "/api/v1/namespaces/ä/secrets"),
+        ("GET", "/api/v1/namespaces/%C3%A4/secrets"),
+        ("GET", "/api/v1/namespaces/%ff/secrets"),
+        ("GET", "/api/v1/namespaces/a%3fwatch=true/secrets"),
+        ("GET", "/api/v1/namespaces/a;x=y/secrets"),
+        ("GET", "/api/v1/pods#fragment"),
+        ("GET", "/api/v1/pods?a=b#fragment"),
+        ("GET", "/api/v1/pods?watch=false;watch=true"),
+        ("GET", "/api/v1/pods?wat%zzch=true"),
+        ("GET", "/api/v1/pods?a=\r\nb"),
+        ("GET", "/api/v1/watch/pods"),
+        ("GET", "/api/v1/watch/namespaces/a/secrets/s"),
+        ("GET", "/apis/apps/v1/watch/deployments"),
+        ("GET", "/api/v1/proxy/namespaces/a/pods/p"),
+        ("GET", "/api/v1/namespaces/a/pods/p/log/more"),
+        ("GET", "/api/v1/namespaces/a/status/more"),
+        ("GET", long.as_str()),
+        ("get", "/api/v1/pods"),
+        ("CONNECT", "/api/v1/pods"),
+        ("OPTIONS", "/api/v1/pods"),
+        ("TRACE", "/api/v1/pods"),
+        ("", "/api/v1/pods"),
+        ("GET /api/v1/secrets HTTP/1.1\r\n", "/api/v1/pods"),
+        ("POST", "/api/v1/namespaces/a/pods/p"),
+        ("PUT", "/api/v1/namespaces/a/pods"),
+        ("PATCH", "/api/v1/namespaces/a/pods"),
+    ];
+    for (method, path) in table {
+        match permissions.check(method, path) {
+            Err(Denied::BadRequest(_)) => {}
+            other => panic!("{method} {path}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn subresources_that_reach_further_are_granted_by_name_only() {
+    let exec = "/api/v1/namespaces/a/pods/p/exec?command=sh";
+    let check = |resources: &[&str]| Permissions::new(vec![rule(&["*"], resources, &["*"])]).check("POST", exec).is_ok();
+    assert!(!check(&["*"]));
+    assert!(!check(&["pods"]));
+    assert!(!check(&["*/exec"]));
+    assert!(check(&["pods/exec"]));
+    let proxy = Permissions::new(vec![rule(&[""], &["pods/proxy"], &["get"])]);
+    assert!(proxy.check("GET", "/api/v1/namespaces/a/pods/p/proxy/healthz/deep").is_ok());
+}
+
+#[test]
+fn writing_roles_and_bindings_takes_escalate_and_bind() {
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings";
+    let group = [RBAC_GROUP];
+    let write = rule(&group, &["clusterroles", "rolebindings"], &["create", "patch", "delete"]);
+    let without = Permissions::new(vec![write.clone()]);
+    for path in [ROLES, BINDINGS] {
+        let denied = without.check("POST", path).unwrap_err();
+        assert!(denied.help().contains("clusterroles"), "{}", denied.help());
+    }
+    assert!(without.check("DELETE", &format!("{ROLES}/r")).is_ok());
+
+    let with = |verb: &str| Permissions::new(vec![write.clone(), rule(&group, &["clusterroles"], &[verb])]);
+    assert!(with("escalate").check("POST", ROLES).is_ok());
+    assert!(with("escalate").check("POST", BINDINGS).is_err());
+    assert!(with("bind").check("POST", BINDINGS).is_ok());
+    assert!(with("bind").check("PATCH", &format!("{ROLES}/r")).is_err());
+
+    let named = PolicyRule { resource_names: vec!["view".into()], ..rule(&group, &["clusterroles"], &["bind"]) };
+    assert!(Permissions::new(vec![write, named]).check("POST", BINDINGS).is_err());
+}
+
+#[test]
+fn watching_takes_list_and_watch_of_all_names() {
+    let permissions = permissions();
+    assert_eq!(permissions.may_watch("demo.wasmop.dev", "websites", None), Ok(()));
+    assert_eq!(permissions.may_watch("", "configmaps", Some("a")), Ok(()));
+    let denied = permissions.may_watch("batch", "jobs", Some("a")).unwrap_err();
+    assert_eq!(denied.to_string(), "no permission to watch jobs.batch in namespace \"a\"");
+    let denied = permissions.may_watch("", "nodes", None).unwrap_err();
+    assert_eq!(denied.to_string(), "no permission to list and watch nodes");
+    assert!(denied.help().ends_with(
+        "[[permissions]]\napi-groups = [\"\"]\nresources = [\"nodes\"]\nverbs = [\"list\", \"watch\"]"
+    ));
+    assert!(permissions.may_watch("", "secrets", None).is_err());
+}
+
+#[test]
+fn a_refusal_names_what_was_asked_and_the_rule_that_would_grant_it() {
+    let denied = permissions().check("DELETE", "/apis/apps/v1/namespaces/a/deployments/d/status").unwrap_err();
+    assert_eq!(denied.to_string(), "no permission to delete deployments/status.apps \"d\" in namespace \"a\"");
+    assert!(denied.help().ends_with(
+        "[[permissions]]\napi-groups = [\"apps\"]\nresources = [\"deployments/status\"]\nverbs = [\"delete\"]"
+    ));
+    let status: serde_json::Value = serde_json::from_str(&denied.status_json()).unwrap();
+    assert_eq!(status["code"], 403);
+    assert_eq!(status["reason"], "Forbidden");
+    assert_eq!(status["details"]["kind"], "deployments");
+    assert!(status["message"].as_str().unwrap().starts_with("wasmop: no permission to delete"));
+
+    let denied = permissions().check("GET", "/logs/x").unwrap_err();
+    assert_eq!(denied.to_string(), "no permission to get the URL /logs/x");
+    assert!(denied.help().ends_with("non-resource-urls = [\"/logs/x\"]\nverbs = [\"get\"]"));
+
+    let denied = permissions().check("GET", "/api/v1/../x").unwrap_err();
+    assert!(denied.to_string().contains("\"/api/v1/../x\" has a segment of dots only"), "{denied}");
+    assert!(denied.status_json().contains("wasmop: request refused"));
+}
+
+#[test]
+fn without_rules_nothing_is_granted() {
+    let none = Permissions::default();
+    assert!(none.check("GET", "/version").is_err());
+    assert!(none.check("GET", "/api/v1/pods").is_err());
+    assert!(none.may_watch("", "pods", None).is_err());
+}
+
+#[test]
+fn watches_and_followed_logs_are_streams() {
+    assert!(is_stream("/api/v1/pods?watch=true"));
+    assert!(is_stream("/api/v1/pods?&watch=1&x=y"));
+    assert!(is_stream("/api/v1/namespaces/a/pods/p/log?follow=true"));
+    assert!(!is_stream("/api/v1/namespaces/a/pods/p/log?follow=false"));
+    assert!(!is_stream("/api/v1/pods?limit=500"));
+    assert!(!is_stream("/api/v1/pods"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_path_panics_and_what_is_let_through_is_normal(method in "GET|PUT|[A-Z]{1,7}", path in "/?[a-z./%\\\\?&=0-9 -]{0,40}") {
+        let all = PolicyRule { non_resource_urls: vec!["*".into()], ..rule(&["*"], &["*"], &["*"]) };
+        if Permissions::new(vec![all]).check(&method, &path).is_ok() {
+            let path = path.split('?').next().unwrap();
+            proptest::prop_assert!(path.starts_with('/') && !path.contains("//") && !path.contains("/../"));
+            proptest::prop_assert!(!path.to_lowercase().contains("%2f") && !path.to_lowercase().contains("%2e"));
+        }
+    }
+}

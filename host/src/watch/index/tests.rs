@@ -1,0 +1,237 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::meta::{Reader, ResourceVersion};
+use super::*;
+
+fn seen(key: &str, version: u64) -> Seen {
+    let meta = ObjectMetaLite {
+        resource_version: ResourceVersion(version),
+        generation: 1,
+        uid: 1,
+        deleting: false,
+        owners: Arc::new([]),
+    };
+    Seen { key: key.into(), meta, object: None }
+}
+
+/// `+key` new, `~key` changed, `-key` gone.
+fn said(changes: impl IntoIterator<Item = Change>) -> Vec<String> {
+    let say = |change| match change {
+        Change::Applied { key, old: None, .. } => format!("+{key}"),
+        Change::Applied { key, old: Some(_), .. } => format!("~{key}"),
+        Change::Deleted { key, .. } => format!("-{key}"),
+        other => panic!("{other:?}"),
+    };
+    changes.into_iter().map(say).collect()
+}
+
+#[test]
+fn a_relist_is_only_what_changed() {
+    let mut index = Index::default();
+    index.begin_list();
+    let first = ["a", "b", "c"].map(|key| index.apply(seen(key, 1)));
+    assert_eq!(said(first.into_iter().flatten()), ["+a", "+b", "+c"]);
+    assert_eq!(index.finish_list(), []);
+
+    index.begin_list();
+    let again = [seen("a", 1), seen("c", 5), seen("d", 6)].map(|seen| index.apply(seen));
+    assert_eq!(said(again.into_iter().flatten()), ["~c", "+d"]);
+    assert_eq!(said(index.finish_list()), ["-b"]);
+    assert_eq!(said(index.replay()), ["+a", "+c", "+d"]);
+}
+
+#[test]
+fn a_list_that_was_given_up_deletes_nothing() {
+    let mut index = Index::default();
+    index.begin_list();
+    index.apply(seen("a", 1));
+    index.apply(seen("b", 1));
+    index.finish_list();
+    index.begin_list();
+    index.apply(seen("a", 1));
+    index.begin_list();
+    index.apply(seen("a", 1));
+    index.apply(seen("b", 1));
+    assert_eq!(index.finish_list(), []);
+    assert_eq!(index.len(), 2);
+}
+
+#[test]
+fn an_object_that_came_by_watch_after_the_list_survives_until_a_list_lacks_it() {
+    let mut index = Index::default();
+    index.begin_list();
+    index.finish_list();
+    assert_eq!(said(index.apply(seen("a", 2))), ["+a"]);
+    assert_eq!(index.apply(seen("a", 2)), None);
+    assert_eq!(said(index.apply(seen("a", 3))), ["~a"]);
+    index.begin_list();
+    index.apply(seen("a", 3));
+    assert_eq!(index.finish_list(), []);
+    index.begin_list();
+    assert_eq!(said(index.finish_list()), ["-a"]);
+}
+
+#[test]
+fn deleting_what_is_not_known_is_no_change() {
+    let mut index = Index::default();
+    assert_eq!(index.delete(seen("a", 1)), None);
+    index.apply(seen("a", 1));
+    assert_eq!(said(index.delete(seen("a", 2))), ["-a"]);
+    assert!(index.is_empty());
+}
+
+#[test]
+fn an_object_recreated_with_the_same_version_text_is_a_change() {
+    let mut index = Index::default();
+    index.apply(seen("a", 1));
+    let mut new = seen("a", 1);
+    new.meta.uid = 2;
+    assert_eq!(said(index.apply(new)), ["~a"]);
+}
+
+#[test]
+fn an_object_is_read_into_what_is_kept_of_it() {
+    let json = r#"{"kind":"ConfigMap","metadata":{"name":"a","namespace":"ns","uid":"u-1","resourceVersion":"123",
+        "generation":4,"deletionTimestamp":"2026-01-01T00:00:00Z","labels":{"x":"\u00e4"},"managedFields":[{"manager":"m"}],
+        "ownerReferences":[{"apiVersion":"apps/v1","kind":"Deployment","name":"d","uid":"u-2","controller":true},
+                           {"apiVersion":"v1","kind":"Node","name":"n","uid":"u-3"}]},"data":{"k":"v"}}"#;
+    let mut reader = Reader::new(None);
+    let (seen, version) = reader.read(json).unwrap();
+    assert_eq!((&*seen.key, version.as_ref()), ("ns/a", "123"));
+    let meta = &seen.meta;
+    assert_eq!((meta.resource_version, meta.generation, meta.deleting), (ResourceVersion(123), 4, true));
+    let owners: Vec<_> =
+        meta.owners.iter().map(|o| (&*o.kind.group, &*o.kind.kind, &*o.name, o.controller)).collect();
+    assert_eq!(owners, [("apps", "Deployment", "d", true), ("", "Node", "n", false)]);
+    assert_eq!(seen.object, None);
+    // Kinds of owners are shared.
+    let (again, _) = reader.read(json).unwrap();
+    assert!(Arc::ptr_eq(&again.meta.owners[0].kind, &meta.owners[0].kind));
+
+    let mut full = Reader::new(Some(("v1".into(), "ConfigMap".into())));
+    let item = r#"{"metadata":{"name":"a","resourceVersion":"x","managedFields":[{"manager":"m"}]},"data":{"k":"v"}}"#;
+    let (seen, _) = full.read(item).unwrap();
+    assert_eq!(&*seen.key, "a");
+    let object: serde_json::Value = serde_json::from_str(&seen.object.unwrap()).unwrap();
+    assert_eq!(
+        object,
+        serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "x"},
+            "data": {"k": "v"}})
+    );
+    for bad in ["", "{}", r#"{"metadata":{}}"#, r#"{"metadata":{"name":1,"resourceVersion":"1"}}"#, "[1]"] {
+        assert!(reader.read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn an_entry_of_the_index_is_small() {
+    // With its key of some 30 bytes and the tree's slack this stays below 200 bytes an object.
+    assert!(size_of::<(Key, Entry)>() <= 88, "{}", size_of::<(Key, Entry)>());
+    assert!(size_of::<OwnerRef>() <= 32);
+}
+
+use super::super::meta::OwnerRef;
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// Create or modify.
+    Write(u8),
+    Delete(u8),
+    Recreate(u8),
+    /// Events are missed until the next list.
+    Disconnect,
+    Relist,
+    /// A list that stops after some objects.
+    TornList(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0..8_u8).prop_map(Event::Write),
+        3 => (0..8_u8).prop_map(Event::Delete),
+        1 => (0..8_u8).prop_map(Event::Recreate),
+        1 => Just(Event::Disconnect),
+        2 => Just(Event::Relist),
+        1 => (0..8_usize).prop_map(Event::TornList),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whoever applies the changes to an empty set has, after each list, what the server has; and
+    /// no change says what was said before.
+    #[test]
+    fn changes_add_up_to_the_content_of_the_server(events in proptest::collection::vec(event(), 1..80)) {
+        let mut server: BTreeMap<Key, u64> = BTreeMap::new();
+        let mut follower: BTreeMap<Key, u64> = BTreeMap::new();
+        let mut index = Index::default();
+        let mut connected = false;
+        let mut version = 0;
+        let mut events = events;
+        events.push(Event::Relist);
+        for event in events {
+            version += 1;
+            let mut changes = Vec::new();
+            match event {
+                Event::Write(n) => {
+                    let key: Key = format!("ns/{n}").into();
+                    server.insert(key.clone(), version);
+                    if connected {
+                        changes.extend(index.apply(seen(&key, version)));
+                    }
+                }
+                Event::Delete(n) => {
+                    let key: Key = format!("ns/{n}").into();
+                    if server.remove(&key).is_some() && connected {
+                        changes.extend(index.delete(seen(&key, version)));
+                    }
+                }
+                Event::Recreate(n) => {
+                    let key: Key = format!("ns/{n}").into();
+                    if server.insert(key.clone(), version).is_some() && connected {
+                        changes.extend(index.delete(seen(&key, version)));
+                    }
+                    if connected {
+                        changes.extend(index.apply(seen(&key, version)));
+                    }
+                }
+                Event::Disconnect => connected = false,
+                Event::Relist => {
+                    index.begin_list();
+                    for (key, version) in &server {
+                        changes.extend(index.apply(seen(key, *version)));
+                    }
+                    changes.extend(index.finish_list());
+                    connected = true;
+                }
+                Event::TornList(count) => {
+                    index.begin_list();
+                    for (key, version) in server.iter().take(count) {
+                        changes.extend(index.apply(seen(key, *version)));
+                    }
+                    connected = false;
+                }
+            }
+            for change in changes {
+                match change {
+                    Change::Applied { key, meta, old, .. } => {
+                        let before = follower.insert(key, meta.resource_version.0);
+                        prop_assert_eq!(before, old.map(|old| old.resource_version.0));
+                        prop_assert_ne!(before, Some(meta.resource_version.0));
+                    }
+                    Change::Deleted { key, .. } => prop_assert!(follower.remove(&key).is_some()),
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+            if connected {
+                prop_assert_eq!(&follower, &server);
+            }
+            let held: BTreeMap<Key, u64> = index.entries.iter().map(|(key, entry)| (key.clone(), entry.meta.resource_version.0)).collect();
+            prop_assert_eq!(&follower, &held);
+        }
+        prop_assert_eq!(follower, server);
+    }
+}
