@@ -30,7 +30,8 @@ fn embed(code: &mut String, name: &str, dir: &Path, skip: &[&str]) {
     for file in files {
         let relative = file.strip_prefix(dir).expect("found below it");
         let relative = relative.to_str().expect("our file names are UTF-8").replace('\\', "/");
-        writeln!(code, "    File {{ path: {relative:?}, bytes: include_bytes!({file:?}) }},").expect("a string takes everything");
+        writeln!(code, "    File {{ path: {relative:?}, bytes: include_bytes!({file:?}) }},")
+            .expect("a string takes everything");
     }
     code.push_str("];\n");
 }

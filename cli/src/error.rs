@@ -161,10 +161,7 @@ mod tests {
     #[test]
     fn a_remedy_in_the_text_of_an_error_is_shown_at_the_end() {
         let error = anyhow::anyhow!("it is broken\nhelp: mend it").context("cannot use it");
-        assert_eq!(
-            render(&error, Paint::PLAIN),
-            "error: cannot use it\n  caused by: it is broken\nhelp: mend it\n"
-        );
+        assert_eq!(render(&error, Paint::PLAIN), "error: cannot use it\n  caused by: it is broken\nhelp: mend it\n");
         let error = about("a.wasm", "it is broken\nhelp: mend it").into();
         assert_eq!(render(&error, Paint::PLAIN), "error: a.wasm: it is broken\nhelp: mend it\n");
     }

@@ -87,7 +87,8 @@ impl Step {
     pub fn begin(title: impl Into<Cow<'static, str>>) -> Step {
         let title = title.into();
         let bar = if is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {elapsed:.dim} {wide_msg:.dim}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {elapsed:.dim} {wide_msg:.dim}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(title.clone());

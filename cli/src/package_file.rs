@@ -26,7 +26,9 @@ fn with<T>(file: &Path, read: impl FnOnce(Vec<u8>) -> Result<T, PackageError>) -
         )
         .into());
     }
-    let bytes = std::fs::read(file)
-        .or_help(format!("cannot read the package {shown}"), "`wasmop build` makes a package, at target/wasmop/NAME.wasm")?;
+    let bytes = std::fs::read(file).or_help(
+        format!("cannot read the package {shown}"),
+        "`wasmop build` makes a package, at target/wasmop/NAME.wasm",
+    )?;
     Ok(read(bytes).map_err(|error| about(&shown, error))?)
 }

@@ -68,8 +68,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 /// What the controller registers when it is started, away from any cluster.
 fn trial_run(project: &Project, package: Vec<u8>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
-    let registrations =
-        wasmop_host::describe(&package).map_err(|error| about(format!("`{}`", project.name), error))?;
+    let registrations = wasmop_host::describe(&package).map_err(|error| about(format!("`{}`", project.name), error))?;
     if registrations.is_empty() {
         return Err(failure(
             format!("`{}` registered no controller before its first wait", project.name),
@@ -138,8 +137,9 @@ pub fn missing_permissions(manifest: &Manifest) -> Vec<MissingPermission> {
         // A name the guest left open is asked of the API server; until then the CRDs know it, or
         // it is the usual plural.
         let plural = match watch.plural.as_str() {
-            "" => plural_in_crds(&manifest.crds, &watch.group, &watch.kind)
-                .unwrap_or_else(|| usual_plural(&watch.kind)),
+            "" => {
+                plural_in_crds(&manifest.crds, &watch.group, &watch.kind).unwrap_or_else(|| usual_plural(&watch.kind))
+            }
             plural => plural.to_owned(),
         };
         let Err(denied) = permissions.may_watch(&watch.group, &plural, None) else { continue };
@@ -208,9 +208,7 @@ mod tests {
                 })
                 .collect(),
             limits: Limits::default(),
-            crds: vec![
-                r#"{"spec":{"group":"x.dev","names":{"kind":"Leaf","plural":"leaves"}}}"#.to_owned(),
-            ],
+            crds: vec![r#"{"spec":{"group":"x.dev","names":{"kind":"Leaf","plural":"leaves"}}}"#.to_owned()],
         }
     }
 
@@ -223,7 +221,11 @@ mod tests {
             (vec![("x.dev", "websites", &["get", "list"])], vec![], vec!["websites"]),
             (vec![("y.dev", "websites", all)], vec![], vec!["websites"]),
             (vec![("x.dev", "websites", all)], vec![watch("", "ConfigMap", "")], vec!["configmaps"]),
-            (vec![("x.dev", "websites", all)], vec![watch("x.dev", "Leaf", ""), watch("x.dev", "Leaf", "")], vec!["leaves"]),
+            (
+                vec![("x.dev", "websites", all)],
+                vec![watch("x.dev", "Leaf", ""), watch("x.dev", "Leaf", "")],
+                vec!["leaves"],
+            ),
         ] {
             let missing = missing_permissions(&manifest(&permissions, watches));
             assert_eq!(missing.len(), blocks.len(), "{missing:?}");

@@ -54,10 +54,8 @@ impl Project {
                 .into());
             }
             Err(error) => {
-                return Err(error).or_help(
-                    format!("cannot read `{}`", file.display()),
-                    "it must be a file you may read, in UTF-8",
-                );
+                return Err(error)
+                    .or_help(format!("cannot read `{}`", file.display()), "it must be a file you may read, in UTF-8");
             }
         };
         let absolute = std::path::absolute(dir).with_context(|| format!("cannot find `{}`", dir.display()))?;
@@ -77,8 +75,10 @@ impl Project {
     /// `<project>/target/wasmop`, for the package and what is made on the way to it; exists.
     pub fn work_dir(&self) -> Result<PathBuf> {
         let dir = self.dir.join("target").join("wasmop");
-        std::fs::create_dir_all(&dir)
-            .or_help(format!("cannot make the directory `{}`", dir.display()), "the project's directory must be writable")?;
+        std::fs::create_dir_all(&dir).or_help(
+            format!("cannot make the directory `{}`", dir.display()),
+            "the project's directory must be writable",
+        )?;
         Ok(dir)
     }
 
@@ -99,7 +99,9 @@ impl Project {
                 documents.extend(crd_documents(&file, &text)?);
             }
             if !found {
-                return Err(failure(format!("`crds`: no file matches `{pattern}` in `{}`", self.dir.display()), help).into());
+                return Err(
+                    failure(format!("`crds`: no file matches `{pattern}` in `{}`", self.dir.display()), help).into()
+                );
             }
         }
         Ok(documents)
@@ -112,14 +114,20 @@ fn crd_documents(file: &Path, text: &str) -> Result<Vec<String>> {
 
     let mut documents = Vec::new();
     for document in serde_norway::Deserializer::from_str(text) {
-        let value = serde_json::Value::deserialize(document)
-            .or_help(format!("`{}` is not valid YAML", file.display()), "correct the file; `crds` takes YAML or JSON")?;
+        let value = serde_json::Value::deserialize(document).or_help(
+            format!("`{}` is not valid YAML", file.display()),
+            "correct the file; `crds` takes YAML or JSON",
+        )?;
         if value.is_null() {
             continue;
         }
         if value["kind"] != "CustomResourceDefinition" {
             return Err(failure(
-                format!("`{}` holds a document of kind {}, not a CustomResourceDefinition", file.display(), value["kind"]),
+                format!(
+                    "`{}` holds a document of kind {}, not a CustomResourceDefinition",
+                    file.display(),
+                    value["kind"]
+                ),
                 format!("move it elsewhere, or narrow `crds` in `{FILE_NAME}`"),
             )
             .into());
@@ -132,7 +140,11 @@ fn crd_documents(file: &Path, text: &str) -> Result<Vec<String>> {
 fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
     let source = Source { file: &file, text };
     let document = DeTable::parse(text).map_err(|error| {
-        source.failure(error.span().unwrap_or_default(), error.message(), "correct the TOML; docs/wasmop-toml.md shows every key")
+        source.failure(
+            error.span().unwrap_or_default(),
+            error.message(),
+            "correct the TOML; docs/wasmop-toml.md shows every key",
+        )
     })?;
     let top = Table::top(source, document.get_ref());
     top.only(&["package", "build", "permissions", "limits"])?;
@@ -245,9 +257,8 @@ fn read_limits(table: &Table<'_>) -> Result<Limits, Failure> {
     table.only(&["memory", "cpu-per-step"])?;
     let mut limits = Limits::default();
     if let Some(text) = table.string("memory")? {
-        limits.memory_bytes = units::parse_bytes(text).map_err(|problem| {
-            table.bad_value("memory", problem, "write a number and a unit, like `128MiB`")
-        })?;
+        limits.memory_bytes = units::parse_bytes(text)
+            .map_err(|problem| table.bad_value("memory", problem, "write a number and a unit, like `128MiB`"))?;
         if !(MIN_MEMORY..=MAX_MEMORY).contains(&limits.memory_bytes) {
             return Err(table.bad_value("memory", format!("`{text}` is out of range"), "give between 1MiB and 4GiB"));
         }
@@ -257,7 +268,11 @@ fn read_limits(table: &Table<'_>) -> Result<Limits, Failure> {
             table.bad_value("cpu-per-step", problem, "write a number and a unit, like `300ms` or `1s`")
         })?;
         if !(MIN_CPU..=MAX_CPU).contains(&limit) {
-            return Err(table.bad_value("cpu-per-step", format!("`{text}` is out of range"), "give between 1ms and 10m"));
+            return Err(table.bad_value(
+                "cpu-per-step",
+                format!("`{text}` is out of range"),
+                "give between 1ms and 10m",
+            ));
         }
         limits.cpu_per_step_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
     }
@@ -273,7 +288,17 @@ const MAX_CPU: Duration = Duration::from_secs(600);
 
 /// Kubernetes' request verbs, the wildcard, and the verbs that RBAC checks besides.
 const VERBS: [&str; 12] = [
-    "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*", "bind", "escalate",
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "*",
+    "bind",
+    "escalate",
     "impersonate",
 ];
 const VERBS_HELP: &str = "verbs are: get, list, watch, create, update, patch, delete, deletecollection, *";

@@ -75,8 +75,8 @@ impl Template {
             let Some(path) = file.path.strip_prefix(&prefix) else { continue };
             files.push(match path.strip_suffix(TEMPLATE_ENDING) {
                 Some(path) => {
-                    let text = std::str::from_utf8(file.bytes)
-                        .with_context(|| format!("template file {}", file.path))?;
+                    let text =
+                        std::str::from_utf8(file.bytes).with_context(|| format!("template file {}", file.path))?;
                     (PathBuf::from(path), fill_in(text, project).into_bytes())
                 }
                 None => (PathBuf::from(path), file.bytes.to_vec()),

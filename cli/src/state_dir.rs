@@ -10,8 +10,11 @@ use crate::error::failure;
 
 pub fn default_dir() -> Result<PathBuf> {
     choose(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME")).ok_or_else(|| {
-        failure("there is no place for suspended controllers: neither XDG_STATE_HOME nor HOME is set", "give one with `--state-dir DIR`")
-            .into()
+        failure(
+            "there is no place for suspended controllers: neither XDG_STATE_HOME nor HOME is set",
+            "give one with `--state-dir DIR`",
+        )
+        .into()
     })
 }
 

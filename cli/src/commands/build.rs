@@ -43,10 +43,7 @@ impl Build {
         };
         let built = packaging::build(&project, &output, self.debug)?;
         for missing in packaging::missing_permissions(&built.manifest) {
-            output::warning(
-                &format!("it watches {}, which its permissions do not allow", missing.kind),
-                &missing.help,
-            );
+            output::warning(&format!("it watches {}, which its permissions do not allow", missing.kind), &missing.help);
         }
         output::line(report::built(&built));
         if self.json { output::data(json(&built).as_bytes()) } else { Ok(()) }

@@ -22,11 +22,8 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(self) -> Result<()> {
         let inspection = package_file::inspect(&self.file)?;
-        let text = if self.json {
-            format!("{}\n", serde_json::to_string_pretty(&inspection)?)
-        } else {
-            inspection.render()
-        };
+        let text =
+            if self.json { format!("{}\n", serde_json::to_string_pretty(&inspection)?) } else { inspection.render() };
         output::data(text.as_bytes())
     }
 }

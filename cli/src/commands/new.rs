@@ -93,9 +93,9 @@ impl New {
 
         let name = match self.name {
             Some(name) => name,
-            None if ask => ask_until("Name of the controller", |answer| {
-                check_name(answer).map(|()| answer.to_owned())
-            })?,
+            None if ask => {
+                ask_until("Name of the controller", |answer| check_name(answer).map(|()| answer.to_owned()))?
+            }
             None => return Err(missing("the controller's name", "wasmop new my-controller --lang rust")),
         };
         let language = match language {
@@ -152,7 +152,9 @@ fn ask_until<T>(question: &str, check: impl Fn(&str) -> Result<T>) -> Result<T> 
         std::io::stderr().flush()?;
         let mut answer = String::new();
         if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-            return Err(failure("no answer", "give everything on the command line; see `wasmop new --help`").usage().into());
+            return Err(failure("no answer", "give everything on the command line; see `wasmop new --help`")
+                .usage()
+                .into());
         }
         match check(answer.trim()) {
             Ok(value) => return Ok(value),

@@ -33,8 +33,7 @@ pub fn object(timestamp: &str, level: &str, target: &str, fields: Fields) -> Map
     for (name, value) in fields.others {
         line.insert(name.to_owned(), value);
     }
-    for (name, value) in
-        [("timestamp", timestamp), ("level", level), ("message", &fields.message), ("target", target)]
+    for (name, value) in [("timestamp", timestamp), ("level", level), ("message", &fields.message), ("target", target)]
     {
         line.insert(name.to_owned(), Value::from(value));
     }

@@ -20,7 +20,16 @@ fn a_host_line_has_time_level_controller_message_and_units() {
         AT,
         Level::INFO,
         "wasmop_host::suspend",
-        fields("suspended", &[("controller", json!("web")), ("ram_bytes", json!(512)), ("disk_bytes", json!(65536)), ("took_us", json!(350)), ("in_flight", json!(0))]),
+        fields(
+            "suspended",
+            &[
+                ("controller", json!("web")),
+                ("ram_bytes", json!(512)),
+                ("disk_bytes", json!(65536)),
+                ("took_us", json!(350)),
+                ("in_flight", json!(0)),
+            ],
+        ),
     );
     assert_eq!(line, "12:30:01.250 INFO  web: suspended  ram=512 B disk=64.0 KiB took=350 µs in_flight=0\n");
 }
@@ -32,7 +41,10 @@ fn a_guest_line_has_a_bar_and_its_own_fields() {
         AT,
         Level::WARN,
         "guest",
-        fields("it is late", &[("controller", json!("web")), ("fields", json!({"object": "default/a", "note": "two words"}))]),
+        fields(
+            "it is late",
+            &[("controller", json!("web")), ("fields", json!({"object": "default/a", "note": "two words"}))],
+        ),
     );
     assert_eq!(line, "12:30:01.250 WARN  web │ it is late  note=\"two words\" object=default/a\n");
 }
@@ -44,7 +56,10 @@ fn help_and_values_of_several_lines_come_below() {
         AT,
         Level::ERROR,
         "wasmop_host::requests",
-        fields("permission denied", &[("controller", json!("web")), ("detail", json!("a\nb")), ("help", json!("add\nthis"))]),
+        fields(
+            "permission denied",
+            &[("controller", json!("web")), ("detail", json!("a\nb")), ("help", json!("add\nthis"))],
+        ),
     );
     assert_eq!(
         line,
@@ -60,7 +75,12 @@ fn a_guest_cannot_write_to_the_terminal() {
 
 #[test]
 fn a_json_line_is_flat_and_its_four_fixed_fields_cannot_be_replaced() {
-    let line = json::object(AT, "INFO", "guest", fields("hello", &[("controller", json!("web")), ("level", json!("x")), ("fields", json!({"a": 1}))]));
+    let line = json::object(
+        AT,
+        "INFO",
+        "guest",
+        fields("hello", &[("controller", json!("web")), ("level", json!("x")), ("fields", json!({"a": 1}))]),
+    );
     assert_eq!(
         Value::Object(line),
         json!({"timestamp": AT, "level": "INFO", "target": "guest", "message": "hello", "controller": "web", "fields": {"a": 1}})

@@ -86,7 +86,8 @@ pub fn line(paint: Paint, timestamp: &str, level: Level, target: &str, mut field
         }
     }
     if let Some(help) = help {
-        let _ = writeln!(line, "    {} {}", paint.help("help:"), escape(&help).trim_end().replace('\n', "\n          "));
+        let _ =
+            writeln!(line, "    {} {}", paint.help("help:"), escape(&help).trim_end().replace('\n', "\n          "));
     }
     line
 }

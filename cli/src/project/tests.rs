@@ -59,24 +59,60 @@ fn every_key_is_read() {
 fn each_mistake_names_the_place_and_the_remedy() {
     let rule = "[[permissions]]\napi-groups = [\"\"]\n";
     for (text, needles) in [
-        (format!("{SMALLEST}[limits]\nmemmory = \"1MiB\"\n"), vec!["p/wasmop.toml:6: unknown key `memmory` in [limits]", "help: did you mean `memory`?", "cpu-per-step"]),
-        (format!("{SMALLEST}colour = 1\n"), vec!["p/wasmop.toml:5: unknown key `colour` in [package]", "help: known keys in [package]: name, version, language, toolchain"]),
+        (
+            format!("{SMALLEST}[limits]\nmemmory = \"1MiB\"\n"),
+            vec!["p/wasmop.toml:6: unknown key `memmory` in [limits]", "help: did you mean `memory`?", "cpu-per-step"],
+        ),
+        (
+            format!("{SMALLEST}colour = 1\n"),
+            vec![
+                "p/wasmop.toml:5: unknown key `colour` in [package]",
+                "help: known keys in [package]: name, version, language, toolchain",
+            ],
+        ),
         (format!("{SMALLEST}[limit]\n"), vec!["unknown section `limit`", "did you mean `limits`?"]),
         (format!("{SMALLEST}[build]\nbin = \"x\"\n"), vec!["unknown key `bin` in [build]", "package, crds"]),
-        (format!("{SMALLEST}[limits]\nmemory = 3\n"), vec!["p/wasmop.toml:6: `memory` in [limits]: expected a string", "help:"]),
-        (format!("{SMALLEST}[limits]\nmemory = \"12 parsecs\"\n"), vec!["`memory` in [limits]: ", "12 parsecs", "help: write a number and a unit"]),
+        (
+            format!("{SMALLEST}[limits]\nmemory = 3\n"),
+            vec!["p/wasmop.toml:6: `memory` in [limits]: expected a string", "help:"],
+        ),
+        (
+            format!("{SMALLEST}[limits]\nmemory = \"12 parsecs\"\n"),
+            vec!["`memory` in [limits]: ", "12 parsecs", "help: write a number and a unit"],
+        ),
         (format!("{SMALLEST}[limits]\nmemory = \"8GiB\"\n"), vec!["`8GiB` is out of range", "help: give between"]),
-        (format!("{SMALLEST}[limits]\ncpu-per-step = \"soon\"\n"), vec!["`cpu-per-step` in [limits]: ", "soon", "300ms"]),
-        (format!("{SMALLEST}{rule}resources = [\"configmaps\"]\nverbs = [\"lst\"]\n"), vec!["`lst` is not a verb", "did you mean `list`?"]),
-        (format!("{SMALLEST}{rule}verbs = [\"get\"]\n"), vec!["`resources` in [[permissions]]", "help: name resources"]),
+        (
+            format!("{SMALLEST}[limits]\ncpu-per-step = \"soon\"\n"),
+            vec!["`cpu-per-step` in [limits]: ", "soon", "300ms"],
+        ),
+        (
+            format!("{SMALLEST}{rule}resources = [\"configmaps\"]\nverbs = [\"lst\"]\n"),
+            vec!["`lst` is not a verb", "did you mean `list`?"],
+        ),
+        (
+            format!("{SMALLEST}{rule}verbs = [\"get\"]\n"),
+            vec!["`resources` in [[permissions]]", "help: name resources"],
+        ),
         (format!("{SMALLEST}{rule}resources = [\"pods\"]\n"), vec!["`verbs` in [[permissions]]", "help: verbs are"]),
-        (format!("{SMALLEST}{rule}apiGroups = [\"\"]\n"), vec!["unknown key `apiGroups` in [[permissions]]", "did you mean `api-groups`?"]),
+        (
+            format!("{SMALLEST}{rule}apiGroups = [\"\"]\n"),
+            vec!["unknown key `apiGroups` in [[permissions]]", "did you mean `api-groups`?"],
+        ),
         (SMALLEST.replace("\"go\"", "\"goo\""), vec!["unknown language `goo`", "did you mean `go`?"]),
         (SMALLEST.replace("\"go\"", "\"go\"\ntoolchain = \"cargo\""), vec!["`cargo` does not build Go", "go, tinygo"]),
-        (SMALLEST.replace("\"go\"", "\"go\"\ntoolchain = \"gcc\""), vec!["unknown toolchain `gcc`", "help: use one of: cargo, go, tinygo"]),
+        (
+            SMALLEST.replace("\"go\"", "\"go\"\ntoolchain = \"gcc\""),
+            vec!["unknown toolchain `gcc`", "help: use one of: cargo, go, tinygo"],
+        ),
         (SMALLEST.replace("0.1.0", "one"), vec!["`version` in [package]: `one` is not a semantic version", "0.1.0"]),
-        (SMALLEST.replace("web", "Web_1"), vec!["`name` in [package]: `Web_1` has characters other than", "help: use a DNS label"]),
-        (SMALLEST.replace("version", "# version"), vec!["p/wasmop.toml:1: `version` is missing in [package]", "help: add `version = \"0.1.0\"`"]),
+        (
+            SMALLEST.replace("web", "Web_1"),
+            vec!["`name` in [package]: `Web_1` has characters other than", "help: use a DNS label"],
+        ),
+        (
+            SMALLEST.replace("version", "# version"),
+            vec!["p/wasmop.toml:1: `version` is missing in [package]", "help: add `version = \"0.1.0\"`"],
+        ),
         (String::new(), vec!["the [package] section is missing", "help: add [package]"]),
         ("[package\n".to_owned(), vec!["p/wasmop.toml:1: ", "help: correct the TOML"]),
     ] {

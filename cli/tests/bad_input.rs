@@ -1,0 +1,234 @@
+//! What a person gets for bad input: the message names the input, says what to do, and the exit
+//! code says that it failed. All of it through the program itself; nothing here needs an API server.
+
+#[path = "bad_input/fixture.rs"]
+mod fixture;
+
+use std::fs;
+use std::path::Path;
+
+use fixture::{Place, component, guest, package};
+use wasmop_host::snapshot::StateDir;
+
+const MAKES_A_PACKAGE: &str = "wasmop build";
+
+// Package files.
+
+#[test]
+fn a_file_that_is_not_wasm_is_refused_by_inspect_and_run() {
+    let place = Place::new();
+    for (name, content) in [("notes.txt", &b"hello"[..]), ("empty.wasm", b"")] {
+        let file = place.write(name, content);
+        for verb in ["inspect", "run"] {
+            place.wasmop(&[verb, &file]).fails_with(1, &[name, "not a wasmop package", MAKES_A_PACKAGE]);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_is_a_directory_is_named() {
+    let place = Place::new();
+    let dir = place.path("projects");
+    fs::create_dir(&dir).expect("makes it");
+    for verb in ["inspect", "run"] {
+        place.wasmop(&[verb, "no-such.wasm"]).fails_with(1, &["no-such.wasm", MAKES_A_PACKAGE]);
+        place.wasmop(&[verb, &dir]).fails_with(1, &["projects", "is a directory", MAKES_A_PACKAGE]);
+    }
+}
+
+#[test]
+fn a_core_module_is_told_from_a_package() {
+    let place = Place::new();
+    let file = place.write("core.wasm", &guest());
+    for verb in ["inspect", "run"] {
+        place.wasmop(&[verb, &file]).fails_with(1, &["core.wasm", "core module", MAKES_A_PACKAGE]);
+    }
+}
+
+#[test]
+fn a_component_of_another_world_is_told_from_a_package() {
+    let place = Place::new();
+    let file = place.write("other.wasm", &component());
+    for verb in ["inspect", "run"] {
+        place
+            .wasmop(&[verb, &file])
+            .fails_with(1, &["other.wasm", "not a wasmop package", "other worlds", MAKES_A_PACKAGE]);
+    }
+}
+
+#[test]
+fn a_package_cut_anywhere_is_refused() {
+    let place = Place::new();
+    let whole = package("web");
+    // The whole file is one, so that the cut is what is wrong with the others.
+    let file = place.write("web.wasm", &whole);
+    place.wasmop(&["inspect", &file]).succeeds();
+    for part in 1..16 {
+        let file = place.write("cut.wasm", &whole[..whole.len() * part / 16]);
+        place.wasmop(&["inspect", &file]).fails_with(1, &["cut.wasm"]);
+    }
+    let file = place.write("cut.wasm", &whole[..whole.len() - 1]);
+    place.wasmop(&["run", &file]).fails_with(1, &["cut.wasm", "truncated", "build or copy it again"]);
+}
+
+#[test]
+fn two_packages_of_one_name_are_both_named() {
+    let place = Place::new();
+    let (one, two) = (place.write("one.wasm", &package("web")), place.write("two.wasm", &package("web")));
+    place.wasmop(&["run", &one, &two]).fails_with(1, &["one.wasm", "two.wasm", "`web`", "another name"]);
+}
+
+// The cluster.
+
+#[test]
+fn without_a_kubeconfig_every_place_looked_at_is_named() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let home = place.path("home/.kube/config");
+    place.wasmop(&["run", &file]).fails_with(1, &["no kubeconfig found", &home, "--kubeconfig"]);
+    place
+        .wasmop(&["run", &file])
+        .env("KUBECONFIG", &place.path("not-there"))
+        .fails_with(1, &["no kubeconfig found", "not-there", "--kubeconfig"]);
+    place
+        .wasmop(&["run", &file, "--kubeconfig", "gone.yaml"])
+        .fails_with(1, &["gone.yaml", "cannot read the kubeconfig"]);
+}
+
+#[test]
+fn an_unknown_context_is_answered_with_those_there_are() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let kubeconfig = place.kubeconfig("https://127.0.0.1:1");
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--context", "prod"])
+        .fails_with(1, &["\"prod\"", &kubeconfig, "it has test", "--context"]);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_named() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let port = fixture::closed_port();
+    let kubeconfig = place.kubeconfig(&format!("http://127.0.0.1:{port}"));
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig])
+        .fails_with(1, &["cannot reach the API server", &format!("127.0.0.1:{port}"), "cluster is up"]);
+}
+
+// The state directory.
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let kubeconfig = place.kubeconfig("http://127.0.0.1:1");
+    // Root may write anywhere, but nobody can make a directory below a file.
+    let below = format!("{}/state", place.write("a-file", b""));
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &below])
+        .fails_with(1, &[&below, "cannot write to the state directory", "--state-dir"]);
+}
+
+#[test]
+fn a_state_directory_that_another_host_uses_is_refused() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let kubeconfig = place.kubeconfig("http://127.0.0.1:1");
+    let state = place.path("state");
+    let _held = StateDir::open(Path::new(&state)).expect("is free");
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state])
+        .fails_with(1, &[&state, "in use by another host", &std::process::id().to_string(), "--state-dir"]);
+}
+
+#[test]
+fn without_a_home_a_state_directory_must_be_given() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    place.wasmop(&["run", &file]).without("HOME").fails_with(1, &["XDG_STATE_HOME", "--state-dir"]);
+}
+
+// wasmop.toml and the toolchains.
+
+#[test]
+fn an_unknown_key_is_answered_with_its_line_and_the_known_ones() {
+    let place = Place::new();
+    place.write("p/wasmop.toml", format!("{}[limits]\nmemmory = \"64MiB\"\n", fixture::GO_PROJECT).as_bytes());
+    place.wasmop(&["build", "p"]).fails_with(
+        1,
+        &["p/wasmop.toml:7", "unknown key `memmory` in [limits]", "did you mean `memory`?", "cpu-per-step"],
+    );
+}
+
+#[test]
+fn a_directory_that_is_no_project_is_named() {
+    let place = Place::new();
+    fs::create_dir(place.path("p")).expect("makes it");
+    place.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml", "wasmop new"]);
+    place.wasmop(&["build", "q"]).fails_with(1, &["there is no directory `q`"]);
+}
+
+#[test]
+fn a_crd_pattern_that_matches_nothing_is_named() {
+    let place = Place::new();
+    place.write("p/wasmop.toml", format!("{}[build]\ncrds = [\"crds/*.yaml\"]\n", fixture::GO_PROJECT).as_bytes());
+    place.wasmop(&["build", "p"]).fails_with(1, &["no file matches `crds/*.yaml`", "p/wasmop.toml"]);
+}
+
+#[test]
+fn an_unknown_toolchain_is_answered_with_the_known_ones() {
+    let place = Place::new();
+    place.write("p/wasmop.toml", fixture::GO_PROJECT.replace("\"go\"", "\"go\"\ntoolchain = \"gccgo\"").as_bytes());
+    place.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml:5", "unknown toolchain `gccgo`", "cargo, go, tinygo"]);
+}
+
+#[test]
+fn a_toolchain_that_is_not_installed_comes_with_how_to_get_it() {
+    for (language, toolchain, beside, needle) in [
+        ("go", "go", ("go.mod", "module x\n"), "go.dev"),
+        ("go", "tinygo", ("go.mod", "module x\n"), "tinygo"),
+        ("rust", "cargo", ("Cargo.toml", "[package]\nname = \"x\"\nversion = \"0.1.0\"\n"), "rustup"),
+    ] {
+        let place = Place::new();
+        let project = format!(
+            "[package]\nname = \"web\"\nversion = \"0.1.0\"\nlanguage = \"{language}\"\ntoolchain = \"{toolchain}\"\n"
+        );
+        place.write("p/wasmop.toml", project.as_bytes());
+        place.write(&format!("p/{}", beside.0), beside.1.as_bytes());
+        place.write("p/main.go", b"package main\n\nfunc main() {}\n");
+        place.write("p/src/main.rs", b"fn main() {}\n");
+        place.wasmop(&["build", "p"]).fails_with(1, &["cannot run", toolchain, needle]);
+    }
+}
+
+// `wasmop new` and the command line.
+
+#[test]
+fn new_never_touches_a_directory_with_something_in_it() {
+    let place = Place::new();
+    let kept = place.write("web/mine.txt", b"mine");
+    place.wasmop(&["new", "web", "--lang", "rust"]).fails_with(1, &["`web` is not empty", "--path"]);
+    place.wasmop(&["new", "a", "--lang", "go", "--path", &kept]).fails_with(1, &["mine.txt", "a file", "--path"]);
+    assert_eq!(fs::read(&kept).expect("is there"), b"mine");
+    assert_eq!(fs::read_dir(place.path("web")).expect("is there").count(), 1);
+}
+
+#[test]
+fn a_name_that_is_no_dns_label_is_a_usage_error() {
+    let place = Place::new();
+    for name in ["Web", "my_site", "web-", "a.b", "../web", &"x".repeat(64)] {
+        place.wasmop(&["new", name, "--lang", "go"]).fails_with(2, &[name, "DNS label"]);
+    }
+    assert!(!Path::new(&place.path("web")).exists());
+}
+
+#[test]
+fn what_is_missing_without_a_terminal_is_a_usage_error() {
+    let place = Place::new();
+    place.wasmop(&["new"]).fails_with(2, &["name is missing", "wasmop new"]);
+    place.wasmop(&["new", "web"]).fails_with(2, &["language is missing", "--lang rust|go"]);
+    place
+        .wasmop(&["new", "web", "--lang", "rust", "--toolchain", "tinygo"])
+        .fails_with(2, &["`--toolchain tinygo`", "Rust", "cargo"]);
+}

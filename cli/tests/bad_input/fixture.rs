@@ -1,0 +1,138 @@
+//! A place of its own for each test, packages made without a toolchain, and how a refusal looks.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
+
+pub const GO_PROJECT: &str = "# A project\n[package]\nname = \"web\"\nversion = \"0.1.0\"\nlanguage = \"go\"\n";
+
+/// The smallest controller: it does nothing when it is stepped.
+pub fn guest() -> Vec<u8> {
+    wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#)
+        .expect("valid text")
+}
+
+/// A component that has nothing to do with wasmop.
+pub fn component() -> Vec<u8> {
+    wat::parse_str(r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#).expect("valid text")
+}
+
+pub fn package(name: &str) -> Vec<u8> {
+    let manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        name: name.to_owned(),
+        version: "0.1.0".to_owned(),
+        language: Language::Rust,
+        toolchain: Toolchain::Cargo,
+        sdk: Sdk { name: "wasmop".to_owned(), version: "0.1.0".to_owned() },
+        registrations: Vec::new(),
+        permissions: Vec::new(),
+        limits: Limits::default(),
+        crds: Vec::new(),
+    };
+    wasmop_package::assemble(&guest(), &manifest).expect("is a controller")
+}
+
+/// A port that nothing listens on.
+pub fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("has one").port()
+}
+
+/// A directory that is removed after the test, with an empty home and an empty PATH.
+pub struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["home", "path"] {
+            fs::create_dir(dir.path().join(name)).expect("makes it");
+        }
+        Place { dir }
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().expect("is UTF-8").to_owned()
+    }
+
+    /// Writes a file and returns its path.
+    pub fn write(&self, name: &str, content: &[u8]) -> String {
+        let path = PathBuf::from(self.path(name));
+        fs::create_dir_all(path.parent().expect("is below the place")).expect("makes it");
+        fs::write(&path, content).expect("writes");
+        self.path(name)
+    }
+
+    /// A kubeconfig with one context, `test`.
+    pub fn kubeconfig(&self, server: &str) -> String {
+        let text = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server}}],
+            "users": [{"name": "test", "user": {"token": "t"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        self.write("kubeconfig", text.to_string().as_bytes())
+    }
+
+    /// A run of the program in this place, with nothing of the surrounding environment.
+    pub fn wasmop(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_wasmop")));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("PATH", self.path("path"))
+            .stdin(Stdio::null());
+        Run { command }
+    }
+}
+
+pub struct Run {
+    command: Command,
+}
+
+impl Run {
+    pub fn env(mut self, name: &str, value: &str) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Run {
+        self.command.env_remove(name);
+        self
+    }
+
+    pub fn succeeds(mut self) {
+        let (output, shown) = self.output();
+        assert!(output.status.success(), "{shown}");
+    }
+
+    /// It ends with `code`, says each of `needles`, and offers a remedy; stdout stays empty.
+    pub fn fails_with(mut self, code: i32, needles: &[&str]) {
+        let (output, shown) = self.output();
+        // Not in what is shown, which has the command line as well.
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{shown}");
+        assert_eq!(output.stdout, b"", "stdout is for data\n{shown}");
+        for needle in ["error: ", "\nhelp: "].iter().chain(needles) {
+            assert!(said.contains(needle), "{needle:?} is missing in\n{shown}");
+        }
+        for unwanted in ["panicked", "\u{1b}", "Error {"] {
+            assert!(!said.contains(unwanted), "{unwanted:?} is in\n{shown}");
+        }
+    }
+
+    fn output(&mut self) -> (Output, String) {
+        let output = self.command.output().expect("the program runs");
+        let shown = format!("{:?}\n{}", self.command, String::from_utf8_lossy(&output.stderr));
+        (output, shown)
+    }
+}
