@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 
+	"github.com/wasmop/wasmop/guest-go/apierrors"
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
@@ -26,6 +27,14 @@ func (k ObjectKey) String() string {
 // ObjectKeyFromObject returns the key of an object.
 func ObjectKeyFromObject(o Object) ObjectKey {
 	return ObjectKey{Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// IgnoreNotFound returns nil for the error that an object does not exist, and any other as it is.
+func IgnoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // Reader reads objects.

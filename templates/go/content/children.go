@@ -1,0 +1,61 @@
+package main
+
+import (
+	"github.com/wasmop/wasmop/guest-go/appsv1"
+	"github.com/wasmop/wasmop/guest-go/corev1"
+	"github.com/wasmop/wasmop/guest-go/metav1"
+)
+
+// The children of a Website have its name. They are applied (server-side apply), so they hold only the
+// fields this controller wants to own.
+
+func configMapFor(site *Website) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
+		ObjectMeta: childMeta(site),
+		Data:       map[string]string{"index.html": site.Spec.Content},
+	}
+}
+
+func deploymentFor(site *Website) *appsv1.Deployment {
+	replicas := site.Spec.Replicas
+	return &appsv1.Deployment{
+		ObjectMeta: childMeta(site),
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: labels(site)},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels(site)},
+				Spec: corev1.PodSpec{
+					Containers: []corev1.Container{{
+						Name:         "web",
+						Image:        site.Spec.Image,
+						Ports:        []corev1.ContainerPort{{Name: "http", ContainerPort: 80}},
+						VolumeMounts: []corev1.VolumeMount{{Name: "content", MountPath: "/usr/share/nginx/html", ReadOnly: true}},
+					}},
+					Volumes: []corev1.Volume{{
+						Name:      "content",
+						ConfigMap: &corev1.ConfigMapVolume{Name: site.Name},
+					}},
+				},
+			},
+		},
+	}
+}
+
+func serviceFor(site *Website) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: childMeta(site),
+		Spec: corev1.ServiceSpec{
+			Selector: labels(site),
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: metav1.FromString("http")}},
+		},
+	}
+}
+
+func childMeta(site *Website) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: site.Namespace, Name: site.Name, Labels: labels(site)}
+}
+
+func labels(site *Website) map[string]string {
+	return map[string]string{"app.kubernetes.io/name": site.Name}
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/wasmop/wasmop/guest-go"
+	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/appsv1"
+	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/controllerutil"
+	"github.com/wasmop/wasmop/guest-go/meta"
+	"github.com/wasmop/wasmop/guest-go/metav1"
+)
+
+// resync is when a Website is looked at again even if nothing changes.
+const resync = 300 * time.Second
+
+// WebsiteReconciler brings the children of a Website, and its status, in line with its spec.
+type WebsiteReconciler struct {
+	client.Client
+	Recorder wasmop.EventRecorder
+
+	mu         sync.Mutex
+	reconciles map[metav1.UID]int64
+}
+
+// Reconcile is called when a Website or one of its children has changed.
+func (r *WebsiteReconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
+	var site Website
+	if err := r.Get(ctx, req.NamespacedName, &site); err != nil {
+		if apierrors.IsNotFound(err) {
+			return wasmop.Result{}, nil // deleted, and there was nothing to clean up
+		}
+		return wasmop.Result{}, err
+	}
+	if site.DeletionTimestamp != nil {
+		return wasmop.Result{}, r.cleanUp(ctx, &site)
+	}
+	reconciles := r.count(site.UID)
+
+	if err := r.addFinalizer(ctx, &site); err != nil {
+		return wasmop.Result{}, err
+	}
+	deployment, err := r.applyChildren(ctx, &site)
+	if err != nil {
+		return wasmop.Result{}, err
+	}
+	if err := r.updateStatus(ctx, &site, deployment, reconciles); err != nil {
+		return wasmop.Result{}, err
+	}
+	wasmop.LoggerFrom(ctx).Info("reconciled", "generation", site.Generation, "reconciles", reconciles)
+	return wasmop.Result{RequeueAfter: resync}, nil
+}
+
+func (r *WebsiteReconciler) count(uid metav1.UID) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reconciles == nil {
+		r.reconciles = map[metav1.UID]int64{}
+	}
+	r.reconciles[uid]++
+	return r.reconciles[uid]
+}
+
+func (r *WebsiteReconciler) addFinalizer(ctx context.Context, site *Website) error {
+	before := client.DeepCopy(site)
+	if !controllerutil.AddFinalizer(site, finalizer) {
+		return nil
+	}
+	// A patch replaces the whole list, so it must not be made on an old one.
+	return r.Patch(ctx, site, client.MergeFromWithOptimisticLock(before))
+}
+
+// applyChildren applies what the Website owns and returns the Deployment as it is now.
+func (r *WebsiteReconciler) applyChildren(ctx context.Context, site *Website) (*appsv1.Deployment, error) {
+	deployment := deploymentFor(site)
+	for _, child := range []client.Object{configMapFor(site), deployment, serviceFor(site)} {
+		if err := controllerutil.SetControllerReference(site, child); err != nil {
+			return nil, err
+		}
+		if err := r.Patch(ctx, child, client.Apply, client.ForceOwnership); err != nil {
+			return nil, err
+		}
+	}
+	return deployment, nil
+}
+
+func (r *WebsiteReconciler) updateStatus(ctx context.Context, site *Website, deployment *appsv1.Deployment, reconciles int64) error {
+	before := client.DeepCopy(site)
+	site.Status.URL = fmt.Sprintf("http://%s.%s.svc", site.Name, site.Namespace)
+	site.Status.Reconciles = reconciles
+	site.Status.ObservedGeneration = site.Generation
+
+	available := deployment.Status.AvailableReplicas
+	ready := metav1.Condition{
+		Type:               "Ready",
+		Status:             metav1.ConditionFalse,
+		Reason:             "DeploymentNotAvailable",
+		Message:            fmt.Sprintf("%d of %d replicas are available", available, site.Spec.Replicas),
+		ObservedGeneration: site.Generation,
+	}
+	if available >= site.Spec.Replicas {
+		ready.Status, ready.Reason = metav1.ConditionTrue, "DeploymentAvailable"
+	}
+	meta.SetStatusCondition(&site.Status.Conditions, ready)
+
+	if err := r.Status().Patch(ctx, site, client.MergeFrom(before)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	switch before.Status.ObservedGeneration {
+	case site.Generation: // nothing new for people
+	case 0:
+		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Created", "Reconcile", "The website is served at %s", site.Status.URL)
+	default:
+		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Updated", "Reconcile", "The website was updated to generation %d", site.Generation)
+	}
+	return nil
+}
+
+// cleanUp is for what the garbage collector can't do: the children go by themselves, through their
+// owner references.
+func (r *WebsiteReconciler) cleanUp(ctx context.Context, site *Website) error {
+	before := client.DeepCopy(site)
+	if !controllerutil.RemoveFinalizer(site, finalizer) {
+		return nil
+	}
+	r.mu.Lock()
+	delete(r.reconciles, site.UID)
+	r.mu.Unlock()
+	r.Recorder.Eventf(before, nil, wasmop.EventTypeNormal, "Deleted", "Finalize", "The website was deleted")
+	return client.IgnoreNotFound(r.Patch(ctx, site, client.MergeFromWithOptimisticLock(before)))
+}
