@@ -1,0 +1,100 @@
+//! Programs in, a running control plane and its admin kubeconfig out.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::process::Process;
+use crate::{Binaries, separate};
+
+/// How long a control plane may take until it answers.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the processes live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until the `ControlPlane` is dropped, or this process ends.
+    Owned,
+    /// Until somebody stops them; also past a Ctrl-C in the terminal.
+    Detached,
+}
+
+/// A running control plane.
+pub struct ControlPlane {
+    /// Admin credentials.
+    pub kubeconfig: PathBuf,
+    /// `https://127.0.0.1:PORT`
+    pub server: String,
+    /// In the order in which they are to be stopped.
+    pub(crate) processes: Vec<Process>,
+}
+
+impl ControlPlane {
+    /// Starts `binaries` with their files in `dir`, and returns when the API server is ready.
+    pub fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
+        fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        match binaries {
+            Binaries::Bundled(program) => start_bundled(program, dir, lifetime),
+            Binaries::Separate { .. } => separate::start(binaries, dir, lifetime),
+        }
+    }
+
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.processes.iter().filter_map(Process::id).collect()
+    }
+
+    /// Leaves the processes running; only for `Lifetime::Detached`.
+    pub fn detach(mut self) {
+        self.processes.iter_mut().for_each(Process::detach);
+    }
+
+    pub fn stop(mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Process::stop)
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // One after the other: an API server without its etcd takes long to end.
+        for process in &mut self.processes {
+            let _ = process.stop();
+        }
+    }
+}
+
+pub(crate) fn spawn(name: &'static str, mut command: Command, log: &Path, lifetime: Lifetime) -> Result<std::process::Child> {
+    let log_file = fs::File::create(log).with_context(|| format!("creating {}", log.display()))?;
+    if lifetime == Lifetime::Detached {
+        command.process_group(0);
+    }
+    command.stderr(log_file).spawn().map_err(|error| anyhow!("{name} cannot be started: {}: {error}", command.get_program().display()))
+}
+
+fn start_bundled(program: &Path, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
+    let kubeconfig = dir.join("kubeconfig");
+    let log = dir.join("controlplane.log");
+    let mut command = Command::new(program);
+    command.arg("-dir").arg(dir).arg("-kubeconfig").arg(&kubeconfig).stdout(Stdio::piped());
+    if lifetime == Lifetime::Owned {
+        // Its end of the pipe closes however this process ends.
+        command.arg("-until-stdin-closes").stdin(Stdio::piped());
+    } else {
+        command.stdin(Stdio::null());
+    }
+    let mut child = spawn("the control plane", command, &log, lifetime)?;
+    let stdout = child.stdout.take().expect("piped");
+    let process = Process::new("control plane", child, STOP_TIMEOUT);
+
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let Some(server) = line.strip_prefix("READY ").and_then(|rest| rest.split(' ').next()) else {
+        bail!("the control plane did not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
+    };
+    Ok(ControlPlane { kubeconfig, server: server.to_owned(), processes: vec![process] })
+}
