@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::bundle;
+use super::bundle;
 
 /// Programs to start a control plane with.
 #[derive(Clone, Debug)]

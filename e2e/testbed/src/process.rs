@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Sends SIGTERM; a process that is gone already is not an error.
-pub fn terminate(child: &Child) {
+/// A process that is gone already is not an error.
+fn terminate(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::TERM);
     }
@@ -37,6 +37,20 @@ impl Process {
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().ok().flatten()
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        self.child.iter().for_each(terminate);
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
     }
 
     /// Asks it to end and waits; kills it when that takes longer than its patience.

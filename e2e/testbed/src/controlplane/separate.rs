@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::process::Process;
-use crate::start::{START_TIMEOUT, spawn};
-use crate::{Binaries, ControlPlane, Lifetime, service_account_key};
+use super::start::{START_TIMEOUT, spawn};
+use super::{Binaries, ControlPlane, Lifetime, service_account_key};
 
 pub(crate) fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
     let Binaries::Separate { etcd, kube_apiserver, .. } = binaries else { unreachable!("only called for these") };

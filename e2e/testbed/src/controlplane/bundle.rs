@@ -1,4 +1,4 @@
-//! Builds the Go program in this folder, once per content: the result is kept in the user's cache
+//! Builds the Go program in e2e/controlplane, once per content: the result is kept in the user's cache
 //! directory, so that another clone or a clean target directory finds it again.
 
 use std::collections::VecDeque;
@@ -17,9 +17,18 @@ use sha2::{Digest, Sha256};
 const PACKAGES: usize = 2713;
 const HELP_GO: &str = "help: install Go 1.26 or later (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl";
 
+/// Flags of `go vet` and `go test` there, with which they use what the build has compiled.
+pub const TEST_FLAGS: [&str; 3] = ["-trimpath", "-tags", "grpcnotrace"];
+
+/// Where its sources are.
+pub fn source_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("controlplane")
+}
+
 /// Path of the built program.
 pub(crate) fn ensure(progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = source_dir();
+    let source = source.as_path();
     let cache = cache_dir()?;
     fs::create_dir_all(&cache).with_context(|| format!("creating {}\nhelp: set XDG_CACHE_HOME to a directory you can write to", cache.display()))?;
     let program = cache.join(format!("controlplane-{}", fingerprint(source)?));
@@ -48,7 +57,8 @@ fn cache_dir() -> Result<PathBuf> {
 fn fingerprint(source: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(go_output(source, &["env", "GOVERSION", "GOOS", "GOARCH"])?);
-    hash.update(include_bytes!("bundle.rs"));
+    hash.update(TEST_FLAGS.concat());
+    hash.update(ldflags(source)?);
     let mut files: Vec<_> = fs::read_dir(source)?.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<_>>()?;
     files.retain(|path| is_source(path));
     files.sort();
@@ -78,7 +88,9 @@ fn build(source: &Path, program: &Path, progress: &mut dyn FnMut(&str)) -> Resul
     progress("building the control plane (once; minutes the first time)");
     let unfinished = program.with_extension(format!("tmp-{}", process::id()));
     let mut child = Command::new("go")
-        .args(["build", "-v", "-trimpath", "-tags", "grpcnotrace", "-ldflags", &ldflags(source)?, "-o"])
+        .args(["build", "-v"])
+        .args(TEST_FLAGS)
+        .args(["-ldflags", &ldflags(source)?, "-o"])
         .arg(&unfinished)
         .arg(".")
         .current_dir(source)
@@ -136,14 +148,14 @@ mod tests {
 
     #[test]
     fn the_version_that_clients_see_is_the_one_in_go_mod() {
-        let flags = ldflags(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let flags = ldflags(&source_dir()).unwrap();
         assert!(flags.contains(" -X k8s.io/client-go/pkg/version.gitVersion=v1."), "{flags}");
         assert!(flags.contains(" -X k8s.io/component-base/version.gitMinor=3"), "{flags}");
     }
 
     #[test]
-    fn tests_and_rust_sources_do_not_cause_a_rebuild() {
-        for (name, expected) in [("main.go", true), ("go.mod", true), ("go.sum", true), ("pki_test.go", false), ("Cargo.toml", false), ("update.sh", false)] {
+    fn tests_and_scripts_do_not_cause_a_rebuild() {
+        for (name, expected) in [("main.go", true), ("go.mod", true), ("go.sum", true), ("pki_test.go", false), ("update.sh", false)] {
             assert_eq!(is_source(Path::new(name)), expected, "{name}");
         }
     }

@@ -1,6 +1,6 @@
 //! The bundled program, called by the names of the components it stands in for.
 
-use wasmop_controlplane::{Binaries, ControlPlane, Lifetime, find};
+use wasmop_testbed::controlplane::{Binaries, ControlPlane, Lifetime, find};
 
 fn kubectl(binaries: &Binaries, plane: &ControlPlane, args: &[&str]) -> Result<String, String> {
     let output = binaries.kubectl().arg("--kubeconfig").arg(&plane.kubeconfig).args(args).output().unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process::Process;
-use crate::{Binaries, separate};
+use super::{Binaries, separate};
 
 /// How long a control plane may take until it answers.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,0 +1,122 @@
+//! A `wasmop run` as a child process, with its log in a file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::controlplane::Lifetime;
+use crate::log::Log;
+use crate::process::Process;
+
+/// Finishing steps and suspending everything takes a host far less.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a host is started with.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The `wasmop` program.
+    pub program: PathBuf,
+    pub packages: Vec<PathBuf>,
+    pub kubeconfig: PathBuf,
+    pub state_dir: PathBuf,
+    pub suspend_after: Duration,
+    /// Further arguments.
+    pub args: Vec<String>,
+    pub log: PathBuf,
+    pub lifetime: Lifetime,
+}
+
+impl HostOptions {
+    /// The command line, as one would type it.
+    pub fn arguments(&self) -> Vec<String> {
+        let text = |path: &Path| path.display().to_string();
+        let mut arguments = vec!["run".to_owned()];
+        arguments.extend(self.packages.iter().map(|package| text(package)));
+        arguments.extend(["--kubeconfig".into(), text(&self.kubeconfig), "--state-dir".into(), text(&self.state_dir)]);
+        arguments.extend(["--suspend-after".into(), format!("{}ms", self.suspend_after.as_millis()), "--log-format".into(), "json".into()]);
+        arguments.extend(self.args.iter().cloned());
+        arguments
+    }
+}
+
+/// A running host.
+pub struct Host {
+    process: Process,
+    pub log: Log,
+}
+
+impl Host {
+    /// Starts it, without waiting for anything.
+    pub fn spawn(options: &HostOptions) -> Result<Host> {
+        use std::os::unix::process::CommandExt;
+        if let Some(parent) = options.log.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let log = File::create(&options.log).with_context(|| format!("creating {}", options.log.display()))?;
+        let mut command = Command::new(&options.program);
+        command.args(options.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if options.lifetime == Lifetime::Detached {
+            command.process_group(0);
+        }
+        let child = command.spawn().map_err(|error| anyhow!("{} cannot be started: {error}", options.program.display()))?;
+        Ok(Host { process: Process::new("wasmop run", child, STOP_TIMEOUT), log: Log::open(&options.log)? })
+    }
+
+    /// Waits until every package's controller is ready.
+    pub fn wait_ready(&mut self, controllers: &[&str], patience: Duration) -> Result<()> {
+        for controller in controllers {
+            let deadline = Instant::now() + patience;
+            while !self.log.records()?.iter().any(|record| record.is("controller ready", controller)) {
+                let ended = self.process.ended();
+                if ended.is_some() || Instant::now() > deadline {
+                    let why = ended.map_or_else(|| format!("{controller} is not ready after {patience:?}"), |status| format!("the host ended ({status})"));
+                    bail!("{why}; the end of its log:\n{}", self.log.tail(15));
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.process.ended() {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("the host is still running after {patience:?}; the end of its log:\n{}", self.log.tail(15));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM; waits for the end.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.terminate();
+        self.wait(STOP_TIMEOUT)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Leaves it running; only for `Lifetime::Detached`.
+    pub fn detach(mut self) {
+        self.process.detach();
+    }
+}

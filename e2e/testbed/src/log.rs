@@ -1,0 +1,125 @@
+//! The JSON log of a host, as it grows: lines of a file become records, and waiting for one is
+//! polling for it until a deadline.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// One line of the log.
+#[derive(Clone, Debug)]
+pub struct Record(pub Value);
+
+impl Record {
+    pub fn message(&self) -> &str {
+        self.text("message")
+    }
+
+    /// A field's text; empty if there is none.
+    pub fn text(&self, field: &str) -> &str {
+        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn number(&self, field: &str) -> Option<f64> {
+        self.0.get(field).and_then(Value::as_f64)
+    }
+
+    /// Whether it is the host's message `message` about `controller`.
+    pub fn is(&self, message: &str, controller: &str) -> bool {
+        self.message() == message && self.text("controller") == controller
+    }
+}
+
+/// Reads a log file that another process writes.
+pub struct Log {
+    path: PathBuf,
+    reader: BufReader<File>,
+    unfinished: String,
+    records: Vec<Record>,
+}
+
+impl Log {
+    pub fn open(path: &Path) -> Result<Log> {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        Ok(Log { path: path.to_owned(), reader: BufReader::new(file), unfinished: String::new(), records: Vec::new() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All records so far.
+    pub fn records(&mut self) -> Result<&[Record]> {
+        loop {
+            if self.reader.read_line(&mut self.unfinished)? == 0 {
+                return Ok(&self.records);
+            }
+            if self.unfinished.ends_with('\n') {
+                // What isn't JSON (a panic message, say) is kept as a record with a message alone.
+                let line = self.unfinished.trim_end();
+                let value = serde_json::from_str(line).unwrap_or_else(|_| serde_json::json!({ "message": line, "level": "RAW" }));
+                self.records.push(Record(value));
+                self.unfinished.clear();
+            }
+        }
+    }
+
+    /// How many records there are; a position for `wait_for`.
+    pub fn position(&mut self) -> Result<usize> {
+        Ok(self.records()?.len())
+    }
+
+    /// The first record at or after `position` that `wanted` accepts; an error names `what` when
+    /// there is none within `patience`.
+    pub fn wait_for(&mut self, position: usize, patience: Duration, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(record) = self.records()?.iter().skip(position).find(|record| wanted(record)) {
+                return Ok(record.clone());
+            }
+            if Instant::now() > deadline {
+                bail!("no {what} in {} within {patience:?}", self.path.display());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The last few lines, for an error message.
+    pub fn tail(&mut self, lines: usize) -> String {
+        let records = self.records().unwrap_or_default();
+        records[records.len().saturating_sub(lines)..].iter().map(|record| format!("  {}\n", record.0)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_line_counts_only_when_it_is_complete() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = Log::open(file.path()).unwrap();
+        file.write_all(b"{\"message\":\"suspended\",\"controller\":\"a\",\"ram_bytes\":10}\n{\"message\":\"resu").unwrap();
+        assert_eq!(log.position().unwrap(), 1);
+        file.write_all(b"med\",\"controller\":\"a\"}\nnot json\n").unwrap();
+        let records = log.records().unwrap();
+        assert!(records[0].is("suspended", "a") && records[0].number("ram_bytes") == Some(10.0));
+        assert!(records[1].is("resumed", "a"));
+        assert_eq!(records[2].message(), "not json");
+    }
+
+    #[test]
+    fn waiting_in_vain_says_for_what() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Log::open(file.path()).unwrap().wait_for(0, Duration::ZERO, "suspended line", |_| false).unwrap_err();
+        assert!(error.to_string().starts_with("no suspended line in "), "{error}");
+    }
+}
