@@ -56,7 +56,10 @@ func (b *Builder) Owns(obj client.Object, opts ...WatchOption) *Builder {
 // Watches watches any other kind; the handler says what to reconcile when an object changes.
 func (b *Builder) Watches(obj client.Object, handler EventHandler, opts ...WatchOption) *Builder {
 	var m *mapper
-	if handler.f != nil {
+	if handler.relation == relationMap {
+		if handler.f == nil {
+			b.errs = append(b.errs, errors.New("EnqueueRequestsFromMapFunc needs a function"))
+		}
 		m = &mapper{object: reflect.TypeOf(obj).Elem(), f: handler.f}
 	}
 	return b.add(b.watch(obj, handler.relation, opts), m)

@@ -81,7 +81,7 @@ fn install_packages() -> Result<()> {
         bail!("TinyGo needs packages that are not installed: {}\nhelp: sudo {by_hand}", missing.join(" "));
     }
     eprintln!("tinygo: installing {} (about 200 MB to download)", missing.join(" "));
-    let mut apt = |arguments: &[&str]| -> Result<()> {
+    let apt = |arguments: &[&str]| -> Result<()> {
         let mut command = Command::new("apt-get");
         run(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
     };

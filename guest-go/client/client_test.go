@@ -1,0 +1,207 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/corev1"
+	"github.com/wasmop/wasmop/guest-go/internal/abi"
+	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
+	"github.com/wasmop/wasmop/guest-go/metav1"
+)
+
+// node is a cluster-scoped kind.
+type node struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+}
+
+func (*node) Resource() metav1.Resource {
+	return metav1.Resource{Group: "example.com", Version: "v2", Kind: "Node", Plural: "nodes"}
+}
+
+func configMap() *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}, Data: map[string]string{"k": "v"}}
+}
+
+func ok(body string) func(abi.Request) abi.Response {
+	return func(abi.Request) abi.Response { return abi.Response{Status: 200, Body: []byte(body)} }
+}
+
+func TestRequestsHaveTheMethodPathAndContentTypeOfTheirVerb(t *testing.T) {
+	ctx, c := context.Background(), client.New()
+	key := client.ObjectKey{Namespace: "a", Name: "b"}
+	for name, test := range map[string]struct {
+		do   func() error
+		want string // method, path, content type
+	}{
+		"get":            {func() error { return c.Get(ctx, key, configMap()) }, "GET /api/v1/namespaces/a/configmaps/b "},
+		"cluster-scoped": {func() error { return c.Get(ctx, key, &node{}) }, "GET /apis/example.com/v2/nodes/b "},
+		"create":         {func() error { return c.Create(ctx, configMap()) }, "POST /api/v1/namespaces/a/configmaps application/json"},
+		"update":         {func() error { return c.Update(ctx, configMap()) }, "PUT /api/v1/namespaces/a/configmaps/b application/json"},
+		"status": {func() error { return c.Status().Update(ctx, configMap()) },
+			"PUT /api/v1/namespaces/a/configmaps/b/status application/json"},
+		"apply": {func() error {
+			return c.Patch(ctx, configMap(), client.Apply, client.FieldOwner("me"), client.ForceOwnership)
+		}, "PATCH /api/v1/namespaces/a/configmaps/b?fieldManager=me&force=true application/apply-patch+yaml"},
+		"merge": {func() error { return c.Patch(ctx, configMap(), client.MergeFrom(configMap())) },
+			"PATCH /api/v1/namespaces/a/configmaps/b application/merge-patch+json"},
+		"raw": {func() error {
+			return c.SubResource("scale").Patch(ctx, configMap(), client.RawPatch(client.JSONPatchType, []byte("[]")))
+		},
+			"PATCH /api/v1/namespaces/a/configmaps/b/scale application/json-patch+json"},
+		"delete": {func() error { return c.Delete(ctx, configMap()) }, "DELETE /api/v1/namespaces/a/configmaps/b "},
+		"delete with options": {func() error { return c.Delete(ctx, configMap(), client.PropagationPolicy("Foreground")) },
+			"DELETE /api/v1/namespaces/a/configmaps/b application/json"},
+		"delete all": {func() error {
+			return c.DeleteAllOf(ctx, &corev1.ConfigMap{}, client.InNamespace("a"), client.MatchingLabels{"y": "2", "x": "1"})
+		}, "DELETE /api/v1/namespaces/a/configmaps?labelSelector=x%3D1%2Cy%3D2 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := fakehost.New(t)
+			h.Answer = ok(`{"metadata":{"name":"b"}}`)
+			if err := test.do(); err != nil {
+				t.Fatal(err)
+			}
+			r := <-h.Called
+			contentType := ""
+			for line := range strings.SplitSeq(r.Headers, "\n") {
+				if v, found := strings.CutPrefix(line, "content-type: "); found {
+					contentType = v
+				}
+			}
+			if got := r.Method + " " + r.Path + " " + contentType; got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeARequestIsAnErrorBeforeItIsSent(t *testing.T) {
+	h := fakehost.New(t)
+	ctx, c := context.Background(), client.New()
+	for name, err := range map[string]error{
+		"no name":      c.Get(ctx, client.ObjectKey{Namespace: "a"}, configMap()),
+		"no namespace": c.Get(ctx, client.ObjectKey{Name: "b"}, configMap()),
+		"create":       c.Create(ctx, &corev1.ConfigMap{}),
+		"list":         c.List(ctx, &metav1.List[struct{}]{}),
+	} {
+		if err == nil {
+			t.Error(name)
+		}
+	}
+	if len(h.Called) != 0 {
+		t.Error("a request was sent")
+	}
+}
+
+func TestAnAnswerReplacesTheObject(t *testing.T) {
+	h := fakehost.New(t)
+	h.Answer = ok(`{"metadata":{"name":"b","resourceVersion":"2"},"data":{"new":"1"}}`)
+	cm := configMap()
+	cm.Labels = map[string]string{"old": "1"}
+	if err := client.New().Get(context.Background(), client.ObjectKeyFromObject(cm), cm); err != nil {
+		t.Fatal(err)
+	}
+	if cm.ResourceVersion != "2" || len(cm.Data) != 1 || cm.Labels != nil {
+		t.Errorf("%+v", cm)
+	}
+}
+
+func TestARefusalIsToldApartByItsReason(t *testing.T) {
+	h := fakehost.New(t)
+	for body, is := range map[string]func(error) bool{
+		`{"kind":"Status","code":404,"reason":"NotFound","message":"x"}`:      apierrors.IsNotFound,
+		`{"kind":"Status","code":409,"reason":"Conflict","message":"x"}`:      apierrors.IsConflict,
+		`{"kind":"Status","code":409,"reason":"AlreadyExists","message":"x"}`: apierrors.IsAlreadyExists,
+		`{"kind":"Status","code":403,"reason":"Forbidden","message":"x"}`:     apierrors.IsForbidden,
+		`not JSON`: func(err error) bool { return strings.Contains(err.Error(), "418 not JSON") },
+	} {
+		h.Answer = func(abi.Request) abi.Response {
+			var s metav1.Status
+			if json.Unmarshal([]byte(body), &s) != nil {
+				s.Code = 418
+			}
+			return abi.Response{Status: s.Code, Body: []byte(body)}
+		}
+		err := client.New().Delete(context.Background(), configMap())
+		if err == nil || !is(fmt.Errorf("wrapped: %w", err)) {
+			t.Error(body, err)
+		}
+	}
+}
+
+func TestAListComesInPages(t *testing.T) {
+	h := fakehost.New(t)
+	h.Answer = func(r abi.Request) abi.Response {
+		u, _ := url.Parse(r.Path)
+		if u.Query().Get("limit") == "" {
+			t.Error("no limit")
+		}
+		page := map[string]string{
+			"":  `{"metadata":{"continue":"2"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}`,
+			"2": `{"metadata":{"continue":"3","resourceVersion":"8"},"items":[]}`,
+			"3": `{"metadata":{"resourceVersion":"9"},"items":[{"metadata":{"name":"c"}}]}`,
+		}[u.Query().Get("continue")]
+		return abi.Response{Status: 200, Body: []byte(page)}
+	}
+	var list corev1.ConfigMapList
+	if err := client.New().List(context.Background(), &list); err != nil {
+		t.Fatal(err)
+	}
+	names := ""
+	for _, item := range list.Items {
+		names += item.Name
+	}
+	if names != "abc" || list.ListMeta.ResourceVersion != "9" {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestARequestIsRepeatedWhenTheServerSaysWhen(t *testing.T) {
+	h := fakehost.New(t)
+	n := 0
+	h.Answer = func(abi.Request) abi.Response {
+		if n++; n < 3 {
+			return abi.Response{Status: 429, Headers: "Retry-After: 0\n"}
+		}
+		return abi.Response{Status: 200, Body: []byte("{}")}
+	}
+	if err := client.New().Delete(context.Background(), configMap()); err != nil || n != 3 {
+		t.Error(n, err)
+	}
+	h.Answer = func(abi.Request) abi.Response { n++; return abi.Response{Status: 500, Body: []byte("broken")} }
+	if err := client.New().Delete(context.Background(), configMap()); err == nil || n != 4 {
+		t.Error("a server error without a time was repeated", n, err)
+	}
+}
+
+func TestAMergePatchHoldsWhatDiffers(t *testing.T) {
+	before := configMap()
+	before.Data = map[string]string{"same": "1", "changed": "1", "gone": "1"}
+	before.ResourceVersion = "7"
+	before.Finalizers = []string{"x", "y"}
+	after := client.DeepCopy(before)
+	after.Data = map[string]string{"same": "1", "changed": "2", "new": "1"}
+	after.Finalizers = []string{"x"}
+	for _, test := range []struct {
+		patch client.Patch
+		want  string
+	}{
+		{client.MergeFrom(before), `{"data":{"changed":"2","gone":null,"new":"1"},"metadata":{"finalizers":["x"]}}`},
+		{client.MergeFromWithOptimisticLock(before),
+			`{"data":{"changed":"2","gone":null,"new":"1"},"metadata":{"finalizers":["x"],"resourceVersion":"7"}}`},
+		{client.MergeFromWithOptimisticLock(after), `{"metadata":{"resourceVersion":"7"}}`},
+	} {
+		got, err := test.patch.Data(after)
+		if err != nil || string(got) != test.want {
+			t.Errorf("got  %s, %v\nwant %s", got, err, test.want)
+		}
+	}
+}

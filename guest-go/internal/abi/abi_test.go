@@ -1,0 +1,227 @@
+package abi_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wasmop/wasmop/guest-go/internal/abi"
+	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
+)
+
+// handler is a Handler made of functions.
+type handler struct {
+	reconcile func(context.Context, int, string) abi.Outcome
+	mapKeys   func(context.Context, int, int, []byte) []string
+}
+
+func (h handler) Reconcile(ctx context.Context, c int, key string) abi.Outcome {
+	return h.reconcile(ctx, c, key)
+}
+
+func (h handler) Map(ctx context.Context, c, w int, object []byte) []string {
+	return h.mapKeys(ctx, c, w, object)
+}
+
+func TestAnAnswerInPiecesIsPutTogether(t *testing.T) {
+	h := fakehost.New(t)
+	go func() {
+		c := <-h.Called
+		h.Send(abi.HeadEvent(c.ID, 200, "content-type: text/plain\n"), abi.BodyEvent(c.ID, []byte("ab")))
+		h.Send(abi.BodyEvent(c.ID, []byte("cd")), abi.BodyEvent(c.ID, []byte("e")), abi.EndEvent(c.ID))
+	}()
+	answer, err := abi.Do(context.Background(), abi.Request{Method: "GET", Path: "/x"})
+	if err != nil || answer.Status != 200 || string(answer.Body) != "abcde" || answer.Headers != "content-type: text/plain\n" {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+}
+
+func TestAStreamIsReadPieceByPieceUntilItsEnd(t *testing.T) {
+	h := fakehost.New(t)
+	ctx := context.Background()
+	call, err := abi.Open(ctx, abi.Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := (<-h.Called).ID
+	h.Send(abi.HeadEvent(id, 200, ""))
+	if status, _, err := call.Head(ctx); status != 200 || err != nil {
+		t.Fatal(status, err)
+	}
+	for _, piece := range []string{"one", "two"} {
+		h.Send(abi.BodyEvent(id, []byte(piece)))
+		if got, err := call.Next(ctx); string(got) != piece || err != nil {
+			t.Fatal(string(got), err)
+		}
+	}
+	h.Send(abi.EndEvent(id))
+	if _, err := call.Next(ctx); err != io.EOF {
+		t.Fatal(err)
+	}
+	call.Close()
+	if len(h.Dropped) != 0 {
+		t.Fatal("a call that had ended was dropped")
+	}
+}
+
+func TestACallThatFailsInTheMiddleOfItsAnswerIsAnError(t *testing.T) {
+	h := fakehost.New(t)
+	go func() {
+		c := <-h.Called
+		h.Send(abi.HeadEvent(c.ID, 200, ""), abi.BodyEvent(c.ID, []byte("half")), abi.FailedEvent(c.ID, "connection reset"))
+	}()
+	_, err := abi.Do(context.Background(), abi.Request{})
+	var failed *abi.CallError
+	if !errors.As(err, &failed) || failed.Reason != "connection reset" {
+		t.Fatal(err)
+	}
+}
+
+func TestEndingTheContextDropsTheCall(t *testing.T) {
+	h := fakehost.New(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	var id uint64
+	go func() {
+		id = (<-h.Called).ID
+		cancel()
+	}()
+	if _, err := abi.Do(ctx, abi.Request{}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if dropped := <-h.Dropped; dropped != id {
+		t.Fatal(dropped, id)
+	}
+	h.Send(abi.HeadEvent(id, 200, ""), abi.EndEvent(id)) // late, and nobody's any more
+	if _, err := abi.Do(ctx, abi.Request{}); !errors.Is(err, context.Canceled) || len(h.Called) != 0 {
+		t.Fatal("a call was made for a context that has ended", err)
+	}
+}
+
+func TestAReconcileReportsItsOutcome(t *testing.T) {
+	h := fakehost.New(t)
+	failure := errors.New("no")
+	abi.Serve(handler{reconcile: func(_ context.Context, controller int, key string) abi.Outcome {
+		if controller != 3 {
+			t.Error(controller)
+		}
+		switch key {
+		case "a/wait":
+			return abi.Outcome{RequeueAfter: time.Minute}
+		case "a/fail":
+			return abi.Outcome{Err: failure}
+		}
+		return abi.Outcome{}
+	}})
+	for key, want := range map[string]abi.Outcome{"a/ok": {}, "a/wait": {RequeueAfter: time.Minute}, "a/fail": {Err: failure}} {
+		h.Send(abi.ReconcileEvent(7, 3, key))
+		if got := <-h.Finished; got.Task != 7 || got.Outcome != want {
+			t.Errorf("%s: %+v", key, got)
+		}
+	}
+}
+
+func TestAPanicOrGoexitIsAnErrorOfThatReconcileAlone(t *testing.T) {
+	h := fakehost.New(t)
+	abi.Serve(handler{reconcile: func(_ context.Context, _ int, key string) abi.Outcome {
+		switch key {
+		case "panic":
+			panic("oh")
+		case "goexit":
+			runtime.Goexit()
+		}
+		return abi.Outcome{}
+	}})
+	for key, want := range map[string]string{"panic": "panic: oh", "goexit": "the reconciler ended its goroutine"} {
+		h.Send(abi.ReconcileEvent(1, 0, key))
+		if got := <-h.Finished; got.Err == nil || got.Err.Error() != want {
+			t.Errorf("%s: %+v", key, got)
+		}
+	}
+	if line := <-h.Logged; line.Level != abi.Error || line.Message != "panic: oh" {
+		t.Errorf("%+v", line)
+	}
+	h.Send(abi.ReconcileEvent(2, 0, "fine"))
+	if got := <-h.Finished; got.Err != nil {
+		t.Error(got)
+	}
+}
+
+func TestACancelledReconcileEndsItsCallsAndReportsNothing(t *testing.T) {
+	h := fakehost.New(t)
+	ended := make(chan error, 1)
+	abi.Serve(handler{reconcile: func(ctx context.Context, _ int, key string) abi.Outcome {
+		if key != "other" {
+			_, err := abi.Do(ctx, abi.Request{})
+			ended <- err
+		}
+		return abi.Outcome{}
+	}})
+	h.Send(abi.ReconcileEvent(5, 0, "x"))
+	call := <-h.Called
+	if call.Task != 5 {
+		t.Error("the call does not name its task:", call.Task)
+	}
+	h.Send(abi.CancelEvent(5))
+	if err := <-ended; err != abi.ErrCancelled {
+		t.Error(err)
+	}
+	if id := <-h.Dropped; id != call.ID {
+		t.Error(id)
+	}
+	h.Send(abi.ReconcileEvent(6, 0, "other"))
+	if got := <-h.Finished; got.Task != 6 {
+		t.Error("a cancelled reconcile reported an outcome")
+	}
+}
+
+func TestMapAnswersWithKeys(t *testing.T) {
+	h := fakehost.New(t)
+	abi.Serve(handler{mapKeys: func(_ context.Context, controller, watch int, object []byte) []string {
+		if controller != 1 || watch != 2 || string(object) != "{}" {
+			t.Error(controller, watch, string(object))
+		}
+		return []string{"a/b", "c"}
+	}})
+	h.Send(abi.MapEvent(9, 1, 2, "{}"))
+	if keys := <-h.Keys; keys != "a/b\nc" {
+		t.Error(keys)
+	}
+}
+
+func TestManyReconcilesAndCallsAtOnce(t *testing.T) {
+	h := fakehost.New(t)
+	h.Answer = func(r abi.Request) abi.Response { return abi.Response{Status: 200, Body: []byte(r.Path)} }
+	abi.Serve(handler{reconcile: func(ctx context.Context, _ int, key string) abi.Outcome {
+		for range 5 {
+			answer, err := abi.Do(ctx, abi.Request{Path: key})
+			if err != nil || string(answer.Body) != key {
+				return abi.Outcome{Err: errors.New("got " + string(answer.Body))}
+			}
+		}
+		return abi.Outcome{}
+	}})
+	for i := range 100 {
+		h.Send(abi.ReconcileEvent(uint64(i), 0, strings.Repeat("k", i+1)))
+	}
+	for range 100 {
+		if got := <-h.Finished; got.Err != nil {
+			t.Error(got)
+		}
+	}
+}
+
+func TestTheStartEventNamesThePackage(t *testing.T) {
+	h := fakehost.New(t)
+	t.Setenv("WASMOP_TEST", "")
+	done := make(chan struct{})
+	abi.Serve(handler{reconcile: func(context.Context, int, string) abi.Outcome { close(done); return abi.Outcome{} }})
+	h.Send(abi.StartEvent(`{"name":"web","env":{"WASMOP_TEST":"1"}}`), abi.ReconcileEvent(1, 0, "k"))
+	<-done
+	if abi.Name() != "web" {
+		t.Error(abi.Name())
+	}
+}

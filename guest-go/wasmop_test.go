@@ -1,0 +1,254 @@
+package wasmop_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wasmop/wasmop/guest-go"
+	"github.com/wasmop/wasmop/guest-go/appsv1"
+	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/corev1"
+	"github.com/wasmop/wasmop/guest-go/internal/abi"
+	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
+	"github.com/wasmop/wasmop/guest-go/metav1"
+)
+
+type website struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+}
+
+func (*website) Resource() metav1.Resource {
+	return metav1.Resource{Group: "example.com", Version: "v1", Kind: "Website", Plural: "websites", Namespaced: true}
+}
+
+func nothing(context.Context, wasmop.Request) (wasmop.Result, error) { return wasmop.Result{}, nil }
+
+// start starts a manager with what add adds to it, until the test ends.
+func start(t *testing.T, add func(wasmop.Manager)) *fakehost.Host {
+	t.Helper()
+	h := fakehost.New(t)
+	mgr := wasmop.NewManager(wasmop.Options{Namespace: "team"})
+	add(mgr)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
+	h := start(t, func(mgr wasmop.Manager) {
+		err := wasmop.NewControllerManagedBy(mgr).
+			For(&website{}, wasmop.WithPredicates(wasmop.GenerationChangedPredicate{}, wasmop.LabelSelectorPredicate("a=b"), wasmop.LabelSelectorPredicate("c"))).
+			Owns(&appsv1.Deployment{}).
+			Owns(&corev1.Service{}, wasmop.MatchEveryOwner).
+			Watches(&corev1.Secret{}, wasmop.EnqueueRequestForObject()).
+			Watches(&corev1.ConfigMap{}, wasmop.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []wasmop.Request { return nil })).
+			WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 8}).
+			Complete(wasmop.Func(nothing))
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	want := `{"name":"website","namespace":"team","maxConcurrentReconciles":8,` +
+		`"primary":{"group":"example.com","version":"v1","kind":"Website","plural":"websites","relation":"own","labelSelector":"a=b,c","generationChanged":true},` +
+		`"watches":[{"group":"apps","version":"v1","kind":"Deployment","plural":"deployments","relation":"controller"},` +
+		`{"group":"","version":"v1","kind":"Service","plural":"services","relation":"owner"},` +
+		`{"group":"","version":"v1","kind":"Secret","plural":"secrets","relation":"own"},` +
+		`{"group":"","version":"v1","kind":"ConfigMap","plural":"configmaps","relation":"map"}]}`
+	if got := <-h.Registered; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestAWrongControllerIsRefused(t *testing.T) {
+	mgr := wasmop.NewManager(wasmop.Options{})
+	if err := mgr.Start(context.Background()); err == nil {
+		t.Error("a manager without controllers started")
+	}
+	mgr = wasmop.NewManager(wasmop.Options{})
+	build := func() *wasmop.Builder { return wasmop.NewControllerManagedBy(mgr) }
+	if err := build().For(&website{}).Complete(wasmop.Func(nothing)); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"without For":   build().Complete(wasmop.Func(nothing)),
+		"For twice":     build().Named("x").For(&website{}).For(&website{}).Complete(wasmop.Func(nothing)),
+		"no reconciler": build().Named("y").For(&website{}).Complete(nil),
+		"the same name": build().For(&website{}).Complete(wasmop.Func(nothing)),
+		"no map func":   build().Named("w").For(&website{}).Watches(&website{}, wasmop.EnqueueRequestsFromMapFunc(nil)).Complete(wasmop.Func(nothing)),
+		"no such kind":  build().Named("z").For(&unfinished{}).Complete(wasmop.Func(nothing)),
+	} {
+		if err == nil {
+			t.Error(name)
+		}
+	}
+}
+
+type unfinished struct{ website }
+
+func (*unfinished) Resource() metav1.Resource { return metav1.Resource{} }
+
+func TestResultsBecomeOutcomes(t *testing.T) {
+	failure := errors.New("no")
+	results := map[string]struct {
+		result wasmop.Result
+		err    error
+		want   abi.Outcome
+	}{
+		"done":       {},
+		"after":      {result: wasmop.Result{RequeueAfter: time.Hour}, want: abi.Outcome{RequeueAfter: time.Hour}},
+		"error":      {err: failure, want: abi.Outcome{Err: failure}},
+		"error wins": {result: wasmop.Result{RequeueAfter: time.Hour}, err: failure, want: abi.Outcome{Err: failure}},
+		"terminal":   {err: fmt.Errorf("wrapped: %w", wasmop.TerminalError(failure))},
+	}
+	h := start(t, func(mgr wasmop.Manager) {
+		err := wasmop.NewControllerManagedBy(mgr).For(&website{}).
+			Complete(wasmop.Func(func(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
+				if req.Namespace != "ns" {
+					t.Error(req)
+				}
+				return results[req.Name].result, results[req.Name].err
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	<-h.Registered
+	for name, test := range results {
+		h.Send(abi.ReconcileEvent(1, 0, "ns/"+name))
+		if got := <-h.Finished; got.Outcome != test.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestAMapFuncGetsTheObject(t *testing.T) {
+	h := start(t, func(mgr wasmop.Manager) {
+		err := wasmop.NewControllerManagedBy(mgr).For(&website{}).Owns(&corev1.Service{}).
+			Watches(&corev1.ConfigMap{}, wasmop.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []wasmop.Request {
+				cm := o.(*corev1.ConfigMap)
+				return []wasmop.Request{
+					{NamespacedName: wasmop.NamespacedName{Namespace: cm.Namespace, Name: cm.Data["site"]}},
+					{NamespacedName: wasmop.NamespacedName{Name: "global"}},
+				}
+			})).Complete(wasmop.Func(nothing))
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	<-h.Registered
+	h.Send(abi.MapEvent(1, 0, 1, `{"metadata":{"namespace":"a","name":"c"},"data":{"site":"s"}}`))
+	if got := <-h.Keys; got != "a/s\nglobal" {
+		t.Error(got)
+	}
+}
+
+func TestARunnableThatFailsEndsTheManager(t *testing.T) {
+	fakehost.New(t)
+	mgr := wasmop.NewManager(wasmop.Options{})
+	failure := errors.New("no")
+	if err := mgr.Add(wasmop.RunnableFunc(func(context.Context) error { return failure })); err != nil {
+		t.Fatal(err)
+	}
+	if err := mgr.Start(context.Background()); err != failure {
+		t.Error(err)
+	}
+}
+
+func TestAttributesBecomeJSONFields(t *testing.T) {
+	h := fakehost.New(t)
+	log := slog.New(wasmop.NewLogHandler(slog.LevelInfo))
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}
+	for _, test := range []struct {
+		write func()
+		want  string
+	}{
+		{func() { log.Info("m") }, ""},
+		{func() { log.Info("m", "s", "a\"\n", "n", 1, "b", true, "d", time.Second, "nil", nil) }, `{"s":"a\"\n","n":1,"b":true,"d":"1s","nil":null}`},
+		{func() { log.Info("m", "f", 1.5, "nan", math.NaN(), "inf", math.Inf(1)) }, `{"f":1.5,"nan":"NaN","inf":"+Inf"}`},
+		{func() { log.Info("m", "err", errors.New("e"), "obj", cm, "chan", []int{1}) }, `{"err":"e","obj":"a/b","chan":"[1]"}`},
+		{func() { log.With("a", 1).WithGroup("g").With("b", 2).Info("m", "c", 3) }, `{"a":1,"g":{"b":2,"c":3}}`},
+		{func() { log.With("a", 1).WithGroup("g").Info("m") }, `{"a":1}`},
+		{func() { log.Info("m", slog.Group("g", "a", 1, slog.Group("h", "b", 2)), slog.Group("empty")) }, `{"g":{"a":1,"h":{"b":2}}}`},
+	} {
+		test.write()
+		line := <-h.Logged
+		if line.Fields != test.want || line.Level != abi.Info || line.Message != "m" {
+			t.Errorf("got  %+v\nwant %s", line, test.want)
+		}
+		if line.Fields != "" && !json.Valid([]byte(line.Fields)) {
+			t.Error("not JSON:", line.Fields)
+		}
+	}
+	log.Debug("below the level")
+	log.Error("e")
+	if line := <-h.Logged; line.Level != abi.Error {
+		t.Errorf("%+v", line)
+	}
+}
+
+func TestARepeatedEventBecomesASeries(t *testing.T) {
+	h := fakehost.New(t)
+	h.Answer = func(abi.Request) abi.Response { return abi.Response{Status: 201, Body: []byte("{}")} }
+	recorder := wasmop.NewManager(wasmop.Options{}).GetEventRecorder("me")
+	site := &website{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b", UID: "u"}}
+	for range 3 {
+		recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Created", "Create", "made %d", 1)
+	}
+	recorder.Eventf(site, site, wasmop.EventTypeWarning, "Failed", "Create", strings.Repeat("é", 1000))
+	first := <-h.Called
+	var event struct {
+		Metadata                                                                      struct{ Name, Namespace string }
+		Note, ReportingController, ReportingInstance, Type, Reason, Action, EventTime string
+		Regarding                                                                     struct{ Kind, Name, UID, APIVersion string }
+	}
+	if err := json.Unmarshal(first.Body, &event); err != nil {
+		t.Fatal(err)
+	}
+	if first.Method != "POST" || first.Path != "/apis/events.k8s.io/v1/namespaces/a/events" || event.Note != "made 1" ||
+		event.ReportingController != "me" || event.Regarding.Kind != "Website" || event.Regarding.APIVersion != "example.com/v1" ||
+		!strings.HasPrefix(event.Metadata.Name, "b.") || event.EventTime == "" {
+		t.Errorf("%s %s %s", first.Method, first.Path, first.Body)
+	}
+	for count := 2; count <= 3; count++ {
+		again := <-h.Called
+		if again.Method != "PATCH" || again.Path != first.Path+"/"+event.Metadata.Name || !strings.Contains(string(again.Body), fmt.Sprintf(`"count":%d`, count)) {
+			t.Errorf("%s %s %s", again.Method, again.Path, again.Body)
+		}
+	}
+	other := <-h.Called
+	if err := json.Unmarshal(other.Body, &event); err != nil || other.Method != "POST" || len(event.Note) > 1024 || !strings.HasSuffix(event.Note, "é…") {
+		t.Error(err, other.Method, len(event.Note))
+	}
+}
+
+func ExampleNewControllerManagedBy() {
+	mgr := wasmop.NewManager(wasmop.Options{})
+	err := wasmop.NewControllerManagedBy(mgr).
+		For(&corev1.ConfigMap{}).
+		Owns(&corev1.Secret{}).
+		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 4}).
+		Complete(wasmop.Func(func(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
+			var cm corev1.ConfigMap
+			if err := mgr.GetClient().Get(ctx, req.NamespacedName, &cm); err != nil {
+				return wasmop.Result{}, client.IgnoreNotFound(err)
+			}
+			return wasmop.Result{RequeueAfter: time.Hour}, nil
+		}))
+	fmt.Println(err)
+	// Output: <nil>
+}
