@@ -6,6 +6,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
+const httpPort = 80
+
 // The children of a Website have its name. They are applied (server-side apply), so they hold only the
 // fields this controller wants to own.
 
@@ -27,13 +29,13 @@ func deploymentFor(site *Website) *appsv1.Deployment {
 				ObjectMeta: metav1.ObjectMeta{Labels: labels(site)},
 				Spec: corev1.PodSpec{
 					Containers: []corev1.Container{{
-						Name:         "web",
+						Name:         "server",
 						Image:        site.Spec.Image,
-						Ports:        []corev1.ContainerPort{{Name: "http", ContainerPort: 80}},
-						VolumeMounts: []corev1.VolumeMount{{Name: "content", MountPath: "/usr/share/nginx/html", ReadOnly: true}},
+						Ports:        []corev1.ContainerPort{{ContainerPort: httpPort}},
+						VolumeMounts: []corev1.VolumeMount{{Name: "page", MountPath: "/usr/share/nginx/html", ReadOnly: true}},
 					}},
 					Volumes: []corev1.Volume{{
-						Name:      "content",
+						Name:      "page",
 						ConfigMap: &corev1.ConfigMapVolume{Name: site.Name},
 					}},
 				},
@@ -47,7 +49,7 @@ func serviceFor(site *Website) *corev1.Service {
 		ObjectMeta: childMeta(site),
 		Spec: corev1.ServiceSpec{
 			Selector: labels(site),
-			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: metav1.FromString("http")}},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: httpPort, TargetPort: metav1.FromInt(httpPort)}},
 		},
 	}
 }

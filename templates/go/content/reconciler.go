@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wasmop/wasmop/guest-go"
@@ -23,8 +23,8 @@ type WebsiteReconciler struct {
 	client.Client
 	Recorder wasmop.EventRecorder
 
-	mu         sync.Mutex
-	reconciles map[metav1.UID]int64
+	// Ordinary memory; it is kept while the controller is suspended.
+	reconciles atomic.Int64
 }
 
 // Reconcile is called when a Website or one of its children has changed.
@@ -39,7 +39,7 @@ func (r *WebsiteReconciler) Reconcile(ctx context.Context, req wasmop.Request) (
 	if site.DeletionTimestamp != nil {
 		return wasmop.Result{}, r.cleanUp(ctx, &site)
 	}
-	reconciles := r.count(site.UID)
+	reconciles := r.reconciles.Add(1)
 
 	if err := r.addFinalizer(ctx, &site); err != nil {
 		return wasmop.Result{}, err
@@ -53,16 +53,6 @@ func (r *WebsiteReconciler) Reconcile(ctx context.Context, req wasmop.Request) (
 	}
 	wasmop.LoggerFrom(ctx).Info("reconciled", "generation", site.Generation, "reconciles", reconciles)
 	return wasmop.Result{RequeueAfter: resync}, nil
-}
-
-func (r *WebsiteReconciler) count(uid metav1.UID) int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.reconciles == nil {
-		r.reconciles = map[metav1.UID]int64{}
-	}
-	r.reconciles[uid]++
-	return r.reconciles[uid]
 }
 
 func (r *WebsiteReconciler) addFinalizer(ctx context.Context, site *Website) error {
@@ -113,23 +103,20 @@ func (r *WebsiteReconciler) updateStatus(ctx context.Context, site *Website, dep
 	switch before.Status.ObservedGeneration {
 	case site.Generation: // nothing new for people
 	case 0:
-		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Created", "Reconcile", "The website is served at %s", site.Status.URL)
+		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Created", "Reconcile", "Created the ConfigMap, Deployment and Service")
 	default:
-		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Updated", "Reconcile", "The website was updated to generation %d", site.Generation)
+		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Updated", "Reconcile", "Updated the ConfigMap, Deployment and Service")
 	}
 	return nil
 }
 
-// cleanUp is for what the garbage collector can't do: the children go by themselves, through their
-// owner references.
+// cleanUp is for what Kubernetes knows nothing of, like a DNS record or a bucket: the children go by
+// themselves, by their owner references.
 func (r *WebsiteReconciler) cleanUp(ctx context.Context, site *Website) error {
 	before := client.DeepCopy(site)
 	if !controllerutil.RemoveFinalizer(site, finalizer) {
 		return nil
 	}
-	r.mu.Lock()
-	delete(r.reconciles, site.UID)
-	r.mu.Unlock()
-	r.Recorder.Eventf(before, nil, wasmop.EventTypeNormal, "Deleted", "Finalize", "The website was deleted")
+	r.Recorder.Eventf(before, nil, wasmop.EventTypeNormal, "Deleted", "Reconcile", "Deleted with its ConfigMap, Deployment and Service")
 	return client.IgnoreNotFound(r.Patch(ctx, site, client.MergeFromWithOptimisticLock(before)))
 }
