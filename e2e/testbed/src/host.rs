@@ -27,6 +27,8 @@ pub struct HostOptions {
     /// Further arguments.
     pub args: Vec<String>,
     pub log: PathBuf,
+    /// Where it runs, and so what relative paths are relative to; `log` is not among them.
+    pub current_dir: Option<PathBuf>,
     pub lifetime: Lifetime,
 }
 
@@ -59,6 +61,9 @@ impl Host {
         let log = File::create(&options.log).with_context(|| format!("creating {}", options.log.display()))?;
         let mut command = Command::new(&options.program);
         command.args(options.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if let Some(dir) = &options.current_dir {
+            command.current_dir(dir);
+        }
         if options.lifetime == Lifetime::Detached {
             command.process_group(0);
         }

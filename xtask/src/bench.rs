@@ -1,0 +1,38 @@
+//! Runs a benchmark of the `bench` crate.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{command, setup};
+
+#[derive(Args)]
+pub struct Bench {
+    /// Which one; a wrong name shows them all.
+    name: String,
+    /// Also write the rows as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fewer repetitions: for trying it out, not for figures to quote.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<ExitCode> {
+        setup::toolchain()?;
+        command::build_wasmop()?;
+        let mut cargo = command::cargo();
+        cargo.args(["run", "--quiet", "--release", "--package", "wasmop-bench", "--"]).arg(&self.name);
+        if let Some(file) = &self.json {
+            cargo.arg("--json").arg(std::path::absolute(file)?);
+        }
+        if self.quick {
+            cargo.arg("--quick");
+        }
+        let status = cargo.status()?;
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,65 @@
+//! Running other programs.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::repository;
+
+/// `cargo`, of the toolchain this was started with, in the repository.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository::root());
+    command
+}
+
+/// Runs it with the terminal as its own; an error if it fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().map_err(|error| cannot_start(command, &error))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", display(command));
+    }
+    Ok(())
+}
+
+/// Runs it and returns what it printed on stdout; an error, with its stderr, if it fails.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| cannot_start(command, &error))?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})\n{}", display(command), output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+pub fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow::Error {
+    anyhow!("{} cannot be started: {error}\nhelp: install it, or add it to PATH", command.get_program().display())
+}
+
+/// The command line as one would type it in a shell.
+pub fn display(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+/// `word`, quoted for a shell if it has to be.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// Builds the command line tool.
+pub fn build_wasmop() -> Result<()> {
+    run(cargo().args(["build", "--release", "--package", "wasmop-cli", "--bin", "wasmop"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_needs_it() {
+        for (word, quoted) in [("--lang", "--lang"), ("a/b.wasm", "a/b.wasm"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), (r#"{"a":1}"#, r#"'{"a":1}'"#)] {
+            assert_eq!(quote(word), quoted);
+        }
+    }
+}

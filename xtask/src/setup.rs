@@ -1,0 +1,58 @@
+//! What a fresh clone lacks: the toolchain's parts, the control plane, and (on request) TinyGo.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use wasmop_testbed::controlplane::{self, Binaries};
+
+use crate::{command, repository, tinygo};
+
+const WASM_TARGET: &str = "wasm32-wasip1";
+
+#[derive(Args)]
+pub struct Setup {
+    /// Also get TinyGo: from PATH if it is there, else by building it (installs Debian packages).
+    #[arg(long)]
+    tinygo: bool,
+}
+
+impl Setup {
+    pub fn run(self) -> Result<()> {
+        toolchain()?;
+        println!("toolchain      {}", command::output(Command::new("rustc").arg("--version").current_dir(repository::root()))?.trim());
+        let binaries = control_plane()?;
+        let assets = repository::target().join("kubebuilder-assets");
+        binaries.link_into(&assets)?;
+        println!("control plane  {}   (as KUBEBUILDER_ASSETS: {})", describe(&binaries).display(), assets.display());
+        if self.tinygo {
+            println!("tinygo         {}", tinygo::ensure(repository::root())?.display());
+        }
+        Ok(())
+    }
+}
+
+fn describe(binaries: &Binaries) -> PathBuf {
+    match binaries {
+        Binaries::Bundled(program) => program.clone(),
+        Binaries::Separate { kube_apiserver, .. } => kube_apiserver.clone(),
+    }
+}
+
+/// Makes sure that guests can be compiled. `rust-toolchain.toml` names what is needed; rustup
+/// installs it by itself unless it was told not to (`RUSTUP_AUTO_INSTALL=0`).
+pub fn toolchain() -> Result<()> {
+    let libdir = command::output(Command::new("rustc").args(["--print", "target-libdir", "--target", WASM_TARGET]).current_dir(repository::root()))
+        .context("asking rustc for its targets")?;
+    if PathBuf::from(libdir.trim()).is_dir() {
+        return Ok(());
+    }
+    command::run(Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(repository::root()))
+        .with_context(|| format!("the target {WASM_TARGET} is missing\nhelp: install it for the toolchain that rust-toolchain.toml names"))
+}
+
+/// Finds or builds the control plane.
+pub fn control_plane() -> Result<Binaries> {
+    controlplane::find(&mut |line| eprintln!("{line}"))
+}

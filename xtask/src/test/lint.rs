@@ -1,0 +1,78 @@
+//! Formatting, clippy, vet and licences: each check counts as one test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use wasmop_testbed::controlplane::{self, Binaries};
+
+use super::licences;
+use super::report::Report;
+use crate::{command, repository, setup};
+
+/// Rust workspaces besides the root one.
+const GUEST_CRATES: [&str; 2] = ["guest-rust/Cargo.toml", "e2e/guests/rust/Cargo.toml"];
+/// Go modules that are quick to compile.
+const GO_MODULES: [&str; 2] = ["guest-go", "e2e/guests/go"];
+
+pub fn run(report: &mut Report) -> Result<()> {
+    check(report, "cargo fmt", || command::run(command::cargo().args(["fmt", "--all", "--check"])));
+    for manifest in GUEST_CRATES {
+        check(report, &format!("cargo fmt, {manifest}"), || command::run(command::cargo().args(["fmt", "--check", "--manifest-path", manifest])));
+    }
+    check(report, "gofmt", gofmt);
+    for module in GO_MODULES {
+        for (os, arch) in [("", ""), ("wasip1", "wasm")] {
+            let what = format!("go vet, {module}{}", if os.is_empty() { String::new() } else { format!(" for {os}") });
+            check(report, &what, || {
+                let mut vet = Command::new("go");
+                vet.args(["vet", "./..."]).current_dir(repository::root().join(module));
+                if !os.is_empty() {
+                    vet.envs([("GOOS", os), ("GOARCH", arch)]);
+                }
+                command::run(&mut vet)
+            });
+        }
+    }
+    match setup::control_plane()? {
+        Binaries::Bundled(_) => check(report, "go vet, e2e/controlplane", || {
+            let mut vet = Command::new("go");
+            command::run(vet.arg("vet").args(controlplane::TEST_FLAGS).arg("./...").current_dir(controlplane::source_dir()).env("CGO_ENABLED", "0"))
+        }),
+        Binaries::Separate { .. } => report.skipped("go vet, e2e/controlplane: another control plane was found"),
+    }
+    check(report, "licences", licences::check);
+    check(report, "cargo clippy", || {
+        command::run(command::cargo().args(["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+    });
+    check(report, "cargo clippy, guest-rust", || {
+        let mut clippy = command::cargo();
+        clippy.args(["clippy", "--quiet", "--release", "--all-targets", "--manifest-path", GUEST_CRATES[0], "--", "--deny", "warnings"]);
+        command::run(clippy.env("CARGO_TARGET_DIR", repository::guest_target()))
+    });
+    Ok(())
+}
+
+fn check(report: &mut Report, name: &str, check: impl FnOnce() -> Result<()>) {
+    match check() {
+        Ok(()) => {
+            println!("ok: {name}");
+            report.passed(1);
+        }
+        Err(error) => {
+            println!("FAILED: {name}: {error:#}");
+            report.failed(format!("{name}: {error:#}"));
+        }
+    }
+}
+
+fn gofmt() -> Result<()> {
+    let root = repository::root();
+    let tracked = command::output(Command::new("git").args(["ls-files", "*.go"]).current_dir(root))?;
+    let files: Vec<PathBuf> = tracked.lines().map(PathBuf::from).filter(|file| root.join(file).is_file()).collect();
+    let unformatted = command::output(Command::new("gofmt").arg("-l").args(&files).current_dir(Path::new(root)))?;
+    if !unformatted.trim().is_empty() {
+        bail!("not formatted, run gofmt -w on:\n{}", unformatted.trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The parts of the test suite.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use wasmop_testbed::controlplane::{self, Binaries};
+
+use super::report::Report;
+use super::{cargo_test, go_test, lint, missing_tinygo};
+use crate::{command, repository, setup};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Formatting, clippy, vet, licences.
+    Lint,
+    /// Everything that needs neither a cluster nor a guest.
+    Unit,
+    /// The bundled control plane in the roles of its components.
+    ControlPlane,
+    /// What goes wrong is said, and said well.
+    BadInput,
+    /// Every behaviour with every guest, on a real API server.
+    Conformance,
+}
+
+impl Part {
+    pub fn all() -> Vec<Part> {
+        Part::value_variants().to_vec()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Lint => "lint",
+            Part::Unit => "unit",
+            Part::ControlPlane => "control-plane",
+            Part::BadInput => "bad-input",
+            Part::Conformance => "conformance",
+        }
+    }
+
+    pub fn run(self, report: &mut Report) -> Result<()> {
+        match self {
+            Part::Lint => lint::run(report),
+            Part::Unit => unit(report),
+            Part::ControlPlane => control_plane(report),
+            Part::BadInput => bad_input(report),
+            Part::Conformance => conformance(report),
+        }
+    }
+}
+
+/// `cargo test` with `args`, every test whatever fails before.
+fn cargo_test(args: &[&str]) -> std::process::Command {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--no-fail-fast", "--release"]).args(args);
+    cargo
+}
+
+fn unit(report: &mut Report) -> Result<()> {
+    cargo_test::run(&mut cargo_test(&["--workspace", "--lib", "--bins"]), None, report)?;
+    cargo_test::run(
+        cargo_test(&["--manifest-path", "guest-rust/Cargo.toml"]).env("CARGO_TARGET_DIR", repository::guest_target()),
+        None,
+        report,
+    )?;
+    go_test::run(&repository::root().join("guest-go"), &[], &[], report)
+}
+
+fn control_plane(report: &mut Report) -> Result<()> {
+    if !matches!(setup::control_plane()?, Binaries::Bundled(_)) {
+        report.skipped("the bundled control plane: another one was found (KUBEBUILDER_ASSETS or PATH)");
+        return Ok(());
+    }
+    // Vet is part of lint, and would compile all of Kubernetes once more here.
+    let args = [&["-vet=off"], &controlplane::TEST_FLAGS[..]].concat();
+    go_test::run(&controlplane::source_dir(), &args, &[("CGO_ENABLED", "0")], report)?;
+    cargo_test::run(&mut cargo_test(&["--package", "wasmop-testbed", "--test", "links"]), None, report)
+}
+
+fn bad_input(report: &mut Report) -> Result<()> {
+    command::build_wasmop()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--package", "wasmop-cli", "--test", "bad_input"]), None, report)?;
+    cargo_test::run(&mut cargo_test(&["--package", "wasmop-e2e", "--test", "bad_input"]), None, report)
+}
+
+fn conformance(report: &mut Report) -> Result<()> {
+    command::build_wasmop()?;
+    setup::control_plane()?;
+    let mut test = cargo_test(&["--package", "wasmop-e2e", "--test", "conformance"]);
+    if let Some(reason) = missing_tinygo() {
+        test.env("WASMOP_E2E_SKIP_TINYGO", reason);
+    }
+    cargo_test::run(&mut test, Some("conformance"), report)
+}
