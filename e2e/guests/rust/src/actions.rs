@@ -1,0 +1,175 @@
+//! What `spec.action` can ask for.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::runtime::controller::Action;
+use kube::{Api, Client, Resource, ResourceExt};
+
+use crate::memory::{Known, Memory};
+use crate::probe::{Probe, ProbeStatus};
+use crate::{Error, FIELD_MANAGER};
+
+/// One Probe and what an action needs to serve it.
+pub struct Acting<'a> {
+    pub client: &'a Client,
+    pub memory: &'a Memory,
+    pub probe: Arc<Probe>,
+    pub known: Known,
+    /// Reconciles of this guest so far.
+    pub total: u64,
+}
+
+/// What an action has done.
+#[derive(Default)]
+pub struct Done {
+    /// For `status.echo`.
+    pub echo: String,
+    /// Set by `requeue`.
+    pub requeue: Option<Duration>,
+}
+
+impl Acting<'_> {
+    /// Does what the Probe asks for.
+    pub async fn act(&self) -> Result<Done, Error> {
+        let delay = Duration::from_millis(self.probe.spec.delay_ms);
+        let mut done = Done::default();
+        match self.probe.spec.action.as_str() {
+            "" | "child" => self.apply_child().await?,
+            "conflict" => done.echo = self.conflict().await?,
+            "requeue" => {
+                let now = wall_clock_ns();
+                done.echo = format!("{},{now}", self.known.requeued);
+                self.memory.update(&self.uid(), |known| known.requeued = now);
+                done.requeue = Some(delay);
+            }
+            "error" => done.echo = self.error()?,
+            "sleep" => {
+                let start = std::time::Instant::now();
+                tokio::time::sleep(delay).await;
+                done.echo = format!("slept={}", start.elapsed().as_millis());
+            }
+            "slow" => {
+                for _ in 0..3 {
+                    self.read_child().await?;
+                }
+                self.apply_child().await?;
+                done.echo = "slow-done".to_owned();
+            }
+            "hold" => {
+                self.read_child().await?;
+                done.echo = "held".to_owned();
+            }
+            "random" => {
+                let mut bytes = [0_u8; 16];
+                getrandom::fill(&mut bytes).map_err(|error| Error::Failed(error.to_string()))?;
+                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                done.echo = format!("{hex},{}", self.memory.check_thousand());
+            }
+            "clock" => done.echo = format!("{},{}", wall_clock_ns(), self.known.first.elapsed().as_nanos()),
+            "panic" => panic!("the Probe {} asked for a panic", self.probe.name_any()),
+            "loop" => loop {
+                std::hint::spin_loop();
+            },
+            "grow" => self.memory.grow(),
+            unknown => return Err(Error::Failed(format!("unknown action `{unknown}`"))),
+        }
+        Ok(done)
+    }
+
+    fn uid(&self) -> String {
+        self.probe.uid().unwrap_or_default()
+    }
+
+    fn children(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.probe.namespace().unwrap_or_default())
+    }
+
+    /// Gets the ConfigMap with the Probe's name; a test makes that request slow.
+    async fn read_child(&self) -> Result<(), Error> {
+        self.children().get_opt(&self.probe.name_any()).await?;
+        Ok(())
+    }
+
+    async fn apply_child(&self) -> Result<(), Error> {
+        let name = self.probe.name_any();
+        let mut child = config_map(&self.probe, &name);
+        child.metadata.owner_references = self.probe.controller_owner_ref(&()).map(|owner| vec![owner]);
+        self.children().patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&child)).await?;
+        Ok(())
+    }
+
+    /// Leaves a ConfigMap behind that tells of the deleted Probe.
+    pub async fn leave_trace(&self) -> Result<Action, Error> {
+        let trace = config_map(&self.probe, &format!("{}-deleted", self.probe.name_any()));
+        match self.children().create(&PostParams::default(), &trace).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            result => {
+                result?;
+            }
+        }
+        Ok(Action::await_change())
+    }
+
+    fn error(&self) -> Result<String, Error> {
+        let count = self.probe.spec.count;
+        if self.known.errors >= count {
+            return Ok(format!("errors={}", self.known.errors));
+        }
+        let errors = self.known.errors + 1;
+        self.memory.update(&self.uid(), |known| known.errors = errors);
+        Err(Error::Failed(format!("error {errors} of {count}, as asked for")))
+    }
+
+    /// Provokes a conflict by updating the status of a copy that is older than the status, then
+    /// reads again and retries until it succeeds.
+    async fn conflict(&self) -> Result<String, Error> {
+        let probes: Api<Probe> = Api::namespaced(self.client.clone(), &self.probe.namespace().unwrap_or_default());
+        let name = self.probe.name_any();
+        let newer = format!("newer than {}", self.probe.resource_version().unwrap_or_default());
+        let patch = serde_json::json!({ "status": { "echo": newer } });
+        probes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+
+        let mut copy = Probe::clone(&self.probe);
+        let mut conflicts = 0;
+        loop {
+            let echo = format!("conflicts={conflicts}");
+            copy.status = Some(ProbeStatus { echo: echo.clone(), ..self.status() });
+            match probes.replace_status(&name, &PostParams::default(), &copy).await {
+                Ok(_) => return Ok(echo),
+                Err(kube::Error::Api(status)) if status.is_conflict() => conflicts += 1,
+                Err(error) => return Err(error.into()),
+            }
+            copy = probes.get(&name).await?;
+        }
+    }
+
+    /// The status after this reconcile, but for the echo.
+    pub fn status(&self) -> ProbeStatus {
+        ProbeStatus {
+            observed_generation: self.probe.metadata.generation.unwrap_or_default(),
+            total: self.total,
+            seen: self.known.seen,
+            value: self.probe.spec.value.clone(),
+            echo: String::new(),
+        }
+    }
+}
+
+fn config_map(probe: &Probe, name: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: probe.namespace(),
+            ..ObjectMeta::default()
+        },
+        data: Some([("value".to_owned(), probe.spec.value.clone())].into()),
+        ..ConfigMap::default()
+    }
+}
+
+fn wall_clock_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
+}

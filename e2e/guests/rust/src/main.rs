@@ -1,0 +1,102 @@
+//! The conformance guest: a controller that does what each Probe asks of it, so that a test can
+//! compare what different guests do when they are suspended in the middle of it.
+
+mod actions;
+mod memory;
+mod probe;
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::{finalizer, watcher};
+use kube::{Api, Client, ResourceExt};
+
+use actions::Acting;
+use memory::Memory;
+use probe::{Probe, ProbeStatus};
+
+const FINALIZER: &str = "e2e.wasmop.dev/probe";
+const FIELD_MANAGER: &str = "probe";
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    #[error("finalizer: {0}")]
+    Finalizer(#[source] Box<finalizer::Error<Error>>),
+    #[error("{0}")]
+    Failed(String),
+}
+
+struct Context {
+    client: Client,
+    memory: Memory,
+}
+
+#[wasmop::main]
+async fn main() -> anyhow::Result<()> {
+    let client = Client::try_default().await?;
+    let probes = Api::<Probe>::all(client.clone());
+    // Several guests share a cluster; each reconciles the Probes that name it.
+    let mine = watcher::Config::default().labels(&format!("guest={}", wasmop::name()));
+    wasmop::Controller::new(probes, mine)
+        .generation_changed()
+        .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
+        .shutdown_on_signal()
+        .run(reconcile, on_error, Arc::new(Context { client, memory: Memory::default() }))
+        .for_each(async |result| {
+            if let Err(error) = result {
+                tracing::warn!(error = &error as &dyn std::error::Error, "reconcile failed");
+            }
+        })
+        .await;
+    Ok(())
+}
+
+fn on_error(_: Arc<Probe>, _: &Error, _: Arc<Context>) -> Action {
+    // With backoff.
+    Action::await_change()
+}
+
+async fn reconcile(probe: Arc<Probe>, context: Arc<Context>) -> Result<Action, Error> {
+    let (total, known) = context.memory.count(&probe.uid().unwrap_or_default());
+    let acting =
+        |probe: Arc<Probe>| Acting { client: &context.client, memory: &context.memory, probe, known, total };
+    let has_child = matches!(probe.spec.action.as_str(), "" | "child" | "slow");
+    let has_finalizer = probe.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if !has_child && !has_finalizer {
+        return apply(acting(probe)).await;
+    }
+    let probes = Api::<Probe>::namespaced(context.client.clone(), &probe.namespace().unwrap_or_default());
+    finalizer::finalizer(&probes, FINALIZER, probe, async |event| match event {
+        finalizer::Event::Apply(probe) => apply(acting(probe)).await,
+        finalizer::Event::Cleanup(probe) => acting(probe).leave_trace().await,
+    })
+    .await
+    .map_err(|error| Error::Finalizer(Box::new(error)))
+}
+
+/// Does what the Probe asks for and writes what was observed to its status.
+async fn apply(acting: Acting<'_>) -> Result<Action, Error> {
+    let probe = &acting.probe;
+    if probe.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let done = acting.act().await?;
+    let status = ProbeStatus { echo: done.echo, ..acting.status() };
+    if probe.status.as_ref() != Some(&status) {
+        let probes = Api::<Probe>::namespaced(acting.client.clone(), &probe.namespace().unwrap_or_default());
+        let patch = serde_json::json!({ "status": status });
+        match probes.patch_status(&probe.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            // Deleted meanwhile.
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            result => {
+                result?;
+            }
+        }
+    }
+    Ok(done.requeue.map_or_else(Action::await_change, Action::requeue))
+}

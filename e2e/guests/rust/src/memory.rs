@@ -1,0 +1,90 @@
+//! What must survive suspending: it is nowhere but in the guest's linear memory.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Everything that is remembered.
+#[derive(Default)]
+pub struct Memory {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    total: u64,
+    objects: HashMap<String, Known>,
+    /// Filled at the first reconcile, iterated by the action `random`.
+    thousand: HashMap<u32, String>,
+    /// What the action `grow` has allocated.
+    grown: Vec<Vec<u8>>,
+}
+
+/// What is remembered about one Probe.
+#[derive(Clone, Copy)]
+pub struct Known {
+    pub first: Instant,
+    pub seen: u64,
+    pub errors: u64,
+    /// Wall clock of the previous reconcile that asked for a requeue, ns.
+    pub requeued: u128,
+}
+
+impl Memory {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a reconcile; returns the count of all, and what is known about the object.
+    pub fn count(&self, uid: &str) -> (u64, Known) {
+        let mut inner = self.inner();
+        if inner.thousand.is_empty() {
+            inner.thousand = (0..1000).map(|i| (i, thousandth(i))).collect();
+        }
+        inner.total += 1;
+        let total = inner.total;
+        let known = inner.objects.entry(uid.to_owned()).or_insert_with(|| Known {
+            first: Instant::now(),
+            seen: 0,
+            errors: 0,
+            requeued: 0,
+        });
+        known.seen += 1;
+        (total, *known)
+    }
+
+    /// Changes what is known about an object.
+    pub fn update(&self, uid: &str, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.inner().objects.get_mut(uid) {
+            change(known);
+        }
+    }
+
+    /// Iterates the map of a thousand entries; "ok" if all are still there.
+    pub fn check_thousand(&self) -> &'static str {
+        let inner = self.inner();
+        let mut sum = 0;
+        for (i, text) in &inner.thousand {
+            if *text != thousandth(*i) {
+                return "changed";
+            }
+            sum += i;
+        }
+        if inner.thousand.len() == 1000 && sum == 999 * 1000 / 2 { "ok" } else { "lost" }
+    }
+
+    /// Allocates until there is no memory left.
+    pub fn grow(&self) -> ! {
+        loop {
+            let mut bytes = vec![0_u8; 1 << 20];
+            for page in bytes.chunks_mut(4096) {
+                page[0] = 1;
+            }
+            self.inner().grown.push(bytes);
+        }
+    }
+}
+
+fn thousandth(i: u32) -> String {
+    format!("entry {i}")
+}

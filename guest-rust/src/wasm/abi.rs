@@ -1,0 +1,224 @@
+//! The host's functions, by hand: the canonical ABI of the world `wasmop:controller` with nothing
+//! of its allocations. The host never allocates in the guest; a payload is read into a buffer of
+//! the guest's own.
+
+/// Something that happened since the last step.
+#[derive(Debug)]
+pub struct Event {
+    pub kind: EventKind,
+    /// Of a task or of a call.
+    pub id: u64,
+    pub aux: u32,
+    pub payload: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Start,
+    Reconcile,
+    Map,
+    Head,
+    Body,
+    End,
+    Failed,
+    Cancel,
+}
+
+/// A request to the API server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    pub method: &'a str,
+    /// With the query.
+    pub path: &'a str,
+    pub headers: &'a str,
+    pub body: &'a [u8],
+}
+
+#[cfg(target_family = "wasm")]
+pub use guest::*;
+#[cfg(not(target_family = "wasm"))]
+pub use host::*;
+
+#[cfg(target_family = "wasm")]
+mod guest {
+    use super::{Call, Event, EventKind};
+
+    /// `record event`, as the canonical ABI lays it out.
+    #[repr(C, align(8))]
+    #[derive(Default)]
+    struct RawEvent {
+        kind: u8,
+        id: u64,
+        aux: u32,
+        len: u32,
+    }
+    const _: () = assert!(size_of::<RawEvent>() == 24 && core::mem::offset_of!(RawEvent, len) == 20);
+
+    mod sys {
+        #[link(wasm_import_module = "wasmop:controller/sys@0.1.0")]
+        unsafe extern "C" {
+            #[rustfmt::skip]
+            pub fn log(
+                level: u32, target: *const u8, target_len: usize, message: *const u8, message_len: usize,
+                fields: *const u8, fields_len: usize,
+            );
+        }
+    }
+
+    mod runtime {
+        use super::RawEvent;
+
+        #[link(wasm_import_module = "wasmop:controller/runtime@0.1.0")]
+        unsafe extern "C" {
+            pub fn next(event: *mut RawEvent);
+            pub safe fn enter(task: u64);
+            pub fn register(spec: *const u8, spec_len: usize) -> u32;
+            #[link_name = "drop-call"]
+            pub safe fn drop_call(id: u64);
+            #[rustfmt::skip]
+            pub fn call(
+                id: u64, task: u64, target: *const u8, target_len: usize, method: *const u8, method_len: usize,
+                path: *const u8, path_len: usize, headers: *const u8, headers_len: usize, body: *const u8, body_len: usize,
+            );
+            #[rustfmt::skip]
+            pub fn done(
+                task: u64, has_requeue: u32, requeue_ns: u64, has_error: u32, error: *const u8, error_len: usize,
+            );
+            pub fn mapped(task: u64, keys: *const u8, keys_len: usize);
+        }
+    }
+
+    mod rt {
+        #[link(wasm_import_module = "wasmop_rt")]
+        unsafe extern "C" {
+            /// Copies the last event's payload, `len` bytes, to `to`. `scratch` is room for a
+            /// pointer and a length.
+            pub fn read(to: *mut u8, len: usize, scratch: *mut [usize; 2]);
+        }
+    }
+
+    /// The next event of this step, with its payload.
+    pub fn next() -> Option<Event> {
+        let mut raw = RawEvent::default();
+        // SAFETY: the host writes one `event` record, which `RawEvent` lays out.
+        unsafe { runtime::next(&mut raw) };
+        let kind = match raw.kind {
+            1 => EventKind::Start,
+            2 => EventKind::Reconcile,
+            3 => EventKind::Map,
+            4 => EventKind::Head,
+            5 => EventKind::Body,
+            6 => EventKind::End,
+            7 => EventKind::Failed,
+            8 => EventKind::Cancel,
+            _ => return None,
+        };
+        let len = raw.len as usize;
+        let mut payload = Vec::with_capacity(len);
+        if len > 0 {
+            let mut scratch = [0; 2];
+            // SAFETY: `payload` has room for `len` bytes, and the adapter writes exactly as many
+            // or traps.
+            unsafe {
+                rt::read(payload.as_mut_ptr(), len, &mut scratch);
+                payload.set_len(len);
+            }
+        }
+        Some(Event { kind, id: raw.id, aux: raw.aux, payload })
+    }
+
+    pub fn log(level: u32, target: &str, message: &str, fields: &str) {
+        // SAFETY: pointers and lengths of live strings; the host only reads.
+        unsafe {
+            sys::log(level, target.as_ptr(), target.len(), message.as_ptr(), message.len(), fields.as_ptr(), fields.len());
+        }
+    }
+
+    pub fn register(spec: &str) -> u32 {
+        // SAFETY: as in `log`.
+        unsafe { runtime::register(spec.as_ptr(), spec.len()) }
+    }
+
+    pub fn call(id: u64, task: u64, call: &Call<'_>) {
+        let Call { method, path, headers, body } = call;
+        let target = "";
+        // SAFETY: as in `log`.
+        #[rustfmt::skip]
+        unsafe {
+            runtime::call(
+                id, task, target.as_ptr(), target.len(), method.as_ptr(), method.len(),
+                path.as_ptr(), path.len(), headers.as_ptr(), headers.len(), body.as_ptr(), body.len(),
+            );
+        };
+    }
+
+    pub fn drop_call(id: u64) {
+        runtime::drop_call(id);
+    }
+
+    pub fn done(task: u64, requeue_ns: Option<u64>, error: Option<&str>) {
+        let text = error.unwrap_or_default();
+        // SAFETY: as in `log`.
+        unsafe {
+            runtime::done(
+                task,
+                requeue_ns.is_some().into(),
+                requeue_ns.unwrap_or_default(),
+                error.is_some().into(),
+                text.as_ptr(),
+                text.len(),
+            );
+        }
+    }
+
+    pub fn mapped(task: u64, keys: &str) {
+        // SAFETY: as in `log`.
+        unsafe { runtime::mapped(task, keys.as_ptr(), keys.len()) }
+    }
+
+    pub fn enter(task: u64) {
+        runtime::enter(task);
+    }
+
+    #[unsafe(export_name = "wasmop:controller/guest@0.1.0#step")]
+    extern "C" fn step() {
+        crate::wasm::executor::step();
+    }
+}
+
+/// A host that writes down what it is told, one a thread; for tests.
+#[cfg(not(target_family = "wasm"))]
+mod host {
+    use super::Call;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    fn tell(text: String) {
+        TOLD.with_borrow_mut(|told| told.push(text));
+    }
+
+    /// What the host was told since it was last asked.
+    pub fn told() -> Vec<String> {
+        TOLD.take()
+    }
+
+    pub fn log(level: u32, target: &str, message: &str, fields: &str) {
+        tell(format!("log {level} {target} {message} {fields}"));
+    }
+
+    pub fn call(id: u64, task: u64, call: &Call<'_>) {
+        let Call { method, path, headers, body } = call;
+        tell(format!("call {id} task {task} {method} {path} {headers:?} {}", String::from_utf8_lossy(body)));
+    }
+
+    pub fn drop_call(id: u64) {
+        tell(format!("drop-call {id}"));
+    }
+
+    pub fn enter(task: u64) {
+        tell(format!("enter {task}"));
+    }
+}

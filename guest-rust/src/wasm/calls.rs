@@ -1,0 +1,255 @@
+//! From HTTP requests to calls of the host, and from the host's events to streaming responses.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use tokio::sync::{mpsc, oneshot};
+use tower::BoxError;
+
+use super::{abi, headers, tasks};
+
+/// The API server, reached through the host. One request is one call.
+#[derive(Clone, Copy, Debug)]
+pub struct HostService;
+
+/// Why a call had no response, or not all of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallFailed(String);
+
+impl fmt::Display for CallFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CallFailed {}
+
+struct Head {
+    status: u16,
+    headers: HeaderMap,
+}
+
+/// The guest's end of a call: where its events go.
+struct Open {
+    /// Taken when the head (or a failure instead of it) has been delivered.
+    head: Option<oneshot::Sender<Result<Head, CallFailed>>>,
+    body: mpsc::UnboundedSender<Result<Bytes, CallFailed>>,
+}
+
+/// Invariant: a call is in `open` until the host's last event for it, or until nobody waits for
+/// it any more ([`InFlight`] is dropped), whichever comes first.
+#[derive(Default)]
+struct Calls {
+    last_id: u64,
+    open: HashMap<u64, Open>,
+}
+
+thread_local! {
+    static CALLS: RefCell<Calls> = RefCell::default();
+}
+
+/// Someone waits for this call.
+#[derive(Debug)]
+struct InFlight {
+    id: u64,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let open = CALLS.with_borrow_mut(|calls| calls.open.remove(&self.id));
+        if open.is_some() {
+            abi::drop_call(self.id);
+        }
+    }
+}
+
+/// A response's body, as it arrives.
+#[derive(Debug)]
+pub struct ResponseBody {
+    chunks: mpsc::UnboundedReceiver<Result<Bytes, CallFailed>>,
+    _in_flight: InFlight,
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let chunk = ready!(self.get_mut().chunks.poll_recv(context));
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data).map_err(BoxError::from)))
+    }
+}
+
+impl tower::Service<Request<Body>> for HostService {
+    type Response = Response<ResponseBody>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The call is made when the future is polled, which is in the task that waits for it:
+        // `kube::Client` calls its service from a task of its own.
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            let call =
+                abi::Call { method: parts.method.as_str(), path, headers: &headers::to_lines(&parts.headers), body: &body };
+            let (head, mut response) = start(&call);
+            let head = head.await.unwrap_or_else(|_| Err(CallFailed("the host ended the call without a response".into())))?;
+            *response.status_mut() = StatusCode::from_u16(head.status)?;
+            *response.headers_mut() = head.headers;
+            Ok(response)
+        })
+    }
+}
+
+fn start(call: &abi::Call<'_>) -> (oneshot::Receiver<Result<Head, CallFailed>>, Response<ResponseBody>) {
+    let (head_sender, head) = oneshot::channel();
+    let (body, chunks) = mpsc::unbounded_channel();
+    let id = CALLS.with_borrow_mut(|calls| {
+        calls.last_id += 1;
+        calls.open.insert(calls.last_id, Open { head: Some(head_sender), body });
+        calls.last_id
+    });
+    abi::call(id, tasks::current(), call);
+    (head, Response::new(ResponseBody { chunks, _in_flight: InFlight { id } }))
+}
+
+/// The host's `head`.
+pub fn on_head(id: u64, status: u32, lines: &[u8]) {
+    let status = u16::try_from(status).unwrap_or_default();
+    let headers = headers::from_lines(&String::from_utf8_lossy(lines));
+    CALLS.with_borrow_mut(|calls| {
+        // Whoever waits may be gone by now; then so is the receiver.
+        if let Some(sender) = calls.open.get_mut(&id).and_then(|open| open.head.take()) {
+            let _ = sender.send(Ok(Head { status, headers }));
+        }
+    });
+}
+
+/// The host's `body`.
+pub fn on_body(id: u64, chunk: Vec<u8>) {
+    CALLS.with_borrow(|calls| {
+        if let Some(open) = calls.open.get(&id) {
+            let _ = open.body.send(Ok(chunk.into()));
+        }
+    });
+}
+
+/// The host's `end`.
+pub fn on_end(id: u64) {
+    // Dropping the sender ends the body.
+    drop(CALLS.with_borrow_mut(|calls| calls.open.remove(&id)));
+}
+
+/// The host's `failed`.
+pub fn on_failed(id: u64, why: &[u8]) {
+    let Some(mut open) = CALLS.with_borrow_mut(|calls| calls.open.remove(&id)) else { return };
+    let failed = CallFailed(String::from_utf8_lossy(why).into_owned());
+    match open.head.take() {
+        Some(head) => {
+            let _ = head.send(Err(failed));
+        }
+        None => {
+            let _ = open.body.send(Err(failed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use tower::Service;
+
+    fn get() -> BoxFuture<'static, Result<Response<ResponseBody>, BoxError>> {
+        let request = Request::get("/api/v1/pods?watch=true").header("accept", "a/b").body(Body::empty());
+        HostService.call(request.expect("a request"))
+    }
+
+    fn frame(body: &mut ResponseBody) -> Option<Option<Result<Bytes, String>>> {
+        let frame = body.frame().now_or_never()?;
+        Some(frame.map(|frame| frame.map(|frame| frame.into_data().expect("data")).map_err(|error| error.to_string())))
+    }
+
+    #[test]
+    fn a_response_streams_as_its_events_arrive() {
+        let mut call = get();
+        assert!(abi::told().is_empty(), "a call is made only when someone waits for it");
+        assert!((&mut call).now_or_never().is_none());
+        assert_eq!(abi::told(), [r#"call 1 task 0 GET /api/v1/pods?watch=true "accept: a/b\n" "#]);
+
+        on_head(1, 200, b"content-type: application/json\n");
+        let response = call.now_or_never().expect("a head").expect("no failure");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let mut body = response.into_body();
+        assert!(frame(&mut body).is_none());
+        on_body(1, b"one".to_vec());
+        on_body(1, b"two".to_vec());
+        assert_eq!(frame(&mut body), Some(Some(Ok("one".into()))));
+        on_end(1);
+        assert_eq!(frame(&mut body), Some(Some(Ok("two".into()))));
+        assert_eq!(frame(&mut body), Some(None));
+        drop(body);
+        assert!(abi::told().is_empty(), "a call that has ended needs no drop-call");
+    }
+
+    #[test]
+    fn the_host_drops_a_call_that_nobody_waits_for() {
+        let mut waiting_for_head = get();
+        assert!((&mut waiting_for_head).now_or_never().is_none());
+        drop(waiting_for_head);
+        let mut reading_body = get();
+        assert!((&mut reading_body).now_or_never().is_none());
+        on_head(2, 200, b"");
+        drop(reading_body.now_or_never());
+        let told = abi::told();
+        assert_eq!([&told[1], &told[3]], ["drop-call 1", "drop-call 2"]);
+        // The host's events may cross with it.
+        on_head(1, 200, b"");
+        on_body(2, b"late".to_vec());
+        on_end(2);
+        on_failed(1, b"late");
+        assert!(abi::told().is_empty());
+    }
+
+    #[test]
+    fn a_failure_is_an_error_of_the_request_or_of_its_body() {
+        let mut call = get();
+        assert!((&mut call).now_or_never().is_none());
+        on_failed(1, b"host restarted");
+        let error = call.now_or_never().expect("ready").expect_err("failed");
+        assert_eq!(error.to_string(), "host restarted");
+
+        let mut call = get();
+        assert!((&mut call).now_or_never().is_none());
+        on_head(2, 200, b"");
+        on_body(2, b"half".to_vec());
+        on_failed(2, b"reset");
+        let mut body = call.now_or_never().expect("ready").expect("a head").into_body();
+        assert_eq!(frame(&mut body), Some(Some(Ok("half".into()))));
+        assert_eq!(frame(&mut body), Some(Some(Err("reset".into()))));
+        assert_eq!(frame(&mut body), Some(None));
+    }
+
+    #[test]
+    fn a_call_names_the_task_it_is_made_for() {
+        let mut call = Box::pin(tasks::within(9, get()));
+        assert!((&mut call).now_or_never().is_none());
+        assert!(abi::told().iter().any(|line| line.starts_with("call 1 task 9 GET")));
+    }
+}

@@ -1,0 +1,107 @@
+//! The objects that serve a Website: the page in a ConfigMap, a Deployment that mounts it, and a
+//! Service in front. Each has the Website's name, and goes with it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, PodSpec, PodTemplateSpec, Service, ServicePort,
+    ServiceSpec, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
+
+use crate::website::Website;
+
+const PAGE_VOLUME: &str = "page";
+const HTTP: i32 = 80;
+
+pub fn config_map(website: &Website) -> ConfigMap {
+    ConfigMap {
+        metadata: metadata(website),
+        data: Some([("index.html".to_owned(), website.spec.content.clone())].into()),
+        ..ConfigMap::default()
+    }
+}
+
+pub fn deployment(website: &Website) -> Deployment {
+    let server = Container {
+        name: "server".to_owned(),
+        image: Some(website.spec.image.clone()),
+        ports: Some(vec![ContainerPort { container_port: HTTP, ..ContainerPort::default() }]),
+        volume_mounts: Some(vec![VolumeMount {
+            name: PAGE_VOLUME.to_owned(),
+            mount_path: "/usr/share/nginx/html".to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    };
+    let page = Volume {
+        name: PAGE_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource { name: website.name_any(), ..ConfigMapVolumeSource::default() }),
+        ..Volume::default()
+    };
+    Deployment {
+        metadata: metadata(website),
+        spec: Some(DeploymentSpec {
+            replicas: Some(website.spec.replicas),
+            selector: LabelSelector { match_labels: Some(labels(website)), ..LabelSelector::default() },
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels(website)), ..ObjectMeta::default() }),
+                spec: Some(PodSpec { containers: vec![server], volumes: Some(vec![page]), ..PodSpec::default() }),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+pub fn service(website: &Website) -> Service {
+    Service {
+        metadata: metadata(website),
+        spec: Some(ServiceSpec {
+            selector: Some(labels(website)),
+            ports: Some(vec![ServicePort {
+                name: Some("http".to_owned()),
+                port: HTTP,
+                target_port: Some(IntOrString::Int(HTTP)),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// Metadata of a child. The owner reference makes Kubernetes delete it with the Website, and its
+/// changes cause a reconcile of the Website.
+fn metadata(website: &Website) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(website.name_any()),
+        namespace: website.namespace(),
+        labels: Some(labels(website)),
+        owner_references: website.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(website: &Website) -> BTreeMap<String, String> {
+    [("app.kubernetes.io/name".to_owned(), website.name_any())].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::website::WebsiteSpec;
+
+    #[test]
+    fn the_service_selects_the_pods_of_the_deployment() {
+        let spec = WebsiteSpec { content: "hi".to_owned(), replicas: 2, image: "web:1".to_owned() };
+        let website = Website::new("hello", spec);
+        let pods = deployment(&website).spec.expect("a spec").template.metadata.expect("metadata");
+        assert_eq!(service(&website).spec.expect("a spec").selector, pods.labels);
+    }
+}
