@@ -221,11 +221,13 @@ fn classify(error: kube::Error, server: String) -> ConnectError {
 }
 
 /// tokio-rustls reports what TLS refuses, from a wrong protocol to an expired certificate, as
-/// invalid data.
+/// invalid data, which hyper-rustls wraps in another `io::Error`.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::InvalidData)
+    fn is_invalid_data(error: &(dyn std::error::Error + 'static)) -> bool {
+        let Some(error) = error.downcast_ref::<std::io::Error>() else { return false };
+        error.kind() == std::io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_invalid_data(inner))
+    }
+    std::iter::successors(Some(error), |error| error.source()).any(is_invalid_data)
 }
 
 #[cfg(test)]

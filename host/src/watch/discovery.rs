@@ -12,9 +12,6 @@ use tokio::time::Instant;
 use super::WatchRequest;
 use super::failure::{Cause, Failure, FailureCause};
 
-/// How long an answer that did not have the resource is taken to be true.
-const MISSING_FOR: Duration = Duration::from_millis(900);
-
 /// A resource as the API server serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -40,13 +37,15 @@ type Answer = (Instant, Option<Vec<Resource>>);
 /// What the API server serves, as far as it was asked.
 pub(super) struct Discovery {
     client: kube::Client,
+    /// How long an answer that did not have the resource is taken to be true.
+    missing_for: Duration,
     /// By path. The inner lock makes those who want the same thing wait for one answer.
     answers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Answer>>>>>,
 }
 
 impl Discovery {
-    pub fn new(client: kube::Client) -> Self {
-        Discovery { client, answers: Mutex::default() }
+    pub fn new(client: kube::Client, missing_for: Duration) -> Self {
+        Discovery { client, missing_for, answers: Mutex::default() }
     }
 
     /// Finds the resource. An answer from before `not_before` is not good enough.
@@ -61,7 +60,7 @@ impl Discovery {
         if let Some((at, resources)) = &*answer {
             match find(resources.as_deref(), request) {
                 Some(resolved) if not_before.is_none_or(|oldest| *at >= oldest) => return Ok(resolved),
-                None if at.elapsed() < MISSING_FOR => return Err(missing(request)),
+                None if at.elapsed() < self.missing_for => return Err(missing(request)),
                 _ => {}
             }
         }

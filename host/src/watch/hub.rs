@@ -8,11 +8,12 @@ use tokio::task::AbortHandle;
 
 pub use super::discovery::Resolved;
 use super::discovery::Discovery;
-use super::upstream::Upstream;
+use super::upstream::{Pace, Upstream};
 use super::{Change, Index, WatchEvent, WatchId, WatchRequest, Waiting};
 
 /// The upstream watches of a host.
 pub struct WatchHub {
+    pace: Pace,
     client: kube::Client,
     events: UnboundedSender<WatchEvent>,
     discovery: Arc<Discovery>,
@@ -68,8 +69,13 @@ impl Shared {
 impl WatchHub {
     /// News of all watches goes to `events`. Must be used within a tokio runtime.
     pub fn new(client: kube::Client, events: UnboundedSender<WatchEvent>) -> Self {
-        let discovery = Arc::new(Discovery::new(client.clone()));
-        WatchHub { client, events, discovery, ids: HashMap::new(), watches: HashMap::new(), next_id: 0 }
+        Self::with_pace(client, events, Pace::default())
+    }
+
+    pub(super) fn with_pace(client: kube::Client, events: UnboundedSender<WatchEvent>, pace: Pace) -> Self {
+        // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
+        let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
+        WatchHub { pace, client, events, discovery, ids: HashMap::new(), watches: HashMap::new(), next_id: 0 }
     }
 
     /// Starts a watch, or joins the one there is for an equal request. One that joins has missed
@@ -84,7 +90,8 @@ impl WatchHub {
         let id = WatchId(self.next_id);
         self.next_id += 1;
         let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::default() });
-        let upstream = Upstream::new(self.client.clone(), self.discovery.clone(), request.clone(), state.clone());
+        let (client, discovery) = (self.client.clone(), self.discovery.clone());
+        let upstream = Upstream::new(self.pace, client, discovery, request.clone(), state.clone());
         let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(request.clone(), id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });

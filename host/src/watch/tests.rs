@@ -1,0 +1,500 @@
+//! Conversations between a hub and an API server that the test plays.
+
+use bytes::Bytes;
+use futures::channel::mpsc as stream_channel;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tower::BoxError;
+
+use super::upstream::Pace;
+use super::*;
+
+type Answer = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+const PACE: Pace = Pace {
+    first_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(8),
+    missing_delay: Duration::from_millis(8),
+    short_watch: Duration::ZERO,
+    good_watch: Duration::from_secs(10),
+};
+
+/// A request that waits for the test's answer.
+struct Exchange {
+    path: String,
+    accept: String,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Exchange {
+    fn json(self, status: u16, body: &Value) {
+        let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
+        // The watch may have ended meanwhile.
+        let _ = self.answer.send(http::Response::builder().status(status).body(body).unwrap());
+    }
+
+    fn error(self, status: u16) {
+        let message = format!("because of {status}");
+        self.json(status, &json!({"kind": "Status", "status": "Failure", "message": message, "reason": "R", "code": status}));
+    }
+
+    fn list(self, version: &str, objects: &[(&str, u64)]) {
+        let items: Vec<_> = objects.iter().map(|(key, version)| object(key, *version)).collect();
+        self.json(200, &json!({"metadata": {"resourceVersion": version}, "items": items}));
+    }
+
+    fn stream(self) -> Stream {
+        let (sender, receiver) = stream_channel::unbounded();
+        let body = StreamBody::new(receiver).boxed_unsync();
+        let _ = self.answer.send(http::Response::new(body));
+        Stream(sender)
+    }
+}
+
+/// An open watch; ends when it is dropped.
+struct Stream(stream_channel::UnboundedSender<Result<http_body::Frame<Bytes>, BoxError>>);
+
+impl Stream {
+    fn raw(&self, text: impl Into<String>) {
+        self.0.unbounded_send(Ok(http_body::Frame::data(Bytes::from(text.into())))).unwrap();
+    }
+
+    fn event(&self, kind: &str, object: &Value) {
+        self.raw(format!("{}\n", json!({"type": kind, "object": object})));
+    }
+
+    fn cut(self) {
+        self.0.unbounded_send(Err("connection reset".into())).unwrap();
+    }
+}
+
+struct World {
+    hub: WatchHub,
+    requests: UnboundedReceiver<Exchange>,
+    events: UnboundedReceiver<WatchEvent>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_pace(PACE)
+    }
+
+    fn with_pace(pace: Pace) -> Self {
+        let (sender, requests) = unbounded_channel();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let sender: UnboundedSender<Exchange> = sender.clone();
+            async move {
+                let (answer, answered) = oneshot::channel();
+                let accept = request.headers().get("accept").map_or("", |value| value.to_str().unwrap());
+                let exchange = Exchange { path: request.uri().to_string(), accept: accept.into(), answer };
+                sender.send(exchange).map_err(|_| BoxError::from("test is over"))?;
+                answered.await.map_err(|_| BoxError::from("connection refused"))
+            }
+        });
+        let (sender, events) = unbounded_channel();
+        let client = kube::Client::new(service, "default");
+        World { hub: WatchHub::with_pace(client, sender, pace), requests, events }
+    }
+
+    /// The next request, which must have this in its path.
+    async fn request(&mut self, path: &str) -> Exchange {
+        let exchange = self.requests.recv().await.unwrap();
+        assert!(exchange.path.contains(path), "expected {path}, got {}", exchange.path);
+        exchange
+    }
+
+    /// Answers discovery.
+    async fn serve_websites(&mut self) {
+        self.request("/apis/demo.wasmop.dev/v1").await.json(200, &websites());
+    }
+
+    async fn change(&mut self) -> Change {
+        self.events.recv().await.unwrap().change
+    }
+
+    /// Changes up to and with `Synced` or `Waiting`, as `+key`, `~key`, `-key`, `synced`, `cause`.
+    async fn changes(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            let (text, last) = say(&self.change().await);
+            said.push(text);
+            if last {
+                return said;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> String {
+        say(&self.change().await).0
+    }
+
+    /// A watch on websites that is synced with these objects, watching from version 10.
+    async fn watching(objects: &[(&str, u64)]) -> (Self, WatchId, Stream) {
+        let mut world = World::new();
+        let id = world.hub.subscribe(request());
+        world.serve_websites().await;
+        world.request("limit=500").await.list("10", objects);
+        let stream = world.request("resourceVersion=10").await.stream();
+        assert_eq!(world.changes().await.len(), objects.len() + 1);
+        (world, id, stream)
+    }
+}
+
+fn say(change: &Change) -> (String, bool) {
+    match change {
+        Change::Applied { key, old: None, .. } => (format!("+{key}"), false),
+        Change::Applied { key, old: Some(_), .. } => (format!("~{key}"), false),
+        Change::Deleted { key, .. } => (format!("-{key}"), false),
+        Change::Synced => ("synced".into(), true),
+        Change::Waiting(waiting) => (format!("{:?}", waiting.cause), true),
+    }
+}
+
+fn request() -> WatchRequest {
+    WatchRequest {
+        group: "demo.wasmop.dev".into(),
+        version: "v1".into(),
+        kind: "Website".into(),
+        plural: "websites".into(),
+        ..WatchRequest::default()
+    }
+}
+
+fn websites() -> Value {
+    json!({"resources": [
+        {"name": "websites", "kind": "Website", "namespaced": true, "verbs": []},
+        {"name": "websites/status", "kind": "Website", "namespaced": true, "verbs": []},
+    ]})
+}
+
+fn object(key: &str, version: u64) -> Value {
+    let (namespace, name) = key.split_once('/').unwrap();
+    json!({"metadata": {"name": name, "namespace": namespace, "resourceVersion": version.to_string(), "uid": name}})
+}
+
+fn expired() -> Value {
+    json!({"kind": "Status", "status": "Failure", "message": "too old resource version", "reason": "Expired", "code": 410})
+}
+
+#[tokio::test]
+async fn pages_are_listed_and_watched_from_the_version_of_the_list() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(WatchRequest {
+        namespace: Some("team".into()),
+        label_selector: "app=a b".into(),
+        field_selector: "metadata.name=x".into(),
+        ..request()
+    });
+    world.serve_websites().await;
+    let list = world.request("/apis/demo.wasmop.dev/v1/namespaces/team/websites?").await;
+    assert!(list.accept.contains("as=PartialObjectMetadataList"), "{}", list.accept);
+    for part in ["limit=500", "labelSelector=app%3Da+b", "fieldSelector=metadata.name%3Dx"] {
+        assert!(list.path.contains(part), "{}", list.path);
+    }
+    list.json(200, &json!({"metadata": {"resourceVersion": "7", "continue": "token"}, "items": [object("team/a", 1)]}));
+    world.request("continue=token").await.list("7", &[("team/b", 2)]);
+    let watch = world.request("watch=true").await;
+    for part in ["resourceVersion=7", "allowWatchBookmarks=true", "labelSelector=app%3Da+b", "timeoutSeconds="] {
+        assert!(watch.path.contains(part), "{}", watch.path);
+    }
+    assert!(watch.accept.contains("as=PartialObjectMetadata;"), "{}", watch.accept);
+    let stream = watch.stream();
+    assert_eq!(world.changes().await, ["+team/a", "+team/b", "synced"]);
+    assert_eq!(world.hub.resolved(id), Some(Resolved { plural: "websites".into(), namespaced: true }));
+    stream.event("MODIFIED", &object("team/a", 8));
+    stream.event("ADDED", &object("team/c", 9));
+    stream.event("DELETED", &object("team/b", 10));
+    // The same version again is no news.
+    stream.event("MODIFIED", &object("team/a", 8));
+    stream.event("DELETED", &object("team/c", 11));
+    for expected in ["~team/a", "+team/c", "-team/b", "-team/c"] {
+        assert_eq!(world.next().await, expected);
+    }
+    assert_eq!(world.hub.objects(id), 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_goes_on_from_where_it_was_and_says_nothing() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+    stream.event("MODIFIED", &object("a/a", 12));
+    assert_eq!(world.next().await, "~a/a");
+    drop(stream);
+    let stream = world.request("resourceVersion=12").await.stream();
+    stream.event("BOOKMARK", &json!({"kind": "Website", "metadata": {"resourceVersion": "99"}}));
+    // Half an event counts for nothing.
+    stream.raw("{\"type\":\"MODIFIED\",\"object\":{\"meta");
+    drop(stream);
+    let stream = world.request("resourceVersion=99").await.stream();
+    stream.event("MODIFIED", &object("a/a", 100));
+    assert_eq!(world.next().await, "~a/a");
+}
+
+#[tokio::test]
+async fn after_410_only_what_changed_meanwhile_is_told() {
+    for in_stream in [true, false] {
+        let (mut world, _, stream) = World::watching(&[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
+        if in_stream {
+            stream.event("ERROR", &expired());
+        } else {
+            drop(stream);
+            world.request("watch=true").await.json(410, &expired());
+        }
+        world.request("limit=500").await.list("50", &[("a/a", 1), ("a/c", 40), ("a/d", 41)]);
+        assert_eq!(world.changes().await, ["~a/c", "+a/d", "-a/b", "synced"]);
+        world.request("resourceVersion=50").await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_crd_is_waited_for_and_told_once() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!(
+        waiting.to_string(),
+        "cannot watch websites.demo.wasmop.dev/v1: the API server does not serve websites in demo.wasmop.dev/v1"
+    );
+    assert!(waiting.help().contains("install the CustomResourceDefinition"), "{}", waiting.help());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    world.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": []}));
+    assert_eq!(world.hub.resolved(id), None);
+    world.serve_websites().await;
+    // It is announced, but not served yet.
+    world.request("/websites?").await.error(404);
+    world.serve_websites().await;
+    world.request("/websites?").await.list("10", &[("a/a", 1)]);
+    assert_eq!(world.changes().await, ["+a/a", "synced"]);
+}
+
+#[tokio::test]
+async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is_back() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+    drop(stream);
+    world.request("watch=true").await.error(404);
+    assert_eq!(world.changes().await, ["Missing"]);
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    world.serve_websites().await;
+    world.request("limit=500").await.list("90", &[]);
+    assert_eq!(world.changes().await, ["-a/a", "synced"]);
+}
+
+#[tokio::test]
+async fn a_thousand_watches_that_wait_for_a_crd_ask_once_together() {
+    let mut world = World::with_pace(Pace { missing_delay: Duration::from_secs(600), ..PACE });
+    for n in 0..1000 {
+        world.hub.subscribe(WatchRequest { namespace: Some(format!("ns-{n}")), ..request() });
+    }
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    for _ in 0..1000 {
+        assert_eq!(world.next().await, "Missing");
+    }
+    assert!(world.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn missing_rights_are_told_once_for_each_cause_and_tried_again() {
+    let mut world = World::new();
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    world.request("/websites?").await.error(403);
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!(waiting.to_string(), "cannot watch websites.demo.wasmop.dev/v1: because of 403 (status 403)");
+    assert!(waiting.help().contains("list and watch on websites.demo.wasmop.dev/v1"));
+    world.request("/websites?").await.error(403);
+    world.request("/websites?").await.error(401);
+    assert_eq!(world.next().await, "Unauthorized");
+    world.request("/websites?").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+    let stream = world.request("watch=true").await;
+    stream.error(403);
+    assert_eq!(world.next().await, "Forbidden");
+    // Listing is not done again, and it is over as soon as the watch is granted.
+    let _stream = world.request("watch=true").await.stream();
+    assert_eq!(world.next().await, "synced");
+}
+
+#[tokio::test]
+async fn an_identity_without_discovery_watches_what_it_was_granted() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(403);
+    world.request("/apis/demo.wasmop.dev/v1/websites?").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+    assert_eq!(world.hub.resolved(id), None);
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_for_a_moment_is_not_worth_a_word() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+    stream.cut();
+    drop(world.request("resourceVersion=10").await);
+    let stream = world.request("resourceVersion=10").await.stream();
+    stream.event("ADDED", &object("a/b", 11));
+    assert_eq!(world.next().await, "+a/b");
+}
+
+#[tokio::test]
+async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is_back() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    stream.cut();
+    for _ in 0..4 {
+        drop(world.request("resourceVersion=10").await);
+    }
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!(waiting.cause, Cause::Unreachable);
+    assert!(waiting.message.contains("connection refused"), "{}", waiting.message);
+    // It may have come back with another state.
+    for _ in 0..3 {
+        drop(world.request("limit=500").await);
+    }
+    world.request("limit=500").await.list("5", &[("a/a", 1)]);
+    assert_eq!(world.changes().await, ["-a/b", "synced"]);
+    world.request("resourceVersion=5").await;
+}
+
+#[tokio::test]
+async fn garbage_in_a_watch_loses_no_event() {
+    let lines = ["not json\n", "{\"type\":\"ADDED\"}\n", "{\"type\":\"ADDED\",\"object\":{}}\n", "{\"type\":\"NEW\",\"object\":{}}\n"];
+    let (mut world, _, mut stream) = World::watching(&[]).await;
+    for (n, line) in lines.iter().enumerate() {
+        let version = 11 + n as u64;
+        stream.event("ADDED", &object(&format!("a/{n}"), version));
+        stream.raw(*line);
+        assert_eq!(world.next().await, format!("+a/{n}"));
+        stream = world.request(&format!("resourceVersion={version}")).await.stream();
+    }
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_list_is_asked_for_again() {
+    let mut world = World::new();
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    world.request("limit=500").await.json(200, &json!("hello"));
+    world.request("limit=500").await.json(200, &json!({"metadata": {}, "items": []}));
+    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": [{}]}));
+    assert_eq!(world.next().await, "Server");
+    world.request("limit=500").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+}
+
+#[tokio::test]
+async fn a_kind_without_a_plural_is_found_by_discovery_also_in_the_core_group() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(WatchRequest { version: "v1".into(), kind: "Node".into(), ..WatchRequest::default() });
+    let resources = json!({"resources": [
+        {"name": "nodes/status", "kind": "Node", "namespaced": false},
+        {"name": "nodes", "kind": "Node", "namespaced": false},
+    ]});
+    world.request("/api/v1").await.json(200, &resources);
+    world.request("/api/v1/nodes?").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+    assert_eq!(world.hub.resolved(id), Some(Resolved { plural: "nodes".into(), namespaced: false }));
+}
+
+#[tokio::test]
+async fn full_objects_are_kept_without_managed_fields() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(WatchRequest { full_objects: true, ..request() });
+    world.serve_websites().await;
+    let mut item = object("a/a", 1);
+    item["spec"] = json!({"x": 1});
+    item["metadata"]["managedFields"] = json!([{"manager": "m"}]);
+    let list = world.request("limit=500").await;
+    assert_eq!(list.accept, "");
+    list.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": [item]}));
+    let check = |change: &Change| {
+        let Change::Applied { object: Some(object), .. } = change else { panic!("{change:?}") };
+        let object: Value = serde_json::from_str(object).unwrap();
+        assert_eq!((&object["spec"]["x"], &object["kind"]), (&json!(1), &json!("Website")));
+        assert_eq!(object["apiVersion"], "demo.wasmop.dev/v1");
+        assert!(object["metadata"].get("managedFields").is_none());
+    };
+    check(&world.change().await);
+    assert_eq!(world.next().await, "synced");
+    world.hub.replay(id, 7);
+    check(&world.change().await);
+    let stream = world.request("watch=true").await.stream();
+    assert_eq!(world.next().await, "synced");
+    stream.event("DELETED", &item);
+    let Change::Deleted { object: Some(_), .. } = world.change().await else { panic!() };
+}
+
+#[tokio::test]
+async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
+    let (mut world, first, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    let second = world.hub.subscribe(request());
+    assert_eq!(first, second);
+    assert_eq!(world.hub.len(), 1);
+    world.hub.replay(second, 42);
+    for expected in ["+a/a", "+a/b", "synced"] {
+        let event = world.events.recv().await.unwrap();
+        assert_eq!((event.subscriber, say(&event.change).0.as_str()), (Some(42), expected));
+    }
+    stream.event("ADDED", &object("a/c", 11));
+    let event = world.events.recv().await.unwrap();
+    assert_eq!((event.watch, event.subscriber), (first, None));
+    let other = world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
+    assert_ne!(first, other);
+
+    // It ends with its last subscriber.
+    world.hub.release(first);
+    assert!(!stream.0.is_closed());
+    world.hub.release(first);
+    assert_eq!(world.hub.len(), 1);
+    while !stream.0.is_closed() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_replay_before_the_first_list_is_complete_leaves_synced_to_come() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    assert_eq!(world.next().await, "Missing");
+    world.hub.replay(id, 1);
+    let event = world.events.recv().await.unwrap();
+    assert_eq!((event.subscriber, say(&event.change).0.as_str()), (Some(1), "Missing"));
+    world.serve_websites().await;
+    world.request("limit=500").await.list("10", &[]);
+    let event = world.events.recv().await.unwrap();
+    assert_eq!((event.subscriber, event.change), (None, Change::Synced));
+}
+
+#[tokio::test]
+async fn a_request_that_would_change_the_path_is_never_sent() {
+    let table = [
+        WatchRequest { namespace: Some("../x".into()), ..request() },
+        WatchRequest { namespace: Some(String::new()), ..request() },
+        WatchRequest { namespace: Some("a/b".into()), ..request() },
+        WatchRequest { group: "a/b".into(), ..request() },
+        WatchRequest { group: "..".into(), ..request() },
+        WatchRequest { version: String::new(), ..request() },
+        WatchRequest { version: "v1?watch=true".into(), ..request() },
+        WatchRequest { plural: "web sites".into(), ..request() },
+        WatchRequest { plural: "a%2fb".into(), ..request() },
+        WatchRequest { plural: String::new(), kind: String::new(), ..request() },
+    ];
+    for request in table {
+        let mut world = World::new();
+        world.hub.subscribe(request.clone());
+        assert_eq!(world.next().await, "Invalid", "{request:?}");
+        assert!(world.requests.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_hub_is_the_end_of_its_watches() {
+    let (world, _, stream) = World::watching(&[]).await;
+    drop(world.hub);
+    while !stream.0.is_closed() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -35,16 +35,8 @@ const WATCH_SECONDS: u32 = 280;
 /// dead.
 const WATCH_GRACE: Duration = Duration::from_secs(15);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-const FIRST_DELAY: Duration = Duration::from_millis(200);
-const MAX_DELAY: Duration = Duration::from_secs(5);
 /// Longest wish of the API server that is followed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
-/// Between two looks for a CRD that is not there.
-const MISSING_DELAY: Duration = Duration::from_secs(1);
-/// A watch that was up this long, or brought something, was no failure.
-const GOOD_WATCH: Duration = Duration::from_secs(10);
-/// A watch that ends sooner than this, without having brought anything, did fail.
-const SHORT_WATCH: Duration = Duration::from_secs(1);
 /// Failures in a row after which the owner is told about something that may pass by itself.
 const FAILURES_TO_TELL: u32 = 3;
 /// Failures in a row after which a watch is not resumed: the API server may have come back with
@@ -55,7 +47,34 @@ const MAX_LINE_BYTES: usize = 64 << 20;
 /// Kept of the line buffer between events.
 const KEPT_LINE_BYTES: usize = 16 << 10;
 
+/// How long to wait for what. Every wait is jittered by a quarter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// After the first failure; then twice as long each time.
+    pub first_delay: Duration,
+    pub max_delay: Duration,
+    /// Between two looks for a CRD that is not there.
+    pub missing_delay: Duration,
+    /// A watch that ends sooner than this, without having brought anything, did fail.
+    pub short_watch: Duration,
+    /// A watch that was up this long was none of a series of failures.
+    pub good_watch: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            first_delay: Duration::from_millis(200),
+            max_delay: Duration::from_secs(5),
+            missing_delay: Duration::from_secs(1),
+            short_watch: Duration::from_secs(1),
+            good_watch: Duration::from_secs(10),
+        }
+    }
+}
+
 pub(super) struct Upstream {
+    pace: Pace,
     client: kube::Client,
     discovery: Arc<Discovery>,
     request: WatchRequest,
@@ -102,9 +121,16 @@ struct Bookmark<'a> {
 }
 
 impl Upstream {
-    pub fn new(client: kube::Client, discovery: Arc<Discovery>, request: WatchRequest, shared: Arc<Shared>) -> Self {
+    pub fn new(
+        pace: Pace,
+        client: kube::Client,
+        discovery: Arc<Discovery>,
+        request: WatchRequest,
+        shared: Arc<Shared>,
+    ) -> Self {
         let full = request.full_objects.then(|| (request.api_version(), request.kind.clone()));
         Upstream {
+            pace,
             client,
             discovery,
             request,
@@ -148,13 +174,13 @@ impl Upstream {
         }
         let begun = Instant::now();
         let ended = self.watch(&path).await;
-        if begun.elapsed() >= GOOD_WATCH {
+        if begun.elapsed() >= self.pace.good_watch {
             self.watch_failures = 0;
         }
-        if ended.is_ok() && begun.elapsed() < SHORT_WATCH {
+        if !ended? && begun.elapsed() < self.pace.short_watch {
             return Err(Failure::new(Cause::Unreachable, "the API server ends watches as soon as they begin"));
         }
-        ended
+        Ok(())
     }
 
     /// Notes a failure and tells how long to wait.
@@ -165,14 +191,14 @@ impl Upstream {
             self.position = None;
         }
         let failures = self.list_failures.saturating_add(self.watch_failures);
-        let mut delay = FIRST_DELAY.saturating_mul(1 << (failures - 1).min(10)).min(MAX_DELAY);
+        let mut delay = self.pace.first_delay.saturating_mul(1 << (failures - 1).min(10)).min(self.pace.max_delay);
         match failure.cause {
             FailureCause::Expired => self.position = None,
             FailureCause::Because(Cause::Missing) => {
                 self.position = None;
                 self.discovered_after = Some(Instant::now());
                 self.shared.state().resolved = None;
-                delay = MISSING_DELAY;
+                delay = self.pace.missing_delay;
             }
             _ => {}
         }
@@ -277,8 +303,8 @@ impl Upstream {
         }
     }
 
-    /// Watches until the API server ends it.
-    async fn watch(&mut self, path: &str) -> Result<(), Failure> {
+    /// Watches until the API server ends it; whether anything came.
+    async fn watch(&mut self, path: &str) -> Result<bool, Failure> {
         // Watches that began together shall not end together.
         let seconds = WATCH_SECONDS - rand::random_range(0..WATCH_SECONDS / 5);
         let params = WatchParams {
@@ -307,6 +333,7 @@ impl Upstream {
         }
         let patience = Duration::from_secs(seconds.into()) + WATCH_GRACE;
         let mut line = Vec::new();
+        let mut brought = false;
         loop {
             line.clear();
             line.shrink_to(KEPT_LINE_BYTES);
@@ -316,9 +343,10 @@ impl Upstream {
             read.map_err(|error| Failure::new(Cause::Unreachable, format!("the watch was cut: {error}")))?;
             if line.last() != Some(&b'\n') {
                 // The end, perhaps in the middle of an event, which comes again with the next watch.
-                return Ok(());
+                return Ok(brought);
             }
             self.on_line(&line)?;
+            brought = true;
             self.watch_failures = 0;
             if self.waits_for(|_| true) {
                 self.synced();
@@ -380,5 +408,3 @@ fn validate(request: &WatchRequest) -> Result<(), Failure> {
     Err(Failure::new(Cause::Invalid, problem))
 }
 
-#[cfg(test)]
-mod tests;
