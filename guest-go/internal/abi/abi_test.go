@@ -178,6 +178,24 @@ func TestACancelledReconcileEndsItsCallsAndReportsNothing(t *testing.T) {
 	}
 }
 
+func TestACancellationWinsOverAnAnswerInTheSameStep(t *testing.T) {
+	h := fakehost.New(t)
+	ended := make(chan error, 1)
+	abi.Serve(handler{reconcile: func(ctx context.Context, _ int, key string) abi.Outcome {
+		_, err := abi.Do(ctx, abi.Request{})
+		ended <- err
+		return abi.Outcome{}
+	}})
+	for task := range uint64(50) {
+		h.Send(abi.ReconcileEvent(task, 0, "x"))
+		id := (<-h.Called).ID
+		h.Send(abi.CancelEvent(task), abi.HeadEvent(id, 200, ""), abi.EndEvent(id))
+		if err := <-ended; err != abi.ErrCancelled {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestMapAnswersWithKeys(t *testing.T) {
 	h := fakehost.New(t)
 	abi.Serve(handler{mapKeys: func(_ context.Context, controller, watch int, object []byte) []string {

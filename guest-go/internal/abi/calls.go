@@ -120,10 +120,15 @@ func (c *Call) Close() {
 	}
 }
 
-// wait parks the goroutine until ready or until ctx ends, which drops the call. An answer that
-// arrives in the same step as the cancellation wins.
+// wait parks the goroutine until ready or until ctx ends, which drops the call. When both happen in
+// the same step the end of ctx wins: after a step that trapped, the host delivers its events once
+// more with the culprit's cancellation before them, and the culprit must not get as far again.
 func (c *Call) wait(ctx context.Context, ready func() bool) error {
 	for {
+		if ctx.Err() != nil {
+			c.Close()
+			return context.Cause(ctx)
+		}
 		c.mu.Lock()
 		ok := ready()
 		c.mu.Unlock()
@@ -133,18 +138,9 @@ func (c *Call) wait(ctx context.Context, ready func() bool) error {
 		hostEnter(0) // other goroutines run next, whose task is not known here
 		select {
 		case <-c.changed:
-			hostEnter(c.task)
 		case <-ctx.Done():
-			hostEnter(c.task)
-			c.mu.Lock()
-			ok := ready()
-			c.mu.Unlock()
-			if ok {
-				return nil
-			}
-			c.Close()
-			return context.Cause(ctx)
 		}
+		hostEnter(c.task)
 	}
 }
 

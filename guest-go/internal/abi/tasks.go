@@ -96,6 +96,7 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 	}()
 	hostEnter(e.id)
 	switch {
+	case ctx.Err() != nil: // cancelled before it began
 	case h == nil:
 		outcome = Outcome{Err: errors.New("no controller is registered")}
 	case e.kind == kindMap:
