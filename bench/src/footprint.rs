@@ -1,0 +1,175 @@
+//! Memory and disk of N suspended controllers, in a host process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use wasmop_host::{Deployment, Options};
+use wasmop_package::Package;
+
+use crate::process;
+use crate::rows::Rows;
+
+#[derive(clap::Args)]
+pub struct HostArgs {
+    #[arg(long)]
+    kubeconfig: PathBuf,
+    #[arg(long)]
+    state_dir: PathBuf,
+    #[arg(long)]
+    n: usize,
+    #[arg(long = "package")]
+    packages: Vec<PathBuf>,
+}
+
+/// Runs `n` controllers of the given packages, distributed evenly, until stopped.
+pub fn host(args: HostArgs) -> Result<()> {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stdout)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    let packages = args
+        .packages
+        .iter()
+        .map(|path| {
+            let bytes = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
+            Ok(Arc::new(Package::parse(bytes)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let controllers = (0..args.n)
+        .map(|i| {
+            let package = packages[i % packages.len()].clone();
+            Deployment { name: format!("{}-{i}", package.manifest.name), package }
+        })
+        .collect();
+    drop(packages);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let sources = wasmop_host::connect::Sources::from_env(Some(args.kubeconfig), None);
+        let cluster = wasmop_host::connect::load(&sources).await?;
+        let options = Options {
+            controllers,
+            cluster,
+            namespace: None,
+            state_dir: args.state_dir,
+            suspend_after: Duration::from_secs(1),
+        };
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        wasmop_host::run(options, async move {
+            terminate.recv().await;
+        })
+        .await?;
+        Ok(())
+    })
+}
+
+pub fn run(packages: &[(String, PathBuf)], kubeconfig: &Path, quick: bool, rows: &mut Rows) -> Result<()> {
+    let counts: &[usize] = if quick { &[1, 100] } else { &[1, 100, 1000] };
+    for (variant, package) in packages {
+        let mut before: Option<(usize, process::Memory)> = None;
+        for &n in counts {
+            eprintln!("footprint: {variant}, {n} controllers");
+            let found = measure(package, kubeconfig, n).with_context(|| format!("{variant}, n = {n}"))?;
+            let at = (Some(n as u64), None);
+            rows.push(variant, at, "pss", "bytes", found.memory.pss as f64);
+            rows.push(variant, at, "anonymous", "bytes", found.memory.anonymous as f64);
+            rows.push(variant, at, "disk_per_suspended", "bytes", found.disk_bytes as f64 / n as f64);
+            rows.push(variant, at, "file_descriptors", "count", found.descriptors as f64);
+            rows.push(variant, at, "memory_mappings", "count", found.mappings as f64);
+            rows.push(variant, at, "suspend_all_at_sigterm", "ms", found.stop.as_secs_f64() * 1e3);
+            if let Some((fewer, less)) = before {
+                let slope = (found.memory.pss as f64 - less.pss as f64) / (n - fewer) as f64;
+                rows.push(variant, at, "ram_per_suspended", "bytes", slope);
+                let slope = (found.memory.anonymous as f64 - less.anonymous as f64) / (n - fewer) as f64;
+                rows.push(variant, at, "anonymous_per_suspended", "bytes", slope);
+            }
+            before = Some((n, found.memory));
+        }
+    }
+    Ok(())
+}
+
+struct Found {
+    memory: process::Memory,
+    disk_bytes: u64,
+    descriptors: u64,
+    mappings: u64,
+    stop: Duration,
+}
+
+/// Code stays loaded for ten seconds after the last suspend; then the host is at rest.
+const SETTLE: Duration = Duration::from_secs(13);
+
+fn measure(package: &Path, kubeconfig: &Path, n: usize) -> Result<Found> {
+    let dir = tempfile::tempdir()?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("footprint-host")
+        .args(["--n", &n.to_string()])
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .arg("--state-dir")
+        .arg(dir.path())
+        .arg("--package")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let result = observe(&mut child, n);
+    if result.is_err() {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    result
+}
+
+fn observe(child: &mut std::process::Child, n: usize) -> Result<Found> {
+    let stdout = child.stdout.take().context("no stdout")?;
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if tx.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    // All have reconciled and been suspended, and nothing has happened for a while.
+    let mut disk = std::collections::BTreeMap::new();
+    let mut resident = std::collections::BTreeSet::new();
+    let limit = Instant::now() + Duration::from_secs(600);
+    loop {
+        match rx.recv_timeout(SETTLE) {
+            Ok(line) => {
+                let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                let Some(controller) = event["controller"].as_str().map(String::from) else { continue };
+                match event["message"].as_str() {
+                    Some("suspended") => {
+                        resident.remove(&controller);
+                        disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
+                    }
+                    Some("resumed" | "controller ready") => {
+                        resident.insert(controller);
+                    }
+                    _ => {}
+                }
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if disk.len() == n && resident.is_empty() => break,
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(error) => bail!("the host ended: {error}"),
+        }
+        if Instant::now() > limit {
+            bail!("{} of {n} controllers were suspended in time", disk.len());
+        }
+    }
+    let pid = child.id();
+    let memory = process::memory(pid)?;
+    let (descriptors, mappings) = process::descriptors_and_mappings(pid)?;
+    let started = Instant::now();
+    Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
+    child.wait()?;
+    Ok(Found { memory, disk_bytes: disk.values().sum(), descriptors, mappings, stop: started.elapsed() })
+}

@@ -1,0 +1,42 @@
+//! Memory of a process, from `/proc`.
+
+use anyhow::{Context, Result};
+
+/// Figures of `smaps_rollup`, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    pub pss: u64,
+    pub anonymous: u64,
+    pub rss: u64,
+}
+
+pub fn memory(pid: u32) -> Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).context(path)?;
+    let field = |name: &str| field(&text, name).with_context(|| format!("no {name} in smaps_rollup"));
+    Ok(Memory { pss: field("Pss:")?, anonymous: field("Anonymous:")?, rss: field("Rss:")? })
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|l| l.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Open file descriptors and memory mappings of a process.
+pub fn descriptors_and_mappings(pid: u32) -> Result<(u64, u64)> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count() as u64;
+    Ok((fds, maps))
+}
+
+/// Forgets this process' peak, so that `peak_rss` tells the peak from now on.
+pub fn reset_peak() -> Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5").context("/proc/self/clear_refs")
+}
+
+/// Resident set size of this process, bytes: now and at its peak.
+pub fn rss_and_peak() -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let get = |name| field(&text, name).with_context(|| format!("no {name} in /proc/self/status"));
+    Ok((get("VmRSS:")?, get("VmHWM:")?))
+}

@@ -1,0 +1,160 @@
+//! One controller driven by hand through the host's own parts: state machine, steps, snapshots.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use wasmop_host::batch::{Batch, Source};
+use wasmop_host::code::{InstalledPackage, wall_clock_ns};
+use wasmop_host::controller::{Controller, Effect, Outcome};
+use wasmop_host::describe::start_payload;
+use wasmop_host::engine::Engine;
+use wasmop_host::guest::EventKind;
+use wasmop_host::instance::{Instance, Origin};
+use wasmop_host::snapshot::format::{Header, Kind};
+use wasmop_host::snapshot::sync::Syncer;
+use wasmop_host::snapshot::{ControllerStore, Saved, StateDir};
+use wasmop_package::Package;
+
+use crate::fake_api::FakeApi;
+
+pub struct Simulation {
+    package: Arc<InstalledPackage>,
+    store: ControllerStore,
+    syncer: Syncer,
+    controller: Controller,
+    instance: Option<Box<Instance>>,
+    origin: Origin,
+    started: Instant,
+    generation: u64,
+    api: FakeApi,
+}
+
+/// Times of one resume.
+pub struct Resumed {
+    pub resume: Duration,
+    pub first_step: Duration,
+}
+
+impl Simulation {
+    pub fn new(engine: &Engine, state: &StateDir, package: &Package, api: FakeApi) -> Result<Simulation> {
+        let installed = Arc::new(InstalledPackage::install(engine, state, package)?);
+        let clock = installed.image().header.monotonic_ns;
+        Ok(Simulation {
+            store: state.controller(&package.manifest.name)?,
+            syncer: Syncer::start()?,
+            controller: Controller::new(Duration::ZERO, clock),
+            instance: None,
+            origin: Origin::Fresh,
+            started: Instant::now(),
+            generation: 0,
+            api,
+            package: installed,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Queues a reconcile of the one object.
+    pub fn enqueue(&mut self) {
+        let now = self.now();
+        self.controller.enqueue(0, "default/probe".into(), now);
+    }
+
+    /// One step, if there is anything to do. Its calls are answered, for the next one.
+    fn step(&mut self) -> Result<Option<(Option<Duration>, Duration)>> {
+        let now = self.now();
+        let Some(mut events) = self.controller.take_batch(now) else { return Ok(None) };
+        for event in events.iter_mut().filter(|e| e.kind == EventKind::Start) {
+            event.payload = start_payload(&self.package.manifest.name).into();
+        }
+        let source = match self.instance.take() {
+            Some(instance) => Source::Resident(instance),
+            None => Source::Start { origin: self.origin.clone(), registered: self.controller.registered() },
+        };
+        let monotonic = self.controller.clock(now);
+        let batch = Batch { source, events, monotonic, tasks: self.controller.tasks().collect() };
+        let report = batch.run(&self.package, &self.store);
+        if let Some(failure) = report.failures.first() {
+            bail!("the guest failed: {}", failure.detail);
+        }
+        self.instance = Some(report.instance.context("the guest could not be started")?);
+        for output in report.outputs {
+            for effect in self.controller.commit(output, now, now) {
+                self.apply(effect)?;
+            }
+        }
+        Ok(Some((report.resume, report.step)))
+    }
+
+    fn apply(&mut self, effect: Effect) -> Result<()> {
+        match effect {
+            Effect::Call(call) => {
+                let (status, body) = self.api.answer(&call);
+                let headers = Bytes::from_static(b"content-type: application/json\n");
+                self.controller.answer(call.id, EventKind::Head, status, headers);
+                self.controller.answer(call.id, EventKind::Body, 0, body.into());
+                self.controller.answer(call.id, EventKind::End, 0, Bytes::new());
+                Ok(())
+            }
+            Effect::Reconciled { outcome: Outcome::Error { message, .. }, .. } => {
+                bail!("the reconcile failed: {message}")
+            }
+            Effect::Misbehaved(what) => bail!("the guest misused its interface: {what}"),
+            Effect::Registered(_) | Effect::DropCall(_) | Effect::Reconciled { .. } => Ok(()),
+        }
+    }
+
+    /// Runs until nothing is left to do.
+    pub fn settle(&mut self) -> Result<()> {
+        while self.step()?.is_some() {}
+        Ok(())
+    }
+
+    /// Resumes for a reconcile: times of the resume and of the step that takes the event in.
+    pub fn resume(&mut self) -> Result<Resumed> {
+        self.enqueue();
+        let (resume, first_step) = self.step()?.context("nothing to do")?;
+        Ok(Resumed { resume: resume.context("was not suspended")?, first_step })
+    }
+
+    /// Suspends; returns the time up to the written file and to the durable one.
+    pub fn suspend(&mut self) -> Result<(Duration, Duration, Saved)> {
+        let mut instance = self.instance.take().context("not resident")?;
+        self.generation += 1;
+        let started = Instant::now();
+        let now = self.now();
+        let header = Header {
+            kind: Kind::Base,
+            digest: self.package.digest,
+            memory_size: 0,
+            globals: Vec::new(),
+            wall_ns: wall_clock_ns(),
+            monotonic_ns: self.controller.clock(now),
+            runs: Vec::new(),
+            host_state: Vec::new(),
+        };
+        let registered = self.controller.registered();
+        let mut saved = instance.save(&self.store, header, self.generation, true, registered)?;
+        drop(instance);
+        let written = started.elapsed();
+        let (tx, rx) = std::sync::mpsc::channel();
+        self.syncer.submit(saved.job(Box::new(move |result| {
+            let _ = tx.send(result);
+        })));
+        rx.recv().context("the sync thread ended")??;
+        let durable = started.elapsed();
+        let mut snapshot = saved.snapshot.clone();
+        snapshot.settled();
+        self.origin = Origin::Snapshot(snapshot);
+        Ok((written, durable, saved))
+    }
+
+    /// Size of the linear memory, bytes; only while resident.
+    pub fn memory_size(&mut self) -> u64 {
+        self.instance.as_mut().map_or(0, |i| i.memory_bytes().1)
+    }
+}

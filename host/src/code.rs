@@ -1,0 +1,292 @@
+//! Packages made ready to run: compiled code (a cache on disk, loaded while needed) and base image.
+//!
+//! The cache is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
+//! of the host or other compiler settings never load foreign code. Code stays loaded while an
+//! instance lives, and a little longer; a suspended controller holds none.
+
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::RngCore;
+use wasmop_package::Package;
+use wasmop_package::manifest::{Limits, Manifest};
+use wasmtime::component::Component;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::engine::Engine;
+use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
+use crate::snapshot::format::{Header, Kind};
+use crate::snapshot::image::ImageError;
+use crate::snapshot::{BaseImage, StateDir};
+
+/// CPU time a package may use for its own initialisation, at least. It runs once, at install;
+/// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
+const MIN_INIT_CPU: Duration = Duration::from_secs(10);
+
+/// How long code stays loaded after its last instance was suspended. Loading costs about 0.3 ms.
+const CODE_LINGERS: Duration = Duration::from_secs(10);
+
+/// A package on this host.
+pub struct InstalledPackage {
+    pub manifest: Manifest,
+    pub digest: [u8; 32],
+    engine: Engine,
+    image: Arc<BaseImage>,
+    code_path: PathBuf,
+    package_path: PathBuf,
+    code: Mutex<Code>,
+}
+
+#[derive(Default)]
+struct Code {
+    exports: Option<Arc<Exports>>,
+    last_used: Option<Instant>,
+    /// This process has read the whole file and found it as written.
+    checked: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error("compiling {name}: {message}")]
+    Compile { name: String, message: String },
+    #[error("{name} failed to initialise: {cause}: {detail}\nhelp: this is code that runs before main: global initialisers and init functions")]
+    Init { name: String, cause: &'static str, detail: String },
+    #[error("{name}: {source}")]
+    Load { name: String, source: LoadError },
+    #[error("{name}: {source}")]
+    Instantiate { name: String, source: InstantiateError },
+    #[error("storing {name} in the state directory: {source}")]
+    Io { name: String, source: io::Error },
+}
+
+impl InstalledPackage {
+    /// Compiles `package` and makes its base image, unless an earlier host has done so.
+    pub fn install(engine: &Engine, state: &StateDir, package: &Package) -> Result<InstalledPackage, InstallError> {
+        let name = package.manifest.name.clone();
+        let io_error = |source| InstallError::Io { name: name.clone(), source };
+        let digest_hex = package.digest_hex();
+        let code_path = state.code_dir().join(format!("{digest_hex}-{:016x}.cwasm", fingerprint(engine)));
+        let package_path = state.code_dir().join(format!("{digest_hex}.wasm"));
+        write_whole(&package_path, package.bytes()).map_err(io_error)?;
+        let mut installed = InstalledPackage {
+            manifest: package.manifest.clone(),
+            digest: package.digest,
+            engine: engine.clone(),
+            image: Arc::new(package_image(&state.image_path(&digest_hex), engine, package)?),
+            code_path,
+            package_path,
+            code: Mutex::default(),
+        };
+        // The text of CRDs serves inspection; a running host has no use for it.
+        installed.manifest.crds = Vec::new();
+        installed.exports().map_err(|source| InstallError::Load { name: name.clone(), source })?;
+        Ok(installed)
+    }
+
+    pub fn image(&self) -> &Arc<BaseImage> {
+        &self.image
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.manifest.limits
+    }
+
+    /// The compiled code, loaded if it isn't.
+    pub fn exports(&self) -> Result<Arc<Exports>, LoadError> {
+        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        code.last_used = Some(Instant::now());
+        if let Some(exports) = &code.exports {
+            return Ok(exports.clone());
+        }
+        let component = match load_code(&self.engine, &self.code_path, code.checked) {
+            Some(component) => component,
+            None => {
+                let package = fs::read(&self.package_path)
+                    .map_err(|e| LoadError::Incompatible(format!("{}: {e}", self.package_path.display())))?;
+                let package =
+                    Package::parse(package).map_err(|e| LoadError::Incompatible(e.to_string()))?;
+                compile(&self.engine, &self.code_path, &package)
+                    .map_err(|e| LoadError::Incompatible(e.to_string()))?
+            }
+        };
+        code.checked = true;
+        let exports = Arc::new(Exports::new(&self.engine, &component)?);
+        code.exports = Some(exports.clone());
+        Ok(exports)
+    }
+
+    /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
+    /// if nothing is loaded.
+    pub fn drop_idle_code(&self) -> Option<Duration> {
+        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let exports = code.exports.as_ref()?;
+        let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());
+        if Arc::strong_count(exports) > 1 {
+            return Some(CODE_LINGERS);
+        }
+        if idle < CODE_LINGERS {
+            return Some(CODE_LINGERS - idle);
+        }
+        code.exports = None;
+        None
+    }
+}
+
+/// Opens the base image of a package, or makes it by running the package's initialisation.
+fn package_image(path: &Path, engine: &Engine, package: &Package) -> Result<BaseImage, InstallError> {
+    let name = &package.manifest.name;
+    match BaseImage::open(path, 0) {
+        Ok(image) if image.header.check_digest(&package.digest).is_ok() => return Ok(image),
+        Ok(_) => tracing::warn!(package = %name, path = %path.display(), "base image of another package; making a new one"),
+        Err(ImageError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(package = %name, path = %path.display(), %error, "base image unusable; making a new one"),
+    }
+    let io_error = |source| InstallError::Io { name: name.clone(), source };
+    let code_dir = path.parent().and_then(Path::parent).map(|p| p.join("code")).unwrap_or_default();
+    let code_path = code_dir.join(format!("{}-{:016x}.cwasm", package.digest_hex(), fingerprint(engine)));
+    let component = match load_code(engine, &code_path, false) {
+        Some(component) => component,
+        None => compile(engine, &code_path, package)?,
+    };
+    let exports =
+        Exports::new(engine, &component).map_err(|source| InstallError::Load { name: name.clone(), source })?;
+    let (mut guest, input) = initialise(engine, &exports, package)?;
+    let globals = guest.globals().map_err(|source| InstallError::Instantiate { name: name.clone(), source })?;
+    let (memory, store) = guest.memory();
+    let bytes = memory.bytes(store);
+    let header = Header {
+        kind: Kind::Base,
+        digest: package.digest,
+        memory_size: bytes.len() as u64,
+        globals,
+        wall_ns: input.now,
+        monotonic_ns: input.monotonic,
+        runs: Vec::new(),
+        host_state: Vec::new(),
+    };
+    let tmp = path.with_extension("tmp");
+    let image = BaseImage::write(&tmp, header, 0, |n, page| {
+        page.copy_from_slice(&bytes[n as usize * page.len()..][..page.len()]);
+        Ok(true)
+    })
+    .map_err(io_error)?;
+    image.file().sync_data().map_err(io_error)?;
+    fs::rename(&tmp, path).map_err(io_error)?;
+    Ok(image)
+}
+
+/// A new instance that has run its own initialisation and nothing else.
+pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Result<(Guest, StepInput), InstallError> {
+    let name = &package.manifest.name;
+    let limits = &package.manifest.limits;
+    let init_limits =
+        Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
+    let failed = |source| InstallError::Instantiate { name: name.clone(), source };
+    let mut guest = Guest::instantiate(engine, exports, &init_limits, 0, None).map_err(failed)?;
+    let image = package.image();
+    let (memory, store) = guest.memory();
+    for (offset, data) in image.runs() {
+        memory
+            .write(store, offset as usize, data)
+            .map_err(|source| InstallError::Io { name: name.clone(), source })?;
+    }
+    let input = step_input(1_000_000_000, Vec::new());
+    match guest.init(input.clone()) {
+        Ok(output) => {
+            crate::guest::emit_logs(&name.as_str().into(), &output.logs);
+            Ok((guest, input))
+        }
+        Err(StepFailure { cause, detail, logs, .. }) => {
+            crate::guest::emit_logs(&name.as_str().into(), &logs);
+            Err(InstallError::Init { name: name.clone(), cause: cause.as_str(), detail })
+        }
+    }
+}
+
+/// Input of a step that begins now.
+pub fn step_input(monotonic: u64, events: Vec<crate::guest::Event>) -> StepInput {
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    StepInput { now: wall_clock_ns(), monotonic, seed, events }
+}
+
+/// Nanoseconds since the Unix epoch.
+pub fn wall_clock_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
+fn fingerprint(engine: &Engine) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn compile(engine: &Engine, code_path: &Path, package: &Package) -> Result<Component, InstallError> {
+    let name = &package.manifest.name;
+    let started = Instant::now();
+    let code = engine
+        .wasmtime()
+        .precompile_component(package.component())
+        .map_err(|e| InstallError::Compile { name: name.clone(), message: format!("{e:#}") })?;
+    let io_error = |source| InstallError::Io { name: name.clone(), source };
+    write_whole(&sum_path(code_path), &xxh3_64(&code).to_le_bytes()).map_err(io_error)?;
+    write_whole(code_path, &code).map_err(io_error)?;
+    tracing::info!(package = %name, bytes = code.len(), took_ms = started.elapsed().as_millis() as u64, "compiled");
+    drop(code);
+    load_code(engine, code_path, true).ok_or_else(|| InstallError::Compile {
+        name: name.clone(),
+        message: format!("the code just written to {} cannot be loaded", code_path.display()),
+    })
+}
+
+fn sum_path(code_path: &Path) -> PathBuf {
+    code_path.with_extension("xxh3")
+}
+
+/// Maps compiled code, or `None` if there is none or it is damaged.
+fn load_code(engine: &Engine, path: &Path, checked: bool) -> Option<Component> {
+    if !path.exists() {
+        return None;
+    }
+    if !checked {
+        let sum = fs::read(sum_path(path)).ok()?;
+        if sum != xxh3_64(&fs::read(path).ok()?).to_le_bytes() {
+            tracing::warn!(path = %path.display(), "compiled code is damaged; compiling again");
+            return None;
+        }
+    }
+    // SAFETY: the file was written by `compile` of a host with this very engine (its name holds the
+    // fingerprint, wasmtime checks its own version on top) into a directory only this user may
+    // write (`StateDir::open`), and its checksum was verified by this process.
+    #[allow(unsafe_code)]
+    let component = unsafe { Component::deserialize_file(engine.wasmtime(), path) };
+    match component {
+        Ok(component) => Some(component),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), error = %format!("{error:#}"), "compiled code unusable; compiling again");
+            None
+        }
+    }
+}
+
+/// Writes a file that is there wholly or not at all. Skipped if a file of that size exists: the
+/// names carry content hashes.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|m| m.len() == content.len() as u64) && path.extension().is_some_and(|e| e == "wasm")
+    {
+        return Ok(());
+    }
+    let tmp = path.with_extension("tmp");
+    let mut file = File::create(&tmp)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    fs::rename(&tmp, path)
+}

@@ -1,0 +1,475 @@
+//! One controller's state: what waits for it, what it works on, when it must run next. Pure: events
+//! and time in, effects out; the host's loop does the rest.
+//!
+//! A controller here is one instance of a package; the reconcilers it registers are its
+//! *registrations*, each with a work queue of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use wasmop_package::manifest::ControllerSpec;
+
+use crate::guest::{Action, Call, Event, EventKind, StepOutput};
+use crate::queue::{Backoff, Key, SavedQueue, WorkQueue};
+
+/// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
+/// asked for yet waits in the host.
+pub const MAX_STEP_BYTES: usize = 256 << 10;
+/// Most registrations of one controller.
+const MAX_REGISTRATIONS: usize = 256;
+/// Most calls of one controller in flight.
+const MAX_CALLS: usize = 4096;
+/// A deadline further away is as good as none (executors keep a sentinel timer).
+const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
+/// Waits between restarts of an instance that could not be kept.
+const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
+
+pub struct Registration {
+    pub spec: Arc<ControllerSpec>,
+    pub queue: WorkQueue,
+}
+
+/// Work the guest has been given and has not finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub registration: u32,
+    /// The object being reconciled; empty for a `map` task.
+    pub key: Key,
+}
+
+/// What the loop must do after a step.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a request.
+    Call(Call),
+    /// Abort a request and forget it.
+    DropCall(u64),
+    /// Registration number so-and-so is new: watch for it.
+    Registered(u32),
+    /// A reconcile ended.
+    Reconciled { registration: u32, key: Key, outcome: Outcome },
+    /// The guest said something that makes no sense.
+    Misbehaved(String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Requeue(Duration),
+    Error { message: String, retry_after: Duration },
+    Cancelled { retry_after: Duration },
+}
+
+#[derive(Default)]
+pub struct Controller {
+    pub registrations: Vec<Registration>,
+    /// How many of them the present instance has registered: after a restart from the base image
+    /// it does so again, and its queues wait until then.
+    registered: u32,
+    /// The instance has been given `start`.
+    started: bool,
+    /// Events not yet delivered, in order.
+    inbox: VecDeque<Event>,
+    /// By task id. A key in here is `processing` in its registration's queue.
+    tasks: BTreeMap<u64, Task>,
+    /// Open calls and their tasks, by call id.
+    calls: BTreeMap<u64, u64>,
+    next_task: u64,
+    /// When the guest's earliest timer fires.
+    deadline: Option<Duration>,
+    /// The instance's monotonic clock is `clock_base + now`, wrapping.
+    clock_base: u64,
+    /// Restarts from the base image in a row.
+    crashes: u32,
+    /// Not to be run before this.
+    held_until: Option<Duration>,
+    /// Last time it had something to do.
+    pub last_active: Duration,
+}
+
+/// The host's half of a snapshot. Times are relative to the moment of saving.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Saved {
+    registrations: Vec<SavedRegistration>,
+    tasks: Vec<(u64, Task)>,
+    calls: Vec<(u64, u64)>,
+    next_task: u64,
+    deadline_ns: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedRegistration {
+    /// `ControllerSpec` as JSON: postcard can't skip fields.
+    spec: String,
+    queue: SavedQueue,
+}
+
+impl Controller {
+    /// `clock`: what the instance's monotonic clock shows at `now`, nanoseconds.
+    pub fn new(now: Duration, clock: u64) -> Controller {
+        let mut controller = Controller { last_active: now, next_task: 1, ..Controller::default() };
+        controller.set_clock(now, clock);
+        controller
+    }
+
+    fn set_clock(&mut self, now: Duration, clock: u64) {
+        self.clock_base = clock.wrapping_sub(now.as_nanos() as u64);
+    }
+
+    /// The instance's monotonic clock at `now`, nanoseconds.
+    pub fn clock(&self, now: Duration) -> u64 {
+        self.clock_base.wrapping_add(now.as_nanos() as u64)
+    }
+
+    pub fn registered(&self) -> u32 {
+        self.registered
+    }
+
+    pub fn tasks(&self) -> impl Iterator<Item = u64> + '_ {
+        self.tasks.keys().copied()
+    }
+
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Nothing waits and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.tasks.is_empty() && self.calls.is_empty()
+    }
+
+    /// Whether a `take_batch` now would return something.
+    pub fn is_runnable(&self, now: Duration) -> bool {
+        if self.held_until.is_some_and(|t| t > now) {
+            return false;
+        }
+        !self.started
+            || !self.inbox.is_empty()
+            || self.deadline.is_some_and(|d| d <= now)
+            || self.live_registrations().any(|r| r.queue.has_ready(now))
+    }
+
+    /// When it will become runnable by time alone; `None` if only an event can do that.
+    pub fn next_wake(&self, now: Duration) -> Option<Duration> {
+        let timers = self.live_registrations().filter_map(|r| r.queue.next_at()).chain(self.deadline).min();
+        match self.held_until.filter(|t| *t > now) {
+            Some(held) if !self.started || !self.inbox.is_empty() => Some(held),
+            Some(held) => timers.map(|t| t.max(held)),
+            None => timers,
+        }
+    }
+
+    fn live_registrations(&self) -> impl Iterator<Item = &Registration> {
+        self.registrations.iter().take(self.registered as usize)
+    }
+
+    /// Something is to be reconciled because a watched object changed.
+    pub fn enqueue(&mut self, registration: u32, key: Key, now: Duration) {
+        if let Some(r) = self.registrations.get_mut(registration as usize) {
+            r.queue.add(key, now);
+        }
+    }
+
+    /// The guest is to say which objects a watched object belongs to.
+    pub fn enqueue_map(&mut self, registration: u32, watch: u32, object: Bytes) {
+        if registration >= self.registered {
+            return;
+        }
+        let id = self.new_task(Task { registration, key: "".into() });
+        let aux = registration << 16 | watch & 0xffff;
+        self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
+    }
+
+    fn new_task(&mut self, task: Task) -> u64 {
+        let id = self.next_task;
+        self.next_task += 1;
+        self.tasks.insert(id, task);
+        id
+    }
+
+    /// A piece of the answer to a call. `false` if the guest has dropped it.
+    pub fn answer(&mut self, call: u64, kind: EventKind, aux: u32, payload: Bytes) -> bool {
+        let Some(&task) = self.calls.get(&call) else { return false };
+        if matches!(kind, EventKind::End | EventKind::Failed) {
+            self.calls.remove(&call);
+        }
+        self.inbox.push_back(Event { kind, id: call, aux, payload, task });
+        true
+    }
+
+    /// The events of the next step; `None` if there is nothing to run. Never more than
+    /// [`MAX_STEP_BYTES`], unless a single event is larger.
+    pub fn take_batch(&mut self, now: Duration) -> Option<Vec<Event>> {
+        if !self.is_runnable(now) {
+            return None;
+        }
+        self.last_active = now;
+        self.held_until = None;
+        if !self.started {
+            self.started = true;
+            let payload = Bytes::new();
+            return Some(vec![Event { kind: EventKind::Start, id: 0, aux: 0, payload, task: 0 }]);
+        }
+        for index in 0..self.registered {
+            while let Some(key) = self.registrations[index as usize].queue.take(now) {
+                let payload = Bytes::copy_from_slice(key.as_bytes());
+                let id = self.new_task(Task { registration: index, key });
+                self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
+            }
+        }
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        while let Some(event) = self.inbox.front() {
+            bytes += event.cost();
+            if bytes > MAX_STEP_BYTES && !batch.is_empty() {
+                break;
+            }
+            batch.extend(self.inbox.pop_front());
+        }
+        if self.inbox.is_empty() {
+            self.inbox = VecDeque::new();
+        }
+        Some(batch)
+    }
+
+    /// Takes in what a step emitted. `stepped_at`: the step's clock.
+    pub fn commit(&mut self, output: StepOutput, stepped_at: Duration, now: Duration) -> Vec<Effect> {
+        self.deadline = output.park.filter(|park| *park < NO_DEADLINE).map(|park| stepped_at + park);
+        self.last_active = now;
+        let mut effects = Vec::new();
+        for action in output.actions {
+            match action {
+                Action::Register { spec } => self.register(&spec, &mut effects),
+                Action::Call(call) => self.call(call, &mut effects),
+                Action::DropCall { id } => {
+                    if self.calls.remove(&id).is_some() {
+                        self.inbox.retain(|e| e.id != id || !is_answer(e.kind));
+                        effects.push(Effect::DropCall(id));
+                    }
+                }
+                Action::Done { task, requeue_after, error } => {
+                    match self.tasks.remove(&task) {
+                        Some(done) if done.key.is_empty() => {
+                            effects.push(Effect::Misbehaved(format!("`done` for the map task {task}")));
+                        }
+                        Some(done) => effects.push(self.done(done, requeue_after, error, now)),
+                        None => effects.push(Effect::Misbehaved(format!("`done` for the unknown task {task}"))),
+                    }
+                    self.crashes = 0;
+                }
+                Action::Mapped { task, keys } => match self.tasks.remove(&task) {
+                    Some(mapping) if mapping.key.is_empty() => {
+                        for key in keys.lines().filter(|k| !k.is_empty()) {
+                            self.enqueue(mapping.registration, key.into(), now);
+                        }
+                    }
+                    other => {
+                        effects.push(Effect::Misbehaved(format!("`mapped` for task {task}, which is no map task")));
+                        if let Some(task_) = other {
+                            self.tasks.insert(task, task_);
+                        }
+                    }
+                },
+            }
+        }
+        effects
+    }
+
+    fn register(&mut self, json: &str, effects: &mut Vec<Effect>) {
+        let spec: ControllerSpec = match serde_json::from_str(json) {
+            Ok(spec) => spec,
+            Err(error) => {
+                effects.push(Effect::Misbehaved(format!("registration is not a controller spec: {error}: {json}")));
+                return;
+            }
+        };
+        let index = self.registered as usize;
+        if index >= MAX_REGISTRATIONS {
+            effects.push(Effect::Misbehaved(format!("more than {MAX_REGISTRATIONS} registrations")));
+            return;
+        }
+        let known = self.registrations.get(index).is_some_and(|r| *r.spec == spec);
+        if !known {
+            let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+            self.registrations.truncate(index);
+            self.registrations.push(Registration { spec: Arc::new(spec), queue });
+        }
+        self.registered += 1;
+        if !known {
+            effects.push(Effect::Registered(index as u32));
+        }
+    }
+
+    fn call(&mut self, call: Call, effects: &mut Vec<Effect>) {
+        let id = call.id;
+        if self.calls.len() >= MAX_CALLS || self.calls.contains_key(&id) {
+            let why = if self.calls.contains_key(&id) { "this call id is in use" } else { "too many calls in flight" };
+            effects.push(Effect::Misbehaved(format!("call {id}: {why}")));
+            let payload = Bytes::from_static(b"refused by the host: duplicate call id or too many calls in flight");
+            self.inbox.push_back(Event { kind: EventKind::Failed, id, aux: 0, payload, task: call.task });
+            return;
+        }
+        self.calls.insert(id, call.task);
+        effects.push(Effect::Call(call));
+    }
+
+    fn done(
+        &mut self,
+        task: Task,
+        requeue_after: Option<Duration>,
+        error: Option<String>,
+        now: Duration,
+    ) -> Effect {
+        let Task { registration, key } = task;
+        let Some(r) = self.registrations.get_mut(registration as usize) else {
+            return Effect::Misbehaved("task of an unknown registration".into());
+        };
+        let outcome = match (error, requeue_after) {
+            (None, None) => {
+                r.queue.forget(&key);
+                Outcome::Ok
+            }
+            (None, Some(after)) => {
+                r.queue.forget(&key);
+                r.queue.add_at(key.clone(), now.saturating_add(after));
+                Outcome::Requeue(after)
+            }
+            (Some(message), None) => {
+                let retry_after = r.queue.retry(key.clone(), now);
+                Outcome::Error { message, retry_after }
+            }
+            (Some(message), Some(after)) => {
+                r.queue.add_at(key.clone(), now.saturating_add(after));
+                Outcome::Error { message, retry_after: after }
+            }
+        };
+        r.queue.done(&key, now);
+        Effect::Reconciled { registration, key, outcome }
+    }
+
+    /// A task was cancelled because a step failed on it: it is tried again with backoff.
+    pub fn cancelled(&mut self, task: u64, now: Duration) -> Option<Effect> {
+        self.inbox.retain(|e| e.task != task);
+        let Task { registration, key } = self.tasks.remove(&task)?;
+        let r = self.registrations.get_mut(registration as usize)?;
+        if key.is_empty() {
+            return None;
+        }
+        let retry_after = r.queue.retry(key.clone(), now);
+        r.queue.done(&key, now);
+        Some(Effect::Reconciled { registration, key, outcome: Outcome::Cancelled { retry_after } })
+    }
+
+    /// The object a task reconciles, for people: empty if it is unknown or a map task.
+    pub fn object_of(&self, task: u64) -> Key {
+        self.tasks.get(&task).map_or_else(|| "".into(), |t| t.key.clone())
+    }
+
+    /// The instance is lost: the next one starts from the base image, at once or, after failures,
+    /// with backoff. Everything under way is tried again. Returns the calls to abort.
+    pub fn reset(&mut self, failed: bool, now: Duration, clock: u64) -> Vec<u64> {
+        let tasks = std::mem::take(&mut self.tasks);
+        for Task { registration, key } in tasks.into_values() {
+            if let Some(r) = self.registrations.get_mut(registration as usize).filter(|_| !key.is_empty()) {
+                match failed {
+                    true => {
+                        r.queue.retry(key.clone(), now);
+                    }
+                    false => r.queue.add(key.clone(), now),
+                }
+                r.queue.done(&key, now);
+            }
+        }
+        self.inbox.clear();
+        self.deadline = None;
+        self.started = false;
+        self.registered = 0;
+        if failed {
+            self.crashes += 1;
+            self.held_until = Some(now + RESTART_BACKOFF.delay(self.crashes));
+        }
+        self.set_clock(now, clock);
+        std::mem::take(&mut self.calls).into_keys().collect()
+    }
+
+    /// When the guest may run again after a restart with backoff.
+    pub fn held_until(&self) -> Option<Duration> {
+        self.held_until
+    }
+
+    /// What has to be kept with the instance's memory.
+    pub fn save(&self, now: Duration) -> Saved {
+        let registrations = self.live_registrations().map(|r| SavedRegistration {
+            spec: serde_json::to_string(&*r.spec).unwrap_or_default(),
+            queue: r.queue.export(now),
+        });
+        // Tasks the guest has not been told about yet are merely ready.
+        let undelivered = |id: &u64| {
+            self.inbox.iter().any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
+        };
+        Saved {
+            registrations: registrations.collect(),
+            tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.clone())).collect(),
+            // A call whose answer has arrived in part fails like the others; so does one whose whole
+            // answer waits in the inbox.
+            calls: self
+                .inbox
+                .iter()
+                .filter(|e| matches!(e.kind, EventKind::End | EventKind::Failed))
+                .map(|e| (e.id, e.task))
+                .chain(self.calls.iter().map(|(call, task)| (*call, *task)))
+                .collect(),
+            next_task: self.next_task,
+            deadline_ns: self.deadline.map(|d| d.saturating_sub(now).as_nanos() as u64),
+        }
+    }
+
+    /// Continues from a snapshot of another process. Calls in flight then have failed; `clock` is
+    /// the instance's monotonic clock at `now`, `elapsed` the time since it was saved.
+    pub fn restore(saved: Saved, now: Duration, clock: u64, elapsed: Duration) -> Result<Controller, String> {
+        let mut controller = Controller::new(now, clock);
+        controller.started = true;
+        controller.next_task = saved.next_task;
+        for SavedRegistration { spec, queue: saved } in saved.registrations {
+            let spec: ControllerSpec = serde_json::from_str(&spec).map_err(|e| format!("registration: {e}"))?;
+            let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+            queue.import(saved, now.saturating_sub(elapsed));
+            controller.registrations.push(Registration { spec: Arc::new(spec), queue });
+            controller.registered += 1;
+        }
+        for (id, task) in saved.tasks {
+            let Some(r) = controller.registrations.get_mut(task.registration as usize) else {
+                return Err(format!("task {id} of an unknown registration"));
+            };
+            if !task.key.is_empty() {
+                r.queue.resume(&task.key);
+            }
+            controller.tasks.insert(id, task);
+        }
+        for (call, task) in saved.calls {
+            let payload = Bytes::from_static(b"the host was restarted while the request was in flight");
+            controller.inbox.push_back(Event { kind: EventKind::Failed, id: call, aux: 0, payload, task });
+        }
+        controller.deadline = saved.deadline_ns.map(|ns| now.saturating_sub(elapsed) + Duration::from_nanos(ns));
+        Ok(controller)
+    }
+
+    /// Bytes this controller holds in RAM besides its instance.
+    pub fn ram_bytes(&self) -> u64 {
+        let registrations: usize =
+            self.registrations.iter().map(|r| size_of::<Registration>() + r.queue.len() * 96).sum();
+        let inbox: usize = self.inbox.iter().map(Event::cost).sum();
+        let tables = self.tasks.len() * (size_of::<Task>() + 64) + self.calls.len() * 32;
+        (size_of::<Controller>() + registrations + inbox + tables) as u64
+    }
+}
+
+fn is_answer(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Head | EventKind::Body | EventKind::End | EventKind::Failed)
+}
+
+#[cfg(test)]
+mod tests;

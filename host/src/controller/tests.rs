@@ -1,0 +1,213 @@
+use super::*;
+
+const SPEC: &str = r#"{"name":"c","maxConcurrentReconciles":0,"primary":{"group":"g","version":"v1","kind":"K","plural":"ks"}}"#;
+
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn output(actions: Vec<Action>) -> StepOutput {
+    StepOutput { actions, ..StepOutput::default() }
+}
+
+/// A controller whose guest has started and registered one reconciler.
+fn ready() -> Controller {
+    let mut c = Controller::new(at(0), 1_000);
+    let batch = c.take_batch(at(0)).unwrap();
+    assert_eq!(batch[0].kind, EventKind::Start);
+    let effects = c.commit(output(vec![Action::Register { spec: SPEC.into() }]), at(0), at(0));
+    assert!(matches!(effects[..], [Effect::Registered(0)]));
+    c
+}
+
+fn call(id: u64, task: u64) -> Call {
+    let text = String::new;
+    Call { id, task, target: text(), method: "GET".into(), path: "/x".into(), headers: text(), body: Bytes::new() }
+}
+
+fn kinds(batch: &[Event]) -> Vec<(EventKind, u64)> {
+    batch.iter().map(|e| (e.kind, e.id)).collect()
+}
+
+#[test]
+fn the_first_thing_a_guest_gets_is_start_alone() {
+    let mut c = Controller::new(at(0), 0);
+    c.enqueue(0, "ns/a".into(), at(0));
+    assert!(c.is_runnable(at(0)));
+    assert_eq!(kinds(&c.take_batch(at(0)).unwrap()), [(EventKind::Start, 0)]);
+    assert!(c.take_batch(at(0)).is_none(), "nothing else until it has registered");
+}
+
+#[test]
+fn a_reconcile_is_delivered_once_and_again_if_the_object_changed_meanwhile() {
+    let mut c = ready();
+    c.enqueue(0, "ns/a".into(), at(1));
+    c.enqueue(0, "ns/a".into(), at(1));
+    let batch = c.take_batch(at(1)).unwrap();
+    assert_eq!(kinds(&batch), [(EventKind::Reconcile, 1)]);
+    assert_eq!(&batch[0].payload[..], b"ns/a");
+    c.enqueue(0, "ns/a".into(), at(2));
+    assert!(c.take_batch(at(2)).is_none(), "not twice at once");
+    let done = Action::Done { task: 1, requeue_after: None, error: None };
+    let effects = c.commit(output(vec![done]), at(3), at(3));
+    assert!(matches!(&effects[..], [Effect::Reconciled { outcome: Outcome::Ok, .. }]));
+    assert_eq!(kinds(&c.take_batch(at(3)).unwrap()), [(EventKind::Reconcile, 2)]);
+}
+
+#[test]
+fn the_outcome_of_a_reconcile_decides_when_it_comes_back() {
+    let error = || Some("boom".to_string());
+    let table = [
+        (None, None, None),
+        (Some(at(50)), None, Some(at(60))),
+        (None, error(), Some(at(15))),
+        (Some(at(70)), error(), Some(at(80))),
+    ];
+    for (requeue_after, error, expected) in table {
+        let mut c = ready();
+        c.enqueue(0, "a".into(), at(10));
+        c.take_batch(at(10)).unwrap();
+        c.commit(output(vec![Action::Done { task: 1, requeue_after, error: error.clone() }]), at(10), at(10));
+        assert_eq!(c.next_wake(at(10)), expected, "{requeue_after:?} {error:?}");
+        assert!(c.is_idle());
+    }
+}
+
+#[test]
+fn answers_reach_the_guest_in_order_and_not_after_it_dropped_the_call() {
+    let mut c = ready();
+    c.enqueue(0, "a".into(), at(0));
+    c.take_batch(at(0)).unwrap();
+    let effects = c.commit(output(vec![Action::Call(call(7, 1)), Action::Call(call(8, 1))]), at(0), at(0));
+    assert!(matches!(effects[..], [Effect::Call(_), Effect::Call(_)]));
+    assert!(c.answer(7, EventKind::Head, 200, Bytes::new()));
+    assert!(c.answer(8, EventKind::Head, 200, Bytes::new()));
+    assert!(c.answer(7, EventKind::End, 0, Bytes::new()));
+    let effects = c.commit(output(vec![Action::DropCall { id: 8 }, Action::DropCall { id: 7 }]), at(0), at(0));
+    assert!(matches!(effects[..], [Effect::DropCall(8)]), "dropping an answered call is nothing");
+    assert!(!c.answer(8, EventKind::End, 0, Bytes::new()));
+    assert_eq!(kinds(&c.take_batch(at(0)).unwrap()), [(EventKind::Head, 7), (EventKind::End, 7)]);
+}
+
+#[test]
+fn a_call_id_in_use_is_refused_and_the_first_call_goes_on() {
+    let mut c = ready();
+    let effects = c.commit(output(vec![Action::Call(call(7, 0)), Action::Call(call(7, 0))]), at(0), at(0));
+    assert!(matches!(effects[..], [Effect::Call(_), Effect::Misbehaved(_)]));
+    assert_eq!(c.calls_in_flight(), 1);
+}
+
+#[test]
+fn a_step_takes_no_more_bytes_than_allowed_and_at_least_one_event() {
+    let mut c = ready();
+    c.commit(output(vec![Action::Call(call(1, 0))]), at(0), at(0));
+    for _ in 0..3 {
+        c.answer(1, EventKind::Body, 0, Bytes::from(vec![0; MAX_STEP_BYTES / 2]));
+    }
+    c.answer(1, EventKind::Body, 0, Bytes::from(vec![0; MAX_STEP_BYTES * 2]));
+    let mut sizes = Vec::new();
+    while let Some(batch) = c.take_batch(at(0)) {
+        sizes.push(batch.len());
+    }
+    assert_eq!(sizes, [1, 1, 1, 1]);
+}
+
+#[test]
+fn a_guest_timer_makes_it_runnable_when_it_fires() {
+    let mut c = ready();
+    let mut out = output(vec![]);
+    out.park = Some(at(100));
+    c.commit(out, at(10), at(12));
+    assert_eq!(c.next_wake(at(12)), Some(at(110)));
+    assert!(c.take_batch(at(109)).is_none());
+    assert_eq!(c.take_batch(at(110)).unwrap().len(), 0, "a step without events");
+    let mut out = output(vec![]);
+    out.park = Some(Duration::from_secs(365 * 86_400));
+    c.commit(out, at(110), at(110));
+    assert_eq!(c.next_wake(at(110)), None, "an executor's sentinel is no deadline");
+}
+
+#[test]
+fn nonsense_from_a_guest_is_reported_and_changes_nothing() {
+    let mut c = ready();
+    let nonsense = vec![
+        Action::Done { task: 99, requeue_after: None, error: None },
+        Action::Mapped { task: 99, keys: "a".into() },
+        Action::Register { spec: "{}".into() },
+        Action::DropCall { id: 1234 },
+    ];
+    let effects = c.commit(output(nonsense), at(0), at(0));
+    assert_eq!(effects.len(), 3);
+    assert!(effects.iter().all(|e| matches!(e, Effect::Misbehaved(_))), "{effects:?}");
+    assert!(c.is_idle());
+    assert_eq!(c.registered(), 1);
+}
+
+#[test]
+fn a_cancelled_task_backs_off_and_its_events_are_not_delivered() {
+    let mut c = ready();
+    c.enqueue(0, "a".into(), at(0));
+    c.enqueue(0, "b".into(), at(0));
+    c.take_batch(at(0)).unwrap();
+    c.commit(output(vec![Action::Call(call(1, 1)), Action::Call(call(2, 2))]), at(0), at(0));
+    c.answer(1, EventKind::Head, 200, Bytes::new());
+    c.answer(2, EventKind::Head, 200, Bytes::new());
+    let effect = c.cancelled(1, at(0));
+    assert!(matches!(effect, Some(Effect::Reconciled { outcome: Outcome::Cancelled { .. }, .. })));
+    assert_eq!(kinds(&c.take_batch(at(0)).unwrap()), [(EventKind::Head, 2)]);
+    assert_eq!(c.next_wake(at(0)), Some(at(5)));
+}
+
+#[test]
+fn a_restart_tries_everything_again_and_waits_for_the_guest_to_register() {
+    let mut c = ready();
+    c.enqueue(0, "a".into(), at(0));
+    c.take_batch(at(0)).unwrap();
+    c.commit(output(vec![Action::Call(call(1, 1))]), at(0), at(0));
+    assert_eq!(c.reset(true, at(0), 0), [1]);
+    assert!(c.is_idle());
+    assert!(c.take_batch(at(999)).is_none(), "held back after a crash");
+    assert_eq!(kinds(&c.take_batch(at(1000)).unwrap()), [(EventKind::Start, 0)]);
+    assert!(c.take_batch(at(1000)).is_none());
+    let effects = c.commit(output(vec![Action::Register { spec: SPEC.into() }]), at(1000), at(1000));
+    assert!(effects.is_empty(), "the same registration needs no new watch: {effects:?}");
+    assert_eq!(kinds(&c.take_batch(at(1010)).unwrap()), [(EventKind::Reconcile, 2)]);
+}
+
+#[test]
+fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
+    let mut c = ready();
+    for key in ["a", "b", "c"] {
+        c.enqueue(0, key.into(), at(0));
+    }
+    c.take_batch(at(0)).unwrap();
+    let mut out = output(vec![
+        Action::Call(call(5, 1)),
+        Action::Done { task: 3, requeue_after: Some(at(1000)), error: None },
+    ]);
+    out.park = Some(at(400));
+    c.commit(out, at(0), at(0));
+    c.enqueue(0, "d".into(), at(0));
+    let saved = postcard::to_stdvec(&c.save(at(100))).unwrap();
+
+    let saved: Saved = postcard::from_bytes(&saved).unwrap();
+    let mut c = Controller::restore(saved, at(50_000), 7_000, at(200)).unwrap();
+    assert_eq!(c.clock(at(50_001)), 1_007_000);
+    assert_eq!(c.tasks().collect::<Vec<_>>(), [1, 2]);
+    let batch = c.take_batch(at(50_000)).unwrap();
+    assert_eq!(kinds(&batch), [(EventKind::Failed, 5), (EventKind::Reconcile, 4)]);
+    // 400 - 100 were left, 200 have passed; 1000 - 100 - 200 for the requeue.
+    assert_eq!(c.next_wake(at(50_000)), Some(at(50_100)));
+    c.commit(output(vec![]), at(50_000), at(50_000));
+    assert_eq!(c.next_wake(at(50_000)), Some(at(50_700)));
+    c.enqueue(0, "a".into(), at(50_000));
+    assert!(c.take_batch(at(50_000)).is_none(), "`a` is still being reconciled");
+}
+
+#[test]
+fn a_saved_state_that_contradicts_itself_is_refused() {
+    let task = Task { registration: 3, key: "a".into() };
+    let saved =
+        Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };
+    assert!(Controller::restore(saved, at(0), 0, at(0)).is_err());
+}

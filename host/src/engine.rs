@@ -1,0 +1,115 @@
+//! The wasmtime engine all guests share: its settings, the host functions of the world, and the
+//! clock that ends steps which use too much CPU.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, OptLevel};
+
+use crate::guest::Context;
+use crate::memory::Creator;
+
+pub(crate) mod world {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "wasmop:controller/controller",
+    });
+}
+
+/// How often a running step is interrupted to look at the CPU time it has used. The limit is
+/// overrun by at most this much.
+pub const CPU_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Settings, compiler and host functions. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: wasmtime::Engine,
+    linker: Arc<Linker<Context>>,
+    ticker: Arc<Ticker>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the WebAssembly engine: {0}")]
+pub struct EngineError(String);
+
+impl Engine {
+    pub fn new() -> Result<Engine, EngineError> {
+        let fail = |e: wasmtime::Error| EngineError(format!("{e:#}"));
+        let mut config = Config::new();
+        config.wasm_component_model(true);
+        config.epoch_interruption(true);
+        // Several engines of other builds may share a cache directory: see `code::CodeCache`.
+        config.cranelift_opt_level(OptLevel::Speed);
+        config.memory_init_cow(false);
+        config.with_host_memory(Arc::new(Creator::new().map_err(EngineError)?));
+        // Linear memories are recreated, never moved.
+        config.memory_may_move(false);
+        let inner = wasmtime::Engine::new(&config).map_err(fail)?;
+        let mut linker = Linker::new(&inner);
+        world::Controller::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context).map_err(fail)?;
+        let ticker = Ticker::start(inner.clone()).map_err(|e| EngineError(e.to_string()))?;
+        Ok(Engine { inner, linker: Arc::new(linker), ticker })
+    }
+
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<Context> {
+        &self.linker
+    }
+
+    /// While the guard lives, epochs advance every [`CPU_CHECK_INTERVAL`].
+    pub(crate) fn ticking(&self) -> Ticking<'_> {
+        self.ticker.enter();
+        Ticking(&self.ticker)
+    }
+}
+
+/// A thread that advances the engine's epoch while at least one step runs, and sleeps otherwise:
+/// an idle host makes no wake-ups.
+struct Ticker {
+    running: Arc<AtomicUsize>,
+    thread: Thread,
+}
+
+pub(crate) struct Ticking<'a>(&'a Ticker);
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> std::io::Result<Arc<Ticker>> {
+        let running = Arc::new(AtomicUsize::new(0));
+        let counter = running.clone();
+        let weak = engine.weak();
+        drop(engine);
+        let handle = thread::Builder::new().name("wasmop-epoch".into()).spawn(move || {
+            loop {
+                if counter.load(Ordering::SeqCst) == 0 {
+                    // The timeout only serves to notice that the engine is gone.
+                    thread::park_timeout(Duration::from_secs(3600));
+                } else {
+                    thread::sleep(CPU_CHECK_INTERVAL);
+                }
+                match weak.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        })?;
+        Ok(Arc::new(Ticker { running, thread: handle.thread().clone() }))
+    }
+
+    fn enter(&self) {
+        if self.running.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl Drop for Ticking<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,157 @@
+//! A resident instance with what is needed to go back: where it was resumed from, and the steps since.
+//!
+//! A guest is a function of its steps' inputs, so the state before the last step is the state it
+//! was resumed from plus a replay of the log. That is how a step that traps is undone.
+
+use std::sync::Arc;
+
+use crate::code::InstalledPackage;
+use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
+use crate::snapshot::format::Header;
+use crate::snapshot::image::ImageError;
+use crate::snapshot::{BaseImage, ControllerStore, Saved, SnapshotRef};
+
+/// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
+const MAX_LOG_STEPS: usize = 256;
+const MAX_LOG_BYTES: usize = 1 << 20;
+
+/// Where an instance came from.
+#[derive(Clone)]
+pub enum Origin {
+    /// The package's base image: it has run nothing but its initialisation.
+    Fresh,
+    Snapshot(SnapshotRef),
+}
+
+pub struct Instance {
+    guest: Guest,
+    // Keeps the compiled code loaded while the instance lives.
+    _exports: Arc<Exports>,
+    base: Arc<BaseImage>,
+    origin: Origin,
+    registered_at_origin: u32,
+    log: Vec<StepInput>,
+    log_bytes: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Instantiate(#[from] InstantiateError),
+    #[error(transparent)]
+    Snapshot(#[from] ImageError),
+    #[error("replaying the steps since the last snapshot failed: {0}")]
+    Replay(&'static str),
+}
+
+impl Instance {
+    /// Starts or resumes: maps the base image, puts in what the snapshot adds. `registered`:
+    /// controllers registered before.
+    pub fn start(
+        package: &InstalledPackage,
+        store: &ControllerStore,
+        origin: Origin,
+        registered: u32,
+    ) -> Result<Instance, StartError> {
+        let exports = package.exports()?;
+        let (base, open) = match &origin {
+            Origin::Fresh => (package.image().clone(), None),
+            Origin::Snapshot(snapshot) => {
+                let open = store.open(snapshot, package.image())?;
+                (open.base.clone(), Some(open))
+            }
+        };
+        let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
+        let mapping = Some(base.mapping(size));
+        let mut guest = Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping)?;
+        match &open {
+            Some(open) => open.apply(&mut guest)?,
+            None => guest.set_globals(&base.header.globals)?,
+        }
+        Ok(Instance {
+            guest,
+            _exports: exports,
+            base,
+            origin,
+            registered_at_origin: registered,
+            log: Vec::new(),
+            log_bytes: 0,
+        })
+    }
+
+    /// Runs a step and remembers its input. After an error the instance can only be rolled back.
+    pub fn step(&mut self, input: StepInput) -> Result<StepOutput, StepFailure> {
+        let output = self.guest.step(input.clone())?;
+        self.log_bytes += input.events.iter().map(|e| e.cost()).sum::<usize>() + size_of::<StepInput>();
+        self.log.push(input);
+        Ok(output)
+    }
+
+    /// The instance as it was before its last step, which failed. Also returns how many steps were
+    /// replayed.
+    pub fn rolled_back(
+        self,
+        package: &InstalledPackage,
+        store: &ControllerStore,
+    ) -> Result<(Instance, usize), StartError> {
+        let Instance { guest, origin, registered_at_origin, log, .. } = self;
+        drop(guest);
+        let mut instance = Instance::start(package, store, origin, registered_at_origin)?;
+        let steps = log.len();
+        for input in log {
+            // Outputs were committed when the step ran the first time.
+            instance.step(input).map_err(|failure| StartError::Replay(failure.cause.as_str()))?;
+        }
+        Ok((instance, steps))
+    }
+
+    pub fn log_is_full(&self) -> bool {
+        self.log.len() >= MAX_LOG_STEPS || self.log_bytes >= MAX_LOG_BYTES
+    }
+
+    /// Whether it has run anything since it was resumed.
+    pub fn has_run(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    /// Writes a snapshot. With `suspending`, the instance is dropped next; else it goes on from
+    /// this snapshot with an empty log.
+    pub fn save(
+        &mut self,
+        store: &ControllerStore,
+        header: Header,
+        generation: u64,
+        suspending: bool,
+        registered: u32,
+    ) -> std::io::Result<Saved> {
+        let saved = store.save(&mut self.guest, &self.base, header, generation, suspending)?;
+        if !suspending {
+            self.origin = Origin::Snapshot(saved.snapshot.clone());
+            self.registered_at_origin = registered;
+            self.log = Vec::new();
+            self.log_bytes = 0;
+        }
+        Ok(saved)
+    }
+
+    /// The snapshot it was resumed from, if there is one and nothing has run since.
+    pub fn unchanged_since(&self) -> Option<&SnapshotRef> {
+        match &self.origin {
+            Origin::Snapshot(snapshot) if self.log.is_empty() => Some(snapshot),
+            _ => None,
+        }
+    }
+
+    /// Private bytes in RAM and size of the linear memory.
+    pub fn memory_bytes(&mut self) -> (u64, u64) {
+        let size = self.guest.memory_size() as u64;
+        let (memory, _) = self.guest.memory();
+        (memory.resident_bytes().unwrap_or(size), size)
+    }
+
+    pub fn origin_mut(&mut self) -> &mut Origin {
+        &mut self.origin
+    }
+}

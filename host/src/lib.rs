@@ -1,0 +1,33 @@
+//! Runs wasmop packages: steps, suspends and resumes them, watches the API server for them.
+//!
+//! ```text
+//! edge    host        the loop: messages in, work out            connect, requests, watch: API server
+//!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
+//! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
+//! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
+//!         snapshot, memory                 files, and mapping them: the only unsafe memory code
+//! ```
+//!
+//! [`run`] is the whole host; everything else is public for tools and benches.
+
+#![deny(unsafe_code)]
+
+pub mod batch;
+pub mod code;
+pub mod connect;
+pub mod controller;
+pub mod describe;
+pub mod engine;
+pub mod guest;
+pub mod host;
+pub mod instance;
+pub mod memory;
+pub mod permissions;
+pub mod pool;
+pub mod queue;
+pub mod requests;
+pub mod snapshot;
+pub mod watch;
+
+pub use describe::{DescribeError, describe};
+pub use host::{Deployment, HostError, Options, run};
