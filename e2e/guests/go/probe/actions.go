@@ -70,6 +70,8 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 		loop()
 	case "grow":
 		r.grow()
+	case "heap":
+		r.memory.hold(p.Spec.Count)
 	default:
 		return "", result, wasmop.TerminalError(fmt.Errorf("unknown action %q", p.Spec.Action))
 	}
@@ -121,13 +123,7 @@ func loop() {
 
 // grow allocates until there is no memory left.
 func (r *reconciler) grow() {
-	for {
-		b := make([]byte, 1<<20)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
-		}
-		r.memory.mu.Lock()
-		r.memory.grown = append(r.memory.grown, b)
-		r.memory.mu.Unlock()
+	for n := int64(1); ; n++ {
+		r.memory.hold(n)
 	}
 }

@@ -14,7 +14,7 @@ type memory struct {
 	objects map[metav1.UID]*object
 	// thousand is filled at the first reconcile and iterated by the action random.
 	thousand map[int]string
-	// grown is what the action grow has allocated.
+	// grown is what the actions grow and heap have allocated, a MiB each.
 	grown [][]byte
 }
 
@@ -62,6 +62,19 @@ func (m *memory) checkThousand() string {
 		return "lost"
 	}
 	return "ok"
+}
+
+// hold sees to it that at least this many MiB, all pages written, are held.
+func (m *memory) hold(mebibytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for int64(len(m.grown)) < mebibytes {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		m.grown = append(m.grown, b)
+	}
 }
 
 func thousandth(i int) string {

@@ -74,6 +74,7 @@ impl Acting<'_> {
                 std::hint::spin_loop();
             },
             "grow" => self.memory.grow(),
+            "heap" => self.memory.hold(self.probe.spec.count),
             unknown => return Err(Error::Failed(format!("unknown action `{unknown}`"))),
         }
         Ok(done)

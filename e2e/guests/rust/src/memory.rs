@@ -16,7 +16,7 @@ struct Inner {
     objects: HashMap<String, Known>,
     /// Filled at the first reconcile, iterated by the action `random`.
     thousand: HashMap<u32, String>,
-    /// What the action `grow` has allocated.
+    /// What the actions `grow` and `heap` have allocated, a MiB each.
     grown: Vec<Vec<u8>>,
 }
 
@@ -76,13 +76,25 @@ impl Memory {
     /// Allocates until there is no memory left.
     pub fn grow(&self) -> ! {
         loop {
-            let mut bytes = vec![0_u8; 1 << 20];
-            for page in bytes.chunks_mut(4096) {
-                page[0] = 1;
-            }
-            self.inner().grown.push(bytes);
+            self.inner().grown.push(mebibyte());
         }
     }
+
+    /// Sees to it that this many MiB are held.
+    pub fn hold(&self, mebibytes: u64) {
+        while (self.inner().grown.len() as u64) < mebibytes {
+            self.inner().grown.push(mebibyte());
+        }
+    }
+}
+
+/// A MiB whose pages have been written.
+fn mebibyte() -> Vec<u8> {
+    let mut bytes = vec![0_u8; 1 << 20];
+    for page in bytes.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    bytes
 }
 
 fn thousandth(i: u32) -> String {
