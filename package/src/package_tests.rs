@@ -1,1 +1,210 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::manifest::{Language, Limits, MANIFEST_VERSION, Sdk, Toolchain};
+
+fn manifest() -> Manifest {
+    Manifest {
+        manifest_version: MANIFEST_VERSION,
+        name: "website".into(),
+        version: "1.2.3".into(),
+        language: Language::Rust,
+        toolchain: Toolchain::Cargo,
+        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
+        registrations: vec![],
+        permissions: vec![],
+        limits: Limits::default(),
+        crds: vec!["kind: CustomResourceDefinition".into()],
+    }
+}
+
+fn core_module() -> Vec<u8> {
+    wat::parse_str(
+        r#"(module
+            (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+            (memory (export "memory") 2)
+            (global (mut i32) (i32.const 0))
+            (data (i32.const 100) "hello")
+            (data (i32.const 70000) "world")
+            (func (export "wasmop:controller/guest@0.1.0#step") (drop (call 0 (i32.const 0) (i32.const 4)))))"#,
+    )
+    .unwrap()
+}
+
+fn package() -> Vec<u8> {
+    crate::assemble(&core_module(), &manifest()).unwrap()
+}
+
+#[test]
+fn what_was_assembled_is_parsed_back() {
+    let bytes = package();
+    let package = Package::parse(bytes.clone()).unwrap();
+    assert_eq!(package.manifest, manifest());
+    assert_eq!(package.bytes(), bytes);
+    assert_eq!(package.digest_hex().len(), 64);
+    let image = package.image();
+    assert_eq!(image.size, 73_728);
+    assert_eq!(image.runs().collect::<Vec<_>>(), [(100, &b"hello"[..]), (70_000, &b"world"[..])]);
+    wasmparser::Validator::new().validate_all(package.component()).unwrap();
+    wasmparser::Validator::new().validate_all(package.bytes()).unwrap();
+}
+
+#[test]
+fn the_same_module_makes_the_same_package() {
+    assert_eq!(package(), package());
+}
+
+#[test]
+fn a_manifest_is_replaced_without_touching_code_and_image() {
+    let before = Package::parse(package()).unwrap();
+    let renamed = Manifest { name: "other".into(), crds: vec![], ..manifest() };
+    let after = Package::parse(with_manifest(before.bytes(), &renamed).unwrap()).unwrap();
+    assert_eq!(after.manifest, renamed);
+    assert_eq!(after.component(), before.component());
+    assert_eq!(after.code_digest(), before.code_digest());
+    assert_ne!(after.digest, before.digest);
+    assert_eq!(with_manifest(after.bytes(), &manifest()).unwrap(), before.bytes());
+}
+
+#[test]
+fn sections_of_other_tools_after_ours_are_kept_and_ignored() {
+    let mut bytes = package();
+    section::push_custom(&mut bytes, "producers", b"whatever");
+    let package = Package::parse(bytes.clone()).unwrap();
+    assert_eq!(with_manifest(&bytes, &package.manifest).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_no_package_is_refused_by_name() {
+    let good = package();
+    let layout = Layout::of(&good).unwrap();
+    let component = good[..layout.component_end].to_vec();
+    let with = |sections: &[(&str, &[u8])]| {
+        let mut bytes = component.clone();
+        for (name, content) in sections {
+            section::push_custom(&mut bytes, name, content);
+        }
+        bytes
+    };
+    let image = &good[layout.image.clone()];
+    let json = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = serde_json::to_value(manifest()).unwrap();
+        edit(&mut value);
+        let text = serde_json::to_vec(&value).unwrap();
+        with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, &text)])
+    };
+    let text = serde_json::to_vec(&manifest()).unwrap();
+    let empty_component = |sections: &str| {
+        let mut bytes = wat::parse_str(format!("(component {sections})")).unwrap();
+        section::push_custom(&mut bytes, IMAGE_SECTION, image);
+        section::push_custom(&mut bytes, MANIFEST_SECTION, &text);
+        bytes
+    };
+    let mut code_after = good.clone();
+    code_after.extend_from_slice(&[1, 8, 0, b'a', b's', b'm', 1, 0, 0, 0]);
+
+    let cases: &[(&str, Vec<u8>, &str)] = &[
+        ("empty", vec![], "nothing (it is empty)"),
+        ("text", b"apiVersion: v1".to_vec(), "begins with \"apiV\""),
+        ("core module", core_module(), "this is a core module, not a package\nhelp: run `wasmop build`"),
+        ("header cut", good[..6].to_vec(), "truncated"),
+        ("layer", b"\0asm\x0d\0\x02\0".to_vec(), "unknown version or layer (0d000200)"),
+        ("truncated", good[..good.len() - 10].to_vec(), "truncated or damaged"),
+        ("truncated in the code", good[..100].to_vec(), "truncated or damaged"),
+        ("another component", wat::parse_str("(component)").unwrap(), "no section `wasmop:manifest`"),
+        ("no image", with(&[(MANIFEST_SECTION, &text)]), "no section `wasmop:memory-image`"),
+        ("two manifests", with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, &text), (MANIFEST_SECTION, &text)]), "more than one section `wasmop:manifest`"),
+        ("code at the end", code_after, "code follows"),
+        ("image damaged", with(&[(IMAGE_SECTION, b"wmim"), (MANIFEST_SECTION, &text)]), "memory image can't be used"),
+        ("manifest no JSON", with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, b"{")]), "manifest can't be read"),
+        ("manifest without name", json(&|value| drop(value.as_object_mut().unwrap().remove("name"))), "missing field `name`"),
+        ("manifest of tomorrow", json(&|value| value["manifestVersion"] = 9.into()), "manifest has version 9"),
+        ("name is a path", json(&|value| value["name"] = "../etc".into()), "`../etc` can't be a package's name"),
+        ("no memory", json(&|value| value["limits"]["memoryBytes"] = 0.into()), "limit memory is 0"),
+        ("foreign import", empty_component(r#"(import "wasi:cli/exit@0.2.0" (instance))"#), "imports `wasi:cli/exit@0.2.0`"),
+        ("another world", empty_component(""), "does not export `wasmop:controller/guest@0.1.0`"),
+    ];
+    for (case, bytes, expected) in cases {
+        let message = Package::parse(bytes.clone()).expect_err(case).to_string();
+        assert!(message.contains(expected) && message.contains("\nhelp: "), "{case}: {message}");
+    }
+}
+
+#[test]
+fn an_inspection_accounts_for_every_byte() {
+    let bytes = package();
+    let inspection = crate::inspect(&bytes).unwrap();
+    let sizes = inspection.sizes;
+    let parts = [sizes.code, sizes.names, sizes.debug, sizes.memory_image, sizes.manifest, sizes.custom, sizes.other];
+    assert_eq!(parts.iter().sum::<u64>(), bytes.len() as u64);
+    assert!(sizes.code > 0 && sizes.memory_image > 10 && sizes.manifest > 100);
+    assert_eq!(inspection.imports, [world::SYS]);
+    assert_eq!(inspection.exports, [world::GUEST, world::STATE]);
+    let text = inspection.render();
+    for expected in ["website", "1.2.3", "rust with cargo", "wasmop 0.1.0", "memory 256.0 MiB, CPU per step 2s", "1 embedded", "memory image"] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    assert!(serde_json::to_value(&inspection).unwrap()["sizes"]["memoryImage"].is_u64());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Truncated, with flipped bits, with damaged lengths, with pieces cut out or doubled.
+    #[test]
+    fn a_damaged_package_is_an_error_or_a_package_but_never_a_panic(
+        edits in prop::collection::vec((0u8..5, any::<prop::sample::Index>(), any::<u8>(), 1usize..64), 1..6)
+    ) {
+        thread_local!(static GOOD: Vec<u8> = package());
+        let mut bytes = GOOD.with(Clone::clone);
+        for (kind, at, byte, len) in edits {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = at.index(bytes.len());
+            let to = (at + len).min(bytes.len());
+            match kind {
+                0 => bytes.truncate(at),
+                1 => bytes[at] ^= 1 << (byte % 8),
+                2 => drop(bytes.drain(at..to)),
+                3 => {
+                    let piece = bytes[at..to].to_vec();
+                    bytes.splice(at..at, piece);
+                }
+                // The length byte of a section, of which there are few, is hit on purpose.
+                _ => {
+                    let starts: Vec<usize> = section::sections(&bytes).map_while(Result::ok).map(|s| s.whole.start).collect();
+                    if let Some(start) = starts.get(usize::from(byte) % starts.len().max(1))
+                        && let Some(length) = bytes.get_mut(start + 1)
+                    {
+                        *length = length.wrapping_add(len as u8);
+                    }
+                }
+            }
+        }
+        if let Ok(package) = Package::parse(bytes.clone()) {
+            prop_assert!(package.image().runs().all(|(at, run)| at + run.len() as u64 <= package.image().size));
+            prop_assert!(!crate::inspect(&bytes).unwrap().render().is_empty());
+            prop_assert!(with_manifest(&bytes, &manifest()).is_ok());
+        }
+        // The other reader of foreign bytes.
+        let _ = crate::assemble(&bytes, &manifest());
+    }
+
+    #[test]
+    fn a_damaged_module_is_an_error_or_a_package_but_never_a_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in prop::option::of(any::<prop::sample::Index>())
+    ) {
+        let mut bytes = core_module();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(package) = crate::assemble(&bytes, &manifest()) {
+            prop_assert!(Package::parse(package).is_ok());
+        }
+    }
+}

@@ -18,6 +18,7 @@ use crate::world;
 /// What controllers may use of WebAssembly: what is deterministic and has no state outside memory
 /// and globals. Also in docs/package.md.
 const FEATURES: WasmFeatures = WasmFeatures::WASM1
+    .difference(WasmFeatures::GC_TYPES)
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::REFERENCE_TYPES)
     .union(WasmFeatures::SIGN_EXTENSION)
@@ -60,15 +61,14 @@ pub(crate) fn validate(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
     for payload in Parser::new(0).parse_all(wasm) {
         scan.payload(payload.map_err(malformed)?)?;
     }
-    // Own refusals come first because they are more precise; this finds everything else.
-    Validator::new_with_features(FEATURES).validate_all(wasm).map_err(|error| {
-        if Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).is_ok() {
-            Refusal::Feature { offset: error.offset(), detail: error.message().to_string() }
-        } else {
-            malformed(error)
-        }
-    })?;
-    scan.finish()
+    let core = scan.finish();
+    // What the scan doesn't look for. Where the scan has an answer too, that one is more precise.
+    match Validator::new_with_features(FEATURES).validate_all(wasm) {
+        Ok(_) => core,
+        Err(error) if Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).is_ok() => core
+            .and(Err(Refusal::Feature { offset: error.offset(), detail: error.message().to_string() })),
+        Err(error) => Err(malformed(error)),
+    }
 }
 
 fn check_header(wasm: &[u8]) -> Result<(), Refusal> {

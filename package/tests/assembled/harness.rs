@@ -1,0 +1,146 @@
+//! A host for tests: the world's imports on plain values, a package's instance, its accessors.
+
+use wasmop_package::Package;
+use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
+use wasmtime::component::{Component, ComponentType, Instance, Lift, Linker};
+use wasmtime::{Config, Engine, Store};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "built by lifting only")]
+pub enum Level {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+/// What the guest sees and what it did.
+#[derive(Default)]
+pub struct World {
+    pub now: u64,
+    pub monotonic: u64,
+    pub random: u64,
+    /// Returned by `read`.
+    pub payload: Vec<u8>,
+    pub logs: Vec<(Level, String, String, String)>,
+    pub parks: Vec<u64>,
+}
+
+pub struct Guest {
+    pub store: Store<World>,
+    instance: Instance,
+}
+
+pub fn manifest() -> Manifest {
+    Manifest {
+        manifest_version: MANIFEST_VERSION,
+        name: "guest".into(),
+        version: "0.0.0".into(),
+        language: Language::Rust,
+        toolchain: Toolchain::Cargo,
+        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
+        registrations: vec![],
+        permissions: vec![],
+        limits: Limits::default(),
+        crds: vec![],
+    }
+}
+
+/// A controller: `fields` and a `step` with `body`.
+pub fn controller(fields: &str, body: &str) -> String {
+    format!(
+        r#"(module {fields} (memory (export "memory") 1)
+             (func $step (export "wasmop:controller/guest@0.1.0#step") {body}))"#
+    )
+}
+
+pub fn package(text: &str) -> Package {
+    package_of(&wat::parse_str(text).unwrap())
+}
+
+pub fn package_of(core: &[u8]) -> Package {
+    Package::parse(wasmop_package::assemble(core, &manifest()).unwrap()).unwrap()
+}
+
+/// Instantiates without calling anything.
+pub fn instantiate(package: &Package, world: World) -> Guest {
+    let mut config = Config::new();
+    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
+    let engine = Engine::new(&config).unwrap();
+    let component = Component::new(&engine, package.component()).unwrap();
+    let mut linker = Linker::<World>::new(&engine);
+    let mut sys = linker.instance("wasmop:controller/sys@0.1.0").unwrap();
+    sys.func_wrap("log", |mut store, (level, target, message, fields): (Level, String, String, String)| {
+        store.data_mut().logs.push((level, target, message, fields));
+        Ok(())
+    })
+    .unwrap();
+    sys.func_wrap("now", |store, ()| Ok((store.data().now,))).unwrap();
+    sys.func_wrap("monotonic", |store, ()| Ok((store.data().monotonic,))).unwrap();
+    sys.func_wrap("random", |mut store, ()| {
+        store.data_mut().random += 1;
+        Ok((store.data().random,))
+    })
+    .unwrap();
+    sys.func_wrap("park", |mut store, (timeout,): (u64,)| {
+        store.data_mut().parks.push(timeout);
+        Ok(())
+    })
+    .unwrap();
+    let mut runtime = linker.instance("wasmop:controller/runtime@0.1.0").unwrap();
+    runtime.func_wrap("read", |store, ()| Ok((store.data().payload.clone(),))).unwrap();
+
+    let mut store = Store::new(&engine, world);
+    store.set_max_component_handles(0);
+    let instance = linker.instantiate(&mut store, &component).unwrap();
+    Guest { store, instance }
+}
+
+impl Guest {
+    /// Runs `init` after instantiation.
+    pub fn started(text: &str) -> Guest {
+        let mut guest = instantiate(&package(text), World::default());
+        guest.init().unwrap();
+        guest
+    }
+
+    fn call<P, R>(&mut self, interface: &str, function: &str, params: P) -> wasmtime::Result<R>
+    where
+        P: wasmtime::component::ComponentNamedList + wasmtime::component::Lower,
+        R: wasmtime::component::ComponentNamedList + Lift + 'static,
+    {
+        let interface = self.instance.get_export_index(&mut self.store, None, interface).unwrap();
+        let function = self.instance.get_export_index(&mut self.store, Some(&interface), function).unwrap();
+        let function = self.instance.get_typed_func::<P, R>(&mut self.store, function)?;
+        function.call(&mut self.store, params)
+    }
+
+    pub fn init(&mut self) -> wasmtime::Result<()> {
+        self.call("wasmop:internal/state", "init", ())
+    }
+
+    pub fn step(&mut self) -> wasmtime::Result<()> {
+        self.call("wasmop:controller/guest@0.1.0", "step", ())
+    }
+
+    pub fn globals(&mut self) -> Vec<u64> {
+        let (count,): (u32,) = self.call("wasmop:internal/state", "global-count", ()).unwrap();
+        (0..count).map(|index| self.global(index).unwrap()).collect()
+    }
+
+    pub fn global(&mut self, index: u32) -> wasmtime::Result<u64> {
+        self.call::<_, (u64,)>("wasmop:internal/state", "global-get", (index,)).map(|(bits,)| bits)
+    }
+
+    pub fn set_global(&mut self, index: u32, bits: u64) -> wasmtime::Result<()> {
+        self.call("wasmop:internal/state", "global-set", (index, bits))
+    }
+}
