@@ -25,12 +25,6 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    /// One more thing to try, on a line of its own.
-    pub fn and_help(mut self, help: impl Into<String>) -> Self {
-        self.help.push(help.into());
-        self
-    }
-
     /// The command line is what was wrong: the program ends with clap's exit code.
     pub fn usage(mut self) -> Self {
         self.usage = true;

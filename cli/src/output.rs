@@ -17,6 +17,7 @@ pub struct Paint {
 
 impl Paint {
     /// No colours.
+    #[cfg(test)]
     pub const PLAIN: Paint = Paint { colours: false };
 
     /// Colours if stderr is a terminal that can show them and `NO_COLOR` is not set.

@@ -9,7 +9,7 @@ use crate::error::{HelpExt, about, failure};
 
 /// Reads and checks a package.
 pub fn load(file: &Path) -> Result<Package> {
-    with(file, |bytes| Package::parse(bytes))
+    with(file, Package::parse)
 }
 
 /// Reads a package and measures it.

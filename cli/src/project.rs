@@ -18,6 +18,7 @@ pub const FILE_NAME: &str = "wasmop.toml";
 #[derive(Debug)]
 pub struct Project {
     dir: PathBuf,
+    /// `wasmop.toml`, as shown in errors.
     file: PathBuf,
     pub name: String,
     pub version: String,
@@ -65,11 +66,6 @@ impl Project {
     /// The project's directory, absolute.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// `wasmop.toml`, as shown to the user.
-    pub fn file(&self) -> &Path {
-        &self.file
     }
 
     /// `<project>/target/wasmop`, for the package and what is made on the way to it; exists.

@@ -69,7 +69,7 @@ impl<'a> Table<'a> {
     pub fn string(&self, key: &str) -> Result<Option<&'a str>> {
         let Some(value) = self.entries.get(key) else { return Ok(None) };
         match value.get_ref() {
-            DeValue::String(text) => Ok(Some(text)),
+            DeValue::String(text) => Ok(Some(text.as_ref())),
             other => Err(self.wrong_type(key, "a string", other)),
         }
     }

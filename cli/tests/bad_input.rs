@@ -1,13 +1,12 @@
 //! What a person gets for bad input: the message names the input, says what to do, and the exit
 //! code says that it failed. All of it through the program itself; nothing here needs an API server.
 
-#[path = "bad_input/fixture.rs"]
-mod fixture;
+mod place;
 
 use std::fs;
 use std::path::Path;
 
-use fixture::{Place, component, guest, package};
+use place::{Place, component, guest, module, package};
 use wasmop_host::snapshot::StateDir;
 
 const MAKES_A_PACKAGE: &str = "wasmop build";
@@ -109,7 +108,7 @@ fn an_unknown_context_is_answered_with_those_there_are() {
 fn a_server_that_does_not_answer_is_named() {
     let place = Place::new();
     let file = place.write("web.wasm", &package("web"));
-    let port = fixture::closed_port();
+    let port = place::closed_port();
     let kubeconfig = place.kubeconfig(&format!("http://127.0.0.1:{port}"));
     place
         .wasmop(&["run", &file, "--kubeconfig", &kubeconfig])
@@ -154,7 +153,7 @@ fn without_a_home_a_state_directory_must_be_given() {
 #[test]
 fn an_unknown_key_is_answered_with_its_line_and_the_known_ones() {
     let place = Place::new();
-    place.write("p/wasmop.toml", format!("{}[limits]\nmemmory = \"64MiB\"\n", fixture::GO_PROJECT).as_bytes());
+    place.write("p/wasmop.toml", format!("{}[limits]\nmemmory = \"64MiB\"\n", place::GO_PROJECT).as_bytes());
     place.wasmop(&["build", "p"]).fails_with(
         1,
         &["p/wasmop.toml:7", "unknown key `memmory` in [limits]", "did you mean `memory`?", "cpu-per-step"],
@@ -172,14 +171,14 @@ fn a_directory_that_is_no_project_is_named() {
 #[test]
 fn a_crd_pattern_that_matches_nothing_is_named() {
     let place = Place::new();
-    place.write("p/wasmop.toml", format!("{}[build]\ncrds = [\"crds/*.yaml\"]\n", fixture::GO_PROJECT).as_bytes());
+    place.write("p/wasmop.toml", format!("{}[build]\ncrds = [\"crds/*.yaml\"]\n", place::GO_PROJECT).as_bytes());
     place.wasmop(&["build", "p"]).fails_with(1, &["no file matches `crds/*.yaml`", "p/wasmop.toml"]);
 }
 
 #[test]
 fn an_unknown_toolchain_is_answered_with_the_known_ones() {
     let place = Place::new();
-    place.write("p/wasmop.toml", fixture::GO_PROJECT.replace("\"go\"", "\"go\"\ntoolchain = \"gccgo\"").as_bytes());
+    place.write("p/wasmop.toml", place::GO_PROJECT.replace("\"go\"", "\"go\"\ntoolchain = \"gccgo\"").as_bytes());
     place.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml:5", "unknown toolchain `gccgo`", "cargo, go, tinygo"]);
 }
 
@@ -200,6 +199,45 @@ fn a_toolchain_that_is_not_installed_comes_with_how_to_get_it() {
         place.write("p/src/main.rs", b"fn main() {}\n");
         place.wasmop(&["build", "p"]).fails_with(1, &["cannot run", toolchain, needle]);
     }
+}
+
+#[test]
+fn a_wasi_import_that_is_not_provided_is_named_by_build() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&module(
+        r#"(import "wasi_snapshot_preview1" "sock_teleport" (func (param i32) (result i32)))"#,
+        "",
+    ));
+    place.wasmop(&["build", "p"]).fails_with(1, &["`web`", "WASI function `sock_teleport`", "which library calls it"]);
+    assert!(!Path::new(&place.path("p/target/wasmop/web.wasm")).exists());
+}
+
+#[test]
+fn a_program_without_the_sdk_is_refused_by_build() {
+    let place = Place::new();
+    let module = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("valid");
+    place.project_built_by_fake_go(&module);
+    place.wasmop(&["build", "p"]).fails_with(1, &["`web`", "it is not a controller", "SDK"]);
+}
+
+#[test]
+fn a_controller_that_registers_nothing_or_crashes_at_the_start_is_refused_by_build() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&guest());
+    place.wasmop(&["build", "p"]).fails_with(1, &["`web` registered no controller", "in `main`"]);
+    place.project_built_by_fake_go(&module("", "unreachable"));
+    place.wasmop(&["build", "p"]).fails_with(1, &["`web`: ", "failed when it was started", "trap", "main runs once"]);
+    place.project_built_by_fake_go(&place::registering(r#"{"name": "web", "kind": "Website"}"#));
+    place.wasmop(&["build", "p"]).fails_with(1, &["`web`: ", "not a controller spec", "unknown field `kind`"]);
+    assert!(!Path::new(&place.path("p/target/wasmop/web.wasm")).exists());
+}
+
+#[test]
+fn what_the_compiler_said_is_shown_when_it_fails() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&guest());
+    place.fake_go("echo 'main.go:3:1: syntax error' >&2; exit 1");
+    place.wasmop(&["build", "p"]).fails_with(1, &["main.go:3:1: syntax error", "`go build", "failed", "above"]);
 }
 
 // `wasmop new` and the command line.

@@ -1,5 +1,5 @@
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -123,7 +123,7 @@ impl New {
             template.description
         ));
         output::line("\nNext:");
-        if dir != PathBuf::from(".") {
+        if dir != Path::new(".") {
             output::line(format!("  cd {}", dir.display()));
         }
         output::line("  wasmop build");

@@ -3,9 +3,10 @@
 //! Each toolchain is one file with one function, `build_core`. It finds the tool (or says how to
 //! get it), runs it through [`Request::run`], and reads the module it made.
 
-pub mod cargo;
-pub mod go;
-pub mod tinygo;
+mod cargo;
+mod go;
+mod port;
+mod tinygo;
 
 use std::path::Path;
 use std::process::Command;

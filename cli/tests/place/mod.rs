@@ -1,9 +1,13 @@
 //! A place of its own for each test, packages made without a toolchain, and how a refusal looks.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
 
@@ -11,8 +15,28 @@ pub const GO_PROJECT: &str = "# A project\n[package]\nname = \"web\"\nversion = 
 
 /// The smallest controller: it does nothing when it is stepped.
 pub fn guest() -> Vec<u8> {
-    wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#)
-        .expect("valid text")
+    module("", "")
+}
+
+/// A controller that registers `spec` in each step.
+pub fn registering(spec: &str) -> Vec<u8> {
+    let data = spec.replace('\\', "\\\\").replace('"', "\\\"");
+    let length = spec.len();
+    module(
+        &format!(
+            r#"(import "wasmop:controller/runtime@0.1.0" "register" (func $register (param i32 i32) (result i32)))
+               (data (i32.const 64) "{data}")"#
+        ),
+        &format!("(drop (call $register (i32.const 64) (i32.const {length})))"),
+    )
+}
+
+/// A core module with what a controller must have; `step` is the body of its `step`.
+pub fn module(items: &str, step: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module {items} (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step") {step}))"#
+    );
+    wat::parse_str(text).expect("valid text")
 }
 
 /// A component that has nothing to do with wasmop.
@@ -81,6 +105,24 @@ impl Place {
         self.write("kubeconfig", text.to_string().as_bytes())
     }
 
+    /// A Go project in `p`, and on the PATH a `go` whose `build` gives `module`.
+    pub fn project_built_by_fake_go(&self, module: &[u8]) {
+        self.write("p/wasmop.toml", GO_PROJECT.as_bytes());
+        self.write("p/go.mod", b"module example.com/web\n");
+        let module = self.write("module.wasm", module);
+        // What follows `-o` is the output.
+        self.fake_go(&format!(r#"while [ "$1" != -o ]; do shift; done; /bin/cp '{module}' "$2""#));
+    }
+
+    /// Puts a `go` on the PATH that answers questions, and runs `build` as a shell script for `go build`.
+    pub fn fake_go(&self, build: &str) {
+        let script = format!(
+            "#!/bin/sh\ncase $1 in\nenv) echo go1.27.0;;\nlist) echo '{{\"Version\": \"v0.1.0\"}}';;\nbuild) {build};;\nesac\n"
+        );
+        let go = self.write("path/go", script.as_bytes());
+        fs::set_permissions(go, fs::Permissions::from_mode(0o755)).expect("is ours");
+    }
+
     /// A run of the program in this place, with nothing of the surrounding environment.
     pub fn wasmop(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_wasmop")));
@@ -110,9 +152,17 @@ impl Run {
         self
     }
 
-    pub fn succeeds(mut self) {
+    /// It ends with 0; returns its stdout and stderr.
+    pub fn succeeds(mut self) -> (String, String) {
         let (output, shown) = self.output();
         assert!(output.status.success(), "{shown}");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(mut self) -> Child {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs")
     }
 
     /// It ends with `code`, says each of `needles`, and offers a remedy; stdout stays empty.

@@ -1,0 +1,134 @@
+//! What each verb does when all is well, through the program itself. `build` runs on a `go` of our
+//! own that hands out a module written by hand; everything after the compiler is real.
+
+mod place;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use place::{Place, package, registering};
+use serde_json::Value;
+
+/// A controller that reconciles Websites and watches the ConfigMaps they own.
+const SPEC: &str = r#"{"name":"web","primary":{"group":"web.wasmop.dev","version":"v1","kind":"Website","plural":"websites"},"watches":[{"version":"v1","kind":"ConfigMap","relation":"controller"}]}"#;
+
+#[test]
+fn build_writes_a_package_that_says_what_it_registers() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&registering(SPEC));
+    let (stdout, stderr) = place.wasmop(&["build", "p", "--json"]).succeeds();
+    let made: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(made["package"], "p/target/wasmop/web.wasm");
+    assert_eq!(made["registrations"][0]["primary"]["kind"], "Website");
+    let file = fs::read(place.path("p/target/wasmop/web.wasm")).expect("is there");
+    assert_eq!(made["bytes"], file.len());
+    for needle in ["reconciles Website (web.wasmop.dev/v1)", "memory image", "wasmop run p/target/wasmop/web.wasm"] {
+        assert!(stderr.contains(needle), "{needle:?} is missing in\n{stderr}");
+    }
+
+    let (text, _) = place.wasmop(&["inspect", "p/target/wasmop/web.wasm"]).succeeds();
+    for needle in ["web", "Website", "ConfigMap", "wasmop:controller/runtime@0.1.0"] {
+        assert!(text.contains(needle), "{needle:?} is missing in\n{text}");
+    }
+    let (json, _) = place.wasmop(&["inspect", "p/target/wasmop/web.wasm", "--json"]).succeeds();
+    let inspection: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(inspection["registrations"], made["registrations"]);
+    assert_eq!(inspection["sizes"], made["sizes"]);
+}
+
+#[test]
+fn build_warns_of_a_watch_that_the_permissions_do_not_allow() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&registering(SPEC));
+    let rule = "[[permissions]]\napi-groups = [\"web.wasmop.dev\"]\nresources = [\"websites\"]\nverbs = [\"*\"]\n";
+    place.write("p/wasmop.toml", format!("{}{rule}", place::GO_PROJECT).as_bytes());
+    let (_, stderr) = place.wasmop(&["build", "p"]).succeeds();
+    assert!(stderr.contains("warning: it watches ConfigMap, which its permissions do not allow"), "{stderr}");
+    assert!(stderr.contains("resources = [\"configmaps\"]"), "{stderr}");
+    assert!(!stderr.contains("watches Website"), "{stderr}");
+}
+
+#[test]
+fn build_output_may_be_anywhere_and_is_replaced_whole() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&registering(SPEC));
+    let old = place.write("out/web.wasm", b"old");
+    place.wasmop(&["build", "p", "-o", "out/web.wasm"]).succeeds();
+    assert_ne!(fs::read(&old).expect("is there"), b"old");
+    assert_eq!(fs::read_dir(place.path("out")).expect("is there").count(), 1);
+}
+
+#[test]
+fn an_interrupted_build_ends_the_compiler_and_leaves_no_package() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&registering(SPEC));
+    let begun = place.path("begun");
+    // It ends by itself only long after the test has failed.
+    place.fake_go(&format!("echo $$ > '{begun}.tmp'; /bin/mv '{begun}.tmp' '{begun}'; exec /bin/sleep 100"));
+    let mut child = place.wasmop(&["build", "p"]).spawn();
+    let compiler = wait_for(|| fs::read_to_string(&begun).ok());
+
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(sent.success());
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    let stat = format!("/proc/{}", compiler.trim());
+    wait_for(|| (!Path::new(&stat).exists()).then_some(()));
+    assert_eq!(fs::read_dir(place.path("p/target/wasmop")).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn new_makes_a_project_for_each_toolchain() {
+    for (arguments, language, toolchain) in [
+        (&["--lang", "rust"][..], "rust", "cargo"),
+        (&["--lang", "go"], "go", "go"),
+        (&["--toolchain", "tinygo"], "go", "tinygo"),
+    ] {
+        let place = Place::new();
+        let (stdout, stderr) = place.wasmop(&[&["new", "my-site"], arguments].concat()).succeeds();
+        assert_eq!(stdout, "");
+        assert!(stderr.contains("cd my-site"), "{stderr}");
+        let toml = fs::read_to_string(place.path("my-site/wasmop.toml")).expect("is there");
+        assert!(toml.contains("name = \"my-site\"") && toml.contains(&format!("language = \"{language}\"")), "{toml}");
+        assert!(toolchain == "cargo" || toml.contains(&format!("toolchain = \"{toolchain}\"")), "{toml}");
+        assert!(Path::new(&place.path("my-site/.wasmop/sdk")).join(language).is_dir());
+        // Nothing is left beside it.
+        let names: Vec<_> = fs::read_dir(place.path(".")).expect("is there").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+    }
+}
+
+#[test]
+fn inspect_reads_a_package_without_registrations() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let (text, stderr) = place.wasmop(&["inspect", &file]).succeeds();
+    assert!(text.contains("none registered"), "{text}");
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn completions_and_help_come_on_stdout() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (stdout, _) = place.wasmop(&["completions", shell]).succeeds();
+        assert!(stdout.contains("suspend-after"), "{shell}: {stdout}");
+    }
+    for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let (stdout, stderr) = place.wasmop(arguments).succeeds();
+        assert!(stdout.contains("wasmop") && stderr.is_empty(), "{stdout}{stderr}");
+    }
+}
+
+/// Looks again and again until there is an answer.
+fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it did not happen in 30 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
