@@ -252,7 +252,7 @@ where
             Message::Read { task, object: Err(error) } => {
                 tasks::end(task);
                 abi::done(task, None, Some(&describe(&error)));
-                return Some(Err(Error::QueueError(watcher::Error::InitialListFailed(error))));
+                return Some(Err(Error::QueueError(watcher::Error::WatchFailed(error))));
             }
             Message::Reconciled { task, object, result } => {
                 if tasks::end(task) {

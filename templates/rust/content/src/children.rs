@@ -46,7 +46,7 @@ pub fn deployment(website: &Website) -> Deployment {
     };
     Deployment {
         metadata: metadata(website),
-        spec: Some(DeploymentSpec {
+        spec: DeploymentSpec {
             replicas: Some(website.spec.replicas),
             selector: LabelSelector { match_labels: Some(labels(website)), ..LabelSelector::default() },
             template: PodTemplateSpec {
@@ -54,7 +54,7 @@ pub fn deployment(website: &Website) -> Deployment {
                 spec: Some(PodSpec { containers: vec![server], volumes: Some(vec![page]), ..PodSpec::default() }),
             },
             ..DeploymentSpec::default()
-        }),
+        },
         ..Deployment::default()
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     fn the_service_selects_the_pods_of_the_deployment() {
         let spec = WebsiteSpec { content: "hi".to_owned(), replicas: 2, image: "web:1".to_owned() };
         let website = Website::new("hello", spec);
-        let pods = deployment(&website).spec.expect("a spec").template.metadata.expect("metadata");
+        let pods = deployment(&website).spec.template.metadata.expect("metadata");
         assert_eq!(service(&website).spec.expect("a spec").selector, pods.labels);
     }
 }
