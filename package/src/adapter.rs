@@ -20,9 +20,8 @@ pub(crate) struct Adapter {
     pub(crate) functions: BTreeMap<String, FuncType>,
 }
 
-pub(crate) static WASI_ADAPTER: LazyLock<Adapter> = LazyLock::new(|| {
-    Adapter::new(include_str!("adapters/wasi_snapshot_preview1.wat"), World::WasiAdapter)
-});
+pub(crate) static WASI_ADAPTER: LazyLock<Adapter> =
+    LazyLock::new(|| Adapter::new(include_str!("adapters/wasi_snapshot_preview1.wat"), World::WasiAdapter));
 
 pub(crate) static RT_ADAPTER: LazyLock<Adapter> =
     LazyLock::new(|| Adapter::new(include_str!("adapters/wasmop_rt.wat"), World::RtAdapter));
@@ -32,8 +31,7 @@ impl Adapter {
     fn new(text: &str, world: World) -> Adapter {
         let mut wasm = wat::parse_str(text).expect("the embedded adapters are valid WAT");
         let functions = exported_functions(&wasm).expect("the embedded adapters can be read");
-        let section =
-            CustomSection { name: "component-type".into(), data: world::metadata(world).into() };
+        let section = CustomSection { name: "component-type".into(), data: world::metadata(world).into() };
         wasm.push(section.id());
         section.encode(&mut wasm);
         Adapter { wasm, functions }

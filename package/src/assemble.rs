@@ -35,8 +35,10 @@ pub fn assemble(core: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleErr
     let instrumented = instrument(core, &facts)?;
 
     let encode = |error: Box<dyn std::error::Error + Send + Sync>| AssembleError::Encode { detail: chain(&*error) };
-    let mut encoder =
-        ComponentEncoder::default().validate(true).module(&instrumented.module).map_err(|error| encode(error.into()))?;
+    let mut encoder = ComponentEncoder::default()
+        .validate(true)
+        .module(&instrumented.module)
+        .map_err(|error| encode(error.into()))?;
     if facts.imports_wasi {
         encoder = encoder.adapter(adapter::WASI, &WASI_ADAPTER.wasm).map_err(|error| encode(error.into()))?;
     }

@@ -98,8 +98,7 @@ impl Sizes {
     fn of(package: &Package) -> Sizes {
         let mut sizes = Sizes { total: package.bytes().len() as u64, ..Sizes::default() };
         sizes.level(package.bytes());
-        let known =
-            sizes.code + sizes.names + sizes.debug + sizes.memory_image + sizes.manifest + sizes.custom;
+        let known = sizes.code + sizes.names + sizes.debug + sizes.memory_image + sizes.manifest + sizes.custom;
         sizes.other = sizes.total.saturating_sub(known);
         sizes
     }
@@ -187,11 +186,7 @@ impl Inspection {
         }
         line(
             "memory",
-            &format!(
-                "begins as {}, {} of it not zero",
-                bytes(self.memory.image_size),
-                bytes(self.memory.image_stored)
-            ),
+            &format!("begins as {}, {} of it not zero", bytes(self.memory.image_size), bytes(self.memory.image_stored)),
         );
         text
     }

@@ -17,8 +17,8 @@
 use std::borrow::Cow;
 
 use wasm_encoder::{
-    BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, RawSection,
-    Section, TypeSection,
+    BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, RawSection, Section,
+    TypeSection,
 };
 use wasmparser::{DataKind, Parser, Payload, ValType};
 

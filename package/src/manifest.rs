@@ -150,7 +150,9 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    #[error("the package's manifest can't be read: {detail}\nhelp: build it again with the `wasmop build` of this release")]
+    #[error(
+        "the package's manifest can't be read: {detail}\nhelp: build it again with the `wasmop build` of this release"
+    )]
     Json { detail: String },
     #[error(
         "the package's manifest has version {found}, and this wasmop reads up to version {MANIFEST_VERSION}\n\

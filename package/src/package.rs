@@ -63,7 +63,9 @@ pub enum PackageError {
     SectionMissing { section: &'static str },
     #[error("the package has more than one section `{section}`\nhelp: build it again")]
     SectionTwice { section: &'static str },
-    #[error("the package's memory image can't be used: {0}\nhelp: build it again with the `wasmop build` of this release")]
+    #[error(
+        "the package's memory image can't be used: {0}\nhelp: build it again with the `wasmop build` of this release"
+    )]
     Image(#[from] ImageError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -124,7 +126,8 @@ impl Package {
 
     /// What the linear memory begins with.
     pub fn image(&self) -> MemoryImage<'_> {
-        MemoryImage::parse(&self.bytes[self.layout.image.clone()]).expect("the image was checked when the package was parsed")
+        MemoryImage::parse(&self.bytes[self.layout.image.clone()])
+            .expect("the image was checked when the package was parsed")
     }
 
     /// SHA-256 of component and image: what a snapshot of its instances depends on. Unlike
@@ -221,8 +224,10 @@ pub(crate) struct Interfaces {
 }
 
 pub(crate) fn interfaces(component: &[u8]) -> Result<Interfaces, PackageError> {
-    let damaged =
-        |error: wasmparser::Error| PackageError::Damaged { offset: error.offset(), detail: error.message().to_string() };
+    let damaged = |error: wasmparser::Error| PackageError::Damaged {
+        offset: error.offset(),
+        detail: error.message().to_string(),
+    };
     let mut found = Interfaces { imports: Vec::new(), exports: Vec::new() };
     for section in section::sections(component) {
         let section = section.map_err(|cut| PackageError::Truncated { offset: cut.offset })?;

@@ -113,15 +113,27 @@ fn what_is_no_package_is_refused_by_name() {
         ("truncated in the code", good[..100].to_vec(), "truncated or damaged"),
         ("another component", wat::parse_str("(component)").unwrap(), "no section `wasmop:manifest`"),
         ("no image", with(&[(MANIFEST_SECTION, &text)]), "no section `wasmop:memory-image`"),
-        ("two manifests", with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, &text), (MANIFEST_SECTION, &text)]), "more than one section `wasmop:manifest`"),
+        (
+            "two manifests",
+            with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, &text), (MANIFEST_SECTION, &text)]),
+            "more than one section `wasmop:manifest`",
+        ),
         ("code at the end", code_after, "code follows"),
         ("image damaged", with(&[(IMAGE_SECTION, b"wmim"), (MANIFEST_SECTION, &text)]), "memory image can't be used"),
         ("manifest no JSON", with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, b"{")]), "manifest can't be read"),
-        ("manifest without name", json(&|value| drop(value.as_object_mut().unwrap().remove("name"))), "missing field `name`"),
+        (
+            "manifest without name",
+            json(&|value| drop(value.as_object_mut().unwrap().remove("name"))),
+            "missing field `name`",
+        ),
         ("manifest of tomorrow", json(&|value| value["manifestVersion"] = 9.into()), "manifest has version 9"),
         ("name is a path", json(&|value| value["name"] = "../etc".into()), "`../etc` can't be a package's name"),
         ("no memory", json(&|value| value["limits"]["memoryBytes"] = 0.into()), "limit memory is 0"),
-        ("foreign import", empty_component(r#"(import "wasi:cli/exit@0.2.0" (instance))"#), "imports `wasi:cli/exit@0.2.0`"),
+        (
+            "foreign import",
+            empty_component(r#"(import "wasi:cli/exit@0.2.0" (instance))"#),
+            "imports `wasi:cli/exit@0.2.0`",
+        ),
         ("another world", empty_component(""), "does not export `wasmop:controller/guest@0.1.0`"),
     ];
     for (case, bytes, expected) in cases {
@@ -141,7 +153,15 @@ fn an_inspection_accounts_for_every_byte() {
     assert_eq!(inspection.imports, [world::SYS]);
     assert_eq!(inspection.exports, [world::GUEST, world::STATE]);
     let text = inspection.render();
-    for expected in ["website", "1.2.3", "rust with cargo", "wasmop 0.1.0", "memory 256.0 MiB, CPU per step 2s", "1 embedded", "memory image"] {
+    for expected in [
+        "website",
+        "1.2.3",
+        "rust with cargo",
+        "wasmop 0.1.0",
+        "memory 256.0 MiB, CPU per step 2s",
+        "1 embedded",
+        "memory image",
+    ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     assert!(serde_json::to_value(&inspection).unwrap()["sizes"]["memoryImage"].is_u64());

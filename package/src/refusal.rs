@@ -35,7 +35,9 @@ pub enum Refusal {
          help: build or copy it again"
     )]
     Truncated { offset: usize },
-    #[error("not a valid module, at offset {offset}: {detail}\nhelp: rebuild it; if it comes from a compiler, that compiler has a bug")]
+    #[error(
+        "not a valid module, at offset {offset}: {detail}\nhelp: rebuild it; if it comes from a compiler, that compiler has a bug"
+    )]
     Invalid { offset: usize, detail: String },
     #[error(
         "this is a component; packages are made from core modules\n\
@@ -55,11 +57,15 @@ pub enum Refusal {
          help: remove the linker flag --import-memory"
     )]
     MemoryImported { module: String, name: String },
-    #[error("the memory is shared between threads, and a suspended controller can't hold threads\nhelp: build for wasm32-wasip1, not wasm32-wasip1-threads")]
+    #[error(
+        "the memory is shared between threads, and a suspended controller can't hold threads\nhelp: build for wasm32-wasip1, not wasm32-wasip1-threads"
+    )]
     MemoryShared,
     #[error("the memory is 64-bit; controllers are 32-bit\nhelp: build for wasm32-wasip1, not wasm64")]
     Memory64,
-    #[error("the memory has pages of {bytes} bytes; they must be 65536\nhelp: build without the custom-page-sizes feature")]
+    #[error(
+        "the memory has pages of {bytes} bytes; they must be 65536\nhelp: build without the custom-page-sizes feature"
+    )]
     MemoryPageSize { bytes: u64 },
     #[error(
         "the memory is not exported as `memory`\n\
@@ -135,12 +141,14 @@ pub enum Refusal {
     StepMissing { exports: Vec<String> },
     #[error(
         "the module exports `{}` as {found}; it must be a function without parameters or results\n\
-         help: use an SDK of the same release as this wasmop", crate::world::STEP
+         help: use an SDK of the same release as this wasmop",
+        crate::world::STEP
     )]
     StepSignature { found: String },
 }
 
-const STEP_HELP: &str = "Rust: put #[wasmop::main] on `async fn main`; Go: import the SDK's wasmop package in package main";
+const STEP_HELP: &str =
+    "Rust: put #[wasmop::main] on `async fn main`; Go: import the SDK's wasmop package in package main";
 
 fn import_help(module: &str) -> &'static str {
     if module == "wasi_unstable" {

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use wasmparser::{
-    CompositeInnerType, DataKind, Encoding, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom,
-    MemoryType, Name, Operator, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
+    CompositeInnerType, DataKind, Encoding, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom, MemoryType,
+    Name, Operator, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
 };
 
 use crate::adapter::{self, RT_ADAPTER, WASI_ADAPTER};
@@ -65,8 +65,9 @@ pub(crate) fn validate(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
     // What the scan doesn't look for. Where the scan has an answer too, that one is more precise.
     match Validator::new_with_features(FEATURES).validate_all(wasm) {
         Ok(_) => core,
-        Err(error) if Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).is_ok() => core
-            .and(Err(Refusal::Feature { offset: error.offset(), detail: error.message().to_string() })),
+        Err(error) if Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).is_ok() => {
+            core.and(Err(Refusal::Feature { offset: error.offset(), detail: error.message().to_string() }))
+        }
         Err(error) => Err(malformed(error)),
     }
 }
@@ -83,13 +84,13 @@ fn check_header(wasm: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::NotWasm { found });
     }
     match Parser::new(0).parse_all(wasm).next() {
-        Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => Err(
-            if crate::section::find(wasm, crate::package::MANIFEST_SECTION).is_some() {
+        Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => {
+            Err(if crate::section::find(wasm, crate::package::MANIFEST_SECTION).is_some() {
                 Refusal::AlreadyPackage
             } else {
                 Refusal::Component
-            },
-        ),
+            })
+        }
         Some(Err(error)) => Err(malformed(error)),
         _ => Ok(()),
     }
@@ -113,7 +114,9 @@ fn function_names(wasm: &[u8]) -> HashMap<u32, String> {
         let KnownCustom::Name(section) = section.as_known() else { continue };
         for subsection in section.into_iter().map_while(Result::ok) {
             if let Name::Function(map) = subsection {
-                names.extend(map.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name.to_string())));
+                names.extend(
+                    map.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name.to_string())),
+                );
             }
         }
     }
@@ -278,7 +281,10 @@ impl<'a> Scan<'a> {
                 | Operator::ElemDrop { .. }
                 | Operator::DataDrop { .. } => {
                     let (_, name) = describe(&operator);
-                    return Err(Refusal::StateOutsideMemory { operator: readable(name), function: self.function(index) });
+                    return Err(Refusal::StateOutsideMemory {
+                        operator: readable(name),
+                        function: self.function(index),
+                    });
                 }
                 _ => {
                     let (proposal, name) = describe(&operator);
@@ -348,9 +354,7 @@ impl<'a> Scan<'a> {
         }
         match self.function_type(*index) {
             Some(ty) if ty.params().is_empty() && ty.results().is_empty() => Ok(*index),
-            found => {
-                Err(Refusal::StepSignature { found: found.map_or_else(|| "no function".to_string(), signature) })
-            }
+            found => Err(Refusal::StepSignature { found: found.map_or_else(|| "no function".to_string(), signature) }),
         }
     }
 
@@ -413,7 +417,19 @@ wasmparser::for_each_operator!(define_describe);
 /// `visit_table_set` as the text format writes it: `table.set`.
 fn readable(visitor: &str) -> String {
     let name = visitor.trim_start_matches("visit_");
-    for prefix in ["memory_atomic", "atomic", "i32_atomic", "i64_atomic", "table", "elem", "data", "memory", "struct", "array", "ref"] {
+    for prefix in [
+        "memory_atomic",
+        "atomic",
+        "i32_atomic",
+        "i64_atomic",
+        "table",
+        "elem",
+        "data",
+        "memory",
+        "struct",
+        "array",
+        "ref",
+    ] {
         if let Some(rest) = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')) {
             return format!("{}.{rest}", prefix.replace('_', "."));
         }

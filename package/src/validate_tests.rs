@@ -45,32 +45,68 @@ fn what_is_deterministic_and_stateless_is_accepted() {
 const REFUSED: &[(&str, &[&str])] = &[
     // Memories.
     (r#"(module (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["has 0 memories"]),
-    (r#"(module (memory (export "memory") 1) (memory 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["has 2 memories"]),
-    (r#"(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)) (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["imported from `env` `memory`", "--import-memory"]),
-    (r#"(module (memory (export "memory") 1 1 shared) (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["shared between threads", "not wasm32-wasip1-threads"]),
+    (
+        r#"(module (memory (export "memory") 1) (memory 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#,
+        &["has 2 memories"],
+    ),
+    (
+        r#"(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)) (func (export "wasmop:controller/guest@0.1.0#step")))"#,
+        &["imported from `env` `memory`", "--import-memory"],
+    ),
+    (
+        r#"(module (memory (export "memory") 1 1 shared) (func (export "wasmop:controller/guest@0.1.0#step")))"#,
+        &["shared between threads", "not wasm32-wasip1-threads"],
+    ),
     (r#"(module (memory (export "memory") i64 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["64-bit"]),
-    (r#"(module (memory (export "memory") 1 (pagesize 1)) (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["pages of 1 bytes"]),
-    (r#"(module (memory (export "mem") 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["not exported as `memory`"]),
+    (
+        r#"(module (memory (export "memory") 1 (pagesize 1)) (func (export "wasmop:controller/guest@0.1.0#step")))"#,
+        &["pages of 1 bytes"],
+    ),
+    (
+        r#"(module (memory (export "mem") 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#,
+        &["not exported as `memory`"],
+    ),
     // Globals.
     (r#"(global i32 (i32.const 0)) (global (mut v128) (v128.const i64x2 0 0))"#, &["global 1", "v128"]),
     (r#"(global (mut funcref) (ref.null func))"#, &["global 0", "funcref"]),
     (r#"(global (mut externref) (ref.null extern))"#, &["global 0", "externref"]),
     (r#"(import "env" "__stack_pointer" (global (mut i32)))"#, &["`env` `__stack_pointer`", "link statically"]),
     // State outside memory.
-    (r#"(table 1 funcref) (func $swap (table.set (i32.const 0) (ref.null func)))"#, &["`table.set`", "function `swap` (index 0)"]),
-    (r#"(table 1 funcref) (func $more (drop (table.grow (ref.null func) (i32.const 1))))"#, &["`table.grow`", "`more`"]),
-    (r#"(table 1 funcref) (func $all (table.fill (i32.const 0) (ref.null func) (i32.const 1)))"#, &["`table.fill`", "`all`"]),
-    (r#"(table 1 funcref) (func $dup (table.copy (i32.const 0) (i32.const 0) (i32.const 1)))"#, &["`table.copy`", "`dup`"]),
-    (r#"(table 1 funcref) (elem func 0) (func $load (table.init 0 (i32.const 0) (i32.const 0) (i32.const 1)))"#, &["`table.init`", "`load`"]),
+    (
+        r#"(table 1 funcref) (func $swap (table.set (i32.const 0) (ref.null func)))"#,
+        &["`table.set`", "function `swap` (index 0)"],
+    ),
+    (
+        r#"(table 1 funcref) (func $more (drop (table.grow (ref.null func) (i32.const 1))))"#,
+        &["`table.grow`", "`more`"],
+    ),
+    (
+        r#"(table 1 funcref) (func $all (table.fill (i32.const 0) (ref.null func) (i32.const 1)))"#,
+        &["`table.fill`", "`all`"],
+    ),
+    (
+        r#"(table 1 funcref) (func $dup (table.copy (i32.const 0) (i32.const 0) (i32.const 1)))"#,
+        &["`table.copy`", "`dup`"],
+    ),
+    (
+        r#"(table 1 funcref) (elem func 0) (func $load (table.init 0 (i32.const 0) (i32.const 0) (i32.const 1)))"#,
+        &["`table.init`", "`load`"],
+    ),
     (r#"(elem func 0) (func $gone (elem.drop 0))"#, &["`elem.drop`", "`gone`"]),
     (r#"(data "x") (func $free (data.drop 0))"#, &["`data.drop`", "`free`"]),
     (r#"(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))"#, &["function 0", "--debug"]),
     // Proposals.
-    (r#"(func $wait (drop (memory.atomic.notify (i32.const 0) (i32.const 0))))"#, &["`memory.atomic.notify`", "threads", "`wait`"]),
+    (
+        r#"(func $wait (drop (memory.atomic.notify (i32.const 0) (i32.const 0))))"#,
+        &["`memory.atomic.notify`", "threads", "`wait`"],
+    ),
     (r#"(func $add (drop (i32.atomic.rmw.add (i32.const 0) (i32.const 1))))"#, &["threads", "`add`"]),
     (r#"(type $s (struct)) (func $make (drop (struct.new $s)))"#, &["`struct.new`", "garbage collection", "`make`"]),
     (r#"(tag $t) (func $raise (throw $t))"#, &["`throw`", "exception handling", "`raise`"]),
-    (r#"(func $mad (param v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))"#, &["relaxed SIMD", "`mad`"]),
+    (
+        r#"(func $mad (param v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))"#,
+        &["relaxed SIMD", "`mad`"],
+    ),
     (r#"(func $wide (result i64 i64) (i64.mul_wide_u (i64.const 1) (i64.const 1)))"#, &["wide arithmetic", "`wide`"]),
     (r#"(table 1 externref)"#, &["a feature that controllers can't use"]),
     // Data.
@@ -78,24 +114,54 @@ const REFUSED: &[(&str, &[&str])] = &[
     (r#"(data (i32.const 0) "x") (data (i32.const 65535) "xy")"#, &["data segment 1 ends at 65537", "65536 bytes"]),
     (r#"(data (i32.const -1) "x")"#, &["data segment 0 ends at 4294967296"]),
     // Imports.
-    (r#"(import "wasi_snapshot_preview1" "sock_connect" (func (param i32 i32) (result i32)))"#, &["WASI function `sock_connect`"]),
-    (r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32) (result i32)))"#, &["`fd_write` as (i32) -> i32", "(i32, i32, i32, i32) -> i32"]),
-    (r#"(import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#, &["`wasi_unstable`", "2019"]),
-    (r#"(import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func (param i32)))"#, &["`wasi:io/streams@0.2.0`", "not wasip2"]),
+    (
+        r#"(import "wasi_snapshot_preview1" "sock_connect" (func (param i32 i32) (result i32)))"#,
+        &["WASI function `sock_connect`"],
+    ),
+    (
+        r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32) (result i32)))"#,
+        &["`fd_write` as (i32) -> i32", "(i32, i32, i32, i32) -> i32"],
+    ),
+    (
+        r#"(import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
+        &["`wasi_unstable`", "2019"],
+    ),
+    (
+        r#"(import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func (param i32)))"#,
+        &["`wasi:io/streams@0.2.0`", "not wasip2"],
+    ),
     (r#"(import "env" "getaddrinfo" (func (param i32)))"#, &["`env` `getaddrinfo`", "left undefined"]),
-    (r#"(import "__wbindgen_placeholder__" "__wbindgen_describe" (func (param i32)))"#, &["`__wbindgen_placeholder__`", "wasm-bindgen"]),
+    (
+        r#"(import "__wbindgen_placeholder__" "__wbindgen_describe" (func (param i32)))"#,
+        &["`__wbindgen_placeholder__`", "wasm-bindgen"],
+    ),
     (r#"(import "gojs" "runtime.wasmExit" (func (param i32)))"#, &["GOOS=wasip1"]),
-    (r#"(import "wasmop:controller/sys@0.2.0" "now" (func (result i64)))"#, &["`wasmop:controller/sys@0.2.0`", "same release"]),
+    (
+        r#"(import "wasmop:controller/sys@0.2.0" "now" (func (result i64)))"#,
+        &["`wasmop:controller/sys@0.2.0`", "same release"],
+    ),
     (r#"(import "wasmop:controller/sys@0.1.0" "now" (func (result i32)))"#, &["`now` as () -> i32", "() -> i64"]),
     (r#"(import "wasmop:controller/runtime@0.1.0" "read" (func (param i32)))"#, &["`runtime.read`", "`wasmop_rt`"]),
     (r#"(import "wasmop_rt" "write" (func))"#, &["`wasmop_rt` `write`"]),
     (r#"(import "env" "__indirect_function_table" (table 1 funcref))"#, &["table `env` `__indirect_function_table`"]),
     (r#"(import "env" "__cpp_exception" (tag (param i32)))"#, &["exception tag `env` `__cpp_exception`"]),
     // The world.
-    (r#"(module (memory (export "memory") 1))"#, &["exports no `wasmop:controller/guest@0.1.0#step`", "#[wasmop::main]"]),
-    (r#"(module (memory (export "memory") 1) (func (export "wasi:cli/run@0.2.0#run") (result i32) (i32.const 0)))"#, &["made for another world", "`wasi:cli/run@0.2.0#run`"]),
-    (r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step") (param i32)))"#, &["as (i32)", "without parameters"]),
-    (r#"(module (memory (export "memory") 1) (global (export "wasmop:controller/guest@0.1.0#step") i32 (i32.const 0)))"#, &["as a global"]),
+    (
+        r#"(module (memory (export "memory") 1))"#,
+        &["exports no `wasmop:controller/guest@0.1.0#step`", "#[wasmop::main]"],
+    ),
+    (
+        r#"(module (memory (export "memory") 1) (func (export "wasi:cli/run@0.2.0#run") (result i32) (i32.const 0)))"#,
+        &["made for another world", "`wasi:cli/run@0.2.0#run`"],
+    ),
+    (
+        r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step") (param i32)))"#,
+        &["as (i32)", "without parameters"],
+    ),
+    (
+        r#"(module (memory (export "memory") 1) (global (export "wasmop:controller/guest@0.1.0#step") i32 (i32.const 0)))"#,
+        &["as a global"],
+    ),
     // Not even valid.
     (r#"(func (result i32) (i64.const 0))"#, &["not a valid module", "type mismatch"]),
     (r#"(component)"#, &["this is a component"]),

@@ -8,7 +8,11 @@ const FD_WRITE: &str = r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_
 
 /// Code that puts `bytes` at `at`, in the step itself: components' memories can't be reached.
 fn store(at: usize, bytes: &[u8]) -> String {
-    bytes.iter().enumerate().map(|(index, byte)| format!("(i32.store8 (i32.const {}) (i32.const {byte}))", at + index)).collect()
+    bytes
+        .iter()
+        .enumerate()
+        .map(|(index, byte)| format!("(i32.store8 (i32.const {}) (i32.const {byte}))", at + index))
+        .collect()
 }
 
 /// Writes `pieces` as iovecs at 0 to `fd`; returns errno, bytes written, the first iovec afterwards and the log.
@@ -66,7 +70,10 @@ fn output_that_is_not_utf_8_is_replaced_and_does_not_trap() {
         (b"overlong \xc0\xaf \xe0\x80\xaf \xf0\x80\x80\xaf", "overlong ?? ??? ????"),
         (b"surrogate \xed\xa0\x80", "surrogate ???"),
         (b"too high \xf4\x90\x80\x80 \xf5", "too high ???? ?"),
-        ("edge \u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}".as_bytes(), "edge \u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}"),
+        (
+            "edge \u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}".as_bytes(),
+            "edge \u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}\u{10ffff}",
+        ),
     ];
     for (bytes, expected) in cases {
         let (globals, logs) = write(1, &[bytes]);
@@ -112,9 +119,9 @@ fn polling_parks_until_the_earliest_clock_and_reports_everything_ready() {
         (&[(0, 1, 70, 0)], &[70]),
         (&[(0, 1, 70, 0), (0, 1, 30, 0), (0, 1, 50, 0)], &[30]),
         (&[(1, 0, 5, 0), (0, 1, 40, 0)], &[40]),
-        (&[(0, 1, 620, 1)], &[120]),           // absolute, monotonic clock
-        (&[(0, 0, 1_000_007, 1)], &[7]),       // absolute, wall clock
-        (&[(0, 1, 400, 1)], &[0]),             // absolute, in the past
+        (&[(0, 1, 620, 1)], &[120]),     // absolute, monotonic clock
+        (&[(0, 0, 1_000_007, 1)], &[7]), // absolute, wall clock
+        (&[(0, 1, 400, 1)], &[0]),       // absolute, in the past
         (&[(0, 1, 620, 1), (0, 1, 90, 0)], &[90]),
         (&[(0, 1, u64::MAX, 0)], &[u64::MAX]),
         (&[(1, 0, 5, 0), (2, 0, 5, 0)], &[]), // descriptors only: no deadline
@@ -171,7 +178,8 @@ fn exiting_is_a_trap() {
 }
 
 fn reading(len: u32, payload: &[u8]) -> wasmtime::Result<u64> {
-    let fields = r#"(import "wasmop_rt" "read" (func $read (param i32 i32 i32))) (global $bytes (mut i64) (i64.const 0))"#;
+    let fields =
+        r#"(import "wasmop_rt" "read" (func $read (param i32 i32 i32))) (global $bytes (mut i64) (i64.const 0))"#;
     let body = format!(
         "(call $read (i32.const 1000) (i32.const {len}) (i32.const 16)) (global.set $bytes (i64.load (i32.const 1000)))"
     );
