@@ -203,6 +203,15 @@ impl sys::Host for Context {
         if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
             return;
         }
+        // Standard streams are written in pieces: Go's runtime prints a crash word by word.
+        if matches!(&*target, "stdout" | "stderr")
+            && let Some(last) = self.output.logs.last_mut()
+            && last.target == target
+            && !last.message.ends_with('\n')
+        {
+            last.message.push_str(&message);
+            return;
+        }
         let level = match level {
             sys::Level::Trace => tracing::Level::TRACE,
             sys::Level::Debug => tracing::Level::DEBUG,
