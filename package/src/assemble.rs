@@ -20,6 +20,11 @@ pub enum AssembleError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(
+        "the module begins with {needs} bytes of memory, more than the package's limit of {limit}\n\
+         help: raise `memory` under [limits] in wasmop.toml"
+    )]
+    MemoryLimit { needs: u64, limit: u64 },
     /// The validator should have refused the module with a better message.
     #[error(
         "the module can't be made a component: {detail}\n\
@@ -30,8 +35,11 @@ pub enum AssembleError {
 
 /// Validates, instruments and adapts `core`, and embeds its memory image and `manifest`.
 pub fn assemble(core: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleError> {
-    let manifest = manifest.to_section()?;
+    let section = manifest.to_section()?;
     let facts = validate(core)?;
+    if facts.memory > manifest.limits.memory_bytes {
+        return Err(AssembleError::MemoryLimit { needs: facts.memory, limit: manifest.limits.memory_bytes });
+    }
     let instrumented = instrument(core, &facts)?;
 
     let encode = |error: Box<dyn std::error::Error + Send + Sync>| AssembleError::Encode { detail: chain(&*error) };
@@ -49,7 +57,7 @@ pub fn assemble(core: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleErr
 
     // Ours come last: what is before them is the component, and the manifest can be replaced alone.
     section::push_custom(&mut package, IMAGE_SECTION, &instrumented.image);
-    section::push_custom(&mut package, MANIFEST_SECTION, &manifest);
+    section::push_custom(&mut package, MANIFEST_SECTION, &section);
     Ok(package)
 }
 

@@ -80,7 +80,7 @@ impl<'a> MemoryImage<'a> {
             return Err(ImageError::Version { found: version });
         }
         let size = u64::from(u32_at(header, 8)) | u64::from(u32_at(header, 12)) << 32;
-        if size > MAX_SIZE || size % PAGE != 0 {
+        if size > MAX_SIZE || !size.is_multiple_of(PAGE) {
             return Err(ImageError::Size { size });
         }
         let count = u32_at(header, 16);

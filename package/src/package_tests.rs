@@ -55,6 +55,13 @@ fn the_same_module_makes_the_same_package() {
 }
 
 #[test]
+fn a_module_that_begins_above_its_memory_limit_is_not_packaged() {
+    let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
+    let error = crate::assemble(&core_module(), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
+    assert!(error.contains("begins with 131072 bytes") && error.contains("`memory` under [limits]"), "{error}");
+}
+
+#[test]
 fn a_manifest_is_replaced_without_touching_code_and_image() {
     let before = Package::parse(package()).unwrap();
     let renamed = Manifest { name: "other".into(), crds: vec![], ..manifest() };

@@ -45,6 +45,8 @@ pub(crate) struct Core<'a> {
     pub(crate) initialize: Option<u32>,
     pub(crate) command: Option<u32>,
     pub(crate) step: u32,
+    /// Bytes of linear memory it begins with.
+    pub(crate) memory: u64,
     /// Active segments in order: offset and content.
     pub(crate) data: Vec<(u32, &'a [u8])>,
     /// Whether `memory.init` is used, so segments must keep their numbers.
@@ -300,10 +302,11 @@ impl<'a> Scan<'a> {
 
     fn bounds(&self, segment: u32, offset: u32, data: &[u8]) -> Result<(), Refusal> {
         let end = u64::from(offset) + data.len() as u64;
-        match self.memories.first().map(|memory| memory.initial.saturating_mul(PAGE)) {
-            Some(memory) if end > memory => Err(Refusal::DataOutOfBounds { segment, end, memory }),
-            _ => Ok(()),
+        let memory = self.core.memory;
+        if end > memory && !self.memories.is_empty() {
+            return Err(Refusal::DataOutOfBounds { segment, end, memory });
         }
+        Ok(())
     }
 
     fn function(&self, index: u32) -> FunctionRef {
@@ -322,6 +325,7 @@ impl<'a> Scan<'a> {
 
     fn memory(&mut self, memory: MemoryType) -> Result<(), Refusal> {
         self.memories.push(memory);
+        self.core.memory = memory.initial.saturating_mul(PAGE);
         if memory.shared {
             return Err(Refusal::MemoryShared);
         }

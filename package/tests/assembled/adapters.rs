@@ -1,6 +1,6 @@
 //! The bundled adapters, driven by controllers in WAT.
 
-use crate::harness::{Guest, Level, World, controller, instantiate, package};
+use crate::harness::{Guest, Level, Line, World, controller, instantiate, package};
 
 const FD_WRITE: &str = r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
     (global $errno (mut i32) (i32.const -1)) (global $written (mut i32) (i32.const 0))
@@ -16,7 +16,7 @@ fn store(at: usize, bytes: &[u8]) -> String {
 }
 
 /// Writes `pieces` as iovecs at 0 to `fd`; returns errno, bytes written, the first iovec afterwards and the log.
-fn write(fd: i32, pieces: &[&[u8]]) -> (Vec<u64>, Vec<(Level, String, String, String)>) {
+fn write(fd: i32, pieces: &[&[u8]]) -> (Vec<u64>, Vec<Line>) {
     let mut body = String::new();
     let mut at = 1024;
     for (index, piece) in pieces.iter().enumerate() {
@@ -36,7 +36,7 @@ fn write(fd: i32, pieces: &[&[u8]]) -> (Vec<u64>, Vec<(Level, String, String, St
     (guest.globals(), std::mem::take(&mut guest.store.data_mut().logs))
 }
 
-fn text(logs: &[(Level, String, String, String)]) -> String {
+fn text(logs: &[Line]) -> String {
     logs.iter().map(|(_, _, message, _)| message.as_str()).collect()
 }
 

@@ -22,6 +22,9 @@ pub enum Level {
     Error,
 }
 
+/// Level, target, message, fields.
+pub type Line = (Level, String, String, String);
+
 /// What the guest sees and what it did.
 #[derive(Default)]
 pub struct World {
@@ -30,7 +33,7 @@ pub struct World {
     pub random: u64,
     /// Returned by `read`.
     pub payload: Vec<u8>,
-    pub logs: Vec<(Level, String, String, String)>,
+    pub logs: Vec<Line>,
     pub parks: Vec<u64>,
 }
 

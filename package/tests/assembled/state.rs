@@ -108,7 +108,7 @@ fn the_image_is_what_the_module_would_have_written() {
             memory[offset as usize..][..run.len()].copy_from_slice(run);
         }
         assert!(memory == expected, "{fields}");
-        assert!(image.size <= expected.len() as u64 && image.size % 4096 == 0, "{fields}");
+        assert!(image.size <= expected.len() as u64 && image.size.is_multiple_of(4096), "{fields}");
     }
 }
 
