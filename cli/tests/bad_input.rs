@@ -179,7 +179,7 @@ fn a_crd_pattern_that_matches_nothing_is_named() {
 fn an_unknown_toolchain_is_answered_with_the_known_ones() {
     let place = Place::new();
     place.write("p/wasmop.toml", place::GO_PROJECT.replace("\"go\"", "\"go\"\ntoolchain = \"gccgo\"").as_bytes());
-    place.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml:5", "unknown toolchain `gccgo`", "cargo, go, tinygo"]);
+    place.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml:6", "unknown toolchain `gccgo`", "cargo, go, tinygo"]);
 }
 
 #[test]
