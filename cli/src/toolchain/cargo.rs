@@ -23,8 +23,11 @@ use crate::interrupt::Cleanup;
 const TARGET: &str = "wasm32-wasip1";
 
 /// Shadow stack, bytes. It is part of every snapshot as far as it is used, and part of the linear
-/// memory in full; rustc's default is 1 MiB.
+/// memory in full.
 const STACK_BYTES: u32 = 128 << 10;
+
+/// rustc's default: code that is hardly optimized has large frames.
+const DEBUG_STACK_BYTES: u32 = 1 << 20;
 
 /// The export that `#[wasmop::main]` defines in a dependency of the binary, where the linker
 /// would drop it.
@@ -83,7 +86,8 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         Some(lock.save()?)
     };
     command.arg("--");
-    for link_arg in [format!("-zstack-size={STACK_BYTES}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")] {
+    let stack = if request.debug { DEBUG_STACK_BYTES } else { STACK_BYTES };
+    for link_arg in [format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")] {
         command.arg("-C").arg(format!("link-arg={link_arg}"));
     }
 
@@ -110,7 +114,7 @@ impl Cargo {
         // `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`
         let version = text.split_whitespace().nth(1).and_then(|version| Version::parse(version).ok());
         let version = version.with_context(|| format!("`cargo --version` says something unexpected: {text}"))?;
-        // A nightly of 1.97 may be older than the release; its pre-release tag sorts below it.
+        // A nightly's pre-release tag sorts below the release, which is right: it may lack things.
         Ok(Cargo { program, version })
     }
 

@@ -160,7 +160,10 @@ fn start(runtime: &Runtime, payload: &[u8]) {
             }
             let _ = NAME.set(start.name);
         }
-        Err(error) => abi::log(4, "wasmop", "the host's start event is not understood", &format!("{{\"error\":\"{error}\"}}")),
+        Err(error) => {
+            let fields = serde_json::json!({ "error": error.to_string() }).to_string();
+            abi::log(4, "wasmop", "the host's start event is not understood", &fields);
+        }
     }
     log::init_logging();
     // Only the first start counts.
