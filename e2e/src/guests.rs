@@ -1,0 +1,77 @@
+//! The conformance guests: sources in `e2e/guests`, built with `wasmop build`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Set to the reason if TinyGo can't be had.
+const SKIP_TINYGO: &str = "WASMOP_E2E_SKIP_TINYGO";
+
+/// A guest, built.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its name in the host and in the label of its Probes.
+    pub name: &'static str,
+    /// Column of the table.
+    pub column: &'static str,
+    pub package: PathBuf,
+}
+
+/// A column of the table: a guest, or why there is none.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: &'static str,
+    pub guest: Result<Guest, String>,
+}
+
+pub const COLUMNS: [&str; 3] = ["rust", "go", "tinygo"];
+
+/// Builds all guests that can be built here; one that should be but can't is an error.
+pub fn build_all(out: &Path) -> Result<Vec<Column>> {
+    COLUMNS
+        .into_iter()
+        .map(|name| {
+            let skip = std::env::var(SKIP_TINYGO).ok().filter(|reason| name == "tinygo" && !reason.is_empty());
+            let guest = match skip {
+                Some(reason) => Err(reason),
+                None => Ok(build(name, out)?),
+            };
+            Ok(Column { name, guest })
+        })
+        .collect()
+}
+
+/// Builds one of [`COLUMNS`] into `out`.
+pub fn build(column: &'static str, out: &Path) -> Result<Guest> {
+    let name = match column {
+        "rust" => "probe-rust",
+        "go" => "probe-go",
+        "tinygo" => "probe-tinygo",
+        _ => bail!("there is no guest {column}"),
+    };
+    let package = out.join(format!("{name}.wasm"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(column);
+    let mut command = Command::new(wasmop()?);
+    command.arg("build").arg(&source).arg("--output").arg(&package).env("CARGO_TARGET_DIR", target()?.join("guests"));
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("`wasmop build {}` failed:\n{}", source.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(Guest { name, column, package })
+}
+
+/// The `wasmop` program beside this test.
+pub fn wasmop() -> Result<PathBuf> {
+    let path = target()?.join("release/wasmop");
+    if !path.is_file() {
+        bail!("{} is missing\nhelp: cargo build --release --package wasmop-cli", path.display());
+    }
+    Ok(path)
+}
+
+/// cargo's target directory: this runs from `target/release/deps`.
+fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.ancestors().nth(3).context("not run by cargo")?.to_owned())
+}

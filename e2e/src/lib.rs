@@ -1,0 +1,19 @@
+//! Behaviour on a real API server.
+//!
+//! ```text
+//! world       a control plane with the Probe CRD, a fault proxy before it, a host that runs all guests
+//! guests      the conformance guests, built with `wasmop build`
+//! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
+//! scenarios   the behaviours, each a function of a scene
+//! table       behaviours x guests, as marks
+//! ```
+
+#![deny(unsafe_code)]
+
+pub mod fault_proxy;
+pub mod guests;
+pub mod probe;
+pub mod scenarios;
+pub mod scene;
+pub mod table;
+pub mod world;

@@ -1,0 +1,80 @@
+//! A reconcile that breaks the guest: those in flight beside it complete, and it alone backs off.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::suspension::config_map_path;
+use crate::probe::spec;
+use crate::scene::Scene;
+
+/// How many reconciles are under way while one breaks the guest.
+const OTHERS: usize = 3;
+
+pub async fn panic(scene: Scene) -> Result<()> {
+    breaks_the_guest(scene, "panic", "panic").await
+}
+
+pub async fn endless_loop(scene: Scene) -> Result<()> {
+    breaks_the_guest(scene, "loop", "cpu-limit").await
+}
+
+pub async fn memory_limit(scene: Scene) -> Result<()> {
+    breaks_the_guest(scene, "grow", "memory-limit").await
+}
+
+async fn breaks_the_guest(scene: Scene, action: &'static str, cause: &str) -> Result<()> {
+    let counted = format!("{action}-counted");
+    let before = scene.create_and_wait(&counted, spec("child", "one")).await?.observed();
+
+    // Others, in the middle of a request that is not answered until the harm is done.
+    let position = scene.position()?;
+    let others: Vec<String> = (0..OTHERS).map(|i| format!("{action}-held-{i}")).collect();
+    let mut holds = Vec::new();
+    for other in &others {
+        let hold = scene.world.proxy.hold(&config_map_path(&scene, other));
+        scene.create(other, spec("hold", "")).await?;
+        hold.until_waiting(1).await?;
+        holds.push(hold);
+    }
+
+    let culprit = format!("{action}-culprit");
+    let key = scene.key(&culprit);
+    scene.create(&culprit, spec(action, "")).await?;
+    scene.until_logged(position, &format!("the {cause}"), |record| record.message() == "step failed" && record.text("cause") == cause).await?;
+    drop(holds);
+    for other in &others {
+        scene.until(other, "completed beside it", |probe| probe.is_current() && probe.observed().echo == "held").await?;
+    }
+
+    // It is tried again, later each time.
+    let cancelled = |records: &[wasmop_testbed::log::Record]| -> Vec<f64> {
+        let of_it = records.iter().filter(|record| record.message() == "reconciled" && record.text("object") == key);
+        of_it.filter(|record| record.text("outcome") == "cancelled").filter_map(|record| record.number("after_ms")).collect()
+    };
+    let deadline = tokio::time::Instant::now() + crate::world::PATIENCE;
+    let waits = loop {
+        let waits = cancelled(&scene.logged(position)?);
+        if waits.len() >= 4 {
+            break waits;
+        }
+        ensure!(tokio::time::Instant::now() < deadline, "the culprit was cancelled {} times only", waits.len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    ensure!(waits.windows(2).all(|pair| pair[1] >= pair[0] * 1.5), "the culprit's waits do not grow: {waits:?} ms");
+    for record in scene.logged(position)? {
+        ensure!(record.message() != "step failed" || record.text("cause") == cause, "another cause: {}", record.0);
+        let blamed = record.message() == "reconciled" && record.text("outcome") == "cancelled" && record.text("object") != key;
+        ensure!(!blamed, "another was cancelled: {}", record.0);
+    }
+
+    // The guest has lost nothing, and the culprit is welcome once it has mended its ways.
+    let after = scene.change_and_wait(&counted, spec("child", "two")).await?.observed();
+    ensure!(after.seen > before.seen && after.total > before.total, "the counters went from {}/{} to {}/{}", before.seen, before.total, after.seen, after.total);
+    scene.change_and_wait(&culprit, spec("child", "mended")).await?;
+    scene.until_config_map(&culprit, "created", |_| true).await?;
+    for name in others.iter().chain([&counted, &culprit]) {
+        scene.remove(name).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The behaviours, each a function of a scene: `Ok` if the guest behaves as it should.
+
+pub mod hostile;
+pub mod lifecycle;
+pub mod restart;
+pub mod retries;
+pub mod suspension;
+
+use futures::future::BoxFuture;
+
+use crate::scene::Scene;
+
+/// Why a behaviour could not be looked at in this world.
+pub struct NotHere(pub String);
+
+/// Passed, or not applicable here.
+pub type Outcome = anyhow::Result<Result<(), NotHere>>;
+
+/// A row of the table.
+pub struct Behaviour {
+    pub name: &'static str,
+    pub run: fn(Scene) -> BoxFuture<'static, Outcome>,
+}
+
+/// `behaviour!("name", function)`, where the function is `async fn(Scene) -> Result<()>`.
+macro_rules! behaviour {
+    ($name:literal, $function:path) => {
+        Behaviour { name: $name, run: |scene| Box::pin(async move { $function(scene).await.map(Ok) }) }
+    };
+}
+
+/// Those that leave the host running; a guest goes through them in this order.
+pub fn all() -> Vec<Behaviour> {
+    vec![
+        behaviour!("create", lifecycle::create),
+        behaviour!("update", lifecycle::update),
+        behaviour!("delete with finalizer", lifecycle::delete),
+        Behaviour { name: "children of a deleted object collected", run: |scene| Box::pin(lifecycle::garbage(scene)) },
+        behaviour!("child deleted and restored", lifecycle::restore),
+        behaviour!("status conflict retried", retries::conflict),
+        behaviour!("requeue-after on time", retries::requeue),
+        behaviour!("error with backoff", retries::error),
+        behaviour!("50 objects concurrently", retries::fifty),
+        behaviour!("counter survives suspend", suspension::counter),
+        behaviour!("random and map iteration continue", suspension::random),
+        behaviour!("wall and monotonic clock after resume", suspension::clocks),
+        behaviour!("timer pending over suspension fires", suspension::timer),
+        behaviour!("suspend in mid-reconcile, slow API server", suspension::slow),
+        behaviour!("panic: others complete, culprit backs off", hostile::panic),
+        behaviour!("endless loop: CPU limit, same", hostile::endless_loop),
+        behaviour!("memory limit, same", hostile::memory_limit),
+    ]
+}

@@ -1,0 +1,104 @@
+//! What a host that ends, one way or the other, leaves to the next: prepared before, verified after.
+
+use anyhow::{Context, Result, ensure};
+use futures::future::BoxFuture;
+use kube::ResourceExt;
+
+use crate::probe::{ProbeStatus, spec};
+use crate::scene::Scene;
+
+/// A behaviour that ends and restarts the host, for all guests at once.
+pub struct Restart {
+    pub name: &'static str,
+    pub how: How,
+    /// While the host runs.
+    pub prepare: fn(Scene) -> BoxFuture<'static, Result<Prepared>>,
+    /// While there is none.
+    pub meanwhile: fn(Scene) -> BoxFuture<'static, Result<()>>,
+    /// When there is one again.
+    pub verify: fn(Scene, Prepared) -> BoxFuture<'static, Result<()>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Terminate,
+    Kill,
+}
+
+/// What the guest's counters were.
+pub struct Prepared {
+    before: ProbeStatus,
+}
+
+pub fn all() -> Vec<Restart> {
+    vec![
+        Restart {
+            name: "counter survives SIGTERM of the host",
+            how: How::Terminate,
+            prepare: |scene| Box::pin(prepare_resident(scene)),
+            meanwhile: |scene| Box::pin(change_and_delete(scene)),
+            verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
+        },
+        Restart {
+            name: "counter survives SIGKILL of the host",
+            how: How::Kill,
+            prepare: |scene| Box::pin(prepare_snapshot(scene)),
+            meanwhile: |scene| Box::pin(change_and_delete(scene)),
+            verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
+        },
+    ]
+}
+
+/// Objects that have been reconciled. On SIGTERM everything resident is suspended, so nothing may
+/// be missing afterwards.
+async fn prepare_resident(scene: Scene) -> Result<Prepared> {
+    let before = prepare(&scene).await?;
+    // Its memory is newer than any snapshot now.
+    let before = scene.change_and_wait("kept", spec("child", &format!("{}, then two", before.value))).await?.observed();
+    Ok(Prepared { before })
+}
+
+/// As before, but what counts is the last snapshot: what came after it is lost with the process, and
+/// must be done again.
+async fn prepare_snapshot(scene: Scene) -> Result<Prepared> {
+    let before = prepare(&scene).await?;
+    scene.until_suspended().await?;
+    scene.change("late", spec("child", "just before the end")).await?;
+    Ok(Prepared { before })
+}
+
+async fn prepare(scene: &Scene) -> Result<ProbeStatus> {
+    for name in ["late", "gone", "changed"] {
+        scene.create_and_wait(name, spec("child", "one")).await?;
+    }
+    Ok(scene.create_and_wait("kept", spec("child", "one")).await?.observed())
+}
+
+async fn change_and_delete(scene: Scene) -> Result<()> {
+    scene.change("changed", spec("child", "while it was down")).await?;
+    scene.delete("gone").await
+}
+
+async fn verify_all(scene: Scene, Prepared { before }: Prepared) -> Result<()> {
+    let ready = scene.until_logged(0, "the recovery", |record| record.message() == "controller ready").await?;
+    ensure!(ready.text("from") == "snapshot", "it began anew: {}", ready.0);
+    // No event is lost: neither of the time before, nor of the time between.
+    let changed = scene.until_current("changed").await?;
+    ensure!(changed.observed().seen >= 2, "the object changed meanwhile was seen {} times", changed.observed().seen);
+    scene.until_config_map("changed", "up to date", |child| child.data.as_ref().is_some_and(|data| data["value"] == "while it was down")).await?;
+    let late = scene.until_current("late").await?;
+    let value = scene.config_maps().get("late").await?.data.and_then(|data| data.get("value").cloned()).context("the child of `late` has no value")?;
+    ensure!(value == late.spec.value, "the child of `late` has {value:?} instead of {:?}", late.spec.value);
+    scene.until_gone("gone").await?;
+    ensure!(scene.config_maps().get_opt("gone-deleted").await?.is_some(), "no clean-up was done for `gone`");
+    // And the memory is the old one.
+    let after = scene.change_and_wait("kept", spec("child", "three")).await?.observed();
+    ensure!(after.seen > before.seen, "the object's counter went from {} to {}", before.seen, after.seen);
+    ensure!(after.total > before.total, "the guest's counter went from {} to {}", before.total, after.total);
+    for name in ["late", "changed", "kept"] {
+        scene.remove(name).await?;
+    }
+    let trace = scene.config_maps().get("gone-deleted").await?;
+    scene.config_maps().delete(&trace.name_any(), &kube::api::DeleteParams::default()).await?;
+    Ok(())
+}

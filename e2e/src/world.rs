@@ -1,0 +1,160 @@
+//! A control plane with the Probe CRD, a fault proxy before it, and a host that runs all guests.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tempfile::TempDir;
+use wasmop_testbed::controlplane::{self, Binaries, ControlPlane, Lifetime};
+use wasmop_testbed::host::{Host, HostOptions};
+
+use crate::fault_proxy::FaultProxy;
+use crate::guests::{self, Guest};
+
+/// For anything that should happen at once: long, because the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(45);
+/// How long a guest is idle before it is suspended; short, so that a test sees many.
+pub const SUSPEND_AFTER: Duration = Duration::from_millis(300);
+
+const PROBE_CRD: &str = include_str!("../guests/probe-crd.yaml");
+
+/// A running control plane and a client that is its administrator.
+pub struct Cluster {
+    pub plane: ControlPlane,
+    pub client: Client,
+    pub binaries: Binaries,
+    dir: TempDir,
+}
+
+impl Cluster {
+    pub async fn start() -> Result<Cluster> {
+        let binaries = controlplane::find(&mut |line| eprintln!("{line}"))?;
+        let dir = tempfile::Builder::new().prefix("wasmop-e2e-").tempdir()?;
+        let plane = ControlPlane::start(&binaries, &dir.path().join("cluster"), Lifetime::Owned)?;
+        let client = client(&plane.kubeconfig).await?;
+        Ok(Cluster { plane, client, binaries, dir })
+    }
+
+    /// For whatever the test writes; removed at its end.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Creates the Probe CRD and waits until the API server serves it.
+    pub async fn create_crd(&self) -> Result<()> {
+        let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let crd = serde_norway::from_str(PROBE_CRD).context("reading probe-crd.yaml")?;
+        crds.create(&PostParams::default(), &crd).await?;
+        let established = kube::runtime::conditions::is_crd_established();
+        tokio::time::timeout(PATIENCE, kube::runtime::wait::await_condition(crds, "probes.e2e.wasmop.dev", established)).await??;
+        Ok(())
+    }
+
+    pub async fn create_namespace(&self, name: &str) -> Result<()> {
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        Api::all(self.client.clone()).create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await?;
+        Ok(())
+    }
+
+    /// What to start a host with: its own state directory and log, named `name`.
+    pub fn host_options(&self, name: &str, packages: Vec<PathBuf>) -> Result<HostOptions> {
+        Ok(HostOptions {
+            program: guests::wasmop()?,
+            packages,
+            kubeconfig: self.plane.kubeconfig.clone(),
+            state_dir: self.dir().join(format!("{name}-state")),
+            suspend_after: SUSPEND_AFTER,
+            args: Vec::new(),
+            log: self.dir().join(format!("{name}.log")),
+            current_dir: None,
+            lifetime: Lifetime::Owned,
+        })
+    }
+}
+
+/// A client with the credentials of a kubeconfig.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// A cluster, a fault proxy, and a host that reaches the cluster through it.
+pub struct World {
+    pub cluster: Cluster,
+    pub proxy: FaultProxy,
+    guests: Vec<Guest>,
+    options: HostOptions,
+    host: Mutex<Host>,
+    starts: Mutex<u32>,
+}
+
+impl World {
+    /// Starts everything, and waits until the host has all guests ready.
+    pub async fn start(cluster: Cluster, guests: Vec<Guest>) -> Result<Arc<World>> {
+        cluster.create_crd().await?;
+        for guest in &guests {
+            cluster.create_namespace(guest.name).await?;
+        }
+        let proxy = FaultProxy::start(cluster.client.clone()).await?;
+        let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
+        options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
+        std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+        let host = Host::spawn(&options)?;
+        let world = World { cluster, proxy, guests, options, host: Mutex::new(host), starts: Mutex::new(1) };
+        world.wait_ready().await?;
+        Ok(Arc::new(world))
+    }
+
+    /// The host that is running now.
+    pub fn host(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate_host(&self) -> Result<()> {
+        let mut host = self.host();
+        let status = tokio::task::block_in_place(|| host.terminate())?;
+        if !status.success() {
+            bail!("the host ended with {status} after SIGTERM:\n{}", host.log.tail(15));
+        }
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill_host(&self) -> Result<()> {
+        self.host().kill()
+    }
+
+    /// Starts a host anew on the same state directory. Its log begins anew, too.
+    pub async fn restart_host(&self) -> Result<()> {
+        let number = {
+            let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+            *starts += 1;
+            *starts
+        };
+        let options = HostOptions { log: self.cluster.dir().join(format!("host-{number}.log")), ..self.options.clone() };
+        *self.host() = Host::spawn(&options)?;
+        self.wait_ready().await
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let names: Vec<_> = self.guests.iter().map(|guest| guest.name).collect();
+        tokio::task::block_in_place(|| self.host().wait_ready(&names, PATIENCE))
+    }
+
+    /// Where the hosts' logs are, for when something went wrong; kept from being removed.
+    pub fn keep_files(self: Arc<World>) -> Option<PathBuf> {
+        let world = Arc::into_inner(self)?;
+        drop(world.host);
+        drop(world.proxy);
+        let Cluster { plane, dir, .. } = world.cluster;
+        let _ = plane.stop();
+        Some(dir.keep())
+    }
+}
