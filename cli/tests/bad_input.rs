@@ -264,6 +264,9 @@ fn a_name_that_is_no_dns_label_is_a_usage_error() {
 #[test]
 fn what_is_missing_without_a_terminal_is_a_usage_error() {
     let place = Place::new();
+    let file = place.write("web.wasm", b"");
+    let (_, stderr) = place.wasmop(&["run", &file, "--suspend-after", "soon"]).ends_with(2);
+    assert!(stderr.contains("`soon` is not a duration; write it like `500ms`"), "{stderr}");
     place.wasmop(&["new"]).fails_with(2, &["name is missing", "wasmop new"]);
     place.wasmop(&["new", "web"]).fails_with(2, &["language is missing", "--lang rust|go"]);
     place

@@ -22,7 +22,7 @@ use crate::output::{self, Paint};
 ///
 /// Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong.
 #[derive(Debug, Parser)]
-#[command(name = "wasmop", version, max_term_width = 100, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "wasmop", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -35,7 +35,7 @@ pub struct Run {
     state_dir: Option<PathBuf>,
 
     /// Suspend a controller that has been idle for this long, like `1s` or `500ms`.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     suspend_after: Duration,
 
     /// How log lines look, on stderr.
@@ -45,6 +45,10 @@ pub struct Run {
     /// Log more; twice or three times for still more. `WASMOP_LOG` takes a filter instead.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).map_err(|problem| format!("{problem}; write it like `500ms` or `1s`"))
 }
 
 impl Run {

@@ -153,9 +153,14 @@ impl Run {
     }
 
     /// It ends with 0; returns its stdout and stderr.
-    pub fn succeeds(mut self) -> (String, String) {
+    pub fn succeeds(self) -> (String, String) {
+        self.ends_with(0)
+    }
+
+    /// It ends with `code`; returns its stdout and stderr.
+    pub fn ends_with(mut self, code: i32) -> (String, String) {
         let (output, shown) = self.output();
-        assert!(output.status.success(), "{shown}");
+        assert_eq!(output.status.code(), Some(code), "{shown}");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (text(&output.stdout), text(&output.stderr))
     }
