@@ -21,7 +21,9 @@ pub struct Resolved {
 
 #[derive(Deserialize)]
 struct ResourceList {
-    resources: Vec<Resource>,
+    /// Go writes an empty list as `null`.
+    #[serde(default)]
+    resources: Option<Vec<Resource>>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -77,7 +79,7 @@ impl Discovery {
     async fn fetch(&self, path: &str) -> Result<Vec<Resource>, Failure> {
         let request = http::Request::get(path).body(Vec::new()).map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
         let list = tokio::time::timeout(Duration::from_secs(30), self.client.request::<ResourceList>(request));
-        Ok(list.await.map_err(|_| Failure::timed_out("answer discovery"))??.resources)
+        Ok(list.await.map_err(|_| Failure::timed_out("answer discovery"))??.resources.unwrap_or_default())
     }
 }
 
@@ -90,7 +92,7 @@ fn find(resources: Option<&[Resource]>, request: &WatchRequest) -> Option<Resolv
     Some(Resolved { plural: found.name.clone(), namespaced: found.namespaced })
 }
 
-fn missing(request: &WatchRequest) -> Failure {
+pub(super) fn missing(request: &WatchRequest) -> Failure {
     let what = if request.plural.is_empty() { &request.kind } else { &request.plural };
     Failure::new(Cause::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
 }

@@ -50,7 +50,7 @@ pub struct WatchRequest {
 }
 
 impl WatchRequest {
-    /// What a controller of this namespace needs for this watch. A guest that maps objects to
+    /// What a controller of this namespace (none or empty: all) needs for this watch. A guest that maps objects to
     /// keys itself needs to see them whole.
     pub fn new(spec: &WatchSpec, namespace: Option<&str>) -> Self {
         WatchRequest {
@@ -58,7 +58,7 @@ impl WatchRequest {
             version: spec.version.clone(),
             kind: spec.kind.clone(),
             plural: spec.plural.clone(),
-            namespace: namespace.map(Into::into),
+            namespace: namespace.filter(|namespace| !namespace.is_empty()).map(Into::into),
             label_selector: spec.label_selector.clone(),
             field_selector: spec.field_selector.clone(),
             full_objects: spec.relation == Relation::Map,

@@ -102,8 +102,9 @@ struct ListMeta<'a> {
 struct Page<'a> {
     #[serde(borrow)]
     metadata: ListMeta<'a>,
-    #[serde(borrow)]
-    items: Vec<&'a RawValue>,
+    /// Go writes an empty list as `null`.
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -149,7 +150,11 @@ impl Upstream {
             return self.wait_for(&failure);
         }
         loop {
-            let Err(failure) = self.list_or_watch().await else { continue };
+            let Err(mut failure) = self.list_or_watch().await else { continue };
+            if failure.cause == FailureCause::Because(Cause::Missing) {
+                // In place of "404 page not found".
+                failure.message = super::discovery::missing(&self.request).message;
+            }
             if failure.cause == FailureCause::Because(Cause::Invalid) {
                 return self.wait_for(&failure);
             }
@@ -288,7 +293,7 @@ impl Upstream {
             let page = timeout(ANSWER_TIMEOUT, self.client.request_text(request)).await;
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
-            for item in items {
+            for item in items.unwrap_or_default() {
                 let (seen, _) = self.reader.read(item.get()).map_err(Failure::garbled)?;
                 self.shared.update(|state| state.index.apply(seen));
             }
