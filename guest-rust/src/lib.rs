@@ -44,6 +44,7 @@
 
 mod key;
 #[cfg(any(target_family = "wasm", test))]
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
 mod spec;
 
 #[cfg(any(target_family = "wasm", test))]

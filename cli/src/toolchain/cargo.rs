@@ -178,9 +178,15 @@ fn config(key: &str, path: &Path) -> OsString {
 /// and there is nothing to unwind to.
 fn profile(debug: bool) -> Vec<OsString> {
     let (name, settings): (_, &[&str]) = if debug {
-        ("wasmop-debug", &["opt-level=1", "debug=\"line-tables-only\"", "strip=false", "lto=\"off\"", "panic=\"abort\""])
+        (
+            "wasmop-debug",
+            &["opt-level=1", "debug=\"line-tables-only\"", "strip=false", "lto=\"off\"", "panic=\"abort\""],
+        )
     } else {
-        ("wasmop", &["opt-level=\"s\"", "lto=\"fat\"", "codegen-units=1", "debug=false", "strip=true", "panic=\"abort\""])
+        (
+            "wasmop",
+            &["opt-level=\"s\"", "lto=\"fat\"", "codegen-units=1", "debug=false", "strip=true", "panic=\"abort\""],
+        )
     };
     let mut arguments: Vec<OsString> = vec!["--profile".into(), name.into()];
     for setting in ["inherits=\"release\""].iter().chain(settings) {

@@ -80,7 +80,10 @@ pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Opt
     }
     let list: Vec<&str> = versions.iter().map(|port| port.version.as_str()).collect();
     Err(failure(
-        format!("{name} {version} is not a version this wasmop can build for wasm; it knows {name} {}", list.join(", ")),
+        format!(
+            "{name} {version} is not a version this wasmop can build for wasm; it knows {name} {}",
+            list.join(", ")
+        ),
         format!("cargo update -p {name}@{version} --precise {}", list[list.len() - 1]),
     )
     .into())

@@ -62,7 +62,10 @@ where
         Controller { api: main_api, config, dyntype, generation_changed: false, setup: Vec::new() }
     }
 
-    fn with(mut self, setup: impl FnOnce(controller::Controller<K>) -> controller::Controller<K> + Send + 'static) -> Self {
+    fn with(
+        mut self,
+        setup: impl FnOnce(controller::Controller<K>) -> controller::Controller<K> + Send + 'static,
+    ) -> Self {
         self.setup.push(Box::new(setup));
         self
     }

@@ -59,8 +59,13 @@ mod guest {
         unsafe extern "C" {
             #[rustfmt::skip]
             pub fn log(
-                level: u32, target: *const u8, target_len: usize, message: *const u8, message_len: usize,
-                fields: *const u8, fields_len: usize,
+                level: u32,
+                target: *const u8,
+                target_len: usize,
+                message: *const u8,
+                message_len: usize,
+                fields: *const u8,
+                fields_len: usize,
             );
         }
     }
@@ -77,12 +82,27 @@ mod guest {
             pub safe fn drop_call(id: u64);
             #[rustfmt::skip]
             pub fn call(
-                id: u64, task: u64, target: *const u8, target_len: usize, method: *const u8, method_len: usize,
-                path: *const u8, path_len: usize, headers: *const u8, headers_len: usize, body: *const u8, body_len: usize,
+                id: u64,
+                task: u64,
+                target: *const u8,
+                target_len: usize,
+                method: *const u8,
+                method_len: usize,
+                path: *const u8,
+                path_len: usize,
+                headers: *const u8,
+                headers_len: usize,
+                body: *const u8,
+                body_len: usize,
             );
             #[rustfmt::skip]
             pub fn done(
-                task: u64, has_requeue: u32, requeue_ns: u64, has_error: u32, error: *const u8, error_len: usize,
+                task: u64,
+                has_requeue: u32,
+                requeue_ns: u64,
+                has_error: u32,
+                error: *const u8,
+                error_len: usize,
             );
             pub fn mapped(task: u64, keys: *const u8, keys_len: usize);
         }
@@ -130,7 +150,15 @@ mod guest {
     pub fn log(level: u32, target: &str, message: &str, fields: &str) {
         // SAFETY: pointers and lengths of live strings; the host only reads.
         unsafe {
-            sys::log(level, target.as_ptr(), target.len(), message.as_ptr(), message.len(), fields.as_ptr(), fields.len());
+            sys::log(
+                level,
+                target.as_ptr(),
+                target.len(),
+                message.as_ptr(),
+                message.len(),
+                fields.as_ptr(),
+                fields.len(),
+            );
         }
     }
 

@@ -105,10 +105,15 @@ impl tower::Service<Request<Body>> for HostService {
             let (parts, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-            let call =
-                abi::Call { method: parts.method.as_str(), path, headers: &headers::to_lines(&parts.headers), body: &body };
+            let call = abi::Call {
+                method: parts.method.as_str(),
+                path,
+                headers: &headers::to_lines(&parts.headers),
+                body: &body,
+            };
             let (head, mut response) = start(&call);
-            let head = head.await.unwrap_or_else(|_| Err(CallFailed("the host ended the call without a response".into())))?;
+            let head =
+                head.await.unwrap_or_else(|_| Err(CallFailed("the host ended the call without a response".into())))?;
             *response.status_mut() = StatusCode::from_u16(head.status)?;
             *response.headers_mut() = head.headers;
             Ok(response)

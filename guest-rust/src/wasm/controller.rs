@@ -133,8 +133,9 @@ where
         I: 'static + IntoIterator<Item = ObjectRef<K>>,
         I::IntoIter: Send,
     {
-        let mapper: Mapper =
-            Box::new(move |object| Ok(mapper(serde_json::from_slice(object)?).into_iter().map(|o| key::of(&o)).collect()));
+        let mapper: Mapper = Box::new(move |object| {
+            Ok(mapper(serde_json::from_slice(object)?).into_iter().map(|o| key::of(&o)).collect())
+        });
         self.watch(&api, &dyntype, config, Relation::Map, Some(mapper))
     }
 
@@ -207,8 +208,15 @@ where
 enum Message<K, E> {
     FromHost(FromHost),
     /// The object to reconcile has been read; `None`: it is gone.
-    Read { task: u64, object: Result<Option<K>, kube::Error> },
-    Reconciled { task: u64, object: Arc<K>, result: Result<Action, E> },
+    Read {
+        task: u64,
+        object: Result<Option<K>, kube::Error>,
+    },
+    Reconciled {
+        task: u64,
+        object: Arc<K>,
+        result: Result<Action, E>,
+    },
 }
 
 /// The host's events for one controller.
@@ -306,7 +314,8 @@ where
     }
 
     fn finish(&self, task: u64, object: Arc<K>, result: Result<Action, Fut::Error>) -> Item<K, Fut::Error> {
-        let nanoseconds = |action: &Action| action.requeue_after().map(|after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+        let nanoseconds =
+            |action: &Action| action.requeue_after().map(|after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         let reference = ObjectRef::from_obj_with(&*object, self.dyntype.clone());
         match result {
             Ok(action) => {
@@ -329,7 +338,10 @@ where
         let keys = match self.mappers.get(watch).and_then(Option::as_ref).map(|mapper| mapper(object)) {
             Some(Ok(keys)) => keys.join("\n"),
             Some(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a watched object is not of the type it is watched as");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a watched object is not of the type it is watched as"
+                );
                 String::new()
             }
             None => String::new(),

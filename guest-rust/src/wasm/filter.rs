@@ -42,9 +42,8 @@ impl Filter {
     }
 
     fn level_for(&self, target: &str) -> LevelFilter {
-        let named = |prefix: &str| {
-            target.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
+        let named =
+            |prefix: &str| target.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
         self.targets.iter().find(|(prefix, _)| named(prefix)).map_or(self.default, |(_, level)| *level)
     }
 }

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn lines_become_headers_and_others_are_left_out() {
-        let headers = from_lines("Content-Type: application/json\nwarning: 299 - \"a: b\"\nnonsense\nbad name: x\nwarning: 2\n");
+        let headers =
+            from_lines("Content-Type: application/json\nwarning: 299 - \"a: b\"\nnonsense\nbad name: x\nwarning: 2\n");
         assert_eq!(headers[CONTENT_TYPE], "application/json");
         let warnings: Vec<_> = headers.get_all("warning").iter().collect();
         assert_eq!(warnings, ["299 - \"a: b\"", "2"]);

@@ -161,11 +161,7 @@ impl Acting<'_> {
 
 fn config_map(probe: &Probe, name: &str) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: probe.namespace(),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), namespace: probe.namespace(), ..ObjectMeta::default() },
         data: Some([("value".to_owned(), probe.spec.value.clone())].into()),
         ..ConfigMap::default()
     }

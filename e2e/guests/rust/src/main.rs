@@ -63,8 +63,7 @@ fn on_error(_: Arc<Probe>, _: &Error, _: Arc<Context>) -> Action {
 
 async fn reconcile(probe: Arc<Probe>, context: Arc<Context>) -> Result<Action, Error> {
     let (total, known) = context.memory.count(&probe.uid().unwrap_or_default());
-    let acting =
-        |probe: Arc<Probe>| Acting { client: &context.client, memory: &context.memory, probe, known, total };
+    let acting = |probe: Arc<Probe>| Acting { client: &context.client, memory: &context.memory, probe, known, total };
     let has_child = matches!(probe.spec.action.as_str(), "" | "child" | "slow");
     let has_finalizer = probe.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     if !has_child && !has_finalizer {

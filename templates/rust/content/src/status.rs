@@ -18,20 +18,11 @@ pub fn observe(website: &Website, deployment: &Deployment, reconciles: u64, now:
     }
 }
 
-fn ready(
-    website: &Website,
-    deployment: &Deployment,
-    generation: i64,
-    before: &[Condition],
-    now: Time,
-) -> Condition {
+fn ready(website: &Website, deployment: &Deployment, generation: i64, before: &[Condition], now: Time) -> Condition {
     let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default();
     let wanted = website.spec.replicas;
-    let (status, reason) = if available >= wanted {
-        ("True", "DeploymentAvailable")
-    } else {
-        ("False", "DeploymentNotAvailable")
-    };
+    let (status, reason) =
+        if available >= wanted { ("True", "DeploymentAvailable") } else { ("False", "DeploymentNotAvailable") };
     // The time of the last transition stays as long as the status does.
     let since = before
         .iter()
