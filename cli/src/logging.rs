@@ -46,8 +46,9 @@ pub fn start(format: LogFormat, verbose: u8) -> Result<()> {
 
 fn filter_for(verbose: u8) -> &'static str {
     match verbose {
-        0 => "warn,wasmop=info,wasmop_host=info,guest=info",
-        1 => "warn,wasmop=debug,wasmop_host=debug,guest=debug",
+        // The client logs each failed request as an error; the host says what it means.
+        0 => "warn,kube_client::client=off,wasmop=info,wasmop_host=info,guest=info",
+        1 => "warn,kube_client::client=off,wasmop=debug,wasmop_host=debug,guest=debug",
         2 => "info,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug",
         _ => "trace",
     }

@@ -78,23 +78,24 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// A long step: a spinner on a terminal, a line at its end elsewhere.
 pub struct Step {
-    title: Cow<'static, str>,
+    /// What it is called when it is done.
+    done: String,
     bar: ProgressBar,
     begun: Instant,
 }
 
 impl Step {
-    /// Begins a step; `title` says what is being done ("Compiling website with cargo").
-    pub fn begin(title: impl Into<Cow<'static, str>>) -> Step {
-        let title = title.into();
+    /// Begins a step; `doing` and `done` say what it is about, while it goes on and after it
+    /// ("Compiling", "Compiled").
+    pub fn begin(doing: impl Into<Cow<'static, str>>, done: impl Into<String>) -> Step {
         let bar = if is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {elapsed:.dim} {wide_msg:.dim}")
         {
             bar.set_style(style);
         }
-        bar.set_prefix(title.clone());
+        bar.set_prefix(doing);
         bar.enable_steady_tick(Duration::from_millis(120));
-        Step { title, bar, begun: Instant::now() }
+        Step { done: done.into(), bar, begun: Instant::now() }
     }
 
     /// What the step is at right now; the rest of the spinner's line.
@@ -116,7 +117,7 @@ impl Step {
         line(format!(
             "{} {}{separator}{result} {}",
             paint.success("✓"),
-            self.title,
+            self.done,
             paint.dim(&format!("({})", duration(self.begun.elapsed())))
         ));
     }

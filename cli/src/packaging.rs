@@ -34,11 +34,14 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         .into());
     }
 
-    let step = Step::begin(format!("Compiled {} with {}", project.name, toolchain_name(project.toolchain)));
+    let step = {
+        let what = format!("{} with {}", project.name, toolchain_name(project.toolchain));
+        Step::begin(format!("Compiling {what}"), format!("Compiled {what}"))
+    };
     let core = toolchain::build_core(&Request { project, debug, step: &step })?;
     step.done(bytes(core.module.len() as u64));
 
-    let step = Step::begin("Packaged");
+    let step = Step::begin("Packaging", "Packaged");
     let mut manifest = Manifest {
         manifest_version: MANIFEST_VERSION,
         name: project.name.clone(),
@@ -55,7 +58,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         .map_err(|error| about(format!("cannot make a package of `{}`", project.name), error))?;
     step.done(bytes(package.len() as u64));
 
-    let step = Step::begin("Started once, in a sandbox");
+    let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
     manifest.registrations = trial_run(project, package.clone())?;
     let package = wasmop_package::with_manifest(&package, &manifest)?;
     let inspection = wasmop_package::inspect(&package)?;

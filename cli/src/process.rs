@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn stdout_is_returned_and_a_failure_names_the_command() {
-        let step = Step::begin("test");
+        let step = Step::begin("testing", "tested");
         let output = run(Command::new("sh").args(["-c", "echo out; echo err >&2"]), &step).expect("runs");
         assert_eq!(output, b"out\n");
         let error = run(Command::new("sh").args(["-c", "exit 3"]), &step).expect_err("fails").to_string();
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let step = Step::begin("test");
+        let step = Step::begin("testing", "tested");
         let error = run(&mut Command::new("no-such-compiler"), &step).expect_err("fails").to_string();
         assert!(error.contains("no-such-compiler"), "{error}");
     }
