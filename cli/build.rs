@@ -37,7 +37,7 @@ fn embed(code: &mut String, name: &str, dir: &Path, skip: &[&str]) {
 }
 
 fn collect(top: &Path, dir: &Path, skip: &[&str], files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("cannot read {}: {error}", dir.display()));
     for entry in entries.map(|entry| entry.expect("a readable folder")) {
         let (path, name) = (entry.path(), entry.file_name());
         let skipped = |names: &[&str]| names.iter().any(|skip| name == *skip);

@@ -25,6 +25,14 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
+    /// A remedy for an error that came without one.
+    pub fn else_help(mut self, help: impl Into<String>) -> Self {
+        if self.help.is_empty() {
+            self.help.push(help.into());
+        }
+        self
+    }
+
     /// The command line is what was wrong: the program ends with clap's exit code.
     pub fn usage(mut self) -> Self {
         self.usage = true;

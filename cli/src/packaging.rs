@@ -71,7 +71,9 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 /// What the controller registers when it is started, away from any cluster.
 fn trial_run(project: &Project, package: Vec<u8>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
-    let registrations = wasmop_host::describe(&package).map_err(|error| about(format!("`{}`", project.name), error))?;
+    let registrations = wasmop_host::describe(&package).map_err(|error| {
+        about(format!("`{}`", project.name), error).else_help("use an SDK of the same release as this wasmop")
+    })?;
     if registrations.is_empty() {
         return Err(failure(
             format!("`{}` registered no controller before its first wait", project.name),
@@ -82,7 +84,7 @@ fn trial_run(project: &Project, package: Vec<u8>) -> Result<Vec<ControllerSpec>>
     Ok(registrations)
 }
 
-/// `1 controller: Website (demo.wasmop.dev/v1)`.
+/// `reconciles Website (demo.wasmop.dev/v1)`.
 fn registered(registrations: &[ControllerSpec]) -> String {
     let kinds: Vec<String> = registrations
         .iter()
