@@ -108,7 +108,7 @@ impl Batch {
                 }
                 Err(failure) => failure,
             };
-            let culprit = blame(failure.entered, &running, &events);
+            let culprit = blame(failure.cause, failure.entered, &running, &events);
             let split = culprit.is_none() && events.len() > 1;
             let (rolled_back, replayed_steps) = match instance.rolled_back(package, store) {
                 Ok((rolled_back, steps)) => (Some(rolled_back), steps),
@@ -150,16 +150,22 @@ impl Batch {
 }
 
 /// Whose fault it is that a step with `events` failed, if that can be said.
-fn blame(entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
-    if running.contains(&entered) {
-        return Some(entered);
-    }
+///
+/// Go switches goroutines at allocations, so there the hint may name a bystander when memory runs
+/// out: then whose event it was counts more, and with events of several tasks they are split first.
+fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
+    let hinted = running.contains(&entered).then_some(entered);
     let mut tasks: Vec<u64> = events.iter().map(|e| e.task).collect();
     tasks.sort_unstable();
     tasks.dedup();
-    match tasks[..] {
+    let only = match tasks[..] {
         [task] if task != 0 => Some(task),
         _ => None,
+    };
+    match cause {
+        Cause::MemoryLimit if tasks.len() > 1 => None,
+        Cause::MemoryLimit => only.or(hinted),
+        Cause::Panic | Cause::CpuLimit | Cause::Trap => hinted.or(only),
     }
 }
 
@@ -188,11 +194,20 @@ mod tests {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
         for (entered, expected) in [(3, Some(3)), (2, Some(2)), (0, None), (9, None)] {
-            assert_eq!(blame(entered, &running, &events), expected, "entered {entered}");
+            assert_eq!(blame(Cause::Panic, entered, &running, &events), expected, "entered {entered}");
         }
-        assert_eq!(blame(0, &running, &events[..1]), Some(1), "the only task in the batch");
-        assert_eq!(blame(0, &running, &[event(EventKind::Start, 0)]), None);
-        assert_eq!(blame(0, &running, &[]), None);
+        assert_eq!(blame(Cause::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
+        assert_eq!(blame(Cause::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
+        assert_eq!(blame(Cause::Trap, 0, &running, &[]), None);
+    }
+
+    #[test]
+    fn when_memory_runs_out_the_batch_is_split_before_a_hint_is_believed() {
+        let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
+        let running = BTreeSet::from([1, 2, 3]);
+        assert_eq!(blame(Cause::MemoryLimit, 1, &running, &events), None);
+        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &events[..1]), Some(1));
+        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
     }
 
     #[test]

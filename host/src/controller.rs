@@ -49,6 +49,8 @@ pub enum Effect {
     DropCall(u64),
     /// Registration number so-and-so is new: watch for it.
     Registered(u32),
+    /// The guest has said which objects a watched object belongs to.
+    Mapped { registration: u32, keys: Vec<Key> },
     /// A reconcile ended.
     Reconciled { registration: u32, key: Key, outcome: Outcome },
     /// The guest said something that makes no sense.
@@ -261,10 +263,9 @@ impl Controller {
                     self.crashes = 0;
                 }
                 Action::Mapped { task, keys } => match self.tasks.remove(&task) {
-                    Some(mapping) if mapping.key.is_empty() => {
-                        for key in keys.lines().filter(|k| !k.is_empty()) {
-                            self.enqueue(mapping.registration, key.into(), now);
-                        }
+                    Some(Task { registration, key }) if key.is_empty() => {
+                        let keys = keys.lines().filter(|k| !k.is_empty()).map(Key::from).collect();
+                        effects.push(Effect::Mapped { registration, keys });
                     }
                     other => {
                         effects.push(Effect::Misbehaved(format!("`mapped` for task {task}, which is no map task")));

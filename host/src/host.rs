@@ -27,6 +27,7 @@ use crate::guest::{Call, EventKind, emit_logs};
 use crate::instance::{Instance, Origin};
 use crate::permissions::Permissions;
 use crate::pool::Pool;
+use crate::queue::Key;
 use crate::requests::{self, ApiCall, Reply};
 use crate::snapshot::format::{Header, Kind};
 use crate::snapshot::sync::Syncer;
@@ -87,7 +88,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     }
     let state = Arc::new(StateDir::open(&options.state_dir)?);
     let server = options.cluster.cluster_url.clone();
-    let client = kube::Client::try_from(options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
+    let mut cluster = options.cluster;
+    // A guest is to see 429 and 503 and decide for itself; upstream watches retry on their own.
+    cluster.default_retry = false;
+    let client = kube::Client::try_from(cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
     let engine = Engine::new()?;
     let (tx, rx) = mpsc::unbounded_channel();
@@ -123,7 +127,8 @@ struct Host {
     started: Instant,
     slots: Vec<Slot>,
     hub: WatchHub,
-    subscriptions: HashMap<WatchId, Vec<Subscription>>,
+    /// Shared, so that handling an event can change everything else.
+    subscriptions: HashMap<WatchId, Arc<Vec<Subscription>>>,
     /// When which slot must be looked at next; mirrors `Slot::wake`.
     wakes: BTreeSet<(Duration, u32)>,
     pool: Pool,
@@ -144,6 +149,8 @@ struct Slot {
     permissions: Arc<Permissions>,
     controller: Controller,
     phase: Phase,
+    /// The watch of each registration's primary kind; `None` if it may not be watched.
+    primaries: Vec<Option<WatchId>>,
     /// Requests in flight by the guest's call id.
     requests: BTreeMap<u64, Request>,
     /// Shared by its requests; only there while some are in flight.
@@ -226,6 +233,7 @@ impl Host {
                 permissions,
                 controller,
                 phase,
+                primaries: Vec::new(),
                 requests: BTreeMap::new(),
                 credit: None,
                 generation: wall_clock_ns(),
@@ -638,6 +646,11 @@ impl Host {
                 }
             }
             Effect::Registered(registration) => self.watch(index, registration),
+            Effect::Mapped { registration, keys } => {
+                for key in keys {
+                    self.enqueue_related(index, registration, key);
+                }
+            }
             Effect::Misbehaved(what) => tracing::warn!(controller, what, "the guest misused the runtime interface"),
             Effect::Reconciled { registration, key, outcome } => {
                 let object = &*key;
@@ -797,15 +810,16 @@ impl Host {
     /// Watches what a registration asks for.
     fn watch(&mut self, index: u32, registration: u32) {
         let slot = &self.slots[index as usize];
+        let (name, permissions) = (slot.name.clone(), slot.permissions.clone());
         let spec = slot.controller.registrations[registration as usize].spec.clone();
         let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
         let watches = spec.watches.iter().enumerate().map(|(n, w)| (Some(n as u16), w));
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
             let request = WatchRequest::new(watched, namespace.as_deref());
-            let allowed = slot.permissions.may_watch(&watched.group, &watched.plural, namespace.as_deref());
+            let allowed = permissions.may_watch(&watched.group, &watched.plural, namespace.as_deref());
             if let Err(denied) = allowed {
                 tracing::warn!(
-                    controller = &*slot.name,
+                    controller = &*name,
                     request = %format!("watch {}", watched.kind),
                     reason = %denied,
                     help = %denied.help(),
@@ -815,18 +829,23 @@ impl Host {
             }
             let subscription = Subscription { slot: index, registration, watch };
             let id = self.hub.subscribe(request);
+            if watch.is_none() {
+                let primaries = &mut self.slots[index as usize].primaries;
+                primaries.resize(primaries.len().max(registration as usize + 1), None);
+                primaries[registration as usize] = Some(id);
+            }
             let subscribers = self.subscriptions.entry(id).or_default();
             if !subscribers.is_empty() {
                 self.hub.replay(id, subscription.id());
             }
-            subscribers.push(subscription);
+            Arc::make_mut(subscribers).push(subscription);
         }
     }
 
     fn on_watch(&mut self, event: WatchEvent, touched: &mut BTreeSet<u32>) {
         let now = self.now();
-        let Some(subscribers) = self.subscriptions.get(&event.watch) else { return };
-        for subscription in subscribers {
+        let subscribers = self.subscriptions.get(&event.watch).cloned().unwrap_or_default();
+        for subscription in &*subscribers {
             if event.subscriber.is_some_and(|one| one != subscription.id()) {
                 continue;
             }
@@ -863,12 +882,35 @@ impl Host {
                 }
                 continue;
             }
-            let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced: None };
+            let namespaced = slot
+                .primaries
+                .get(subscription.registration as usize)
+                .and_then(|id| self.hub.resolved((*id)?))
+                .map(|r| r.namespaced);
+            let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
-                slot.controller.enqueue(subscription.registration, key, now);
-                touched.insert(subscription.slot);
+                if relation == Relation::Own {
+                    let controller = &mut self.slots[subscription.slot as usize].controller;
+                    controller.enqueue(subscription.registration, key, now);
+                    touched.insert(subscription.slot);
+                } else if self.enqueue_related(subscription.slot, subscription.registration, key) {
+                    touched.insert(subscription.slot);
+                }
             }
         }
+    }
+
+    /// Queues an object that a change of another one concerns, if it is among those the controller
+    /// watches. One that isn't yet will be queued when it is.
+    fn enqueue_related(&mut self, index: u32, registration: u32, key: Key) -> bool {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let primary = slot.primaries.get(registration as usize).copied().flatten();
+        let watched = primary.is_some_and(|id| self.hub.contains(id, &key));
+        if watched {
+            slot.controller.enqueue(registration, key, now);
+        }
+        watched
     }
 }
 

@@ -14,9 +14,9 @@ use crate::memory::PAGE;
 
 /// A snapshot whose data is more than this share of its base image's becomes a base image of its
 /// own: mapping pages is cheaper than copying them in on each resume.
-const REBASE_SHARE: u64 = 4;
+const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
-const REBASE_MIN_PAGES: u64 = 32;
+const REBASE_MIN_PAGES: u64 = 64;
 
 /// A state directory, locked for this process.
 pub struct StateDir {

@@ -132,6 +132,11 @@ impl WatchHub {
         self.watches.get(&id)?.state.state().resolved.clone()
     }
 
+    /// Whether the watch holds this object: it exists and matches the selectors.
+    pub fn contains(&self, id: WatchId, key: &str) -> bool {
+        self.watches.get(&id).is_some_and(|watch| watch.state.state().index.get(key).is_some())
+    }
+
     /// Objects that the watch holds now.
     pub fn objects(&self, id: WatchId) -> usize {
         self.watches.get(&id).map_or(0, |watch| watch.state.state().index.len())
