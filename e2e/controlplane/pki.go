@@ -146,11 +146,11 @@ func (p *pki) newKey(name string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalECPrivateKey(key)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
 	}
-	return key, p.writePEM(name, "EC PRIVATE KEY", der)
+	return key, p.writePEM(name, "PRIVATE KEY", der)
 }
 
 func (p *pki) writePEM(name, blockType string, der []byte) error {

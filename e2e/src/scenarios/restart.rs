@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
-use kube::ResourceExt;
+use kube::api::DeleteParams;
 
 use crate::probe::{ProbeStatus, spec};
 use crate::scene::Scene;
@@ -68,6 +68,12 @@ async fn prepare_snapshot(scene: Scene) -> Result<Prepared> {
 }
 
 async fn prepare(scene: &Scene) -> Result<ProbeStatus> {
+    // Left over if an earlier restart went wrong.
+    for name in ["late", "gone", "changed", "kept"] {
+        if scene.probes().get_opt(name).await?.is_some() {
+            scene.remove(name).await?;
+        }
+    }
     for name in ["late", "gone", "changed"] {
         scene.create_and_wait(name, spec("child", "one")).await?;
     }
@@ -98,7 +104,6 @@ async fn verify_all(scene: Scene, Prepared { before }: Prepared) -> Result<()> {
     for name in ["late", "changed", "kept"] {
         scene.remove(name).await?;
     }
-    let trace = scene.config_maps().get("gone-deleted").await?;
-    scene.config_maps().delete(&trace.name_any(), &kube::api::DeleteParams::default()).await?;
+    scene.config_maps().delete("gone-deleted", &DeleteParams::default()).await?;
     Ok(())
 }
