@@ -7,14 +7,13 @@ use anyhow::{Context, Result};
 pub struct Memory {
     pub pss: u64,
     pub anonymous: u64,
-    pub rss: u64,
 }
 
 pub fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).context(path)?;
     let field = |name: &str| field(&text, name).with_context(|| format!("no {name} in smaps_rollup"));
-    Ok(Memory { pss: field("Pss:")?, anonymous: field("Anonymous:")?, rss: field("Rss:")? })
+    Ok(Memory { pss: field("Pss:")?, anonymous: field("Anonymous:")? })
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

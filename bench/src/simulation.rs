@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use wasmop_host::batch::{Batch, Source};
+use wasmop_host::batch::{Batch, Lost, Source};
 use wasmop_host::code::{InstalledPackage, wall_clock_ns};
 use wasmop_host::controller::{Controller, Effect, Outcome};
 use wasmop_host::describe::start_payload;
@@ -81,7 +81,10 @@ impl Simulation {
         if let Some(failure) = report.failures.first() {
             bail!("the guest failed: {}", failure.detail);
         }
-        self.instance = Some(report.instance.context("the guest could not be started")?);
+        if let Some(Lost::Snapshot(why) | Lost::Start(why)) = report.lost {
+            bail!("the guest could not be started: {why}");
+        }
+        self.instance = Some(report.instance.context("the guest is lost")?);
         for output in report.outputs {
             for effect in self.controller.commit(output, now, now) {
                 self.apply(effect)?;
@@ -104,7 +107,7 @@ impl Simulation {
                 bail!("the reconcile failed: {message}")
             }
             Effect::Misbehaved(what) => bail!("the guest misused its interface: {what}"),
-            Effect::Registered(_) | Effect::DropCall(_) | Effect::Reconciled { .. } => Ok(()),
+            Effect::Registered(_) | Effect::Mapped { .. } | Effect::DropCall(_) | Effect::Reconciled { .. } => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::code::InstalledPackage;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
-use crate::snapshot::format::Header;
+use crate::snapshot::format::{Header, Run};
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{BaseImage, ControllerStore, Saved, SnapshotRef};
 
@@ -28,6 +28,8 @@ pub struct Instance {
     // Keeps the compiled code loaded while the instance lives.
     _exports: Arc<Exports>,
     base: Arc<BaseImage>,
+    /// Pages mapped from the snapshot it was resumed from.
+    overlay: Vec<Run>,
     origin: Origin,
     registered_at_origin: u32,
     log: Vec<StepInput>,
@@ -66,14 +68,18 @@ impl Instance {
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
         let mapping = Some(base.mapping(size));
         let mut guest = Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping)?;
-        match &open {
+        let overlay = match &open {
             Some(open) => open.apply(&mut guest)?,
-            None => guest.set_globals(&base.header.globals)?,
-        }
+            None => {
+                guest.set_globals(&base.header.globals)?;
+                Vec::new()
+            }
+        };
         Ok(Instance {
             guest,
             _exports: exports,
             base,
+            overlay,
             origin,
             registered_at_origin: registered,
             log: Vec::new(),
@@ -126,7 +132,7 @@ impl Instance {
         suspending: bool,
         registered: u32,
     ) -> std::io::Result<Saved> {
-        let saved = store.save(&mut self.guest, &self.base, header, generation, suspending)?;
+        let saved = store.save(&mut self.guest, &self.base, &self.overlay, header, generation, suspending)?;
         if !suspending {
             self.origin = Origin::Snapshot(saved.snapshot.clone());
             self.registered_at_origin = registered;

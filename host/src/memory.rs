@@ -130,6 +130,36 @@ impl Memory {
         file.read_exact_at(target, file_offset)
     }
 
+    /// Maps `len` bytes of `file` from `file_offset` over the memory at `offset`, copy-on-write, as
+    /// the base image is: pages that are not touched cost nothing. All three are page-aligned.
+    pub fn map_from<T>(
+        &self,
+        _quiescent: &mut wasmtime::Store<T>,
+        file: &File,
+        file_offset: u64,
+        offset: usize,
+        len: usize,
+    ) -> io::Result<()> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.size());
+        let aligned = offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && file_offset.is_multiple_of(PAGE as u64);
+        if end.is_none() || !aligned {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "page outside of memory"));
+        }
+        // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
+        // `bytes`. The file is never written or truncated once it is mapped (`snapshot`).
+        let at = unsafe {
+            libc::mmap(
+                (self.0.base + offset) as *mut _,
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                file_offset as libc::off_t,
+            )
+        };
+        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Page numbers that differ from what was mapped, ascending: pages present (or swapped out)
     /// that are no longer backed by the file. Pages only read beyond the file count too; they hold
     /// zeros.

@@ -8,9 +8,9 @@
 //!  └───────┴───────┴─────────┴────────────────┴──────────────┴─────────────┴──────────────┘
 //! ```
 //!
-//! All integers little-endian. In a snapshot the data of its runs follow each other; in a base
-//! image page `n` is at `data_offset + n * 4096` where `data_offset` is `header_len` rounded up to
-//! a page, pages outside of the runs are holes. Any change of layout or meaning raises
+//! All integers little-endian. The page data begins at the next multiple of 4096. In a snapshot the
+//! data of its runs follow each other; in a base image page `n` is `n * 4096` further on, and pages
+//! outside of the runs are holes. Any change of layout or meaning raises
 //! [`VERSION`]; another version is refused, never converted.
 
 use serde::{Deserialize, Serialize};
@@ -169,7 +169,7 @@ impl Header {
     }
 }
 
-/// Position of page 0 in a base image whose header has `header_len` bytes.
+/// Where the page data begins in a file whose header has `header_len` bytes.
 pub fn data_offset(header_len: usize) -> u64 {
     header_len.next_multiple_of(PAGE) as u64
 }

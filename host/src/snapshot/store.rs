@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{DataChecksum, FormatError, Header, Kind, Run, RunBuilder, is_zero};
+use super::format::{DataChecksum, FormatError, Header, Kind, Run, RunBuilder, data_offset, is_zero};
 use super::image::{BaseImage, ImageError, for_each_chunk, new_file, read_header};
 use super::sync::{Job, NewFile};
 use crate::guest::Guest;
@@ -147,7 +147,6 @@ impl Saved {
 pub struct OpenSnapshot {
     file: Arc<File>,
     pub header: Header,
-    data_checksum: u64,
     header_len: usize,
     /// The base image to map.
     pub base: Arc<BaseImage>,
@@ -240,7 +239,7 @@ impl ControllerStore {
             Some(pending) => (pending.snapshot.clone(), pending.base.clone()),
             None => (Arc::new(File::open(self.snapshot_path())?), None),
         };
-        let (header, data_checksum, header_len) = read_header(&file)?;
+        let (header, _, header_len) = read_header(&file)?;
         let Kind::Snapshot { generation, base_checksum } = header.kind else {
             return Err(FormatError::Header("not a snapshot").into());
         };
@@ -252,10 +251,11 @@ impl ControllerStore {
         if base.checksum != base_checksum || base.size() > header.memory_size {
             return Err(FormatError::Header("its base image is another one").into());
         }
-        Ok(OpenSnapshot { file, header, data_checksum, header_len, base })
+        Ok(OpenSnapshot { file, header, header_len, base })
     }
 
-    /// Writes what `guest` has changed since it was mapped from `base`. With `may_rebase` a large
+    /// Writes what `guest` has changed since it was mapped from `base`. `overlay`: pages that came
+    /// from the snapshot it was resumed from; they differ from the base even if untouched. With `may_rebase` a large
     /// change is written as a new base image; only for a guest that is dropped afterwards.
     ///
     /// `header` gives digest, clocks and host state; the rest is filled in here. `generation` must
@@ -264,6 +264,7 @@ impl ControllerStore {
         &self,
         guest: &mut Guest,
         base: &Arc<BaseImage>,
+        overlay: &[Run],
         header: Header,
         generation: u64,
         may_rebase: bool,
@@ -271,6 +272,8 @@ impl ControllerStore {
         let globals = guest.globals().map_err(io::Error::other)?;
         let (memory, store) = guest.memory();
         let dirty = memory.dirty_pages()?;
+        let dirty_bytes = (dirty.len() * PAGE) as u64;
+        let dirty = with_overlay(dirty, overlay);
         let bytes = memory.bytes(store);
         let page_of = |n: u32| &bytes[n as usize * PAGE..][..PAGE];
         let base_pages = (base.size() / PAGE as u64) as u32;
@@ -284,6 +287,7 @@ impl ControllerStore {
                 runs.push(n, zero);
             }
         }
+        let runs = join_near(runs.finish());
         let mut files = Vec::new();
         let mut obsolete = Vec::new();
         let mut written_bytes = 0;
@@ -312,7 +316,7 @@ impl ControllerStore {
             own_base = Some(Arc::new(image));
         } else {
             header.kind = Kind::Snapshot { generation: base.generation, base_checksum: base.checksum };
-            header.runs = runs.finish();
+            header.runs = runs;
         }
         let mut sum = DataChecksum::default();
         let data_runs = || header.runs.iter().filter(|r| !r.zero);
@@ -324,11 +328,12 @@ impl ControllerStore {
         let tmp = self.dir.join(format!("snapshot.{generation}.tmp"));
         let file = new_file(&tmp)?;
         file.write_all_at(&head, 0)?;
-        let mut at = head.len() as u64;
+        let mut at = data_offset(head.len());
         for run in data_runs() {
             file.write_all_at(run_bytes(run), at)?;
             at += (run.count as usize * PAGE) as u64;
         }
+        file.set_len(at)?;
         written_bytes += at;
         if rebase && base.generation != 0 {
             obsolete.push(self.base_path(base.generation));
@@ -345,7 +350,7 @@ impl ControllerStore {
         let pending = Some(Arc::new(Pending { snapshot: file, base: own_base }));
         Ok(Saved {
             snapshot: SnapshotRef { pending, base_generation, disk_bytes },
-            dirty_bytes: (dirty.len() * PAGE) as u64,
+            dirty_bytes,
             written_bytes,
             files,
             obsolete,
@@ -354,12 +359,21 @@ impl ControllerStore {
 }
 
 impl OpenSnapshot {
-    /// Puts pages and globals into an instance that was mapped from [`OpenSnapshot::base`].
-    pub fn apply(&self, guest: &mut Guest) -> Result<(), ImageError> {
+    /// Puts pages and globals into an instance that was mapped from [`OpenSnapshot::base`]. Returns
+    /// the pages that are now mapped from the snapshot.
+    ///
+    /// The page data is not checked here: that would mean reading it. `recover` has done so, or this
+    /// process has written it.
+    pub fn apply(&self, guest: &mut Guest) -> Result<Vec<Run>, ImageError> {
         let (memory, store) = guest.memory();
-        let mut at = self.header_len as u64;
-        let mut sum = DataChecksum::default();
+        let mut at = data_offset(self.header_len);
+        let need = at + self.header.data_pages() * PAGE as u64;
+        let have = self.file.metadata()?.len();
+        if have < need {
+            return Err(FormatError::Truncated { have, need }.into());
+        }
         const ZEROS: [u8; 16 * PAGE] = [0; 16 * PAGE];
+        let mut overlay = Vec::with_capacity(self.header.runs.len());
         for run in &self.header.runs {
             let offset = run.page as usize * PAGE;
             let len = run.count as usize * PAGE;
@@ -367,18 +381,45 @@ impl OpenSnapshot {
                 for_each_chunk(run, |page, pages| {
                     memory.write(store, page as usize * PAGE, &ZEROS[..pages * PAGE])
                 })?;
+                continue;
+            }
+            // A single page is copied about as fast as it is mapped, and mappings are limited
+            // (vm.max_map_count): when they run out, everything is copied.
+            if run.count > 1 && memory.map_from(store, &self.file, at, offset, len).is_ok() {
+                overlay.push(*run);
             } else {
                 memory.read_from(store, &self.file, at, offset, len)?;
-                sum.update(&memory.bytes(store)[offset..offset + len]);
-                at += len as u64;
             }
-        }
-        if sum.finish() != self.data_checksum {
-            return Err(FormatError::DataChecksum.into());
+            at += len as u64;
         }
         guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
-        Ok(())
+        Ok(overlay)
     }
+}
+
+/// Ascending page numbers with those of some runs added.
+fn with_overlay(pages: Vec<u32>, overlay: &[Run]) -> Vec<u32> {
+    let carried = overlay.iter().flat_map(|run| run.page..run.page + run.count);
+    let mut all: Vec<u32> = pages.into_iter().chain(carried).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Runs of data with only a few pages between them become one, clean pages included: each run is a
+/// mapping when it is resumed.
+fn join_near(runs: Vec<Run>) -> Vec<Run> {
+    const GAP: u32 = 4;
+    let mut joined: Vec<Run> = Vec::with_capacity(runs.len());
+    for run in runs {
+        match joined.last_mut() {
+            Some(last) if !last.zero && !run.zero && run.page - (last.page + last.count) <= GAP => {
+                last.count = run.page + run.count - last.page;
+            }
+            _ => joined.push(run),
+        }
+    }
+    joined
 }
 
 /// Hands out the page data of a snapshot, in pieces.
@@ -389,11 +430,11 @@ fn read_runs(
     mut f: impl FnMut(u32, &[u8]) -> io::Result<()>,
 ) -> Result<(), ImageError> {
     let have = file.metadata()?.len();
-    let need = header_len as u64 + header.data_pages() * PAGE as u64;
+    let mut at = data_offset(header_len);
+    let need = at + header.data_pages() * PAGE as u64;
     if have < need {
         return Err(FormatError::Truncated { have, need }.into());
     }
-    let mut at = header_len as u64;
     let mut buffer = vec![0; 16 * PAGE];
     for run in header.runs.iter().filter(|r| !r.zero) {
         for_each_chunk(run, |page, pages| {
