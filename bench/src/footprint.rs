@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
+use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
-use crate::process;
+use crate::{Variant, process};
 use crate::rows::Rows;
 
 #[derive(clap::Args)]
@@ -69,9 +70,34 @@ pub fn host(args: HostArgs) -> Result<()> {
     })
 }
 
-pub fn run(packages: &[(String, PathBuf)], kubeconfig: &Path, quick: bool, rows: &mut Rows) -> Result<()> {
+/// One Probe for each guest, so that every controller has reconciled something.
+const PROBE: &str = r#"
+apiVersion: e2e.wasmop.dev/v1
+kind: Probe
+metadata: {name: bench, namespace: default, labels: {guest: NAME}}
+spec: {action: random}
+"#;
+
+pub fn run(variants: &[Variant], quick: bool, rows: &mut Rows) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let binaries = controlplane::find(&mut |line| eprintln!("{line}"))?;
+    let plane = ControlPlane::start(&binaries, &dir.path().join("cluster"), Lifetime::Owned)?;
+    let apply = |yaml: &str| -> Result<()> {
+        let file = dir.path().join("apply.yaml");
+        std::fs::write(&file, yaml)?;
+        let mut kubectl = binaries.kubectl();
+        kubectl.arg("--kubeconfig").arg(&plane.kubeconfig).args(["apply", "-f"]).arg(&file).stdout(Stdio::null());
+        if !kubectl.status()?.success() {
+            bail!("kubectl apply failed");
+        }
+        Ok(())
+    };
+    apply(include_str!("../../e2e/guests/probe-crd.yaml"))?;
+    let kubeconfig = &plane.kubeconfig;
     let counts: &[usize] = if quick { &[1, 100] } else { &[1, 100, 1000] };
-    for (variant, package) in packages {
+    for Variant { name: variant, path: package } in variants {
+        let name = Package::parse(std::fs::read(package)?)?.manifest.name;
+        apply(&PROBE.replace("NAME", &name).replace("name: bench", &format!("name: bench-{variant}")))?;
         let mut before: Option<(usize, process::Memory)> = None;
         for &n in counts {
             eprintln!("footprint: {variant}, {n} controllers");

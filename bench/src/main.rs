@@ -9,9 +9,9 @@ mod resume;
 mod rows;
 mod simulation;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use wasmop_package::{Package, with_manifest};
 
@@ -27,14 +27,8 @@ struct Cli {
 enum Bench {
     /// Resume and first step, incremental suspend, peak memory while suspending
     Resume(Common),
-    /// Memory and disk of N suspended controllers in one host
-    Footprint {
-        #[command(flatten)]
-        common: Common,
-        /// An API server with the Probe CRD installed
-        #[arg(long)]
-        kubeconfig: PathBuf,
-    },
+    /// Memory and disk of N suspended controllers in one host, on a real API server
+    Footprint(Common),
     /// The measured host of `footprint`, a process of its own
     #[command(hide = true)]
     FootprintHost(footprint::HostArgs),
@@ -42,9 +36,6 @@ enum Bench {
 
 #[derive(clap::Args)]
 struct Common {
-    /// A guest to measure: VARIANT=PACKAGE, for example rust=target/wasmop/probe-rust.wasm
-    #[arg(long = "package", value_parser = variant, required = true)]
-    packages: Vec<(String, PathBuf)>,
     /// Also write the rows as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -53,50 +44,55 @@ struct Common {
     quick: bool,
 }
 
-fn variant(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, path) = text.split_once('=').ok_or("expected VARIANT=PACKAGE")?;
-    Ok((name.into(), path.into()))
+/// A guest to measure, and how it is called in the rows.
+pub struct Variant {
+    pub name: &'static str,
+    pub path: PathBuf,
 }
 
-impl Common {
-    fn load(&self) -> Result<Vec<(String, Package)>> {
-        let load = |(variant, path): &(String, PathBuf)| {
-            let bytes = std::fs::read(path).with_context(|| format!("{}", path.display()))?;
-            let package = Package::parse(bytes).with_context(|| format!("{}", path.display()))?;
-            // Room for the largest heap that is measured, and for a collector's headroom.
-            let mut manifest = package.manifest.clone();
-            manifest.limits.memory_bytes = 512 << 20;
-            let package = Package::parse(with_manifest(package.bytes(), &manifest)?)?;
-            Ok((variant.clone(), package))
-        };
-        self.packages.iter().map(load).collect()
-    }
-
-    fn finish(&self, rows: &Rows) -> Result<()> {
-        rows.print();
-        match &self.json {
-            Some(path) => rows.write(path),
-            None => Ok(()),
+/// The conformance guests: the same controller in each language.
+fn build_guests(out: &Path) -> Result<Vec<Variant>> {
+    let mut variants = Vec::new();
+    for column in wasmop_e2e::guests::build_all(out)? {
+        match column.guest {
+            Ok(guest) => variants.push(Variant { name: column.name, path: guest.package }),
+            Err(reason) => eprintln!("{} is left out: {reason}", column.name),
         }
+    }
+    Ok(variants)
+}
+
+/// The package with room for the largest heap that is measured, and for a collector's headroom.
+fn load(variant: &Variant) -> Result<Package> {
+    let bytes = std::fs::read(&variant.path).with_context(|| format!("{}", variant.path.display()))?;
+    let package = Package::parse(bytes).with_context(|| format!("{}", variant.path.display()))?;
+    let mut manifest = package.manifest.clone();
+    manifest.limits.memory_bytes = 512 << 20;
+    Ok(Package::parse(with_manifest(package.bytes(), &manifest)?)?)
+}
+
+fn finish(common: &Common, rows: &Rows) -> Result<()> {
+    rows.print();
+    match &common.json {
+        Some(path) => rows.write(path),
+        None => Ok(()),
     }
 }
 
 fn main() -> Result<()> {
+    let out = tempfile::tempdir()?;
     match Cli::parse().bench {
         Bench::Resume(common) => {
             let mut rows = Rows::new("resume");
-            for (variant, package) in common.load()? {
-                resume::run(&variant, &package, common.quick, &mut rows)?;
+            for variant in build_guests(out.path())? {
+                resume::run(variant.name, &load(&variant)?, common.quick, &mut rows)?;
             }
-            common.finish(&rows)
+            finish(&common, &rows)
         }
-        Bench::Footprint { common, kubeconfig } => {
+        Bench::Footprint(common) => {
             let mut rows = Rows::new("footprint");
-            if common.packages.is_empty() {
-                bail!("no packages given");
-            }
-            footprint::run(&common.packages, &kubeconfig, common.quick, &mut rows)?;
-            common.finish(&rows)
+            footprint::run(&build_guests(out.path())?, common.quick, &mut rows)?;
+            finish(&common, &rows)
         }
         Bench::FootprintHost(args) => footprint::host(args),
     }

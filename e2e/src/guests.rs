@@ -65,13 +65,14 @@ pub fn build(column: &'static str, out: &Path) -> Result<Guest> {
 pub fn wasmop() -> Result<PathBuf> {
     let path = target()?.join("release/wasmop");
     if !path.is_file() {
-        bail!("{} is missing\nhelp: cargo build --release --package wasmop-cli", path.display());
+        bail!("{} is missing\nhelp: cargo build --release --workspace", path.display());
     }
     Ok(path)
 }
 
-/// cargo's target directory: this runs from `target/release/deps`.
+/// cargo's target directory: this runs from `target/release` or `target/release/deps`.
 fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
-    Ok(program.ancestors().nth(3).context("not run by cargo")?.to_owned())
+    let release = program.ancestors().find(|dir| dir.ends_with("release"));
+    Ok(release.and_then(Path::parent).context("not built by `cargo build --release`")?.to_owned())
 }

@@ -1,12 +1,12 @@
 //! Runs a benchmark of the `bench` crate.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::{command, setup};
+use crate::{command, repository, setup};
 
 #[derive(Args)]
 pub struct Bench {
@@ -24,15 +24,15 @@ impl Bench {
     pub fn run(self) -> Result<ExitCode> {
         setup::toolchain()?;
         command::build_wasmop()?;
-        let mut cargo = command::cargo();
-        cargo.args(["run", "--quiet", "--release", "--package", "wasmop-bench", "--"]).arg(&self.name);
+        let mut bench = Command::new(repository::target().join("release/wasmop-bench"));
+        bench.arg(&self.name);
         if let Some(file) = &self.json {
-            cargo.arg("--json").arg(std::path::absolute(file)?);
+            bench.arg("--json").arg(std::path::absolute(file)?);
         }
         if self.quick {
-            cargo.arg("--quick");
+            bench.arg("--quick");
         }
-        let status = cargo.status()?;
+        let status = bench.status()?;
         Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -26,7 +26,12 @@ pub fn run(command: &mut Command) -> Result<()> {
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| cannot_start(command, &error))?;
     if !output.status.success() {
-        bail!("`{}` failed ({})\n{}", display(command), output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "`{}` failed ({})\n{}",
+            display(command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -43,13 +48,18 @@ pub fn display(command: &Command) -> String {
 
 /// `word`, quoted for a shell if it has to be.
 pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+{}".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
-/// Builds the command line tool.
+/// Builds the command line tool. The whole workspace at once: cargo chooses the features of
+/// dependencies by what is built, and would build wasmtime again for each other selection.
 pub fn build_wasmop() -> Result<()> {
-    run(cargo().args(["build", "--release", "--package", "wasmop-cli", "--bin", "wasmop"]))
+    run(cargo().args(["build", "--release", "--workspace"]))
 }
 
 #[cfg(test)]
@@ -58,7 +68,15 @@ mod tests {
 
     #[test]
     fn words_are_quoted_only_where_a_shell_needs_it() {
-        for (word, quoted) in [("--lang", "--lang"), ("a/b.wasm", "a/b.wasm"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), (r#"{"a":1}"#, r#"'{"a":1}'"#)] {
+        for (word, quoted) in [
+            ("--lang", "--lang"),
+            ("a/b.wasm", "a/b.wasm"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            (r#"{"a":1}"#, r#"'{"a":1}'"#),
+            ("jsonpath={.status}", "jsonpath={.status}"),
+        ] {
             assert_eq!(quote(word), quoted);
         }
     }

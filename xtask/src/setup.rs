@@ -21,7 +21,10 @@ pub struct Setup {
 impl Setup {
     pub fn run(self) -> Result<()> {
         toolchain()?;
-        println!("toolchain      {}", command::output(Command::new("rustc").arg("--version").current_dir(repository::root()))?.trim());
+        println!(
+            "toolchain      {}",
+            command::output(Command::new("rustc").arg("--version").current_dir(repository::root()))?.trim()
+        );
         let binaries = control_plane()?;
         let assets = repository::target().join("kubebuilder-assets");
         binaries.link_into(&assets)?;
@@ -43,13 +46,21 @@ fn describe(binaries: &Binaries) -> PathBuf {
 /// Makes sure that guests can be compiled. `rust-toolchain.toml` names what is needed; rustup
 /// installs it by itself unless it was told not to (`RUSTUP_AUTO_INSTALL=0`).
 pub fn toolchain() -> Result<()> {
-    let libdir = command::output(Command::new("rustc").args(["--print", "target-libdir", "--target", WASM_TARGET]).current_dir(repository::root()))
-        .context("asking rustc for its targets")?;
+    let libdir = command::output(
+        Command::new("rustc")
+            .args(["--print", "target-libdir", "--target", WASM_TARGET])
+            .current_dir(repository::root()),
+    )
+    .context("asking rustc for its targets")?;
     if PathBuf::from(libdir.trim()).is_dir() {
         return Ok(());
     }
     command::run(Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(repository::root()))
-        .with_context(|| format!("the target {WASM_TARGET} is missing\nhelp: install it for the toolchain that rust-toolchain.toml names"))
+        .with_context(|| {
+            format!(
+                "the target {WASM_TARGET} is missing\nhelp: install it for the toolchain that rust-toolchain.toml names"
+            )
+        })
 }
 
 /// Finds or builds the control plane.

@@ -54,7 +54,9 @@ pub fn ensure(root: &Path) -> Result<PathBuf> {
         return Ok(program);
     }
     if !succeeds(Command::new("go").arg("version")) {
-        bail!("TinyGo is built with Go, and there is no `go` on the PATH\nhelp: install Go 1.26, see https://go.dev/doc/install");
+        bail!(
+            "TinyGo is built with Go, and there is no `go` on the PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
+        );
     }
     install_packages()?;
     build(root, &cache_folder()?)?;
@@ -90,7 +92,8 @@ fn install_packages() -> Result<()> {
     let mut install = vec!["-qq", "-y", "--no-install-recommends", "install"];
     install.extend(&missing);
     apt(&install).with_context(|| {
-        let update = updated.err().map(|error| format!(" (`apt-get update` failed too: {error:#})")).unwrap_or_default();
+        let update =
+            updated.err().map(|error| format!(" (`apt-get update` failed too: {error:#})")).unwrap_or_default();
         format!("cannot install what TinyGo needs{update}\nhelp: run `{by_hand}` to see why")
     })
 }
@@ -108,8 +111,9 @@ fn build(root: &Path, folder: &Path) -> Result<()> {
     go_build.current_dir(&modules).env("CGO_ENABLED", "1").args(["build", "-mod=readonly", "-tags=llvm22"]);
     go_build.arg(format!("-ldflags=-s -w -X {MODULE}/goenv.TINYGOROOT={}", folder.display()));
     go_build.arg("-o").arg(staging.join("bin/tinygo")).arg(MODULE);
-    run(&mut go_build)
-        .context("cannot build TinyGo from its Go module\nhelp: is a Go module proxy reachable, and is there a C++ compiler?")?;
+    run(&mut go_build).context(
+        "cannot build TinyGo from its Go module\nhelp: is a Go module proxy reachable, and is there a C++ compiler?",
+    )?;
 
     let module = output(Command::new("go").current_dir(&modules).args(["list", "-m", "-f", "{{.Dir}}", MODULE]))?;
     let goroot = output(Command::new("go").args(["env", "GOROOT"]))?;

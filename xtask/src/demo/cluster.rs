@@ -30,7 +30,16 @@ impl Cluster {
 
     fn get(&self, project: &str, resource: &str) -> Result<Value> {
         let mut kubectl = self.binaries.kubectl();
-        kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args(["get", resource, WEBSITE, "-n", project, "-o", "json", "--ignore-not-found"]);
+        kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args([
+            "get",
+            resource,
+            WEBSITE,
+            "-n",
+            project,
+            "-o",
+            "json",
+            "--ignore-not-found",
+        ]);
         let text = command::output(&mut kubectl)?;
         Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? })
     }

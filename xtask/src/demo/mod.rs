@@ -36,7 +36,8 @@ struct Project {
     language: &'static str,
 }
 
-const PROJECTS: [Project; 2] = [Project { name: "hello-rust", language: "rust" }, Project { name: "hello-go", language: "go" }];
+const PROJECTS: [Project; 2] =
+    [Project { name: "hello-rust", language: "rust" }, Project { name: "hello-go", language: "go" }];
 
 impl Demo {
     pub fn run(self) -> Result<()> {
@@ -120,8 +121,19 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
     let mut reconciles = Vec::new();
     for name in names {
         reconciles.push(cluster.wait_for_website(name, PATIENCE)?);
-        tutorial.kubectl(&["get", "websites,configmaps,deployments,services", "-n", name, "--field-selector", "metadata.name!=kube-root-ca.crt"])?;
-        tutorial.kubectl(&["get", cluster::resource(name).as_str(), cluster::WEBSITE, "-n", name, "-o", "jsonpath={.status}{'\\n'}"])?;
+        let kinds = format!("{},configmaps,deployments,services", cluster::resource(name));
+        // Kubernetes puts a ConfigMap of its own into every namespace.
+        tutorial.kubectl(&["get", &kinds, "-n", name, "--field-selector", "metadata.name!=kube-root-ca.crt"])?;
+        tutorial.kubectl(&[
+            "get",
+            &cluster::resource(name),
+            cluster::WEBSITE,
+            "-n",
+            name,
+            "-o",
+            "jsonpath={.status}",
+        ])?;
+        println!();
     }
 
     tutorial.chapter("Idle for a second: both are suspended to disk");
@@ -132,10 +144,23 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
         let position = host.log.position()?;
         let content = format!("<h1>Changed, {name}</h1>");
         let patch = serde_json::json!({ "spec": { "content": content } }).to_string();
-        tutorial.kubectl(&["patch", &cluster::resource(name), cluster::WEBSITE, "-n", name, "--type", "merge", "-p", &patch])?;
+        tutorial.kubectl(&[
+            "patch",
+            &cluster::resource(name),
+            cluster::WEBSITE,
+            "-n",
+            name,
+            "--type",
+            "merge",
+            "-p",
+            &patch,
+        ])?;
         let after = cluster.wait_for_content(name, &content, PATIENCE)?;
-        let resumed = host.log.wait_for(position, PATIENCE, &format!("resumed line of {name}"), |record| record.is("resumed", name))?;
-        let micros = |field: &str| resumed.number(field).with_context(|| format!("the resumed line of {name} has no {field}"));
+        let resumed = host
+            .log
+            .wait_for(position, PATIENCE, &format!("resumed line of {name}"), |record| record.is("resumed", name))?;
+        let micros =
+            |field: &str| resumed.number(field).with_context(|| format!("the resumed line of {name} has no {field}"));
         tutorial.saw(&format!(
             "{name} was resumed in {:.0} µs and ran its first step in {:.0} µs; ConfigMap {} now has the new content",
             micros("resume_us")?,
@@ -148,7 +173,8 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
         tutorial.saw(&format!("the counter it keeps in memory went on from {before} to {after}"));
     }
     show_suspended(tutorial, host, names).context("after the change")?;
-    if fs::read_dir(options.current_dir.as_deref().unwrap_or(Path::new(".")).join(&options.state_dir))?.next().is_none() {
+    if fs::read_dir(options.current_dir.as_deref().unwrap_or(Path::new(".")).join(&options.state_dir))?.next().is_none()
+    {
         bail!("the state directory is empty");
     }
     Ok(())
@@ -158,8 +184,14 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
 fn show_suspended(tutorial: &mut Tutorial, host: &mut Host, names: [&str; 2]) -> Result<()> {
     for name in names {
         let suspended = suspended_for_good(host, name)?;
-        let bytes = |field: &str| suspended.number(field).with_context(|| format!("the suspended line of {name} has no {field}"));
-        tutorial.saw(&format!("{name:<10}  suspended: {:>9} in RAM, {:>9} on disk", sizes::bytes(bytes("ram_bytes")?), sizes::bytes(bytes("disk_bytes")?)));
+        let bytes = |field: &str| {
+            suspended.number(field).with_context(|| format!("the suspended line of {name} has no {field}"))
+        };
+        tutorial.saw(&format!(
+            "{name:<10}  suspended: {:>9} in RAM, {:>9} on disk",
+            sizes::bytes(bytes("ram_bytes")?),
+            sizes::bytes(bytes("disk_bytes")?)
+        ));
     }
     Ok(())
 }
@@ -187,7 +219,8 @@ fn stop(tutorial: &mut Tutorial, mut host: Host, plane: ControlPlane) -> Result<
     if !status.success() {
         bail!("the host ended with {status}; the end of its log:\n{}", host.log.tail(15));
     }
-    host.log.wait_for(0, Duration::ZERO, "line `shutdown complete`", |record| record.message() == "shutdown complete")?;
+    host.log
+        .wait_for(0, Duration::ZERO, "line `shutdown complete`", |record| record.message() == "shutdown complete")?;
     tutorial.saw("the host has ended, with success");
     plane.stop()
 }

@@ -21,7 +21,13 @@ impl Tutorial {
     /// All commands run in `dir`.
     pub fn begin(dir: &Path, binaries: &Binaries) -> Tutorial {
         println!("$ cd {}", dir.display());
-        Tutorial { dir: dir.to_owned(), binaries: binaries.clone(), kubeconfig: None, begun: Instant::now(), chapters: 0 }
+        Tutorial {
+            dir: dir.to_owned(),
+            binaries: binaries.clone(),
+            kubeconfig: None,
+            begun: Instant::now(),
+            chapters: 0,
+        }
     }
 
     pub fn binaries(&self) -> &Binaries {
@@ -46,7 +52,10 @@ impl Tutorial {
         println!("$ {}", line("wasmop", args));
         let mut command = Command::new(repository::wasmop());
         // Guests share what they depend on with those of earlier runs.
-        command.args(args).current_dir(&self.dir).env("CARGO_TARGET_DIR", std::path::absolute(repository::guest_target())?);
+        command
+            .args(args)
+            .current_dir(&self.dir)
+            .env("CARGO_TARGET_DIR", std::path::absolute(repository::guest_target())?);
         command::run(&mut command)
     }
 
@@ -76,6 +85,7 @@ impl Tutorial {
 }
 
 fn line(program: &str, args: &[impl AsRef<str>]) -> String {
-    let words: Vec<_> = std::iter::once(program.to_owned()).chain(args.iter().map(|arg| command::quote(arg.as_ref()))).collect();
+    let words: Vec<_> =
+        std::iter::once(program.to_owned()).chain(args.iter().map(|arg| command::quote(arg.as_ref()))).collect();
     words.join(" ")
 }

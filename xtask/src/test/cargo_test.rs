@@ -74,13 +74,18 @@ mod tests {
         ] {
             counter.line(line, None);
         }
-        assert_eq!((counter.passed, counter.failures, counter.skips), (2, vec!["a::c".into()], vec!["a::d: needs root".into()]));
+        assert_eq!(
+            (counter.passed, counter.failures, counter.skips),
+            (2, vec!["a::c".into()], vec!["a::d: needs root".into()])
+        );
     }
 
     #[test]
     fn a_program_with_its_own_table_is_counted_by_its_lines() {
         let mut counter = Counter::default();
-        for line in ["skipped: create, tinygo: no TinyGo", "failed: panic, go: x", "conformance: 7 passed, 1 failed, 1 skipped"] {
+        for line in
+            ["skipped: create, tinygo: no TinyGo", "failed: panic, go: x", "conformance: 7 passed, 1 failed, 1 skipped"]
+        {
             counter.line(line, Some("conformance"));
         }
         assert_eq!((counter.passed, counter.failures.len(), counter.skips.len()), (7, 1, 1));

@@ -26,7 +26,9 @@ pub fn run(dir: &Path, args: &[&str], environment: &[(&str, &str)], report: &mut
             ("fail", false) => failures.push(test),
             ("skip", false) => report.skipped(format!("{test}: skipped by the test")),
             // A package that does not compile fails without any test.
-            ("fail", true) if !failures.iter().any(|failure| failure.starts_with(text("Package"))) => failures.push(test),
+            ("fail", true) if !failures.iter().any(|failure| failure.starts_with(text("Package"))) => {
+                failures.push(test)
+            }
             ("output" | "build-output", _) => print!("{}", text("Output")),
             _ => {}
         }

@@ -7,14 +7,26 @@ use serde_json::Value;
 use crate::command;
 
 const ALLOWED: [&str; 12] = [
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "Unicode-3.0", "Unlicense", "Zlib",
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
 ];
 /// A list of root certificates, not code: its licence asks for nothing of programs that carry it.
 const ALLOWED_DATA: &str = "CDLA-Permissive-2.0";
 
 pub fn check() -> Result<()> {
     for manifest in ["Cargo.toml", "guest-rust/Cargo.toml"] {
-        let metadata = command::output(command::cargo().args(["metadata", "--format-version", "1", "--manifest-path", manifest]))?;
+        let metadata =
+            command::output(command::cargo().args(["metadata", "--format-version", "1", "--manifest-path", manifest]))?;
         let metadata: Value = serde_json::from_str(&metadata).context("reading cargo metadata")?;
         let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
         let problems: Vec<String> = packages.iter().filter_map(problem).collect();
@@ -31,7 +43,8 @@ fn problem(package: &Value) -> Option<String> {
     if !text("source").is_empty() && !text("source").starts_with("registry+") {
         return Some(format!("{name} comes from {}, not from the registry", text("source")));
     }
-    (!allowed(text("license"))).then(|| format!("{name} has the licence `{}`, which is not among those allowed", text("license")))
+    (!allowed(text("license")))
+        .then(|| format!("{name} has the licence `{}`, which is not among those allowed", text("license")))
 }
 
 /// Evaluates an SPDX expression: `OR` (or the old `/`) asks for one side, `AND` for both, and

@@ -18,7 +18,9 @@ const GO_MODULES: [&str; 2] = ["guest-go", "e2e/guests/go"];
 pub fn run(report: &mut Report) -> Result<()> {
     check(report, "cargo fmt", || command::run(command::cargo().args(["fmt", "--all", "--check"])));
     for manifest in GUEST_CRATES {
-        check(report, &format!("cargo fmt, {manifest}"), || command::run(command::cargo().args(["fmt", "--check", "--manifest-path", manifest])));
+        check(report, &format!("cargo fmt, {manifest}"), || {
+            command::run(command::cargo().args(["fmt", "--check", "--manifest-path", manifest]))
+        });
     }
     check(report, "gofmt", gofmt);
     for module in GO_MODULES {
@@ -37,17 +39,42 @@ pub fn run(report: &mut Report) -> Result<()> {
     match setup::control_plane()? {
         Binaries::Bundled(_) => check(report, "go vet, e2e/controlplane", || {
             let mut vet = Command::new("go");
-            command::run(vet.arg("vet").args(controlplane::TEST_FLAGS).arg("./...").current_dir(controlplane::source_dir()).env("CGO_ENABLED", "0"))
+            command::run(
+                vet.arg("vet")
+                    .args(controlplane::TEST_FLAGS)
+                    .arg("./...")
+                    .current_dir(controlplane::source_dir())
+                    .env("CGO_ENABLED", "0"),
+            )
         }),
         Binaries::Separate { .. } => report.skipped("go vet, e2e/controlplane: another control plane was found"),
     }
     check(report, "licences", licences::check);
     check(report, "cargo clippy", || {
-        command::run(command::cargo().args(["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+        command::run(command::cargo().args([
+            "clippy",
+            "--quiet",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
     });
     check(report, "cargo clippy, guest-rust", || {
         let mut clippy = command::cargo();
-        clippy.args(["clippy", "--quiet", "--release", "--all-targets", "--manifest-path", GUEST_CRATES[0], "--", "--deny", "warnings"]);
+        clippy.args([
+            "clippy",
+            "--quiet",
+            "--release",
+            "--all-targets",
+            "--manifest-path",
+            GUEST_CRATES[0],
+            "--",
+            "--deny",
+            "warnings",
+        ]);
         command::run(clippy.env("CARGO_TARGET_DIR", repository::guest_target()))
     });
     Ok(())

@@ -53,5 +53,7 @@ fn missing_tinygo() -> Option<String> {
     if std::env::var_os("CI").is_none_or(|value| value.is_empty()) {
         return Some("TinyGo is neither on PATH nor built (cargo xtask setup --tinygo)".into());
     }
-    tinygo::ensure(crate::repository::root()).err().map(|error| format!("TinyGo cannot be had: {}", format!("{error:#}").lines().next().unwrap_or_default()))
+    tinygo::ensure(crate::repository::root())
+        .err()
+        .map(|error| format!("TinyGo cannot be had: {}", format!("{error:#}").lines().next().unwrap_or_default()))
 }

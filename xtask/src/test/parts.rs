@@ -56,7 +56,7 @@ fn cargo_test(args: &[&str]) -> std::process::Command {
 }
 
 fn unit(report: &mut Report) -> Result<()> {
-    cargo_test::run(&mut cargo_test(&["--workspace", "--lib", "--bins"]), None, report)?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--lib", "--bins", "--test", "assembled", "--test", "verbs"]), None, report)?;
     cargo_test::run(
         cargo_test(&["--manifest-path", "guest-rust/Cargo.toml"]).env("CARGO_TARGET_DIR", repository::guest_target()),
         None,
@@ -73,20 +73,20 @@ fn control_plane(report: &mut Report) -> Result<()> {
     // Vet is part of lint, and would compile all of Kubernetes once more here.
     let args = [&["-vet=off"], &controlplane::TEST_FLAGS[..]].concat();
     go_test::run(&controlplane::source_dir(), &args, &[("CGO_ENABLED", "0")], report)?;
-    cargo_test::run(&mut cargo_test(&["--package", "wasmop-testbed", "--test", "links"]), None, report)
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "links"]), None, report)
 }
 
 fn bad_input(report: &mut Report) -> Result<()> {
     command::build_wasmop()?;
     setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--package", "wasmop-cli", "--test", "bad_input"]), None, report)?;
-    cargo_test::run(&mut cargo_test(&["--package", "wasmop-e2e", "--test", "bad_input"]), None, report)
+    // Of the command line, and of a host with an API server.
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "bad_input"]), None, report)
 }
 
 fn conformance(report: &mut Report) -> Result<()> {
     command::build_wasmop()?;
     setup::control_plane()?;
-    let mut test = cargo_test(&["--package", "wasmop-e2e", "--test", "conformance"]);
+    let mut test = cargo_test(&["--workspace", "--test", "conformance"]);
     if let Some(reason) = missing_tinygo() {
         test.env("WASMOP_E2E_SKIP_TINYGO", reason);
     }

@@ -48,7 +48,10 @@ fn counts(name: &str, passed: usize, failed: usize, skipped: usize) -> String {
 /// Reads a line that `counts` has written, also in another process.
 pub fn parse_counts(line: &str, name: &str) -> Option<(usize, usize, usize)> {
     let rest = line.strip_prefix(name)?.strip_prefix(": ")?;
-    let mut numbers = rest.split(", ").zip(["passed", "failed", "skipped"]).map(|(item, unit)| item.strip_suffix(unit)?.trim().parse().ok());
+    let mut numbers = rest
+        .split(", ")
+        .zip(["passed", "failed", "skipped"])
+        .map(|(item, unit)| item.strip_suffix(unit)?.trim().parse().ok());
     Some((numbers.next()??, numbers.next()??, numbers.next()??))
 }
 
@@ -58,7 +61,8 @@ pub fn summary(reports: &[Report]) -> ExitCode {
     for report in reports {
         println!("{}", report.line());
     }
-    let failures = || reports.iter().flat_map(|report| report.failures.iter().map(move |failure| (report.part, failure)));
+    let failures =
+        || reports.iter().flat_map(|report| report.failures.iter().map(move |failure| (report.part, failure)));
     for (part, failure) in failures() {
         println!("failed: {part}: {}", failure.lines().next().unwrap_or_default());
     }

@@ -1,0 +1,77 @@
+//! A guest's requests to the API server, if it may make them, and the answers into its inbox.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::{Host, Message, RESPONSE_CREDIT, Request};
+use crate::guest::{Call, EventKind};
+use crate::requests::{self, ApiCall, Reply};
+
+impl Host {
+    /// Sends a guest's request, if it may make it.
+    pub(super) fn request(&mut self, index: u32, call: Call) {
+        let slot = &mut self.slots[index as usize];
+        if !call.target.is_empty() {
+            let why = format!("wasmop: external hosts are not supported, `{}` was not contacted", call.target);
+            slot.controller.answer(call.id, EventKind::Failed, 0, why.into());
+            return;
+        }
+        if let Err(denied) = slot.permissions.check(&call.method, &call.path) {
+            tracing::warn!(
+                controller = &*slot.name,
+                request = %format!("{} {}", call.method, call.path),
+                object = &*slot.controller.object_of(call.task),
+                reason = %denied,
+                help = %denied.help(),
+                "permission denied"
+            );
+            let headers = Bytes::from_static(b"content-type: application/json\n");
+            slot.controller.answer(call.id, EventKind::Head, 403, headers);
+            slot.controller.answer(call.id, EventKind::Body, 0, denied.status_json().into());
+            slot.controller.answer(call.id, EventKind::End, 0, Bytes::new());
+            return;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
+        let (client, tx, id) = (self.client.clone(), self.tx.clone(), call.id);
+        let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
+        let task = tokio::spawn(async move {
+            requests::execute(&client, api_call, credit, |replies| {
+                let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
+            })
+            .await;
+        });
+        slot.requests.insert(id, Request { token, task: task.abort_handle() });
+    }
+
+    pub(super) fn on_replies(&mut self, index: u32, call: u64, token: u64, replies: Vec<Reply>) {
+        let slot = &mut self.slots[index as usize];
+        if slot.requests.get(&call).is_none_or(|r| r.token != token) {
+            return;
+        }
+        for reply in replies {
+            match reply {
+                Reply::Head { status, headers } => {
+                    slot.controller.answer(call, EventKind::Head, u32::from(status), headers.into());
+                }
+                Reply::Body(bytes) => {
+                    slot.controller.answer(call, EventKind::Body, 0, bytes);
+                }
+                Reply::End => {
+                    slot.controller.answer(call, EventKind::End, 0, Bytes::new());
+                    slot.requests.remove(&call);
+                }
+                Reply::Failed(why) => {
+                    slot.controller.answer(call, EventKind::Failed, 0, why.into());
+                    slot.requests.remove(&call);
+                }
+            }
+        }
+        if slot.requests.is_empty() && slot.controller.is_idle() {
+            slot.credit = None;
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The host: one loop that owns all controllers and connects their pure state with the threads that
+//! step guests, the API server, the watches and the snapshots.
+//!
+//! Everything arrives here as a message, and each controller's instance is at one place at a time:
+//! in its slot, or with a worker that will send it back.
+//!
+//! ```text
+//! here        options, the loop, when a slot is looked at again
+//! install     packages to slots          watching    registrations to watches, changes to work queues
+//! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
+//! ```
+
+mod calls;
+mod install;
+mod stepping;
+mod suspending;
+mod watching;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use wasmop_package::Package;
+
+use crate::batch::Report;
+use crate::code::{InstallError, InstalledPackage};
+use crate::connect::{self, ConnectError};
+use crate::controller::Controller;
+use crate::describe::start_payload;
+use crate::engine::{Engine, EngineError};
+use crate::guest::EventKind;
+use crate::instance::{Instance, Origin};
+use crate::permissions::Permissions;
+use crate::pool::Pool;
+use crate::requests::Reply;
+use crate::snapshot::sync::Syncer;
+use crate::snapshot::{ControllerStore, Saved, StateDir, StateDirError};
+use crate::watch::{WatchEvent, WatchHub, WatchId};
+
+/// Not worth suspending for a shorter gap than this.
+const MIN_GAP: Duration = Duration::from_millis(100);
+/// After a snapshot could not be written.
+const SAVE_RETRY: Duration = Duration::from_secs(10);
+/// Undelivered bytes of responses of one controller that may wait in the host.
+const RESPONSE_CREDIT: usize = 1 << 20;
+/// Longest time that steps under way may take at shutdown.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A controller to run.
+pub struct Deployment {
+    /// Unique on this host; a DNS label.
+    pub name: String,
+    pub package: Arc<Package>,
+}
+
+pub struct Options {
+    pub controllers: Vec<Deployment>,
+    pub cluster: kube::Config,
+    /// Watch only this namespace; `None` for all.
+    pub namespace: Option<String>,
+    pub state_dir: PathBuf,
+    /// Idle time after which an instance is suspended.
+    pub suspend_after: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("two packages are named {0}\nhelp: give each package a name of its own in its wasmop.toml")]
+    DuplicateName(String),
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the credentials cannot be used: {0}\nhelp: check the certificates and keys in the kubeconfig")]
+    Client(String),
+    #[error("starting the host's threads: {0}")]
+    Threads(io::Error),
+    #[error("the state directory of controller {name}: {source}")]
+    Controller { name: String, source: io::Error },
+}
+
+/// Runs the controllers until `shutdown` completes; then suspends all and returns.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
+    let mut names = BTreeSet::new();
+    if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
+        return Err(HostError::DuplicateName(twice.name.clone()));
+    }
+    let state = Arc::new(StateDir::open(&options.state_dir)?);
+    let server = options.cluster.cluster_url.clone();
+    let mut cluster = options.cluster;
+    // A guest is to see 429 and 503 and decide for itself; upstream watches retry on their own.
+    cluster.default_retry = false;
+    let client = kube::Client::try_from(cluster).map_err(|e| HostError::Client(e.to_string()))?;
+    let version = connect::check(&client, &server).await?;
+    let engine = Engine::new()?;
+    let (tx, rx) = mpsc::unbounded_channel();
+    let (watch_tx, watch_rx) = mpsc::unbounded_channel();
+    let mut host = Host {
+        started: Instant::now(),
+        slots: Vec::new(),
+        hub: WatchHub::new(client.clone(), watch_tx),
+        subscriptions: HashMap::new(),
+        wakes: BTreeSet::new(),
+        pool: Pool::start().map_err(HostError::Threads)?,
+        syncer: Syncer::start().map_err(HostError::Threads)?,
+        client,
+        tx,
+        next_token: 0,
+        namespace: options.namespace,
+        suspend_after: options.suspend_after,
+        shutting_down: false,
+    };
+    host.install(options.controllers, &engine, &state).await?;
+    tracing::info!(
+        controllers = host.slots.len(),
+        state_dir = %state.path().display(),
+        server = %server,
+        version = %version.git_version,
+        "host started"
+    );
+    host.run(rx, watch_rx, shutdown).await;
+    Ok(())
+}
+
+struct Host {
+    started: Instant,
+    slots: Vec<Slot>,
+    hub: WatchHub,
+    /// Shared, so that handling an event can change everything else.
+    subscriptions: HashMap<WatchId, Arc<Vec<Subscription>>>,
+    /// When which slot must be looked at next; mirrors `Slot::wake`.
+    wakes: BTreeSet<(Duration, u32)>,
+    pool: Pool,
+    syncer: Syncer,
+    client: kube::Client,
+    tx: mpsc::UnboundedSender<Message>,
+    next_token: u64,
+    namespace: Option<String>,
+    suspend_after: Duration,
+    shutting_down: bool,
+}
+
+/// A controller and where its instance is.
+struct Slot {
+    name: Arc<str>,
+    package: Arc<InstalledPackage>,
+    store: Arc<ControllerStore>,
+    permissions: Arc<Permissions>,
+    controller: Controller,
+    phase: Phase,
+    /// The watch of each registration's primary kind; `None` if it may not be watched.
+    primaries: Vec<Option<WatchId>>,
+    /// Requests in flight by the guest's call id.
+    requests: BTreeMap<u64, Request>,
+    /// Shared by its requests; only there while some are in flight.
+    credit: Option<Arc<Semaphore>>,
+    /// Of the last save.
+    generation: u64,
+    wake: Option<Duration>,
+    /// No suspending before this: the last attempt failed.
+    save_after: Duration,
+}
+
+enum Phase {
+    /// Nothing in memory.
+    Suspended(Origin),
+    Resident(Box<Instance>),
+    /// With a worker.
+    Busy,
+}
+
+struct Request {
+    /// Tells this request from an earlier one of the same call id.
+    token: u64,
+    task: AbortHandle,
+}
+
+#[derive(Clone, Copy)]
+struct Subscription {
+    slot: u32,
+    registration: u32,
+    /// `None`: the primary kind; else an index into the spec's watches.
+    watch: Option<u16>,
+}
+
+impl Subscription {
+    /// As a number, for `WatchHub::replay`.
+    fn id(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.registration & 0xffff) << 16 | self.watch.map_or(0, |w| u64::from(w) + 1)
+    }
+}
+
+enum Message {
+    Stepped { slot: u32, stepped_at: Duration, report: Report, suspended: bool, events: usize },
+    Replies { slot: u32, call: u64, token: u64, replies: Vec<Reply> },
+    /// `instance` is `None` if it was suspended.
+    Saved { slot: u32, instance: Option<Box<Instance>>, result: io::Result<Saved>, took: Duration, resident: u64 },
+    Settled { slot: u32, generation: u64, result: io::Result<()> },
+}
+
+impl Host {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn run(
+        mut self,
+        mut rx: mpsc::UnboundedReceiver<Message>,
+        mut watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        for slot in 0..self.slots.len() as u32 {
+            for registration in 0..self.slots[slot as usize].controller.registered() {
+                self.watch(slot, registration);
+            }
+            self.pump(slot);
+        }
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut code_check: Option<tokio::time::Instant> = None;
+        let mut touched = BTreeSet::new();
+        loop {
+            let wake = self.wakes.first().map(|(at, _)| tokio::time::Instant::from_std(self.started + *at));
+            let sleep_until = |at: Option<tokio::time::Instant>| async move {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(message) = rx.recv() => {
+                    touched.extend(self.on_message(message));
+                    // What is there already is taken together: one step instead of several.
+                    while let Ok(message) = rx.try_recv() {
+                        touched.extend(self.on_message(message));
+                    }
+                }
+                Some(event) = watch_rx.recv() => {
+                    self.on_watch(event, &mut touched);
+                    while let Ok(event) = watch_rx.try_recv() {
+                        self.on_watch(event, &mut touched);
+                    }
+                }
+                () = sleep_until(wake) => {
+                    let now = self.now();
+                    while let Some(&(at, slot)) = self.wakes.first().filter(|(at, _)| *at <= now) {
+                        self.wakes.remove(&(at, slot));
+                        self.slots[slot as usize].wake = None;
+                        touched.insert(slot);
+                    }
+                }
+                () = sleep_until(code_check) => {
+                    code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
+                    continue;
+                }
+            }
+            for slot in std::mem::take(&mut touched) {
+                self.pump(slot);
+            }
+            if code_check.is_none() {
+                code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
+            }
+        }
+        self.shut_down(rx).await;
+    }
+
+    fn drop_idle_code(&self) -> Option<Duration> {
+        let mut seen = BTreeSet::new();
+        let packages = self.slots.iter().filter(|s| seen.insert(Arc::as_ptr(&s.package)));
+        packages.filter_map(|s| s.package.drop_idle_code()).min()
+    }
+
+    /// Gives a slot's instance whatever is to be done next, if it is at home.
+    fn pump(&mut self, index: u32) {
+        let now = self.now();
+        let suspend_after = self.suspend_after;
+        let slot = &mut self.slots[index as usize];
+        let ready = match &slot.phase {
+            Phase::Busy => {
+                self.schedule(index, None);
+                return;
+            }
+            Phase::Resident(instance) if self.shutting_down || instance.log_is_full() => {
+                let suspending = self.shutting_down;
+                self.save(index, suspending);
+                return;
+            }
+            Phase::Suspended(_) if self.shutting_down => return,
+            Phase::Resident(_) | Phase::Suspended(_) => slot.controller.take_batch(now),
+        };
+        if let Some(mut events) = ready {
+            if let [start] = &mut events[..]
+                && start.kind == EventKind::Start
+            {
+                start.payload = start_payload(&slot.name).into();
+            }
+            self.step(index, events, now);
+            return;
+        }
+        let next = slot.controller.next_wake(now);
+        let mut wake = next;
+        if let Phase::Resident(_) = slot.phase {
+            let suspend_at = (slot.controller.last_active + suspend_after).max(slot.save_after);
+            let gap_is_long = next.is_none_or(|next| next >= suspend_at.max(now) + MIN_GAP);
+            if gap_is_long && suspend_at <= now {
+                self.save(index, true);
+                return;
+            }
+            if gap_is_long {
+                wake = Some(wake.map_or(suspend_at, |w| w.min(suspend_at)));
+            }
+        }
+        self.schedule(index, wake);
+    }
+
+    fn schedule(&mut self, index: u32, wake: Option<Duration>) {
+        let slot = &mut self.slots[index as usize];
+        if slot.wake == wake {
+            return;
+        }
+        if let Some(old) = slot.wake.take() {
+            self.wakes.remove(&(old, index));
+        }
+        if let Some(at) = wake {
+            self.wakes.insert((at, index));
+        }
+        slot.wake = wake;
+    }
+
+    /// Returns the slot that may have something to do now.
+    fn on_message(&mut self, message: Message) -> Option<u32> {
+        match message {
+            Message::Stepped { slot, stepped_at, report, suspended, events } => {
+                self.on_stepped(slot, stepped_at, report, suspended, events);
+                Some(slot)
+            }
+            Message::Replies { slot, call, token, replies } => {
+                self.on_replies(slot, call, token, replies);
+                Some(slot)
+            }
+            Message::Saved { slot, instance, result, took, resident } => {
+                self.on_saved(slot, instance, result, took, resident);
+                Some(slot)
+            }
+            Message::Settled { slot: index, generation, result } => {
+                let slot = &mut self.slots[index as usize];
+                match result {
+                    Ok(()) if generation == slot.generation => {
+                        if let Phase::Suspended(Origin::Snapshot(snapshot)) = &mut slot.phase {
+                            snapshot.settled();
+                        }
+                    }
+                    Ok(()) => {}
+                    Err(error) => tracing::warn!(
+                        controller = &*slot.name,
+                        %error,
+                        "a snapshot could not be made durable: a crash of the machine would lose it"
+                    ),
+                }
+                None
+            }
+        }
+    }
+
+}
+
+impl Slot {
+    /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
+    fn ram_bytes(&self) -> u64 {
+        let own = size_of::<Slot>() - size_of::<Controller>();
+        let requests = self.requests.len() * (size_of::<Request>() + 16);
+        own as u64 + self.name.len() as u64 + requests as u64 + self.controller.ram_bytes()
+    }
+}

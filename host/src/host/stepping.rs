@@ -1,0 +1,186 @@
+//! Batches to workers, and what comes back into effects: requests, watches, lines in the log.
+
+use std::time::Duration;
+
+use super::{Host, Message, Phase};
+use crate::batch::{Batch, Lost, Report, Source};
+use crate::controller::{Effect, Outcome};
+use crate::guest::{EventKind, emit_logs};
+use crate::instance::Origin;
+
+impl Host {
+    /// Hands the instance and a batch to a worker.
+    pub(super) fn step(&mut self, index: u32, events: Vec<crate::guest::Event>, now: Duration) {
+        let slot = &mut self.slots[index as usize];
+        if let Some(credit) = &slot.credit {
+            let delivered: usize = events.iter().filter(|e| e.kind == EventKind::Body).map(|e| e.payload.len()).sum();
+            credit.add_permits(delivered);
+        }
+        let registered = slot.controller.registered();
+        let (source, suspended) = match std::mem::replace(&mut slot.phase, Phase::Busy) {
+            Phase::Resident(instance) => (Source::Resident(instance), false),
+            Phase::Suspended(origin) => {
+                let suspended = matches!(origin, Origin::Snapshot(_));
+                (Source::Start { origin, registered }, suspended)
+            }
+            Phase::Busy => return,
+        };
+        let count = events.len();
+        let batch = Batch {
+            source,
+            events,
+            monotonic: slot.controller.clock(now),
+            tasks: slot.controller.tasks().collect(),
+        };
+        let (package, store, tx) = (slot.package.clone(), slot.store.clone(), self.tx.clone());
+        self.schedule(index, None);
+        self.pool.submit(move || {
+            let report = batch.run(&package, &store);
+            let _ = tx.send(Message::Stepped { slot: index, stepped_at: now, report, suspended, events: count });
+        });
+    }
+
+    pub(super) fn on_stepped(&mut self, index: u32, stepped_at: Duration, report: Report, suspended: bool, events: usize) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let name = slot.name.clone();
+        let Report { instance, lost, outputs, failures, resume, step } = report;
+        if let (Some(resume), true) = (resume, suspended) {
+            tracing::info!(
+                controller = &*name,
+                events,
+                resume_us = resume.as_micros() as u64,
+                step_us = step.as_micros() as u64,
+                "resumed"
+            );
+        }
+        let mut effects = Vec::new();
+        for failure in failures {
+            emit_logs(&name, &failure.logs);
+            let object = failure.culprit.map(|task| slot.controller.object_of(task)).unwrap_or_default();
+            tracing::warn!(
+                controller = &*name,
+                cause = failure.cause.as_str(),
+                object = &*object,
+                detail = %failure.detail,
+                "step failed"
+            );
+            if let Some(task) = failure.culprit {
+                tracing::info!(
+                    controller = &*name,
+                    culprit = &*object,
+                    replayed_steps = failure.replayed_steps,
+                    "rolled back"
+                );
+                effects.extend(slot.controller.cancelled(task, now));
+            }
+        }
+        let first_registration = slot.controller.registered();
+        for output in outputs {
+            emit_logs(&name, &output.logs);
+            effects.extend(slot.controller.commit(output, stepped_at, now));
+        }
+        slot.phase = match instance {
+            Some(instance) => Phase::Resident(instance),
+            None => Phase::Suspended(Origin::Fresh),
+        };
+        let registrations = slot.controller.registered();
+        if registrations > first_registration {
+            tracing::info!(controller = &*name, registrations, from = "start", "controller ready");
+        }
+        for effect in effects {
+            self.on_effect(index, effect);
+        }
+        if let Some(lost) = lost {
+            self.restart(index, lost);
+        }
+    }
+
+    /// The instance is gone: begin again from the base image.
+    pub(super) fn restart(&mut self, index: u32, lost: Lost) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let clock = slot.package.image().header.monotonic_ns;
+        let failed = !matches!(lost, Lost::Snapshot(_));
+        let calls = slot.controller.reset(failed, now, clock);
+        let reason = match lost {
+            Lost::Snapshot(reason) => {
+                tracing::warn!(controller = &*slot.name, %reason, "snapshot rejected");
+                reason
+            }
+            Lost::Start(reason) => reason,
+            Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
+        };
+        let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
+        tracing::warn!(
+            controller = &*slot.name,
+            %reason,
+            wait_ms = wait.as_millis() as u64,
+            "restarted from base image"
+        );
+        for call in calls {
+            self.on_effect(index, Effect::DropCall(call));
+        }
+        // What it knew is lost: every object is to be seen again.
+        let mine: Vec<_> = self
+            .subscriptions
+            .iter()
+            .flat_map(|(watch, subs)| subs.iter().filter(|s| s.slot == index).map(|s| (*watch, *s)))
+            .collect();
+        for (watch, subscription) in mine {
+            self.hub.replay(watch, subscription.id());
+        }
+    }
+
+    pub(super) fn on_effect(&mut self, index: u32, effect: Effect) {
+        let slot = &mut self.slots[index as usize];
+        let controller = &*slot.name;
+        match effect {
+            Effect::Call(call) => self.request(index, call),
+            Effect::DropCall(call) => {
+                if let Some(request) = slot.requests.remove(&call) {
+                    request.task.abort();
+                }
+            }
+            Effect::Registered(registration) => self.watch(index, registration),
+            Effect::Mapped { registration, keys } => {
+                for key in keys {
+                    self.enqueue_related(index, registration, key);
+                }
+            }
+            Effect::Misbehaved(what) => tracing::warn!(controller, what, "the guest misused the runtime interface"),
+            Effect::Reconciled { registration, key, outcome } => {
+                let object = &*key;
+                let ms = |d: Duration| d.as_millis() as u64;
+                match outcome {
+                    Outcome::Ok => tracing::info!(controller, registration, object, outcome = "ok", "reconciled"),
+                    Outcome::Requeue(after) => tracing::info!(
+                        controller,
+                        registration,
+                        object,
+                        outcome = "requeue",
+                        after_ms = ms(after),
+                        "reconciled"
+                    ),
+                    Outcome::Error { message, retry_after } => tracing::warn!(
+                        controller,
+                        registration,
+                        object,
+                        outcome = "error",
+                        error = %message,
+                        after_ms = ms(retry_after),
+                        "reconciled"
+                    ),
+                    Outcome::Cancelled { retry_after } => tracing::warn!(
+                        controller,
+                        registration,
+                        object,
+                        outcome = "cancelled",
+                        after_ms = ms(retry_after),
+                        "reconciled"
+                    ),
+                }
+            }
+        }
+    }
+}

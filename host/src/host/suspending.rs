@@ -1,0 +1,133 @@
+//! Instances to disk: when they are idle, when their log is full, and all of them at shutdown.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::{Host, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT};
+use crate::code::wall_clock_ns;
+use crate::instance::{Instance, Origin};
+use crate::snapshot::Saved;
+use crate::snapshot::format::{Header, Kind};
+
+impl Host {
+    /// Has a worker write the instance to disk, and drop it if it is to be suspended.
+    pub(super) fn save(&mut self, index: u32, suspending: bool) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let Phase::Resident(mut instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
+        slot.generation += 1;
+        let generation = slot.generation;
+        let header = Header {
+            kind: Kind::Base,
+            digest: slot.package.digest,
+            memory_size: 0,
+            globals: Vec::new(),
+            wall_ns: wall_clock_ns(),
+            monotonic_ns: slot.controller.clock(now),
+            runs: Vec::new(),
+            host_state: postcard::to_stdvec(&slot.controller.save(now)).unwrap_or_default(),
+        };
+        let registered = slot.controller.registered();
+        let (store, tx) = (slot.store.clone(), self.tx.clone());
+        self.schedule(index, None);
+        self.pool.submit(move || {
+            let (resident, _) = instance.memory_bytes();
+            let started = Instant::now();
+            let result = instance.save(&store, header, generation, suspending, registered);
+            let keep = !suspending || result.is_err();
+            let instance = keep.then_some(instance);
+            let took = started.elapsed();
+            let _ = tx.send(Message::Saved { slot: index, instance, result, took, resident });
+        });
+    }
+
+    pub(super) fn on_saved(
+        &mut self,
+        index: u32,
+        instance: Option<Box<Instance>>,
+        result: io::Result<Saved>,
+        took: Duration,
+        resident: u64,
+    ) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let suspended = instance.is_none();
+        let mut saved = match result {
+            Ok(saved) => saved,
+            Err(error) => {
+                tracing::warn!(
+                    controller = &*slot.name,
+                    %error,
+                    "the snapshot could not be written: the controller stays in memory, trying again later"
+                );
+                slot.save_after = now + SAVE_RETRY;
+                if let Some(instance) = instance {
+                    slot.phase = Phase::Resident(instance);
+                }
+                return;
+            }
+        };
+        let (tx, generation) = (self.tx.clone(), slot.generation);
+        let done = move |result| {
+            let _ = tx.send(Message::Settled { slot: index, generation, result });
+        };
+        self.syncer.submit(saved.job(Box::new(done)));
+        slot.phase = match instance {
+            Some(instance) => Phase::Resident(instance),
+            None => {
+                if slot.requests.is_empty() {
+                    slot.credit = None;
+                }
+                Phase::Suspended(Origin::Snapshot(saved.snapshot.clone()))
+            }
+        };
+        if suspended {
+            tracing::info!(
+                controller = &*slot.name,
+                ram_bytes = slot.ram_bytes(),
+                disk_bytes = saved.snapshot.disk_bytes,
+                resident_bytes = resident,
+                dirty_bytes = saved.dirty_bytes,
+                written_bytes = saved.written_bytes,
+                took_us = took.as_micros() as u64,
+                in_flight = slot.controller.calls_in_flight() as u64,
+                "suspended"
+            );
+        }
+    }
+
+    /// Finishes the steps under way, suspends all, makes everything durable.
+    pub(super) async fn shut_down(&mut self, mut rx: mpsc::UnboundedReceiver<Message>) {
+        self.shutting_down = true;
+        let limit = tokio::time::Instant::now() + SHUTDOWN_LIMIT;
+        for slot in &mut self.slots {
+            for request in slot.requests.values() {
+                request.task.abort();
+            }
+        }
+        for slot in 0..self.slots.len() as u32 {
+            self.pump(slot);
+        }
+        while self.slots.iter().any(|s| matches!(s.phase, Phase::Busy)) {
+            match tokio::time::timeout_at(limit, rx.recv()).await {
+                Ok(Some(message)) => {
+                    if let Some(slot) = self.on_message(message) {
+                        self.pump(slot);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    let busy = self.slots.iter().filter(|s| matches!(s.phase, Phase::Busy)).count();
+                    tracing::warn!(busy, "steps did not end in time; their controllers keep their last snapshot");
+                    break;
+                }
+            }
+        }
+        let syncer = self.syncer.clone();
+        let _ = tokio::task::spawn_blocking(move || syncer.flush()).await;
+        let suspended = self.slots.iter().filter(|s| matches!(s.phase, Phase::Suspended(_))).count();
+        tracing::info!(suspended, "shutdown complete");
+    }
+}
