@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use wasmop_testbed::cargo_variables;
 
 /// Set to the reason if TinyGo can't be had.
 const SKIP_TINYGO: &str = "WASMOP_E2E_SKIP_TINYGO";
@@ -54,6 +55,7 @@ pub fn build(column: &'static str, out: &Path) -> Result<Guest> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(column);
     let mut command = Command::new(wasmop()?);
     command.arg("build").arg(&source).arg("--output").arg(&package).env("CARGO_TARGET_DIR", target()?.join("guests"));
+    cargo_variables::remove(&mut command);
     let output = command.output()?;
     if !output.status.success() {
         bail!("`wasmop build {}` failed:\n{}", source.display(), String::from_utf8_lossy(&output.stderr));

@@ -5,7 +5,14 @@ use serde::{Deserialize, Serialize};
 
 /// What to do; see `e2e/guests/probe-crd.yaml`.
 #[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize)]
-#[kube(group = "e2e.wasmop.dev", version = "v1", kind = "Probe", namespaced, status = "ProbeStatus", schema = "disabled")]
+#[kube(
+    group = "e2e.wasmop.dev",
+    version = "v1",
+    kind = "Probe",
+    namespaced,
+    status = "ProbeStatus",
+    schema = "disabled"
+)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProbeSpec {
     pub action: String,

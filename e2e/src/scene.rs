@@ -45,7 +45,10 @@ impl Scene {
     /// Replaces the spec; returns the object with its new generation.
     pub async fn change(&self, name: &str, spec: ProbeSpec) -> Result<Probe> {
         let patch = serde_json::json!({ "spec": spec });
-        self.probes().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.with_context(|| format!("changing {name}"))
+        self.probes()
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .with_context(|| format!("changing {name}"))
     }
 
     pub async fn delete(&self, name: &str) -> Result<()> {
@@ -79,7 +82,11 @@ impl Scene {
                 return Ok(probe);
             }
             if Instant::now() > deadline {
-                bail!("{name}: not {what} after {PATIENCE:?}; generation {:?}, status {:?}", probe.metadata.generation, probe.status);
+                bail!(
+                    "{name}: not {what} after {PATIENCE:?}; generation {:?}, status {:?}",
+                    probe.metadata.generation,
+                    probe.status
+                );
             }
             sleep(POLL).await;
         }
@@ -103,13 +110,20 @@ impl Scene {
     }
 
     /// Waits until `wanted` holds for a ConfigMap, which may have to be there first.
-    pub async fn until_config_map(&self, name: &str, what: &str, wanted: impl Fn(&ConfigMap) -> bool) -> Result<ConfigMap> {
+    pub async fn until_config_map(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&ConfigMap) -> bool,
+    ) -> Result<ConfigMap> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.config_maps().get_opt(name).await?;
             match found {
                 Some(config_map) if wanted(&config_map) => return Ok(config_map),
-                found if Instant::now() > deadline => bail!("ConfigMap {name}: not {what} after {PATIENCE:?}; it is {found:?}"),
+                found if Instant::now() > deadline => {
+                    bail!("ConfigMap {name}: not {what} after {PATIENCE:?}; it is {found:?}")
+                }
                 _ => sleep(POLL).await,
             }
         }
@@ -124,7 +138,12 @@ impl Scene {
     pub fn logged(&self, position: usize) -> Result<Vec<Record>> {
         let mut host = self.world.host();
         let records = host.log.records()?;
-        Ok(records.iter().skip(position).filter(|record| record.text("controller") == self.guest.name).cloned().collect())
+        Ok(records
+            .iter()
+            .skip(position)
+            .filter(|record| record.text("controller") == self.guest.name)
+            .cloned()
+            .collect())
     }
 
     /// Waits until `wanted` holds for one of this guest's records from `position` on.
@@ -146,7 +165,9 @@ impl Scene {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let turns = self.logged(0)?.into_iter().rev();
-            let last = turns.into_iter().find(|record| ["suspended", "resumed", "controller ready"].contains(&record.message()));
+            let last = turns
+                .into_iter()
+                .find(|record| ["suspended", "resumed", "controller ready"].contains(&record.message()));
             if let Some(record) = last.filter(|record| record.message() == "suspended") {
                 return Ok(record);
             }

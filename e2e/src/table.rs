@@ -91,7 +91,9 @@ impl Table {
     }
 
     fn cells(&self) -> impl Iterator<Item = (&'static str, &'static str, Option<&Cell>)> {
-        self.rows.iter().flat_map(|(row, cells)| self.columns.iter().zip(cells).map(|(column, cell)| (*row, *column, cell.as_ref())))
+        self.rows.iter().flat_map(|(row, cells)| {
+            self.columns.iter().zip(cells).map(|(column, cell)| (*row, *column, cell.as_ref()))
+        })
     }
 }
 

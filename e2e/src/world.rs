@@ -52,13 +52,19 @@ impl Cluster {
         let crd = serde_norway::from_str(PROBE_CRD).context("reading probe-crd.yaml")?;
         crds.create(&PostParams::default(), &crd).await?;
         let established = kube::runtime::conditions::is_crd_established();
-        tokio::time::timeout(PATIENCE, kube::runtime::wait::await_condition(crds, "probes.e2e.wasmop.dev", established)).await??;
+        tokio::time::timeout(
+            PATIENCE,
+            kube::runtime::wait::await_condition(crds, "probes.e2e.wasmop.dev", established),
+        )
+        .await??;
         Ok(())
     }
 
     pub async fn create_namespace(&self, name: &str) -> Result<()> {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
-        Api::all(self.client.clone()).create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await?;
+        Api::all(self.client.clone())
+            .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
+            .await?;
         Ok(())
     }
 
@@ -80,7 +86,8 @@ impl Cluster {
 
 /// A client with the credentials of a kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 
@@ -138,7 +145,8 @@ impl World {
             *starts += 1;
             *starts
         };
-        let options = HostOptions { log: self.cluster.dir().join(format!("host-{number}.log")), ..self.options.clone() };
+        let options =
+            HostOptions { log: self.cluster.dir().join(format!("host-{number}.log")), ..self.options.clone() };
         *self.host() = Host::spawn(&options)?;
         self.wait_ready().await
     }

@@ -20,7 +20,8 @@ use wasmop_e2e::world::{Cluster, World};
 const LIMIT: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     match runtime.block_on(run(&words)) {
         Ok(true) => ExitCode::SUCCESS,
@@ -35,16 +36,22 @@ fn main() -> ExitCode {
 
 async fn run(words: &[String]) -> Result<bool> {
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let behaviours: Arc<Vec<Behaviour>> = Arc::new(scenarios::all().into_iter().filter(|behaviour| wanted(behaviour.name)).collect());
+    let behaviours: Arc<Vec<Behaviour>> =
+        Arc::new(scenarios::all().into_iter().filter(|behaviour| wanted(behaviour.name)).collect());
     let restarts: Vec<Restart> = restart::all().into_iter().filter(|restart| wanted(restart.name)).collect();
 
     let cluster = Cluster::start().await?;
     let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
     let mut table = Table::new(&guests::COLUMNS);
-    behaviours.iter().map(|behaviour| behaviour.name).chain(restarts.iter().map(|restart| restart.name)).for_each(|row| table.row(row));
+    behaviours
+        .iter()
+        .map(|behaviour| behaviour.name)
+        .chain(restarts.iter().map(|restart| restart.name))
+        .for_each(|row| table.row(row));
     for Column { name, guest } in &columns {
         if let Err(reason) = guest {
-            let rows = behaviours.iter().map(|behaviour| behaviour.name).chain(restarts.iter().map(|restart| restart.name));
+            let rows =
+                behaviours.iter().map(|behaviour| behaviour.name).chain(restarts.iter().map(|restart| restart.name));
             rows.for_each(|row| table.set(row, name, Cell::Skipped(reason.clone())));
         }
     }
@@ -52,7 +59,9 @@ async fn run(words: &[String]) -> Result<bool> {
     let world = World::start(cluster, guests.clone()).await?;
     let scenes: Vec<Scene> = guests.into_iter().map(|guest| Scene { world: world.clone(), guest }).collect();
 
-    for (column, row, cell) in join_all(scenes.iter().map(|scene| one_guest(scene.clone(), behaviours.clone()))).await.into_iter().flatten() {
+    for (column, row, cell) in
+        join_all(scenes.iter().map(|scene| one_guest(scene.clone(), behaviours.clone()))).await.into_iter().flatten()
+    {
         table.set(row, column, cell);
     }
     for restart in &restarts {
@@ -91,7 +100,13 @@ async fn one_guest(scene: Scene, behaviours: Arc<Vec<Behaviour>>) -> Vec<(&'stat
             Ok(Err(error)) => Cell::Failed(format!("{error:#}")),
             Err(_) => Cell::Failed(format!("hangs: not done after {LIMIT:?}")),
         };
-        println!("{:<6}  {} ({:.1} s){}", scene.guest.column, behaviour.name, begun.elapsed().as_secs_f64(), shown(&cell));
+        println!(
+            "{:<6}  {} ({:.1} s){}",
+            scene.guest.column,
+            behaviour.name,
+            begun.elapsed().as_secs_f64(),
+            shown(&cell)
+        );
         cells.push((scene.guest.column, behaviour.name, cell));
     }
     cells

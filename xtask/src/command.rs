@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, anyhow, bail};
+use wasmop_testbed::cargo_variables;
 
 use crate::repository;
 
@@ -10,6 +11,7 @@ use crate::repository;
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository::root());
+    cargo_variables::remove(&mut command);
     command
 }
 

@@ -39,7 +39,8 @@ async fn client(proxy: &FaultProxy) -> kube::Client {
 }
 
 async fn send(client: &kube::Client, method: &str, path: &str, body: &str) -> Result<(u16, HeaderMap, String), String> {
-    let request = Request::builder().method(method).uri(path).header("authorization", "Bearer x").header("accept", "a/b");
+    let request =
+        Request::builder().method(method).uri(path).header("authorization", "Bearer x").header("accept", "a/b");
     let request = request.body(Body::from(body.as_bytes().to_vec())).unwrap();
     let response = client.send(request).await.map_err(|error| error.to_string())?;
     let (parts, body) = response.into_parts();

@@ -43,18 +43,26 @@ async fn breaks_the_guest(scene: Scene, action: &'static str, cause: &str) -> Re
     let key = scene.key(&culprit);
     scene.create(&culprit, spec(action, "")).await?;
     // A guest whose language can recover from a panic reports it as an error instead.
-    let recovered = |record: &Record| cause == "panic" && record.text("outcome") == "error" && record.text("error").contains("panic");
-    let noticed = |record: &Record| record.text("object") == key && (record.text("cause") == cause || recovered(record));
+    let recovered = |record: &Record| {
+        cause == "panic" && record.text("outcome") == "error" && record.text("error").contains("panic")
+    };
+    let noticed =
+        |record: &Record| record.text("object") == key && (record.text("cause") == cause || recovered(record));
     scene.until_logged(position, &format!("the {cause}"), noticed).await?;
     drop(holds);
     for other in &others {
-        scene.until(other, "completed beside it", |probe| probe.is_current() && probe.observed().echo == "held").await?;
+        scene
+            .until(other, "completed beside it", |probe| probe.is_current() && probe.observed().echo == "held")
+            .await?;
     }
 
     // It is tried again, later each time.
     let put_off = |records: &[Record]| -> Vec<f64> {
         let of_it = records.iter().filter(|record| record.message() == "reconciled" && record.text("object") == key);
-        of_it.filter(|record| record.text("outcome") == "cancelled" || recovered(record)).filter_map(|record| record.number("after_ms")).collect()
+        of_it
+            .filter(|record| record.text("outcome") == "cancelled" || recovered(record))
+            .filter_map(|record| record.number("after_ms"))
+            .collect()
     };
     let deadline = tokio::time::Instant::now() + crate::world::PATIENCE;
     let waits = loop {
@@ -68,13 +76,21 @@ async fn breaks_the_guest(scene: Scene, action: &'static str, cause: &str) -> Re
     ensure!(waits.windows(2).all(|pair| pair[1] >= pair[0] * 1.5), "the culprit's waits do not grow: {waits:?} ms");
     for record in scene.logged(position)? {
         ensure!(record.message() != "step failed" || record.text("cause") == cause, "another cause: {}", record.0);
-        let blamed = record.message() == "reconciled" && record.text("outcome") == "cancelled" && record.text("object") != key;
+        let blamed =
+            record.message() == "reconciled" && record.text("outcome") == "cancelled" && record.text("object") != key;
         ensure!(!blamed, "another was cancelled: {}", record.0);
     }
 
     // The guest has lost nothing, and the culprit is welcome once it has mended its ways.
     let after = scene.change_and_wait(&counted, spec("child", "two")).await?.observed();
-    ensure!(after.seen > before.seen && after.total > before.total, "the counters went from {}/{} to {}/{}", before.seen, before.total, after.seen, after.total);
+    ensure!(
+        after.seen > before.seen && after.total > before.total,
+        "the counters went from {}/{} to {}/{}",
+        before.seen,
+        before.total,
+        after.seen,
+        after.total
+    );
     scene.change_and_wait(&culprit, spec("child", "mended")).await?;
     scene.until_config_map(&culprit, "created", |_| true).await?;
     for name in others.iter().chain([&counted, &culprit]) {

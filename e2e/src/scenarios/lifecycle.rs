@@ -13,10 +13,17 @@ const FINALIZER: &str = "e2e.wasmop.dev/probe";
 pub async fn create(scene: Scene) -> Result<()> {
     let probe = scene.create_and_wait("created", spec("child", "one")).await?;
     ensure!(probe.observed().value == "one", "the status has the value {:?}", probe.observed().value);
-    ensure!(probe.finalizers().iter().any(|finalizer| finalizer == FINALIZER), "no finalizer: {:?}", probe.finalizers());
+    ensure!(
+        probe.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+        "no finalizer: {:?}",
+        probe.finalizers()
+    );
     let child = scene.config_maps().get("created").await?;
     ensure!(value(&child) == "one", "the ConfigMap has the value {:?}", value(&child));
-    let owned = child.owner_references().iter().any(|owner| Some(&owner.uid) == probe.uid().as_ref() && owner.controller == Some(true));
+    let owned = child
+        .owner_references()
+        .iter()
+        .any(|owner| Some(&owner.uid) == probe.uid().as_ref() && owner.controller == Some(true));
     ensure!(owned, "the ConfigMap is owned by {:?}", child.owner_references());
     scene.remove("created").await
 }

@@ -91,9 +91,19 @@ async fn verify_all(scene: Scene, Prepared { before }: Prepared) -> Result<()> {
     // No event is lost: neither of the time before, nor of the time between.
     let changed = scene.until_current("changed").await?;
     ensure!(changed.observed().seen >= 2, "the object changed meanwhile was seen {} times", changed.observed().seen);
-    scene.until_config_map("changed", "up to date", |child| child.data.as_ref().is_some_and(|data| data["value"] == "while it was down")).await?;
+    scene
+        .until_config_map("changed", "up to date", |child| {
+            child.data.as_ref().is_some_and(|data| data["value"] == "while it was down")
+        })
+        .await?;
     let late = scene.until_current("late").await?;
-    let value = scene.config_maps().get("late").await?.data.and_then(|data| data.get("value").cloned()).context("the child of `late` has no value")?;
+    let value = scene
+        .config_maps()
+        .get("late")
+        .await?
+        .data
+        .and_then(|data| data.get("value").cloned())
+        .context("the child of `late` has no value")?;
     ensure!(value == late.spec.value, "the child of `late` has {value:?} instead of {:?}", late.spec.value);
     scene.until_gone("gone").await?;
     ensure!(scene.config_maps().get_opt("gone-deleted").await?.is_some(), "no clean-up was done for `gone`");

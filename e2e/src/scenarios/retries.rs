@@ -11,7 +11,11 @@ use crate::scene::Scene;
 
 pub async fn conflict(scene: Scene) -> Result<()> {
     scene.create("conflicting", spec("conflict", "")).await?;
-    let probe = scene.until("conflicting", "written in spite of a conflict", |probe| probe.is_current() && probe.observed().echo.starts_with("conflicts=")).await?;
+    let probe = scene
+        .until("conflicting", "written in spite of a conflict", |probe| {
+            probe.is_current() && probe.observed().echo.starts_with("conflicts=")
+        })
+        .await?;
     let conflicts: u64 = number(&probe.observed().echo, "conflicts=")?;
     ensure!(conflicts >= 1, "there was no conflict");
     scene.remove("conflicting").await
@@ -51,7 +55,9 @@ pub async fn error(scene: Scene) -> Result<()> {
     let waits: Vec<f64> = scene
         .logged(position)?
         .iter()
-        .filter(|record| record.message() == "reconciled" && record.text("object") == key && record.text("outcome") == "error")
+        .filter(|record| {
+            record.message() == "reconciled" && record.text("object") == key && record.text("outcome") == "error"
+        })
         .filter_map(|record| record.number("after_ms"))
         .collect();
     ensure!(waits.len() == ERRORS, "the host logged {} errors", waits.len());
@@ -64,14 +70,22 @@ pub async fn fifty(scene: Scene) -> Result<()> {
     const SLEEP: Duration = Duration::from_millis(1000);
     let names: Vec<String> = (0..OBJECTS).map(|i| format!("many-{i}")).collect();
     let begun = Instant::now();
-    try_join_all(names.iter().map(|name| scene.create(name, ProbeSpec { delay_ms: SLEEP.as_millis() as u64, ..spec("sleep", name) }))).await?;
+    try_join_all(
+        names
+            .iter()
+            .map(|name| scene.create(name, ProbeSpec { delay_ms: SLEEP.as_millis() as u64, ..spec("sleep", name) })),
+    )
+    .await?;
     let done = try_join_all(names.iter().map(|name| scene.until_current(name))).await?;
     let took = begun.elapsed();
     for probe in &done {
         let slept: u64 = number(&probe.observed().echo, "slept=")?;
         ensure!(slept >= SLEEP.as_millis() as u64, "{:?} slept {slept} ms", probe.metadata.name);
     }
-    ensure!(took < SLEEP * OBJECTS as u32 / 2, "{OBJECTS} reconciles of {SLEEP:?} each took {took:?}: they did not run concurrently");
+    ensure!(
+        took < SLEEP * OBJECTS as u32 / 2,
+        "{OBJECTS} reconciles of {SLEEP:?} each took {took:?}: they did not run concurrently"
+    );
     try_join_all(names.iter().map(|name| scene.change(name, spec("child", name)))).await?;
     try_join_all(names.iter().map(|name| scene.until_config_map(name, "created", |_| true))).await?;
     try_join_all(names.iter().map(|name| scene.remove(name))).await?;
@@ -80,5 +94,7 @@ pub async fn fifty(scene: Scene) -> Result<()> {
 
 /// The number after `prefix`.
 pub(super) fn number(text: &str, prefix: &str) -> Result<u64> {
-    text.strip_prefix(prefix).and_then(|rest| rest.parse().ok()).with_context(|| format!("{text:?} is not {prefix}NUMBER"))
+    text.strip_prefix(prefix)
+        .and_then(|rest| rest.parse().ok())
+        .with_context(|| format!("{text:?} is not {prefix}NUMBER"))
 }

@@ -44,16 +44,23 @@ pub async fn random(scene: Scene) -> Result<()> {
 pub async fn clocks(scene: Scene) -> Result<()> {
     let (before, after) = over_suspension(&scene, "clocks", "clock").await?;
     let parts = |status: &ProbeStatus| -> Result<(u64, u64)> {
-        let (wall, monotonic) = status.echo.split_once(',').with_context(|| format!("the echo is {:?}", status.echo))?;
+        let (wall, monotonic) =
+            status.echo.split_once(',').with_context(|| format!("the echo is {:?}", status.echo))?;
         Ok((wall.parse()?, monotonic.parse()?))
     };
     let ((wall_before, mono_before), (wall_after, mono_after)) = (parts(&before)?, parts(&after)?);
     let (wall, mono) = (wall_after.saturating_sub(wall_before), mono_after.saturating_sub(mono_before));
     ensure!(Duration::from_nanos(wall) >= SUSPEND_AFTER, "the wall clock went on by {wall} ns only");
     let apart = Duration::from_nanos(wall.abs_diff(mono));
-    ensure!(apart < Duration::from_millis(200), "over a suspension the wall clock went on by {wall} ns, the monotonic one by {mono} ns");
+    ensure!(
+        apart < Duration::from_millis(200),
+        "over a suspension the wall clock went on by {wall} ns, the monotonic one by {mono} ns"
+    );
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-    ensure!(Duration::from_nanos(now.abs_diff(wall_after)) < Duration::from_secs(10), "the guest's wall clock says {wall_after}, it is {now}");
+    ensure!(
+        Duration::from_nanos(now.abs_diff(wall_after)) < Duration::from_secs(10),
+        "the guest's wall clock says {wall_after}, it is {now}"
+    );
     scene.remove("clocks").await
 }
 
@@ -62,7 +69,8 @@ pub async fn timer(scene: Scene) -> Result<()> {
     let position = scene.position()?;
     scene.create("timed", ProbeSpec { delay_ms: delay.as_millis() as u64, ..spec("sleep", "") }).await?;
     // In mid-reconcile: nothing is open but the timer.
-    let suspended = scene.until_logged(position, "a suspension during the sleep", |record| record.message() == "suspended").await?;
+    let suspended =
+        scene.until_logged(position, "a suspension during the sleep", |record| record.message() == "suspended").await?;
     ensure!(!scene.probes().get("timed").await?.is_current(), "it was suspended only after the sleep: {}", suspended.0);
     let probe = scene.until_current("timed").await?;
     let slept = Duration::from_millis(number(&probe.observed().echo, "slept=")?);
@@ -72,9 +80,12 @@ pub async fn timer(scene: Scene) -> Result<()> {
 
 pub async fn slow(scene: Scene) -> Result<()> {
     let position = scene.position()?;
-    let delay = scene.world.proxy.add(Rule::new("GET", &config_map_path(&scene, "slowed"), Fault::Delay(SUSPEND_AFTER * 4)));
+    let delay =
+        scene.world.proxy.add(Rule::new("GET", &config_map_path(&scene, "slowed"), Fault::Delay(SUSPEND_AFTER * 4)));
     scene.create("slowed", spec("slow", "one")).await?;
-    let in_flight = |record: &wasmop_testbed::log::Record| record.message() == "suspended" && record.number("in_flight") >= Some(1.0);
+    let in_flight = |record: &wasmop_testbed::log::Record| {
+        record.message() == "suspended" && record.number("in_flight") >= Some(1.0)
+    };
     scene.until_logged(position, "a suspension with a call in flight", in_flight).await?;
     let probe = scene.until("slowed", "completed", |probe| probe.observed().echo == "slow-done").await?;
     ensure!(Probe::is_current(&probe), "the status is out of date");

@@ -39,7 +39,11 @@ impl HostOptions {
         let mut arguments = vec!["run".to_owned()];
         arguments.extend(self.packages.iter().map(|package| text(package)));
         arguments.extend(["--kubeconfig".into(), text(&self.kubeconfig), "--state-dir".into(), text(&self.state_dir)]);
-        arguments.extend(["--suspend-after".into(), format!("{}ms", self.suspend_after.as_millis()), "--log-format".into(), "json".into()]);
+        let suspend_after = match self.suspend_after.as_millis() {
+            millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+            millis => format!("{millis}ms"),
+        };
+        arguments.extend(["--suspend-after".into(), suspend_after, "--log-format".into(), "json".into()]);
         arguments.extend(self.args.iter().cloned());
         arguments
     }
@@ -67,7 +71,8 @@ impl Host {
         if options.lifetime == Lifetime::Detached {
             command.process_group(0);
         }
-        let child = command.spawn().map_err(|error| anyhow!("{} cannot be started: {error}", options.program.display()))?;
+        let child =
+            command.spawn().map_err(|error| anyhow!("{} cannot be started: {error}", options.program.display()))?;
         Ok(Host { process: Process::new("wasmop run", child, STOP_TIMEOUT), log: Log::open(&options.log)? })
     }
 
@@ -78,7 +83,10 @@ impl Host {
             while !self.log.records()?.iter().any(|record| record.is("controller ready", controller)) {
                 let ended = self.process.ended();
                 if ended.is_some() || Instant::now() > deadline {
-                    let why = ended.map_or_else(|| format!("{controller} is not ready after {patience:?}"), |status| format!("the host ended ({status})"));
+                    let why = ended.map_or_else(
+                        || format!("{controller} is not ready after {patience:?}"),
+                        |status| format!("the host ended ({status})"),
+                    );
                     bail!("{why}; the end of its log:\n{}", self.log.tail(15));
                 }
                 thread::sleep(Duration::from_millis(10));

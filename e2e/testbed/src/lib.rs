@@ -3,6 +3,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cargo_variables;
 pub mod controlplane;
 pub mod host;
 pub mod log;

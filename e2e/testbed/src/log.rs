@@ -63,7 +63,8 @@ impl Log {
             if self.unfinished.ends_with('\n') {
                 // What isn't JSON (a panic message, say) is kept as a record with a message alone.
                 let line = self.unfinished.trim_end();
-                let value = serde_json::from_str(line).unwrap_or_else(|_| serde_json::json!({ "message": line, "level": "RAW" }));
+                let value = serde_json::from_str(line)
+                    .unwrap_or_else(|_| serde_json::json!({ "message": line, "level": "RAW" }));
                 self.records.push(Record(value));
                 self.unfinished.clear();
             }
@@ -77,7 +78,13 @@ impl Log {
 
     /// The first record at or after `position` that `wanted` accepts; an error names `what` when
     /// there is none within `patience`.
-    pub fn wait_for(&mut self, position: usize, patience: Duration, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
+    pub fn wait_for(
+        &mut self,
+        position: usize,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Record> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(record) = self.records()?.iter().skip(position).find(|record| wanted(record)) {
@@ -107,7 +114,8 @@ mod tests {
     fn a_line_counts_only_when_it_is_complete() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let mut log = Log::open(file.path()).unwrap();
-        file.write_all(b"{\"message\":\"suspended\",\"controller\":\"a\",\"ram_bytes\":10}\n{\"message\":\"resu").unwrap();
+        file.write_all(b"{\"message\":\"suspended\",\"controller\":\"a\",\"ram_bytes\":10}\n{\"message\":\"resu")
+            .unwrap();
         assert_eq!(log.position().unwrap(), 1);
         file.write_all(b"med\",\"controller\":\"a\"}\nnot json\n").unwrap();
         let records = log.records().unwrap();
@@ -119,7 +127,8 @@ mod tests {
     #[test]
     fn waiting_in_vain_says_for_what() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Log::open(file.path()).unwrap().wait_for(0, Duration::ZERO, "suspended line", |_| false).unwrap_err();
+        let error =
+            Log::open(file.path()).unwrap().wait_for(0, Duration::ZERO, "suspended line", |_| false).unwrap_err();
         assert!(error.to_string().starts_with("no suspended line in "), "{error}");
     }
 }

@@ -163,8 +163,11 @@ impl Stage {
         let token = issued.status.and_then(|status| status.token).context("the API server issued no token")?;
         let options = self.options("forbidden", Some(&token))?;
         let mut host = Host::spawn(&options)?;
-        let waits = |record: &Record| record.is("waiting for resource", CONTROLLER) && record.text("resource").contains("configmaps");
-        let record = tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the forbidden watch", waits))?;
+        let waits = |record: &Record| {
+            record.is("waiting for resource", CONTROLLER) && record.text("resource").contains("configmaps")
+        };
+        let record =
+            tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the forbidden watch", waits))?;
         says(&record.0.to_string(), &["system:serviceaccount:default:nobody", "grant", "list", "watch", "configmaps"])?;
 
         // Allowed now, so the waiting ends.
@@ -183,7 +186,8 @@ impl Stage {
         let options = self.options("no-crd", None)?;
         let mut host = Host::spawn(&options)?;
         let waits = |record: &Record| record.is("waiting for resource", CONTROLLER);
-        let record = tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the missing CRD", waits))?;
+        let record =
+            tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the missing CRD", waits))?;
         says(&record.0.to_string(), &["probes", "e2e.wasmop.dev", "CustomResourceDefinition", "kubectl apply"])?;
 
         self.cluster.create_crd().await?;

@@ -35,7 +35,8 @@ pub fn sign(key: &Path, claims: &Value) -> Result<String> {
     let pem = std::fs::read_to_string(key).with_context(|| format!("reading {}", key.display()))?;
     let der = STANDARD.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>())?;
     let random = SystemRandom::new();
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der, &random).map_err(|error| anyhow!("{}: {error}", key.display()))?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der, &random)
+        .map_err(|error| anyhow!("{}: {error}", key.display()))?;
     // Without a key id, the API server tries all keys it has.
     let signed = format!("{}.{}", encode(&json!({ "alg": "ES256" })), encode(claims));
     let signature = pair.sign(&random, signed.as_bytes()).map_err(|error| anyhow!("signing: {error}"))?;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Result;
+use wasmop_testbed::cargo_variables;
 use wasmop_testbed::controlplane::{Binaries, ControlPlane};
 
 use crate::{command, repository};
@@ -56,6 +57,7 @@ impl Tutorial {
             .args(args)
             .current_dir(&self.dir)
             .env("CARGO_TARGET_DIR", std::path::absolute(repository::guest_target())?);
+        cargo_variables::remove(&mut command);
         command::run(&mut command)
     }
 

@@ -56,7 +56,11 @@ fn cargo_test(args: &[&str]) -> std::process::Command {
 }
 
 fn unit(report: &mut Report) -> Result<()> {
-    cargo_test::run(&mut cargo_test(&["--workspace", "--lib", "--bins", "--test", "assembled", "--test", "verbs"]), None, report)?;
+    cargo_test::run(
+        &mut cargo_test(&["--workspace", "--lib", "--bins", "--test", "assembled", "--test", "verbs"]),
+        None,
+        report,
+    )?;
     cargo_test::run(
         cargo_test(&["--manifest-path", "guest-rust/Cargo.toml"]).env("CARGO_TARGET_DIR", repository::guest_target()),
         None,

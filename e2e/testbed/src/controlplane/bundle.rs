@@ -30,7 +30,9 @@ pub(crate) fn ensure(progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let source = source_dir();
     let source = source.as_path();
     let cache = cache_dir()?;
-    fs::create_dir_all(&cache).with_context(|| format!("creating {}\nhelp: set XDG_CACHE_HOME to a directory you can write to", cache.display()))?;
+    fs::create_dir_all(&cache).with_context(|| {
+        format!("creating {}\nhelp: set XDG_CACHE_HOME to a directory you can write to", cache.display())
+    })?;
     let program = cache.join(format!("controlplane-{}", fingerprint(source)?));
     if program.is_file() {
         return Ok(program);
@@ -59,7 +61,8 @@ fn fingerprint(source: &Path) -> Result<String> {
     hash.update(go_output(source, &["env", "GOVERSION", "GOOS", "GOARCH"])?);
     hash.update(TEST_FLAGS.concat());
     hash.update(ldflags(source)?);
-    let mut files: Vec<_> = fs::read_dir(source)?.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<_>>()?;
+    let mut files: Vec<_> =
+        fs::read_dir(source)?.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<_>>()?;
     files.retain(|path| is_source(path));
     files.sort();
     for path in files {
@@ -77,7 +80,11 @@ fn is_source(path: &Path) -> bool {
 }
 
 fn go_output(source: &Path, args: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new("go").args(args).current_dir(source).output().map_err(|error| anyhow!("go cannot be started: {error}\n{HELP_GO}"))?;
+    let output = Command::new("go")
+        .args(args)
+        .current_dir(source)
+        .output()
+        .map_err(|error| anyhow!("go cannot be started: {error}\n{HELP_GO}"))?;
     if !output.status.success() {
         bail!("go {} failed:\n{}{HELP_GO}", args.join(" "), String::from_utf8_lossy(&output.stderr));
     }
@@ -135,7 +142,13 @@ fn ldflags(source: &Path) -> Result<String> {
     let minor = version.split('.').nth(1).unwrap_or_default();
     let mut flags = String::from("-s -w");
     for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
-        for (name, value) in [("gitVersion", version), ("gitMajor", "1"), ("gitMinor", minor), ("gitTreeState", "clean"), ("gitCommit", version)] {
+        for (name, value) in [
+            ("gitVersion", version),
+            ("gitMajor", "1"),
+            ("gitMinor", minor),
+            ("gitTreeState", "clean"),
+            ("gitCommit", version),
+        ] {
             flags.push_str(&format!(" -X {package}.{name}={value}"));
         }
     }
@@ -155,7 +168,9 @@ mod tests {
 
     #[test]
     fn tests_and_scripts_do_not_cause_a_rebuild() {
-        for (name, expected) in [("main.go", true), ("go.mod", true), ("go.sum", true), ("pki_test.go", false), ("update.sh", false)] {
+        for (name, expected) in
+            [("main.go", true), ("go.mod", true), ("go.sum", true), ("pki_test.go", false), ("update.sh", false)]
+        {
             assert_eq!(is_source(Path::new(name)), expected, "{name}");
         }
     }

@@ -21,9 +21,12 @@ pub enum Binaries {
 /// told about that.
 pub fn find(progress: &mut dyn FnMut(&str)) -> Result<Binaries> {
     if let Some(dir) = env::var_os("KUBEBUILDER_ASSETS").filter(|dir| !dir.is_empty()) {
-        return Binaries::in_directory(Path::new(&dir)).context("KUBEBUILDER_ASSETS is set, but cannot be used\nhelp: unset it to use the bundled control plane");
+        return Binaries::in_directory(Path::new(&dir))
+            .context("KUBEBUILDER_ASSETS is set, but cannot be used\nhelp: unset it to use the bundled control plane");
     }
-    if let (Some(etcd), Some(kube_apiserver), Some(kubectl)) = (on_path("etcd"), on_path("kube-apiserver"), on_path("kubectl")) {
+    if let (Some(etcd), Some(kube_apiserver), Some(kubectl)) =
+        (on_path("etcd"), on_path("kube-apiserver"), on_path("kubectl"))
+    {
         return Ok(Binaries::Separate { etcd, kube_apiserver, kubectl });
     }
     Ok(Binaries::Bundled(bundle::ensure(progress)?))
@@ -43,7 +46,11 @@ impl Binaries {
             }
             Ok(path)
         };
-        Ok(Binaries::Separate { etcd: program("etcd")?, kube_apiserver: program("kube-apiserver")?, kubectl: program("kubectl")? })
+        Ok(Binaries::Separate {
+            etcd: program("etcd")?,
+            kube_apiserver: program("kube-apiserver")?,
+            kubectl: program("kubectl")?,
+        })
     }
 
     /// Whether owner references are collected and workloads turned into Pods.
@@ -67,8 +74,12 @@ impl Binaries {
     pub fn link_into(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         let links: Vec<(&str, &Path)> = match self {
-            Binaries::Bundled(program) => ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"].map(|name| (name, program.as_path())).to_vec(),
-            Binaries::Separate { etcd, kube_apiserver, kubectl } => vec![("etcd", etcd), ("kube-apiserver", kube_apiserver), ("kubectl", kubectl)],
+            Binaries::Bundled(program) => ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"]
+                .map(|name| (name, program.as_path()))
+                .to_vec(),
+            Binaries::Separate { etcd, kube_apiserver, kubectl } => {
+                vec![("etcd", etcd), ("kube-apiserver", kube_apiserver), ("kubectl", kubectl)]
+            }
         };
         for (name, target) in links {
             let link = dir.join(name);

@@ -13,9 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::process::Process;
 use super::start::{START_TIMEOUT, spawn};
 use super::{Binaries, ControlPlane, Lifetime, service_account_key};
+use crate::process::Process;
 
 pub(crate) fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
     let Binaries::Separate { etcd, kube_apiserver, .. } = binaries else { unreachable!("only called for these") };
@@ -35,12 +35,28 @@ pub(crate) fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Resu
     let server = format!("https://127.0.0.1:{api_port}");
     let mut command = Command::new(kube_apiserver);
     command
-        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--authorization-mode=RBAC"])
+        .args([
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            "--authorization-mode=RBAC",
+        ])
         // The controller that makes service accounts doesn't run here, so Pods need none.
-        .args(["--disable-admission-plugins=ServiceAccount", "--allow-privileged=true", "--service-cluster-ip-range=10.0.0.0/24"])
-        .args([format!("--secure-port={api_port}"), format!("--etcd-servers={etcd_url}"), format!("--service-account-issuer={server}/")])
+        .args([
+            "--disable-admission-plugins=ServiceAccount",
+            "--allow-privileged=true",
+            "--service-cluster-ip-range=10.0.0.0/24",
+        ])
+        .args([
+            format!("--secure-port={api_port}"),
+            format!("--etcd-servers={etcd_url}"),
+            format!("--service-account-issuer={server}/"),
+        ])
         .args([flag("cert-dir", &certs), flag("token-auth-file", &certs.join("tokens.csv"))])
-        .args([flag("service-account-key-file", &certs.join("sa.pub")), flag("service-account-signing-key-file", &certs.join("sa.key"))])
+        .args([
+            flag("service-account-key-file", &certs.join("sa.pub")),
+            flag("service-account-signing-key-file", &certs.join("sa.key")),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let child = spawn("kube-apiserver", command, &dir.join("kube-apiserver.log"), lifetime)?;
@@ -48,7 +64,9 @@ pub(crate) fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Resu
 
     let certificate = certs.join("apiserver.crt");
     let kubeconfig = dir.join("kubeconfig");
-    wait(dir, "kube-apiserver.log", &mut api_process, || TcpStream::connect(("127.0.0.1", api_port)).is_ok() && certificate.is_file())?;
+    wait(dir, "kube-apiserver.log", &mut api_process, || {
+        TcpStream::connect(("127.0.0.1", api_port)).is_ok() && certificate.is_file()
+    })?;
     write_secret(&kubeconfig, &admin_kubeconfig(&server, &fs::read(&certificate)?, &token))?;
     wait(dir, "kube-apiserver.log", &mut api_process, || {
         let mut kubectl = binaries.kubectl();
@@ -93,7 +111,13 @@ fn random_token() -> Result<String> {
 fn write_secret(path: &Path, content: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(|| format!("creating {}", path.display()))?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("creating {}", path.display()))?;
     Ok(file.write_all(content.as_bytes())?)
 }
 
@@ -114,10 +138,16 @@ fn wait(dir: &Path, log: &str, process: &mut Process, mut ready: impl FnMut() ->
         let ended = process.ended();
         if ended.is_some() || Instant::now() > deadline {
             let log = dir.join(log);
-            let why = ended.map_or_else(|| format!("is not ready after {START_TIMEOUT:?}"), |status| format!("ended ({status})"));
+            let why = ended
+                .map_or_else(|| format!("is not ready after {START_TIMEOUT:?}"), |status| format!("ended ({status})"));
             let text = fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<_> = text.lines().rev().take(10).collect();
-            bail!("{} {why}; the end of {}:\n{}", process.name(), log.display(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            bail!(
+                "{} {why}; the end of {}:\n{}",
+                process.name(),
+                log.display(),
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::process::Process;
 use super::{Binaries, separate};
+use crate::process::Process;
 
 /// How long a control plane may take until it answers.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -68,12 +68,20 @@ impl Drop for ControlPlane {
     }
 }
 
-pub(crate) fn spawn(name: &'static str, mut command: Command, log: &Path, lifetime: Lifetime) -> Result<std::process::Child> {
+pub(crate) fn spawn(
+    name: &'static str,
+    mut command: Command,
+    log: &Path,
+    lifetime: Lifetime,
+) -> Result<std::process::Child> {
     let log_file = fs::File::create(log).with_context(|| format!("creating {}", log.display()))?;
     if lifetime == Lifetime::Detached {
         command.process_group(0);
     }
-    command.stderr(log_file).spawn().map_err(|error| anyhow!("{name} cannot be started: {}: {error}", command.get_program().display()))
+    command
+        .stderr(log_file)
+        .spawn()
+        .map_err(|error| anyhow!("{name} cannot be started: {}: {error}", command.get_program().display()))
 }
 
 fn start_bundled(program: &Path, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
