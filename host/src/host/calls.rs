@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::{Host, Message, RESPONSE_CREDIT, Request};
 use crate::guest::{Call, EventKind};
+use crate::permissions::is_stream;
 use crate::requests::{self, ApiCall, Reply};
 
 impl Host {
@@ -37,8 +38,14 @@ impl Host {
         self.next_token += 1;
         let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
         let (client, tx, id) = (self.client.clone(), self.tx.clone(), call.id);
+        // A stream lasts, and must not keep others waiting.
+        let connections = (!is_stream(&call.path)).then(|| self.connections.clone());
         let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
         let task = tokio::spawn(async move {
+            let _connection = match connections {
+                Some(connections) => connections.acquire_owned().await.ok(),
+                None => None,
+            };
             requests::execute(&client, api_call, credit, |replies| {
                 let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
             })

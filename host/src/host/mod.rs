@@ -48,6 +48,11 @@ const MIN_GAP: Duration = Duration::from_millis(100);
 const SAVE_RETRY: Duration = Duration::from_secs(10);
 /// Undelivered bytes of responses of one controller that may wait in the host.
 const RESPONSE_CREDIT: usize = 1 << 20;
+/// Unary requests to the API server at once, for the whole host: each needs a connection, and idle
+/// ones hold buffers for 90 s.
+const MAX_CONNECTIONS: usize = 64;
+/// Freed memory is given back to the kernel this long after a controller was suspended.
+const TRIM_AFTER: Duration = Duration::from_secs(2);
 /// Longest time that steps under way may take at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -115,11 +120,14 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         client,
         tx,
         next_token: 0,
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        trim_at: None,
         namespace: options.namespace,
         suspend_after: options.suspend_after,
         shutting_down: false,
     };
     host.install(options.controllers, &engine, &state).await?;
+    crate::memory::give_back_freed();
     tracing::info!(
         controllers = host.slots.len(),
         state_dir = %state.path().display(),
@@ -144,6 +152,10 @@ struct Host {
     client: kube::Client,
     tx: mpsc::UnboundedSender<Message>,
     next_token: u64,
+    /// A permit for each unary request under way.
+    connections: Arc<Semaphore>,
+    /// When to give freed memory back.
+    trim_at: Option<tokio::time::Instant>,
     namespace: Option<String>,
     suspend_after: Duration,
     shutting_down: bool,
@@ -258,6 +270,11 @@ impl Host {
                         self.slots[slot as usize].wake = None;
                         touched.insert(slot);
                     }
+                }
+                () = sleep_until(self.trim_at) => {
+                    self.trim_at = None;
+                    self.pool.submit(crate::memory::give_back_freed);
+                    continue;
                 }
                 () = sleep_until(code_check) => {
                     code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
