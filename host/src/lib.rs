@@ -1,7 +1,7 @@
 //! Runs wasmop packages: steps, suspends and resumes them, watches the API server for them.
 //!
 //! ```text
-//! edge    host        the loop: messages in, work out            connect, requests, watch: API server
+//! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 pub mod batch;
+pub mod client;
 pub mod code;
 pub mod connect;
 pub mod controller;

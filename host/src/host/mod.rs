@@ -28,6 +28,7 @@ use tokio::task::AbortHandle;
 use wasmop_package::Package;
 
 use crate::batch::Report;
+use crate::client;
 use crate::code::{InstallError, InstalledPackage};
 use crate::connect::{self, ConnectError};
 use crate::controller::Controller;
@@ -48,8 +49,7 @@ const MIN_GAP: Duration = Duration::from_millis(100);
 const SAVE_RETRY: Duration = Duration::from_secs(10);
 /// Undelivered bytes of responses of one controller that may wait in the host.
 const RESPONSE_CREDIT: usize = 1 << 20;
-/// Unary requests to the API server at once, for the whole host: each needs a connection, and idle
-/// ones hold buffers for 90 s.
+/// Unary requests to the API server at once, for the whole host: each needs a connection.
 const MAX_CONNECTIONS: usize = 64;
 /// Freed memory is given back to the kernel this long after a controller was suspended.
 const TRIM_AFTER: Duration = Duration::from_secs(2);
@@ -101,10 +101,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     }
     let state = Arc::new(StateDir::open(&options.state_dir)?);
     let server = options.cluster.cluster_url.clone();
-    let mut cluster = options.cluster;
-    // A guest is to see 429 and 503 and decide for itself; upstream watches retry on their own.
-    cluster.default_retry = false;
-    let client = kube::Client::try_from(cluster).map_err(|e| HostError::Client(e.to_string()))?;
+    let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
     let engine = Engine::new()?;
     let (tx, rx) = mpsc::unbounded_channel();
