@@ -12,8 +12,8 @@ use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
-use crate::{Variant, process};
 use crate::rows::Rows;
+use crate::{Variant, process};
 
 #[derive(clap::Args)]
 pub struct HostArgs {

@@ -53,7 +53,9 @@ struct Code {
 pub enum InstallError {
     #[error("compiling {name}: {message}")]
     Compile { name: String, message: String },
-    #[error("{name} failed to initialise: {cause}: {detail}\nhelp: this is code that runs before main: global initialisers and init functions")]
+    #[error(
+        "{name} failed to initialise: {cause}: {detail}\nhelp: this is code that runs before main: global initialisers and init functions"
+    )]
     Init { name: String, cause: &'static str, detail: String },
     #[error("{name}: {source}")]
     Load { name: String, source: LoadError },
@@ -111,10 +113,8 @@ impl InstalledPackage {
             None => {
                 let package = fs::read(&self.package_path)
                     .map_err(|e| LoadError::Incompatible(format!("{}: {e}", self.package_path.display())))?;
-                let package =
-                    Package::parse(package).map_err(|e| LoadError::Incompatible(e.to_string()))?;
-                compile(&self.engine, &self.code_path, &package)
-                    .map_err(|e| LoadError::Incompatible(e.to_string()))?
+                let package = Package::parse(package).map_err(|e| LoadError::Incompatible(e.to_string()))?;
+                compile(&self.engine, &self.code_path, &package).map_err(|e| LoadError::Incompatible(e.to_string()))?
             }
         };
         code.checked = true;
@@ -145,9 +145,13 @@ fn package_image(path: &Path, engine: &Engine, package: &Package) -> Result<Base
     let name = &package.manifest.name;
     match BaseImage::open(path, 0) {
         Ok(image) if image.header.check_digest(&package.digest).is_ok() => return Ok(image),
-        Ok(_) => tracing::warn!(package = %name, path = %path.display(), "base image of another package; making a new one"),
+        Ok(_) => {
+            tracing::warn!(package = %name, path = %path.display(), "base image of another package; making a new one")
+        }
         Err(ImageError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(package = %name, path = %path.display(), %error, "base image unusable; making a new one"),
+        Err(error) => {
+            tracing::warn!(package = %name, path = %path.display(), %error, "base image unusable; making a new one")
+        }
     }
     let io_error = |source| InstallError::Io { name: name.clone(), source };
     let code_dir = path.parent().and_then(Path::parent).map(|p| p.join("code")).unwrap_or_default();
@@ -187,16 +191,13 @@ fn package_image(path: &Path, engine: &Engine, package: &Package) -> Result<Base
 pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Result<(Guest, StepInput), InstallError> {
     let name = &package.manifest.name;
     let limits = &package.manifest.limits;
-    let init_limits =
-        Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
+    let init_limits = Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
     let failed = |source| InstallError::Instantiate { name: name.clone(), source };
     let mut guest = Guest::instantiate(engine, exports, &init_limits, 0, None).map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
     for (offset, data) in image.runs() {
-        memory
-            .write(store, offset as usize, data)
-            .map_err(|source| InstallError::Io { name: name.clone(), source })?;
+        memory.write(store, offset as usize, data).map_err(|source| InstallError::Io { name: name.clone(), source })?;
     }
     let input = step_input(1_000_000_000, Vec::new());
     match guest.init(input.clone()) {
@@ -280,7 +281,8 @@ fn load_code(engine: &Engine, path: &Path, checked: bool) -> Option<Component> {
 /// Writes a file that is there wholly or not at all. Skipped if a file of that size exists: the
 /// names carry content hashes.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|m| m.len() == content.len() as u64) && path.extension().is_some_and(|e| e == "wasm")
+    if fs::metadata(path).is_ok_and(|m| m.len() == content.len() as u64)
+        && path.extension().is_some_and(|e| e == "wasm")
     {
         return Ok(());
     }

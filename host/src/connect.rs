@@ -78,15 +78,25 @@ impl ConnectError {
         match self {
             ConnectError::NoKubeconfig { .. } => "name one with --kubeconfig FILE or the variable KUBECONFIG",
             ConnectError::Unreadable { .. } => "check that the file exists, may be read and is a kubeconfig",
-            ConnectError::UnknownContext { .. } => "name one of these with --context, or leave it out for the current one",
-            ConnectError::NoCurrentContext { .. } => "name one with --context, or set it with `kubectl config use-context`",
+            ConnectError::UnknownContext { .. } => {
+                "name one of these with --context, or leave it out for the current one"
+            }
+            ConnectError::NoCurrentContext { .. } => {
+                "name one with --context, or set it with `kubectl config use-context`"
+            }
             ConnectError::Unusable { .. } => "correct the file; `kubectl --kubeconfig FILE version` must work with it",
-            ConnectError::InCluster(_) => "give the pod a service account (automountServiceAccountToken), or use --kubeconfig",
-            ConnectError::Unreachable { .. } => "check that the cluster is up and that the address in the kubeconfig is right",
+            ConnectError::InCluster(_) => {
+                "give the pod a service account (automountServiceAccountToken), or use --kubeconfig"
+            }
+            ConnectError::Unreachable { .. } => {
+                "check that the cluster is up and that the address in the kubeconfig is right"
+            }
             ConnectError::Tls { .. } => {
                 "check certificate-authority(-data) and the server's name in the kubeconfig, and the clock of this machine"
             }
-            ConnectError::Unauthorized { .. } => "the credentials have expired or are of another cluster: renew the kubeconfig",
+            ConnectError::Unauthorized { .. } => {
+                "the credentials have expired or are of another cluster: renew the kubeconfig"
+            }
             ConnectError::Forbidden { .. } => "use an identity that the cluster knows, and bind it to a role",
             ConnectError::NotKubernetes { .. } => "check the address of the server in the kubeconfig",
         }
@@ -204,7 +214,9 @@ fn classify(error: kube::Error, server: String) -> ConnectError {
             match status.code {
                 401 => ConnectError::Unauthorized { server, problem },
                 403 => ConnectError::Forbidden { server, problem },
-                429 | 500.. => ConnectError::Unreachable { server, problem: format!("status {}: {problem}", status.code) },
+                429 | 500.. => {
+                    ConnectError::Unreachable { server, problem: format!("status {}: {problem}", status.code) }
+                }
                 code => ConnectError::NotKubernetes { server, problem: format!("status {code}: {problem}") },
             }
         }

@@ -317,13 +317,7 @@ impl Controller {
         effects.push(Effect::Call(call));
     }
 
-    fn done(
-        &mut self,
-        task: Task,
-        requeue_after: Option<Duration>,
-        error: Option<String>,
-        now: Duration,
-    ) -> Effect {
+    fn done(&mut self, task: Task, requeue_after: Option<Duration>, error: Option<String>, now: Duration) -> Effect {
         let Task { registration, key } = task;
         let Some(r) = self.registrations.get_mut(registration as usize) else {
             return Effect::Misbehaved("task of an unknown registration".into());

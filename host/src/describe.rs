@@ -18,7 +18,9 @@ pub enum DescribeError {
     Compile(String),
     #[error("the package cannot be loaded: {0}")]
     Load(String),
-    #[error("the controller failed when it was started ({cause}): {detail}{logs}\nhelp: main runs once at build time to see what it registers, with no cluster behind it: register controllers before the first request")]
+    #[error(
+        "the controller failed when it was started ({cause}): {detail}{logs}\nhelp: main runs once at build time to see what it registers, with no cluster behind it: register controllers before the first request"
+    )]
     Start { cause: &'static str, detail: String, logs: String },
     #[error("the controller registered something that is not a controller spec: {error}: {spec}")]
     Spec { spec: String, error: String },
@@ -27,18 +29,12 @@ pub enum DescribeError {
 /// What the package registers when it is started; requests it makes then are not answered.
 pub fn describe(package: &Package) -> Result<Vec<ControllerSpec>, DescribeError> {
     let engine = Engine::new()?;
-    let component = Component::new(engine.wasmtime(), package.component())
-        .map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
+    let component =
+        Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
     let exports = Exports::new(&engine, &component).map_err(|e| DescribeError::Load(e.to_string()))?;
-    let (mut guest, input) =
-        initialise(&engine, &exports, package).map_err(|e| DescribeError::Load(e.to_string()))?;
-    let start = Event {
-        kind: EventKind::Start,
-        id: 0,
-        aux: 0,
-        payload: start_payload(&package.manifest.name).into(),
-        task: 0,
-    };
+    let (mut guest, input) = initialise(&engine, &exports, package).map_err(|e| DescribeError::Load(e.to_string()))?;
+    let start =
+        Event { kind: EventKind::Start, id: 0, aux: 0, payload: start_payload(&package.manifest.name).into(), task: 0 };
     let monotonic = input.monotonic + Duration::from_millis(1).as_nanos() as u64;
     let output = guest.step(step_input(monotonic, vec![start])).map_err(|failure| DescribeError::Start {
         cause: failure.cause.as_str(),

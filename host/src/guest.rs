@@ -321,13 +321,9 @@ pub enum LoadError {
 
 impl Exports {
     pub fn new(engine: &Engine, component: &wasmtime::component::Component) -> Result<Exports, LoadError> {
-        let pre = engine
-            .linker()
-            .instantiate_pre(component)
-            .map_err(|e| LoadError::Incompatible(format!("{e:#}")))?;
+        let pre = engine.linker().instantiate_pre(component).map_err(|e| LoadError::Incompatible(format!("{e:#}")))?;
         let find = |interface: &'static str, function: &'static str| {
-            let instance =
-                component.get_export_index(None, interface).ok_or(LoadError::MissingExport(interface))?;
+            let instance = component.get_export_index(None, interface).ok_or(LoadError::MissingExport(interface))?;
             component.get_export_index(Some(&instance), function).ok_or(LoadError::MissingExport(function))
         };
         const STATE: &str = "wasmop:internal/state";
@@ -392,9 +388,8 @@ impl Guest {
         });
         store.set_epoch_deadline(1);
         store.data_mut().cpu_started = thread_cpu_time();
-        let (instance, memory) = with_mapping(mapping, || {
-            exports.pre.instantiate(&mut store).map_err(InstantiateError::from)
-        })?;
+        let (instance, memory) =
+            with_mapping(mapping, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
         Ok(Guest {
             step: instance.get_typed_func(&mut store, exports.step)?,
             init: instance.get_typed_func(&mut store, exports.init)?,
@@ -454,10 +449,8 @@ impl Guest {
                     Cause::CpuLimit
                 } else if context.memory_limit_hit {
                     Cause::MemoryLimit
-                } else if matches!(
-                    trap.downcast_ref::<wasmtime::Trap>(),
-                    Some(wasmtime::Trap::UnreachableCodeReached)
-                ) {
+                } else if matches!(trap.downcast_ref::<wasmtime::Trap>(), Some(wasmtime::Trap::UnreachableCodeReached))
+                {
                     Cause::Panic
                 } else {
                     Cause::Trap

@@ -141,7 +141,8 @@ impl Memory {
         len: usize,
     ) -> io::Result<()> {
         let end = offset.checked_add(len).filter(|end| *end <= self.size());
-        let aligned = offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && file_offset.is_multiple_of(PAGE as u64);
+        let aligned =
+            offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && file_offset.is_multiple_of(PAGE as u64);
         if end.is_none() || !aligned {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "page outside of memory"));
         }

@@ -163,7 +163,10 @@ impl WorkQueue {
             return None;
         }
         // An object in processing that falls due is merely noted, so it is nothing to wake up for.
-        self.timers.iter().find(|(_, key)| !self.items.get(key).is_some_and(|item| item.processing)).map(|(due, _)| *due)
+        self.timers
+            .iter()
+            .find(|(_, key)| !self.items.get(key).is_some_and(|item| item.processing))
+            .map(|(due, _)| *due)
     }
 
     /// Whether `take(now)` would return an object.

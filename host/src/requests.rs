@@ -146,7 +146,8 @@ impl Outbox {
 }
 
 fn request(call: ApiCall) -> Result<http::Request<Body>, String> {
-    let method = http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
+    let method =
+        http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
     // The client puts the API server's address before it.
     let uri: http::Uri = call.path.parse().map_err(|error| format!("{:?} is not a path: {error}", call.path))?;
     if uri.authority().is_some() || !call.path.starts_with('/') || call.path.starts_with("//") {
@@ -162,7 +163,8 @@ fn request(call: ApiCall) -> Result<http::Request<Body>, String> {
             name if name.eq_ignore_ascii_case("content-type") => CONTENT_TYPE,
             _ => continue,
         };
-        let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of the header {name} is malformed"))?;
+        let value =
+            HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of the header {name} is malformed"))?;
         request.headers_mut().insert(name, value);
     }
     Ok(request)

@@ -51,7 +51,10 @@ async fn the_kubeconfig_that_is_named_is_used_with_its_context() {
     let files = Files::new();
     let path = files.write("config", KUBECONFIG);
     let config = load(&named(&path)).await.unwrap();
-    assert_eq!((config.cluster_url.to_string().as_str(), config.default_namespace.as_str()), ("http://127.0.0.1:1/", "team"));
+    assert_eq!(
+        (config.cluster_url.to_string().as_str(), config.default_namespace.as_str()),
+        ("http://127.0.0.1:1/", "team")
+    );
     let config = load(&Sources { context: Some("other".into()), ..named(&path) }).await.unwrap();
     assert_eq!(config.default_namespace, "default");
 }
@@ -107,10 +110,7 @@ async fn every_problem_with_a_kubeconfig_names_the_file_and_a_remedy() {
             Sources { kubeconfig_variable: Some("/a:/b".into()), ..Sources::default() },
             "looked at /a (from KUBECONFIG), /b (from KUBECONFIG)",
         ),
-        (
-            Sources { in_cluster: true, context: Some("main".into()), ..Sources::default() },
-            "no kubeconfig found",
-        ),
+        (Sources { in_cluster: true, context: Some("main".into()), ..Sources::default() }, "no kubeconfig found"),
         (Sources { in_cluster: true, ..Sources::default() }, "cannot use the pod's service account"),
     ];
     for (sources, message) in table {
@@ -135,7 +135,9 @@ async fn a_kubeconfig_that_may_not_be_read_says_so() {
 }
 
 fn status(code: u16, reason: &str) -> Vec<Part> {
-    let body = format!(r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"the {reason}","reason":"{reason}","code":{code}}}"#);
+    let body = format!(
+        r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"the {reason}","reason":"{reason}","code":{code}}}"#
+    );
     answer(&format!("{code} {reason}"), "", body)
 }
 
@@ -156,17 +158,31 @@ async fn a_server_that_answers_tells_its_version() {
 async fn every_way_a_server_refuses_has_its_error() {
     type Answer = fn() -> Vec<Part>;
     let table: [(&str, Answer, Answer, &str); 7] = [
-        ("expired token", || status(401, "Unauthorized"), || status(401, "Unauthorized"), "does not accept the credentials (401)"),
+        (
+            "expired token",
+            || status(401, "Unauthorized"),
+            || status(401, "Unauthorized"),
+            "does not accept the credentials (401)",
+        ),
         ("anonymous", || answer("200 OK", "", VERSION), || status(401, "Unauthorized"), "(401)"),
         ("unknown user", || answer("200 OK", "", VERSION), || status(403, "Forbidden"), "(403): the Forbidden"),
         ("starting", || status(503, "ServiceUnavailable"), || status(503, "x"), "cannot reach the API server"),
-        ("a web server", || answer("200 OK", "", "<html>"), || answer("200 OK", "", ""), "does not answer like a Kubernetes API server"),
-        ("a web server with 404", || answer("404 Not Found", "", "<html>"), || answer("200 OK", "", ""), "does not answer like"),
+        (
+            "a web server",
+            || answer("200 OK", "", "<html>"),
+            || answer("200 OK", "", ""),
+            "does not answer like a Kubernetes API server",
+        ),
+        (
+            "a web server with 404",
+            || answer("404 Not Found", "", "<html>"),
+            || answer("200 OK", "", ""),
+            "does not answer like",
+        ),
         ("not HTTP", || vec![Part::Send(b"220 smtp\r\n\r\n".to_vec())], || vec![], "cannot reach the API server"),
     ];
     for (what, version, api, message) in table {
-        let server =
-            TestServer::start(move |request| if request.path == "/version" { version() } else { api() }).await;
+        let server = TestServer::start(move |request| if request.path == "/version" { version() } else { api() }).await;
         let error = check(&server.client(), &server.uri).await.expect_err(what);
         assert!(error.to_string().contains(message), "{what}: {error}");
         assert!(error.to_string().contains(&server.uri.to_string()), "{what}: {error}");

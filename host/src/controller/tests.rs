@@ -1,6 +1,7 @@
 use super::*;
 
-const SPEC: &str = r#"{"name":"c","maxConcurrentReconciles":0,"primary":{"group":"g","version":"v1","kind":"K","plural":"ks"}}"#;
+const SPEC: &str =
+    r#"{"name":"c","maxConcurrentReconciles":0,"primary":{"group":"g","version":"v1","kind":"K","plural":"ks"}}"#;
 
 fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -181,10 +182,8 @@ fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
         c.enqueue(0, key.into(), at(0));
     }
     c.take_batch(at(0)).unwrap();
-    let mut out = output(vec![
-        Action::Call(call(5, 1)),
-        Action::Done { task: 3, requeue_after: Some(at(1000)), error: None },
-    ]);
+    let mut out =
+        output(vec![Action::Call(call(5, 1)), Action::Done { task: 3, requeue_after: Some(at(1000)), error: None }]);
     out.park = Some(at(400));
     c.commit(out, at(0), at(0));
     c.enqueue(0, "d".into(), at(0));
@@ -207,7 +206,6 @@ fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
 #[test]
 fn a_saved_state_that_contradicts_itself_is_refused() {
     let task = Task { registration: 3, key: "a".into() };
-    let saved =
-        Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };
+    let saved = Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };
     assert!(Controller::restore(saved, at(0), 0, at(0)).is_err());
 }

@@ -204,16 +204,39 @@ struct Subscription {
 impl Subscription {
     /// As a number, for `WatchHub::replay`.
     fn id(self) -> u64 {
-        u64::from(self.slot) << 32 | u64::from(self.registration & 0xffff) << 16 | self.watch.map_or(0, |w| u64::from(w) + 1)
+        u64::from(self.slot) << 32
+            | u64::from(self.registration & 0xffff) << 16
+            | self.watch.map_or(0, |w| u64::from(w) + 1)
     }
 }
 
 enum Message {
-    Stepped { slot: u32, stepped_at: Duration, report: Report, suspended: bool, events: usize },
-    Replies { slot: u32, call: u64, token: u64, replies: Vec<Reply> },
+    Stepped {
+        slot: u32,
+        stepped_at: Duration,
+        report: Report,
+        suspended: bool,
+        events: usize,
+    },
+    Replies {
+        slot: u32,
+        call: u64,
+        token: u64,
+        replies: Vec<Reply>,
+    },
     /// `instance` is `None` if it was suspended.
-    Saved { slot: u32, instance: Option<Box<Instance>>, result: io::Result<Saved>, took: Duration, resident: u64 },
-    Settled { slot: u32, generation: u64, result: io::Result<()> },
+    Saved {
+        slot: u32,
+        instance: Option<Box<Instance>>,
+        result: io::Result<Saved>,
+        took: Duration,
+        resident: u64,
+    },
+    Settled {
+        slot: u32,
+        generation: u64,
+        result: io::Result<()>,
+    },
 }
 
 impl Host {
@@ -385,7 +408,6 @@ impl Host {
             }
         }
     }
-
 }
 
 impl Slot {

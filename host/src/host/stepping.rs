@@ -26,12 +26,8 @@ impl Host {
             Phase::Busy => return,
         };
         let count = events.len();
-        let batch = Batch {
-            source,
-            events,
-            monotonic: slot.controller.clock(now),
-            tasks: slot.controller.tasks().collect(),
-        };
+        let batch =
+            Batch { source, events, monotonic: slot.controller.clock(now), tasks: slot.controller.tasks().collect() };
         let (package, store, tx) = (slot.package.clone(), slot.store.clone(), self.tx.clone());
         self.schedule(index, None);
         self.pool.submit(move || {
@@ -40,7 +36,14 @@ impl Host {
         });
     }
 
-    pub(super) fn on_stepped(&mut self, index: u32, stepped_at: Duration, report: Report, suspended: bool, events: usize) {
+    pub(super) fn on_stepped(
+        &mut self,
+        index: u32,
+        stepped_at: Duration,
+        report: Report,
+        suspended: bool,
+        events: usize,
+    ) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let name = slot.name.clone();

@@ -12,8 +12,8 @@ use std::fmt;
 
 use wasmop_package::manifest::PolicyRule;
 
-pub use path::{BadRequest, is_stream};
 use path::{Attributes, attributes};
+pub use path::{BadRequest, is_stream};
 
 /// Subresources through which one reaches into a container, past the API server, or takes over
 /// another identity.
@@ -142,7 +142,8 @@ impl Permissions {
             return Err(missing(vec![attributes.verb], attributes));
         }
         if let Some((verb, resource)) = extra_verb(&attributes) {
-            let extra = Attributes { verb, group: RBAC_GROUP.into(), resource: resource.into(), ..Attributes::default() };
+            let extra =
+                Attributes { verb, group: RBAC_GROUP.into(), resource: resource.into(), ..Attributes::default() };
             if !self.grants(&extra) {
                 return Err(missing(vec![verb], extra));
             }

@@ -106,7 +106,9 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
         }
         let segment = decode(raw, false).ok_or_else(|| not_normal("has a malformed percent-encoding"))?;
         // What a server might see as structure after decoding once or twice.
-        if raw.len() != segment.len() && segment.bytes().any(|b| matches!(b, b'/' | b'\\' | b'.' | b'%' | b'?' | b'#' | b';')) {
+        if raw.len() != segment.len()
+            && segment.bytes().any(|b| matches!(b, b'/' | b'\\' | b'.' | b'%' | b'?' | b'#' | b';'))
+        {
             return Err(not_normal("encodes a character that separates or abbreviates parts of a path"));
         }
         if !segment.bytes().all(|b| b.is_ascii_graphic()) {
@@ -122,7 +124,8 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
 
 /// Unreserved characters and the sub-delimiters that names in Kubernetes use.
 fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'%' | b'$' | b'+' | b'=' | b',')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'%' | b'$' | b'+' | b'=' | b',')
 }
 
 fn resource(

@@ -2,12 +2,7 @@ use super::*;
 
 fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
     let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
-    PolicyRule {
-        api_groups: owned(groups),
-        resources: owned(resources),
-        verbs: owned(verbs),
-        ..PolicyRule::default()
-    }
+    PolicyRule { api_groups: owned(groups), resources: owned(resources), verbs: owned(verbs), ..PolicyRule::default() }
 }
 
 /// What a typical controller asks for, and a few special cases.
@@ -51,17 +46,52 @@ fn what_the_rules_grant_is_let_through_as_what_it_is() {
         ("GET", "/apis/demo.wasmop.dev/v1/websites?watch=0", "list", "websites", None, None),
         ("GET", "/apis/demo.wasmop.dev/v1/websites?w%61tch=true", "watch", "websites", None, None),
         ("PUT", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "update", "websites", Some("a"), Some("w")),
-        ("PATCH", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status?fieldManager=x", "patch", "websites/status", Some("a"), Some("w")),
-        ("PUT", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status", "update", "websites/status", Some("a"), Some("w")),
+        (
+            "PATCH",
+            "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status?fieldManager=x",
+            "patch",
+            "websites/status",
+            Some("a"),
+            Some("w"),
+        ),
+        (
+            "PUT",
+            "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status",
+            "update",
+            "websites/status",
+            Some("a"),
+            Some("w"),
+        ),
         ("POST", "/api/v1/namespaces/a/configmaps", "create", "configmaps", Some("a"), None),
-        ("PATCH", "/api/v1/namespaces/a/configmaps/c?fieldManager=a&force=true", "patch", "configmaps", Some("a"), Some("c")),
+        (
+            "PATCH",
+            "/api/v1/namespaces/a/configmaps/c?fieldManager=a&force=true",
+            "patch",
+            "configmaps",
+            Some("a"),
+            Some("c"),
+        ),
         ("DELETE", "/api/v1/namespaces/a/configmaps/c", "delete", "configmaps", Some("a"), Some("c")),
-        ("DELETE", "/api/v1/namespaces/a/configmaps?labelSelector=a%3Db", "deletecollection", "configmaps", Some("a"), None),
+        (
+            "DELETE",
+            "/api/v1/namespaces/a/configmaps?labelSelector=a%3Db",
+            "deletecollection",
+            "configmaps",
+            Some("a"),
+            None,
+        ),
         ("GET", "/api/v1/namespaces/a/pods/p/log?follow=true", "get", "pods/log", Some("a"), Some("p")),
         ("GET", "/api/v1/namespaces/a", "get", "namespaces", Some("a"), Some("a")),
         ("GET", "/api/v1/namespaces", "list", "namespaces", None, None),
         ("GET", "/apis/apps/v1/namespaces/a/deployments/d/scale", "get", "deployments/scale", Some("a"), Some("d")),
-        ("PUT", "/apis/apps/v1/namespaces/a/statefulsets/d/scale", "update", "statefulsets/scale", Some("a"), Some("d")),
+        (
+            "PUT",
+            "/apis/apps/v1/namespaces/a/statefulsets/d/scale",
+            "update",
+            "statefulsets/scale",
+            Some("a"),
+            Some("d"),
+        ),
         ("POST", "/apis/everything.dev/v1/things", "create", "things", None, None),
         ("DELETE", "/apis/everything.dev/v1beta1/things", "deletecollection", "things", None, None),
         ("POST", "/apis/everything.dev/v1/things/t/approval", "create", "things/approval", None, Some("t")),
@@ -69,8 +99,22 @@ fn what_the_rules_grant_is_let_through_as_what_it_is() {
         ("GET", "/api/v1/namespaces/a/secrets/settings", "get", "secrets", Some("a"), Some("settings")),
         ("GET", "/api/v1/namespaces/a/secrets/system:thing", "get", "secrets", Some("a"), Some("system:thing")),
         ("GET", "/api/v1/namespaces/a/secrets/system%3Athing", "get", "secrets", Some("a"), Some("system:thing")),
-        ("GET", "/api/v1/secrets?fieldSelector=metadata.name%3Dsettings&watch=true", "watch", "secrets", None, Some("settings")),
-        ("GET", "/api/v1/secrets?fieldSelector=metadata.name=settings,metadata.namespace=a", "list", "secrets", None, Some("settings")),
+        (
+            "GET",
+            "/api/v1/secrets?fieldSelector=metadata.name%3Dsettings&watch=true",
+            "watch",
+            "secrets",
+            None,
+            Some("settings"),
+        ),
+        (
+            "GET",
+            "/api/v1/secrets?fieldSelector=metadata.name=settings,metadata.namespace=a",
+            "list",
+            "secrets",
+            None,
+            Some("settings"),
+        ),
         ("GET", "/version", "get", "", None, None),
         ("GET", "/openapi/v3/apis/apps/v1?hash=AB", "get", "", None, None),
     ];
@@ -240,7 +284,8 @@ fn a_path_that_can_be_read_in_two_ways_is_refused_even_if_all_is_granted() {
 #[test]
 fn subresources_that_reach_further_are_granted_by_name_only() {
     let exec = "/api/v1/namespaces/a/pods/p/exec?command=sh";
-    let check = |resources: &[&str]| Permissions::new(vec![rule(&["*"], resources, &["*"])]).check("POST", exec).is_ok();
+    let check =
+        |resources: &[&str]| Permissions::new(vec![rule(&["*"], resources, &["*"])]).check("POST", exec).is_ok();
     assert!(!check(&["*"]));
     assert!(!check(&["pods"]));
     assert!(!check(&["*/exec"]));
@@ -281,9 +326,11 @@ fn watching_takes_list_and_watch_of_all_names() {
     assert_eq!(denied.to_string(), "no permission to watch jobs.batch in namespace \"a\"");
     let denied = permissions.may_watch("", "nodes", None).unwrap_err();
     assert_eq!(denied.to_string(), "no permission to list and watch nodes");
-    assert!(denied.help().ends_with(
-        "[[permissions]]\napi-groups = [\"\"]\nresources = [\"nodes\"]\nverbs = [\"list\", \"watch\"]"
-    ));
+    assert!(
+        denied
+            .help()
+            .ends_with("[[permissions]]\napi-groups = [\"\"]\nresources = [\"nodes\"]\nverbs = [\"list\", \"watch\"]")
+    );
     assert!(permissions.may_watch("", "secrets", None).is_err());
 }
 

@@ -83,7 +83,10 @@ pub(crate) fn answer(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec
 
 /// The beginning of an answer in chunks.
 pub(crate) fn chunked() -> Part {
-    Part::Send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n".to_vec())
+    Part::Send(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+            .to_vec(),
+    )
 }
 
 pub(crate) fn chunk(data: &str) -> Part {

@@ -88,7 +88,8 @@ async fn the_request_is_sent_with_its_body_and_only_two_of_its_headers() {
 
 #[tokio::test]
 async fn only_some_headers_of_the_response_get_through() {
-    let extra = "audit-id: a1\r\nset-cookie: secret\r\nwarning: 299 - \"old\"\r\nwarning: 299 - \"older\"\r\nserver: x\r\n";
+    let extra =
+        "audit-id: a1\r\nset-cookie: secret\r\nwarning: 299 - \"old\"\r\nwarning: 299 - \"older\"\r\nserver: x\r\n";
     let server = TestServer::start(move |_| answer("200 OK", extra, "{}")).await;
     let batches = call(&server, get("/x")).await;
     let Reply::Head { headers, .. } = &batches[0][0] else { panic!("{batches:?}") };
@@ -189,7 +190,8 @@ async fn a_stream_that_is_cut_fails_after_what_had_arrived() {
     let server = TestServer::start(move |_| parts.clone()).await;
     let replies: Vec<Reply> = call(&server, get("/x?watch=1")).await.into_iter().flatten().collect();
     assert_eq!(replies[0], head(200));
-    let text: Vec<u8> = replies.iter().filter_map(|r| if let Reply::Body(b) = r { Some(b.to_vec()) } else { None }).flatten().collect();
+    let text: Vec<u8> =
+        replies.iter().filter_map(|r| if let Reply::Body(b) = r { Some(b.to_vec()) } else { None }).flatten().collect();
     assert!(text.starts_with(b"{\"type\":\"ADDED\"}\n"), "{replies:?}");
     assert!(matches!(replies.last(), Some(Reply::Failed(_))), "{replies:?}");
 }
@@ -230,7 +232,10 @@ async fn a_malformed_call_fails_without_being_sent() {
     ];
     for malformed in calls {
         let batches = call(&server, malformed.clone()).await;
-        assert!(matches!(&batches[..], [batch] if matches!(&batch[..], [Reply::Failed(_)])), "{malformed:?}: {batches:?}");
+        assert!(
+            matches!(&batches[..], [batch] if matches!(&batch[..], [Reply::Failed(_)])),
+            "{malformed:?}: {batches:?}"
+        );
     }
     assert!(server.received().is_empty());
 }

@@ -26,7 +26,9 @@ pub struct StateDir {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
-    #[error("cannot write to the state directory {path}: {source}\nhelp: choose another with --state-dir, or make it writable for this user")]
+    #[error(
+        "cannot write to the state directory {path}: {source}\nhelp: choose another with --state-dir, or make it writable for this user"
+    )]
     NotWritable { path: PathBuf, source: io::Error },
     #[error(
         "the state directory {path} is in use by another host{owner}\nhelp: stop that host, or give this one a directory of its own with --state-dir"
@@ -378,9 +380,7 @@ impl OpenSnapshot {
             let offset = run.page as usize * PAGE;
             let len = run.count as usize * PAGE;
             if run.zero {
-                for_each_chunk(run, |page, pages| {
-                    memory.write(store, page as usize * PAGE, &ZEROS[..pages * PAGE])
-                })?;
+                for_each_chunk(run, |page, pages| memory.write(store, page as usize * PAGE, &ZEROS[..pages * PAGE]))?;
                 continue;
             }
             // A single page is copied about as fast as it is mapped, and mappings are limited

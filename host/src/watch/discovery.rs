@@ -77,7 +77,9 @@ impl Discovery {
     }
 
     async fn fetch(&self, path: &str) -> Result<Vec<Resource>, Failure> {
-        let request = http::Request::get(path).body(Vec::new()).map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+        let request = http::Request::get(path)
+            .body(Vec::new())
+            .map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
         let list = tokio::time::timeout(Duration::from_secs(30), self.client.request::<ResourceList>(request));
         Ok(list.await.map_err(|_| Failure::timed_out("answer discovery"))??.resources.unwrap_or_default())
     }

@@ -50,7 +50,9 @@ impl Waiting {
                 "the credentials of the kubeconfig have expired or are not valid for this API server; renew them".into()
             }
             Cause::Forbidden => {
-                format!("grant the host's identity the verbs list and watch on {resource}; it is tried again until then")
+                format!(
+                    "grant the host's identity the verbs list and watch on {resource}; it is tried again until then"
+                )
             }
             Cause::Unreachable => "check that the API server is up and reachable; it is tried again until then".into(),
             Cause::Server => "see the API server's log; it is tried again".into(),

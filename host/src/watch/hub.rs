@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
-pub use super::discovery::Resolved;
 use super::discovery::Discovery;
+pub use super::discovery::Resolved;
 use super::upstream::{Pace, Upstream};
-use super::{Change, Index, WatchEvent, WatchId, WatchRequest, Waiting};
+use super::{Change, Index, Waiting, WatchEvent, WatchId, WatchRequest};
 
 /// The upstream watches of a host.
 pub struct WatchHub {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use wasmop_package::manifest::{Relation, WatchSpec};
 
-pub use failure::{Cause, Waiting};
 pub(crate) use failure::chain;
+pub use failure::{Cause, Waiting};
 pub use hub::{Resolved, WatchHub};
 pub use index::Index;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};

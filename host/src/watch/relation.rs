@@ -68,10 +68,7 @@ pub fn passes(generation_changed: bool, change: &Change) -> bool {
 }
 
 fn differs(old: &ObjectMetaLite, new: &ObjectMetaLite) -> bool {
-    new.generation == 0
-        || new.generation != old.generation
-        || new.uid != old.uid
-        || (new.deleting && !old.deleting)
+    new.generation == 0 || new.generation != old.generation || new.uid != old.uid || (new.deleting && !old.deleting)
 }
 
 #[cfg(test)]

@@ -40,7 +40,10 @@ impl Exchange {
 
     fn error(self, status: u16) {
         let message = format!("because of {status}");
-        self.json(status, &json!({"kind": "Status", "status": "Failure", "message": message, "reason": "R", "code": status}));
+        self.json(
+            status,
+            &json!({"kind": "Status", "status": "Failure", "message": message, "reason": "R", "code": status}),
+        );
     }
 
     fn list(self, version: &str, objects: &[(&str, u64)]) {
@@ -361,7 +364,12 @@ async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is
 
 #[tokio::test]
 async fn garbage_in_a_watch_loses_no_event() {
-    let lines = ["not json\n", "{\"type\":\"ADDED\"}\n", "{\"type\":\"ADDED\",\"object\":{}}\n", "{\"type\":\"NEW\",\"object\":{}}\n"];
+    let lines = [
+        "not json\n",
+        "{\"type\":\"ADDED\"}\n",
+        "{\"type\":\"ADDED\",\"object\":{}}\n",
+        "{\"type\":\"NEW\",\"object\":{}}\n",
+    ];
     let (mut world, _, mut stream) = World::watching(&[]).await;
     for (n, line) in lines.iter().enumerate() {
         let version = 11 + n as u64;

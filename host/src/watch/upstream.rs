@@ -207,10 +207,8 @@ impl Upstream {
             }
             _ => {}
         }
-        let lasts = matches!(
-            failure.cause,
-            FailureCause::Because(Cause::Missing | Cause::Unauthorized | Cause::Forbidden)
-        );
+        let lasts =
+            matches!(failure.cause, FailureCause::Because(Cause::Missing | Cause::Unauthorized | Cause::Forbidden));
         if lasts || failures >= FAILURES_TO_TELL {
             self.wait_for(failure);
         }
@@ -288,7 +286,8 @@ impl Upstream {
         };
         self.shared.state().index.begin_list();
         loop {
-            let request = if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
+            let request =
+                if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
             let request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
             let page = timeout(ANSWER_TIMEOUT, self.client.request_text(request)).await;
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
@@ -412,4 +411,3 @@ fn validate(request: &WatchRequest) -> Result<(), Failure> {
     };
     Err(Failure::new(Cause::Invalid, problem))
 }
-

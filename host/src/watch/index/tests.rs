@@ -102,8 +102,7 @@ fn an_object_is_read_into_what_is_kept_of_it() {
     assert_eq!((&*seen.key, version.as_ref()), ("ns/a", "123"));
     let meta = &seen.meta;
     assert_eq!((meta.resource_version, meta.generation, meta.deleting), (ResourceVersion(123), 4, true));
-    let owners: Vec<_> =
-        meta.owners.iter().map(|o| (&*o.kind.group, &*o.kind.kind, &*o.name, o.controller)).collect();
+    let owners: Vec<_> = meta.owners.iter().map(|o| (&*o.kind.group, &*o.kind.kind, &*o.name, o.controller)).collect();
     assert_eq!(owners, [("apps", "Deployment", "d", true), ("", "Node", "n", false)]);
     assert_eq!(seen.object, None);
     // Kinds of owners are shared.

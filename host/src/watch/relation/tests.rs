@@ -10,7 +10,13 @@ fn owner(group: &str, kind: &str, name: &str, controller: bool) -> OwnerRef {
 }
 
 fn meta(owners: Vec<OwnerRef>) -> ObjectMetaLite {
-    ObjectMetaLite { resource_version: ResourceVersion(1), generation: 1, uid: 1, deleting: false, owners: owners.into() }
+    ObjectMetaLite {
+        resource_version: ResourceVersion(1),
+        generation: 1,
+        uid: 1,
+        deleting: false,
+        owners: owners.into(),
+    }
 }
 
 fn applied(key: &str, old: Option<ObjectMetaLite>, meta: ObjectMetaLite) -> Change {
