@@ -120,7 +120,6 @@ async fn over_restart(world: &World, scenes: &[Scene], restart: &Restart) -> Vec
             How::Terminate => world.terminate_host().await?,
             How::Kill => world.kill_host()?,
         }
-        std::fs::remove_dir_all(world.cluster.dir().join("host-state"))?;
         let meanwhile = join_all(scenes.iter().map(|scene| (restart.meanwhile)(scene.clone()))).await;
         world.restart_host().await?;
         meanwhile.into_iter().collect::<Result<()>>()
