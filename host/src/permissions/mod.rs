@@ -42,7 +42,7 @@ pub struct Allowed {
 pub enum Denied {
     /// No rule grants it.
     #[error("no permission to {0}")]
-    NoRule(Missing),
+    NoRule(Box<Missing>),
     /// It is malformed, or can be read in two ways.
     #[error("request refused: {0}")]
     BadRequest(#[from] BadRequest),
@@ -219,7 +219,7 @@ fn covers(pattern: &str, attributes: &Attributes) -> bool {
 fn missing(verbs: Vec<&'static str>, attributes: Attributes) -> Denied {
     let Attributes { group, resource, subresource, namespace, name, path, .. } = attributes;
     let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
-    Denied::NoRule(Missing { verbs, group, resource, namespace, name, path })
+    Denied::NoRule(Box::new(Missing { verbs, group, resource, namespace, name, path }))
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ fn permissions() -> Permissions {
 #[test]
 fn what_the_rules_grant_is_let_through_as_what_it_is() {
     // method, path, verb, resource with subresource, namespace, name
-    let table: [(&str, &str, &str, &str, Option<&str>, Option<&str>); 34] = [
+    type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+    let table: [Row; 34] = [
         ("GET", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "get", "websites", Some("a"), Some("w")),
         ("HEAD", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "get", "websites", Some("a"), Some("w")),
         ("GET", "/apis/demo.wasmop.dev/v1/namespaces/a/websites", "list", "websites", Some("a"), None),

@@ -374,7 +374,7 @@ impl OpenSnapshot {
         if have < need {
             return Err(FormatError::Truncated { have, need }.into());
         }
-        const ZEROS: [u8; 16 * PAGE] = [0; 16 * PAGE];
+        static ZEROS: [u8; 16 * PAGE] = [0; 16 * PAGE];
         let mut overlay = Vec::with_capacity(self.header.runs.len());
         for run in &self.header.runs {
             let offset = run.page as usize * PAGE;

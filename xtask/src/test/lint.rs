@@ -14,12 +14,13 @@ use crate::{command, repository, setup};
 const GUEST_CRATES: [&str; 2] = ["guest-rust/Cargo.toml", "e2e/guests/rust/Cargo.toml"];
 /// Go modules that are quick to compile, natively and for what they are meant for. Tests of `guest-go`
 /// are native only, and vet looks at tests, so it is just built for the other target.
-const GO_CHECKS: [(&str, &str, &[(&str, &str)]); 4] = [
+const GO_CHECKS: [(&str, &str, Environment); 4] = [
     ("guest-go", "vet", &[]),
     ("guest-go", "build", &WASIP1),
     ("e2e/guests/go", "vet", &[]),
     ("e2e/guests/go", "vet", &WASIP1),
 ];
+type Environment = &'static [(&'static str, &'static str)];
 const WASIP1: [(&str, &str); 2] = [("GOOS", "wasip1"), ("GOARCH", "wasm")];
 
 pub fn run(report: &mut Report) -> Result<()> {

@@ -31,7 +31,8 @@ fn a_change_concerns_the_objects_that_its_relation_says() {
     let cluster = Primary { namespaced: Some(false), ..WEBSITE };
     let unknown = Primary { namespaced: None, ..WEBSITE };
     let core = Primary { group: "", kind: "Node", namespaced: Some(false) };
-    let table: [(&str, Relation, Primary<'_>, &str, Vec<OwnerRef>, &[&str]); 15] = [
+    type Row<'a> = (&'a str, Relation, Primary<'a>, &'a str, Vec<OwnerRef>, &'a [&'a str]);
+    let table: [Row<'_>; 15] = [
         ("itself", Own, WEBSITE, "ns/a", both(), &["ns/a"]),
         ("itself, cluster-scoped", Own, cluster, "a", vec![], &["a"]),
         ("all owners", Owner, WEBSITE, "ns/a", both(), &["ns/w", "ns/v"]),
