@@ -28,7 +28,7 @@ pub enum DescribeError {
 
 /// What the package registers when it is started; requests it makes then are not answered.
 pub fn describe(package: &Package) -> Result<Vec<ControllerSpec>, DescribeError> {
-    let engine = Engine::new()?;
+    let engine = Engine::for_one_run()?;
     let component =
         Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
     let exports = Exports::new(&engine, &component).map_err(|e| DescribeError::Load(e.to_string()))?;
@@ -52,7 +52,7 @@ pub fn describe(package: &Package) -> Result<Vec<ControllerSpec>, DescribeError>
         .collect()
 }
 
-/// Payload of the `start` event.
+/// Payload of the `start` event. `name`: that of the package.
 pub fn start_payload(name: &str) -> String {
     serde_json::json!({ "name": name, "env": {} }).to_string()
 }

@@ -37,12 +37,21 @@ pub struct EngineError(String);
 
 impl Engine {
     pub fn new() -> Result<Engine, EngineError> {
+        Engine::with_opt_level(OptLevel::Speed)
+    }
+
+    /// Compiles faster, to code that is slower: for running something once.
+    pub fn for_one_run() -> Result<Engine, EngineError> {
+        Engine::with_opt_level(OptLevel::None)
+    }
+
+    fn with_opt_level(opt_level: OptLevel) -> Result<Engine, EngineError> {
         let fail = |e: wasmtime::Error| EngineError(format!("{e:#}"));
         let mut config = Config::new();
         config.wasm_component_model(true);
         config.epoch_interruption(true);
         // Several engines of other builds may share a cache directory: see `code::CodeCache`.
-        config.cranelift_opt_level(OptLevel::Speed);
+        config.cranelift_opt_level(opt_level);
         config.memory_init_cow(false);
         config.with_host_memory(Arc::new(Creator::new().map_err(EngineError)?));
         // Linear memories are recreated, never moved.

@@ -339,7 +339,7 @@ impl Host {
             if let [start] = &mut events[..]
                 && start.kind == EventKind::Start
             {
-                start.payload = start_payload(&slot.name).into();
+                start.payload = start_payload(&slot.package.manifest.name).into();
             }
             self.step(index, events, now);
             return;
