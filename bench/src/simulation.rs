@@ -12,7 +12,7 @@ use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::EventKind;
 use wasmop_host::instance::{Instance, Origin};
-use wasmop_host::snapshot::format::{Header, Kind};
+use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::sync::Syncer;
 use wasmop_host::snapshot::{ControllerStore, Saved, StateDir};
 use wasmop_package::Package;
@@ -130,18 +130,14 @@ impl Simulation {
         self.generation += 1;
         let started = Instant::now();
         let now = self.now();
-        let header = Header {
-            kind: Kind::Base,
+        let moment = Moment {
             digest: self.package.digest,
-            memory_size: 0,
-            globals: Vec::new(),
             wall_ns: wall_clock_ns(),
             monotonic_ns: self.controller.clock(now),
-            runs: Vec::new(),
             host_state: Vec::new(),
         };
         let registered = self.controller.registered();
-        let mut saved = instance.save(&self.store, header, self.generation, true, registered)?;
+        let mut saved = instance.save(&self.store, moment, self.generation, true, registered)?;
         drop(instance);
         let written = started.elapsed();
         let (tx, rx) = std::sync::mpsc::channel();
@@ -157,7 +153,7 @@ impl Simulation {
     }
 
     /// Size of the linear memory, bytes; only while resident.
-    pub fn memory_size(&mut self) -> u64 {
-        self.instance.as_mut().map_or(0, |i| i.memory_bytes().1)
+    pub fn memory_size(&self) -> u64 {
+        self.instance.as_ref().map_or(0, |i| i.memory_size())
     }
 }

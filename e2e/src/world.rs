@@ -135,9 +135,6 @@ impl World {
 
     /// SIGKILL.
     pub fn kill_host(&self) -> Result<()> {
-        // A snapshot gets its name once it is durable, a moment after the controller is suspended; what
-        // is looked at is the state after that.
-        std::thread::sleep(std::time::Duration::from_secs(2));
         self.host().kill()
     }
 

@@ -99,15 +99,15 @@ impl Batch {
         let stepping = Instant::now();
         let mut pending = VecDeque::from([self.events]);
         while let Some(events) = pending.pop_front() {
-            let mut running: BTreeSet<u64> = self.tasks.iter().copied().collect();
-            running.extend(events.iter().map(|e| e.task).filter(|t| *t != 0));
-            let failure = match instance.step(step_input(self.monotonic, events.clone())) {
+            let (failure, events) = match instance.step(step_input(self.monotonic, events)) {
                 Ok(output) => {
                     report.outputs.push(output);
                     continue;
                 }
-                Err(failure) => failure,
+                Err(failed) => failed,
             };
+            let mut running: BTreeSet<u64> = self.tasks.iter().copied().collect();
+            running.extend(events.iter().map(|e| e.task).filter(|t| *t != 0));
             let culprit = blame(failure.cause, failure.entered, &running, &events);
             let split = culprit.is_none() && events.len() > 1;
             let (rolled_back, replayed_steps) = match instance.rolled_back(package, store) {

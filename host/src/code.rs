@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
-use crate::snapshot::format::{Header, Kind};
+use crate::snapshot::format::{Header, Moment};
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{BaseImage, StateDir};
 
@@ -28,7 +28,7 @@ use crate::snapshot::{BaseImage, StateDir};
 const MIN_INIT_CPU: Duration = Duration::from_secs(10);
 
 /// How long code stays loaded after its last instance was suspended. Loading costs about 0.3 ms.
-const CODE_LINGERS: Duration = Duration::from_secs(10);
+pub const CODE_LINGERS: Duration = Duration::from_secs(10);
 
 /// A package on this host.
 pub struct InstalledPackage {
@@ -74,19 +74,22 @@ impl InstalledPackage {
         let code_path = state.code_dir().join(format!("{digest_hex}-{:016x}.cwasm", fingerprint(engine)));
         let package_path = state.code_dir().join(format!("{digest_hex}.wasm"));
         write_whole(&package_path, package.bytes()).map_err(io_error)?;
-        let mut installed = InstalledPackage {
-            manifest: package.manifest.clone(),
+        let component = load_or_compile(engine, &code_path, package)?;
+        let load_error = |source| InstallError::Load { name: name.clone(), source };
+        let exports = Arc::new(Exports::new(engine, &component).map_err(load_error)?);
+        let image = Arc::new(package_image(&state.image_path(&digest_hex), engine, &exports, package)?);
+        let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true };
+        // The text of CRDs serves inspection; a running host has no use for it.
+        let manifest = Manifest { crds: Vec::new(), ..package.manifest.clone() };
+        Ok(InstalledPackage {
+            manifest,
             digest: package.digest,
             engine: engine.clone(),
-            image: Arc::new(package_image(&state.image_path(&digest_hex), engine, package)?),
+            image,
             code_path,
             package_path,
-            code: Mutex::default(),
-        };
-        // The text of CRDs serves inspection; a running host has no use for it.
-        installed.manifest.crds = Vec::new();
-        installed.exports().map_err(|source| InstallError::Load { name: name.clone(), source })?;
-        Ok(installed)
+            code: Mutex::new(code),
+        })
     }
 
     pub fn image(&self) -> &Arc<BaseImage> {
@@ -110,17 +113,21 @@ impl InstalledPackage {
         }
         let component = match load_code(&self.engine, &self.code_path, code.checked) {
             Some(component) => component,
-            None => {
-                let package = fs::read(&self.package_path)
-                    .map_err(|e| LoadError::Incompatible(format!("{}: {e}", self.package_path.display())))?;
-                let package = Package::parse(package).map_err(|e| LoadError::Incompatible(e.to_string()))?;
-                compile(&self.engine, &self.code_path, &package).map_err(|e| LoadError::Incompatible(e.to_string()))?
-            }
+            None => self.compile_again()?,
         };
         code.checked = true;
         let exports = Arc::new(Exports::new(&self.engine, &component)?);
         code.exports = Some(exports.clone());
         Ok(exports)
+    }
+
+    /// The cached code is gone or damaged.
+    fn compile_again(&self) -> Result<Component, LoadError> {
+        let incompatible = |e: &dyn std::fmt::Display| LoadError::Incompatible(e.to_string());
+        let path = &self.package_path;
+        let bytes = fs::read(path).map_err(|e| incompatible(&format!("{}: {e}", path.display())))?;
+        let package = Package::parse(bytes).map_err(|e| incompatible(&e))?;
+        compile(&self.engine, &self.code_path, &package).map_err(|e| incompatible(&e))
     }
 
     /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
@@ -141,7 +148,12 @@ impl InstalledPackage {
 }
 
 /// Opens the base image of a package, or makes it by running the package's initialisation.
-fn package_image(path: &Path, engine: &Engine, package: &Package) -> Result<BaseImage, InstallError> {
+fn package_image(
+    path: &Path,
+    engine: &Engine,
+    exports: &Exports,
+    package: &Package,
+) -> Result<BaseImage, InstallError> {
     let name = &package.manifest.name;
     match BaseImage::open(path, 0) {
         Ok(image) if image.header.check_digest(&package.digest).is_ok() => return Ok(image),
@@ -154,28 +166,13 @@ fn package_image(path: &Path, engine: &Engine, package: &Package) -> Result<Base
         }
     }
     let io_error = |source| InstallError::Io { name: name.clone(), source };
-    let code_dir = path.parent().and_then(Path::parent).map(|p| p.join("code")).unwrap_or_default();
-    let code_path = code_dir.join(format!("{}-{:016x}.cwasm", package.digest_hex(), fingerprint(engine)));
-    let component = match load_code(engine, &code_path, false) {
-        Some(component) => component,
-        None => compile(engine, &code_path, package)?,
-    };
-    let exports =
-        Exports::new(engine, &component).map_err(|source| InstallError::Load { name: name.clone(), source })?;
-    let (mut guest, input) = initialise(engine, &exports, package)?;
+    let (mut guest, input) = initialise(engine, exports, package)?;
     let globals = guest.globals().map_err(|source| InstallError::Instantiate { name: name.clone(), source })?;
     let (memory, store) = guest.memory();
     let bytes = memory.bytes(store);
-    let header = Header {
-        kind: Kind::Base,
-        digest: package.digest,
-        memory_size: bytes.len() as u64,
-        globals,
-        wall_ns: input.now,
-        monotonic_ns: input.monotonic,
-        runs: Vec::new(),
-        host_state: Vec::new(),
-    };
+    let moment =
+        Moment { digest: package.digest, wall_ns: input.now, monotonic_ns: input.monotonic, host_state: Vec::new() };
+    let header = Header::new(moment, bytes.len() as u64, globals);
     let tmp = path.with_extension("tmp");
     let image = BaseImage::write(&tmp, header, 0, |n, page| {
         page.copy_from_slice(&bytes[n as usize * page.len()..][..page.len()]);
@@ -200,7 +197,7 @@ pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Resu
         memory.write(store, offset as usize, data).map_err(|source| InstallError::Io { name: name.clone(), source })?;
     }
     let input = step_input(1_000_000_000, Vec::new());
-    match guest.init(input.clone()) {
+    match guest.init(&input) {
         Ok(output) => {
             crate::guest::emit_logs(&name.as_str().into(), &output.logs);
             Ok((guest, input))
@@ -246,6 +243,13 @@ fn compile(engine: &Engine, code_path: &Path, package: &Package) -> Result<Compo
         name: name.clone(),
         message: format!("the code just written to {} cannot be loaded", code_path.display()),
     })
+}
+
+fn load_or_compile(engine: &Engine, code_path: &Path, package: &Package) -> Result<Component, InstallError> {
+    match load_code(engine, code_path, false) {
+        Some(component) => Ok(component),
+        None => compile(engine, code_path, package),
+    }
 }
 
 fn sum_path(code_path: &Path) -> PathBuf {

@@ -73,8 +73,10 @@ pub struct Controller {
     registered: u32,
     /// The instance has been given `start`.
     started: bool,
-    /// Events not yet delivered, in order.
+    /// Events not yet delivered, in order. Leaves through `take_batch` and `drop_events` alone.
     inbox: VecDeque<Event>,
+    /// Bytes of response bodies that have left the inbox, see `take_credit`.
+    credit: usize,
     /// By task id. A key in here is `processing` in its registration's queue.
     tasks: BTreeMap<u64, Task>,
     /// Open calls and their tasks, by call id.
@@ -229,7 +231,10 @@ impl Controller {
             if bytes > MAX_STEP_BYTES && !batch.is_empty() {
                 break;
             }
-            batch.extend(self.inbox.pop_front());
+            if let Some(event) = self.inbox.pop_front() {
+                self.credit += body_bytes(&event);
+                batch.push(event);
+            }
         }
         if self.inbox.is_empty() {
             self.inbox = VecDeque::new();
@@ -248,7 +253,7 @@ impl Controller {
                 Action::Call(call) => self.call(call, &mut effects),
                 Action::DropCall { id } => {
                     if self.calls.remove(&id).is_some() {
-                        self.inbox.retain(|e| e.id != id || !is_answer(e.kind));
+                        self.drop_events(|e| e.id == id && is_answer(e.kind));
                         effects.push(Effect::DropCall(id));
                     }
                 }
@@ -347,7 +352,7 @@ impl Controller {
 
     /// A task was cancelled because a step failed on it: it is tried again with backoff.
     pub fn cancelled(&mut self, task: u64, now: Duration) -> Option<Effect> {
-        self.inbox.retain(|e| e.task != task);
+        self.drop_events(|e| e.task == task);
         let Task { registration, key } = self.tasks.remove(&task)?;
         let r = self.registrations.get_mut(registration as usize)?;
         if key.is_empty() {
@@ -356,6 +361,17 @@ impl Controller {
         let retry_after = r.queue.retry(key.clone(), now);
         r.queue.done(&key, now);
         Some(Effect::Reconciled { registration, key, outcome: Outcome::Cancelled { retry_after } })
+    }
+
+    fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
+        self.credit += self.inbox.iter().filter(|e| dropped(e)).map(body_bytes).sum::<usize>();
+        self.inbox.retain(|e| !dropped(e));
+    }
+
+    /// Bytes of response bodies that have left the inbox since this was last asked, delivered or not:
+    /// as many more may be received.
+    pub fn take_credit(&mut self) -> usize {
+        std::mem::take(&mut self.credit)
     }
 
     /// The object a task reconciles, for people: empty if it is unknown or a map task.
@@ -378,7 +394,7 @@ impl Controller {
                 r.queue.done(&key, now);
             }
         }
-        self.inbox.clear();
+        self.drop_events(|_| true);
         self.deadline = None;
         self.started = false;
         self.registered = 0;
@@ -460,6 +476,10 @@ impl Controller {
         let tables = self.tasks.len() * (size_of::<Task>() + 64) + self.calls.len() * 32;
         (size_of::<Controller>() + registrations + inbox + tables) as u64
     }
+}
+
+fn body_bytes(event: &Event) -> usize {
+    if event.kind == EventKind::Body { event.payload.len() } else { 0 }
 }
 
 fn is_answer(kind: EventKind) -> bool {

@@ -36,7 +36,7 @@ pub fn describe(package: &Package) -> Result<Vec<ControllerSpec>, DescribeError>
     let start =
         Event { kind: EventKind::Start, id: 0, aux: 0, payload: start_payload(&package.manifest.name).into(), task: 0 };
     let monotonic = input.monotonic + Duration::from_millis(1).as_nanos() as u64;
-    let output = guest.step(step_input(monotonic, vec![start])).map_err(|failure| DescribeError::Start {
+    let output = guest.step(&step_input(monotonic, vec![start])).map_err(|failure| DescribeError::Start {
         cause: failure.cause.as_str(),
         detail: failure.detail,
         logs: quote(&failure.logs),

@@ -14,8 +14,8 @@ use wasmop_package::manifest::Limits;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
+use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::{runtime, sys};
-use crate::engine::{Engine, world};
 use crate::memory::{Mapping, Memory, MemoryCount, with_mapping};
 
 pub use runtime::EventKind;
@@ -198,10 +198,10 @@ impl ResourceLimiter for Context {
 }
 
 impl sys::Host for Context {
-    fn log(&mut self, level: sys::Level, target: String, message: String, fields: String) {
+    fn log(&mut self, level: sys::Level, target: String, message: String, fields: String) -> wasmtime::Result<()> {
         self.log_bytes += target.len() + message.len() + fields.len() + size_of::<LogLine>();
         if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
-            return;
+            return Ok(());
         }
         // Standard streams are written in pieces: Go's runtime prints a crash word by word.
         if matches!(&*target, "stdout" | "stderr")
@@ -210,7 +210,7 @@ impl sys::Host for Context {
             && !last.message.ends_with('\n')
         {
             last.message.push_str(&message);
-            return;
+            return Ok(());
         }
         let level = match level {
             sys::Level::Trace => tracing::Level::TRACE,
@@ -220,28 +220,30 @@ impl sys::Host for Context {
             sys::Level::Error => tracing::Level::ERROR,
         };
         self.output.logs.push(LogLine { level, target, message, fields });
+        Ok(())
     }
 
-    fn now(&mut self) -> u64 {
-        self.now
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.now)
     }
 
-    fn monotonic(&mut self) -> u64 {
-        self.monotonic
+    fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.monotonic)
     }
 
-    fn random(&mut self) -> u64 {
-        self.rng.next_u64()
+    fn random(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.rng.next_u64())
     }
 
-    fn park(&mut self, timeout_ns: u64) {
+    fn park(&mut self, timeout_ns: u64) -> wasmtime::Result<()> {
         self.output.park = Some(Duration::from_nanos(timeout_ns));
+        Ok(())
     }
 }
 
 impl runtime::Host for Context {
-    fn next(&mut self) -> runtime::Event {
-        match self.inbox.pop_front() {
+    fn next(&mut self) -> wasmtime::Result<runtime::Event> {
+        Ok(match self.inbox.pop_front() {
             None => {
                 self.current = Bytes::new();
                 runtime::Event { kind: EventKind::Nothing, id: 0, aux: 0, len: 0 }
@@ -251,24 +253,20 @@ impl runtime::Host for Context {
                 // Payloads are bounded by `MAX_STEP_BYTES`, far below 4 GiB.
                 runtime::Event { kind: event.kind, id: event.id, aux: event.aux, len: self.current.len() as u32 }
             }
-        }
+        })
     }
 
-    fn read(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.current).into()
+    fn read(&mut self) -> wasmtime::Result<Vec<u8>> {
+        Ok(std::mem::take(&mut self.current).into())
     }
 
-    fn register(&mut self, spec: String) -> u32 {
-        let index = self.registered;
-        // Too many actions end the step at the next fallible call; a registration past it is lost
-        // with the step.
-        if self.act(spec.len(), Action::Register { spec }).is_ok() {
-            self.registered += 1;
-        }
-        index
+    fn register(&mut self, spec: String) -> wasmtime::Result<u32> {
+        self.act(spec.len(), Action::Register { spec })?;
+        self.registered += 1;
+        Ok(self.registered - 1)
     }
 
-    fn call(&mut self, id: u64, task: u64, r: runtime::Request) {
+    fn call(&mut self, id: u64, task: u64, r: runtime::Request) -> wasmtime::Result<()> {
         let bytes = r.target.len() + r.method.len() + r.path.len() + r.headers.len() + r.body.len();
         let call = Call {
             id,
@@ -279,25 +277,26 @@ impl runtime::Host for Context {
             headers: r.headers,
             body: r.body.into(),
         };
-        let _ = self.act(bytes, Action::Call(call));
+        self.act(bytes, Action::Call(call))
     }
 
-    fn drop_call(&mut self, id: u64) {
-        let _ = self.act(0, Action::DropCall { id });
+    fn drop_call(&mut self, id: u64) -> wasmtime::Result<()> {
+        self.act(0, Action::DropCall { id })
     }
 
-    fn done(&mut self, task: u64, requeue_after: Option<u64>, error: Option<String>) {
+    fn done(&mut self, task: u64, requeue_after: Option<u64>, error: Option<String>) -> wasmtime::Result<()> {
         let bytes = error.as_ref().map_or(0, String::len);
         let requeue_after = requeue_after.map(Duration::from_nanos);
-        let _ = self.act(bytes, Action::Done { task, requeue_after, error });
+        self.act(bytes, Action::Done { task, requeue_after, error })
     }
 
-    fn mapped(&mut self, task: u64, keys: String) {
-        let _ = self.act(keys.len(), Action::Mapped { task, keys });
+    fn mapped(&mut self, task: u64, keys: String) -> wasmtime::Result<()> {
+        self.act(keys.len(), Action::Mapped { task, keys })
     }
 
-    fn enter(&mut self, task: u64) {
+    fn enter(&mut self, task: u64) -> wasmtime::Result<()> {
         self.entered = task;
+        Ok(())
     }
 }
 
@@ -403,23 +402,23 @@ impl Guest {
     }
 
     /// Runs the module's own initialisation, once in the life of an instance.
-    pub fn init(&mut self, input: StepInput) -> Result<StepOutput, StepFailure> {
+    pub fn init(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
         let init = self.init;
         self.run(input, init)
     }
 
     /// Runs one step.
-    pub fn step(&mut self, input: StepInput) -> Result<StepOutput, StepFailure> {
+    pub fn step(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
         let step = self.step;
         self.run(input, step)
     }
 
-    fn run(&mut self, input: StepInput, function: TypedFunc<(), ()>) -> Result<StepOutput, StepFailure> {
+    fn run(&mut self, input: &StepInput, function: TypedFunc<(), ()>) -> Result<StepOutput, StepFailure> {
         let context = self.store.data_mut();
         context.now = input.now;
         context.monotonic = input.monotonic;
         context.rng = StdRng::from_seed(input.seed);
-        context.inbox = input.events.into();
+        context.inbox = input.events.iter().cloned().collect();
         context.output = StepOutput::default();
         (context.log_bytes, context.action_bytes, context.entered) = (0, 0, 0);
         (context.memory_limit_hit, context.cpu_limit_hit) = (false, false);
@@ -493,11 +492,6 @@ impl Guest {
     pub fn memory_size(&self) -> usize {
         self.memory.size()
     }
-
-    /// Tells the guest's next `register` its index: how many controllers are registered already.
-    pub fn set_registered(&mut self, registered: u32) {
-        self.store.data_mut().registered = registered;
-    }
 }
 
 /// Writes guest log lines to the host's log.
@@ -514,8 +508,3 @@ pub fn emit_logs(controller: &Arc<str>, logs: &[LogLine]) {
         }
     }
 }
-
-// The bindings also define a `Controller` type for typed access; exports are looked up by index
-// instead, once per component.
-#[allow(unused_imports)]
-use world as _;

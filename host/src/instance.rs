@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::code::InstalledPackage;
-use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
-use crate::snapshot::format::{Header, Run};
+use crate::guest::{Event, Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
+use crate::snapshot::format::{Moment, Run};
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{BaseImage, ControllerStore, Saved, SnapshotRef};
 
@@ -87,9 +87,13 @@ impl Instance {
         })
     }
 
-    /// Runs a step and remembers its input. After an error the instance can only be rolled back.
-    pub fn step(&mut self, input: StepInput) -> Result<StepOutput, StepFailure> {
-        let output = self.guest.step(input.clone())?;
+    /// Runs a step and remembers its input. After an error, which gives the events back, the instance
+    /// can only be rolled back.
+    pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
+        let output = match self.guest.step(&input) {
+            Ok(output) => output,
+            Err(failure) => return Err((failure, input.events)),
+        };
         self.log_bytes += input.events.iter().map(|e| e.cost()).sum::<usize>() + size_of::<StepInput>();
         self.log.push(input);
         Ok(output)
@@ -108,7 +112,7 @@ impl Instance {
         let steps = log.len();
         for input in log {
             // Outputs were committed when the step ran the first time.
-            instance.step(input).map_err(|failure| StartError::Replay(failure.cause.as_str()))?;
+            instance.step(input).map_err(|(failure, _)| StartError::Replay(failure.cause.as_str()))?;
         }
         Ok((instance, steps))
     }
@@ -117,22 +121,17 @@ impl Instance {
         self.log.len() >= MAX_LOG_STEPS || self.log_bytes >= MAX_LOG_BYTES
     }
 
-    /// Whether it has run anything since it was resumed.
-    pub fn has_run(&self) -> bool {
-        !self.log.is_empty()
-    }
-
     /// Writes a snapshot. With `suspending`, the instance is dropped next; else it goes on from
     /// this snapshot with an empty log.
     pub fn save(
         &mut self,
         store: &ControllerStore,
-        header: Header,
+        moment: Moment,
         generation: u64,
         suspending: bool,
         registered: u32,
     ) -> std::io::Result<Saved> {
-        let saved = store.save(&mut self.guest, &self.base, &self.overlay, header, generation, suspending)?;
+        let saved = store.save(&mut self.guest, &self.base, &self.overlay, moment, generation, suspending)?;
         if !suspending {
             self.origin = Origin::Snapshot(saved.snapshot.clone());
             self.registered_at_origin = registered;
@@ -142,22 +141,8 @@ impl Instance {
         Ok(saved)
     }
 
-    /// The snapshot it was resumed from, if there is one and nothing has run since.
-    pub fn unchanged_since(&self) -> Option<&SnapshotRef> {
-        match &self.origin {
-            Origin::Snapshot(snapshot) if self.log.is_empty() => Some(snapshot),
-            _ => None,
-        }
-    }
-
-    /// Private bytes in RAM and size of the linear memory.
-    pub fn memory_bytes(&mut self) -> (u64, u64) {
-        let size = self.guest.memory_size() as u64;
-        let (memory, _) = self.guest.memory();
-        (memory.resident_bytes().unwrap_or(size), size)
-    }
-
-    pub fn origin_mut(&mut self) -> &mut Origin {
-        &mut self.origin
+    /// Size of the linear memory, bytes.
+    pub fn memory_size(&self) -> u64 {
+        self.guest.memory_size() as u64
     }
 }

@@ -101,12 +101,16 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(self.0.base as *const u8, self.size()) }
     }
 
+    fn check(&self, offset: usize, len: usize) -> io::Result<()> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.size() => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "outside of memory")),
+        }
+    }
+
     /// Copies `data` to `offset`, before the instance runs for the first time in this process.
     pub fn write<T>(&self, _quiescent: &mut wasmtime::Store<T>, offset: usize, data: &[u8]) -> io::Result<()> {
-        let end = offset.checked_add(data.len()).filter(|end| *end <= self.size());
-        if end.is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "page outside of memory"));
-        }
+        self.check(offset, data.len())?;
         // SAFETY: in bounds (just checked), mapped writable, and not aliased: see `bytes`.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), (self.0.base + offset) as *mut u8, data.len()) };
         Ok(())
@@ -121,10 +125,7 @@ impl Memory {
         offset: usize,
         len: usize,
     ) -> io::Result<()> {
-        let end = offset.checked_add(len).filter(|end| *end <= self.size());
-        if end.is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "page outside of memory"));
-        }
+        self.check(offset, len)?;
         // SAFETY: as in `write`.
         let target = unsafe { std::slice::from_raw_parts_mut((self.0.base + offset) as *mut u8, len) };
         file.read_exact_at(target, file_offset)
@@ -140,11 +141,9 @@ impl Memory {
         offset: usize,
         len: usize,
     ) -> io::Result<()> {
-        let end = offset.checked_add(len).filter(|end| *end <= self.size());
-        let aligned =
-            offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && file_offset.is_multiple_of(PAGE as u64);
-        if end.is_none() || !aligned {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "page outside of memory"));
+        self.check(offset, len)?;
+        if !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) || !file_offset.is_multiple_of(PAGE as u64) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not page-aligned"));
         }
         // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
         // `bytes`. The file is never written or truncated once it is mapped (`snapshot`).
@@ -190,11 +189,6 @@ impl Memory {
             first += count;
         }
         Ok(dirty)
-    }
-
-    /// Bytes of this memory in RAM that are private to it.
-    pub fn resident_bytes(&self) -> io::Result<u64> {
-        Ok((self.dirty_pages()?.len() * PAGE) as u64)
     }
 }
 

@@ -58,10 +58,17 @@ pub fn quote(word: &str) -> String {
     }
 }
 
-/// Builds the command line tool. The whole workspace at once: cargo chooses the features of
-/// dependencies by what is built, and would build wasmtime again for each other selection.
+/// Builds the command line tool, and all else that is not a test. The whole workspace at once: cargo
+/// chooses the features of dependencies by what is built, and would build wasmtime again for each
+/// other selection.
 pub fn build_wasmop() -> Result<()> {
     run(cargo().args(["build", "--release", "--workspace"]))
+}
+
+/// The same with the tests: with them dependencies have other features once more, so between tests
+/// nothing else must be built.
+pub fn build_with_tests() -> Result<()> {
+    run(cargo().args(["build", "--release", "--workspace", "--all-targets"]))
 }
 
 #[cfg(test)]

@@ -3,22 +3,14 @@
 package abi
 
 import (
-	"os"
-	"runtime"
 	"unsafe"
 )
-
-//go:linkname mainMain main.main
-func mainMain()
 
 //go:linkname runScheduler runtime.scheduler
 func runScheduler(returnAtDeadlock bool)
 
 //go:linkname schedulerRunQueue runtime.schedulerRunQueue
 func schedulerRunQueue() *struct{ head, tail unsafe.Pointer }
-
-//go:linkname nanotime runtime.nanotime
-func nanotime() int64
 
 //go:extern runtime.schedulerExit
 var schedulerExit bool
@@ -74,38 +66,17 @@ func stepper() {
 	}
 }
 
-// quiesce runs the other goroutines until none can run, then tells the host when the next timer is
-// due. The clock is frozen during a step.
-func quiesce() {
-	queue := schedulerRunQueue()
-	for {
-		runtime.Gosched()
-		if queue.head != nil {
-			continue
-		}
-		deadline := int64(1<<63 - 1)
-		if sleepQueue != nil {
-			deadline = sleepQueueBaseTime + int64(sleepQueue.data)
-		}
-		if timerQueue != nil {
-			deadline = min(deadline, timerQueue.timer.when)
-		}
-		if deadline == 1<<63-1 {
-			return
-		}
-		if wait := deadline - nanotime(); wait > 0 {
-			importPark(uint64(wait))
-			return
-		}
-	}
-}
+func anyRunnable() bool { return schedulerRunQueue().head != nil }
 
-func startMain() {
-	go func() {
-		mainMain()
-		Log(Error, "wasmop", mainReturned, nil)
-		os.Exit(1)
-	}()
+func nextDeadline() int64 {
+	deadline := int64(never)
+	if sleepQueue != nil {
+		deadline = sleepQueueBaseTime + int64(sleepQueue.data)
+	}
+	if timerQueue != nil {
+		deadline = min(deadline, timerQueue.timer.when)
+	}
+	return deadline
 }
 
 // stack is only of use where a panic can be recovered.

@@ -91,6 +91,32 @@ fn answers_reach_the_guest_in_order_and_not_after_it_dropped_the_call() {
 }
 
 #[test]
+fn bytes_that_leave_the_inbox_are_given_back_however_they_leave_it() {
+    let body = || Bytes::from(vec![0; 100]);
+    let with_bodies = || {
+        let mut c = ready();
+        c.enqueue(0, "a".into(), at(0));
+        c.take_batch(at(0)).unwrap();
+        c.commit(output(vec![Action::Call(call(7, 1)), Action::Call(call(8, 1))]), at(0), at(0));
+        c.answer(7, EventKind::Body, 0, body());
+        c.answer(8, EventKind::Body, 0, body());
+        assert_eq!(c.take_credit(), 0, "still waiting");
+        c
+    };
+    let mut delivered = with_bodies();
+    delivered.take_batch(at(0)).unwrap();
+    let mut dropped = with_bodies();
+    dropped.commit(output(vec![Action::DropCall { id: 7 }]), at(0), at(0));
+    let mut cancelled = with_bodies();
+    cancelled.cancelled(1, at(0));
+    let mut reset = with_bodies();
+    reset.reset(true, at(0), 0);
+    for (mut c, expected) in [(delivered, 200), (dropped, 100), (cancelled, 200), (reset, 200)] {
+        assert_eq!((c.take_credit(), c.take_credit()), (expected, 0));
+    }
+}
+
+#[test]
 fn a_call_id_in_use_is_refused_and_the_first_call_goes_on() {
     let mut c = ready();
     let effects = c.commit(output(vec![Action::Call(call(7, 0)), Action::Call(call(7, 0))]), at(0), at(0));

@@ -57,6 +57,11 @@ impl Host {
     pub(super) fn on_replies(&mut self, index: u32, call: u64, token: u64, replies: Vec<Reply>) {
         let slot = &mut self.slots[index as usize];
         if slot.requests.get(&call).is_none_or(|r| r.token != token) {
+            // The guest dropped the call while this was on its way.
+            if let Some(credit) = &slot.credit {
+                let body = |reply: &Reply| if let Reply::Body(bytes) = reply { bytes.len() } else { 0 };
+                credit.add_permits(replies.iter().map(body).sum());
+            }
             return;
         }
         for reply in replies {

@@ -29,7 +29,7 @@ use wasmop_package::Package;
 
 use crate::batch::Report;
 use crate::client;
-use crate::code::{InstallError, InstalledPackage};
+use crate::code::{CODE_LINGERS, InstallError, InstalledPackage};
 use crate::connect::{self, ConnectError};
 use crate::controller::Controller;
 use crate::describe::start_payload;
@@ -118,6 +118,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         tx,
         next_token: 0,
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
         trim_at: None,
         namespace: options.namespace,
         suspend_after: options.suspend_after,
@@ -151,6 +152,8 @@ struct Host {
     next_token: u64,
     /// A permit for each unary request under way.
     connections: Arc<Semaphore>,
+    /// When to see which packages' code is no longer used; `None` while none is loaded.
+    code_check: Option<tokio::time::Instant>,
     /// When to give freed memory back.
     trim_at: Option<tokio::time::Instant>,
     namespace: Option<String>,
@@ -230,7 +233,6 @@ enum Message {
         instance: Option<Box<Instance>>,
         result: io::Result<Saved>,
         took: Duration,
-        resident: u64,
     },
     Settled {
         slot: u32,
@@ -257,7 +259,6 @@ impl Host {
             self.pump(slot);
         }
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut code_check: Option<tokio::time::Instant> = None;
         let mut touched = BTreeSet::new();
         loop {
             let wake = self.wakes.first().map(|(at, _)| tokio::time::Instant::from_std(self.started + *at));
@@ -296,16 +297,13 @@ impl Host {
                     self.pool.submit(crate::memory::give_back_freed);
                     continue;
                 }
-                () = sleep_until(code_check) => {
-                    code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
+                () = sleep_until(self.code_check) => {
+                    self.code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
                     continue;
                 }
             }
             for slot in std::mem::take(&mut touched) {
                 self.pump(slot);
-            }
-            if code_check.is_none() {
-                code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
             }
         }
         self.shut_down(rx).await;
@@ -322,11 +320,14 @@ impl Host {
         let now = self.now();
         let suspend_after = self.suspend_after;
         let slot = &mut self.slots[index as usize];
+        slot.return_credit();
         let ready = match &slot.phase {
             Phase::Busy => {
                 self.schedule(index, None);
                 return;
             }
+            // Once is enough at shutdown, if it fails.
+            Phase::Resident(_) if self.shutting_down && slot.save_after > now => return,
             Phase::Resident(instance) if self.shutting_down || instance.log_is_full() => {
                 let suspending = self.shutting_down;
                 self.save(index, suspending);
@@ -385,8 +386,8 @@ impl Host {
                 self.on_replies(slot, call, token, replies);
                 Some(slot)
             }
-            Message::Saved { slot, instance, result, took, resident } => {
-                self.on_saved(slot, instance, result, took, resident);
+            Message::Saved { slot, instance, result, took } => {
+                self.on_saved(slot, instance, result, took);
                 Some(slot)
             }
             Message::Settled { slot: index, generation, result } => {
@@ -411,6 +412,14 @@ impl Host {
 }
 
 impl Slot {
+    /// Lets as many bytes of responses come in as have gone.
+    fn return_credit(&mut self) {
+        let bytes = self.controller.take_credit();
+        if let Some(credit) = &self.credit {
+            credit.add_permits(bytes);
+        }
+    }
+
     /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
     fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();

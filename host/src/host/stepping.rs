@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use super::{Host, Message, Phase};
 use crate::batch::{Batch, Lost, Report, Source};
+use crate::code::CODE_LINGERS;
 use crate::controller::{Effect, Outcome};
-use crate::guest::{EventKind, emit_logs};
+use crate::guest::emit_logs;
 use crate::instance::Origin;
 
 impl Host {
     /// Hands the instance and a batch to a worker.
     pub(super) fn step(&mut self, index: u32, events: Vec<crate::guest::Event>, now: Duration) {
         let slot = &mut self.slots[index as usize];
-        if let Some(credit) = &slot.credit {
-            let delivered: usize = events.iter().filter(|e| e.kind == EventKind::Body).map(|e| e.payload.len()).sum();
-            credit.add_permits(delivered);
-        }
+        slot.return_credit();
         let registered = slot.controller.registered();
         let (source, suspended) = match std::mem::replace(&mut slot.phase, Phase::Busy) {
             Phase::Resident(instance) => (Source::Resident(instance), false),
@@ -29,6 +27,7 @@ impl Host {
         let batch =
             Batch { source, events, monotonic: slot.controller.clock(now), tasks: slot.controller.tasks().collect() };
         let (package, store, tx) = (slot.package.clone(), slot.store.clone(), self.tx.clone());
+        self.code_check.get_or_insert_with(|| tokio::time::Instant::now() + CODE_LINGERS);
         self.schedule(index, None);
         self.pool.submit(move || {
             let report = batch.run(&package, &store);

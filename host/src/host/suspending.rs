@@ -9,7 +9,7 @@ use super::{Host, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT, TRIM_AFTER};
 use crate::code::wall_clock_ns;
 use crate::instance::{Instance, Origin};
 use crate::snapshot::Saved;
-use crate::snapshot::format::{Header, Kind};
+use crate::snapshot::format::Moment;
 
 impl Host {
     /// Has a worker write the instance to disk, and drop it if it is to be suspended.
@@ -19,27 +19,22 @@ impl Host {
         let Phase::Resident(mut instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
         slot.generation += 1;
         let generation = slot.generation;
-        let header = Header {
-            kind: Kind::Base,
+        let moment = Moment {
             digest: slot.package.digest,
-            memory_size: 0,
-            globals: Vec::new(),
             wall_ns: wall_clock_ns(),
             monotonic_ns: slot.controller.clock(now),
-            runs: Vec::new(),
             host_state: postcard::to_stdvec(&slot.controller.save(now)).unwrap_or_default(),
         };
         let registered = slot.controller.registered();
         let (store, tx) = (slot.store.clone(), self.tx.clone());
         self.schedule(index, None);
         self.pool.submit(move || {
-            let (resident, _) = instance.memory_bytes();
             let started = Instant::now();
-            let result = instance.save(&store, header, generation, suspending, registered);
+            let result = instance.save(&store, moment, generation, suspending, registered);
             let keep = !suspending || result.is_err();
             let instance = keep.then_some(instance);
             let took = started.elapsed();
-            let _ = tx.send(Message::Saved { slot: index, instance, result, took, resident });
+            let _ = tx.send(Message::Saved { slot: index, instance, result, took });
         });
     }
 
@@ -49,7 +44,6 @@ impl Host {
         instance: Option<Box<Instance>>,
         result: io::Result<Saved>,
         took: Duration,
-        resident: u64,
     ) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
@@ -89,7 +83,6 @@ impl Host {
                 controller = &*slot.name,
                 ram_bytes = slot.ram_bytes(),
                 disk_bytes = saved.snapshot.disk_bytes,
-                resident_bytes = resident,
                 dirty_bytes = saved.dirty_bytes,
                 written_bytes = saved.written_bytes,
                 took_us = took.as_micros() as u64,

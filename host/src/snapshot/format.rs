@@ -48,6 +48,16 @@ pub struct Header {
     pub host_state: Vec<u8>,
 }
 
+/// What the host knows of an instance at the moment it is written; the rest of a [`Header`] is read
+/// from the instance.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    pub digest: [u8; 32],
+    pub wall_ns: u64,
+    pub monotonic_ns: u64,
+    pub host_state: Vec<u8>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A whole memory.
@@ -89,6 +99,12 @@ pub enum FormatError {
 }
 
 impl Header {
+    /// Of a base image without pages: `runs` is still to be filled in.
+    pub fn new(moment: Moment, memory_size: u64, globals: Vec<u64>) -> Header {
+        let Moment { digest, wall_ns, monotonic_ns, host_state } = moment;
+        Header { kind: Kind::Base, digest, memory_size, globals, wall_ns, monotonic_ns, runs: Vec::new(), host_state }
+    }
+
     /// Prefix and header; the page data goes behind it.
     pub fn encode(&self, data_checksum: u64) -> Vec<u8> {
         let mut out = vec![0; PREFIX_LEN];

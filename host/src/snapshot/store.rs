@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{DataChecksum, FormatError, Header, Kind, Run, RunBuilder, data_offset, is_zero};
+use super::format::{DataChecksum, FormatError, Header, Kind, Moment, Run, RunBuilder, data_offset, is_zero};
 use super::image::{BaseImage, ImageError, for_each_chunk, new_file, read_header};
 use super::sync::{Job, NewFile};
 use crate::guest::Guest;
@@ -167,14 +167,24 @@ impl ControllerStore {
         self.dir.join(format!("base.{generation}"))
     }
 
-    /// The snapshot of an earlier host, wholly checked, or `None` if there is none. What belongs to
-    /// no snapshot is removed.
+    /// Written, without its name yet; likewise [`ControllerStore::base_tmp`].
+    fn snapshot_tmp(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("snapshot.{generation}.tmp"))
+    }
+
+    fn base_tmp(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("base.{generation}.tmp"))
+    }
+
+    /// The newest snapshot of an earlier host, wholly checked, or `None` if there is none. What belongs
+    /// to no snapshot is removed.
     pub fn recover(
         &self,
         digest: &[u8; 32],
         package_image: &Arc<BaseImage>,
     ) -> Result<Option<(SnapshotRef, Header)>, ImageError> {
-        let result = self.check(digest, package_image);
+        self.adopt_unnamed(digest, package_image)?;
+        let result = self.check(&self.snapshot_path(), digest, package_image);
         let keep = match &result {
             Ok(Some((snapshot, _))) => snapshot.base_generation,
             _ => 0,
@@ -190,12 +200,43 @@ impl ControllerStore {
         result
     }
 
+    /// A host that was killed may have left a newer snapshot than the one that has the name: written,
+    /// but not yet on disk for sure. If it is whole it is as good.
+    fn adopt_unnamed(&self, digest: &[u8; 32], package_image: &Arc<BaseImage>) -> io::Result<()> {
+        let number = |name: &str| name.strip_prefix("snapshot.")?.strip_suffix(".tmp")?.parse::<u64>().ok();
+        let entries = fs::read_dir(&self.dir)?.flatten();
+        let mut unnamed: Vec<u64> = entries.filter_map(|e| number(&e.file_name().to_string_lossy())).collect();
+        unnamed.sort_unstable();
+        let named_at =
+            File::open(self.snapshot_path()).ok().and_then(|f| read_header(&f).ok()).map(|(h, ..)| h.wall_ns);
+        for generation in unnamed.into_iter().rev() {
+            let path = self.snapshot_tmp(generation);
+            let Ok((header, ..)) = File::open(&path).map_err(ImageError::from).and_then(|f| read_header(&f)) else {
+                continue;
+            };
+            if named_at.is_some_and(|named| header.wall_ns <= named) {
+                return Ok(());
+            }
+            let base = self.base_tmp(generation);
+            if base.exists() {
+                File::open(&base)?.sync_data()?;
+                fs::rename(&base, self.base_path(generation))?;
+            }
+            if let Ok(Some(_)) = self.check(&path, digest, package_image) {
+                File::open(&path)?.sync_data()?;
+                return fs::rename(&path, self.snapshot_path());
+            }
+        }
+        Ok(())
+    }
+
     fn check(
         &self,
+        path: &Path,
         digest: &[u8; 32],
         package_image: &Arc<BaseImage>,
     ) -> Result<Option<(SnapshotRef, Header)>, ImageError> {
-        let file = match File::open(self.snapshot_path()) {
+        let file = match File::open(path) {
             Ok(file) => Arc::new(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -257,17 +298,17 @@ impl ControllerStore {
     }
 
     /// Writes what `guest` has changed since it was mapped from `base`. `overlay`: pages that came
-    /// from the snapshot it was resumed from; they differ from the base even if untouched. With `may_rebase` a large
-    /// change is written as a new base image; only for a guest that is dropped afterwards.
+    /// from the snapshot it was resumed from; they differ from the base even if untouched. With
+    /// `may_rebase` a large change is written as a new base image; only for a guest that is dropped
+    /// afterwards.
     ///
-    /// `header` gives digest, clocks and host state; the rest is filled in here. `generation` must
-    /// be greater than that of any earlier save of this controller in this process.
+    /// `generation` must be greater than that of any earlier save of this controller.
     pub fn save(
         &self,
         guest: &mut Guest,
         base: &Arc<BaseImage>,
         overlay: &[Run],
-        header: Header,
+        moment: Moment,
         generation: u64,
         may_rebase: bool,
     ) -> io::Result<Saved> {
@@ -279,7 +320,7 @@ impl ControllerStore {
         let bytes = memory.bytes(store);
         let page_of = |n: u32| &bytes[n as usize * PAGE..][..PAGE];
         let base_pages = (base.size() / PAGE as u64) as u32;
-        let mut header = Header { memory_size: bytes.len() as u64, globals, ..header };
+        let mut header = Header::new(moment, bytes.len() as u64, globals);
         let mut runs = RunBuilder::default();
         let mut data_pages = 0;
         for &n in &dirty {
@@ -296,7 +337,7 @@ impl ControllerStore {
         let mut own_base = None;
         let rebase = may_rebase && data_pages > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE);
         if rebase {
-            let tmp = self.dir.join(format!("base.{generation}.tmp"));
+            let tmp = self.base_tmp(generation);
             let image_header = Header { host_state: Vec::new(), ..header.clone() };
             let mut is_dirty = vec![false; bytes.len() / PAGE];
             for &n in &dirty {
@@ -327,7 +368,7 @@ impl ControllerStore {
             sum.update(run_bytes(run));
         }
         let head = header.encode(sum.finish());
-        let tmp = self.dir.join(format!("snapshot.{generation}.tmp"));
+        let tmp = self.snapshot_tmp(generation);
         let file = new_file(&tmp)?;
         file.write_all_at(&head, 0)?;
         let mut at = data_offset(head.len());
@@ -451,3 +492,6 @@ fn read_runs(
 fn allocated(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.blocks() * 512)
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,14 +81,14 @@ fn control_plane(report: &mut Report) -> Result<()> {
 }
 
 fn bad_input(report: &mut Report) -> Result<()> {
-    command::build_wasmop()?;
+    command::build_with_tests()?;
     setup::control_plane()?;
     // Of the command line, and of a host with an API server.
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "bad_input"]), None, report)
 }
 
 fn conformance(report: &mut Report) -> Result<()> {
-    command::build_wasmop()?;
+    command::build_with_tests()?;
     setup::control_plane()?;
     let mut test = cargo_test(&["--workspace", "--test", "conformance"]);
     if let Some(reason) = missing_tinygo() {
