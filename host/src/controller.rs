@@ -468,6 +468,19 @@ impl Controller {
         Ok(controller)
     }
 
+    /// Gives back what empty tables hold, before a long wait.
+    pub fn shrink(&mut self) {
+        if self.tasks.is_empty() {
+            self.tasks = BTreeMap::new();
+        }
+        if self.calls.is_empty() {
+            self.calls = BTreeMap::new();
+        }
+        for r in &mut self.registrations {
+            r.queue.shrink();
+        }
+    }
+
     /// Bytes this controller holds in RAM besides its instance.
     pub fn ram_bytes(&self) -> u64 {
         let registrations: usize =

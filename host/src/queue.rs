@@ -225,6 +225,17 @@ impl WorkQueue {
         }
     }
 
+    /// Gives back what an empty queue holds: a map keeps its last node for new entries, and there are
+    /// thousands of queues that wait for none.
+    pub fn shrink(&mut self) {
+        if self.items.is_empty() {
+            self.items = BTreeMap::new();
+        }
+        if self.timers.is_empty() {
+            self.timers = BTreeSet::new();
+        }
+    }
+
     /// After `import`: work on this object went on where it was saved, so it is in processing, not
     /// ready.
     pub fn resume(&mut self, key: &str) {

@@ -50,7 +50,7 @@ pub struct Sdk {
 }
 
 /// A reconciler and what it watches: what a guest hands to `register`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ControllerSpec {
     pub name: String,
@@ -67,7 +67,7 @@ pub struct ControllerSpec {
     pub watches: Vec<WatchSpec>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WatchSpec {
     /// Empty for the core group.

@@ -16,7 +16,7 @@ mod stepping;
 mod suspending;
 mod watching;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use wasmop_package::Package;
+use wasmop_package::manifest::ControllerSpec;
 
 use crate::batch::Report;
 use crate::client;
@@ -111,6 +112,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         slots: Vec::new(),
         hub: WatchHub::new(client.clone(), watch_tx),
         subscriptions: HashMap::new(),
+        specs: HashSet::new(),
         wakes: BTreeSet::new(),
         pool: Pool::start().map_err(HostError::Threads)?,
         syncer: Syncer::start().map_err(HostError::Threads)?,
@@ -143,6 +145,7 @@ struct Host {
     hub: WatchHub,
     /// Shared, so that handling an event can change everything else.
     subscriptions: HashMap<WatchId, Arc<Vec<Subscription>>>,
+    specs: HashSet<Arc<ControllerSpec>>,
     /// When which slot must be looked at next; mirrors `Slot::wake`.
     wakes: BTreeSet<(Duration, u32)>,
     pool: Pool,

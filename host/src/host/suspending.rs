@@ -1,5 +1,6 @@
 //! Instances to disk: when they are idle, when their log is full, and all of them at shutdown.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,9 @@ impl Host {
             None => {
                 if slot.requests.is_empty() {
                     slot.credit = None;
+                    slot.requests = BTreeMap::new();
                 }
+                slot.controller.shrink();
                 Phase::Suspended(Origin::Snapshot(saved.snapshot.clone()))
             }
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmop_package::manifest::Relation;
+use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Subscription};
 use crate::queue::Key;
@@ -15,7 +15,7 @@ impl Host {
     pub(super) fn watch(&mut self, index: u32, registration: u32) {
         let slot = &self.slots[index as usize];
         let (name, permissions) = (slot.name.clone(), slot.permissions.clone());
-        let spec = slot.controller.registrations[registration as usize].spec.clone();
+        let spec = self.shared(index, registration);
         let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
         let watches = spec.watches.iter().enumerate().map(|(n, w)| (Some(n as u16), w));
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
@@ -44,6 +44,19 @@ impl Host {
             }
             Arc::make_mut(subscribers).push(subscription);
         }
+    }
+
+    /// The spec of a registration, one copy for all controllers that register the same: those of one
+    /// package do.
+    fn shared(&mut self, index: u32, registration: u32) -> Arc<ControllerSpec> {
+        let own = &mut self.slots[index as usize].controller.registrations[registration as usize].spec;
+        match self.specs.get(own) {
+            Some(shared) => *own = shared.clone(),
+            None => {
+                self.specs.insert(own.clone());
+            }
+        }
+        own.clone()
     }
 
     pub(super) fn on_watch(&mut self, event: WatchEvent, touched: &mut BTreeSet<u32>) {
