@@ -42,6 +42,9 @@ struct Common {
     /// Fewer repetitions
     #[arg(long)]
     quick: bool,
+    /// Only this guest (rust, go, tinygo); may be given several times
+    #[arg(long = "guest", value_name = "NAME")]
+    guests: Vec<String>,
 }
 
 /// A guest to measure, and how it is called in the rows.
@@ -51,9 +54,12 @@ pub struct Variant {
 }
 
 /// The conformance guests: the same controller in each language.
-fn build_guests(out: &Path) -> Result<Vec<Variant>> {
+fn build_guests(out: &Path, only: &[String]) -> Result<Vec<Variant>> {
     let mut variants = Vec::new();
     for column in wasmop_e2e::guests::build_all(out)? {
+        if !only.is_empty() && !only.iter().any(|name| name == column.name) {
+            continue;
+        }
         match column.guest {
             Ok(guest) => variants.push(Variant { name: column.name, path: guest.package }),
             Err(reason) => eprintln!("{} is left out: {reason}", column.name),
@@ -84,14 +90,14 @@ fn main() -> Result<()> {
     match Cli::parse().bench {
         Bench::Resume(common) => {
             let mut rows = Rows::new("resume");
-            for variant in build_guests(out.path())? {
+            for variant in build_guests(out.path(), &common.guests)? {
                 resume::run(variant.name, &load(&variant)?, common.quick, &mut rows)?;
             }
             finish(&common, &rows)
         }
         Bench::Footprint(common) => {
             let mut rows = Rows::new("footprint");
-            footprint::run(&build_guests(out.path())?, common.quick, &mut rows)?;
+            footprint::run(&build_guests(out.path(), &common.guests)?, common.quick, &mut rows)?;
             finish(&common, &rows)
         }
         Bench::FootprintHost(args) => footprint::host(args),

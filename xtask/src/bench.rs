@@ -18,6 +18,9 @@ pub struct Bench {
     /// Fewer repetitions: for trying it out, not for figures to quote.
     #[arg(long)]
     quick: bool,
+    /// Only this guest (rust, go, tinygo); may be given several times.
+    #[arg(long = "guest", value_name = "NAME")]
+    guests: Vec<String>,
 }
 
 impl Bench {
@@ -28,6 +31,9 @@ impl Bench {
         bench.arg(&self.name);
         if let Some(file) = &self.json {
             bench.arg("--json").arg(std::path::absolute(file)?);
+        }
+        for guest in &self.guests {
+            bench.args(["--guest", guest]);
         }
         if self.quick {
             bench.arg("--quick");
