@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use wasmop_host::snapshot::Durability;
+use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
@@ -60,6 +62,8 @@ pub fn host(args: HostArgs) -> Result<()> {
             namespace: None,
             state_dir: args.state_dir,
             suspend_after: Duration::from_secs(1),
+            durability: Durability::default(),
+            disk: Disk::default(),
         };
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         wasmop_host::run(options, async move {

@@ -12,16 +12,17 @@ use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::EventKind;
 use wasmop_host::instance::{Instance, Origin};
+use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::sync::Syncer;
-use wasmop_host::snapshot::{ControllerStore, Saved, StateDir};
+use wasmop_host::snapshot::{ControllerStore, Durability, Saved, StateDir};
 use wasmop_package::Package;
 
 use crate::fake_api::FakeApi;
 
 pub struct Simulation {
     package: Arc<InstalledPackage>,
-    store: ControllerStore,
+    store: Arc<ControllerStore>,
     syncer: Syncer,
     controller: Controller,
     instance: Option<Box<Instance>>,
@@ -42,8 +43,8 @@ impl Simulation {
         let installed = Arc::new(InstalledPackage::install(engine, state, package)?);
         let clock = installed.image().header.monotonic_ns;
         Ok(Simulation {
-            store: state.controller(&package.manifest.name)?,
-            syncer: Syncer::start()?,
+            store: Arc::new(state.controller(&package.manifest.name)?),
+            syncer: Syncer::start(Disk::default(), Durability::Event)?,
             controller: Controller::new(Duration::ZERO, clock),
             instance: None,
             origin: Origin::Fresh,
@@ -73,7 +74,7 @@ impl Simulation {
         }
         let source = match self.instance.take() {
             Some(instance) => Source::Resident(instance),
-            None => Source::Start { origin: self.origin.clone(), registered: self.controller.registered() },
+            None => Source::Start { origin: self.origin, registered: self.controller.registered() },
         };
         let monotonic = self.controller.clock(now);
         let batch = Batch { source, events, monotonic, tasks: self.controller.tasks().collect() };
@@ -138,17 +139,15 @@ impl Simulation {
         };
         let registered = self.controller.registered();
         let mut saved = instance.save(&self.store, moment, self.generation, true, registered)?;
-        drop(instance);
+        instance.recycle(&self.package, &mut saved);
         let written = started.elapsed();
         let (tx, rx) = std::sync::mpsc::channel();
-        self.syncer.submit(saved.job(Box::new(move |result| {
+        self.syncer.submit(saved.job(&self.store, move |result| {
             let _ = tx.send(result);
-        })));
+        }));
         rx.recv().context("the sync thread ended")??;
         let durable = started.elapsed();
-        let mut snapshot = saved.snapshot.clone();
-        snapshot.settled();
-        self.origin = Origin::Snapshot(snapshot);
+        self.origin = Origin::Snapshot(saved.snapshot);
         Ok((written, durable, saved))
     }
 

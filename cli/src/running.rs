@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmop_host::connect::{self, ConnectError, Sources};
+use wasmop_host::snapshot::Durability;
+use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 
@@ -22,6 +24,7 @@ pub struct Request {
     pub namespace: Option<String>,
     pub state_dir: PathBuf,
     pub suspend_after: Duration,
+    pub durability: Durability,
 }
 
 /// Reads packages; two may not have the same name, which is also that of their state.
@@ -60,6 +63,8 @@ pub async fn run(request: Request) -> Result<()> {
         namespace: request.namespace,
         state_dir: request.state_dir,
         suspend_after: request.suspend_after,
+        durability: request.durability,
+        disk: Disk::default(),
     };
     match wasmop_host::run(options, signals.asked_to_end()).await {
         Err(HostError::Connect(error)) => Err(connect_failure(error).into()),

@@ -19,9 +19,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
-use crate::snapshot::format::{Header, Moment};
+use crate::snapshot::disk::Disk;
+use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{BaseImage, StateDir};
+use crate::spares::Spares;
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
@@ -39,6 +41,7 @@ pub struct InstalledPackage {
     code_path: PathBuf,
     package_path: PathBuf,
     code: Mutex<Code>,
+    spares: Spares,
 }
 
 #[derive(Default)]
@@ -77,7 +80,7 @@ impl InstalledPackage {
         let component = load_or_compile(engine, &code_path, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
         let exports = Arc::new(Exports::new(engine, &component).map_err(load_error)?);
-        let image = Arc::new(package_image(&state.image_path(&digest_hex), engine, &exports, package)?);
+        let image = Arc::new(package_image(state.disk(), &state.image_path(&digest_hex), engine, &exports, package)?);
         let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true };
         // The text of CRDs serves inspection; a running host has no use for it.
         let manifest = Manifest { crds: Vec::new(), ..package.manifest.clone() };
@@ -89,6 +92,7 @@ impl InstalledPackage {
             code_path,
             package_path,
             code: Mutex::new(code),
+            spares: Spares::default(),
         })
     }
 
@@ -98,6 +102,10 @@ impl InstalledPackage {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     pub fn limits(&self) -> &Limits {
@@ -130,9 +138,14 @@ impl InstalledPackage {
         compile(&self.engine, &self.code_path, &package).map_err(|e| incompatible(&e))
     }
 
-    /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
-    /// if nothing is loaded.
-    pub fn drop_idle_code(&self) -> Option<Duration> {
+    /// Drops the code and spare memories that no instance has used for a while. Returns when to ask
+    /// again, or `None` if nothing is left.
+    pub fn drop_idle(&self) -> Option<Duration> {
+        let spares = self.spares.drop_idle(CODE_LINGERS);
+        self.drop_idle_code().into_iter().chain(spares).min()
+    }
+
+    fn drop_idle_code(&self) -> Option<Duration> {
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let exports = code.exports.as_ref()?;
         let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());
@@ -149,13 +162,14 @@ impl InstalledPackage {
 
 /// Opens the base image of a package, or makes it by running the package's initialisation.
 fn package_image(
+    disk: &Disk,
     path: &Path,
     engine: &Engine,
     exports: &Exports,
     package: &Package,
 ) -> Result<BaseImage, InstallError> {
     let name = &package.manifest.name;
-    match BaseImage::open(path, 0) {
+    match BaseImage::open(disk, path, 0) {
         Ok(image) if image.header.check_digest(&package.digest).is_ok() => return Ok(image),
         Ok(_) => {
             tracing::warn!(package = %name, path = %path.display(), "base image of another package; making a new one")
@@ -172,15 +186,13 @@ fn package_image(
     let bytes = memory.bytes(store);
     let moment =
         Moment { digest: package.digest, wall_ns: input.now, monotonic_ns: input.monotonic, host_state: Vec::new() };
-    let header = Header::new(moment, bytes.len() as u64, globals);
-    let tmp = path.with_extension("tmp");
-    let image = BaseImage::write(&tmp, header, 0, |n, page| {
+    let size = bytes.len() as u64;
+    let image = BaseImage::write(disk, path, &moment, size, globals, 0, |n, page| {
         page.copy_from_slice(&bytes[n as usize * page.len()..][..page.len()]);
         Ok(true)
     })
     .map_err(io_error)?;
-    image.file().sync_data().map_err(io_error)?;
-    fs::rename(&tmp, path).map_err(io_error)?;
+    disk.sync(path).map_err(io_error)?;
     Ok(image)
 }
 
@@ -190,7 +202,7 @@ pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Resu
     let limits = &package.manifest.limits;
     let init_limits = Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
     let failed = |source| InstallError::Instantiate { name: name.clone(), source };
-    let mut guest = Guest::instantiate(engine, exports, &init_limits, 0, None).map_err(failed)?;
+    let (mut guest, _) = Guest::instantiate(engine, exports, &init_limits, 0, None, None).map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
     for (offset, data) in image.runs() {

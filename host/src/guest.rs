@@ -16,7 +16,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::{runtime, sys};
-use crate::memory::{Mapping, Memory, MemoryCount, with_mapping};
+use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
 
 pub use runtime::EventKind;
 
@@ -364,15 +364,17 @@ impl From<wasmtime::Error> for InstantiateError {
 }
 
 impl Guest {
-    /// An instance whose memory begins as `mapping`. Its globals are those of the module: set them
-    /// with [`Guest::set_globals`] unless it is to run [`Guest::init`].
+    /// An instance whose memory begins as `mapping`, but for the pages returned, if it is a `spare` one:
+    /// they are to be put right first. Its globals are those of the module: set them with
+    /// [`Guest::set_globals`] unless it is to run [`Guest::init`].
     pub fn instantiate(
         engine: &Engine,
         exports: &Exports,
         limits: &Limits,
         registered: u32,
-        mapping: Option<Mapping>,
-    ) -> Result<Guest, InstantiateError> {
+        mapping: Option<Mapping<'_>>,
+        spare: Option<Spare>,
+    ) -> Result<(Guest, Vec<u32>), InstantiateError> {
         let mut store = Store::new(engine.wasmtime(), Context::new(limits, registered));
         // Handles would be state outside of the snapshot; the world has none.
         store.set_max_component_handles(0);
@@ -387,9 +389,9 @@ impl Guest {
         });
         store.set_epoch_deadline(1);
         store.data_mut().cpu_started = thread_cpu_time();
-        let (instance, memory) =
-            with_mapping(mapping, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
-        Ok(Guest {
+        let (instance, memory, stale) =
+            with_mapping(mapping, spare, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
+        let guest = Guest {
             step: instance.get_typed_func(&mut store, exports.step)?,
             init: instance.get_typed_func(&mut store, exports.init)?,
             global_count: instance.get_typed_func(&mut store, exports.global_count)?,
@@ -398,7 +400,8 @@ impl Guest {
             store,
             memory,
             engine: engine.clone(),
-        })
+        };
+        Ok((guest, stale))
     }
 
     /// Runs the module's own initialisation, once in the life of an instance.
@@ -491,6 +494,13 @@ impl Guest {
 
     pub fn memory_size(&self) -> usize {
         self.memory.size()
+    }
+
+    /// Ends the instance and keeps its memory for another: see [`Memory::into_spare`].
+    pub fn into_spare(self, anonymous: Vec<u32>) -> Option<Spare> {
+        let Guest { store, memory, .. } = self;
+        drop(store);
+        memory.into_spare(anonymous)
     }
 }
 

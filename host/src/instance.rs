@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use crate::code::InstalledPackage;
 use crate::guest::{Event, Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
-use crate::snapshot::format::{Moment, Run};
+use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
-use crate::snapshot::{BaseImage, ControllerStore, Saved, SnapshotRef};
+use crate::snapshot::{BaseImage, ControllerStore, Previous, Saved, SnapshotRef};
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
 const MAX_LOG_STEPS: usize = 256;
 const MAX_LOG_BYTES: usize = 1 << 20;
 
+/// Pages in a row of a spare memory that are copied from the image instead of given back.
+const MAX_COPIED_RUN: usize = 32;
+
 /// Where an instance came from.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub enum Origin {
     /// The package's base image: it has run nothing but its initialisation.
     Fresh,
@@ -28,8 +31,10 @@ pub struct Instance {
     // Keeps the compiled code loaded while the instance lives.
     _exports: Arc<Exports>,
     base: Arc<BaseImage>,
-    /// Pages mapped from the snapshot it was resumed from.
-    overlay: Vec<Run>,
+    /// What is saved of it already.
+    previous: Previous,
+    /// Pages that were copied from the base image, ascending.
+    clean: Vec<u32>,
     origin: Origin,
     registered_at_origin: u32,
     log: Vec<StepInput>,
@@ -58,28 +63,41 @@ impl Instance {
         registered: u32,
     ) -> Result<Instance, StartError> {
         let exports = package.exports()?;
-        let (base, open) = match &origin {
-            Origin::Fresh => (package.image().clone(), None),
-            Origin::Snapshot(snapshot) => {
-                let open = store.open(snapshot, package.image())?;
-                (open.base.clone(), Some(open))
-            }
+        let open = match &origin {
+            Origin::Fresh => None,
+            Origin::Snapshot(snapshot) => Some(store.open(snapshot)?),
+        };
+        let image = package.image();
+        let (sum, generation) =
+            open.as_ref().map_or((image.header.data_sum, 0), |o| (o.header.base_sum, o.header.base_generation));
+        let (base, spare) = match (package.spares().take(sum, generation), &open) {
+            (Some((base, spare)), _) => (base, Some(spare)),
+            (None, Some(open)) => (store.base(&open.header, image)?, None),
+            (None, None) => (image.clone(), None),
         };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
-        let mapping = Some(base.mapping(size));
-        let mut guest = Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping)?;
-        let overlay = match &open {
-            Some(open) => open.apply(&mut guest)?,
+        let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
+        let (mut guest, stale) =
+            Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare)?;
+        let (previous, clean) = match open {
+            Some(open) => {
+                let clean = renew(&mut guest, &base, stale, &open.previous)?;
+                open.apply(&mut guest)?;
+                (open.previous, clean)
+            }
             None => {
+                let previous = Previous::default();
+                let clean = renew(&mut guest, &base, stale, &previous)?;
                 guest.set_globals(&base.header.globals)?;
-                Vec::new()
+                (previous, clean)
             }
         };
         Ok(Instance {
             guest,
             _exports: exports,
             base,
-            overlay,
+            previous,
+            clean,
             origin,
             registered_at_origin: registered,
             log: Vec::new(),
@@ -131,9 +149,11 @@ impl Instance {
         suspending: bool,
         registered: u32,
     ) -> std::io::Result<Saved> {
-        let saved = store.save(&mut self.guest, &self.base, &self.overlay, moment, generation, suspending)?;
+        let mut saved =
+            store.save(&mut self.guest, &self.base, &self.previous, &self.clean, moment, generation, suspending)?;
         if !suspending {
-            self.origin = Origin::Snapshot(saved.snapshot.clone());
+            self.previous = std::mem::take(&mut saved.previous);
+            self.origin = Origin::Snapshot(saved.snapshot);
             self.registered_at_origin = registered;
             self.log = Vec::new();
             self.log_bytes = 0;
@@ -141,8 +161,42 @@ impl Instance {
         Ok(saved)
     }
 
+    /// Ends it after a save, and keeps its memory for the next one of the package.
+    pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
+        let Instance { guest, base, .. } = self;
+        if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
+            package.spares().put(base, spare);
+        }
+    }
+
+    /// All of its state: memory and globals.
+    pub fn state(&mut self) -> Result<(Vec<u8>, Vec<u64>), InstantiateError> {
+        let globals = self.guest.globals()?;
+        let (memory, store) = self.guest.memory();
+        Ok((memory.bytes(store).to_vec(), globals))
+    }
+
     /// Size of the linear memory, bytes.
     pub fn memory_size(&self) -> u64 {
         self.guest.memory_size() as u64
     }
+}
+
+/// Puts pages of another instance right: those that `next` brings are left to it. Returns the ones that
+/// hold a copy of what the base image has.
+fn renew(guest: &mut Guest, base: &BaseImage, mut stale: Vec<u32>, next: &Previous) -> Result<Vec<u32>, ImageError> {
+    stale.retain(|page| !next.has(*page));
+    let (memory, store) = guest.memory();
+    let (mut copied, mut forgotten) = (Vec::new(), Vec::new());
+    for run in stale.chunk_by(|a, b| a + 1 == *b) {
+        // A long run is the last instance's heap: this one will hardly need it.
+        let useful = run.len() <= MAX_COPIED_RUN && run[run.len() - 1] < base.pages();
+        if useful { copied.extend_from_slice(run) } else { forgotten.extend_from_slice(run) }
+    }
+    memory.forget_pages(store, &forgotten)?;
+    for run in copied.chunk_by(|a, b| a + 1 == *b) {
+        let (file, offset) = base.place_of(run[0])?;
+        memory.read_pages(store, file, offset, run)?;
+    }
+    Ok(copied)
 }

@@ -5,7 +5,7 @@
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
-//!         snapshot, memory                 files, and mapping them: the only unsafe memory code
+//!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
 //! ```
 //!
 //! [`run`] is the whole host; everything else is public for tools and benches.
@@ -28,6 +28,7 @@ pub mod pool;
 pub mod queue;
 pub mod requests;
 pub mod snapshot;
+pub mod spares;
 pub mod watch;
 
 pub use describe::{DescribeError, describe};

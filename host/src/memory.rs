@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,13 +23,16 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 /// platform the host supports (checked in [`Creator::new`]).
 pub const PAGE: usize = 4096;
 
+/// Slices the kernel takes at once (`IOV_MAX`).
+const MAX_SLICES: usize = 1024;
+
 /// Wasm memories are at most 4 GiB; reserving all of it lets compiled code skip bounds checks.
 const DEFAULT_RESERVATION: usize = 4 << 30;
 
 /// What a new memory starts with: `len` bytes of `file` from `offset`, and zeros up to `size`.
-#[derive(Clone)]
-pub struct Mapping {
-    pub file: Arc<File>,
+#[derive(Clone, Copy)]
+pub struct Mapping<'a> {
+    pub file: &'a File,
     /// Page-aligned position in the file.
     pub offset: u64,
     /// Bytes taken from the file; page-aligned, at most `size`.
@@ -38,25 +41,70 @@ pub struct Mapping {
     pub size: usize,
 }
 
+/// The memory of an instance that is gone, kept for the next one that starts from the same image: its
+/// address space is reserved and mapped, and `anonymous` pages are there already. Faulting a page in
+/// costs about ten times as much as copying into one that is there.
+pub struct Spare {
+    region: Region,
+    /// Pages, ascending, that hold what the last instance left in them.
+    anonymous: Vec<u32>,
+}
+
+impl Spare {
+    /// Bytes of RAM it keeps.
+    pub fn bytes(&self) -> usize {
+        self.anonymous.len() * PAGE
+    }
+}
+
+/// What `Creator::new_memory` is to make, on this thread.
+enum Pending {
+    /// Zeros.
+    Empty,
+    Mapped {
+        fd: RawFd,
+        offset: u64,
+        len: usize,
+        size: usize,
+    },
+    Used {
+        region: Region,
+        size: usize,
+    },
+}
+
 thread_local! {
-    static PENDING: RefCell<Option<Mapping>> = const { RefCell::new(None) };
+    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
     static CREATED: RefCell<Option<Memory>> = const { RefCell::new(None) };
 }
 
 /// Runs `instantiate`, whose one linear memory begins as `mapping` (zeros if `None`); returns it
-/// with a handle to that memory. `Err(MemoryCount)` if it created none or several.
+/// with a handle to that memory. `spare` must come from an instance that was started from the same
+/// image: it takes the place of a new mapping, and its pages are for the caller to put right, those that
+/// are returned. `Err(MemoryCount)` if it created none or several.
 pub fn with_mapping<T, E: From<MemoryCount>>(
-    mapping: Option<Mapping>,
+    mapping: Option<Mapping<'_>>,
+    spare: Option<Spare>,
     instantiate: impl FnOnce() -> Result<T, E>,
-) -> Result<(T, Memory), E> {
-    PENDING.with(|p| *p.borrow_mut() = mapping);
+) -> Result<(T, Memory, Vec<u32>), E> {
+    let mut stale = Vec::new();
+    let pending = match (mapping, spare) {
+        (None, _) => Pending::Empty,
+        (Some(m), None) => Pending::Mapped { fd: m.file.as_raw_fd(), offset: m.offset, len: m.len, size: m.size },
+        (Some(m), Some(Spare { region, anonymous })) => {
+            stale = anonymous;
+            stale.retain(|page| (*page as usize) < m.size / PAGE);
+            Pending::Used { region, size: m.size }
+        }
+    };
+    PENDING.with(|p| *p.borrow_mut() = Some(pending));
     CREATED.with(|c| *c.borrow_mut() = None);
     let made = instantiate();
     let unused = PENDING.with(|p| p.borrow_mut().take());
     let memory = CREATED.with(|c| c.borrow_mut().take());
     let made = made?;
     match (memory, unused) {
-        (Some(memory), None) => Ok((made, memory)),
+        (Some(memory), None) => Ok((made, memory, stale)),
         _ => Err(MemoryCount.into()),
     }
 }
@@ -77,6 +125,31 @@ struct Region {
     /// Accessible bytes from `base`; only grows, only through `LinearMemory::grow_to`.
     size: AtomicUsize,
     capacity: usize,
+}
+
+impl Region {
+    /// Makes `size` bytes accessible; what was there beyond them is gone.
+    fn resize(&self, size: usize) -> io::Result<()> {
+        let old = self.size.load(Ordering::Acquire);
+        let range = |from: usize, to: usize| ((self.base + from) as *mut libc::c_void, to - from);
+        // SAFETY: within the region, which has no other user yet.
+        let result = unsafe {
+            if size > old {
+                let (at, len) = range(old, size);
+                libc::mprotect(at, len, libc::PROT_READ | libc::PROT_WRITE)
+            } else if size < old {
+                let (at, len) = range(size, old);
+                libc::madvise(at, len, libc::MADV_DONTNEED) | libc::mprotect(at, len, libc::PROT_NONE)
+            } else {
+                0
+            }
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.size.store(size, Ordering::Release);
+        Ok(())
+    }
 }
 
 impl Drop for Region {
@@ -116,48 +189,68 @@ impl Memory {
         Ok(())
     }
 
-    /// Reads `len` bytes at `file_offset` of `file` straight into memory at `offset`.
-    pub fn read_from<T>(
+    /// Reads `file` from `file_offset` into `pages`, one after the other.
+    pub fn read_pages<T>(
         &self,
         _quiescent: &mut wasmtime::Store<T>,
         file: &File,
         file_offset: u64,
-        offset: usize,
-        len: usize,
+        pages: &[u32],
     ) -> io::Result<()> {
-        self.check(offset, len)?;
-        // SAFETY: as in `write`.
-        let target = unsafe { std::slice::from_raw_parts_mut((self.0.base + offset) as *mut u8, len) };
-        file.read_exact_at(target, file_offset)
+        let mut slices = Vec::new();
+        for run in pages.chunk_by(|a, b| a + 1 == *b) {
+            let (offset, len) = (run[0] as usize * PAGE, run.len() * PAGE);
+            self.check(offset, len)?;
+            slices.push(libc::iovec { iov_base: (self.0.base + offset) as *mut _, iov_len: len });
+        }
+        let mut at = file_offset;
+        for slices in slices.chunks(MAX_SLICES) {
+            let len: usize = slices.iter().map(|s| s.iov_len).sum();
+            // SAFETY: each slice is in bounds (checked above) and mapped writable, and nothing borrows
+            // the memory: see `bytes`.
+            let read = unsafe {
+                libc::preadv(file.as_raw_fd(), slices.as_ptr(), slices.len() as libc::c_int, at as libc::off_t)
+            };
+            if read < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let mut skip = read as usize;
+            let mut from = at;
+            for slice in slices {
+                let have = skip.min(slice.iov_len);
+                skip -= have;
+                if have < slice.iov_len {
+                    // SAFETY: as above.
+                    let rest = unsafe {
+                        std::slice::from_raw_parts_mut((slice.iov_base as *mut u8).add(have), slice.iov_len - have)
+                    };
+                    file.read_exact_at(rest, from + have as u64)?;
+                }
+                from += slice.iov_len as u64;
+            }
+            at += len as u64;
+        }
+        Ok(())
     }
 
-    /// Maps `len` bytes of `file` from `file_offset` over the memory at `offset`, copy-on-write, as
-    /// the base image is: pages that are not touched cost nothing. All three are page-aligned.
-    pub fn map_from<T>(
-        &self,
-        _quiescent: &mut wasmtime::Store<T>,
-        file: &File,
-        file_offset: u64,
-        offset: usize,
-        len: usize,
-    ) -> io::Result<()> {
-        self.check(offset, len)?;
-        if !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) || !file_offset.is_multiple_of(PAGE as u64) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not page-aligned"));
+    /// Makes `pages`, which must not be beyond the mapped image, what they are in it.
+    pub fn forget_pages<T>(&self, _quiescent: &mut wasmtime::Store<T>, pages: &[u32]) -> io::Result<()> {
+        for run in pages.chunk_by(|a, b| a + 1 == *b) {
+            let (offset, len) = (run[0] as usize * PAGE, run.len() * PAGE);
+            self.check(offset, len)?;
+            // SAFETY: drops private copies of this region only, which nothing borrows: see `bytes`. What
+            // shows then is the image, or zeros behind it.
+            if unsafe { libc::madvise((self.0.base + offset) as *mut _, len, libc::MADV_DONTNEED) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
-        // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
-        // `bytes`. The file is never written or truncated once it is mapped (`snapshot`).
-        let at = unsafe {
-            libc::mmap(
-                (self.0.base + offset) as *mut _,
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                file_offset as libc::off_t,
-            )
-        };
-        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// The memory for another instance, if this is the only handle left: the store must be dropped.
+    /// `anonymous`: what [`Memory::dirty_pages`] said after the last call into the guest.
+    pub fn into_spare(self, anonymous: Vec<u32>) -> Option<Spare> {
+        Arc::into_inner(self.0).map(|region| Spare { region, anonymous })
     }
 
     /// Page numbers that differ from what was mapped, ascending: pages present (or swapped out)
@@ -229,17 +322,29 @@ unsafe impl MemoryCreator for Creator {
         reserved: Option<usize>,
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let mapping = PENDING.with(|p| p.borrow_mut().take());
-        let size = mapping.as_ref().map_or(minimum, |m| m.size.max(minimum));
+        let pending = PENDING.with(|p| p.borrow_mut().take()).unwrap_or(Pending::Empty);
+        let size = match &pending {
+            Pending::Empty => minimum,
+            Pending::Mapped { size, .. } | Pending::Used { size, .. } => minimum.max(*size),
+        };
         let capacity = reserved.unwrap_or(DEFAULT_RESERVATION);
         let total = capacity + guard;
         if size > capacity {
             return Err(format!("memory of {size} bytes exceeds the reservation of {capacity}"));
         }
+        let mapping = match pending {
+            Pending::Empty => None,
+            Pending::Mapped { fd, offset, len, .. } => Some((fd, offset, len)),
+            Pending::Used { region, .. } if region.capacity == capacity && region.reserved == total => {
+                region.resize(size).map_err(|e| format!("reusing memory: {e}"))?;
+                return created(Memory(Arc::new(region)));
+            }
+            Pending::Used { .. } => return Err("the memory to be used again has other limits".into()),
+        };
         let fail = |what: &str| format!("{what}: {}", io::Error::last_os_error());
         // SAFETY: a fresh private mapping at an address the kernel chooses; the later calls only
         // touch the part of it that was just reserved.
-        unsafe {
+        let region = unsafe {
             let base = libc::mmap(
                 std::ptr::null_mut(),
                 total,
@@ -251,39 +356,37 @@ unsafe impl MemoryCreator for Creator {
             if base == libc::MAP_FAILED {
                 return Err(fail("reserving address space"));
             }
-            let region =
-                Arc::new(Region { base: base as usize, reserved: total, size: AtomicUsize::new(size), capacity });
+            let region = Region { base: base as usize, reserved: total, size: AtomicUsize::new(size), capacity };
             let rw = libc::PROT_READ | libc::PROT_WRITE;
             let mut mapped = 0;
-            if let Some(m) = mapping.filter(|m| m.len > 0) {
-                let at = libc::mmap(
-                    base,
-                    m.len.min(size),
-                    rw,
-                    libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                    m.file.as_raw_fd(),
-                    m.offset as libc::off_t,
-                );
+            if let Some((fd, offset, len)) = mapping.filter(|(_, _, len)| *len > 0) {
+                mapped = len.min(size);
+                let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+                let at = libc::mmap(base, mapped, rw, flags, fd, offset as libc::off_t);
                 if at == libc::MAP_FAILED {
                     return Err(fail("mapping the image"));
                 }
-                mapped = m.len.min(size);
             }
             if size > mapped && libc::mprotect(base.byte_add(mapped), size - mapped, rw) != 0 {
                 return Err(fail("making memory accessible"));
             }
-            let memory = Memory(region);
-            CREATED.with(|c| {
-                let mut c = c.borrow_mut();
-                if c.is_some() {
-                    return Err("more than one linear memory".to_string());
-                }
-                *c = Some(memory.clone());
-                Ok(())
-            })?;
-            Ok(Box::new(HostMemory(memory)))
-        }
+            region
+        };
+        created(Memory(Arc::new(region)))
     }
+}
+
+/// Lets [`with_mapping`] know.
+fn created(memory: Memory) -> Result<Box<dyn LinearMemory>, String> {
+    CREATED.with(|c| {
+        let mut c = c.borrow_mut();
+        if c.is_some() {
+            return Err("more than one linear memory".to_string());
+        }
+        *c = Some(memory.clone());
+        Ok(())
+    })?;
+    Ok(Box::new(HostMemory(memory)))
 }
 
 unsafe impl LinearMemory for HostMemory {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use wasmop_host::snapshot::Durability;
 
 use crate::logging::{self, LogFormat};
 use crate::{running, state_dir, units};
@@ -38,6 +39,11 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     suspend_after: Duration,
 
+    /// When snapshots are put on disk: `event` (after each suspend), `interval`, `interval=SECONDS` or
+    /// `none` (when the kernel does). It decides what a crash of the machine may lose.
+    #[arg(long, value_name = "WHEN", default_value = "event", value_parser = durability)]
+    durability: Durability,
+
     /// How log lines look, on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -49,6 +55,10 @@ pub struct Run {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).map_err(|problem| format!("{problem}; write it like `500ms` or `1s`"))
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    text.parse::<Durability>().map_err(|error| error.to_string())
 }
 
 impl Run {
@@ -66,6 +76,7 @@ impl Run {
             namespace: self.namespace,
             state_dir,
             suspend_after: self.suspend_after,
+            durability: self.durability,
         };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

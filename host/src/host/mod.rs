@@ -40,8 +40,9 @@ use crate::instance::{Instance, Origin};
 use crate::permissions::Permissions;
 use crate::pool::Pool;
 use crate::requests::Reply;
+use crate::snapshot::disk::Disk;
 use crate::snapshot::sync::Syncer;
-use crate::snapshot::{ControllerStore, Saved, StateDir, StateDirError};
+use crate::snapshot::{ControllerStore, Durability, Saved, StateDir, StateDirError};
 use crate::watch::{WatchEvent, WatchHub, WatchId};
 
 /// Not worth suspending for a shorter gap than this.
@@ -72,6 +73,10 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Idle time after which an instance is suspended.
     pub suspend_after: Duration,
+    /// When snapshots are put on disk.
+    pub durability: Durability,
+    /// For tests: a disk that fails.
+    pub disk: Disk,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +105,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
         return Err(HostError::DuplicateName(twice.name.clone()));
     }
-    let state = Arc::new(StateDir::open(&options.state_dir)?);
+    let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir)?);
     let server = options.cluster.cluster_url.clone();
     let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
@@ -115,7 +120,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         specs: HashSet::new(),
         wakes: BTreeSet::new(),
         pool: Pool::start().map_err(HostError::Threads)?,
-        syncer: Syncer::start().map_err(HostError::Threads)?,
+        syncer: Syncer::start(options.disk, options.durability).map_err(HostError::Threads)?,
         client,
         tx,
         next_token: 0,
@@ -239,7 +244,6 @@ enum Message {
     },
     Settled {
         slot: u32,
-        generation: u64,
         result: io::Result<()>,
     },
 }
@@ -301,7 +305,7 @@ impl Host {
                     continue;
                 }
                 () = sleep_until(self.code_check) => {
-                    self.code_check = self.drop_idle_code().map(|wait| tokio::time::Instant::now() + wait);
+                    self.code_check = self.drop_idle().map(|wait| tokio::time::Instant::now() + wait);
                     continue;
                 }
             }
@@ -312,10 +316,10 @@ impl Host {
         self.shut_down(rx).await;
     }
 
-    fn drop_idle_code(&self) -> Option<Duration> {
+    fn drop_idle(&self) -> Option<Duration> {
         let mut seen = BTreeSet::new();
         let packages = self.slots.iter().filter(|s| seen.insert(Arc::as_ptr(&s.package)));
-        packages.filter_map(|s| s.package.drop_idle_code()).min()
+        packages.filter_map(|s| s.package.drop_idle()).min()
     }
 
     /// Gives a slot's instance whatever is to be done next, if it is at home.
@@ -393,20 +397,14 @@ impl Host {
                 self.on_saved(slot, instance, result, took);
                 Some(slot)
             }
-            Message::Settled { slot: index, generation, result } => {
-                let slot = &mut self.slots[index as usize];
-                match result {
-                    Ok(()) if generation == slot.generation => {
-                        if let Phase::Suspended(Origin::Snapshot(snapshot)) = &mut slot.phase {
-                            snapshot.settled();
-                        }
-                    }
-                    Ok(()) => {}
-                    Err(error) => tracing::warn!(
+            Message::Settled { slot: index, result } => {
+                let slot = &self.slots[index as usize];
+                if let Err(error) = result {
+                    tracing::warn!(
                         controller = &*slot.name,
                         %error,
-                        "a snapshot could not be made durable: a crash of the machine would lose it"
-                    ),
+                        "a snapshot could not be put on disk: a crash of the machine would lose it"
+                    );
                 }
                 None
             }

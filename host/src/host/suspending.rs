@@ -27,13 +27,18 @@ impl Host {
             host_state: postcard::to_stdvec(&slot.controller.save(now)).unwrap_or_default(),
         };
         let registered = slot.controller.registered();
-        let (store, tx) = (slot.store.clone(), self.tx.clone());
+        let (store, package, tx) = (slot.store.clone(), slot.package.clone(), self.tx.clone());
         self.schedule(index, None);
         self.pool.submit(move || {
             let started = Instant::now();
-            let result = instance.save(&store, moment, generation, suspending, registered);
-            let keep = !suspending || result.is_err();
-            let instance = keep.then_some(instance);
+            let mut result = instance.save(&store, moment, generation, suspending, registered);
+            let instance = match &mut result {
+                Ok(saved) if suspending => {
+                    instance.recycle(&package, saved);
+                    None
+                }
+                _ => Some(instance),
+            };
             let took = started.elapsed();
             let _ = tx.send(Message::Saved { slot: index, instance, result, took });
         });
@@ -64,11 +69,11 @@ impl Host {
                 return;
             }
         };
-        let (tx, generation) = (self.tx.clone(), slot.generation);
+        let tx = self.tx.clone();
         let done = move |result| {
-            let _ = tx.send(Message::Settled { slot: index, generation, result });
+            let _ = tx.send(Message::Settled { slot: index, result });
         };
-        self.syncer.submit(saved.job(Box::new(done)));
+        self.syncer.submit(saved.job(&slot.store, done));
         slot.phase = match instance {
             Some(instance) => Phase::Resident(instance),
             None => {
@@ -77,7 +82,7 @@ impl Host {
                     slot.requests = BTreeMap::new();
                 }
                 slot.controller.shrink();
-                Phase::Suspended(Origin::Snapshot(saved.snapshot.clone()))
+                Phase::Suspended(Origin::Snapshot(saved.snapshot))
             }
         };
         if suspended {

@@ -1,39 +1,96 @@
-//! The bytes of a snapshot or base image: header in, header out. No I/O.
+//! The bytes of a state file and of a base image: headers in, headers out. No I/O.
 //!
 //! ```text
-//!  0       8       12        16               24             32            header_len
-//!  ┌───────┬───────┬─────────┬────────────────┬──────────────┬─────────────┬──────────────┐
-//!  │ magic │version│ header_ │ xxh3 of bytes  │ xxh3 of the  │ Header,     │ page data    │
-//!  │ 8 B   │ u32   │ len u32 │ 24..header_len │ page data    │ postcard    │              │
-//!  └───────┴───────┴─────────┴────────────────┴──────────────┴─────────────┴──────────────┘
+//!  0       8       12        16      24            28      32             48         64
+//!  ┌───────┬───────┬─────────┬───────┬─────────────┬───────┬──────────────┬──────────┬─────────┐
+//!  │ magic │version│ header_ │ seq   │ header_slot │ flags │ xxh3-128 of  │ nonce,   │ header, │
+//!  │ 8 B   │ u32   │ len u32 │ u64   │ u32         │ u32   │ all the rest │ 12 B + 4 │ postcard│
+//!  └───────┴───────┴─────────┴───────┴─────────────┴───────┴──────────────┴──────────┴─────────┘
 //! ```
 //!
-//! All integers little-endian. The page data begins at the next multiple of 4096. In a snapshot the
-//! data of its runs follow each other; in a base image page `n` is `n * 4096` further on, and pages
-//! outside of the runs are holes. Any change of layout or meaning raises
-//! [`VERSION`]; another version is refused, never converted.
+//! All integers little-endian. A *base image* has one such header at 0 and, from the next multiple of
+//! 4096, the memory: each page at its place, zero pages as holes. A *state file* has room for three
+//! headers, and behind them slots of one page each:
+//!
+//! ```text
+//!  0          8 KiB      16 KiB     24 KiB
+//!  ┌──────────┬──────────┬──────────┬────────┬────────┬────────┬─
+//!  │ header 0 │ header 1 │ header 2 │ slot 6 │ slot 7 │ slot 8 │ …   slot n at n * 4096
+//!  └──────────┴──────────┴──────────┴────────┴────────┴────────┴─
+//! ```
+//!
+//! A header says which slot holds which page, with a checksum for each. The valid header with the
+//! highest `seq` counts. One that does not fit into its room lies in slots, `header_slot` says where.
+//!
+//! Any change of layout or meaning raises [`VERSION`]; another version is refused, never converted.
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::memory::PAGE;
 
-const MAGIC: [u8; 8] = *b"WASMOP\0\x01";
+/// Which of the two kinds of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Base,
+    State,
+}
+
+impl Kind {
+    fn magic(self) -> [u8; 8] {
+        match self {
+            Kind::Base => *b"WASMOPBA",
+            Kind::State => *b"WASMOPST",
+        }
+    }
+}
+
 /// Version of the layout and of everything that is serialised into it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes before the postcard part.
-pub const PREFIX_LEN: usize = 32;
-/// Largest header read: 65,536 runs and 1 MiB of host state are far beyond what a suspend writes.
+pub const PREFIX_LEN: usize = 64;
+/// Largest header read: 16 Mi pages or as many bytes of host state are beyond what a suspend writes.
 pub const MAX_HEADER_LEN: usize = 64 << 20;
+/// Headers a state file has room for: the newest, the newest that is surely on disk, and the next.
+pub const AREAS: u8 = 3;
+/// Bytes of room for each.
+pub const AREA_LEN: usize = 8192;
+/// The first slot, behind the headers.
+pub const FIRST_SLOT: u32 = (AREAS as usize * AREA_LEN / PAGE) as u32;
+/// Slots are numbered by `u32`; this bounds the file at 64 GiB.
+const MAX_SLOT: u32 = 1 << 24;
 /// Linear memory is 32-bit.
 const MAX_MEMORY: u64 = 4 << 30;
 const WASM_PAGE: u64 = 65_536;
+/// Flag: the header and the pages are encrypted (`seal`).
+const SEALED: u32 = 1;
 
+/// Header of a base image: a whole memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    pub kind: Kind,
+pub struct ImageHeader {
+    /// SHA-256 of the package whose memory this is.
+    pub digest: [u8; 32],
+    /// Bytes of linear memory; a multiple of 64 KiB.
+    pub memory_size: u64,
+    /// Bits of the mutable globals.
+    pub globals: Vec<u64>,
+    /// The instance's monotonic clock, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Pages with data, ascending, without overlap.
+    pub runs: Vec<Run>,
+    /// Checksum of their content, in order.
+    pub data_sum: u128,
+}
+
+/// Header of a state file: what differs from a base image, and the host's half.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateHeader {
     /// SHA-256 of the package whose instance this is.
     pub digest: [u8; 32],
+    /// The base image: 0 is the package's, else the controller's own.
+    pub base_generation: u64,
+    /// `data_sum` of that image: a snapshot fits one base only.
+    pub base_sum: u128,
     /// Bytes of linear memory; a multiple of 64 KiB.
     pub memory_size: u64,
     /// Bits of the mutable globals.
@@ -42,14 +99,17 @@ pub struct Header {
     pub wall_ns: u64,
     /// The instance's monotonic clock at that moment, nanoseconds.
     pub monotonic_ns: u64,
-    /// Pages whose content follows, ascending, without overlap.
-    pub runs: Vec<Run>,
-    /// The host's half (`controller::Saved`), opaque here; empty in a base image.
+    /// Pages that differ, ascending, without overlap.
+    pub extents: Vec<Extent>,
+    /// [`page_sum`] of each page with data, in order.
+    pub sums: Vec<u128>,
+    /// How each of them is encrypted; empty if they are not.
+    pub seals: Vec<Seal>,
+    /// The host's half (`controller::Saved`), opaque here.
     pub host_state: Vec<u8>,
 }
 
-/// What the host knows of an instance at the moment it is written; the rest of a [`Header`] is read
-/// from the instance.
+/// What the host knows of an instance at the moment it is written; the rest is read from the instance.
 #[derive(Clone, Debug)]
 pub struct Moment {
     pub digest: [u8; 32],
@@ -58,26 +118,38 @@ pub struct Moment {
     pub host_state: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// A whole memory.
-    Base,
-    /// Pages that differ from a base image.
-    Snapshot {
-        /// 0: the package's image; else the controller's own.
-        generation: u64,
-        /// The base image's checksum of its page data: a snapshot fits one base only.
-        base_checksum: u64,
-    },
-}
-
 /// `count` pages from page number `page`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub page: u32,
     pub count: u32,
-    /// All zero: no data in the file.
-    pub zero: bool,
+}
+
+/// `count` pages from page number `page`, in slots from `slot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    pub page: u32,
+    pub count: u32,
+    /// 0: all zero, no data in the file.
+    pub slot: u32,
+}
+
+/// What an encrypted page is opened with besides the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    pub nonce: [u8; 12],
+    pub tag: [u8; 16],
+}
+
+/// A page that differs from the base image, and where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedPage {
+    pub page: u32,
+    /// 0: all zero; then the rest means nothing.
+    pub slot: u32,
+    /// xxh3-128 of the page as it is in memory.
+    pub sum: u128,
+    pub seal: Seal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,109 +170,233 @@ pub enum FormatError {
     Foreign(String),
 }
 
-impl Header {
-    /// Of a base image without pages: `runs` is still to be filled in.
-    pub fn new(moment: Moment, memory_size: u64, globals: Vec<u64>) -> Header {
-        let Moment { digest, wall_ns, monotonic_ns, host_state } = moment;
-        Header { kind: Kind::Base, digest, memory_size, globals, wall_ns, monotonic_ns, runs: Vec::new(), host_state }
-    }
+/// What stands before a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    pub header_len: usize,
+    /// Rises with each header written into a file.
+    pub seq: u64,
+    /// 0: the header follows; else the slot it begins in.
+    pub header_slot: u32,
+    pub sealed: bool,
+    sum: u128,
+    pub nonce: [u8; 12],
+}
 
-    /// Prefix and header; the page data goes behind it.
-    pub fn encode(&self, data_checksum: u64) -> Vec<u8> {
-        let mut out = vec![0; PREFIX_LEN];
-        out = postcard::to_extend(self, out).unwrap_or_default();
-        let header_len = out.len() as u32;
-        out[0..8].copy_from_slice(&MAGIC);
-        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        out[12..16].copy_from_slice(&header_len.to_le_bytes());
-        out[24..32].copy_from_slice(&data_checksum.to_le_bytes());
-        let sum = xxh3_64(&out[24..]);
-        out[16..24].copy_from_slice(&sum.to_le_bytes());
-        out
-    }
+/// Numbers at fixed places; the caller has checked the length.
+fn word<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..].first_chunk().copied().unwrap_or([0; N])
+}
 
-    /// Length of the whole header, from the file's first [`PREFIX_LEN`] bytes.
-    pub fn len_from_prefix(prefix: &[u8]) -> Result<usize, FormatError> {
-        if prefix.len() < PREFIX_LEN {
-            return Err(FormatError::Truncated { have: prefix.len() as u64, need: PREFIX_LEN as u64 });
+impl Prefix {
+    pub fn read(kind: Kind, bytes: &[u8]) -> Result<Prefix, FormatError> {
+        if bytes.len() < PREFIX_LEN {
+            return Err(FormatError::Truncated { have: bytes.len() as u64, need: PREFIX_LEN as u64 });
         }
-        if prefix[0..8] != MAGIC {
+        if bytes[0..8] != kind.magic() {
             return Err(FormatError::Magic);
         }
-        let version = u32::from_le_bytes([prefix[8], prefix[9], prefix[10], prefix[11]]);
+        let version = u32::from_le_bytes(word(bytes, 8));
         if version != VERSION {
             return Err(FormatError::Version(version));
         }
-        let len = u32::from_le_bytes([prefix[12], prefix[13], prefix[14], prefix[15]]) as usize;
-        if !(PREFIX_LEN..=MAX_HEADER_LEN).contains(&len) {
+        let header_len = u32::from_le_bytes(word(bytes, 12)) as usize;
+        if header_len > MAX_HEADER_LEN {
             return Err(FormatError::Header("length"));
         }
-        Ok(len)
+        let flags = u32::from_le_bytes(word(bytes, 28));
+        let header_slot = u32::from_le_bytes(word(bytes, 24));
+        if flags & !SEALED != 0 || (header_slot != 0 && !(FIRST_SLOT..MAX_SLOT).contains(&header_slot)) {
+            return Err(FormatError::Header("prefix"));
+        }
+        Ok(Prefix {
+            header_len,
+            seq: u64::from_le_bytes(word(bytes, 16)),
+            header_slot,
+            sealed: flags & SEALED != 0,
+            sum: u128::from_le_bytes(word(bytes, 32)),
+            nonce: word(bytes, 48),
+        })
     }
 
-    /// The header and the checksum of the page data, from the file's first `header_len` bytes.
+    /// Whether prefix and header are as they were written.
+    pub fn check(&self, prefix: &[u8], header: &[u8]) -> Result<(), FormatError> {
+        if self.sum == sum_of(prefix, header) { Ok(()) } else { Err(FormatError::HeaderChecksum) }
+    }
+}
+
+/// Over prefix and header, the sum's own place taken as zeros.
+fn sum_of(prefix: &[u8], header: &[u8]) -> u128 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&prefix[..32]);
+    hasher.update(&prefix[48..PREFIX_LEN]);
+    hasher.update(header);
+    hasher.digest128()
+}
+
+/// The prefix for `header`, which may be encrypted already.
+pub fn prefix(kind: Kind, seq: u64, header: &[u8], header_slot: u32, nonce: Option<[u8; 12]>) -> [u8; PREFIX_LEN] {
+    let mut out = [0; PREFIX_LEN];
+    out[0..8].copy_from_slice(&kind.magic());
+    out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    out[12..16].copy_from_slice(&(header.len() as u32).to_le_bytes());
+    out[16..24].copy_from_slice(&seq.to_le_bytes());
+    out[24..28].copy_from_slice(&header_slot.to_le_bytes());
+    if let Some(nonce) = nonce {
+        out[28..32].copy_from_slice(&SEALED.to_le_bytes());
+        out[48..60].copy_from_slice(&nonce);
+    }
+    let sum = sum_of(&out, header);
+    out[32..48].copy_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// Checksum of a page.
+pub fn page_sum(page: &[u8]) -> u128 {
+    xxh3_128(page)
+}
+
+fn check_memory_size(size: u64) -> Result<u64, FormatError> {
+    if size > MAX_MEMORY || !size.is_multiple_of(WASM_PAGE) {
+        return Err(FormatError::Header("memory size"));
+    }
+    Ok(size / PAGE as u64)
+}
+
+/// Runs must ascend, not overlap, and lie within `pages`.
+fn check_runs(pages: u64, runs: impl Iterator<Item = Run>) -> Result<(), FormatError> {
+    let mut next = 0u64;
+    for run in runs {
+        let end = u64::from(run.page) + u64::from(run.count);
+        if u64::from(run.page) < next || end > pages || run.count == 0 {
+            return Err(FormatError::Header("page runs"));
+        }
+        next = end;
+    }
+    Ok(())
+}
+
+fn check_digest(own: &[u8; 32], expected: &[u8; 32]) -> Result<(), FormatError> {
+    if own == expected {
+        return Ok(());
+    }
+    Err(FormatError::Foreign(own.iter().map(|b| format!("{b:02x}")).collect()))
+}
+
+impl ImageHeader {
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
     /// Everything in it is checked, so that later arithmetic can't go wrong.
-    pub fn decode(bytes: &[u8]) -> Result<(Header, u64), FormatError> {
-        let len = Self::len_from_prefix(bytes)?;
-        if bytes.len() < len {
-            return Err(FormatError::Truncated { have: bytes.len() as u64, need: len as u64 });
-        }
-        let word = |at: usize| bytes[at..].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
-        if word(16) != xxh3_64(&bytes[24..len]) {
-            return Err(FormatError::HeaderChecksum);
-        }
-        let header: Header =
-            postcard::from_bytes(&bytes[PREFIX_LEN..len]).map_err(|_| FormatError::Header("encoding"))?;
-        header.check()?;
-        Ok((header, word(24)))
-    }
-
-    fn check(&self) -> Result<(), FormatError> {
-        if self.memory_size > MAX_MEMORY || !self.memory_size.is_multiple_of(WASM_PAGE) {
-            return Err(FormatError::Header("memory size"));
-        }
-        let pages = self.memory_size / PAGE as u64;
-        let mut next = 0u64;
-        for run in &self.runs {
-            let end = u64::from(run.page) + u64::from(run.count);
-            if u64::from(run.page) < next || end > pages || run.count == 0 {
-                return Err(FormatError::Header("page runs"));
-            }
-            next = end;
-        }
-        Ok(())
+    pub fn decode(bytes: &[u8]) -> Result<ImageHeader, FormatError> {
+        let header: ImageHeader = postcard::from_bytes(bytes).map_err(|_| FormatError::Header("encoding"))?;
+        let pages = check_memory_size(header.memory_size)?;
+        check_runs(pages, header.runs.iter().copied())?;
+        Ok(header)
     }
 
     /// Refuses a file of another package.
     pub fn check_digest(&self, digest: &[u8; 32]) -> Result<(), FormatError> {
-        if self.digest == *digest {
-            return Ok(());
-        }
-        Err(FormatError::Foreign(self.digest.iter().map(|b| format!("{b:02x}")).collect()))
+        check_digest(&self.digest, digest)
     }
 
     /// Pages with data in the file.
     pub fn data_pages(&self) -> u64 {
-        self.runs.iter().filter(|r| !r.zero).map(|r| u64::from(r.count)).sum()
+        self.runs.iter().map(|r| u64::from(r.count)).sum()
     }
 }
 
-/// Where the page data begins in a file whose header has `header_len` bytes.
-pub fn data_offset(header_len: usize) -> u64 {
-    header_len.next_multiple_of(PAGE) as u64
+impl StateHeader {
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+
+    /// Everything in it is checked, so that later arithmetic can't go wrong.
+    pub fn decode(bytes: &[u8]) -> Result<StateHeader, FormatError> {
+        let header: StateHeader = postcard::from_bytes(bytes).map_err(|_| FormatError::Header("encoding"))?;
+        let pages = check_memory_size(header.memory_size)?;
+        check_runs(pages, header.extents.iter().map(|e| Run { page: e.page, count: e.count }))?;
+        let stored = || header.extents.iter().filter(|e| e.slot != 0);
+        if stored().any(|e| e.slot < FIRST_SLOT || u64::from(e.slot) + u64::from(e.count) > u64::from(MAX_SLOT)) {
+            return Err(FormatError::Header("slots"));
+        }
+        let sealed = header.seals.len();
+        if stored().map(|e| u64::from(e.count)).sum::<u64>() != header.sums.len() as u64
+            || (sealed != 0 && sealed != header.sums.len())
+        {
+            return Err(FormatError::Header("checksums"));
+        }
+        Ok(header)
+    }
+
+    /// Refuses a file of another package.
+    pub fn check_digest(&self, digest: &[u8; 32]) -> Result<(), FormatError> {
+        check_digest(&self.digest, digest)
+    }
+
+    /// Puts in what `pages` (ascending) says.
+    pub fn set_pages(&mut self, pages: &[SavedPage], sealed: bool) {
+        (self.extents, self.sums, self.seals) = (Vec::new(), Vec::with_capacity(pages.len()), Vec::new());
+        for p in pages {
+            if p.slot != 0 {
+                self.sums.push(p.sum);
+                if sealed {
+                    self.seals.push(p.seal);
+                }
+            }
+            match self.extents.last_mut() {
+                Some(e) if e.page + e.count == p.page && follows(e, p.slot) => e.count += 1,
+                _ => self.extents.push(Extent { page: p.page, count: 1, slot: p.slot }),
+            }
+        }
+    }
+
+    /// Its pages, ascending.
+    pub fn pages(&self) -> Vec<SavedPage> {
+        let mut stored = self.sums.iter().enumerate();
+        let mut pages = Vec::with_capacity(self.sums.len());
+        for e in &self.extents {
+            for i in 0..e.count {
+                let page = e.page + i;
+                let stored = if e.slot == 0 { None } else { stored.next() };
+                pages.push(match stored {
+                    None => SavedPage { page, ..SavedPage::default() },
+                    Some((n, sum)) => {
+                        let seal = self.seals.get(n).copied().unwrap_or_default();
+                        SavedPage { page, slot: e.slot + i, sum: *sum, seal }
+                    }
+                });
+            }
+        }
+        pages
+    }
 }
 
-/// Checksum over the page data of a file, fed run by run.
-#[derive(Default)]
-pub struct DataChecksum(Xxh3);
+/// Whether `slot` is where the extent's next page is.
+fn follows(extent: &Extent, slot: u32) -> bool {
+    match extent.slot {
+        0 => slot == 0,
+        first => slot == first + extent.count,
+    }
+}
 
-impl DataChecksum {
+/// Where the page data begins in a base image whose header has `header_len` bytes.
+pub fn data_offset(header_len: usize) -> u64 {
+    (PREFIX_LEN + header_len).next_multiple_of(PAGE) as u64
+}
+
+/// Checksum over the page data of a base image, fed run by run.
+#[derive(Default)]
+pub struct DataSum(Xxh3);
+
+impl DataSum {
     pub fn update(&mut self, data: &[u8]) {
         self.0.update(data);
     }
 
-    pub fn finish(&self) -> u64 {
-        self.0.digest()
+    pub fn finish(&self) -> u128 {
+        self.0.digest128()
     }
 }
 
@@ -210,118 +406,17 @@ pub fn is_zero(page: &[u8]) -> bool {
     chunks.iter().all(|chunk| u128::from_ne_bytes(*chunk) == 0) && tail.iter().all(|b| *b == 0)
 }
 
-/// Collects pages into runs.
-#[derive(Default)]
-pub struct RunBuilder(Vec<Run>);
-
-impl RunBuilder {
-    /// Pages must come in ascending order.
-    pub fn push(&mut self, page: u32, zero: bool) {
-        match self.0.last_mut() {
-            Some(last) if last.zero == zero && last.page + last.count == page => last.count += 1,
-            _ => self.0.push(Run { page, count: 1, zero }),
+/// Ascending page numbers as runs.
+pub fn runs(pages: impl IntoIterator<Item = u32>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for page in pages {
+        match runs.last_mut() {
+            Some(last) if last.page + last.count == page => last.count += 1,
+            _ => runs.push(Run { page, count: 1 }),
         }
     }
-
-    pub fn finish(self) -> Vec<Run> {
-        self.0
-    }
+    runs
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn header() -> Header {
-        Header {
-            kind: Kind::Snapshot { generation: 3, base_checksum: 99 },
-            digest: [7; 32],
-            memory_size: 10 * WASM_PAGE,
-            globals: vec![1, u64::MAX, 0],
-            wall_ns: 1_790_000_000_000_000_000,
-            monotonic_ns: 42,
-            runs: vec![Run { page: 1, count: 2, zero: false }, Run { page: 5, count: 1, zero: true }],
-            host_state: vec![1, 2, 3],
-        }
-    }
-
-    #[test]
-    fn a_header_survives_encoding() {
-        let bytes = header().encode(1234);
-        assert_eq!(Header::decode(&bytes), Ok((header(), 1234)));
-    }
-
-    #[test]
-    fn a_damaged_or_foreign_header_is_refused_with_its_reason() {
-        let good = header().encode(1);
-        let with = |at: usize, byte: u8| {
-            let mut b = good.clone();
-            b[at] = byte;
-            Header::decode(&b).unwrap_err()
-        };
-        assert_eq!(with(0, b'X'), FormatError::Magic);
-        assert_eq!(with(8, 9), FormatError::Version(9));
-        assert_eq!(with(40, good[40] ^ 1), FormatError::HeaderChecksum);
-        assert_eq!(with(24, good[24] ^ 1), FormatError::HeaderChecksum);
-        let cut = Header::decode(&good[..good.len() - 1]).unwrap_err();
-        assert!(matches!(cut, FormatError::Truncated { .. }), "{cut}");
-        assert!(matches!(header().check_digest(&[8; 32]), Err(FormatError::Foreign(_))));
-    }
-
-    #[test]
-    fn runs_outside_of_memory_or_out_of_order_are_refused() {
-        for runs in [
-            vec![Run { page: 160, count: 1, zero: false }],
-            vec![Run { page: 3, count: u32::MAX, zero: false }],
-            vec![Run { page: 5, count: 2, zero: false }, Run { page: 6, count: 1, zero: true }],
-            vec![Run { page: 1, count: 0, zero: false }],
-        ] {
-            let bytes = Header { runs: runs.clone(), ..header() }.encode(0);
-            assert_eq!(Header::decode(&bytes), Err(FormatError::Header("page runs")), "{runs:?}");
-        }
-        let bytes = Header { memory_size: 100, ..header() }.encode(0);
-        assert_eq!(Header::decode(&bytes), Err(FormatError::Header("memory size")));
-    }
-
-    #[test]
-    fn neighbouring_pages_of_one_kind_become_one_run() {
-        let mut b = RunBuilder::default();
-        for (page, zero) in [(1, false), (2, false), (3, true), (4, true), (6, true), (7, false)] {
-            b.push(page, zero);
-        }
-        let runs: Vec<_> = b.finish().iter().map(|r| (r.page, r.count, r.zero)).collect();
-        assert_eq!(runs, [(1, 2, false), (3, 2, true), (6, 1, true), (7, 1, false)]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-        #[test]
-        fn no_mutation_of_a_header_is_accepted_as_another(at in 0usize..200, bit in 0u8..8, cut in 0usize..200) {
-            let good = header().encode(7);
-            let mut bad = good.clone();
-            let at = at % bad.len();
-            bad[at] ^= 1 << bit;
-            prop_assert!(Header::decode(&bad).is_err());
-            let _ = Header::decode(&good[..cut.min(good.len() - 1)]).unwrap_err();
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_crash_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Header::decode(&bytes);
-        }
-
-        #[test]
-        fn a_correctly_summed_header_of_arbitrary_content_never_crashes(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut bytes = vec![0; PREFIX_LEN];
-            bytes.extend(&body);
-            bytes[0..8].copy_from_slice(&MAGIC);
-            bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-            let len = bytes.len() as u32;
-            bytes[12..16].copy_from_slice(&len.to_le_bytes());
-            let sum = xxh3_64(&bytes[24..]);
-            bytes[16..24].copy_from_slice(&sum.to_le_bytes());
-            if let Ok((h, _)) = Header::decode(&bytes) { h.check().unwrap(); }
-        }
-    }
-}
+mod tests;

@@ -1,21 +1,19 @@
 //! Base images: written once as a whole, then only mapped.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
-use super::format::{DataChecksum, FormatError, Header, Kind, PREFIX_LEN, Run, RunBuilder, data_offset, is_zero};
+use super::disk::{Disk, DiskFile};
+use super::format::{
+    DataSum, FormatError, ImageHeader, Kind, Moment, PREFIX_LEN, Prefix, data_offset, is_zero, prefix, runs,
+};
 use crate::memory::{Mapping, PAGE};
 
 /// A base image, open and checked.
 pub struct BaseImage {
-    file: Arc<File>,
+    file: DiskFile,
     data_offset: u64,
-    pub header: Header,
-    /// Checksum of its page data; names it in snapshots.
-    pub checksum: u64,
+    pub header: ImageHeader,
     /// 0 for a package's image, else the controller's own.
     pub generation: u64,
 }
@@ -28,123 +26,169 @@ pub enum ImageError {
     Io(#[from] io::Error),
 }
 
-/// Reads and checks the header of an open snapshot or base image; returns it, the checksum of the
-/// page data and the header's length.
-pub fn read_header(file: &File) -> Result<(Header, u64, usize), ImageError> {
-    let file_len = file.metadata()?.len();
-    let mut prefix = [0; PREFIX_LEN];
-    if file_len < PREFIX_LEN as u64 {
-        return Err(FormatError::Truncated { have: file_len, need: PREFIX_LEN as u64 }.into());
-    }
-    file.read_exact_at(&mut prefix, 0)?;
-    let len = Header::len_from_prefix(&prefix)?;
-    if file_len < len as u64 {
-        return Err(FormatError::Truncated { have: file_len, need: len as u64 }.into());
-    }
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
-    let (header, checksum) = Header::decode(&bytes)?;
-    Ok((header, checksum, len))
-}
+/// Pages read or written at once where all of an image is.
+const CHUNK: usize = 16;
 
 impl BaseImage {
     /// Opens an image and checks all of it, page data included.
-    pub fn open(path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
-        let image = Self::open_checked_before(path, generation)?;
+    pub fn open(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
+        let image = Self::open_checked_before(disk, path, generation)?;
         image.check_data()?;
         Ok(image)
     }
 
     /// Opens an image whose page data this process has checked or written itself: checks the
     /// header only, so that opening does not read the whole file.
-    pub fn open_checked_before(path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
-        let file = File::open(path)?;
-        let (header, checksum, header_len) = read_header(&file)?;
-        if header.kind != Kind::Base {
-            return Err(FormatError::Header("not a base image").into());
+    pub fn open_checked_before(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
+        let file = disk.open(path)?;
+        let have = file.len()?;
+        let mut head = vec![0; PAGE.min(have as usize)];
+        file.read_exact_at(&mut head, 0)?;
+        let found = Prefix::read(Kind::Base, &head)?;
+        let header_end = PREFIX_LEN + found.header_len;
+        if have < header_end as u64 {
+            return Err(FormatError::Truncated { have, need: header_end as u64 }.into());
         }
-        let data_offset = data_offset(header_len);
+        if head.len() < header_end {
+            head.resize(header_end, 0);
+            file.read_exact_at(&mut head, 0)?;
+        }
+        let body = &head[PREFIX_LEN..header_end];
+        found.check(&head, body)?;
+        let header = ImageHeader::decode(body)?;
+        let data_offset = data_offset(body.len());
         let need = data_offset + header.memory_size;
-        let have = file.metadata()?.len();
         if have < need {
             return Err(FormatError::Truncated { have, need }.into());
         }
-        Ok(BaseImage { file: Arc::new(file), data_offset, header, checksum, generation })
+        Ok(BaseImage { file, data_offset, header, generation })
     }
 
     fn check_data(&self) -> Result<(), ImageError> {
-        let mut sum = DataChecksum::default();
-        let mut buffer = vec![0; 64 << 10];
+        let mut sum = DataSum::default();
+        let mut buffer = vec![0; CHUNK * PAGE];
         for run in &self.header.runs {
-            for_each_chunk(run, |page, pages| {
-                let buffer = &mut buffer[..pages * PAGE];
-                self.file.read_exact_at(buffer, self.data_offset + u64::from(page) * PAGE as u64)?;
+            let mut page = run.page;
+            while page < run.page + run.count {
+                let count = CHUNK.min((run.page + run.count - page) as usize);
+                let buffer = &mut buffer[..count * PAGE];
+                self.file.read_exact_at(buffer, self.offset_of(page))?;
                 sum.update(buffer);
-                Ok(())
-            })?;
+                page += count as u32;
+            }
         }
-        if sum.finish() != self.checksum {
+        if sum.finish() != self.header.data_sum {
             return Err(FormatError::DataChecksum.into());
+        }
+        self.check_holes()
+    }
+
+    /// What lies between the runs must be zeros: it is mapped as well.
+    fn check_holes(&self) -> Result<(), ImageError> {
+        let end = self.offset_of(self.pages());
+        let mut page = vec![0; PAGE];
+        let mut runs = self.header.runs.iter().peekable();
+        let mut at = self.data_offset;
+        while at < end {
+            let Some(data) = self.file.next_data(at)? else { break };
+            at = data.max(at) / PAGE as u64 * PAGE as u64;
+            if at >= end {
+                break;
+            }
+            let n = ((at - self.data_offset) / PAGE as u64) as u32;
+            while runs.next_if(|r| r.page + r.count <= n).is_some() {}
+            match runs.peek().filter(|r| r.page <= n) {
+                Some(run) => at = self.offset_of(run.page + run.count),
+                None => {
+                    self.file.read_exact_at(&mut page, at)?;
+                    if !is_zero(&page) {
+                        return Err(FormatError::DataChecksum.into());
+                    }
+                    at += PAGE as u64;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Writes an image of a memory. `page` gives the content of a page, or `None` for one that is
-    /// zero. The file is created new; the caller makes it durable and gives it its name.
-    ///
-    /// `header.runs` and `header.kind` are filled in here.
+    /// Writes an image of a memory of `memory_size` bytes. `read_page` puts a page's content into its
+    /// argument, or returns `false` for one that is zero; it is asked twice for each. Its name may be
+    /// the final one: a part of an image is not taken for one.
     pub fn write(
+        disk: &Disk,
         path: &Path,
-        header: Header,
+        moment: &Moment,
+        memory_size: u64,
+        globals: Vec<u64>,
         generation: u64,
         mut read_page: impl FnMut(u32, &mut [u8]) -> io::Result<bool>,
     ) -> io::Result<BaseImage> {
-        let pages = (header.memory_size / PAGE as u64) as u32;
+        let pages = (memory_size / PAGE as u64) as u32;
         let mut page = vec![0; PAGE];
-        let mut runs = RunBuilder::default();
-        let mut sum = DataChecksum::default();
+        let mut with_data = Vec::new();
+        let mut sum = DataSum::default();
         // Two passes: the header comes first in the file and its length depends on the runs.
         for n in 0..pages {
             if read_page(n, &mut page)? && !is_zero(&page) {
-                runs.push(n, false);
+                with_data.push(n);
                 sum.update(&page);
             }
         }
-        let header = Header { kind: Kind::Base, runs: runs.finish(), ..header };
-        let checksum = sum.finish();
-        let head = header.encode(checksum);
-        let data_offset = data_offset(head.len());
-        let file = new_file(path)?;
-        file.write_all_at(&head, 0)?;
-        file.set_len(data_offset + header.memory_size)?;
+        let header = ImageHeader {
+            digest: moment.digest,
+            memory_size,
+            globals,
+            monotonic_ns: moment.monotonic_ns,
+            runs: runs(with_data),
+            data_sum: sum.finish(),
+        };
+        let body = header.encode();
+        let data_offset = data_offset(body.len());
+        let file = disk.create(path)?;
+        file.set_len(data_offset + memory_size)?;
         for run in &header.runs {
             for n in run.page..run.page + run.count {
                 if !read_page(n, &mut page)? {
                     return Err(io::Error::other("page changed while it was written"));
                 }
-                file.write_all_at(&page, data_offset + u64::from(n) * PAGE as u64)?;
+                file.write_at(&page, data_offset + u64::from(n) * PAGE as u64)?;
             }
         }
-        Ok(BaseImage { file: Arc::new(file), data_offset, header, checksum, generation })
+        file.write_at(&[&prefix(Kind::Base, generation, &body, 0, None)[..], &body].concat(), 0)?;
+        Ok(BaseImage { file, data_offset, header, generation })
+    }
+
+    fn offset_of(&self, page: u32) -> u64 {
+        self.data_offset + u64::from(page) * PAGE as u64
     }
 
     /// How an instance is started from it. `size`: bytes of memory the instance has, at least this
     /// image's.
-    pub fn mapping(&self, size: u64) -> Mapping {
-        Mapping {
-            file: self.file.clone(),
+    pub fn mapping(&self, size: u64) -> io::Result<Mapping<'_>> {
+        Ok(Mapping {
+            file: self.file.for_reading()?,
             offset: self.data_offset,
             len: self.header.memory_size as usize,
             size: size as usize,
-        }
+        })
+    }
+
+    /// Its file, and where in it `page` is.
+    pub fn place_of(&self, page: u32) -> io::Result<(&std::fs::File, u64)> {
+        Ok((self.file.for_reading()?, self.offset_of(page)))
+    }
+
+    /// Pages it has, zero or not.
+    pub fn pages(&self) -> u32 {
+        (self.header.memory_size / PAGE as u64) as u32
     }
 
     /// Reads page `n` as it is in the image; `false` if it lies beyond it.
     pub fn read_page(&self, n: u32, page: &mut [u8]) -> io::Result<bool> {
-        if u64::from(n) * PAGE as u64 >= self.header.memory_size {
+        if n >= self.pages() {
             return Ok(false);
         }
-        self.file.read_exact_at(page, self.data_offset + u64::from(n) * PAGE as u64)?;
+        self.file.read_exact_at(page, self.offset_of(n))?;
         Ok(true)
     }
 
@@ -153,25 +197,7 @@ impl BaseImage {
         self.header.memory_size
     }
 
-    pub fn file(&self) -> &File {
-        &self.file
+    pub fn path(&self) -> &Path {
+        self.file.path()
     }
-}
-
-/// Splits a run into pieces of at most 16 pages.
-pub fn for_each_chunk(run: &Run, mut f: impl FnMut(u32, usize) -> io::Result<()>) -> io::Result<()> {
-    let mut page = run.page;
-    let mut left = run.count;
-    while left > 0 {
-        let n = left.min(16);
-        f(page, n as usize)?;
-        page += n;
-        left -= n;
-    }
-    Ok(())
-}
-
-/// A new file only its owner may read: guest memory may hold secrets.
-pub fn new_file(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }

@@ -1,9 +1,10 @@
 //! An instance on disk.
 //!
-//! Two kinds of file share one format ([`format`]). A *base image* is a whole linear memory, zero
-//! pages as holes, mapped copy-on-write by every instance that starts from it. A *snapshot* is what
-//! differs: the pages an instance has written since it was mapped from its base, its mutable
-//! globals, its clock, and the host's half of its state (calls, tasks, queues), in one atomic file.
+//! A *base image* is a whole linear memory, zero pages as holes, mapped copy-on-write by every instance
+//! that starts from it. A *state file* holds what differs: the pages an instance has written since it
+//! was mapped from its base, its mutable globals, its clock, and the host's half of its state (calls,
+//! tasks, queues). Each suspend puts the pages that have changed into free places of that file and then
+//! makes them count, all at once, with a new header ([`format`] draws it).
 //!
 //! ```text
 //! STATE_DIR/
@@ -11,17 +12,29 @@
 //! ├── code/<digest>-<engine>.cwasm  compiled code, a cache
 //! ├── images/<digest>.base          base image of a package, shared by all its controllers
 //! └── controllers/<name>/
-//!     ├── snapshot                  replaced as a whole by rename
-//!     └── base.<generation>         own base image, once the snapshot would be too large
+//!     ├── state                     the newest snapshots
+//!     └── base.<generation>         own base image, once the difference would be too large
+//! ```
+//!
+//! ```text
+//! state_dir   who may use it     store  save and open          image  base images
+//! disk        all I/O            sync   when it is on disk     format, slots  no I/O
+//! faults      a bad disk, for tests
 //! ```
 //!
 //! A mapped file is never written and never truncated. A snapshot is a cache: one that is damaged
 //! or foreign costs the controller its memory, not the cluster an event.
 
+pub mod disk;
+pub mod faults;
 pub mod format;
 pub mod image;
+mod slots;
+pub mod state_dir;
 pub mod store;
 pub mod sync;
 
 pub use image::BaseImage;
-pub use store::{ControllerStore, Saved, SnapshotRef, StateDir, StateDirError};
+pub use state_dir::{StateDir, StateDirError};
+pub use store::{ControllerStore, Previous, Saved, SnapshotRef};
+pub use sync::Durability;

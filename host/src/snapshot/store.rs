@@ -1,497 +1,493 @@
-//! The state directory: who may use it, and saving and opening snapshots in it.
+//! Saving an instance into its controller's state file, and opening it again.
+//!
+//! A save writes the pages whose content has changed into free slots of the file, and then a header
+//! that names all pages' slots: what an earlier header names stays as it is until the new one is surely
+//! on disk (`slots`). So a save that ends anywhere leaves the snapshot before it whole, without a
+//! second file, a rename or blocks to allocate.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use super::format::{DataChecksum, FormatError, Header, Kind, Moment, Run, RunBuilder, data_offset, is_zero};
-use super::image::{BaseImage, ImageError, for_each_chunk, new_file, read_header};
-use super::sync::{Job, NewFile};
+use super::disk::{Disk, DiskFile};
+use super::format::{
+    AREA_LEN, AREAS, FIRST_SLOT, FormatError, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, StateHeader, is_zero,
+    page_sum, prefix,
+};
+use super::image::{BaseImage, ImageError};
+use super::slots;
+use super::sync::Job;
 use crate::guest::Guest;
 use crate::memory::PAGE;
 
 /// A snapshot whose data is more than this share of its base image's becomes a base image of its
-/// own: mapping pages is cheaper than copying them in on each resume.
+/// own: mapping many pages is cheaper than copying them in on each resume.
 const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
-const REBASE_MIN_PAGES: u64 = 64;
-
-/// A state directory, locked for this process.
-pub struct StateDir {
-    path: PathBuf,
-    _lock: File,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StateDirError {
-    #[error(
-        "cannot write to the state directory {path}: {source}\nhelp: choose another with --state-dir, or make it writable for this user"
-    )]
-    NotWritable { path: PathBuf, source: io::Error },
-    #[error(
-        "the state directory {path} is in use by another host{owner}\nhelp: stop that host, or give this one a directory of its own with --state-dir"
-    )]
-    InUse { path: PathBuf, owner: String },
-    #[error(
-        "the state directory {path} belongs to user {uid}; snapshots hold the memory of controllers, secrets included\nhelp: choose a directory of your own with --state-dir"
-    )]
-    Foreign { path: PathBuf, uid: u32 },
-}
-
-impl StateDir {
-    /// Creates the directory if need be (mode 0700) and locks it.
-    pub fn open(path: &Path) -> Result<StateDir, StateDirError> {
-        let not_writable = |source| StateDirError::NotWritable { path: path.to_owned(), source };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(path).map_err(not_writable)?;
-        let meta = fs::metadata(path).map_err(not_writable)?;
-        let user = rustix::process::geteuid().as_raw();
-        if meta.uid() != user {
-            return Err(StateDirError::Foreign { path: path.to_owned(), uid: meta.uid() });
-        }
-        if meta.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(not_writable)?;
-        }
-        let mut lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path.join("lock"))
-            .map_err(not_writable)?;
-        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut owner = String::new();
-            let _ = lock.read_to_string(&mut owner);
-            let owner = match owner.trim().parse::<u32>() {
-                Ok(pid) => format!(" (process {pid})"),
-                Err(_) => String::new(),
-            };
-            return Err(StateDirError::InUse { path: path.to_owned(), owner });
-        }
-        let write_pid = |lock: &mut File| -> io::Result<()> {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", std::process::id())
-        };
-        write_pid(&mut lock).map_err(not_writable)?;
-        for sub in ["code", "images", "controllers"] {
-            builder.create(path.join(sub)).map_err(not_writable)?;
-        }
-        Ok(StateDir { path: path.to_owned(), _lock: lock })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub fn code_dir(&self) -> PathBuf {
-        self.path.join("code")
-    }
-
-    pub fn image_path(&self, digest_hex: &str) -> PathBuf {
-        self.path.join("images").join(format!("{digest_hex}.base"))
-    }
-
-    /// Where the controller `name` (a DNS label) keeps its snapshot.
-    pub fn controller(&self, name: &str) -> io::Result<ControllerStore> {
-        let dir = self.path.join("controllers").join(name);
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&dir)?;
-        Ok(ControllerStore { dir })
-    }
-}
+const REBASE_MIN_PAGES: u64 = 256;
+/// The file is cut when it has more slots than this beyond what is in use.
+const SPARE_SLOTS: u32 = 64;
 
 /// A snapshot that can be resumed from. Small: one per suspended controller.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotRef {
-    /// Not durable yet, hence without its name: the files themselves.
-    pending: Option<Arc<Pending>>,
+    /// Of its header.
+    seq: u64,
+    area: u8,
     /// Generation of the base image it needs; 0: the package's.
     pub base_generation: u64,
     /// Bytes on disk, with a base image of its own.
     pub disk_bytes: u64,
 }
 
-struct Pending {
-    snapshot: Arc<File>,
-    base: Option<Arc<BaseImage>>,
+/// What an instance that goes on from a snapshot must know of it, to save only what changes.
+#[derive(Default)]
+pub struct Previous {
+    /// `None`: nothing is saved yet.
+    snapshot: Option<SnapshotRef>,
+    pages: Vec<SavedPage>,
+    /// First slot and number of those that hold the header.
+    header_slots: (u32, u32),
 }
 
-impl SnapshotRef {
-    /// The files have got their names; holding them open is no longer needed.
-    pub fn settled(&mut self) {
-        self.pending = None;
+impl Previous {
+    /// Whether a page is among those that differ from the base image.
+    pub fn has(&self, page: u32) -> bool {
+        self.pages.binary_search_by_key(&page, |p| p.page).is_ok()
     }
 }
 
 /// What a save made.
 pub struct Saved {
     pub snapshot: SnapshotRef,
-    /// Bytes of pages that were dirty.
+    pub previous: Previous,
+    /// Bytes of pages with data that the base image has not.
     pub dirty_bytes: u64,
     /// Bytes written to disk.
     pub written_bytes: u64,
-    /// To be submitted to the `Syncer`; `done` is the caller's.
-    pub files: Vec<NewFile>,
-    pub obsolete: Vec<PathBuf>,
-}
-
-impl Saved {
-    pub fn job(&mut self, done: Box<dyn FnOnce(io::Result<()>) + Send>) -> Job {
-        Job { files: std::mem::take(&mut self.files), obsolete: std::mem::take(&mut self.obsolete), done }
-    }
+    /// Anonymous pages of the instance: its memory can be used again, see `memory::Spare`.
+    pub anonymous: Vec<u32>,
+    files: Vec<PathBuf>,
+    dir: Option<PathBuf>,
+    obsolete: Vec<PathBuf>,
 }
 
 /// An opened snapshot: header read and checked, page data not yet.
 pub struct OpenSnapshot {
-    file: Arc<File>,
-    pub header: Header,
-    header_len: usize,
-    /// The base image to map.
-    pub base: Arc<BaseImage>,
+    file: DiskFile,
+    pub header: StateHeader,
+    pub previous: Previous,
 }
 
+/// Where one controller keeps its state.
 pub struct ControllerStore {
     dir: PathBuf,
+    disk: Disk,
+    /// `seq` and room of the newest snapshot that is surely on disk.
+    durable_seq: AtomicU64,
+    durable_area: AtomicU8,
+    /// The disk has refused to say that pages lie on it: all are to be written again.
+    doubtful: AtomicBool,
 }
 
 impl ControllerStore {
-    fn snapshot_path(&self) -> PathBuf {
-        self.dir.join("snapshot")
+    pub(super) fn new(dir: PathBuf, disk: Disk) -> ControllerStore {
+        let (durable_seq, durable_area, doubtful) = Default::default();
+        ControllerStore { dir, disk, durable_seq, durable_area, doubtful }
+    }
+
+    fn state_path(&self) -> PathBuf {
+        self.dir.join("state")
     }
 
     fn base_path(&self, generation: u64) -> PathBuf {
         self.dir.join(format!("base.{generation}"))
     }
 
-    /// Written, without its name yet; likewise [`ControllerStore::base_tmp`].
-    fn snapshot_tmp(&self, generation: u64) -> PathBuf {
-        self.dir.join(format!("snapshot.{generation}.tmp"))
-    }
-
-    fn base_tmp(&self, generation: u64) -> PathBuf {
-        self.dir.join(format!("base.{generation}.tmp"))
-    }
-
-    /// The newest snapshot of an earlier host, wholly checked, or `None` if there is none. What belongs
-    /// to no snapshot is removed.
+    /// The newest whole snapshot of an earlier host, all of it checked, or `None` if there is none. What
+    /// belongs to no snapshot is removed.
     pub fn recover(
         &self,
         digest: &[u8; 32],
         package_image: &Arc<BaseImage>,
-    ) -> Result<Option<(SnapshotRef, Header)>, ImageError> {
-        self.adopt_unnamed(digest, package_image)?;
-        let result = self.check(&self.snapshot_path(), digest, package_image);
-        let keep = match &result {
-            Ok(Some((snapshot, _))) => snapshot.base_generation,
-            _ => 0,
-        };
+    ) -> Result<Option<(SnapshotRef, StateHeader)>, ImageError> {
+        let found = self.newest_whole(digest, package_image)?;
+        let keep = found.as_ref().map_or(0, |(snapshot, _)| snapshot.base_generation);
         for entry in fs::read_dir(&self.dir)?.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let in_use = name == "snapshot" || (keep != 0 && name == format!("base.{keep}"));
-            if !in_use {
-                let _ = fs::remove_file(entry.path());
+            if name != "state" && (keep == 0 || name != format!("base.{keep}")) {
+                let _ = self.disk.remove(&entry.path());
             }
         }
-        result
-    }
-
-    /// A host that was killed may have left a newer snapshot than the one that has the name: written,
-    /// but not yet on disk for sure. If it is whole it is as good.
-    fn adopt_unnamed(&self, digest: &[u8; 32], package_image: &Arc<BaseImage>) -> io::Result<()> {
-        let number = |name: &str| name.strip_prefix("snapshot.")?.strip_suffix(".tmp")?.parse::<u64>().ok();
-        let entries = fs::read_dir(&self.dir)?.flatten();
-        let mut unnamed: Vec<u64> = entries.filter_map(|e| number(&e.file_name().to_string_lossy())).collect();
-        unnamed.sort_unstable();
-        let named_at =
-            File::open(self.snapshot_path()).ok().and_then(|f| read_header(&f).ok()).map(|(h, ..)| h.wall_ns);
-        for generation in unnamed.into_iter().rev() {
-            let path = self.snapshot_tmp(generation);
-            let Ok((header, ..)) = File::open(&path).map_err(ImageError::from).and_then(|f| read_header(&f)) else {
-                continue;
-            };
-            if named_at.is_some_and(|named| header.wall_ns <= named) {
-                return Ok(());
-            }
-            let base = self.base_tmp(generation);
-            if base.exists() {
-                File::open(&base)?.sync_data()?;
-                fs::rename(&base, self.base_path(generation))?;
-            }
-            if let Ok(Some(_)) = self.check(&path, digest, package_image) {
-                File::open(&path)?.sync_data()?;
-                return fs::rename(&path, self.snapshot_path());
-            }
+        if let Some((snapshot, _)) = &found {
+            self.settled(snapshot);
         }
-        Ok(())
+        Ok(found)
     }
 
-    fn check(
+    fn newest_whole(
         &self,
-        path: &Path,
         digest: &[u8; 32],
         package_image: &Arc<BaseImage>,
-    ) -> Result<Option<(SnapshotRef, Header)>, ImageError> {
-        let file = match File::open(path) {
-            Ok(file) => Arc::new(file),
+    ) -> Result<Option<(SnapshotRef, StateHeader)>, ImageError> {
+        let file = match self.disk.open(&self.state_path()) {
+            Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        let (header, data_checksum, header_len) = read_header(&file)?;
+        let mut refused = None;
+        let mut candidates = Vec::new();
+        for area in 0..AREAS {
+            match read_header(&file, area) {
+                Ok(Some(found)) => candidates.push((found, area)),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        candidates.sort_by_key(|((prefix, _), _)| std::cmp::Reverse(prefix.seq));
+        for ((prefix, header), area) in candidates {
+            match self.check(&file, &header, digest, package_image) {
+                Ok(disk_bytes) => {
+                    if let Some(reason) = refused {
+                        let dir = self.dir.display();
+                        tracing::info!(%dir, %reason, "a snapshot that was not wholly written is passed over");
+                    }
+                    let snapshot =
+                        SnapshotRef { seq: prefix.seq, area, base_generation: header.base_generation, disk_bytes };
+                    return Ok(Some((snapshot, header)));
+                }
+                // The newest one's reason is the one worth telling.
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        refused.map_or(Ok(None), Err)
+    }
+
+    /// Checks all that a header names; returns the bytes on disk.
+    fn check(
+        &self,
+        file: &DiskFile,
+        header: &StateHeader,
+        digest: &[u8; 32],
+        package_image: &Arc<BaseImage>,
+    ) -> Result<u64, ImageError> {
         header.check_digest(digest)?;
-        let Kind::Snapshot { generation, base_checksum } = header.kind else {
-            return Err(FormatError::Header("not a snapshot").into());
-        };
-        let mut disk_bytes = allocated(&file)?;
-        let base = if generation == 0 {
+        let mut disk_bytes = file.allocated()?;
+        let base = if header.base_generation == 0 {
             package_image.clone()
         } else {
-            let base = BaseImage::open(&self.base_path(generation), generation)?;
-            disk_bytes += allocated(base.file())?;
+            let path = self.base_path(header.base_generation);
+            let base = BaseImage::open(&self.disk, &path, header.base_generation)?;
+            disk_bytes += base.header.data_pages() * PAGE as u64;
             Arc::new(base)
         };
-        if base.checksum != base_checksum || base.size() > header.memory_size {
-            return Err(FormatError::Header("its base image is another one").into());
+        fits(header, &base)?;
+        let mut page = vec![0; PAGE];
+        for saved in header.pages().iter().filter(|p| p.slot != 0) {
+            let have = file.read_up_to(&mut page, offset_of(saved.slot))?;
+            if have < PAGE || page_sum(&page) != saved.sum {
+                return Err(FormatError::DataChecksum.into());
+            }
         }
-        let mut sum = DataChecksum::default();
-        read_runs(&file, &header, header_len, |_, data| {
-            sum.update(data);
-            Ok(())
-        })?;
-        if sum.finish() != data_checksum {
-            return Err(FormatError::DataChecksum.into());
-        }
-        Ok(Some((SnapshotRef { pending: None, base_generation: generation, disk_bytes }, header)))
+        Ok(disk_bytes)
     }
 
     /// Forgets the snapshot: a later [`ControllerStore::recover`] finds none.
     pub fn discard(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            fs::remove_file(entry?.path())?;
-        }
-        Ok(())
+        fs::read_dir(&self.dir)?.try_for_each(|entry| self.disk.remove(&entry?.path()))
     }
 
     /// Opens a snapshot of this process or one that [`ControllerStore::recover`] has checked.
-    pub fn open(&self, snapshot: &SnapshotRef, package_image: &Arc<BaseImage>) -> Result<OpenSnapshot, ImageError> {
-        let (file, pending_base) = match &snapshot.pending {
-            Some(pending) => (pending.snapshot.clone(), pending.base.clone()),
-            None => (Arc::new(File::open(self.snapshot_path())?), None),
-        };
-        let (header, _, header_len) = read_header(&file)?;
-        let Kind::Snapshot { generation, base_checksum } = header.kind else {
-            return Err(FormatError::Header("not a snapshot").into());
-        };
-        let base = match (pending_base, generation) {
-            (_, 0) => package_image.clone(),
-            (Some(base), _) => base,
-            (None, _) => Arc::new(BaseImage::open_checked_before(&self.base_path(generation), generation)?),
-        };
-        if base.checksum != base_checksum || base.size() > header.memory_size {
-            return Err(FormatError::Header("its base image is another one").into());
+    pub fn open(&self, snapshot: &SnapshotRef) -> Result<OpenSnapshot, ImageError> {
+        let file = self.disk.open(&self.state_path())?;
+        let (prefix, header) =
+            read_header(&file, snapshot.area)?.ok_or(FormatError::Truncated { have: 0, need: PREFIX_LEN as u64 })?;
+        if prefix.seq != snapshot.seq {
+            return Err(FormatError::Header("another snapshot is in its place").into());
         }
-        Ok(OpenSnapshot { file, header, header_len, base })
+        let header_slots = header_slots(&prefix);
+        let previous = Previous { snapshot: Some(*snapshot), pages: header.pages(), header_slots };
+        Ok(OpenSnapshot { file, header, previous })
     }
 
-    /// Writes what `guest` has changed since it was mapped from `base`. `overlay`: pages that came
-    /// from the snapshot it was resumed from; they differ from the base even if untouched. With
-    /// `may_rebase` a large change is written as a new base image; only for a guest that is dropped
-    /// afterwards.
+    /// The base image of an opened snapshot.
+    pub fn base(&self, header: &StateHeader, package_image: &Arc<BaseImage>) -> Result<Arc<BaseImage>, ImageError> {
+        let base = match header.base_generation {
+            0 => package_image.clone(),
+            own => Arc::new(BaseImage::open_checked_before(&self.disk, &self.base_path(own), own)?),
+        };
+        fits(header, &base)?;
+        Ok(base)
+    }
+
+    /// Writes what `guest` has changed since `previous`. `base` is the image it is mapped from; `clean`
+    /// are pages, ascending, that were copied from it and need no saving unless they have changed since.
+    /// With `may_rebase` a large difference is written as a new base image; only for a guest that is
+    /// dropped afterwards.
     ///
-    /// `generation` must be greater than that of any earlier save of this controller.
+    /// `seq` must be greater than that of any earlier save of this controller.
+    #[allow(clippy::too_many_arguments)]
     pub fn save(
         &self,
         guest: &mut Guest,
         base: &Arc<BaseImage>,
-        overlay: &[Run],
+        previous: &Previous,
+        clean: &[u32],
         moment: Moment,
-        generation: u64,
+        seq: u64,
         may_rebase: bool,
     ) -> io::Result<Saved> {
         let globals = guest.globals().map_err(io::Error::other)?;
         let (memory, store) = guest.memory();
-        let dirty = memory.dirty_pages()?;
-        let dirty_bytes = (dirty.len() * PAGE) as u64;
-        let dirty = with_overlay(dirty, overlay);
-        let bytes = memory.bytes(store);
-        let page_of = |n: u32| &bytes[n as usize * PAGE..][..PAGE];
-        let base_pages = (base.size() / PAGE as u64) as u32;
-        let mut header = Header::new(moment, bytes.len() as u64, globals);
-        let mut runs = RunBuilder::default();
-        let mut data_pages = 0;
-        for &n in &dirty {
-            let zero = is_zero(page_of(n));
-            data_pages += u64::from(!zero);
-            if !zero || n < base_pages {
-                runs.push(n, zero);
+        let anonymous = memory.dirty_pages()?;
+        let memory = memory.bytes(store);
+        let page_of = |n: u32| &memory[n as usize * PAGE..][..PAGE];
+        let rewrite = self.doubtful.load(Ordering::Acquire);
+        let mut pages = Vec::with_capacity(anonymous.len());
+        // Which of `pages` are still to be written.
+        let mut changed = Vec::new();
+        let mut scratch = vec![0; PAGE];
+        for n in union(&anonymous, &previous.pages) {
+            let content = page_of(n);
+            let before = previous.pages.binary_search_by_key(&n, |p| p.page).ok().map(|i| previous.pages[i]);
+            if is_zero(content) {
+                if n < base.pages() {
+                    pages.push(SavedPage { page: n, ..SavedPage::default() });
+                }
+                continue;
             }
+            let sum = page_sum(content);
+            if let Some(before) = before.filter(|b| b.slot != 0 && b.sum == sum && !rewrite) {
+                pages.push(before);
+                continue;
+            }
+            let from_base = before.is_none() && clean.binary_search(&n).is_ok();
+            if from_base && base.read_page(n, &mut scratch)? && scratch == content {
+                continue;
+            }
+            changed.push(pages.len());
+            pages.push(SavedPage { page: n, sum, ..SavedPage::default() });
         }
-        let runs = join_near(runs.finish());
-        let mut files = Vec::new();
-        let mut obsolete = Vec::new();
         let mut written_bytes = 0;
-        let mut own_base = None;
-        let rebase = may_rebase && data_pages > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE);
-        if rebase {
-            let tmp = self.base_tmp(generation);
-            let image_header = Header { host_state: Vec::new(), ..header.clone() };
-            let mut is_dirty = vec![false; bytes.len() / PAGE];
-            for &n in &dirty {
-                is_dirty[n as usize] = true;
+        let (mut files, mut obsolete) = (Vec::new(), Vec::new());
+        let durable = (self.durable_seq.load(Ordering::Acquire), self.durable_area.load(Ordering::Acquire));
+        let mut dir = (durable.0 == 0).then(|| self.dir.clone());
+        if base.generation > durable.0 {
+            // Its own save is not on disk yet, or could not be put there.
+            files.push(base.path().to_owned());
+            dir = Some(self.dir.clone());
+        }
+        let data_pages = pages.iter().filter(|p| p.slot != 0).count() + changed.len();
+        let dirty_bytes = (data_pages * PAGE) as u64;
+        let own_base;
+        let mut base = base;
+        if may_rebase && data_pages as u64 > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE) {
+            let path = self.base_path(seq);
+            let mut differs = vec![false; memory.len() / PAGE];
+            for n in union(&anonymous, &previous.pages) {
+                differs[n as usize] = true;
             }
             // Clean pages are copied from the file: touching them through the mapping would raise
             // the host's memory just when it is to fall.
-            let image = BaseImage::write(&tmp, image_header, generation, |n, page| {
-                if is_dirty[n as usize] {
-                    page.copy_from_slice(page_of(n));
-                    return Ok(true);
-                }
-                base.read_page(n, page)
-            })?;
+            let image =
+                BaseImage::write(&self.disk, &path, &moment, memory.len() as u64, globals.clone(), seq, |n, page| {
+                    if differs[n as usize] {
+                        page.copy_from_slice(page_of(n));
+                        return Ok(true);
+                    }
+                    base.read_page(n, page)
+                })?;
             written_bytes += image.header.data_pages() * PAGE as u64;
-            let file = Arc::new(image.file().try_clone()?);
-            files.push(NewFile { file, written_as: tmp, name: self.base_path(generation) });
-            header.kind = Kind::Snapshot { generation, base_checksum: image.checksum };
-            own_base = Some(Arc::new(image));
+            files.push(path);
+            dir = Some(self.dir.clone());
+            if base.generation != 0 {
+                obsolete.push(base.path().to_owned());
+            }
+            (pages, changed) = (Vec::new(), Vec::new());
+            own_base = Arc::new(image);
+            base = &own_base;
+        }
+
+        let file = self.disk.open_or_create(&self.state_path())?;
+        let end = file.len()?.div_ceil(PAGE as u64) as u32;
+        let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
+        let mut used: Vec<u32> = previous.pages.iter().map(|p| p.slot).filter(|s| *s != 0).collect();
+        used.extend(previous.header_slots.0..previous.header_slots.0 + previous.header_slots.1);
+        let mut chosen = slots::choose(&mut used, end, changed.len(), reuse);
+        for (&i, &slot) in changed.iter().zip(&chosen) {
+            pages[i].slot = slot;
+        }
+        let to_write: Vec<SavedPage> = changed.iter().map(|i| pages[*i]).collect();
+        for piece in to_write.chunk_by(|a, b| a.slot + 1 == b.slot) {
+            let slices: Vec<IoSlice<'_>> = piece
+                .chunk_by(|a, b| a.page + 1 == b.page)
+                .map(|run| IoSlice::new(&memory[run[0].page as usize * PAGE..][..run.len() * PAGE]))
+                .collect();
+            file.write_vectored_at(&slices, offset_of(piece[0].slot))?;
+        }
+        written_bytes += (to_write.len() * PAGE) as u64;
+
+        let mut header = StateHeader {
+            digest: moment.digest,
+            base_generation: base.generation,
+            base_sum: base.header.data_sum,
+            memory_size: memory.len() as u64,
+            globals,
+            wall_ns: moment.wall_ns,
+            monotonic_ns: moment.monotonic_ns,
+            extents: Vec::new(),
+            sums: Vec::new(),
+            seals: Vec::new(),
+            host_state: moment.host_state,
+        };
+        header.set_pages(&pages, false);
+        let body = header.encode();
+        let taken = previous.snapshot.map(|s| s.area);
+        let area = (0..AREAS).find(|a| Some(*a) != taken && (durable.0 == 0 || *a != durable.1)).unwrap_or(0);
+        let mut header_at = (0, 0);
+        if PREFIX_LEN + body.len() > AREA_LEN {
+            let count = body.len().div_ceil(PAGE) as u32;
+            used.append(&mut chosen);
+            let first = used.iter().max().map_or(FIRST_SLOT, |s| s + 1).max(end);
+            header_at = (first, count);
+            file.write_at(&body, offset_of(first))?;
+            file.write_at(&prefix(Kind::State, seq, &body, first, None), area_offset(area))?;
         } else {
-            header.kind = Kind::Snapshot { generation: base.generation, base_checksum: base.checksum };
-            header.runs = runs;
+            let prefix = prefix(Kind::State, seq, &body, 0, None);
+            file.write_vectored_at(&[IoSlice::new(&prefix), IoSlice::new(&body)], area_offset(area))?;
         }
-        let mut sum = DataChecksum::default();
-        let data_runs = || header.runs.iter().filter(|r| !r.zero);
-        let run_bytes = |r: &Run| &bytes[r.page as usize * PAGE..][..r.count as usize * PAGE];
-        for run in data_runs() {
-            sum.update(run_bytes(run));
+        written_bytes += (PREFIX_LEN + body.len()).next_multiple_of(PAGE) as u64;
+        let in_use = used.iter().chain(&chosen).max().map_or(FIRST_SLOT, |s| s + 1).max(header_at.0 + header_at.1);
+        if reuse && end > in_use + SPARE_SLOTS {
+            file.set_len(offset_of(in_use))?;
         }
-        let head = header.encode(sum.finish());
-        let tmp = self.snapshot_tmp(generation);
-        let file = new_file(&tmp)?;
-        file.write_all_at(&head, 0)?;
-        let mut at = data_offset(head.len());
-        for run in data_runs() {
-            file.write_all_at(run_bytes(run), at)?;
-            at += (run.count as usize * PAGE) as u64;
+        self.doubtful.store(false, Ordering::Release);
+        files.push(self.state_path());
+        let own = if base.generation == 0 { 0 } else { base.header.data_pages() * PAGE as u64 };
+        let disk_bytes = offset_of(end.min(in_use + SPARE_SLOTS).max(in_use)) + own;
+        let snapshot = SnapshotRef { seq, area, base_generation: base.generation, disk_bytes };
+        let previous = Previous { snapshot: Some(snapshot), pages, header_slots: header_at };
+        Ok(Saved { snapshot, previous, dirty_bytes, written_bytes, anonymous, files, dir, obsolete })
+    }
+
+    /// All that `snapshot` needs is on disk.
+    fn settled(&self, snapshot: &SnapshotRef) {
+        self.durable_area.store(snapshot.area, Ordering::Release);
+        self.durable_seq.store(snapshot.seq, Ordering::Release);
+    }
+}
+
+impl Saved {
+    /// For the `Syncer`; `done` is the caller's, called once the snapshot is durable.
+    pub fn job(&mut self, store: &Arc<ControllerStore>, done: impl FnOnce(io::Result<()>) + Send + 'static) -> Job {
+        let (store, snapshot) = (store.clone(), self.snapshot);
+        let done = move |result: io::Result<()>| {
+            match &result {
+                Ok(()) => store.settled(&snapshot),
+                // The kernel may have dropped what it could not write, and will not say so again.
+                Err(_) => store.doubtful.store(true, Ordering::Release),
+            }
+            done(result);
+        };
+        Job {
+            files: std::mem::take(&mut self.files),
+            dir: self.dir.take(),
+            obsolete: std::mem::take(&mut self.obsolete),
+            done: Box::new(done),
         }
-        file.set_len(at)?;
-        written_bytes += at;
-        if rebase && base.generation != 0 {
-            obsolete.push(self.base_path(base.generation));
-        }
-        let file = Arc::new(file);
-        let base_generation = own_base.as_ref().map_or(base.generation, |b| b.generation);
-        let mut disk_bytes = at.next_multiple_of(PAGE as u64);
-        match &own_base {
-            Some(image) => disk_bytes += image.header.data_pages() * PAGE as u64,
-            None if base.generation != 0 => disk_bytes += base.header.data_pages() * PAGE as u64,
-            None => {}
-        }
-        files.push(NewFile { file: file.clone(), written_as: tmp, name: self.snapshot_path() });
-        let pending = Some(Arc::new(Pending { snapshot: file, base: own_base }));
-        Ok(Saved {
-            snapshot: SnapshotRef { pending, base_generation, disk_bytes },
-            dirty_bytes,
-            written_bytes,
-            files,
-            obsolete,
-        })
     }
 }
 
 impl OpenSnapshot {
-    /// Puts pages and globals into an instance that was mapped from [`OpenSnapshot::base`]. Returns
-    /// the pages that are now mapped from the snapshot.
-    ///
-    /// The page data is not checked here: that would mean reading it. `recover` has done so, or this
-    /// process has written it.
-    pub fn apply(&self, guest: &mut Guest) -> Result<Vec<Run>, ImageError> {
+    /// Puts pages and globals into an instance that was mapped from the snapshot's base image.
+    pub fn apply(&self, guest: &mut Guest) -> Result<(), ImageError> {
         let (memory, store) = guest.memory();
-        let mut at = data_offset(self.header_len);
-        let need = at + self.header.data_pages() * PAGE as u64;
-        let have = self.file.metadata()?.len();
-        if have < need {
-            return Err(FormatError::Truncated { have, need }.into());
+        let mut stored: Vec<&SavedPage> = self.previous.pages.iter().filter(|p| p.slot != 0).collect();
+        for zero in self.previous.pages.iter().filter(|p| p.slot == 0) {
+            memory.write(store, zero.page as usize * PAGE, &ZERO_PAGE)?;
         }
-        static ZEROS: [u8; 16 * PAGE] = [0; 16 * PAGE];
-        let mut overlay = Vec::with_capacity(self.header.runs.len());
-        for run in &self.header.runs {
-            let offset = run.page as usize * PAGE;
-            let len = run.count as usize * PAGE;
-            if run.zero {
-                for_each_chunk(run, |page, pages| memory.write(store, page as usize * PAGE, &ZEROS[..pages * PAGE]))?;
-                continue;
-            }
-            // A single page is copied about as fast as it is mapped, and mappings are limited
-            // (vm.max_map_count): when they run out, everything is copied.
-            if run.count > 1 && memory.map_from(store, &self.file, at, offset, len).is_ok() {
-                overlay.push(*run);
-            } else {
-                memory.read_from(store, &self.file, at, offset, len)?;
-            }
-            at += len as u64;
+        stored.sort_unstable_by_key(|p| p.slot);
+        let file = self.file.for_reading()?;
+        for piece in stored.chunk_by(|a, b| a.slot + 1 == b.slot) {
+            let pages: Vec<u32> = piece.iter().map(|p| p.page).collect();
+            memory.read_pages(store, file, offset_of(piece[0].slot), &pages)?;
+        }
+        let memory = memory.bytes(store);
+        if stored.iter().any(|p| page_sum(&memory[p.page as usize * PAGE..][..PAGE]) != p.sum) {
+            return Err(FormatError::DataChecksum.into());
         }
         guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
-        Ok(overlay)
+        Ok(())
     }
 }
 
-/// Ascending page numbers with those of some runs added.
-fn with_overlay(pages: Vec<u32>, overlay: &[Run]) -> Vec<u32> {
-    let carried = overlay.iter().flat_map(|run| run.page..run.page + run.count);
-    let mut all: Vec<u32> = pages.into_iter().chain(carried).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
+static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
+
+fn offset_of(slot: u32) -> u64 {
+    u64::from(slot) * PAGE as u64
 }
 
-/// Runs of data with only a few pages between them become one, clean pages included: each run is a
-/// mapping when it is resumed.
-fn join_near(runs: Vec<Run>) -> Vec<Run> {
-    const GAP: u32 = 4;
-    let mut joined: Vec<Run> = Vec::with_capacity(runs.len());
-    for run in runs {
-        match joined.last_mut() {
-            Some(last) if !last.zero && !run.zero && run.page - (last.page + last.count) <= GAP => {
-                last.count = run.page + run.count - last.page;
-            }
-            _ => joined.push(run),
+fn area_offset(area: u8) -> u64 {
+    u64::from(area) * AREA_LEN as u64
+}
+
+/// First slot and number of those that hold the header.
+fn header_slots(prefix: &Prefix) -> (u32, u32) {
+    match prefix.header_slot {
+        0 => (0, 0),
+        first => (first, prefix.header_len.div_ceil(PAGE) as u32),
+    }
+}
+
+/// The header in one of a state file's rooms; `None` if the room was never used.
+fn read_header(file: &DiskFile, area: u8) -> Result<Option<(Prefix, StateHeader)>, ImageError> {
+    let mut room = [0; AREA_LEN];
+    let have = file.read_up_to(&mut room, area_offset(area))?;
+    let room = &room[..have];
+    if room.iter().take(PREFIX_LEN).all(|b| *b == 0) {
+        return Ok(None);
+    }
+    let found = Prefix::read(Kind::State, room)?;
+    let mut elsewhere = Vec::new();
+    let body = match found.header_slot {
+        0 => room[PREFIX_LEN..].get(..found.header_len),
+        slot => {
+            elsewhere = vec![0; found.header_len];
+            let have = file.read_up_to(&mut elsewhere, offset_of(slot))?;
+            elsewhere.get(..found.header_len).filter(|_| have == found.header_len)
         }
-    }
-    joined
+    };
+    let body = body.ok_or(FormatError::Truncated { have: have as u64, need: found.header_len as u64 })?;
+    found.check(room, body)?;
+    let header = StateHeader::decode(body)?;
+    drop(elsewhere);
+    Ok(Some((found, header)))
 }
 
-/// Hands out the page data of a snapshot, in pieces.
-fn read_runs(
-    file: &File,
-    header: &Header,
-    header_len: usize,
-    mut f: impl FnMut(u32, &[u8]) -> io::Result<()>,
-) -> Result<(), ImageError> {
-    let have = file.metadata()?.len();
-    let mut at = data_offset(header_len);
-    let need = at + header.data_pages() * PAGE as u64;
-    if have < need {
-        return Err(FormatError::Truncated { have, need }.into());
-    }
-    let mut buffer = vec![0; 16 * PAGE];
-    for run in header.runs.iter().filter(|r| !r.zero) {
-        for_each_chunk(run, |page, pages| {
-            let buffer = &mut buffer[..pages * PAGE];
-            file.read_exact_at(buffer, at)?;
-            at += buffer.len() as u64;
-            f(page, buffer)
-        })?;
+fn fits(header: &StateHeader, base: &BaseImage) -> Result<(), FormatError> {
+    if base.header.data_sum != header.base_sum || base.size() > header.memory_size {
+        return Err(FormatError::Header("its base image is another one"));
     }
     Ok(())
 }
 
-/// Bytes a file takes on disk, holes not counted.
-fn allocated(file: &File) -> io::Result<u64> {
-    Ok(file.metadata()?.blocks() * 512)
+/// Page numbers of either, ascending.
+fn union<'a>(pages: &'a [u32], saved: &'a [SavedPage]) -> impl Iterator<Item = u32> + 'a {
+    let (mut a, mut b) = (pages.iter().copied().peekable(), saved.iter().map(|p| p.page).peekable());
+    std::iter::from_fn(move || match (a.peek().copied(), b.peek().copied()) {
+        (Some(x), Some(y)) => {
+            if x <= y {
+                a.next();
+            }
+            if y <= x {
+                b.next();
+            }
+            Some(x.min(y))
+        }
+        (Some(_), None) => a.next(),
+        (None, _) => b.next(),
+    })
 }
-
-#[cfg(test)]
-mod tests;

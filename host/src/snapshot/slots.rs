@@ -1,0 +1,76 @@
+//! Which slots of a state file take the next snapshot's pages.
+//!
+//! Nothing the file may still be read back from is overwritten: not the newest snapshot, and not the
+//! newest that is surely on disk. Until those are the same, only slots beyond the end are taken.
+
+use super::format::FIRST_SLOT;
+
+/// Ascending, distinct slot numbers for `count` pages: the first gap of `used` that holds them all,
+/// else the lowest free ones. `used` need not be sorted. `end`: slots the file has; `reuse`: gaps may
+/// be taken.
+pub fn choose(used: &mut Vec<u32>, end: u32, count: usize, reuse: bool) -> Vec<u32> {
+    used.sort_unstable();
+    used.dedup();
+    let past_used = used.last().map_or(FIRST_SLOT, |last| last + 1);
+    if !reuse {
+        let first = end.max(past_used).max(FIRST_SLOT);
+        return (first..).take(count).collect();
+    }
+    let mut gaps: Vec<(u32, u32)> = Vec::new();
+    let mut next = FIRST_SLOT;
+    for &slot in used.iter() {
+        if slot > next {
+            gaps.push((next, slot));
+        }
+        next = next.max(slot + 1);
+    }
+    if let Some((first, _)) = gaps.iter().find(|(first, end)| (end - first) as usize >= count) {
+        return (*first..).take(count).collect();
+    }
+    // What lies behind the last one is written in one piece, if the file has room there already.
+    if (end.saturating_sub(next)) as usize >= count {
+        return (next..).take(count).collect();
+    }
+    gaps.into_iter().flat_map(|(first, end)| first..end).chain(next..).take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_first_gap_that_is_large_enough_is_taken() {
+        let f = FIRST_SLOT;
+        let cases: [(&[u32], u32, usize, bool, &[u32]); 7] = [
+            (&[], 0, 2, true, &[f, f + 1]),
+            (&[f, f + 1], f + 2, 2, true, &[f + 2, f + 3]),
+            (&[f + 2], f + 3, 2, true, &[f, f + 1]),
+            (&[f + 1, f + 4], f + 5, 2, true, &[f + 2, f + 3]),
+            (&[f + 1, f + 3], f + 4, 3, true, &[f, f + 2, f + 4]),
+            (&[f + 1, f + 3], f + 9, 3, true, &[f + 4, f + 5, f + 6]),
+            (&[f + 1, f + 3], f + 9, 2, false, &[f + 9, f + 10]),
+        ];
+        for (used, end, count, reuse, expected) in cases {
+            assert_eq!(choose(&mut used.to_vec(), end, count, reuse), expected, "{used:?} {end} {count} {reuse}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_used_slot_is_never_chosen(
+            used in proptest::collection::vec(FIRST_SLOT..FIRST_SLOT + 60, 0..40),
+            end in 0u32..100,
+            count in 0usize..30,
+            reuse: bool,
+        ) {
+            let mut sorted = used.clone();
+            let chosen = choose(&mut sorted, end, count, reuse);
+            prop_assert_eq!(chosen.len(), count);
+            prop_assert!(chosen.windows(2).all(|w| w[0] < w[1]));
+            prop_assert!(chosen.iter().all(|s| *s >= FIRST_SLOT && !used.contains(s)));
+            prop_assert!(reuse || chosen.iter().all(|s| *s >= end));
+        }
+    }
+}

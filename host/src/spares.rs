@@ -1,0 +1,58 @@
+//! Memories of instances that were just suspended, for those that are resumed next.
+//!
+//! A host that suspends often resumes often, and most of what a resume costs is the kernel finding
+//! pages. They are lent out only to instances that start from the same image, and not kept for long:
+//! a host that has nothing to do holds none.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::memory::Spare;
+use crate::snapshot::BaseImage;
+
+/// Spares of one package.
+const MAX_SPARES: usize = 2;
+/// A memory that holds more is given back at once.
+const MAX_BYTES: usize = 2 << 20;
+
+#[derive(Default)]
+pub struct Spares(Mutex<Vec<Kept>>);
+
+struct Kept {
+    /// What it maps.
+    base: Arc<BaseImage>,
+    spare: Spare,
+    since: Instant,
+}
+
+impl Spares {
+    /// One that maps the image with this checksum and generation, if there is one.
+    pub fn take(&self, data_sum: u128, generation: u64) -> Option<(Arc<BaseImage>, Spare)> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |k: &Kept| k.base.header.data_sum == data_sum && k.base.generation == generation;
+        let at = kept.iter().rposition(fits)?;
+        let Kept { base, spare, .. } = kept.remove(at);
+        Some((base, spare))
+    }
+
+    pub fn put(&self, base: Arc<BaseImage>, spare: Spare) {
+        if spare.bytes() > MAX_BYTES {
+            return;
+        }
+        let kept = Kept { base, spare, since: Instant::now() };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let evicted = (all.len() >= MAX_SPARES).then(|| all.remove(0));
+        all.push(kept);
+        drop(all);
+        // Unmapping takes a while.
+        drop(evicted);
+    }
+
+    /// Gives back what has not been used for `linger`. Returns when to ask again, or `None` if nothing
+    /// is left.
+    pub fn drop_idle(&self, linger: Duration) -> Option<Duration> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|k| k.since.elapsed() < linger);
+        all.iter().map(|k| linger.saturating_sub(k.since.elapsed())).min()
+    }
+}

@@ -1,0 +1,143 @@
+//! Full, read-only, failing disks, and power cuts.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use wasmop_host::snapshot::faults::Fault;
+
+use crate::place::{Place, State};
+
+#[test]
+fn on_a_disk_that_refuses_writes_the_instance_stays_and_goes_on_when_it_is_well() {
+    for fault in [Fault::Full, Fault::ReadOnly, Fault::Writes] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut place = Place::new(&dir.path().join("a"));
+        let mut twin = Place::new(&dir.path().join("b"));
+        for round in 0..30u64 {
+            place.step(round);
+            twin.step(round);
+            let bad = round % 3 == 1;
+            place.disk.set(if bad { fault } else { Fault::None });
+            let saved = place.save(true, true);
+            assert_eq!(saved.is_err(), bad, "{fault:?}: {saved:?}");
+            assert_eq!(place.instance.is_some(), bad, "{fault:?}");
+            assert!(place.contents() == twin.contents(), "{fault:?}, round {round}");
+        }
+        place.disk.set(Fault::None);
+        place.save(true, true).unwrap();
+        assert_eq!(place.restart().unwrap(), place.last_save());
+        assert!(place.contents() == twin.contents(), "{fault:?}, after a restart");
+    }
+}
+
+#[test]
+fn a_failed_sync_is_made_up_for_by_writing_everything_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    for round in 0..10 {
+        place.step(round);
+        place.save(true, true).unwrap();
+    }
+    place.disk.set(Fault::Syncs);
+    place.step(10);
+    place.save(true, true).unwrap();
+    place.disk.set(Fault::None);
+    let (written, dirty) = {
+        place.resident();
+        place.save(true, true).unwrap()
+    };
+    assert!(written >= dirty, "{written} of {dirty}");
+    let expected = place.contents();
+    place.instance = None;
+    // Nothing of it may be lost any more.
+    for seed in 0..20 {
+        place.disk.lose_power(&mut StdRng::seed_from_u64(seed)).unwrap();
+        assert_eq!(place.restart().unwrap(), place.last_save());
+        assert!(place.contents() == expected);
+    }
+}
+
+#[test]
+fn a_slow_disk_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    let mut twin = Place::new(&dir.path().join("b"));
+    place.disk.set(Fault::Slow(std::time::Duration::from_millis(2)));
+    for round in 0..5 {
+        place.step(round);
+        twin.step(round);
+        place.save(true, true).unwrap();
+    }
+    assert!(place.contents() == twin.contents());
+}
+
+#[test]
+fn a_read_that_fails_is_an_error_and_not_another_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    place.step(1);
+    place.save(true, true).unwrap();
+    place.disk.set(Fault::Reads);
+    let (package, store) = (place.package.clone(), place.store.clone());
+    assert!(wasmop_host::instance::Instance::start(&package, &store, place.origin, 0).is_err());
+    place.disk.set(Fault::None);
+    place.resident();
+}
+
+/// A life of saves and power cuts. After each cut the host must find a state that was saved: the last
+/// one that was put on disk or a later one.
+fn live(seed: u64, sync: impl Fn(&mut StdRng) -> bool) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    let mut saved: BTreeMap<u64, State> = BTreeMap::from([(0, place.contents())]);
+    let mut durable = 0;
+    place.disk.lose_power(&mut StdRng::seed_from_u64(0)).unwrap();
+    for _ in 0..12 {
+        place.disk.cut_power_after(rng.random_range(0..40));
+        while !place.disk.is_off() {
+            place.step(rng.random());
+            let contents = place.contents();
+            let (suspending, sync) = (rng.random_bool(0.8), sync(&mut rng));
+            // What was being written when the power went may be there, wholly.
+            saved.insert(place.last_save() + 1, contents);
+            let done = place.save(suspending, sync).is_ok();
+            if done && sync && !place.disk.is_off() {
+                durable = place.last_save();
+            }
+            if !done {
+                break;
+            }
+        }
+        place.instance = None;
+        place.disk.lose_power(&mut rng).unwrap();
+        let found = match place.restart() {
+            Ok(found) => found,
+            // Possible only where nothing was ever put on disk.
+            Err(error) => {
+                assert_eq!(durable, 0, "seed {seed}: {error}");
+                place.store.discard().unwrap();
+                0
+            }
+        };
+        assert!(found >= durable, "seed {seed}: {found} was found, {durable} was on disk");
+        assert!(place.contents() == saved[&found], "seed {seed}: another state than was saved as {found}");
+        durable = found;
+        saved.retain(|at, _| *at >= durable);
+    }
+}
+
+#[test]
+fn after_a_power_cut_at_any_point_a_saved_state_is_found_that_is_not_older_than_the_last_synced_one() {
+    for seed in 0..60 {
+        live(seed, |rng| rng.random_bool(0.6));
+    }
+}
+
+#[test]
+fn without_any_syncing_a_power_cut_never_gives_a_state_that_was_not_saved() {
+    for seed in 1000..1030 {
+        live(seed, |_| false);
+    }
+}

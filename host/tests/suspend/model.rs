@@ -1,0 +1,114 @@
+//! Whatever happens between its steps, an instance is what its uninterrupted twin is, bit for bit.
+
+use proptest::prelude::*;
+
+use crate::place::Place;
+
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Step(u64),
+    Suspend {
+        sync: bool,
+    },
+    Save {
+        sync: bool,
+    },
+    Restart,
+    /// A step that is undone: back to the last snapshot, and the steps since once more.
+    RollBack(u64),
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let operation = prop_oneof![
+        6 => any::<u64>().prop_map(Operation::Step),
+        3 => any::<bool>().prop_map(|sync| Operation::Suspend { sync }),
+        1 => any::<bool>().prop_map(|sync| Operation::Save { sync }),
+        1 => Just(Operation::Restart),
+        1 => any::<u64>().prop_map(Operation::RollBack),
+    ];
+    proptest::collection::vec(operation, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn suspended_at_any_point_it_equals_its_uninterrupted_twin(operations in operations()) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut place = Place::new(&dir.path().join("a"));
+        let mut twin = Place::new(&dir.path().join("b"));
+        for operation in operations {
+            match operation {
+                Operation::Step(seed) => {
+                    place.step(seed);
+                    twin.step(seed);
+                }
+                Operation::Suspend { sync } => {
+                    place.save(true, sync).unwrap();
+                }
+                Operation::Save { sync } => {
+                    place.save(false, sync).unwrap();
+                }
+                Operation::Restart => {
+                    place.save(true, false).unwrap();
+                    let at = place.last_save();
+                    prop_assert_eq!(place.restart().unwrap(), at);
+                }
+                Operation::RollBack(seed) => {
+                    place.step(seed);
+                    let instance = place.instance.take().unwrap();
+                    let (package, store) = (place.package.clone(), place.store.clone());
+                    // The failed step is in the log of a real one; here it is a step that has worked.
+                    let (instance, _) = instance.rolled_back(&package, &store).unwrap();
+                    place.instance = Some(instance);
+                    twin.step(seed);
+                }
+            }
+            prop_assert!(place.contents() == twin.contents(), "differs after {operation:?}");
+        }
+    }
+}
+
+#[test]
+fn what_another_instance_left_in_a_memory_that_is_used_again_is_not_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Place::new(&dir.path().join("a"));
+    let mut twin = Place::new(&dir.path().join("b"));
+    // The same package, another controller.
+    let state = first.state.take().unwrap();
+    for round in 0..40 {
+        let other = std::sync::Arc::new(state.controller("other").unwrap());
+        let mine = std::mem::replace(&mut first.store, other);
+        let (origin, _) = (first.origin, first.instance.take());
+        first.origin = wasmop_host::instance::Origin::Fresh;
+        for seed in 0..5 {
+            first.step(round * 1000 + seed);
+        }
+        first.save(true, true).unwrap();
+        first.store = mine;
+        first.origin = origin;
+        first.step(round);
+        twin.step(round);
+        assert!(first.contents() == twin.contents(), "round {round}");
+        first.save(true, true).unwrap();
+    }
+}
+
+#[test]
+fn only_what_has_changed_is_written_and_the_file_does_not_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    let (mut written, mut changed) = (0, 0);
+    for round in 0..300u64 {
+        place.step(round % 7);
+        let (bytes, dirty) = place.save(true, true).unwrap();
+        written += bytes;
+        changed += dirty;
+    }
+    assert!(written < changed / 2, "{written} bytes written of {changed} that differ");
+    let (idle, _) = place.save(true, true).unwrap();
+    assert_eq!(idle, 4096, "nothing has happened: only a header is written");
+    let len: u64 =
+        std::fs::read_dir(place.controller_dir()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let memory = place.resident().memory_size();
+    assert!(len < 3 * memory, "{len} bytes on disk for a memory of {memory}");
+}
