@@ -63,6 +63,7 @@ pub fn host(args: HostArgs) -> Result<()> {
             state_dir: args.state_dir,
             suspend_after: Duration::from_secs(1),
             durability: Durability::default(),
+            encryption_key: None,
             disk: Disk::default(),
         };
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -2,6 +2,9 @@
 //!
 //! Nothing here asserts: noisy machines make timed assertions lie.
 
+/// That of `wasmop`: `footprint` measures a host.
+#[path = "../../cli/src/allocator.rs"]
+mod allocator;
 mod fake_api;
 mod footprint;
 mod process;

@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+mod allocator;
 mod commands;
 mod error;
 mod interrupt;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasmop_host::connect::{self, ConnectError, Sources};
 use wasmop_host::snapshot::Durability;
 use wasmop_host::snapshot::disk::Disk;
+use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 
@@ -25,6 +26,7 @@ pub struct Request {
     pub state_dir: PathBuf,
     pub suspend_after: Duration,
     pub durability: Durability,
+    pub encryption_key: Option<SealKey>,
 }
 
 /// Reads packages; two may not have the same name, which is also that of their state.
@@ -64,6 +66,7 @@ pub async fn run(request: Request) -> Result<()> {
         state_dir: request.state_dir,
         suspend_after: request.suspend_after,
         durability: request.durability,
+        encryption_key: request.encryption_key,
         disk: Disk::default(),
     };
     match wasmop_host::run(options, signals.asked_to_end()).await {

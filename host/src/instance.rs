@@ -82,7 +82,7 @@ impl Instance {
         let (previous, clean) = match open {
             Some(open) => {
                 let clean = renew(&mut guest, &base, stale, &open.previous)?;
-                open.apply(&mut guest)?;
+                open.apply(store, &mut guest)?;
                 (open.previous, clean)
             }
             None => {

@@ -285,16 +285,6 @@ impl Memory {
     }
 }
 
-/// Gives memory the allocator has freed but kept back to the kernel. Compiling a package or a burst
-/// of live instances leaves tens of MiB of it, which would stay for as long as the host runs.
-pub fn give_back_freed() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: `malloc_trim` has no preconditions; it locks the arenas it looks at.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Gives wasmtime its memories. Install with `Config::with_host_memory`, and switch
 /// `memory_init_cow` off (wasmtime panics otherwise; bytecodealliance/wasmtime#10740).
 pub struct Creator(());

@@ -4,6 +4,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use wasmop_host::snapshot::Durability;
+use wasmop_host::snapshot::seal::SealKey;
 
 use crate::logging::{self, LogFormat};
 use crate::{running, state_dir, units};
@@ -44,6 +45,10 @@ pub struct Run {
     #[arg(long, value_name = "WHEN", default_value = "event", value_parser = durability)]
     durability: Durability,
 
+    /// Encrypt snapshots with the 32 bytes in this file (raw, hexadecimal or base64).
+    #[arg(long, value_name = "FILE")]
+    encryption_key_file: Option<PathBuf>,
+
     /// How log lines look, on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -77,6 +82,7 @@ impl Run {
             state_dir,
             suspend_after: self.suspend_after,
             durability: self.durability,
+            encryption_key: self.encryption_key_file.as_deref().map(SealKey::read).transpose()?,
         };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -1,7 +1,6 @@
 //! Packages to slots: compiles each package once, and continues from what an earlier host has left.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use crate::controller::{Controller, Saved as SavedController};
 use crate::engine::Engine;
 use crate::instance::Origin;
 use crate::permissions::Permissions;
+use crate::snapshot::format::FormatError;
+use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
 
 impl Host {
@@ -35,7 +36,7 @@ impl Host {
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
             let store = state.controller(&name).map_err(fail)?;
-            let (controller, phase) = self.recover(&name, &package, &store).map_err(fail)?;
+            let (controller, phase) = self.recover(&name, &package, &store)?;
             self.slots.push(Slot {
                 name: name.into(),
                 package,
@@ -60,7 +61,7 @@ impl Host {
         name: &str,
         package: &InstalledPackage,
         store: &ControllerStore,
-    ) -> io::Result<(Controller, Phase)> {
+    ) -> Result<(Controller, Phase), HostError> {
         let now = self.now();
         let fresh = || {
             let controller = Controller::new(now, package.image().header.monotonic_ns);
@@ -87,6 +88,10 @@ impl Host {
                     Err(reason) => reason,
                 }
             }
+            Err(ImageError::Format(error @ (FormatError::NoKey | FormatError::OtherKey))) => {
+                let with = if error == FormatError::NoKey { "" } else { " with another key" };
+                return Err(HostError::Sealed { name: name.into(), with });
+            }
             Err(error) => error.to_string(),
         };
         tracing::warn!(
@@ -94,7 +99,7 @@ impl Host {
             reason = %rejected,
             "snapshot rejected: starting from the base image, all objects will be reconciled"
         );
-        store.discard()?;
+        store.discard().map_err(|source| HostError::Controller { name: name.into(), source })?;
         Ok(fresh())
     }
 }

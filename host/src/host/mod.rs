@@ -41,6 +41,7 @@ use crate::permissions::Permissions;
 use crate::pool::Pool;
 use crate::requests::Reply;
 use crate::snapshot::disk::Disk;
+use crate::snapshot::seal::SealKey;
 use crate::snapshot::sync::Syncer;
 use crate::snapshot::{ControllerStore, Durability, Saved, StateDir, StateDirError};
 use crate::watch::{WatchEvent, WatchHub, WatchId};
@@ -53,8 +54,6 @@ const SAVE_RETRY: Duration = Duration::from_secs(10);
 const RESPONSE_CREDIT: usize = 1 << 20;
 /// Unary requests to the API server at once, for the whole host: each needs a connection.
 const MAX_CONNECTIONS: usize = 64;
-/// Freed memory is given back to the kernel this long after a controller was suspended.
-const TRIM_AFTER: Duration = Duration::from_secs(2);
 /// Longest time that steps under way may take at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -75,6 +74,8 @@ pub struct Options {
     pub suspend_after: Duration,
     /// When snapshots are put on disk.
     pub durability: Durability,
+    /// Encrypts snapshots.
+    pub encryption_key: Option<SealKey>,
     /// For tests: a disk that fails.
     pub disk: Disk,
 }
@@ -95,6 +96,10 @@ pub enum HostError {
     Client(String),
     #[error("starting the host's threads: {0}")]
     Threads(io::Error),
+    #[error(
+        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
+    )]
+    Sealed { name: String, with: &'static str },
     #[error("the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }
@@ -105,7 +110,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
         return Err(HostError::DuplicateName(twice.name.clone()));
     }
-    let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir)?);
+    let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir, options.encryption_key)?);
     let server = options.cluster.cluster_url.clone();
     let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
@@ -126,13 +131,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         next_token: 0,
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
-        trim_at: None,
         namespace: options.namespace,
         suspend_after: options.suspend_after,
         shutting_down: false,
     };
     host.install(options.controllers, &engine, &state).await?;
-    crate::memory::give_back_freed();
     tracing::info!(
         controllers = host.slots.len(),
         state_dir = %state.path().display(),
@@ -162,8 +165,6 @@ struct Host {
     connections: Arc<Semaphore>,
     /// When to see which packages' code is no longer used; `None` while none is loaded.
     code_check: Option<tokio::time::Instant>,
-    /// When to give freed memory back.
-    trim_at: Option<tokio::time::Instant>,
     namespace: Option<String>,
     suspend_after: Duration,
     shutting_down: bool,
@@ -298,11 +299,6 @@ impl Host {
                         self.slots[slot as usize].wake = None;
                         touched.insert(slot);
                     }
-                }
-                () = sleep_until(self.trim_at) => {
-                    self.trim_at = None;
-                    self.pool.submit(crate::memory::give_back_freed);
-                    continue;
                 }
                 () = sleep_until(self.code_check) => {
                     self.code_check = self.drop_idle().map(|wait| tokio::time::Instant::now() + wait);

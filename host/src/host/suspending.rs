@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Host, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT, TRIM_AFTER};
+use super::{Host, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT};
 use crate::code::wall_clock_ns;
 use crate::instance::{Instance, Origin};
 use crate::snapshot::Saved;
@@ -86,7 +86,6 @@ impl Host {
             }
         };
         if suspended {
-            self.trim_at = Some(tokio::time::Instant::now() + TRIM_AFTER);
             tracing::info!(
                 controller = &*slot.name,
                 ram_bytes = slot.ram_bytes(),

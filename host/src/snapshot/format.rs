@@ -3,8 +3,8 @@
 //! ```text
 //!  0       8       12        16      24            28      32             48         64
 //!  ┌───────┬───────┬─────────┬───────┬─────────────┬───────┬──────────────┬──────────┬─────────┐
-//!  │ magic │version│ header_ │ seq   │ header_slot │ flags │ xxh3-128 of  │ nonce,   │ header, │
-//!  │ 8 B   │ u32   │ len u32 │ u64   │ u32         │ u32   │ all the rest │ 12 B + 4 │ postcard│
+//!  │ magic │version│ header_ │ seq   │ header_slot │ flags │ xxh3-128 of  │ nonce 12 │ header, │
+//!  │ 8 B   │ u32   │ len u32 │ u64   │ u32         │ u32   │ all the rest │ key id 4 │ postcard│
 //!  └───────┴───────┴─────────┴───────┴─────────────┴───────┴──────────────┴──────────┴─────────┘
 //! ```
 //!
@@ -166,6 +166,10 @@ pub enum FormatError {
     DataChecksum,
     #[error("header damaged: {0}")]
     Header(&'static str),
+    #[error("encrypted, and this host has no key")]
+    NoKey,
+    #[error("encrypted with another key")]
+    OtherKey,
     #[error("belongs to another package (sha256 {0})")]
     Foreign(String),
 }
@@ -181,6 +185,7 @@ pub struct Prefix {
     pub sealed: bool,
     sum: u128,
     pub nonce: [u8; 12],
+    pub key_id: [u8; 4],
 }
 
 /// Numbers at fixed places; the caller has checked the length.
@@ -216,6 +221,7 @@ impl Prefix {
             sealed: flags & SEALED != 0,
             sum: u128::from_le_bytes(word(bytes, 32)),
             nonce: word(bytes, 48),
+            key_id: word(bytes, 60),
         })
     }
 
@@ -234,17 +240,24 @@ fn sum_of(prefix: &[u8], header: &[u8]) -> u128 {
     hasher.digest128()
 }
 
-/// The prefix for `header`, which may be encrypted already.
-pub fn prefix(kind: Kind, seq: u64, header: &[u8], header_slot: u32, nonce: Option<[u8; 12]>) -> [u8; PREFIX_LEN] {
+/// The prefix for `header`. `sealed`: the nonce it is encrypted with, and of which key.
+pub fn prefix(
+    kind: Kind,
+    seq: u64,
+    header: &[u8],
+    header_slot: u32,
+    sealed: Option<([u8; 12], [u8; 4])>,
+) -> [u8; PREFIX_LEN] {
     let mut out = [0; PREFIX_LEN];
     out[0..8].copy_from_slice(&kind.magic());
     out[8..12].copy_from_slice(&VERSION.to_le_bytes());
     out[12..16].copy_from_slice(&(header.len() as u32).to_le_bytes());
     out[16..24].copy_from_slice(&seq.to_le_bytes());
     out[24..28].copy_from_slice(&header_slot.to_le_bytes());
-    if let Some(nonce) = nonce {
+    if let Some((nonce, key_id)) = sealed {
         out[28..32].copy_from_slice(&SEALED.to_le_bytes());
         out[48..60].copy_from_slice(&nonce);
+        out[60..64].copy_from_slice(&key_id);
     }
     let sum = sum_of(&out, header);
     out[32..48].copy_from_slice(&sum.to_le_bytes());

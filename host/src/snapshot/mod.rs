@@ -19,7 +19,7 @@
 //! ```text
 //! state_dir   who may use it     store  save and open          image  base images
 //! disk        all I/O            sync   when it is on disk     format, slots  no I/O
-//! faults      a bad disk, for tests
+//! faults      a bad disk, for tests                            seal   encryption
 //! ```
 //!
 //! A mapped file is never written and never truncated. A snapshot is a cache: one that is damaged
@@ -29,6 +29,7 @@ pub mod disk;
 pub mod faults;
 pub mod format;
 pub mod image;
+pub mod seal;
 mod slots;
 pub mod state_dir;
 pub mod store;

@@ -6,12 +6,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
+use super::seal::{SealKey, Sealer};
 use super::store::ControllerStore;
 
 /// A state directory, locked for this process.
 pub struct StateDir {
     path: PathBuf,
     disk: Disk,
+    key: Option<SealKey>,
     _lock: File,
 }
 
@@ -34,11 +36,11 @@ pub enum StateDirError {
 impl StateDir {
     /// Creates the directory if need be (mode 0700) and locks it.
     pub fn open(path: &Path) -> Result<StateDir, StateDirError> {
-        StateDir::open_on(Disk::default(), path)
+        StateDir::open_on(Disk::default(), path, None)
     }
 
-    /// The same on a disk that may be a bad one.
-    pub fn open_on(disk: Disk, path: &Path) -> Result<StateDir, StateDirError> {
+    /// The same on a disk that may be a bad one, and with `key` to encrypt snapshots.
+    pub fn open_on(disk: Disk, path: &Path, key: Option<SealKey>) -> Result<StateDir, StateDirError> {
         let not_writable = |source| StateDirError::NotWritable { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -78,7 +80,7 @@ impl StateDir {
         }
         // What an earlier host has written counts as durable from here on.
         disk.sync_file_system(path, &[]).map_err(not_writable)?;
-        Ok(StateDir { path: path.to_owned(), disk, _lock: lock })
+        Ok(StateDir { path: path.to_owned(), disk, key, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -102,6 +104,10 @@ impl StateDir {
         let dir = self.path.join("controllers").join(name);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir)?;
-        Ok(ControllerStore::new(dir, self.disk.clone()))
+        let sealer = match &self.key {
+            None => None,
+            Some(key) => Some(Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"))?),
+        };
+        Ok(ControllerStore::new(dir, self.disk.clone(), sealer))
     }
 }

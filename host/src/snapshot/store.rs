@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    AREA_LEN, AREAS, FIRST_SLOT, FormatError, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, StateHeader, is_zero,
+    AREA_LEN, AREAS, FIRST_SLOT, FormatError, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, is_zero,
     page_sum, prefix,
 };
 use super::image::{BaseImage, ImageError};
+use super::seal::Sealer;
 use super::slots;
 use super::sync::Job;
 use crate::guest::Guest;
@@ -27,6 +28,8 @@ use crate::memory::PAGE;
 const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
 const REBASE_MIN_PAGES: u64 = 256;
+/// Pages encrypted before they are written.
+const SEALED_AT_ONCE: usize = 64;
 /// The file is cut when it has more slots than this beyond what is in use.
 const SPARE_SLOTS: u32 = 64;
 
@@ -48,6 +51,8 @@ pub struct Previous {
     /// `None`: nothing is saved yet.
     snapshot: Option<SnapshotRef>,
     pages: Vec<SavedPage>,
+    /// The pages are encrypted.
+    sealed: bool,
     /// First slot and number of those that hold the header.
     header_slots: (u32, u32),
 }
@@ -85,6 +90,8 @@ pub struct OpenSnapshot {
 pub struct ControllerStore {
     dir: PathBuf,
     disk: Disk,
+    /// Encrypts what is written.
+    sealer: Option<Sealer>,
     /// `seq` and room of the newest snapshot that is surely on disk.
     durable_seq: AtomicU64,
     durable_area: AtomicU8,
@@ -93,9 +100,9 @@ pub struct ControllerStore {
 }
 
 impl ControllerStore {
-    pub(super) fn new(dir: PathBuf, disk: Disk) -> ControllerStore {
+    pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Sealer>) -> ControllerStore {
         let (durable_seq, durable_area, doubtful) = Default::default();
-        ControllerStore { dir, disk, durable_seq, durable_area, doubtful }
+        ControllerStore { dir, disk, sealer, durable_seq, durable_area, doubtful }
     }
 
     fn state_path(&self) -> PathBuf {
@@ -141,9 +148,11 @@ impl ControllerStore {
         let mut refused = None;
         let mut candidates = Vec::new();
         for area in 0..AREAS {
-            match read_header(&file, area) {
+            match self.read_header(&file, area) {
                 Ok(Some(found)) => candidates.push((found, area)),
                 Ok(None) => {}
+                // Not damaged: refusing must not cost the controller its state.
+                Err(error @ ImageError::Format(FormatError::NoKey | FormatError::OtherKey)) => return Err(error),
                 Err(error) => refused = Some(error),
             }
         }
@@ -185,13 +194,7 @@ impl ControllerStore {
             Arc::new(base)
         };
         fits(header, &base)?;
-        let mut page = vec![0; PAGE];
-        for saved in header.pages().iter().filter(|p| p.slot != 0) {
-            let have = file.read_up_to(&mut page, offset_of(saved.slot))?;
-            if have < PAGE || page_sum(&page) != saved.sum {
-                return Err(FormatError::DataChecksum.into());
-            }
-        }
+        self.read_pages(file, &header.pages(), !header.seals.is_empty(), |_, _| Ok(()))?;
         Ok(disk_bytes)
     }
 
@@ -203,14 +206,71 @@ impl ControllerStore {
     /// Opens a snapshot of this process or one that [`ControllerStore::recover`] has checked.
     pub fn open(&self, snapshot: &SnapshotRef) -> Result<OpenSnapshot, ImageError> {
         let file = self.disk.open(&self.state_path())?;
-        let (prefix, header) =
-            read_header(&file, snapshot.area)?.ok_or(FormatError::Truncated { have: 0, need: PREFIX_LEN as u64 })?;
+        let (prefix, header) = self
+            .read_header(&file, snapshot.area)?
+            .ok_or(FormatError::Truncated { have: 0, need: PREFIX_LEN as u64 })?;
         if prefix.seq != snapshot.seq {
             return Err(FormatError::Header("another snapshot is in its place").into());
         }
         let header_slots = header_slots(&prefix);
-        let previous = Previous { snapshot: Some(*snapshot), pages: header.pages(), header_slots };
+        let (pages, sealed) = (header.pages(), prefix.sealed);
+        let previous = Previous { snapshot: Some(*snapshot), pages, sealed, header_slots };
         Ok(OpenSnapshot { file, header, previous })
+    }
+
+    /// The header in one of a state file's rooms; `None` if the room was never used.
+    fn read_header(&self, file: &DiskFile, area: u8) -> Result<Option<(Prefix, StateHeader)>, ImageError> {
+        let mut room = [0; AREA_LEN];
+        let have = file.read_up_to(&mut room, area_offset(area))?;
+        let room = &room[..have];
+        if room.iter().take(PREFIX_LEN).all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let found = Prefix::read(Kind::State, room)?;
+        let mut elsewhere = Vec::new();
+        let body = match found.header_slot {
+            0 => room[PREFIX_LEN..].get(..found.header_len),
+            slot => {
+                elsewhere.resize(found.header_len, 0);
+                let have = file.read_up_to(&mut elsewhere, offset_of(slot))?;
+                elsewhere.get(..found.header_len).filter(|_| have == found.header_len)
+            }
+        };
+        let body = body.ok_or(FormatError::Truncated { have: have as u64, need: found.header_len as u64 })?;
+        found.check(room, body)?;
+        if !found.sealed {
+            return Ok(Some((found, StateHeader::decode(body)?)));
+        }
+        let sealer = self.sealer.as_ref().ok_or(FormatError::NoKey)?;
+        if sealer.id() != found.key_id {
+            return Err(FormatError::OtherKey.into());
+        }
+        let (text, tag) = body.split_last_chunk().ok_or(FormatError::Header("too short"))?;
+        let mut text = text.to_vec();
+        sealer.open(&mut text, &Seal { nonce: found.nonce, tag: *tag })?;
+        Ok(Some((found, StateHeader::decode(&text)?)))
+    }
+
+    /// Reads pages from slots in a row, decrypts them, and checks that they are what was saved.
+    fn read_pages(
+        &self,
+        file: &DiskFile,
+        pages: &[SavedPage],
+        sealed: bool,
+        mut put: impl FnMut(u32, &[u8]) -> io::Result<()>,
+    ) -> Result<(), ImageError> {
+        let mut page = vec![0; PAGE];
+        for saved in pages.iter().filter(|p| p.slot != 0) {
+            let have = file.read_up_to(&mut page, offset_of(saved.slot))?;
+            if have == PAGE && sealed {
+                self.sealer.as_ref().ok_or(FormatError::NoKey)?.open(&mut page, &saved.seal)?;
+            }
+            if have < PAGE || page_sum(&page) != saved.sum {
+                return Err(FormatError::DataChecksum.into());
+            }
+            put(saved.page, &page)?;
+        }
+        Ok(())
     }
 
     /// The base image of an opened snapshot.
@@ -245,7 +305,8 @@ impl ControllerStore {
         let anonymous = memory.dirty_pages()?;
         let memory = memory.bytes(store);
         let page_of = |n: u32| &memory[n as usize * PAGE..][..PAGE];
-        let rewrite = self.doubtful.load(Ordering::Acquire);
+        let sealer = self.sealer.as_ref();
+        let rewrite = self.doubtful.load(Ordering::Acquire) || previous.sealed != sealer.is_some();
         let mut pages = Vec::with_capacity(anonymous.len());
         // Which of `pages` are still to be written.
         let mut changed = Vec::new();
@@ -284,7 +345,11 @@ impl ControllerStore {
         let dirty_bytes = (data_pages * PAGE) as u64;
         let own_base;
         let mut base = base;
-        if may_rebase && data_pages as u64 > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE) {
+        // A base image is mapped as it is, so there is none of one's own where all is encrypted.
+        if may_rebase
+            && sealer.is_none()
+            && data_pages as u64 > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE)
+        {
             let path = self.base_path(seq);
             let mut differs = vec![false; memory.len() / PAGE];
             for n in union(&anonymous, &previous.pages) {
@@ -320,15 +385,29 @@ impl ControllerStore {
         for (&i, &slot) in changed.iter().zip(&chosen) {
             pages[i].slot = slot;
         }
-        let to_write: Vec<SavedPage> = changed.iter().map(|i| pages[*i]).collect();
-        for piece in to_write.chunk_by(|a, b| a.slot + 1 == b.slot) {
-            let slices: Vec<IoSlice<'_>> = piece
-                .chunk_by(|a, b| a.page + 1 == b.page)
-                .map(|run| IoSlice::new(&memory[run[0].page as usize * PAGE..][..run.len() * PAGE]))
-                .collect();
-            file.write_vectored_at(&slices, offset_of(piece[0].slot))?;
+        let row = |a: &usize, b: &usize| pages_in_a_row(&pages, *a, *b);
+        for piece in changed.chunk_by(row).map(<[usize]>::to_vec).collect::<Vec<_>>() {
+            let at = offset_of(pages[piece[0]].slot);
+            let Some(sealer) = sealer else {
+                let slices: Vec<IoSlice<'_>> = piece
+                    .chunk_by(|a, b| pages[*a].page + 1 == pages[*b].page)
+                    .map(|run| IoSlice::new(&memory[pages[run[0]].page as usize * PAGE..][..run.len() * PAGE]))
+                    .collect();
+                file.write_vectored_at(&slices, at)?;
+                continue;
+            };
+            // In pieces: the peak is not to grow with the memory.
+            for (n, few) in piece.chunks(SEALED_AT_ONCE).enumerate() {
+                let mut text = Vec::with_capacity(few.len() * PAGE);
+                for &i in few {
+                    let from = text.len();
+                    text.extend_from_slice(page_of(pages[i].page));
+                    pages[i].seal = sealer.seal(&mut text[from..])?;
+                }
+                file.write_at(&text, at + (n * SEALED_AT_ONCE * PAGE) as u64)?;
+            }
         }
-        written_bytes += (to_write.len() * PAGE) as u64;
+        written_bytes += (changed.len() * PAGE) as u64;
 
         let mut header = StateHeader {
             digest: moment.digest,
@@ -343,8 +422,14 @@ impl ControllerStore {
             seals: Vec::new(),
             host_state: moment.host_state,
         };
-        header.set_pages(&pages, false);
-        let body = header.encode();
+        header.set_pages(&pages, sealer.is_some());
+        let mut body = header.encode();
+        let mut sealed = None;
+        if let Some(sealer) = sealer {
+            let seal = sealer.seal(&mut body)?;
+            body.extend_from_slice(&seal.tag);
+            sealed = Some((seal.nonce, sealer.id()));
+        }
         let taken = previous.snapshot.map(|s| s.area);
         let area = (0..AREAS).find(|a| Some(*a) != taken && (durable.0 == 0 || *a != durable.1)).unwrap_or(0);
         let mut header_at = (0, 0);
@@ -354,9 +439,9 @@ impl ControllerStore {
             let first = used.iter().max().map_or(FIRST_SLOT, |s| s + 1).max(end);
             header_at = (first, count);
             file.write_at(&body, offset_of(first))?;
-            file.write_at(&prefix(Kind::State, seq, &body, first, None), area_offset(area))?;
+            file.write_at(&prefix(Kind::State, seq, &body, first, sealed), area_offset(area))?;
         } else {
-            let prefix = prefix(Kind::State, seq, &body, 0, None);
+            let prefix = prefix(Kind::State, seq, &body, 0, sealed);
             file.write_vectored_at(&[IoSlice::new(&prefix), IoSlice::new(&body)], area_offset(area))?;
         }
         written_bytes += (PREFIX_LEN + body.len()).next_multiple_of(PAGE) as u64;
@@ -369,7 +454,7 @@ impl ControllerStore {
         let own = if base.generation == 0 { 0 } else { base.header.data_pages() * PAGE as u64 };
         let disk_bytes = offset_of(end.min(in_use + SPARE_SLOTS).max(in_use)) + own;
         let snapshot = SnapshotRef { seq, area, base_generation: base.generation, disk_bytes };
-        let previous = Previous { snapshot: Some(snapshot), pages, header_slots: header_at };
+        let previous = Previous { snapshot: Some(snapshot), pages, sealed: sealed.is_some(), header_slots: header_at };
         Ok(Saved { snapshot, previous, dirty_bytes, written_bytes, anonymous, files, dir, obsolete })
     }
 
@@ -403,11 +488,18 @@ impl Saved {
 
 impl OpenSnapshot {
     /// Puts pages and globals into an instance that was mapped from the snapshot's base image.
-    pub fn apply(&self, guest: &mut Guest) -> Result<(), ImageError> {
+    pub fn apply(&self, of: &ControllerStore, guest: &mut Guest) -> Result<(), ImageError> {
         let (memory, store) = guest.memory();
         let mut stored: Vec<&SavedPage> = self.previous.pages.iter().filter(|p| p.slot != 0).collect();
         for zero in self.previous.pages.iter().filter(|p| p.slot == 0) {
             memory.write(store, zero.page as usize * PAGE, &ZERO_PAGE)?;
+        }
+        if self.previous.sealed {
+            of.read_pages(&self.file, &self.previous.pages, true, |page, content| {
+                memory.write(store, page as usize * PAGE, content)
+            })?;
+            guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
+            return Ok(());
         }
         stored.sort_unstable_by_key(|p| p.slot);
         let file = self.file.for_reading()?;
@@ -422,6 +514,11 @@ impl OpenSnapshot {
         guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
         Ok(())
     }
+}
+
+/// Whether the second of two pages lies behind the first in the file.
+fn pages_in_a_row(pages: &[SavedPage], a: usize, b: usize) -> bool {
+    pages[a].slot + 1 == pages[b].slot
 }
 
 static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
@@ -440,31 +537,6 @@ fn header_slots(prefix: &Prefix) -> (u32, u32) {
         0 => (0, 0),
         first => (first, prefix.header_len.div_ceil(PAGE) as u32),
     }
-}
-
-/// The header in one of a state file's rooms; `None` if the room was never used.
-fn read_header(file: &DiskFile, area: u8) -> Result<Option<(Prefix, StateHeader)>, ImageError> {
-    let mut room = [0; AREA_LEN];
-    let have = file.read_up_to(&mut room, area_offset(area))?;
-    let room = &room[..have];
-    if room.iter().take(PREFIX_LEN).all(|b| *b == 0) {
-        return Ok(None);
-    }
-    let found = Prefix::read(Kind::State, room)?;
-    let mut elsewhere = Vec::new();
-    let body = match found.header_slot {
-        0 => room[PREFIX_LEN..].get(..found.header_len),
-        slot => {
-            elsewhere = vec![0; found.header_len];
-            let have = file.read_up_to(&mut elsewhere, offset_of(slot))?;
-            elsewhere.get(..found.header_len).filter(|_| have == found.header_len)
-        }
-    };
-    let body = body.ok_or(FormatError::Truncated { have: have as u64, need: found.header_len as u64 })?;
-    found.check(room, body)?;
-    let header = StateHeader::decode(body)?;
-    drop(elsewhere);
-    Ok(Some((found, header)))
 }
 
 fn fits(header: &StateHeader, base: &BaseImage) -> Result<(), FormatError> {

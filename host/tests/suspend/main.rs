@@ -1,7 +1,8 @@
 //! Suspending and resuming a real instance: against an uninterrupted twin, on bad disks, through power
-//! cuts, from mutated files.
+//! cuts, from mutated files, encrypted.
 
 mod disk;
+mod encryption;
 mod model;
 mod mutation;
 mod place;

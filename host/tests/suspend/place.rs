@@ -11,6 +11,7 @@ use wasmop_host::instance::{Instance, Origin};
 use wasmop_host::snapshot::faults::BadDisk;
 use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::image::ImageError;
+use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::snapshot::{ControllerStore, StateDir};
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
@@ -88,6 +89,7 @@ pub fn input(seed: u64) -> StepInput {
 pub struct Place {
     path: PathBuf,
     pub disk: Arc<BadDisk>,
+    pub key: Option<SealKey>,
     pub state: Option<StateDir>,
     pub package: Arc<InstalledPackage>,
     pub store: Arc<ControllerStore>,
@@ -98,16 +100,21 @@ pub struct Place {
 
 impl Place {
     pub fn new(path: &Path) -> Place {
-        Place::with_disk(path, Arc::default())
+        Place::with_disk(path, Arc::default(), None)
     }
 
-    fn with_disk(path: &Path, disk: Arc<BadDisk>) -> Place {
-        let state = StateDir::open_on(disk.disk(), path).unwrap();
+    pub fn encrypted(path: &Path, key: SealKey) -> Place {
+        Place::with_disk(path, Arc::default(), Some(key))
+    }
+
+    fn with_disk(path: &Path, disk: Arc<BadDisk>, key: Option<SealKey>) -> Place {
+        let state = StateDir::open_on(disk.disk(), path, key.clone()).unwrap();
         let package = Arc::new(InstalledPackage::install(&ENGINE, &state, &PACKAGE).unwrap());
         let store = Arc::new(state.controller("c").unwrap());
         Place {
             path: path.into(),
             disk,
+            key,
             state: Some(state),
             package,
             store,
@@ -172,7 +179,7 @@ impl Place {
     pub fn restart(&mut self) -> Result<u64, ImageError> {
         self.instance = None;
         self.state = None;
-        *self = Place { seq: self.seq, ..Place::with_disk(&self.path, self.disk.clone()) };
+        *self = Place { seq: self.seq, ..Place::with_disk(&self.path, self.disk.clone(), self.key.clone()) };
         let recovered = self.store.recover(&PACKAGE.digest, self.package.image())?;
         Ok(match recovered {
             None => 0,

@@ -113,7 +113,6 @@ proptest! {
         let mut bad = good.clone();
         let at = at % bad.len();
         bad[at] ^= 1 << bit;
-        // The four bytes after the nonce are of no use yet; they are summed as well.
         prop_assert!(decode(&bad).is_err());
         let _ = decode(&good[..cut.min(good.len() - 1)]).unwrap_err();
     }
