@@ -18,10 +18,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Writes a duration so that `parse_duration` reads the same: the largest unit in which it is whole.
+/// Writes a duration so that `parse_duration` reads the same: in seconds or less, whatever is whole.
 pub fn write_duration(duration: Duration) -> String {
     let ns = duration.as_nanos();
-    let whole = UNITS.iter().rev().find(|(_, factor)| ns.is_multiple_of(*factor as u128));
+    let whole = UNITS[..4].iter().rev().find(|(_, factor)| ns.is_multiple_of(*factor as u128));
     match whole {
         _ if ns == 0 => "0s".into(),
         Some((unit, factor)) => format!("{}{unit}", ns / *factor as u128),
@@ -44,8 +44,8 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_in_the_largest_unit_in_which_they_are_whole() {
-        for (millis, text) in [(0, "0s"), (1, "1ms"), (1500, "1500ms"), (60_000, "1m"), (90_000, "90s")] {
+    fn durations_are_written_in_seconds_or_a_fraction_of_which_they_are_a_multiple() {
+        for (millis, text) in [(0, "0s"), (1, "1ms"), (1500, "1500ms"), (60_000, "60s"), (90_000, "90s")] {
             assert_eq!(write_duration(Duration::from_millis(millis)), text);
         }
     }

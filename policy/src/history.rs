@@ -12,6 +12,8 @@
 //! Gaps after a short gap and gaps after a long one are kept apart: the former tell how long a burst
 //! goes on, the latter whether an event comes alone.
 
+use std::f64::consts::SQRT_2;
+
 use serde::{Deserialize, Serialize};
 
 /// Durations of 10 ms to 8 min, in steps of √2.
@@ -46,20 +48,25 @@ struct Bucket {
     ended: u8,
 }
 
+/// The upper edges of the buckets, seconds.
+const EDGES: [f64; BUCKETS] = {
+    let mut edges = [FIRST; BUCKETS];
+    let mut bucket = 1;
+    while bucket < BUCKETS {
+        edges[bucket] = if bucket == 1 { FIRST * SQRT_2 } else { edges[bucket - 2] * 2.0 };
+        bucket += 1;
+    }
+    edges
+};
+
 /// The upper edge of a bucket, seconds.
 pub fn upper_edge(bucket: usize) -> f64 {
-    FIRST * 2f64.powf(bucket as f64 / 2.0)
+    EDGES[bucket]
 }
 
 /// The bucket of a duration in seconds; `BUCKETS` if it is longer than all.
 pub fn bucket_of(seconds: f64) -> usize {
-    if seconds < FIRST {
-        return 0;
-    }
-    // The logarithm may be off by a rounding.
-    let guess = ((seconds / FIRST).log2() * 2.0).floor() as usize;
-    let guess = guess.min(BUCKETS);
-    if guess < BUCKETS && seconds >= upper_edge(guess) { guess + 1 } else { guess }
+    EDGES.partition_point(|edge| *edge <= seconds)
 }
 
 impl History {

@@ -80,11 +80,10 @@ pub fn best(history: &History, before: Before, terms: Terms) -> Stopping {
 /// The chance that a gap ends in a bucket it has reached: what was observed, and the guess.
 fn hazard(history: &History, before: Before, bucket: usize, begin: f64, end: f64, break_even: f64) -> f64 {
     let (observed, weight) = history.hazard(before, bucket);
+    // With this hazard, staying for a bucket and then suspending costs as much as suspending before it.
+    let even = (end - begin) / (break_even + (end - begin) / 2.0);
     // A bucket is on one side of the break-even or on the other.
-    let guess = match (begin + end) / 2.0 <= break_even {
-        true => 1.0 - (-GUESS_MARGIN * (end - begin) / break_even).exp(),
-        false => 0.0,
-    };
+    let guess = if (begin + end) / 2.0 <= break_even { (even * GUESS_MARGIN).min(1.0) } else { 0.0 };
     (observed * weight + guess * GUESS_WEIGHT) / (weight + GUESS_WEIGHT)
 }
 
