@@ -76,6 +76,15 @@ pub enum Decision {
 }
 
 impl Predictor {
+    /// Of a controller nothing is known about: its first suspends and resumes are expected to be like
+    /// those of the host's other controllers.
+    pub fn expecting(cycle: &Cycle) -> Predictor {
+        let mut predictor = Predictor::default();
+        predictor.measured.suspended(cycle.suspend, cycle.written_bytes);
+        predictor.measured.resumed(cycle.resume);
+        predictor
+    }
+
     /// Something is to be done, whether the instance is resident or not.
     pub fn on_event(&mut self, now: Duration, cause: Cause) {
         let Some(since) = self.idle_since.take() else { return };
@@ -250,10 +259,8 @@ mod tests {
 
     /// 64 MiB on a disk where a resume takes 200 ms.
     fn on_cold_storage() -> (Predictor, u64) {
-        let mut predictor = Predictor::default();
-        predictor.on_suspended(ms(200), 16 << 20);
-        predictor.on_resumed(ms(200));
-        (predictor, 64 << 20)
+        let cycle = Cycle { suspend: ms(200), resume: ms(200), written_bytes: 16 << 20 };
+        (Predictor::expecting(&cycle), 64 << 20)
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Outcome {
 pub fn simulate(trace: &Trace, strategy: Strategy, setup: &Setup) -> Outcome {
     let mut outcome = Outcome { length: trace.length(), resident_bytes: setup.resident_bytes, ..Outcome::default() };
     for events in trace.controllers.values() {
-        let mut replay = Replay { setup, decider: Decider::new(strategy), outcome: &mut outcome };
+        let mut replay = Replay { setup, decider: Decider::new(strategy, setup), outcome: &mut outcome };
         for pair in events.windows(2) {
             replay.gap(pair[0].at, pair[1]);
         }
@@ -259,8 +259,8 @@ struct Decider {
 }
 
 impl Decider {
-    fn new(strategy: Strategy) -> Decider {
-        Decider { strategy, predictor: Predictor::default(), smoothed: None }
+    fn new(strategy: Strategy, setup: &Setup) -> Decider {
+        Decider { strategy, predictor: Predictor::expecting(&setup.cycle), smoothed: None }
     }
 
     fn decide(&mut self, begin: Duration, now: Duration, next: Event, setup: &Setup) -> Decision {
@@ -271,7 +271,7 @@ impl Decider {
                 let situation = Situation {
                     now,
                     resident_bytes: setup.resident_bytes,
-                    known_next: next.known.then_some(next.at),
+                    known_next: next.due,
                     awaiting_answers: false,
                 };
                 policy.decide(&mut self.predictor, &situation, &setup.prices)
@@ -293,7 +293,7 @@ impl Decider {
     }
 
     fn event(&mut self, begin: Duration, event: Event) {
-        self.predictor.on_event(event.at, if event.known { Cause::Known } else { Cause::Event });
+        self.predictor.on_event(event.at, if event.is_known() { Cause::Known } else { Cause::Event });
         let gap = (event.at - begin).as_secs_f64();
         self.smoothed = Some(self.smoothed.map_or(gap, |smoothed| smoothed + SMOOTHING * (gap - smoothed)));
     }
@@ -444,7 +444,7 @@ mod tests {
             let mut at = Duration::ZERO;
             let events = gaps.iter().map(|(gap, known)| {
                 at += Duration::from_millis(*gap);
-                Event { at, known: *known }
+                Event { at, due: known.then_some(at) }
             });
             let trace = Trace { controllers: [("a".to_owned(), events.collect())].into() };
             let resume = Duration::from_millis(resume);

@@ -32,7 +32,16 @@ pub struct Trace {
 pub struct Event {
     /// Since the trace's first event.
     pub at: Duration,
-    pub known: bool,
+    /// What the host knew when the controller became idle before it: the earliest timer. That is the
+    /// event itself, or something later that it came before. CSV has only the former.
+    pub due: Option<Duration>,
+}
+
+impl Event {
+    /// Whether the host knew of it.
+    pub fn is_known(&self) -> bool {
+        self.due == Some(self.at)
+    }
 }
 
 /// What is wrong with a trace.
@@ -123,7 +132,7 @@ impl Trace {
         let mut trace = Trace { controllers: BTreeMap::new() };
         for (at, controller, known) in rows {
             let at = Duration::from_nanos(u64::try_from(at - begin).unwrap_or(u64::MAX));
-            trace.controllers.entry(controller).or_default().push(Event { at, known });
+            trace.controllers.entry(controller).or_default().push(Event { at, due: known.then_some(at) });
         }
         trace.controllers.values_mut().for_each(|events| events.sort());
         match trace.controllers.values().any(|events| events.len() > 1) {
@@ -176,7 +185,7 @@ mod tests {
     use super::*;
 
     fn seconds(trace: &Trace, controller: &str) -> Vec<(f64, bool)> {
-        trace.controllers[controller].iter().map(|e| (e.at.as_secs_f64(), e.known)).collect()
+        trace.controllers[controller].iter().map(|e| (e.at.as_secs_f64(), e.is_known())).collect()
     }
 
     #[test]

@@ -72,15 +72,14 @@ pub(crate) fn requeue(intervals: &[f64], outside: f64, length: f64, seed: u64) -
     let controllers = intervals.iter().enumerate().map(|(n, interval)| {
         let mut random = Random::new(seed.wrapping_add(n as u64));
         let mut events = Vec::new();
-        let mut timer = 0.0;
-        let mut change = random.exponential(outside);
-        while timer < length {
-            // A change does not move a pending requeue: the earliest wins.
-            let known = timer <= change;
-            events.push(event(timer.min(change), known));
-            match known {
-                true => timer += interval + random.exponential(0.01),
-                false => change += random.exponential(outside),
+        let (mut at, mut change) = (0.0, random.exponential(outside));
+        while at < length {
+            // A change replaces a pending requeue, and its reconcile requeues again.
+            let due = at + interval + random.exponential(0.01);
+            at = due.min(change);
+            events.push(Event { due: Some(Duration::from_secs_f64(due)), ..event(at) });
+            if at == change {
+                change += random.exponential(outside);
             }
         }
         (format!("requeue-{interval}s"), events)
@@ -104,7 +103,7 @@ pub(crate) fn bursts(size: f64, apart: f64, pause: f64, length: f64, seed: u64) 
     let mut events = Vec::new();
     let mut at = 0.0;
     while at < length {
-        events.push(event(at, false));
+        events.push(event(at));
         at += match random.unit() < 1.0 / size {
             true => pause * (0.5 + random.unit()),
             false => random.exponential(apart),
@@ -124,7 +123,7 @@ fn diurnal(noon: f64, midnight: f64, seed: u64) -> Trace {
         let day = (1.0 - (TAU * at / (24.0 * HOUR)).cos()) / 2.0;
         let share = noon / midnight + (1.0 - noon / midnight) * day.powi(3);
         if random.unit() < share {
-            events.push(event(at, false));
+            events.push(event(at));
         }
     }
     one("diurnal", events)
@@ -137,13 +136,13 @@ fn deploy_storm(quiet: f64, between: f64, size: f64, length: f64, seed: u64) -> 
     let mut at = 0.0;
     while at < length {
         at += random.exponential(quiet);
-        events.push(event(at, false));
+        events.push(event(at));
         if random.unit() < quiet / between {
             let changes = size * (0.5 + random.unit());
             for _ in 0..changes as usize {
                 // Between 10 and 500 ms, evenly in the logarithm.
                 at += 0.01 * 50f64.powf(random.unit());
-                events.push(event(at, false));
+                events.push(event(at));
             }
         }
     }
@@ -154,13 +153,13 @@ fn unforeseen(count: usize, mut gap: impl FnMut() -> f64) -> Vec<Event> {
     let mut at = 0.0;
     let mut next = || {
         at += gap();
-        event(at, false)
+        event(at)
     };
     (0..count).map(|_| next()).collect()
 }
 
-fn event(at: f64, known: bool) -> Event {
-    Event { at: Duration::from_secs_f64(at), known }
+fn event(at: f64) -> Event {
+    Event { at: Duration::from_secs_f64(at), due: None }
 }
 
 fn one(name: &str, events: Vec<Event>) -> Trace {
@@ -200,7 +199,7 @@ mod tests {
     fn requeues_are_known_and_changes_are_not() {
         let trace = Builtin::Requeue.trace(1);
         let events = &trace.controllers["requeue-10s"];
-        let known = events.iter().filter(|event| event.known).count();
+        let known = events.iter().filter(|event| event.is_known()).count();
         assert!(known > events.len() * 9 / 10 && known < events.len());
     }
 }
