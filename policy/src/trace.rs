@@ -22,6 +22,12 @@ pub use builtin::Builtin;
 /// The line that names the columns of a trace.
 pub const HEADER: &str = "time,controller,known";
 
+/// A line of a trace, as it is recorded: the controller was given something to do at `at`, counted
+/// from any fixed moment.
+pub fn line(at: Duration, controller: &str, known: bool) -> String {
+    format!("{}.{:06},{controller},{}", at.as_secs(), at.subsec_micros(), u8::from(known))
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     /// The events of each controller, by time.
@@ -195,6 +201,15 @@ mod tests {
         assert_eq!(seconds(&trace, "a"), [(1.0, false), (3.5, false)]);
         assert_eq!(seconds(&trace, "b"), [(0.0, true), (2.25, true)]);
         assert_eq!(trace.length(), Duration::from_millis(3500));
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_read() {
+        let events = [(Duration::from_micros(1_500_001), true), (Duration::from_secs(100), false)];
+        let lines = events.map(|(at, known)| line(at, "web", known)).join("\n");
+        assert_eq!(lines, "1.500001,web,1\n100.000000,web,0");
+        let trace = Trace::parse(&format!("{HEADER}\n{lines}\n")).expect("ok");
+        assert_eq!(seconds(&trace, "web"), [(0.0, true), (98.499999, false)]);
     }
 
     #[test]
