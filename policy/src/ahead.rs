@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Half-widths of the windows, in mean absolute deviations.
-const WIDTHS: [f32; 3] = [1.0, 2.0, 3.5];
+/// How long before the mean the windows begin, in mean absolute deviations.
+const EARLY: [f32; 3] = [1.0, 2.0, 3.5];
+/// How long after the mean they all end: giving up too early costs one more cycle.
+const LATE: f32 = 6.0;
 /// Each new gap counts for so much.
 const WEIGHT: f32 = 1.0 / 16.0;
 /// No window is used before so many gaps.
@@ -22,7 +24,7 @@ pub struct Ahead {
     mean: f32,
     deviation: f32,
     /// What each window has saved per gap.
-    saved: [f32; WIDTHS.len()],
+    saved: [f32; EARLY.len()],
     /// How many gaps that is known from, up to `TRIAL`.
     gaps: u8,
 }
@@ -44,8 +46,8 @@ impl Ahead {
         if self.gaps == 0 {
             (self.mean, self.deviation) = (gap, gap / 2.0);
         }
-        for (saved, width) in self.saved.iter_mut().zip(WIDTHS) {
-            let (from, to) = (self.mean - width * self.deviation, self.mean + width * self.deviation);
+        for (saved, early) in self.saved.iter_mut().zip(EARLY) {
+            let (from, to) = (self.mean - early * self.deviation, self.mean + LATE * self.deviation);
             let saves = match gap {
                 g if g < from => 0.0,
                 g if g <= to => wait - (g - from),
@@ -60,11 +62,11 @@ impl Ahead {
 
     /// The window in which to be resident, if one has proved worth it.
     pub fn window(&self, wait: f64) -> Option<Window> {
-        let (saved, width) = self.saved.iter().zip(WIDTHS).max_by(|a, b| a.0.total_cmp(b.0))?;
+        let (saved, early) = self.saved.iter().zip(EARLY).max_by(|a, b| a.0.total_cmp(b.0))?;
         let worthwhile = self.gaps == TRIAL && *saved > WORTHWHILE * wait as f32 && *saved > 0.0;
         worthwhile.then(|| Window {
-            from: f64::from(self.mean - width * self.deviation).max(0.0),
-            to: f64::from(self.mean + width * self.deviation),
+            from: f64::from(self.mean - early * self.deviation).max(0.0),
+            to: f64::from(self.mean + LATE * self.deviation),
             saves: f64::from(*saved),
         })
     }

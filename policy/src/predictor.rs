@@ -13,7 +13,7 @@ use crate::{Cycle, Prices};
 /// A timed resume starts so many typical resumes before it is needed.
 const HEAD_START: f64 = 1.5;
 
-/// The history of one controller: below 256 bytes, all inline, also when serialised. It goes into the
+/// The history of one controller: at most 200 bytes, all inline, also when serialised. It goes into the
 /// controller's snapshot.
 ///
 /// Times are those of the host's clock. None of them are saved: the gap in which a host ended is
