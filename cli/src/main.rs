@@ -15,6 +15,7 @@ mod project;
 mod report;
 mod running;
 mod scaffold;
+mod simulation;
 mod state_dir;
 mod toml_table;
 mod toolchain;

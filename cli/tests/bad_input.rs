@@ -240,6 +240,41 @@ fn what_the_compiler_said_is_shown_when_it_fails() {
     place.wasmop(&["build", "p"]).fails_with(1, &["main.go:3:1: syntax error", "`go build", "failed", "above"]);
 }
 
+// Traces and policies.
+
+#[test]
+fn a_bad_trace_is_named_with_the_line() {
+    let place = Place::new();
+    let simulate = |file: &str| place.wasmop(&["policy", "simulate", file]);
+    let file = place.write("trace.csv", b"time,controller\n1.5,web\nsoon,web\n");
+    simulate(&file).fails_with(1, &["trace.csv", "line 3", "`soon` is not a time", "RFC 3339"]);
+    let file = place.write("trace.csv", b"1.5,web\n2.5\n");
+    simulate(&file).fails_with(1, &["trace.csv", "line 2", "no controller"]);
+    let file = place.write("trace.csv", b"1.5,web\n2.5,backup\n");
+    simulate(&file).fails_with(1, &["trace.csv", "no controller has two events", "record for longer"]);
+    let file = place.write("trace.csv", b"1.5,\xff\xfe\n");
+    simulate(&file).fails_with(1, &["trace.csv", "cannot read the trace", "CSV"]);
+    simulate("gone.csv").fails_with(1, &["gone.csv", "cannot read the trace", "time and controller"]);
+    simulate(&place.path("home")).fails_with(1, &["home", "cannot read the trace"]);
+}
+
+#[test]
+fn a_simulation_of_nothing_or_with_nonsense_is_a_usage_error() {
+    let place = Place::new();
+    place.wasmop(&["policy", "simulate"]).fails_with(2, &["there is no trace", "--builtin all"]);
+    for (flag, value, needles) in [
+        ("--policy", "sometimes", ["`sometimes` is not a policy", "`adaptive`"]),
+        ("--policy", "adaptive,after=soon", ["`after=soon` is not a policy", "`after=1s`"]),
+        ("--resume-cost", "fast", ["`fast` is not a duration", "`500ms`"]),
+        ("--resident-bytes", "0B", ["`0B` is nothing", "`2MiB`"]),
+        ("--written-bytes", "much", ["`much` is not a size in bytes", "`64KiB`"]),
+        ("--builtin", "weekly", ["weekly", "deploy-storm"]),
+    ] {
+        let (_, stderr) = place.wasmop(&["policy", "simulate", flag, value]).ends_with(2);
+        assert!(needles.iter().all(|needle| stderr.contains(needle)), "{flag} {value}: {stderr}");
+    }
+}
+
 // `wasmop new` and the command line.
 
 #[test]

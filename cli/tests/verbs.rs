@@ -121,6 +121,66 @@ fn completions_and_help_come_on_stdout() {
     }
 }
 
+#[test]
+fn policies_are_compared_on_a_trace_of_ones_own() {
+    let place = Place::new();
+    let events: String = (0..200).map(|n| format!("{}.25,web,0\n{},backup,1\n", n * 5, n * 60)).collect();
+    let file = place.write("trace.csv", format!("time,controller,known\n{events}").as_bytes());
+    let (table, stderr) = place.wasmop(&["policy", "simulate", &file]).succeeds();
+    assert_eq!(stderr, "");
+    for needle in ["trace.csv", "adaptive", "immediate", "after=1s", "after=60s", "never", "smoothing", "optimum"] {
+        assert!(table.contains(needle), "{needle:?} is missing in\n{table}");
+    }
+
+    let rows = figures(&place, &["policy", "simulate", &file, "--json"]);
+    let value = |policy: &str, metric: &str| {
+        let found = rows.iter().find(|row| row["policy"] == policy && row["metric"] == metric);
+        found.and_then(|row| row["value"].as_f64()).expect("is there")
+    };
+    assert!(rows.iter().all(|row| row["trace"].as_str().is_some_and(|trace| trace.ends_with("trace.csv"))));
+    assert_eq!(value("never", "resumes"), 0.0);
+    assert_eq!(value("immediate", "on_demand_resumes"), 2.0 * 199.0);
+    assert_eq!(value("immediate", "p95_added_latency_seconds"), 0.0003);
+    assert_eq!(value("never", "mean_resident_bytes"), f64::from(2 << 20) * (995.0 / 11_940.0 + 1.0));
+    assert_eq!(value("optimum", "cost_vs_optimum"), 1.0);
+    assert!(value("adaptive", "cost_vs_optimum") < 1.05);
+    assert!(value("after=1s", "cost_byte_seconds") > value("adaptive", "cost_byte_seconds"));
+}
+
+#[test]
+fn the_costs_of_a_simulation_can_be_given() {
+    let place = Place::new();
+    let simulate = |more: &[&str]| {
+        let rows = figures(&place, &[&["policy", "simulate", "--builtin", "periodic", "--json"], more].concat());
+        let resumes = rows.iter().find(|row| row["policy"] == "adaptive" && row["metric"] == "resumes");
+        resumes.and_then(|row| row["value"].as_f64()).expect("is there")
+    };
+    assert!(simulate(&["--policy", "adaptive"]) > 4000.0);
+    // What is dear to get back stays.
+    assert!(simulate(&["--policy", "adaptive", "--resume-cost", "50ms", "--suspend-cost", "50ms"]) < 10.0);
+    assert!(simulate(&["--policy", "adaptive", "--written-bytes", "16MiB"]) < 10.0);
+    assert!(simulate(&["--policy", "adaptive", "--profile", "cold"]) < 10.0);
+    assert!(simulate(&["--policy", "adaptive", "--profile", "cold", "--resident-bytes", "1GiB"]) > 4000.0);
+}
+
+#[test]
+fn every_builtin_trace_is_simulated_and_the_same_each_time() {
+    let place = Place::new();
+    let all = ["policy", "simulate", "--builtin", "all", "--json", "--policy", "adaptive,after=10s"];
+    let rows = figures(&place, &all);
+    let mut traces: Vec<_> = rows.iter().filter_map(|row| row["trace"].as_str()).collect();
+    traces.dedup();
+    assert_eq!(traces, ["periodic", "requeue", "poisson", "bursts", "diurnal", "deploy-storm"]);
+    assert_eq!(rows, figures(&place, &all));
+    assert_ne!(rows, figures(&place, &[&all[..], &["--seed", "2"]].concat()));
+}
+
+/// The rows that a command prints as JSON.
+fn figures(place: &Place, arguments: &[&str]) -> Vec<Value> {
+    let (stdout, _) = place.wasmop(arguments).succeeds();
+    serde_json::from_str(&stdout).expect("an array")
+}
+
 /// Looks again and again until there is an answer.
 fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
     let begun = Instant::now();

@@ -4,6 +4,7 @@ mod build;
 mod completions;
 mod inspect;
 mod new;
+mod policy;
 mod run;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Build(build::Build),
     Run(run::Run),
     Inspect(inspect::Inspect),
+    Policy(policy::Policy),
     Completions(completions::Completions),
 }
 
@@ -62,6 +64,7 @@ impl Command {
             Command::Build(build) => build.run(),
             Command::Run(run) => run.run(),
             Command::Inspect(inspect) => inspect.run(),
+            Command::Policy(policy) => policy.run(),
             Command::Completions(completions) => completions.run(),
         }
     }
