@@ -14,8 +14,8 @@ use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
-use crate::rows::Rows;
 use crate::{Variant, process};
+use wasmop_e2e::rows::Rows;
 
 #[derive(clap::Args)]
 pub struct HostArgs {

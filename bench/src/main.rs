@@ -9,7 +9,6 @@ mod fake_api;
 mod footprint;
 mod process;
 mod resume;
-mod rows;
 mod simulation;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use wasmop_package::{Package, with_manifest};
 
-use crate::rows::Rows;
+use wasmop_e2e::rows::Rows;
 
 #[derive(Parser)]
 struct Cli {

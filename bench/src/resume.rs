@@ -7,8 +7,8 @@ use wasmop_package::Package;
 
 use crate::fake_api::FakeApi;
 use crate::process;
-use crate::rows::{Rows, percentile};
 use crate::simulation::Simulation;
+use wasmop_e2e::rows::{Rows, percentile};
 
 const HEAPS_MIB: [u64; 3] = [1, 8, 32];
 

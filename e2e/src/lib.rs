@@ -6,6 +6,7 @@
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
 //! table       behaviours x guests, as marks
+//! rows        figures, as a table or as JSON
 //! ```
 
 #![deny(unsafe_code)]
@@ -13,6 +14,7 @@
 pub mod fault_proxy;
 pub mod guests;
 pub mod probe;
+pub mod rows;
 pub mod scenarios;
 pub mod scene;
 pub mod table;
