@@ -6,6 +6,7 @@
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
 //! table       behaviours x guests, as marks
+//! torture     a host killed at random moments under load, again and again
 //! rows        figures, as a table or as JSON
 //! ```
 
@@ -18,4 +19,5 @@ pub mod rows;
 pub mod scenarios;
 pub mod scene;
 pub mod table;
+pub mod torture;
 pub mod world;

@@ -46,6 +46,13 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Stops the control plane; what the test has written stays, for when something went wrong.
+    pub fn keep_files(self) -> PathBuf {
+        let Cluster { plane, dir, .. } = self;
+        let _ = plane.stop();
+        dir.keep()
+    }
+
     /// Creates the Probe CRD and waits until the API server serves it.
     pub async fn create_crd(&self) -> Result<()> {
         let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
@@ -161,8 +168,6 @@ impl World {
         let world = Arc::into_inner(self)?;
         drop(world.host);
         drop(world.proxy);
-        let Cluster { plane, dir, .. } = world.cluster;
-        let _ = plane.stop();
-        Some(dir.keep())
+        Some(world.cluster.keep_files())
     }
 }

@@ -9,6 +9,7 @@ mod repository;
 mod setup;
 mod test;
 mod tinygo;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Test),
     /// Run a benchmark.
     Bench(bench::Bench),
+    /// Treat a host badly, again and again, and see that nothing is lost.
+    Torture(torture::Torture),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
         Task::Test(test) => test.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Torture(torture) => torture.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

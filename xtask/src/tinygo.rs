@@ -20,6 +20,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::repository;
+
 const MODULE: &str = "github.com/tinygo-org/tinygo";
 
 /// The folder below the user's cache folder.
@@ -46,6 +48,20 @@ pub fn find() -> Option<PathBuf> {
     let folder = cache_folder().ok()?;
     let program = folder.join("bin/tinygo");
     (folder.join("wasmop.json").is_file() && runs(&program)).then_some(program)
+}
+
+/// Why there is no TinyGo, if there is none. On a CI machine it is built, elsewhere only looked
+/// for: building it installs packages.
+pub fn missing() -> Option<String> {
+    if find().is_some() {
+        return None;
+    }
+    if std::env::var_os("CI").is_none_or(|value| value.is_empty()) {
+        return Some("TinyGo is neither on PATH nor built (cargo xtask setup --tinygo)".into());
+    }
+    ensure(repository::root())
+        .err()
+        .map(|error| format!("TinyGo cannot be had: {}", format!("{error:#}").lines().next().unwrap_or_default()))
 }
 
 /// Finds TinyGo or builds it; an error says why it can't be had. `root` is the repository.

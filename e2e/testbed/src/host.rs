@@ -117,6 +117,16 @@ impl Host {
         }
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// SIGTERM, without waiting for anything.
+    pub fn ask_to_end(&self) {
+        self.process.terminate();
+    }
+
     /// SIGTERM; waits for the end.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.terminate();

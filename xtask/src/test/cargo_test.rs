@@ -1,4 +1,4 @@
-//! Runs `cargo test` and counts what it prints.
+//! Runs `cargo test`, or a test program that prints the same lines, and counts them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -15,7 +15,7 @@ use clap::Args;
 use parts::Part;
 use report::Report;
 
-use crate::{setup, tinygo};
+use crate::setup;
 
 #[derive(Args)]
 pub struct Test {
@@ -42,18 +42,4 @@ impl Test {
         }
         Ok(report::summary(&reports))
     }
-}
-
-/// Why there is no TinyGo, if there is none. On a CI machine it is built, elsewhere only looked
-/// for: building it installs packages.
-fn missing_tinygo() -> Option<String> {
-    if tinygo::find().is_some() {
-        return None;
-    }
-    if std::env::var_os("CI").is_none_or(|value| value.is_empty()) {
-        return Some("TinyGo is neither on PATH nor built (cargo xtask setup --tinygo)".into());
-    }
-    tinygo::ensure(crate::repository::root())
-        .err()
-        .map(|error| format!("TinyGo cannot be had: {}", format!("{error:#}").lines().next().unwrap_or_default()))
 }

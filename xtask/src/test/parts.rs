@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use wasmop_testbed::controlplane::{self, Binaries};
 
 use super::report::Report;
-use super::{cargo_test, go_test, lint, missing_tinygo};
-use crate::{command, repository, setup};
+use super::{cargo_test, go_test, lint};
+use crate::{command, repository, setup, tinygo, torture};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -20,6 +20,8 @@ pub enum Part {
     BadInput,
     /// Every behaviour with every guest, on a real API server.
     Conformance,
+    /// A host killed at random moments, a few times; `cargo xtask torture` does so more often.
+    Torture,
 }
 
 impl Part {
@@ -34,6 +36,7 @@ impl Part {
             Part::ControlPlane => "control-plane",
             Part::BadInput => "bad-input",
             Part::Conformance => "conformance",
+            Part::Torture => "torture",
         }
     }
 
@@ -44,6 +47,7 @@ impl Part {
             Part::ControlPlane => control_plane(report),
             Part::BadInput => bad_input(report),
             Part::Conformance => conformance(report),
+            Part::Torture => torture(report),
         }
     }
 }
@@ -91,8 +95,19 @@ fn conformance(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     let mut test = cargo_test(&["--workspace", "--test", "conformance"]);
-    if let Some(reason) = missing_tinygo() {
+    if let Some(reason) = tinygo::missing() {
         test.env("WASMOP_E2E_SKIP_TINYGO", reason);
     }
     cargo_test::run(&mut test, Some("conformance"), report)
+}
+
+/// Enough for each phase to be met now and then, and for a minute.
+const TORTURE_ROUNDS: u64 = 15;
+
+fn torture(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    let mut kill = torture::kill();
+    kill.args(["--rounds", &TORTURE_ROUNDS.to_string()]);
+    cargo_test::run(&mut kill, Some("torture"), report)
 }

@@ -1,0 +1,407 @@
+//! A host under load, killed at random moments, and what the next one makes of it.
+//!
+//! ```text
+//!             ┌────────────────────────── a round ──────────────────────────┐
+//! settled ──► load, or a change ──► SIGKILL ──► files ──► start ──► settled ──► …
+//!             workload   moment                 files     (killed once more     told, workload
+//!                                                          on its way, at times)
+//! ```
+//!
+//! A round passes if every object becomes what was asked for, the controllers' memories hold all that
+//! was counted before their last suspension, and the host has nothing to complain about.
+
+pub mod files;
+pub mod moment;
+pub mod tally;
+pub mod told;
+pub mod workload;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::{join_all, try_join_all};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use wasmop_testbed::host::{Host, HostOptions};
+use wasmop_testbed::log::Log;
+
+use crate::guests::Guest;
+use crate::world::{Cluster, PATIENCE};
+use files::{Condition, Found};
+use moment::{End, Moment, Phase, Windows};
+use tally::Tally;
+use told::{Told, complaint};
+use workload::Workload;
+
+const POLL: Duration = Duration::from_millis(15);
+/// Short, so that the load's pauses are long enough for it; shorter ones have a snapshot written while
+/// the one before waits for its fsync.
+const SUSPEND_AFTER_MS: [u64; 3] = [10, 40, 100];
+/// Of so many rounds the first is spent on killing a host that has never been ready, up to a few.
+const ROUNDS_PER_FIRST_START: u64 = 5;
+const MOST_FIRST_STARTS: u64 = 5;
+/// Then something is wrong with more than a moment.
+const MOST_FAILURES: usize = 10;
+/// How long a resume is waited for before a change is to make one.
+const QUIET: Duration = Duration::from_secs(1);
+const TAIL: usize = 25;
+
+/// The rounds after the first starts, by weight.
+const PHASES: [(Phase, u32); 5] =
+    [(Phase::Load, 25), (Phase::Snapshot, 25), (Phase::Start, 20), (Phase::Resume, 15), (Phase::Shutdown, 15)];
+
+/// See the module's description.
+pub struct Torture {
+    cluster: Cluster,
+    options: HostOptions,
+    host: Option<Host>,
+    starts: u32,
+    workloads: Vec<Workload>,
+    windows: Windows,
+    seed: u64,
+    tally: Tally,
+}
+
+impl Torture {
+    /// Creates what the guests are to work on; no host yet.
+    pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<Torture> {
+        cluster.create_crd().await?;
+        let options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
+        let mut workloads = Vec::new();
+        for guest in guests {
+            cluster.create_namespace(guest.name).await?;
+            workloads.push(Workload::create(&cluster.client, guest).await?);
+        }
+        let (windows, tally) = (Windows::default(), Tally::default());
+        Ok(Torture { cluster, options, host: None, starts: 0, workloads, windows, seed, tally })
+    }
+
+    /// All rounds; a failed one is reported, and the next begins with a new state directory.
+    pub async fn run(&mut self, rounds: u64) -> Result<()> {
+        let first_starts = (rounds / ROUNDS_PER_FIRST_START).min(MOST_FIRST_STARTS);
+        for round in 1..=rounds {
+            let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(round));
+            let phase = if round <= first_starts { Phase::FirstStart } else { draw_phase(&mut rng) };
+            let begun = Instant::now();
+            let result = self.round(phase, &mut rng).await;
+            self.tally.rounds += 1;
+            let took = begun.elapsed().as_secs_f64();
+            let Err(error) = result else {
+                self.tally.passed += 1;
+                println!("round {round}: {}, {took:.1} s", phase.name());
+                continue;
+            };
+            let tail = self.host.as_mut().map(|host| host.log.tail(TAIL)).unwrap_or_default();
+            let kept = self.set_aside(round).await?;
+            let seed = self.seed;
+            let failure = format!(
+                "round {round} (seed {seed}, {}): {error:#}\nthe host's log and state: {}\n{tail}",
+                phase.name(),
+                kept.display()
+            );
+            println!("round {round}: {}, {took:.1} s: FAILED: {error:#}", phase.name());
+            self.tally.failures.push(failure.trim_end().to_owned());
+            if self.tally.failures.len() >= MOST_FAILURES {
+                bail!("{MOST_FAILURES} of {round} rounds have failed, giving up");
+            }
+        }
+        let end = self.end().await;
+        if let Err(error) = end {
+            self.tally.failures.push(format!("the end (seed {}): {error:#}", self.seed));
+        }
+        Ok(())
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Stops everything; the files stay, to be looked at.
+    pub fn keep_files(self) -> PathBuf {
+        drop(self.host);
+        self.cluster.keep_files()
+    }
+
+    async fn round(&mut self, phase: Phase, rng: &mut StdRng) -> Result<()> {
+        if phase == Phase::FirstStart {
+            self.spawn(rng)?;
+            self.kill(phase, rng).await?;
+            self.host = None;
+            return Ok(());
+        }
+        if self.host.is_none() {
+            self.spawn(rng)?;
+            self.settle(rng).await.context("before the kill")?;
+        }
+        let mut left = match phase {
+            Phase::Resume => self.kill_resuming(rng).await?,
+            // What is killed at its start comes after one that was killed.
+            Phase::Start => self.kill_loaded(Phase::Load, rng).await?,
+            _ => self.kill_loaded(phase, rng).await?,
+        };
+        // The world goes on.
+        for workload in &mut self.workloads {
+            for _ in 0..rng.random_range(0..3) {
+                workload.step(rng).await?;
+            }
+        }
+        if phase == Phase::Start {
+            self.spawn(rng)?;
+            let before = std::mem::take(&mut left);
+            left = self.kill(Phase::Start, rng).await?;
+            for ((before, now), workload) in before.iter().zip(&left).zip(&self.workloads) {
+                let guest = workload.guest.name;
+                ensure!(!before.has_whole() || now.has_whole(), "{guest} had {before:?}, a start has left {now:?}");
+            }
+        } else if rng.random_ratio(1, 10) {
+            self.forget(rng.random_range(0..self.workloads.len()), &mut left)?;
+        }
+        self.spawn(rng)?;
+        self.settle(rng).await?;
+        self.began_rightly(&left)
+    }
+
+    fn spawn(&mut self, rng: &mut StdRng) -> Result<()> {
+        self.options.suspend_after = Duration::from_millis(SUSPEND_AFTER_MS.choose(rng).copied().unwrap_or_default());
+        self.starts += 1;
+        let before =
+            std::mem::replace(&mut self.options.log, self.cluster.dir().join(format!("host-{}.log", self.starts)));
+        self.host = Some(Host::spawn(&self.options)?);
+        // Of a round that passed; the first of all is none.
+        match fs::remove_file(before) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills the host under load.
+    async fn kill_loaded(&mut self, phase: Phase, rng: &mut StdRng) -> Result<Vec<Found>> {
+        let log = Mutex::new(Log::open(&self.options.log)?);
+        let (stop, stopped) = watch::channel(false);
+        let mut workloads = std::mem::take(&mut self.workloads);
+        let loads = workloads.iter_mut().map(|workload| {
+            let (mut rng, log, stopped) = (StdRng::from_rng(rng), &log, stopped.clone());
+            async move { workload.load(&mut rng, log, stopped).await }
+        });
+        let loads: Vec<_> = loads.collect();
+        let kill = async {
+            let left = self.kill(phase, rng).await;
+            let _ = stop.send(true);
+            left
+        };
+        let (left, loaded) = futures::join!(kill, try_join_all(loads));
+        self.workloads = workloads;
+        loaded?;
+        self.account()?;
+        left
+    }
+
+    /// Waits until all controllers are suspended, then kills the host soon after changes for them.
+    async fn kill_resuming(&mut self, rng: &mut StdRng) -> Result<Vec<Found>> {
+        let log = Mutex::new(Log::open(&self.options.log)?);
+        try_join_all(self.workloads.iter_mut().map(|workload| workload.observe(&log))).await?;
+        let observed = self.host()?.log.position()?;
+        let deadline = Instant::now() + QUIET;
+        loop {
+            let told = Told::by(self.host()?.log.records()?);
+            let all = self.workloads.iter().all(|w| told.suspended.get(w.guest.name).is_some_and(|at| *at >= observed));
+            if all || Instant::now() > deadline {
+                break;
+            }
+            sleep(POLL).await;
+        }
+        let mut workloads = std::mem::take(&mut self.workloads);
+        let changes = workloads.iter_mut().map(|workload| {
+            let mut rng = StdRng::from_rng(rng);
+            async move { workload.nudge(&mut rng).await }
+        });
+        let changes: Vec<_> = changes.collect();
+        let (left, changed) = futures::join!(self.kill(Phase::Resume, rng), try_join_all(changes));
+        self.workloads = workloads;
+        changed?;
+        self.account()?;
+        left
+    }
+
+    /// Kills the host at a random moment of a phase, and looks at the files it has left.
+    async fn kill(&mut self, phase: Phase, rng: &mut StdRng) -> Result<Vec<Found>> {
+        let moment = Moment::draw(phase, &self.windows, rng);
+        let controllers = self.controllers_dir();
+        let mut host = self.host.take().context("no host")?;
+        let mut windows = self.windows;
+        let killing = tokio::task::spawn_blocking(move || {
+            let end = moment.kill(&mut host, &controllers, &mut windows);
+            (host, windows, end)
+        });
+        let (host, windows, end) = killing.await?;
+        self.windows = windows;
+        let host = self.host.insert(host);
+        let end = end?;
+        let records = host.log.records()?;
+        self.tally.host(&Told::by(records));
+        if let Some(record) = complaint(records) {
+            bail!("the host that was killed had complained: {}", record.0);
+        }
+        match end {
+            End::Killed => self.tally.killed(phase),
+            End::Finished => {
+                self.tally.finished += 1;
+                try_join_all(self.workloads.iter_mut().map(Workload::finished)).await?;
+            }
+        }
+        self.look()
+    }
+
+    /// What of the guests' memories must be there again.
+    fn account(&mut self) -> Result<()> {
+        let told = Told::by(self.host()?.log.records()?);
+        self.workloads.iter_mut().for_each(|workload| workload.killed(&told));
+        Ok(())
+    }
+
+    /// The snapshots on disk; one that has the name and is not whole is an error.
+    fn look(&mut self) -> Result<Vec<Found>> {
+        let controllers = self.controllers_dir();
+        let mut left = Vec::new();
+        for guest in self.options.packages.iter().filter_map(|package| package.file_stem()) {
+            let found = Found::in_dir(&controllers.join(guest))?;
+            self.tally.found(&found);
+            ensure!(
+                found.named != Some(Condition::Torn),
+                "the snapshot of {} has its name and is torn",
+                guest.display()
+            );
+            left.push(found);
+        }
+        Ok(left)
+    }
+
+    /// Takes a controller's memory away, so that it begins anew and writes all of its files again.
+    fn forget(&mut self, index: usize, left: &mut [Found]) -> Result<()> {
+        let workload = &mut self.workloads[index];
+        let dir = self.options.state_dir.join("controllers").join(workload.guest.name);
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+        workload.forget();
+        left[index] = Found::default();
+        self.tally.forgotten += 1;
+        Ok(())
+    }
+
+    /// Waits until every object is as it is wanted, then looks at the guests' memories.
+    async fn settle(&mut self, rng: &mut StdRng) -> Result<()> {
+        let begun = Instant::now();
+        let mut is_ready = false;
+        loop {
+            // The log first: what the API server says after it is newer.
+            let host = self.host.as_mut().context("no host")?;
+            let told = Told::by(host.log.records()?);
+            if let Some(record) = complaint(host.log.records()?) {
+                bail!("the host complains: {}", record.0);
+            }
+            if let Some(status) = host.ended() {
+                bail!("the host ended by itself ({status})");
+            }
+            if !is_ready && self.workloads.iter().all(|workload| told.ready.contains_key(workload.guest.name)) {
+                is_ready = true;
+                self.windows.started_in(begun.elapsed());
+            }
+            let pending = try_join_all(self.workloads.iter_mut().map(|workload| workload.pending(&told))).await?;
+            let pending = pending.concat();
+            if pending.is_empty() {
+                break;
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("not as it should be after {PATIENCE:?}:\n  {}", pending.join("\n  "));
+            }
+            sleep(POLL).await;
+        }
+        self.tally.recovered(begun.elapsed());
+        let settled = self.workloads.iter_mut().map(|workload| {
+            let mut rng = StdRng::from_rng(rng);
+            async move { workload.settled(&mut rng, PATIENCE).await }
+        });
+        let settled: Vec<_> = settled.collect();
+        for objects in join_all(settled).await {
+            self.tally.objects += objects? as u64;
+        }
+        Ok(())
+    }
+
+    /// Whoever had a whole snapshot has begun from it.
+    fn began_rightly(&mut self, left: &[Found]) -> Result<()> {
+        let told = Told::by(self.host()?.log.records()?);
+        for (workload, found) in self.workloads.iter().zip(left) {
+            let guest = workload.guest.name;
+            let from = told.ready.get(guest).map_or("", String::as_str);
+            let wanted = if found.has_whole() { "snapshot" } else { "start" };
+            ensure!(from == wanted, "{guest} began from its {from}, and this was found: {found:?}");
+        }
+        Ok(())
+    }
+
+    /// Ends the last host in good order; then nothing may be left over in the cluster.
+    async fn end(&mut self) -> Result<()> {
+        if let Some(mut host) = self.host.take() {
+            let status = tokio::task::block_in_place(|| host.terminate())?;
+            ensure!(status.success(), "the last host ended with {status} after SIGTERM");
+            if let Some(record) = complaint(host.log.records()?) {
+                bail!("the last host had complained: {}", record.0);
+            }
+        }
+        if !self.cluster.binaries.has_controller_manager() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let orphans = try_join_all(self.workloads.iter().map(Workload::orphans)).await?.concat();
+            if orphans.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "children without owners after {PATIENCE:?}: {orphans:?}");
+            sleep(POLL).await;
+        }
+    }
+
+    /// Keeps what a failed round has left, and begins anew. Returns where it is.
+    async fn set_aside(&mut self, round: u64) -> Result<PathBuf> {
+        let kept = self.cluster.dir().join(format!("round-{round}"));
+        fs::create_dir_all(&kept)?;
+        if let Some(mut host) = self.host.take() {
+            host.kill()?;
+        }
+        for path in [&self.options.log, &self.options.state_dir] {
+            if path.exists() {
+                fs::rename(path, kept.join(path.file_name().context("no name")?))?;
+            }
+        }
+        try_join_all(self.workloads.iter_mut().map(Workload::reset)).await?;
+        Ok(kept)
+    }
+
+    fn controllers_dir(&self) -> PathBuf {
+        self.options.state_dir.join("controllers")
+    }
+
+    fn host(&mut self) -> Result<&mut Host> {
+        self.host.as_mut().context("no host")
+    }
+}
+
+fn draw_phase(rng: &mut impl Rng) -> Phase {
+    let mut dice = rng.random_range(0..PHASES.iter().map(|(_, weight)| weight).sum());
+    for (phase, weight) in PHASES {
+        if dice < weight {
+            return phase;
+        }
+        dice -= weight;
+    }
+    Phase::Load
+}

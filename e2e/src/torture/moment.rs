@@ -1,0 +1,157 @@
+//! When a host is killed: a phase of its life, and a random moment within it.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rand::Rng;
+use wasmop_testbed::host::Host;
+
+/// What the host is doing when the kill comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Compiling, making base images: nothing is there yet.
+    FirstStart,
+    /// Starting from what an earlier kill has left; the host before was killed under load.
+    Start,
+    /// Whatever the load makes it do.
+    Load,
+    /// Writing a snapshot, or giving it its name.
+    Snapshot,
+    /// Resuming a controller for a change.
+    Resume,
+    /// Suspending everything after SIGTERM.
+    Shutdown,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::FirstStart => "first start",
+            Phase::Start => "start",
+            Phase::Load => "load",
+            Phase::Snapshot => "snapshot",
+            Phase::Resume => "resume",
+            Phase::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// How long the phases take here, so that a moment can be drawn from all of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    /// From the start of the process until every controller is ready.
+    pub start: Duration,
+    /// From SIGTERM to the end of the process.
+    pub shutdown: Duration,
+}
+
+/// Some more than what was measured: the end of a phase is one of its moments, too.
+const MARGIN: f64 = 1.3;
+/// A first start compiles for seconds; what follows the first package is more of the same.
+const FIRST_START: Duration = Duration::from_millis(2000);
+/// Several bursts and pauses of the load.
+const LOAD: Duration = Duration::from_millis(600);
+/// Writing, fsync and rename of a snapshot.
+const SNAPSHOT: Duration = Duration::from_millis(8);
+/// A change noticed, its controller resumed, its requests sent and answered.
+const RESUME: Duration = Duration::from_millis(80);
+/// A load that suspends nothing for this long is killed all the same.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_micros(20);
+
+impl Default for Windows {
+    fn default() -> Windows {
+        Windows { start: Duration::from_millis(400), shutdown: Duration::from_millis(150) }
+    }
+}
+
+impl Windows {
+    pub fn started_in(&mut self, took: Duration) {
+        self.start = took.mul_f64(MARGIN);
+    }
+}
+
+/// A moment, drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub phase: Phase,
+    /// Until the phase is looked for.
+    lead: Duration,
+    /// Into the phase.
+    after: Duration,
+}
+
+/// How a host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Killed,
+    /// SIGTERM had done its work before the kill came.
+    Finished,
+}
+
+impl Moment {
+    pub fn draw(phase: Phase, windows: &Windows, rng: &mut impl Rng) -> Moment {
+        let mut up_to = |limit: Duration| limit.mul_f64(rng.random());
+        // The file is written within the first tenth, and what lasts is the fsync.
+        let early = |share: f64| share.powi(3);
+        let (lead, after) = match phase {
+            Phase::FirstStart => (Duration::ZERO, up_to(FIRST_START)),
+            Phase::Start => (Duration::ZERO, up_to(windows.start)),
+            Phase::Load => (Duration::ZERO, up_to(LOAD)),
+            Phase::Snapshot => (up_to(LOAD / 2), SNAPSHOT.mul_f64(early(rng.random()))),
+            Phase::Resume => (Duration::ZERO, up_to(RESUME)),
+            Phase::Shutdown => (up_to(LOAD), up_to(windows.shutdown)),
+        };
+        Moment { phase, lead, after }
+    }
+
+    /// Waits for the moment, then kills the host. `controllers` is the directory of their snapshots.
+    /// Blocks the thread: what is to be hit is shorter than an executor's timers.
+    pub fn kill(self, host: &mut Host, controllers: &Path, windows: &mut Windows) -> Result<End> {
+        sleep(self.lead);
+        match self.phase {
+            Phase::Snapshot => {
+                let deadline = Instant::now() + SNAPSHOT_PATIENCE;
+                while !has_unnamed(controllers) && Instant::now() < deadline {
+                    sleep(POLL);
+                }
+            }
+            Phase::Shutdown => {
+                host.ask_to_end();
+                let asked = Instant::now();
+                while asked.elapsed() < self.after {
+                    if let Some(status) = host.ended() {
+                        if !status.success() {
+                            bail!("it ended with {status} after SIGTERM");
+                        }
+                        windows.shutdown = asked.elapsed().mul_f64(MARGIN);
+                        return Ok(End::Finished);
+                    }
+                    sleep(POLL);
+                }
+                windows.shutdown = windows.shutdown.max(self.after.mul_f64(MARGIN));
+                host.kill()?;
+                return Ok(End::Killed);
+            }
+            _ => {}
+        }
+        sleep(self.after);
+        if let Some(status) = host.ended() {
+            bail!("it ended by itself ({status})");
+        }
+        host.kill()?;
+        Ok(End::Killed)
+    }
+}
+
+/// Whether a snapshot is being written, or waits for its name.
+fn has_unnamed(controllers: &Path) -> bool {
+    let unnamed = |dir: fs::DirEntry| {
+        fs::read_dir(dir.path())
+            .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().ends_with(".tmp")))
+    };
+    fs::read_dir(controllers).is_ok_and(|dirs| dirs.flatten().any(unnamed))
+}

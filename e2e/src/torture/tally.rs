@@ -1,0 +1,114 @@
+//! What a torture came to: counts, as a summary and as rows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::files::{Condition, Found};
+use super::moment::Phase;
+use super::told::Told;
+use crate::rows::{Rows, percentile};
+
+/// Sums over all rounds.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub rounds: u64,
+    pub passed: u64,
+    /// What failed, rounds above all, with why; the first line names round and seed.
+    pub failures: Vec<String>,
+    kills: BTreeMap<Phase, u64>,
+    /// SIGTERMs whose work was done before the kill came.
+    pub finished: u64,
+    /// Directories removed, as by somebody who wants a controller to begin anew.
+    pub forgotten: u64,
+    pub objects: u64,
+    suspends: u64,
+    suspends_in_flight: u64,
+    resumes: u64,
+    /// Per controller and kill.
+    named: u64,
+    none: u64,
+    unnamed_whole: u64,
+    unnamed_torn: u64,
+    recoveries: Vec<Duration>,
+}
+
+impl Tally {
+    pub fn killed(&mut self, phase: Phase) {
+        *self.kills.entry(phase).or_default() += 1;
+    }
+
+    pub fn host(&mut self, told: &Told) {
+        self.suspends += told.suspends;
+        self.suspends_in_flight += told.suspends_in_flight;
+        self.resumes += told.resumes;
+    }
+
+    pub fn found(&mut self, found: &Found) {
+        self.named += u64::from(found.named == Some(Condition::Whole));
+        self.none += u64::from(!found.has_whole());
+        self.unnamed_whole += u64::from(found.unnamed_whole > 0);
+        self.unnamed_torn += u64::from(found.unnamed_torn > 0);
+    }
+
+    /// From the start of a host until everything was as it was wanted.
+    pub fn recovered(&mut self, took: Duration) {
+        self.recoveries.push(took);
+    }
+
+    fn recovery_ms(&self, percent: usize) -> f64 {
+        let mut sorted: Vec<f64> = self.recoveries.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+        sorted.sort_by(f64::total_cmp);
+        percentile(&sorted, percent)
+    }
+
+    pub fn rows(&self, took: Duration) -> Rows {
+        let mut rows = Rows::new("torture-kill");
+        let at = (Some(self.rounds), None);
+        let mut count = |metric: &str, value: u64| rows.push("all", at, metric, "count", value as f64);
+        count("rounds_failed", self.failures.len() as u64);
+        for (phase, kills) in &self.kills {
+            count(&format!("kills_{}", phase.name().replace(' ', "_")), *kills);
+        }
+        for (metric, value) in [
+            ("shutdowns_finished", self.finished),
+            ("memories_removed", self.forgotten),
+            ("objects_converged", self.objects),
+            ("suspends", self.suspends),
+            ("suspends_in_flight", self.suspends_in_flight),
+            ("resumes", self.resumes),
+            ("snapshots_named_whole", self.named),
+            ("snapshots_none", self.none),
+            ("snapshots_adopted", self.unnamed_whole),
+            ("snapshots_unnamed_torn", self.unnamed_torn),
+        ] {
+            count(metric, value);
+        }
+        rows.push("all", at, "recovery_p50", "ms", self.recovery_ms(50));
+        rows.push("all", at, "recovery_p99", "ms", self.recovery_ms(99));
+        rows.push("all", at, "seconds", "s", took.as_secs_f64());
+        rows
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phases: Vec<String> = self.kills.iter().map(|(phase, kills)| format!("{} {kills}", phase.name())).collect();
+        write!(
+            f,
+            "{} rounds, {} kills ({}), {} shutdowns finished; {} objects converged, {} suspends, {} resumes; \
+             after a kill: {} named snapshots whole, {} newer ones adopted, {} unnamed torn, none {} times",
+            self.rounds,
+            self.kills.values().sum::<u64>(),
+            phases.join(", "),
+            self.finished,
+            self.objects,
+            self.suspends,
+            self.resumes,
+            self.named,
+            self.unnamed_whole,
+            self.unnamed_torn,
+            self.none,
+        )
+    }
+}

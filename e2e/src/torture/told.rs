@@ -1,0 +1,82 @@
+//! A host's log, read as evidence: which controllers are ready, what was reconciled, what went wrong.
+
+use std::collections::HashMap;
+
+use wasmop_testbed::log::Record;
+
+/// What one host has told so far.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Controller to where it began: `snapshot` or `start`.
+    pub ready: HashMap<String, String>,
+    /// Object to how often it was reconciled without an error.
+    pub reconciled: HashMap<String, u64>,
+    /// Controller to the position of its last suspension.
+    pub suspended: HashMap<String, usize>,
+    pub suspends: u64,
+    pub resumes: u64,
+    /// Suspends and resumes of controllers that waited for an answer.
+    pub suspends_in_flight: u64,
+}
+
+impl Told {
+    pub fn by(records: &[Record]) -> Told {
+        let mut told = Told::default();
+        for (position, record) in records.iter().enumerate() {
+            let controller = record.text("controller");
+            match record.message() {
+                "controller ready" => {
+                    told.ready.entry(controller.to_owned()).or_insert_with(|| record.text("from").to_owned());
+                }
+                "reconciled" if ["ok", "requeue"].contains(&record.text("outcome")) => {
+                    *told.reconciled.entry(record.text("object").to_owned()).or_default() += 1;
+                }
+                "suspended" => {
+                    told.suspended.insert(controller.to_owned(), position);
+                    told.suspends += 1;
+                    told.suspends_in_flight += u64::from(record.number("in_flight") >= Some(1.0));
+                }
+                "resumed" => told.resumes += 1,
+                _ => {}
+            }
+        }
+        told
+    }
+}
+
+/// The first record that a healthy host on a healthy cluster does not write, killed or not: a
+/// warning of any kind, but for reconciles that failed. Those are asked for by some Probes, and what
+/// was in flight at a kill fails after it.
+pub fn complaint(records: &[Record]) -> Option<&Record> {
+    records.iter().find(|record| {
+        let level = record.text("level");
+        if record.text("target") == "guest" {
+            return record.message().contains("panicked");
+        }
+        level == "RAW" || (["WARN", "ERROR"].contains(&level) && record.message() != "reconciled")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(level: &str, target: &str, message: &str) -> Record {
+        Record(serde_json::json!({ "level": level, "target": target, "message": message }))
+    }
+
+    #[test]
+    fn warnings_and_panics_are_complaints_and_failed_reconciles_are_not() {
+        for (level, target, message, is_complaint) in [
+            ("INFO", "wasmop_host", "suspended", false),
+            ("WARN", "wasmop_host", "reconciled", false),
+            ("WARN", "guest", "reconcile failed", false),
+            ("WARN", "guest", "thread main panicked at", true),
+            ("WARN", "wasmop_host", "snapshot rejected", true),
+            ("WARN", "wasmop_host", "restarted from base image", true),
+            ("RAW", "", "thread 'main' panicked at host/src/lib.rs", true),
+        ] {
+            assert_eq!(complaint(&[record(level, target, message)]).is_some(), is_complaint, "{message}");
+        }
+    }
+}
