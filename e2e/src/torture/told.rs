@@ -15,7 +15,7 @@ pub struct Told {
     pub suspended: HashMap<String, usize>,
     pub suspends: u64,
     pub resumes: u64,
-    /// Suspends and resumes of controllers that waited for an answer.
+    /// Those with requests in flight.
     pub suspends_in_flight: u64,
 }
 
