@@ -1,26 +1,30 @@
-//! What a kill left of a controller's snapshots: files in, whole or torn out.
+//! What a kill left of a controller's snapshots: a state file in, whole or torn out.
 //!
 //! Reads the format by its description in `docs/suspend.md` and with none of the host's code, so that
-//! a host which takes a torn file for a whole one has a witness against it.
+//! a host which takes a torn snapshot for a whole one has a witness against it.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-const MAGIC: &[u8] = b"WASMOP\0\x01";
-const PREFIX_LEN: usize = 32;
+const STATE: &[u8] = b"WASMOPST";
+const BASE: &[u8] = b"WASMOPBA";
+const PREFIX_LEN: usize = 64;
+const ROOM: usize = 8192;
+const ROOMS: usize = 3;
 const PAGE: usize = 4096;
 
 /// The snapshots in a controller's directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The one that has the name.
-    pub named: Option<Condition>,
-    /// Those that were being written, or waited for fsync and rename.
-    pub unnamed_whole: usize,
-    pub unnamed_torn: usize,
+    /// Of the newest header that is whole itself; `None` if there is no such header.
+    pub newest: Option<Condition>,
+    /// Headers that are not whole: one of them may have been in writing.
+    pub torn_headers: usize,
+    /// A snapshot that is whole although a newer one is not.
+    pub older_whole: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,89 +34,203 @@ pub enum Condition {
 }
 
 impl Found {
-    /// Looks at all files; a directory that is not there is an empty one.
+    /// Looks at all of it; a directory or file that is not there is an empty one.
     pub fn in_dir(dir: &Path) -> io::Result<Found> {
-        let mut found = Found::default();
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-            entries => entries?,
+        let state = match fs::read(dir.join("state")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+            state => state?,
         };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name == "snapshot" {
-                found.named = Some(condition(&fs::read(entry.path())?));
-            } else if name.starts_with("snapshot.") {
-                match condition(&fs::read(entry.path())?) {
-                    Condition::Whole => found.unnamed_whole += 1,
-                    Condition::Torn => found.unnamed_torn += 1,
-                }
+        let mut found = Found::default();
+        let mut headers = Vec::new();
+        for room in 0..ROOMS {
+            let Some(prefix) = state.get(room * ROOM..room * ROOM + PREFIX_LEN) else { break };
+            if prefix.iter().all(|b| *b == 0) {
+                continue;
             }
+            let slot = u32::from_le_bytes(word(prefix, 24)) as usize;
+            let begins = if slot == 0 { room * ROOM + PREFIX_LEN } else { slot * PAGE };
+            match body(STATE, prefix, state.get(begins..).unwrap_or_default()).and_then(Header::read) {
+                Some(header) => headers.push((u64::from_le_bytes(word(prefix, 16)), header)),
+                None => found.torn_headers += 1,
+            }
+        }
+        headers.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        for (n, (_, header)) in headers.iter().enumerate() {
+            let whole = header.pages_are_there(&state) && header.base_is_there(dir);
+            if n == 0 {
+                found.newest = Some(if whole { Condition::Whole } else { Condition::Torn });
+            }
+            found.older_whole |= whole && (n > 0);
         }
         Ok(found)
     }
 
     /// Whether there is something to continue from.
     pub fn has_whole(&self) -> bool {
-        self.named == Some(Condition::Whole) || self.unnamed_whole > 0
+        self.newest == Some(Condition::Whole) || self.older_whole
+    }
+
+    /// The host has lost what it had: a snapshot counts that is not whole, and no other is.
+    pub fn is_lost(&self) -> bool {
+        self.newest == Some(Condition::Torn) && !self.older_whole
     }
 }
 
-/// Whether header and page data are what their checksums say.
-fn condition(bytes: &[u8]) -> Condition {
-    let word = |at: usize| bytes[at..].first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
-    let whole = || {
-        if bytes.len() < PREFIX_LEN || &bytes[..8] != MAGIC {
-            return None;
+fn word<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..].first_chunk().copied().unwrap_or([0; N])
+}
+
+/// What follows a prefix, if both are what the checksum says.
+fn body<'a>(magic: &[u8], prefix: &[u8], rest: &'a [u8]) -> Option<&'a [u8]> {
+    let body = rest.get(..u32::from_le_bytes(word(prefix, 12)) as usize)?;
+    let mut sum = Xxh3::new();
+    sum.update(&prefix[..32]);
+    sum.update(&prefix[48..PREFIX_LEN]);
+    sum.update(body);
+    (prefix.starts_with(magic) && sum.digest128() == u128::from_le_bytes(word(prefix, 32))).then_some(body)
+}
+
+struct Header {
+    base: u64,
+    base_sum: u128,
+    /// First page, pages, slot.
+    extents: Vec<[u128; 3]>,
+    sums: Vec<u128>,
+}
+
+/// Postcard: integers as LEB128, lists with their length before them.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> Option<u128> {
+        let mut value = 0;
+        for n in 0.. {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u128::from(byte & 0x7f).checked_shl(7 * n)?;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
         }
-        let header_len = u32::from_le_bytes(*bytes[12..].first_chunk()?) as usize;
-        let header = bytes.get(24..header_len)?;
-        // A file that ends with its header has no padding behind it.
-        let data = bytes.get(header_len.next_multiple_of(PAGE)..).unwrap_or_default();
-        Some(word(16)? == xxh3_64(header) && word(24)? == xxh3_64(data))
-    };
-    if whole() == Some(true) { Condition::Whole } else { Condition::Torn }
+        None
+    }
+
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        (0..self.number()?).map(|_| item(self)).collect()
+    }
+}
+
+impl Header {
+    fn read(body: &[u8]) -> Option<Header> {
+        let digest = 32;
+        let mut reader = Reader(body.get(digest..)?);
+        let (base, base_sum) = (reader.number()? as u64, reader.number()?);
+        let _memory_size = reader.number()?;
+        let _globals = reader.list(Reader::number)?;
+        let (_wall, _monotonic) = (reader.number()?, reader.number()?);
+        let extents = reader.list(|r| Some([r.number()?, r.number()?, r.number()?]))?;
+        Some(Header { base, base_sum, extents, sums: reader.list(Reader::number)? })
+    }
+
+    fn pages_are_there(&self, state: &[u8]) -> bool {
+        let stored = self.extents.iter().filter(|[.., slot]| *slot != 0);
+        let mut slots = stored.flat_map(|[_, count, slot]| (*slot as usize)..(*slot + *count) as usize);
+        self.sums.iter().all(|sum| {
+            let page = slots.next().and_then(|slot| state.get(slot * PAGE..slot * PAGE + PAGE));
+            page.is_some_and(|page| xxh3_128(page) == *sum)
+        }) && slots.next().is_none()
+    }
+
+    /// The package's image is not among a controller's files.
+    fn base_is_there(&self, dir: &Path) -> bool {
+        self.base == 0 || self.own_base_is_there(dir).unwrap_or(false)
+    }
+
+    fn own_base_is_there(&self, dir: &Path) -> Option<bool> {
+        let image = fs::read(dir.join(format!("base.{}", self.base))).ok()?;
+        let body = body(BASE, image.get(..PREFIX_LEN)?, image.get(PREFIX_LEN..)?)?;
+        let mut reader = Reader(body.get(32..)?);
+        let _memory_size = reader.number()?;
+        let _globals = reader.list(Reader::number)?;
+        let _monotonic = reader.number()?;
+        let runs = reader.list(|r| Some([r.number()?, r.number()?]))?;
+        let data = (PREFIX_LEN + body.len()).next_multiple_of(PAGE);
+        let mut sum = Xxh3::new();
+        for [page, count] in runs {
+            let at = data + page as usize * PAGE;
+            sum.update(image.get(at..at + count as usize * PAGE)?);
+        }
+        Some(sum.digest128() == self.base_sum && reader.number()? == self.base_sum)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A snapshot of two pages, as the page in `docs/suspend.md` draws it.
-    fn snapshot() -> Vec<u8> {
-        let data = vec![7; 2 * PAGE];
-        let header_len = PREFIX_LEN + 5;
-        let mut bytes = vec![0; PAGE];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8] = 1;
-        bytes[12..16].copy_from_slice(&(header_len as u32).to_le_bytes());
-        bytes[24..32].copy_from_slice(&xxh3_64(&data).to_le_bytes());
-        bytes[32..header_len].copy_from_slice(b"hello");
-        let sum = xxh3_64(&bytes[24..header_len]);
-        bytes[16..24].copy_from_slice(&sum.to_le_bytes());
-        bytes.extend(data);
-        bytes
-    }
-
-    #[test]
-    fn a_snapshot_cut_anywhere_is_torn() {
-        let whole = snapshot();
-        assert_eq!(condition(&whole), Condition::Whole);
-        for len in (0..whole.len()).step_by(37) {
-            assert_eq!(condition(&whole[..len]), Condition::Torn, "cut at {len}");
+    fn number(mut value: u128, out: &mut Vec<u8>) {
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
         }
+        out.push(value as u8);
+    }
+
+    fn room(seq: u64, slot: u64, page: &[u8]) -> Vec<u8> {
+        let mut body = vec![9; 32];
+        for value in [0, 77, 65536, 1, 5, 1, 1] {
+            number(value, &mut body);
+        }
+        for value in [1, 3, 1, u128::from(slot), 1, xxh3_128(page), 0, 0] {
+            number(value, &mut body);
+        }
+        let mut out = vec![0; PREFIX_LEN];
+        out[..8].copy_from_slice(STATE);
+        out[8] = 2;
+        out[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        out[16..24].copy_from_slice(&seq.to_le_bytes());
+        let mut sum = Xxh3::new();
+        sum.update(&out[..32]);
+        sum.update(&out[48..]);
+        sum.update(&body);
+        out[32..48].copy_from_slice(&sum.digest128().to_le_bytes());
+        out.extend(body);
+        out
+    }
+
+    /// Two snapshots of one page each, as the page in `docs/suspend.md` draws it.
+    fn state() -> Vec<u8> {
+        let mut file = vec![0; 8 * PAGE];
+        for (n, slot) in [(0, 6), (1, 7)] {
+            let page = [n as u8 + 1; PAGE];
+            let header = room(n as u64 + 1, slot, &page);
+            file[n * ROOM..n * ROOM + header.len()].copy_from_slice(&header);
+            file[slot as usize * PAGE..][..PAGE].copy_from_slice(&page);
+        }
+        file
+    }
+
+    fn found(state: &[u8]) -> Found {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state"), state).unwrap();
+        Found::in_dir(dir.path()).unwrap()
     }
 
     #[test]
-    fn named_and_unnamed_snapshots_are_told_apart() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Found::in_dir(&dir.path().join("none")).unwrap(), Found::default());
-        fs::write(dir.path().join("snapshot"), snapshot()).unwrap();
-        fs::write(dir.path().join("snapshot.12.tmp"), &snapshot()[..PAGE]).unwrap();
-        fs::write(dir.path().join("base.12.tmp"), "").unwrap();
-        let found = Found::in_dir(dir.path()).unwrap();
-        assert_eq!(found, Found { named: Some(Condition::Whole), unnamed_whole: 0, unnamed_torn: 1 });
-        assert!(found.has_whole());
+    fn whole_and_torn_snapshots_are_told_apart() {
+        assert_eq!(Found::in_dir(Path::new("/nonexistent")).unwrap(), Found::default());
+        let whole = Found { newest: Some(Condition::Whole), torn_headers: 0, older_whole: true };
+        assert_eq!(found(&state()), whole);
+        let mut newest_torn = state();
+        newest_torn[7 * PAGE + 5] ^= 1;
+        let torn = found(&newest_torn);
+        assert_eq!(torn, Found { newest: Some(Condition::Torn), ..whole });
+        assert!(torn.has_whole() && !torn.is_lost());
+        let mut header_torn = state();
+        header_torn[ROOM + 80] ^= 1;
+        assert_eq!(found(&header_torn), Found { newest: Some(Condition::Whole), torn_headers: 1, older_whole: false });
+        newest_torn[6 * PAGE] ^= 1;
+        assert!(found(&newest_torn).is_lost());
+        assert!(found(&state()[..7 * PAGE]).has_whole() && found(&state()[..6 * PAGE]).is_lost());
     }
 }

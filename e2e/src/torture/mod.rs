@@ -33,7 +33,7 @@ use wasmop_testbed::log::Log;
 
 use crate::guests::Guest;
 use crate::world::{Cluster, PATIENCE};
-use files::{Condition, Found};
+use files::Found;
 use moment::{End, Moment, Phase, Windows};
 use tally::Tally;
 use told::{Told, complaint};
@@ -265,18 +265,14 @@ impl Torture {
         Ok(())
     }
 
-    /// The snapshots on disk; one that has the name and is not whole is an error.
+    /// The snapshots on disk; it is an error if none is whole of those that count.
     fn look(&mut self) -> Result<Vec<Found>> {
         let controllers = self.controllers_dir();
         let mut left = Vec::new();
         for guest in self.options.packages.iter().filter_map(|package| package.file_stem()) {
             let found = Found::in_dir(&controllers.join(guest))?;
             self.tally.found(&found);
-            ensure!(
-                found.named != Some(Condition::Torn),
-                "the snapshot of {} has its name and is torn",
-                guest.display()
-            );
+            ensure!(!found.is_lost(), "the snapshot of {} is torn, and there is no other", guest.display());
             left.push(found);
         }
         Ok(left)

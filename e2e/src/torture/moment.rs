@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 use rand::Rng;
@@ -18,7 +18,7 @@ pub enum Phase {
     Start,
     /// Whatever the load makes it do.
     Load,
-    /// Writing a snapshot, or giving it its name.
+    /// Writing a snapshot, or putting it on disk.
     Snapshot,
     /// Resuming a controller for a change.
     Resume,
@@ -54,7 +54,7 @@ const MARGIN: f64 = 1.3;
 const FIRST_START: Duration = Duration::from_millis(2000);
 /// Several bursts and pauses of the load.
 const LOAD: Duration = Duration::from_millis(600);
-/// Writing, fsync and rename of a snapshot.
+/// Writing and fsync of a snapshot.
 const SNAPSHOT: Duration = Duration::from_millis(8);
 /// A change noticed, its controller resumed, its requests sent and answered.
 const RESUME: Duration = Duration::from_millis(80);
@@ -115,7 +115,8 @@ impl Moment {
         match self.phase {
             Phase::Snapshot => {
                 let deadline = Instant::now() + SNAPSHOT_PATIENCE;
-                while !has_unnamed(controllers) && Instant::now() < deadline {
+                let before = last_written(controllers);
+                while last_written(controllers) == before && Instant::now() < deadline {
                     sleep(POLL);
                 }
             }
@@ -147,11 +148,8 @@ impl Moment {
     }
 }
 
-/// Whether a snapshot is being written, or waits for its name.
-fn has_unnamed(controllers: &Path) -> bool {
-    let unnamed = |dir: fs::DirEntry| {
-        fs::read_dir(dir.path())
-            .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().ends_with(".tmp")))
-    };
-    fs::read_dir(controllers).is_ok_and(|dirs| dirs.flatten().any(unnamed))
+/// When a snapshot was last written to; `None` if there is none.
+fn last_written(controllers: &Path) -> Option<SystemTime> {
+    let written = |dir: fs::DirEntry| fs::metadata(dir.path().join("state")).ok()?.modified().ok();
+    fs::read_dir(controllers).ok()?.flatten().filter_map(written).max()
 }

@@ -26,10 +26,10 @@ pub struct Tally {
     suspends_in_flight: u64,
     resumes: u64,
     /// Per controller and kill.
-    named: u64,
+    whole: u64,
     none: u64,
-    unnamed_whole: u64,
-    unnamed_torn: u64,
+    older: u64,
+    torn_headers: u64,
     recoveries: Vec<Duration>,
 }
 
@@ -45,10 +45,10 @@ impl Tally {
     }
 
     pub fn found(&mut self, found: &Found) {
-        self.named += u64::from(found.named == Some(Condition::Whole));
+        self.whole += u64::from(found.newest == Some(Condition::Whole));
         self.none += u64::from(!found.has_whole());
-        self.unnamed_whole += u64::from(found.unnamed_whole > 0);
-        self.unnamed_torn += u64::from(found.unnamed_torn > 0);
+        self.older += u64::from(found.newest == Some(Condition::Torn) && found.older_whole);
+        self.torn_headers += found.torn_headers as u64;
     }
 
     /// From the start of a host until everything was as it was wanted.
@@ -77,10 +77,10 @@ impl Tally {
             ("suspends", self.suspends),
             ("suspends_in_flight", self.suspends_in_flight),
             ("resumes", self.resumes),
-            ("snapshots_named_whole", self.named),
+            ("snapshots_whole", self.whole),
             ("snapshots_none", self.none),
-            ("snapshots_adopted", self.unnamed_whole),
-            ("snapshots_unnamed_torn", self.unnamed_torn),
+            ("snapshots_older_whole", self.older),
+            ("headers_torn", self.torn_headers),
         ] {
             count(metric, value);
         }
@@ -97,7 +97,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} rounds, {} kills ({}), {} shutdowns finished; {} objects converged, {} suspends, {} resumes; \
-             after a kill: {} named snapshots whole, {} newer ones adopted, {} unnamed torn, none {} times",
+             after a kill: the newest snapshot whole {} times, only an older one {} times, {} headers torn, none {} times",
             self.rounds,
             self.kills.values().sum::<u64>(),
             phases.join(", "),
@@ -105,9 +105,9 @@ impl fmt::Display for Tally {
             self.objects,
             self.suspends,
             self.resumes,
-            self.named,
-            self.unnamed_whole,
-            self.unnamed_torn,
+            self.whole,
+            self.older,
+            self.torn_headers,
             self.none,
         )
     }
