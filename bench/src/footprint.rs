@@ -12,6 +12,7 @@ use wasmop_host::snapshot::Durability;
 use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
+use wasmop_policy::Policy;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
 use crate::{Variant, process};
@@ -48,7 +49,7 @@ pub fn host(args: HostArgs) -> Result<()> {
     let controllers = (0..args.n)
         .map(|i| {
             let package = packages[i % packages.len()].clone();
-            Deployment { name: format!("{}-{i}", package.manifest.name), package }
+            Deployment { name: format!("{}-{i}", package.manifest.name), package, policy: None }
         })
         .collect();
     drop(packages);
@@ -61,7 +62,9 @@ pub fn host(args: HostArgs) -> Result<()> {
             cluster,
             namespace: None,
             state_dir: args.state_dir,
-            suspend_after: Duration::from_secs(1),
+            policy: Policy::After(Duration::from_secs(1)),
+            memory_budget: None,
+            record_trace: None,
             durability: Durability::default(),
             encryption_key: None,
             disk: Disk::default(),

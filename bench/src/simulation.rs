@@ -77,7 +77,7 @@ impl Simulation {
             None => Source::Start { origin: self.origin, registered: self.controller.registered() },
         };
         let monotonic = self.controller.clock(now);
-        let batch = Batch { source, events, monotonic, tasks: self.controller.tasks().collect() };
+        let batch = Batch { source, events: Some(events), monotonic, tasks: self.controller.tasks().collect() };
         let report = batch.run(&self.package, &self.store);
         if let Some(failure) = report.failures.first() {
             bail!("the guest failed: {}", failure.detail);

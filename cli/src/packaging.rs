@@ -52,6 +52,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         registrations: Vec::new(),
         permissions: project.permissions.clone(),
         limits: project.limits,
+        suspend_policy: project.suspend_policy,
         crds,
     };
     let package = wasmop_package::assemble(&core.module, &manifest)
@@ -213,6 +214,7 @@ mod tests {
                 })
                 .collect(),
             limits: Limits::default(),
+            suspend_policy: None,
             crds: vec![r#"{"spec":{"group":"x.dev","names":{"kind":"Leaf","plural":"leaves"}}}"#.to_owned()],
         }
     }

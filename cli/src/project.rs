@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use toml::de::DeTable;
 use wasmop_package::manifest::{Language, Limits, PolicyRule, Toolchain};
+use wasmop_policy::Policy;
 
 use crate::error::{Failure, HelpExt, failure};
 use crate::toml_table::{Source, Table, nearest};
@@ -30,6 +31,8 @@ pub struct Project {
     pub package: String,
     pub permissions: Vec<PolicyRule>,
     pub limits: Limits,
+    /// When it is suspended if its owner does not say.
+    pub suspend_policy: Option<Policy>,
     /// Globs, relative to the project's directory.
     crds: Vec<String>,
 }
@@ -143,7 +146,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         )
     })?;
     let top = Table::top(source, document.get_ref());
-    top.only(&["package", "build", "permissions", "limits"])?;
+    top.only(&["package", "build", "permissions", "limits", "suspend"])?;
 
     let package = top.table("package", "[package]")?.ok_or_else(|| {
         failure(
@@ -185,6 +188,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         package: ".".to_owned(),
         permissions: Vec::new(),
         limits: Limits::default(),
+        suspend_policy: None,
         crds: Vec::new(),
     };
 
@@ -204,6 +208,14 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
     }
     if let Some(limits) = top.table("limits", "[limits]")? {
         project.limits = read_limits(&limits)?;
+    }
+    if let Some(suspend) = top.table("suspend", "[suspend]")? {
+        suspend.only(&["policy"])?;
+        if let Some(text) = suspend.string("policy")? {
+            let help = "write `adaptive`, `immediate`, `after=1s` or `never`";
+            let bad = |_| suspend.bad_value("policy", format!("`{text}` is not a suspend policy"), help);
+            project.suspend_policy = Some(text.parse().map_err(bad)?);
+        }
     }
     Ok(project)
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,6 +12,7 @@ use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
+use wasmop_policy::Policy;
 
 use crate::error::{Failure, failure};
 use crate::package_file;
@@ -24,7 +24,9 @@ pub struct Request {
     pub context: Option<String>,
     pub namespace: Option<String>,
     pub state_dir: PathBuf,
-    pub suspend_after: Duration,
+    pub policies: Policies,
+    pub memory_budget: Option<u64>,
+    pub record_trace: Option<PathBuf>,
     pub durability: Durability,
     pub encryption_key: Option<SealKey>,
 }
@@ -48,23 +50,47 @@ pub fn load_packages(files: &[PathBuf]) -> Result<Vec<Package>> {
     Ok(packages)
 }
 
+/// When controllers are suspended.
+pub struct Policies {
+    pub all: Policy,
+    /// Whatever the packages say.
+    pub forced: Option<Policy>,
+    pub named: BTreeMap<String, Policy>,
+}
+
 /// Runs the host until a signal tells it to end.
 pub async fn run(request: Request) -> Result<()> {
     // Taken before anything is started, so that an early signal is not lost.
     let signals = Signals::new()?;
     let sources = Sources::from_env(request.kubeconfig, request.context);
     let cluster = connect::load(&sources).await.map_err(connect_failure)?;
+    let policies = request.policies;
+    let unknown = policies.named.keys().find(|name| !request.packages.iter().any(|p| p.manifest.name == **name));
+    if let Some(name) = unknown {
+        let names: Vec<_> = request.packages.iter().map(|p| format!("`{}`", p.manifest.name)).collect();
+        return Err(failure(
+            format!("--suspend-policy names the controller `{name}`, and no package has that name"),
+            format!("the packages are {}", names.join(", ")),
+        )
+        .into());
+    }
     let controllers = request
         .packages
         .into_iter()
-        .map(|package| Deployment { name: package.manifest.name.clone(), package: Arc::new(package) })
+        .map(|package| {
+            let name = package.manifest.name.clone();
+            let policy = policies.forced.or_else(|| policies.named.get(&name).copied());
+            Deployment { name, package: Arc::new(package), policy }
+        })
         .collect();
     let options = Options {
         controllers,
         cluster,
         namespace: request.namespace,
         state_dir: request.state_dir,
-        suspend_after: request.suspend_after,
+        policy: policies.all,
+        memory_budget: request.memory_budget,
+        record_trace: request.record_trace,
         durability: request.durability,
         encryption_key: request.encryption_key,
         disk: Disk::default(),

@@ -25,7 +25,8 @@ pub enum Source {
 
 pub struct Batch {
     pub source: Source,
-    pub events: Vec<Event>,
+    /// `None`: no step at all, only a resume.
+    pub events: Option<Vec<Event>>,
     /// The instance's monotonic clock, nanoseconds.
     pub monotonic: u64,
     /// Tasks the guest is working on.
@@ -97,7 +98,7 @@ impl Batch {
             }
         };
         let stepping = Instant::now();
-        let mut pending = VecDeque::from([self.events]);
+        let mut pending = VecDeque::from_iter(self.events);
         while let Some(events) = pending.pop_front() {
             let (failure, events) = match instance.step(step_input(self.monotonic, events)) {
                 Ok(output) => {
@@ -144,6 +145,7 @@ impl Batch {
             }
         }
         report.step = stepping.elapsed();
+        instance.measure();
         report.instance = Some(instance);
         report
     }

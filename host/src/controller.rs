@@ -90,8 +90,6 @@ pub struct Controller {
     crashes: u32,
     /// Not to be run before this.
     held_until: Option<Duration>,
-    /// Last time it had something to do.
-    pub last_active: Duration,
 }
 
 /// The host's half of a snapshot. Times are relative to the moment of saving.
@@ -114,7 +112,7 @@ struct SavedRegistration {
 impl Controller {
     /// `clock`: what the instance's monotonic clock shows at `now`, nanoseconds.
     pub fn new(now: Duration, clock: u64) -> Controller {
-        let mut controller = Controller { last_active: now, next_task: 1, ..Controller::default() };
+        let mut controller = Controller { next_task: 1, ..Controller::default() };
         controller.set_clock(now, clock);
         controller
     }
@@ -210,7 +208,6 @@ impl Controller {
         if !self.is_runnable(now) {
             return None;
         }
-        self.last_active = now;
         self.held_until = None;
         if !self.started {
             self.started = true;
@@ -245,7 +242,6 @@ impl Controller {
     /// Takes in what a step emitted. `stepped_at`: the step's clock.
     pub fn commit(&mut self, output: StepOutput, stepped_at: Duration, now: Duration) -> Vec<Effect> {
         self.deadline = output.park.filter(|park| *park < NO_DEADLINE).map(|park| stepped_at + park);
-        self.last_active = now;
         let mut effects = Vec::new();
         for action in output.actions {
             match action {

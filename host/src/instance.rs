@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::code::InstalledPackage;
 use crate::guest::{Event, Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
+use crate::memory::PAGE;
 use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{BaseImage, ControllerStore, Previous, Saved, SnapshotRef};
@@ -15,6 +16,8 @@ use crate::snapshot::{BaseImage, ControllerStore, Previous, Saved, SnapshotRef};
 const MAX_LOG_STEPS: usize = 256;
 const MAX_LOG_BYTES: usize = 1 << 20;
 
+/// Steps between two measurements of an instance's size.
+const STEPS_UNMEASURED: u32 = 16;
 /// Pages in a row of a spare memory that are copied from the image instead of given back.
 const MAX_COPIED_RUN: usize = 32;
 
@@ -39,6 +42,10 @@ pub struct Instance {
     registered_at_origin: u32,
     log: Vec<StepInput>,
     log_bytes: usize,
+    /// As of the last look.
+    anonymous_bytes: u64,
+    /// Steps until the next one.
+    unmeasured: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +109,8 @@ impl Instance {
             registered_at_origin: registered,
             log: Vec::new(),
             log_bytes: 0,
+            anonymous_bytes: 0,
+            unmeasured: 0,
         })
     }
 
@@ -167,6 +176,24 @@ impl Instance {
         if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
             package.spares().put(base, spare);
         }
+    }
+
+    /// Has a look at its size, now and then: it means asking the kernel about each page.
+    pub fn measure(&mut self) {
+        if self.unmeasured > 0 {
+            self.unmeasured -= 1;
+            return;
+        }
+        let (memory, _) = self.guest.memory();
+        if let Ok(pages) = memory.dirty_pages() {
+            self.anonymous_bytes = (pages.len() * PAGE) as u64;
+            self.unmeasured = STEPS_UNMEASURED;
+        }
+    }
+
+    /// Memory that nobody else has, when it was last measured.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.anonymous_bytes
     }
 
     /// All of its state: memory and globals.

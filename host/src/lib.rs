@@ -3,6 +3,7 @@
 //! ```text
 //! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
+//!         pressure    the memory there is
 //! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
@@ -25,6 +26,7 @@ pub mod instance;
 pub mod memory;
 pub mod permissions;
 pub mod pool;
+pub mod pressure;
 pub mod queue;
 pub mod requests;
 pub mod snapshot;

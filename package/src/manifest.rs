@@ -1,6 +1,7 @@
 //! What a package says about itself: the JSON in its `wasmop:manifest` section.
 
 use serde::{Deserialize, Serialize};
+use wasmop_policy::Policy;
 
 /// Version of the manifest's own shape. A host refuses a manifest with a higher one.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -23,6 +24,9 @@ pub struct Manifest {
     pub permissions: Vec<PolicyRule>,
     #[serde(default)]
     pub limits: Limits,
+    /// When it is suspended if its owner does not say; `None`: as the host does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend_policy: Option<Policy>,
     /// Custom resource definitions it needs, each a YAML or JSON document.
     #[serde(default)]
     pub crds: Vec<String>,

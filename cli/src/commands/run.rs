@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -5,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use wasmop_host::snapshot::Durability;
 use wasmop_host::snapshot::seal::SealKey;
+use wasmop_policy::{Policy, PolicyError};
 
 use crate::logging::{self, LogFormat};
 use crate::{running, state_dir, units};
@@ -36,9 +38,24 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
-    /// Suspend a controller that has been idle for this long, like `1s` or `500ms`.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    suspend_after: Duration,
+    /// When idle controllers are suspended: `adaptive` (by their history and what a resume costs),
+    /// `immediate`, `after=DURATION` or `never`. `CONTROLLER=POLICY` is for one of them; may be given
+    /// several times. Goes before what the packages say, if it names the controller [default: adaptive].
+    #[arg(long, value_name = "[CONTROLLER=]POLICY", value_parser = PolicyFor::parse)]
+    suspend_policy: Vec<PolicyFor>,
+
+    /// The same as `--suspend-policy after=DURATION`, for all controllers, whatever their packages say.
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "suspend_policy")]
+    suspend_after: Option<Duration>,
+
+    /// Memory that resident controllers may hold together, like `64MiB`; those whose suspending costs
+    /// least go first [default: 60 % of the cgroup's limit, if there is one].
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    memory_budget: Option<u64>,
+
+    /// Write down when controllers had something to do, for `wasmop policy simulate`.
+    #[arg(long, value_name = "FILE")]
+    record_trace: Option<PathBuf>,
 
     /// When snapshots are put on disk: `event` (after each suspend), `interval`, `interval=SECONDS` or
     /// `none` (when the kernel does). It decides what a crash of the machine may lose.
@@ -66,6 +83,27 @@ fn durability(text: &str) -> Result<Durability, String> {
     text.parse::<Durability>().map_err(|error| error.to_string())
 }
 
+/// A policy, and for which controller if not for all.
+#[derive(Clone, Debug)]
+struct PolicyFor {
+    controller: Option<String>,
+    policy: Policy,
+}
+
+impl PolicyFor {
+    fn parse(text: &str) -> Result<PolicyFor, String> {
+        let whole = match text.parse() {
+            Ok(policy) => return Ok(PolicyFor { controller: None, policy }),
+            Err(error) => error,
+        };
+        // `after=soon` is a bad policy, not one of a controller named `after`.
+        let named = text.split_once('=').filter(|(controller, _)| *controller != "after");
+        let (controller, policy) = named.ok_or_else(|| PolicyError::to_string(&whole))?;
+        let policy = policy.parse().map_err(|error: PolicyError| error.to_string())?;
+        Ok(PolicyFor { controller: Some(controller.into()), policy })
+    }
+}
+
 impl Run {
     pub fn run(self) -> Result<()> {
         logging::start(self.log_format, self.verbose)?;
@@ -74,13 +112,27 @@ impl Run {
             Some(dir) => dir,
             None => state_dir::default_dir()?,
         };
+        let mut policies = running::Policies { all: Policy::default(), forced: None, named: BTreeMap::new() };
+        if let Some(idle) = self.suspend_after {
+            policies.forced = Some(Policy::After(idle));
+        }
+        for PolicyFor { controller, policy } in self.suspend_policy {
+            match controller {
+                None => policies.all = policy,
+                Some(name) => {
+                    policies.named.insert(name, policy);
+                }
+            }
+        }
         let request = running::Request {
             packages,
             kubeconfig: self.kubeconfig,
             context: self.context,
             namespace: self.namespace,
             state_dir,
-            suspend_after: self.suspend_after,
+            policies,
+            memory_budget: self.memory_budget.or_else(wasmop_host::pressure::default_budget),
+            record_trace: self.record_trace,
             durability: self.durability,
             encryption_key: self.encryption_key_file.as_deref().map(SealKey::read).transpose()?,
         };

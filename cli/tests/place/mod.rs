@@ -55,6 +55,7 @@ pub fn package(name: &str) -> Vec<u8> {
         registrations: Vec::new(),
         permissions: Vec::new(),
         limits: Limits::default(),
+        suspend_policy: None,
         crds: Vec::new(),
     };
     wasmop_package::assemble(&guest(), &manifest).expect("is a controller")

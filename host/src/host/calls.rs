@@ -39,7 +39,8 @@ impl Host {
         let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
         let (client, tx, id) = (self.client.clone(), self.tx.clone(), call.id);
         // A stream lasts, and must not keep others waiting.
-        let connections = (!is_stream(&call.path)).then(|| self.connections.clone());
+        let stream = is_stream(&call.path);
+        let connections = (!stream).then(|| self.connections.clone());
         let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
         let task = tokio::spawn(async move {
             let _connection = match connections {
@@ -51,7 +52,7 @@ impl Host {
             })
             .await;
         });
-        slot.requests.insert(id, Request { token, task: task.abort_handle() });
+        slot.requests.insert(id, Request { stream, token, task: task.abort_handle() });
     }
 
     pub(super) fn on_replies(&mut self, index: u32, call: u64, token: u64, replies: Vec<Reply>) {

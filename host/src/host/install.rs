@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deployment, Host, HostError, Phase, Slot};
+use wasmop_policy::Predictor;
+
+use super::deciding::Deciding;
+use super::{Deployment, Host, HostError, HostState, Phase, Slot};
 use crate::code::{InstalledPackage, wall_clock_ns};
-use crate::controller::{Controller, Saved as SavedController};
+use crate::controller::Controller;
 use crate::engine::Engine;
 use crate::instance::Origin;
+use crate::memory::PAGE;
 use crate::permissions::Permissions;
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
@@ -22,7 +26,7 @@ impl Host {
         state: &Arc<StateDir>,
     ) -> Result<(), HostError> {
         let mut installed: HashMap<[u8; 32], (Arc<InstalledPackage>, Arc<Permissions>)> = HashMap::new();
-        for Deployment { name, package } in deployments {
+        for Deployment { name, package, policy } in deployments {
             let (package, permissions) = match installed.get(&package.digest) {
                 Some(found) => found.clone(),
                 None => {
@@ -36,7 +40,8 @@ impl Host {
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
             let store = state.controller(&name).map_err(fail)?;
-            let (controller, phase) = self.recover(&name, &package, &store)?;
+            let (controller, predictor, phase) = self.recover(&name, &package, &store)?;
+            let policy = policy.or(package.manifest.suspend_policy).unwrap_or(self.policy);
             self.slots.push(Slot {
                 name: name.into(),
                 package,
@@ -49,8 +54,21 @@ impl Host {
                 credit: None,
                 generation: wall_clock_ns(),
                 wake: None,
+                deciding: Deciding::new(policy, predictor),
                 save_after: Duration::ZERO,
             });
+        }
+        Ok(())
+    }
+
+    /// Refuses a budget that not even one instance fits into.
+    pub(super) fn check_budget(&self) -> Result<(), HostError> {
+        let Some(budget) = self.memory_budget else { return Ok(()) };
+        for slot in &self.slots {
+            let needed = slot.package.image().header.data_pages() * PAGE as u64;
+            if needed > budget {
+                return Err(HostError::Budget { budget, name: slot.name.to_string(), needed });
+            }
         }
         Ok(())
     }
@@ -61,29 +79,30 @@ impl Host {
         name: &str,
         package: &InstalledPackage,
         store: &ControllerStore,
-    ) -> Result<(Controller, Phase), HostError> {
+    ) -> Result<(Controller, Predictor, Phase), HostError> {
         let now = self.now();
         let fresh = || {
             let controller = Controller::new(now, package.image().header.monotonic_ns);
-            (controller, Phase::Suspended(Origin::Fresh))
+            (controller, Predictor::default(), Phase::Suspended(Origin::Fresh))
         };
         let rejected = match store.recover(&package.digest, package.image()) {
             Ok(None) => return Ok(fresh()),
             Ok(Some((snapshot, header))) => {
                 let elapsed = Duration::from_nanos(wall_clock_ns().saturating_sub(header.wall_ns));
                 let clock = header.monotonic_ns.wrapping_add(elapsed.as_nanos() as u64);
-                let restored = postcard::from_bytes::<SavedController>(&header.host_state)
-                    .map_err(|e| e.to_string())
-                    .and_then(|saved| Controller::restore(saved, now, clock, elapsed));
+                let restored =
+                    postcard::from_bytes::<HostState>(&header.host_state).map_err(|e| e.to_string()).and_then(
+                        |saved| Ok((Controller::restore(saved.controller, now, clock, elapsed)?, saved.predictor)),
+                    );
                 match restored {
-                    Ok(controller) => {
+                    Ok((controller, predictor)) => {
                         tracing::info!(
                             controller = name,
                             registrations = controller.registered(),
                             from = "snapshot",
                             "controller ready"
                         );
-                        return Ok((controller, Phase::Suspended(Origin::Snapshot(snapshot))));
+                        return Ok((controller, predictor, Phase::Suspended(Origin::Snapshot(snapshot))));
                     }
                     Err(reason) => reason,
                 }

@@ -8,10 +8,13 @@
 //! here        options, the loop, when a slot is looked at again
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
+//! deciding    when idle instances go     recording   when there was something to do
 //! ```
 
 mod calls;
+mod deciding;
 mod install;
+mod recording;
 mod stepping;
 mod suspending;
 mod watching;
@@ -27,7 +30,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use wasmop_package::Package;
 use wasmop_package::manifest::ControllerSpec;
+use wasmop_policy::{Policy, Predictor, Prices};
 
+use self::deciding::Deciding;
+use self::recording::Recorder;
 use crate::batch::Report;
 use crate::client;
 use crate::code::{CODE_LINGERS, InstallError, InstalledPackage};
@@ -46,8 +52,6 @@ use crate::snapshot::sync::Syncer;
 use crate::snapshot::{ControllerStore, Durability, Saved, StateDir, StateDirError};
 use crate::watch::{WatchEvent, WatchHub, WatchId};
 
-/// Not worth suspending for a shorter gap than this.
-const MIN_GAP: Duration = Duration::from_millis(100);
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
 /// Undelivered bytes of responses of one controller that may wait in the host.
@@ -62,6 +66,8 @@ pub struct Deployment {
     /// Unique on this host; a DNS label.
     pub name: String,
     pub package: Arc<Package>,
+    /// Instead of the package's own policy and the host's.
+    pub policy: Option<Policy>,
 }
 
 pub struct Options {
@@ -70,8 +76,12 @@ pub struct Options {
     /// Watch only this namespace; `None` for all.
     pub namespace: Option<String>,
     pub state_dir: PathBuf,
-    /// Idle time after which an instance is suspended.
-    pub suspend_after: Duration,
+    /// When idle instances are suspended, where the package does not say.
+    pub policy: Policy,
+    /// Bytes that instances may hold; `None`: as many as there are.
+    pub memory_budget: Option<u64>,
+    /// Where to write when controllers had something to do, for `wasmop policy simulate`.
+    pub record_trace: Option<PathBuf>,
     /// When snapshots are put on disk.
     pub durability: Durability,
     /// Encrypts snapshots.
@@ -94,6 +104,12 @@ pub enum HostError {
     Connect(#[from] ConnectError),
     #[error("the credentials cannot be used: {0}\nhelp: check the certificates and keys in the kubeconfig")]
     Client(String),
+    #[error("cannot write the trace {path}: {source}\nhelp: name a file that can be written with --record-trace")]
+    Trace { path: PathBuf, source: io::Error },
+    #[error(
+        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes when it has just started\nhelp: give at least that with --memory-budget, or raise the limit of the cgroup"
+    )]
+    Budget { budget: u64, name: String, needed: u64 },
     #[error("starting the host's threads: {0}")]
     Threads(io::Error),
     #[error(
@@ -115,6 +131,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
     let engine = Engine::new()?;
+    let recorder = options.record_trace.as_deref().map(Recorder::create).transpose()?;
     let (tx, rx) = mpsc::unbounded_channel();
     let (watch_tx, watch_rx) = mpsc::unbounded_channel();
     let mut host = Host {
@@ -132,10 +149,18 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
         namespace: options.namespace,
-        suspend_after: options.suspend_after,
+        policy: options.policy,
+        prices: Prices::default(),
+        memory_budget: options.memory_budget,
+        recorder,
         shutting_down: false,
     };
     host.install(options.controllers, &engine, &state).await?;
+    host.check_budget()?;
+    let pressure = host.tx.clone();
+    if let Err(error) = crate::pressure::watch(move || pressure.send(Message::Pressure).is_ok()) {
+        tracing::debug!(%error, "the kernel does not tell when memory is short");
+    }
     tracing::info!(
         controllers = host.slots.len(),
         state_dir = %state.path().display(),
@@ -166,7 +191,10 @@ struct Host {
     /// When to see which packages' code is no longer used; `None` while none is loaded.
     code_check: Option<tokio::time::Instant>,
     namespace: Option<String>,
-    suspend_after: Duration,
+    policy: Policy,
+    prices: Prices,
+    memory_budget: Option<u64>,
+    recorder: Option<Recorder>,
     shutting_down: bool,
 }
 
@@ -187,6 +215,7 @@ struct Slot {
     /// Of the last save.
     generation: u64,
     wake: Option<Duration>,
+    deciding: Deciding,
     /// No suspending before this: the last attempt failed.
     save_after: Duration,
 }
@@ -200,6 +229,8 @@ enum Phase {
 }
 
 struct Request {
+    /// A watch or a log that is followed: it lasts.
+    stream: bool,
     /// Tells this request from an earlier one of the same call id.
     token: u64,
     task: AbortHandle,
@@ -243,6 +274,8 @@ enum Message {
         result: io::Result<Saved>,
         took: Duration,
     },
+    /// The kernel is short of memory.
+    Pressure,
     Settled {
         slot: u32,
         result: io::Result<()>,
@@ -321,7 +354,6 @@ impl Host {
     /// Gives a slot's instance whatever is to be done next, if it is at home.
     fn pump(&mut self, index: u32) {
         let now = self.now();
-        let suspend_after = self.suspend_after;
         let slot = &mut self.slots[index as usize];
         slot.return_credit();
         let ready = match &slot.phase {
@@ -340,28 +372,26 @@ impl Host {
             Phase::Resident(_) | Phase::Suspended(_) => slot.controller.take_batch(now),
         };
         if let Some(mut events) = ready {
+            if let Some(cause) = slot.deciding.on_event(now)
+                && let Some(recorder) = &mut self.recorder
+            {
+                recorder.event(now, &slot.name, cause);
+            }
             if let [start] = &mut events[..]
                 && start.kind == EventKind::Start
             {
                 start.payload = start_payload(&slot.package.manifest.name).into();
             }
-            self.step(index, events, now);
+            self.step(index, Some(events), now);
             return;
         }
-        let next = slot.controller.next_wake(now);
-        let mut wake = next;
-        if let Phase::Resident(_) = slot.phase {
-            let suspend_at = (slot.controller.last_active + suspend_after).max(slot.save_after);
-            let gap_is_long = next.is_none_or(|next| next >= suspend_at.max(now) + MIN_GAP);
-            if gap_is_long && suspend_at <= now {
-                self.save(index, true);
-                return;
-            }
-            if gap_is_long {
-                wake = Some(wake.map_or(suspend_at, |w| w.min(suspend_at)));
-            }
+        if self.is_expected(index) {
+            self.step(index, None, now);
+            return;
         }
-        self.schedule(index, wake);
+        if let Some(wake) = self.decide(index) {
+            self.schedule(index, wake);
+        }
     }
 
     fn schedule(&mut self, index: u32, wake: Option<Duration>) {
@@ -393,6 +423,10 @@ impl Host {
                 self.on_saved(slot, instance, result, took);
                 Some(slot)
             }
+            Message::Pressure => {
+                self.on_pressure();
+                None
+            }
             Message::Settled { slot: index, result } => {
                 let slot = &self.slots[index as usize];
                 if let Err(error) = result {
@@ -406,6 +440,13 @@ impl Host {
             }
         }
     }
+}
+
+/// What is saved with a snapshot besides the instance.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct HostState {
+    controller: crate::controller::Saved,
+    predictor: Predictor,
 }
 
 impl Slot {

@@ -10,8 +10,8 @@ use crate::guest::emit_logs;
 use crate::instance::Origin;
 
 impl Host {
-    /// Hands the instance and a batch to a worker.
-    pub(super) fn step(&mut self, index: u32, events: Vec<crate::guest::Event>, now: Duration) {
+    /// Hands the instance and a batch to a worker; with `None` it is resumed and nothing more.
+    pub(super) fn step(&mut self, index: u32, events: Option<Vec<crate::guest::Event>>, now: Duration) {
         let slot = &mut self.slots[index as usize];
         slot.return_credit();
         let registered = slot.controller.registered();
@@ -23,7 +23,7 @@ impl Host {
             }
             Phase::Busy => return,
         };
-        let count = events.len();
+        let count = events.as_ref().map_or(0, Vec::len);
         let batch =
             Batch { source, events, monotonic: slot.controller.clock(now), tasks: slot.controller.tasks().collect() };
         let (package, store, tx) = (slot.package.clone(), slot.store.clone(), self.tx.clone());
@@ -47,7 +47,11 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let name = slot.name.clone();
         let Report { instance, lost, outputs, failures, resume, step } = report;
+        if let Some(instance) = &instance {
+            slot.deciding.anonymous_bytes = instance.anonymous_bytes();
+        }
         if let (Some(resume), true) = (resume, suspended) {
+            slot.deciding.predictor.on_resumed(resume);
             tracing::info!(
                 controller = &*name,
                 events,
@@ -96,6 +100,7 @@ impl Host {
         if let Some(lost) = lost {
             self.restart(index, lost);
         }
+        self.keep_budget();
     }
 
     /// The instance is gone: begin again from the base image.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Host, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT};
+use super::{Host, HostState, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT};
 use crate::code::wall_clock_ns;
 use crate::instance::{Instance, Origin};
 use crate::snapshot::Saved;
@@ -20,11 +20,13 @@ impl Host {
         let Phase::Resident(mut instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
         slot.generation += 1;
         let generation = slot.generation;
+        let host_state =
+            HostState { controller: slot.controller.save(now), predictor: slot.deciding.predictor.clone() };
         let moment = Moment {
             digest: slot.package.digest,
             wall_ns: wall_clock_ns(),
             monotonic_ns: slot.controller.clock(now),
-            host_state: postcard::to_stdvec(&slot.controller.save(now)).unwrap_or_default(),
+            host_state: postcard::to_stdvec(&host_state).unwrap_or_default(),
         };
         let registered = slot.controller.registered();
         let (store, package, tx) = (slot.store.clone(), slot.package.clone(), self.tx.clone());
@@ -86,6 +88,7 @@ impl Host {
             }
         };
         if suspended {
+            slot.deciding.predictor.on_suspended(took, saved.written_bytes);
             tracing::info!(
                 controller = &*slot.name,
                 ram_bytes = slot.ram_bytes(),

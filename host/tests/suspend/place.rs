@@ -68,6 +68,7 @@ pub static PACKAGE: LazyLock<Package> = LazyLock::new(|| {
         registrations: vec![],
         permissions: vec![],
         limits: Limits::default(),
+        suspend_policy: None,
         crds: vec![],
     };
     let core = wat::parse_str(SCRIBBLER).unwrap();

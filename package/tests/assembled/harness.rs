@@ -53,6 +53,7 @@ pub fn manifest() -> Manifest {
         registrations: vec![],
         permissions: vec![],
         limits: Limits::default(),
+        suspend_policy: None,
         crds: vec![],
     }
 }

@@ -1,0 +1,148 @@
+//! When an idle instance is suspended: its policy, and the memory budget of the host.
+
+use std::time::Duration;
+
+use wasmop_policy::budget::{Candidate, victims};
+use wasmop_policy::{Cause, Decision, Policy, Situation};
+
+use super::{Host, Phase, Slot};
+
+/// What an instance holds besides its pages: wasmtime's store and tables, measured.
+const INSTANCE_BYTES: u64 = 96 << 10;
+/// When the kernel says that memory is short, this share of what instances hold is given back.
+const PRESSURE_SHARE: u64 = 2;
+
+/// What a slot remembers between decisions.
+pub(super) struct Deciding {
+    pub policy: Policy,
+    pub predictor: wasmop_policy::Predictor,
+    /// The last decision was made at a moment with nothing to do, and answers were not awaited then.
+    idle: bool,
+    /// When it runs again for certain, as of the last decision.
+    known_next: Option<Duration>,
+    /// When it is resumed ahead of an event that is expected.
+    resume_at: Option<Duration>,
+    /// Pages of the instance that nobody else has, bytes, when it was last looked.
+    pub anonymous_bytes: u64,
+}
+
+impl Deciding {
+    pub fn new(policy: Policy, predictor: wasmop_policy::Predictor) -> Deciding {
+        Deciding { policy, predictor, idle: false, known_next: None, resume_at: None, anonymous_bytes: 0 }
+    }
+
+    /// Something is to be done. Returns how it came about, if an idle gap ended with it.
+    pub fn on_event(&mut self, now: Duration) -> Option<Cause> {
+        let cause = if self.known_next.is_some_and(|at| at <= now) { Cause::Known } else { Cause::Event };
+        self.predictor.on_event(now, cause);
+        self.resume_at = None;
+        std::mem::take(&mut self.idle).then_some(cause)
+    }
+}
+
+impl Slot {
+    /// Bytes that suspending its instance gives back; 0 if there is none.
+    fn resident_bytes(&self) -> u64 {
+        match self.phase {
+            Phase::Suspended(_) => 0,
+            Phase::Resident(_) | Phase::Busy => self.deciding.anonymous_bytes + INSTANCE_BYTES,
+        }
+    }
+
+    fn situation(&self, now: Duration) -> Situation {
+        Situation {
+            now,
+            resident_bytes: self.deciding.anonymous_bytes + INSTANCE_BYTES,
+            known_next: self.controller.next_wake(now),
+            awaiting_answers: self.requests.values().any(|r| !r.stream),
+        }
+    }
+}
+
+impl Host {
+    /// What becomes of an instance with nothing to do. Returns when to look again; `None` if it is being
+    /// suspended.
+    pub(super) fn decide(&mut self, index: u32) -> Option<Option<Duration>> {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let next = slot.controller.next_wake(now);
+        let Phase::Resident(_) = slot.phase else {
+            return Some(next.into_iter().chain(slot.deciding.resume_at).min());
+        };
+        let situation = slot.situation(now);
+        let deciding = &mut slot.deciding;
+        deciding.known_next = situation.known_next;
+        deciding.idle = !situation.awaiting_answers;
+        let decision = deciding.policy.decide(&mut deciding.predictor, &situation, &self.prices);
+        let until = match decision {
+            Decision::Stay { until } => until,
+            // The disk has refused it a moment ago.
+            Decision::Suspend | Decision::SuspendAndResumeAt(_) if slot.save_after > now => Some(slot.save_after),
+            Decision::Suspend => {
+                self.save(index, true);
+                return None;
+            }
+            Decision::SuspendAndResumeAt(at) => {
+                deciding.resume_at = Some(at);
+                self.save(index, true);
+                return None;
+            }
+        };
+        Some(next.into_iter().chain(until).min())
+    }
+
+    /// Whether a suspended instance is to be resumed now although there is nothing to do yet.
+    pub(super) fn is_expected(&mut self, index: u32) -> bool {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let due = slot.deciding.resume_at.is_some_and(|at| at <= now) && matches!(slot.phase, Phase::Suspended(_));
+        if due {
+            slot.deciding.resume_at = None;
+        }
+        due
+    }
+
+    /// Suspends whom it costs least until the budget is kept.
+    pub(super) fn keep_budget(&mut self) {
+        let Some(budget) = self.memory_budget else { return };
+        let used: u64 = self.slots.iter().map(Slot::resident_bytes).sum();
+        if used > budget {
+            self.free(used - budget);
+        }
+    }
+
+    /// The kernel is short of memory.
+    pub(super) fn on_pressure(&mut self) {
+        let used: u64 = self.slots.iter().map(Slot::resident_bytes).sum();
+        let freed = self.free(used / PRESSURE_SHARE);
+        if freed > 0 {
+            tracing::info!(instances = freed, "memory is short on this machine: suspending what costs least");
+        }
+    }
+
+    /// Returns how many instances are being suspended.
+    fn free(&mut self, bytes: u64) -> usize {
+        let now = self.now();
+        let mut candidates = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if !matches!(slot.phase, Phase::Resident(_)) || slot.save_after > now {
+                continue;
+            }
+            let situation = slot.situation(now);
+            let deciding = &mut slot.deciding;
+            // A decision is what the loss is reckoned from.
+            let _ = deciding.policy.decide(&mut deciding.predictor, &situation, &self.prices);
+            candidates.push(Candidate {
+                id: index as u32,
+                resident_bytes: situation.resident_bytes,
+                expected_loss: deciding.predictor.expected_loss(&situation, &self.prices),
+                reluctant: deciding.policy == Policy::Never,
+            });
+        }
+        let chosen = victims(&candidates, bytes).ids;
+        for &index in &chosen {
+            self.save(index, true);
+        }
+        chosen.len()
+    }
+}
