@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::RngCore;
-use wasmop_package::Package;
 use wasmop_package::manifest::{Limits, Manifest};
+use wasmop_package::{Package, Tier};
 use wasmtime::component::Component;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,7 +25,10 @@ use crate::snapshot::{BaseImage, StateDir};
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
-const MIN_INIT_CPU: Duration = Duration::from_secs(10);
+pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
+
+/// What an instance's monotonic clock shows before its initialisation.
+pub(crate) const FIRST_MONOTONIC_NS: u64 = 1_000_000_000;
 
 /// How long code stays loaded after its last instance was suspended. Loading costs about 0.3 ms.
 pub const CODE_LINGERS: Duration = Duration::from_secs(10);
@@ -35,7 +38,9 @@ pub struct InstalledPackage {
     pub manifest: Manifest,
     pub digest: [u8; 32],
     engine: Engine,
-    image: Arc<BaseImage>,
+    tier: Tier,
+    /// Only of the full tier.
+    image: Option<Arc<BaseImage>>,
     code_path: PathBuf,
     package_path: PathBuf,
     code: Mutex<Code>,
@@ -76,8 +81,12 @@ impl InstalledPackage {
         write_whole(&package_path, package.bytes()).map_err(io_error)?;
         let component = load_or_compile(engine, &code_path, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
-        let exports = Arc::new(Exports::new(engine, &component).map_err(load_error)?);
-        let image = Arc::new(package_image(&state.image_path(&digest_hex), engine, &exports, package)?);
+        let tier = package.tier();
+        let exports = Arc::new(Exports::new(engine, &component, tier).map_err(load_error)?);
+        let image = match tier {
+            Tier::Full => Some(Arc::new(package_image(&state.image_path(&digest_hex), engine, &exports, package)?)),
+            Tier::Soft => None,
+        };
         let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true };
         // The text of CRDs serves inspection; a running host has no use for it.
         let manifest = Manifest { crds: Vec::new(), ..package.manifest.clone() };
@@ -85,6 +94,7 @@ impl InstalledPackage {
             manifest,
             digest: package.digest,
             engine: engine.clone(),
+            tier,
             image,
             code_path,
             package_path,
@@ -92,8 +102,18 @@ impl InstalledPackage {
         })
     }
 
-    pub fn image(&self) -> &Arc<BaseImage> {
-        &self.image
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The base image; packages of the soft tier have none.
+    pub fn image(&self) -> Option<&Arc<BaseImage>> {
+        self.image.as_ref()
+    }
+
+    /// What the monotonic clock of a fresh instance begins with, nanoseconds.
+    pub fn first_monotonic_ns(&self) -> u64 {
+        self.image.as_ref().map_or(FIRST_MONOTONIC_NS, |image| image.header.monotonic_ns)
     }
 
     pub fn engine(&self) -> &Engine {
@@ -116,7 +136,7 @@ impl InstalledPackage {
             None => self.compile_again()?,
         };
         code.checked = true;
-        let exports = Arc::new(Exports::new(&self.engine, &component)?);
+        let exports = Arc::new(Exports::new(&self.engine, &component, self.tier)?);
         code.exports = Some(exports.clone());
         Ok(exports)
     }
@@ -133,6 +153,10 @@ impl InstalledPackage {
     /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
     /// if nothing is loaded.
     pub fn drop_idle_code(&self) -> Option<Duration> {
+        if self.tier == Tier::Soft {
+            // Its instances live as long as the host.
+            return None;
+        }
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let exports = code.exports.as_ref()?;
         let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());
@@ -193,10 +217,10 @@ pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Resu
     let mut guest = Guest::instantiate(engine, exports, &init_limits, 0, None).map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
-    for (offset, data) in image.runs() {
+    for (offset, data) in image.iter().flat_map(|image| image.runs()) {
         memory.write(store, offset as usize, data).map_err(|source| InstallError::Io { name: name.clone(), source })?;
     }
-    let input = step_input(1_000_000_000, Vec::new());
+    let input = step_input(FIRST_MONOTONIC_NS, Vec::new());
     match guest.init(&input) {
         Ok(output) => {
             crate::guest::emit_logs(&name.as_str().into(), &output.logs);

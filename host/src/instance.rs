@@ -58,10 +58,11 @@ impl Instance {
         registered: u32,
     ) -> Result<Instance, StartError> {
         let exports = package.exports()?;
+        let image = package.image().ok_or(LoadError::NoBaseImage)?;
         let (base, open) = match &origin {
-            Origin::Fresh => (package.image().clone(), None),
+            Origin::Fresh => (image.clone(), None),
             Origin::Snapshot(snapshot) => {
-                let open = store.open(snapshot, package.image())?;
+                let open = store.open(snapshot, image)?;
                 (open.base.clone(), Some(open))
             }
         };

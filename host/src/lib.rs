@@ -5,6 +5,7 @@
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
+//!         live, soft, wasi                     the soft tier: components with WASI
 //!         snapshot, memory                 files, and mapping them: the only unsafe memory code
 //! ```
 //!
@@ -22,12 +23,15 @@ pub mod engine;
 pub mod guest;
 pub mod host;
 pub mod instance;
+pub mod live;
 pub mod memory;
 pub mod permissions;
 pub mod pool;
 pub mod queue;
 pub mod requests;
 pub mod snapshot;
+pub mod soft;
+mod wasi;
 pub mod watch;
 
 pub use describe::{DescribeError, describe};

@@ -146,7 +146,8 @@ impl Memory {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not page-aligned"));
         }
         // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
-        // `bytes`. The file is never written or truncated once it is mapped (`snapshot`).
+        // `bytes`. The file is never truncated once it is mapped, nor written where a page shows it:
+        // never at all (`snapshot`), or only where pages are anonymous (`soft`).
         let at = unsafe {
             libc::mmap(
                 (self.0.base + offset) as *mut _,

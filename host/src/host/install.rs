@@ -63,10 +63,18 @@ impl Host {
     ) -> io::Result<(Controller, Phase)> {
         let now = self.now();
         let fresh = || {
-            let controller = Controller::new(now, package.image().header.monotonic_ns);
+            let controller = Controller::new(now, package.first_monotonic_ns());
             (controller, Phase::Suspended(Origin::Fresh))
         };
-        let rejected = match store.recover(&package.digest, package.image()) {
+        let Some(image) = package.image() else {
+            tracing::info!(
+                controller = name,
+                "runs in the soft tier: suspended in this process only, and started anew after a restart of the host"
+            );
+            store.discard()?;
+            return Ok(fresh());
+        };
+        let rejected = match store.recover(&package.digest, image) {
             Ok(None) => return Ok(fresh()),
             Ok(Some((snapshot, header))) => {
                 let elapsed = Duration::from_nanos(wall_clock_ns().saturating_sub(header.wall_ns));

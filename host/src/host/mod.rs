@@ -36,12 +36,14 @@ use crate::controller::Controller;
 use crate::describe::start_payload;
 use crate::engine::{Engine, EngineError};
 use crate::guest::EventKind;
-use crate::instance::{Instance, Origin};
+use crate::instance::Origin;
+use crate::live::Live;
 use crate::permissions::Permissions;
 use crate::pool::Pool;
 use crate::requests::Reply;
 use crate::snapshot::sync::Syncer;
 use crate::snapshot::{ControllerStore, Saved, StateDir, StateDirError};
+use crate::soft::Suspended;
 use crate::watch::{WatchEvent, WatchHub, WatchId};
 
 /// Not worth suspending for a shorter gap than this.
@@ -188,7 +190,8 @@ struct Slot {
 enum Phase {
     /// Nothing in memory.
     Suspended(Origin),
-    Resident(Box<Instance>),
+    /// Alive; one of the soft tier stays so while it is suspended.
+    Resident(Box<Live>),
     /// With a worker.
     Busy,
 }
@@ -233,8 +236,14 @@ enum Message {
     /// `instance` is `None` if it was suspended.
     Saved {
         slot: u32,
-        instance: Option<Box<Instance>>,
+        instance: Option<Box<Live>>,
         result: io::Result<Saved>,
+        took: Duration,
+    },
+    SoftSuspended {
+        slot: u32,
+        instance: Box<Live>,
+        result: io::Result<Suspended>,
         took: Duration,
     },
     Settled {
@@ -350,7 +359,9 @@ impl Host {
         }
         let next = slot.controller.next_wake(now);
         let mut wake = next;
-        if let Phase::Resident(_) = slot.phase {
+        if let Phase::Resident(instance) = &slot.phase
+            && !instance.is_suspended()
+        {
             let suspend_at = (slot.controller.last_active + suspend_after).max(slot.save_after);
             let gap_is_long = next.is_none_or(|next| next >= suspend_at.max(now) + MIN_GAP);
             if gap_is_long && suspend_at <= now {
@@ -391,6 +402,10 @@ impl Host {
             }
             Message::Saved { slot, instance, result, took } => {
                 self.on_saved(slot, instance, result, took);
+                Some(slot)
+            }
+            Message::SoftSuspended { slot, instance, result, took } => {
+                self.on_soft_suspended(slot, instance, result, took);
                 Some(slot)
             }
             Message::Settled { slot: index, generation, result } => {

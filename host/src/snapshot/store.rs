@@ -268,6 +268,14 @@ impl ControllerStore {
         Ok(Some((SnapshotRef { pending: None, base_generation: generation, disk_bytes }, header)))
     }
 
+    /// A file without a name: it is gone with the last that has it open or mapped.
+    pub fn unnamed_file(&self) -> io::Result<File> {
+        let path = self.dir.join("unnamed.tmp");
+        let file = new_file(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    }
+
     /// Forgets the snapshot: a later [`ControllerStore::recover`] finds none.
     pub fn discard(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
