@@ -20,6 +20,8 @@ pub enum Part {
     BadInput,
     /// Every behaviour with every guest, on a real API server.
     Conformance,
+    /// Components with WASI, on a real API server.
+    Soft,
 }
 
 impl Part {
@@ -34,6 +36,7 @@ impl Part {
             Part::ControlPlane => "control-plane",
             Part::BadInput => "bad-input",
             Part::Conformance => "conformance",
+            Part::Soft => "soft",
         }
     }
 
@@ -44,6 +47,7 @@ impl Part {
             Part::ControlPlane => control_plane(report),
             Part::BadInput => bad_input(report),
             Part::Conformance => conformance(report),
+            Part::Soft => soft(report),
         }
     }
 }
@@ -95,4 +99,10 @@ fn conformance(report: &mut Report) -> Result<()> {
         test.env("WASMOP_E2E_SKIP_TINYGO", reason);
     }
     cargo_test::run(&mut test, Some("conformance"), report)
+}
+
+fn soft(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "soft"]), Some("soft"), report)
 }
