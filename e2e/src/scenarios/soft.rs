@@ -71,8 +71,8 @@ async fn panic(scene: Scene) -> Outcome {
         scene
             .until_logged(position, "the new start", |record| record.message() == "restarted anew, its memory is lost")
             .await?;
-        scene.remove("culprit").await?;
         let after = scene.change_and_wait("bystander", spec("", "after")).await?.observed();
+        scene.remove("culprit").await?;
         ensure!(after.seen <= before.seen, "it remembers {} of {} reconciles", after.seen, before.seen);
         scene.remove("bystander").await?;
     }

@@ -73,7 +73,8 @@ impl Host {
                 "step failed"
             );
             if let Some(task) = failure.culprit {
-                if !matches!(lost, Some(Lost::NotUndone)) {
+                let undone = !matches!(lost, Some(Lost::NotUndone));
+                if undone {
                     tracing::info!(
                         controller = &*name,
                         culprit = &*object,
@@ -81,7 +82,7 @@ impl Host {
                         "rolled back"
                     );
                 }
-                effects.extend(slot.controller.cancelled(task, now));
+                effects.extend(slot.controller.cancelled(task, !undone, now));
             }
         }
         let first_registration = slot.controller.registered();
@@ -159,7 +160,7 @@ impl Host {
             Effect::Registered(registration) => self.watch(index, registration),
             Effect::Mapped { registration, keys } => {
                 for key in keys {
-                    self.enqueue_related(index, registration, key);
+                    self.enqueue_related(index, registration, key, false);
                 }
             }
             Effect::Misbehaved(what) => tracing::warn!(controller, what, "the guest misused the runtime interface"),
