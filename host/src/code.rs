@@ -153,10 +153,6 @@ impl InstalledPackage {
     /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
     /// if nothing is loaded.
     pub fn drop_idle_code(&self) -> Option<Duration> {
-        if self.tier == Tier::Soft {
-            // Its instances live as long as the host.
-            return None;
-        }
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let exports = code.exports.as_ref()?;
         let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());

@@ -21,21 +21,19 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
 use crate::code::InstalledPackage;
-use crate::guest::{Event, Exports, Guest, StepFailure, StepInput, StepOutput, emit_logs};
+use crate::guest::{Event, Guest, StepFailure, StepInput, StepOutput, emit_logs};
 use crate::instance::StartError;
 use crate::memory::PAGE;
 use crate::snapshot::ControllerStore;
 use crate::snapshot::format::is_zero;
 
 pub struct SoftInstance {
+    // Keeps the code it needs loaded; the package's `Exports` go, they serve to make instances.
     guest: Guest,
-    // Keeps the compiled code loaded while the instance lives.
-    _exports: Arc<Exports>,
     /// Where its memory goes; made at the first suspension.
     backing: Option<Backing>,
     suspended: bool,
@@ -63,11 +61,11 @@ impl SoftInstance {
         let exports = package.exports()?;
         let mut guest = Guest::instantiate(package.engine(), &exports, package.limits(), registered, None)?;
         emit_logs(&package.manifest.name.as_str().into(), &guest.take_logs());
-        Ok(SoftInstance::new(guest, exports))
+        Ok(SoftInstance::new(guest))
     }
 
-    fn new(guest: Guest, exports: Arc<Exports>) -> SoftInstance {
-        SoftInstance { guest, _exports: exports, backing: None, suspended: false }
+    fn new(guest: Guest) -> SoftInstance {
+        SoftInstance { guest, backing: None, suspended: false }
     }
 
     /// Runs a step. After an error, which gives the events back, the instance is lost.

@@ -8,7 +8,7 @@ use wasmtime::component::Component;
 
 use super::*;
 use crate::engine::Engine;
-use crate::guest::Cause;
+use crate::guest::{Cause, Exports};
 use crate::snapshot::StateDir;
 
 /// Begins with 4 MiB. A step changes words at random places, makes some pages zero, sometimes grows,
@@ -82,9 +82,8 @@ const WAITER: &str = r#"
 
 fn instance(engine: &Engine, text: &str, limits: &Limits) -> SoftInstance {
     let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-    let exports = Arc::new(Exports::new(engine, &component, Tier::Soft).unwrap());
-    let guest = Guest::instantiate(engine, &exports, limits, 0, None).unwrap();
-    SoftInstance::new(guest, exports)
+    let exports = Exports::new(engine, &component, Tier::Soft).unwrap();
+    SoftInstance::new(Guest::instantiate(engine, &exports, limits, 0, None).unwrap())
 }
 
 fn input(now: u64, seed: u8) -> StepInput {

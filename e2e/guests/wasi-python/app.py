@@ -1,9 +1,11 @@
 """A controller in Python, made a component by componentize-py: no SDK, only the world.
 
-It counts the reconciles of each Probe in memory and writes the counts to its status.
+It counts the reconciles of each Probe in memory and writes the counts to its status. What is imported later than at the
+top is not there: the component holds what was loaded when it was made.
 """
 
 import json
+import os
 
 from wit_world import exports
 from wit_world.imports import runtime
@@ -60,7 +62,13 @@ class Controller:
             runtime.done(call.task, None, None)
         elif call.status < 300:
             runtime.enter(call.task)
-            self.call(call.task, call.path, {"status": self.reconcile(json.loads(call.body))})
+            try:
+                status = self.reconcile(json.loads(call.body))
+            except Exception as error:
+                # One that leaves `step` would cost the whole instance.
+                runtime.done(call.task, None, repr(error))
+            else:
+                self.call(call.task, call.path, {"status": status})
         else:
             runtime.done(call.task, None, f"{call.status}: {call.body.decode()}")
 
@@ -82,13 +90,10 @@ class Controller:
 
 def reach_out() -> str:
     """Tries to get at the machine."""
-    import os
-    import socket
-
     attempts = {
         "file": lambda: open("/etc/passwd").close(),
         "directory": lambda: os.listdir("/etc"),
-        "tcp": lambda: socket.create_connection(("127.0.0.1", 1)),
+        "writing": lambda: open("/wasmop", "w").close(),
     }
     reached = [name for name in ("HOME", "PATH") if name in os.environ]
     for name, attempt in attempts.items():
