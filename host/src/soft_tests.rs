@@ -155,14 +155,15 @@ fn suspended_it_has_no_page_in_memory_and_the_file_has_them_all() {
     for step in 0..50 {
         one.step(input(0, step)).unwrap();
     }
-    let content = one.content();
     let (before, _) = one.resident();
     assert!(before > 1000, "{before} KiB");
+    let content = one.content();
     let first = one.suspend(&store).unwrap();
     assert!(one.is_suspended());
     assert_eq!(one.resident(), (0, 0));
-    assert_eq!(first.dirty_bytes, before * 1024);
-    assert!(first.written_bytes > 0 && first.written_bytes <= first.dirty_bytes);
+    // Pages that were only read count too, but are not written.
+    assert!(first.dirty_bytes >= before * 1024);
+    assert!(first.written_bytes > 0 && first.written_bytes <= before * 1024);
     // Sparse: pages that are zero take nothing.
     assert!(first.disk_bytes < content.len() as u64, "{} of {}", first.disk_bytes, content.len());
     let mut on_disk = vec![0; content.len()];

@@ -222,7 +222,7 @@ mod tests {
             stdout.write(Bytes::from(piece)).unwrap();
         }
         wasi.streams[1].1.clone().write(Bytes::from_static(b"\xff!\n")).unwrap();
-        assert_eq!(wasi.take_lines(&mut lines), 14);
+        assert_eq!(wasi.take_lines(&mut lines), 15);
         let shown: Vec<_> = lines.iter().map(|line| (line.target.as_str(), line.message.as_str())).collect();
         assert_eq!(shown, [("stdout", "one"), ("stdout", "two"), ("stdout", "rest"), ("stderr", "\u{fffd}!")]);
         let chunk = Bytes::from(vec![b'x'; 64 << 10]);
