@@ -207,7 +207,7 @@ mod tests {
         for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
             let denied = sockets.create_tcp_socket(family).unwrap_err().downcast().unwrap();
             assert_eq!(denied, ErrorCode::AccessDenied);
-            assert!(sockets.create_udp_socket(family.into()).is_err());
+            assert!(sockets.create_udp_socket(family).is_err());
         }
         let network = sockets.instance_network().unwrap();
         assert!(sockets.resolve_addresses(network, "localhost".into()).is_err());
