@@ -11,7 +11,8 @@ use wasmop_host::controller::{Controller, Effect, Outcome};
 use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::EventKind;
-use wasmop_host::instance::{Instance, Origin};
+use wasmop_host::instance::Origin;
+use wasmop_host::live::Live;
 use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::sync::Syncer;
@@ -25,7 +26,7 @@ pub struct Simulation {
     store: Arc<ControllerStore>,
     syncer: Syncer,
     controller: Controller,
-    instance: Option<Box<Instance>>,
+    instance: Option<Box<Live>>,
     origin: Origin,
     started: Instant,
     generation: u64,
@@ -41,7 +42,7 @@ pub struct Resumed {
 impl Simulation {
     pub fn new(engine: &Engine, state: &StateDir, package: &Package, api: FakeApi) -> Result<Simulation> {
         let installed = Arc::new(InstalledPackage::install(engine, state, package)?);
-        let clock = installed.image().header.monotonic_ns;
+        let clock = installed.first_monotonic_ns();
         Ok(Simulation {
             store: Arc::new(state.controller(&package.manifest.name)?),
             syncer: Syncer::start(Disk::default(), Durability::Event)?,
@@ -127,7 +128,9 @@ impl Simulation {
 
     /// Suspends; returns the time up to the written file and to the durable one.
     pub fn suspend(&mut self) -> Result<(Duration, Duration, Saved)> {
-        let mut instance = self.instance.take().context("not resident")?;
+        let Live::Full(mut instance) = *self.instance.take().context("not resident")? else {
+            bail!("a guest of the soft tier");
+        };
         self.generation += 1;
         let started = Instant::now();
         let now = self.now();

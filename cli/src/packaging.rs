@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use wasmop_host::permissions::Permissions;
-use wasmop_package::manifest::{ControllerSpec, MANIFEST_VERSION, Manifest};
+use wasmop_package::manifest::{ControllerSpec, MANIFEST_VERSION, Manifest, Toolchain};
 use wasmop_package::{Inspection, Package};
 
 use crate::error::{HelpExt, about, failure};
@@ -35,7 +35,10 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     }
 
     let step = {
-        let what = format!("{} with {}", project.name, toolchain_name(project.toolchain));
+        let what = match project.toolchain {
+            Toolchain::Component => format!("{} with its own command", project.name),
+            toolchain => format!("{} with {}", project.name, toolchain_name(toolchain)),
+        };
         Step::begin(format!("Compiling {what}"), format!("Compiled {what}"))
     };
     let core = toolchain::build_core(&Request { project, debug, step: &step })?;
@@ -182,7 +185,7 @@ fn usual_plural(kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmop_package::manifest::{Language, Limits, PolicyRule, Sdk, Toolchain, WatchSpec};
+    use wasmop_package::manifest::{Language, Limits, PolicyRule, Sdk, WatchSpec};
 
     fn watch(group: &str, kind: &str, plural: &str) -> WatchSpec {
         serde_json::from_value(serde_json::json!({"group": group, "version": "v1", "kind": kind, "plural": plural}))

@@ -1,4 +1,4 @@
-//! `wasmop.toml`, the one project file for both languages, as checked values.
+//! `wasmop.toml`, the one project file for every language, as checked values.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +29,10 @@ pub struct Project {
     pub bin: Option<String>,
     /// The Go main package, relative to the project's directory.
     pub package: String,
+    /// The component that `command` makes, relative to the project's directory.
+    pub component: String,
+    /// A program and its arguments, run in the project's directory; may be empty.
+    pub command: Vec<String>,
     pub permissions: Vec<PolicyRule>,
     pub limits: Limits,
     /// When it is suspended if its owner does not say.
@@ -169,7 +173,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         Some(given) => choose(&package, "toolchain", given, &TOOLCHAINS)?,
         None => default_toolchain(language),
     };
-    if language_of(toolchain) != language {
+    if !builds(toolchain, language) {
         return Err(package.bad_value(
             "toolchain",
             format!("`{}` does not build {}", toolchain_name(toolchain), language_name(language)),
@@ -186,6 +190,8 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         toolchain,
         bin: None,
         package: ".".to_owned(),
+        component: String::new(),
+        command: Vec::new(),
         permissions: Vec::new(),
         limits: Limits::default(),
         suspend_policy: None,
@@ -193,15 +199,24 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
     };
 
     if let Some(build) = top.table("build", "[build]")? {
-        build.only(match language {
-            Language::Rust => &["bin", "crds"],
-            Language::Go => &["package", "crds"],
+        build.only(match toolchain {
+            Toolchain::Cargo => &["bin", "crds"],
+            Toolchain::Go | Toolchain::Tinygo => &["package", "crds"],
+            Toolchain::Component => &["component", "command", "crds"],
         })?;
         project.bin = build.string("bin")?.map(str::to_owned);
         if let Some(package) = build.string("package")? {
             project.package = package.to_owned();
         }
+        project.component = build.string("component")?.unwrap_or_default().to_owned();
+        project.command = build.strings("command")?;
         project.crds = build.strings("crds")?;
+    }
+    if toolchain == Toolchain::Component && project.component.is_empty() {
+        return Err(failure(
+            format!("{}: `component` is missing in [build]", file.display()),
+            "name the component that your build makes, like `component = \"target/wasm32-wasip2/release/x.wasm\"`",
+        ));
     }
     for rule in top.tables("permissions", "[[permissions]]")? {
         project.permissions.push(permission(&rule)?);
@@ -311,9 +326,19 @@ const VERBS: [&str; 12] = [
 ];
 const VERBS_HELP: &str = "verbs are: get, list, watch, create, update, patch, delete, deletecollection, *";
 
-const LANGUAGES: [(&str, Language); 2] = [("rust", Language::Rust), ("go", Language::Go)];
-const TOOLCHAINS: [(&str, Toolchain); 3] =
-    [("cargo", Toolchain::Cargo), ("go", Toolchain::Go), ("tinygo", Toolchain::Tinygo)];
+const LANGUAGES: [(&str, Language); 5] = [
+    ("rust", Language::Rust),
+    ("go", Language::Go),
+    ("python", Language::Python),
+    ("javascript", Language::JavaScript),
+    ("other", Language::Other),
+];
+const TOOLCHAINS: [(&str, Toolchain); 4] = [
+    ("cargo", Toolchain::Cargo),
+    ("go", Toolchain::Go),
+    ("tinygo", Toolchain::Tinygo),
+    ("component", Toolchain::Component),
+];
 
 fn choose<T: Copy>(table: &Table<'_>, key: &str, given: &str, choices: &[(&str, T)]) -> Result<T, Failure> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == given) {
@@ -331,25 +356,35 @@ pub fn default_toolchain(language: Language) -> Toolchain {
     match language {
         Language::Rust => Toolchain::Cargo,
         Language::Go => Toolchain::Go,
+        Language::Python | Language::JavaScript | Language::Other => Toolchain::Component,
     }
 }
 
-pub fn language_of(toolchain: Toolchain) -> Language {
+/// The one language a toolchain builds; `None` for any.
+pub fn language_of(toolchain: Toolchain) -> Option<Language> {
     match toolchain {
-        Toolchain::Cargo => Language::Rust,
-        Toolchain::Go | Toolchain::Tinygo => Language::Go,
+        Toolchain::Cargo => Some(Language::Rust),
+        Toolchain::Go | Toolchain::Tinygo => Some(Language::Go),
+        Toolchain::Component => None,
     }
+}
+
+pub fn builds(toolchain: Toolchain, language: Language) -> bool {
+    language_of(toolchain).is_none_or(|only| only == language)
 }
 
 /// The toolchains that build a language, the default first.
 pub fn toolchains_for(language: Language) -> Vec<&'static str> {
-    TOOLCHAINS.iter().filter(|(_, it)| language_of(*it) == language).map(|(name, _)| *name).collect()
+    TOOLCHAINS.iter().filter(|(_, it)| builds(*it, language)).map(|(name, _)| *name).collect()
 }
 
 pub fn language_name(language: Language) -> &'static str {
     match language {
         Language::Rust => "Rust",
         Language::Go => "Go",
+        Language::Python => "Python",
+        Language::JavaScript => "JavaScript",
+        Language::Other => "other languages",
     }
 }
 
@@ -358,6 +393,7 @@ pub fn toolchain_name(toolchain: Toolchain) -> &'static str {
         Toolchain::Cargo => "cargo",
         Toolchain::Go => "go",
         Toolchain::Tinygo => "tinygo",
+        Toolchain::Component => "component",
     }
 }
 

@@ -1,5 +1,7 @@
 //! What `wasmop build` made, for people.
 
+use wasmop_package::Tier;
+
 use crate::output::{Paint, bytes};
 use crate::packaging::Built;
 
@@ -26,6 +28,13 @@ pub fn built(built: &Built) -> String {
         if size > 0 {
             text.push_str(&format!("  {part:<22}{:>10}\n", bytes(size)));
         }
+    }
+    if built.inspection.tier == Tier::Soft {
+        text.push_str(&format!(
+            "\n{}: it {}. Its memory is lost when the host restarts.\n",
+            paint.strong("Suspended softly"),
+            built.inspection.tier_reason
+        ));
     }
     text.push_str(&format!("\nRun it: wasmop run {}", built.path.display()));
     text

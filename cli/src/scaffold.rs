@@ -7,13 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use wasmop_package::manifest::{Language, Toolchain};
 
 use crate::error::{HelpExt, failure};
 use crate::interrupt::Cleanup;
-use crate::project::toolchain_name;
+use crate::project::{language_name, toolchain_name};
 
 /// The templates and SDKs, as they were when this program was built.
 mod embedded {
@@ -85,6 +85,7 @@ impl Template {
         let (sdk, sdk_files) = match self.language {
             Language::Rust => ("rust", embedded::SDK_RUST),
             Language::Go => ("go", embedded::SDK_GO),
+            other => bail!("there is no SDK for {}", language_name(other)),
         };
         for file in sdk_files {
             files.push((Path::new(SDK_DIR).join(sdk).join(file.path), file.bytes.to_vec()));

@@ -43,16 +43,36 @@ pub fn build_all(out: &Path) -> Result<Vec<Column>> {
         .collect()
 }
 
-/// Builds one of [`COLUMNS`] into `out`.
+/// Components of the soft tier, each made by its own language's tool.
+pub const SOFT_COLUMNS: [&str; 2] = ["wasi", "python"];
+
+/// Builds all of [`SOFT_COLUMNS`] whose tool is there; Rust's is.
+pub fn build_soft(out: &Path) -> Result<Vec<Column>> {
+    SOFT_COLUMNS
+        .into_iter()
+        .map(|name| {
+            let tool = Command::new("componentize-py").arg("--version").output();
+            let guest = match (name, tool) {
+                ("python", Err(_)) => Err("no componentize-py: `pip install componentize-py`".to_owned()),
+                _ => Ok(build(name, out)?),
+            };
+            Ok(Column { name, guest })
+        })
+        .collect()
+}
+
+/// Builds one of [`COLUMNS`] or [`SOFT_COLUMNS`] into `out`.
 pub fn build(column: &'static str, out: &Path) -> Result<Guest> {
-    let name = match column {
-        "rust" => "probe-rust",
-        "go" => "probe-go",
-        "tinygo" => "probe-tinygo",
+    let (name, folder) = match column {
+        "rust" => ("probe-rust", "rust"),
+        "go" => ("probe-go", "go"),
+        "tinygo" => ("probe-tinygo", "tinygo"),
+        "wasi" => ("probe-wasi", "wasi-rust"),
+        "python" => ("probe-python", "wasi-python"),
         _ => bail!("there is no guest {column}"),
     };
     let package = out.join(format!("{name}.wasm"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(column);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(folder);
     let mut command = Command::new(wasmop()?);
     command.arg("build").arg(&source).arg("--output").arg(&package).env("CARGO_TARGET_DIR", target()?.join("guests"));
     cargo_variables::remove(&mut command);

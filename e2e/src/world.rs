@@ -19,6 +19,8 @@ use crate::guests::{self, Guest};
 
 /// For anything that should happen at once: long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+/// For a host to be ready: it compiles packages first, and that of Python is 18 MB.
+const COMPILED: Duration = Duration::from_secs(600);
 /// How long a guest is idle before it is suspended; short, so that a test sees many.
 pub const SUSPEND_AFTER: Duration = Duration::from_millis(300);
 
@@ -160,7 +162,7 @@ impl World {
 
     async fn wait_ready(&self) -> Result<()> {
         let names: Vec<_> = self.guests.iter().map(|guest| guest.name).collect();
-        tokio::task::block_in_place(|| self.host().wait_ready(&names, PATIENCE))
+        tokio::task::block_in_place(|| self.host().wait_ready(&names, COMPILED))
     }
 
     /// Where the hosts' logs are, for when something went wrong; kept from being removed.

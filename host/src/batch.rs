@@ -10,8 +10,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::code::{InstalledPackage, step_input};
-use crate::guest::{Cause, Event, EventKind, LogLine, StepOutput};
-use crate::instance::{Instance, Origin, StartError};
+use crate::guest::{Cause, Event, EventKind, LogLine, StepFailure, StepOutput};
+use crate::instance::{Origin, StartError};
+use crate::live::Live;
 use crate::snapshot::ControllerStore;
 
 /// Attempts on one batch before the instance is given up: each costs a roll-back.
@@ -19,7 +20,7 @@ const MAX_ROLLBACKS: usize = 16;
 
 /// Where the instance of a job comes from.
 pub enum Source {
-    Resident(Box<Instance>),
+    Resident(Box<Live>),
     Start { origin: Origin, registered: u32 },
 }
 
@@ -46,7 +47,7 @@ pub struct Failure {
 /// What became of a batch.
 pub struct Report {
     /// `None`: lost, start again from the base image.
-    pub instance: Option<Box<Instance>>,
+    pub instance: Option<Box<Live>>,
     /// Why it was lost, or could not be started.
     pub lost: Option<Lost>,
     /// Committed steps, in order.
@@ -64,6 +65,8 @@ pub enum Lost {
     Start(String),
     /// A step failed and no task could be blamed.
     NoCulprit,
+    /// A step failed and can't be undone: the package is of the soft tier.
+    NotUndone,
 }
 
 impl Batch {
@@ -78,10 +81,14 @@ impl Batch {
             step: Duration::ZERO,
         };
         let mut instance = match self.source {
-            Source::Resident(instance) => instance,
+            Source::Resident(instance) => {
+                // Its pages come back as the step touches them.
+                report.resume = instance.is_suspended().then_some(Duration::ZERO);
+                instance
+            }
             Source::Start { origin, registered } => {
                 let from_snapshot = matches!(origin, Origin::Snapshot(_));
-                match Instance::start(package, store, origin, registered) {
+                match Live::start(package, store, origin, registered) {
                     Ok(instance) => {
                         report.resume = Some(started.elapsed());
                         Box::new(instance)
@@ -111,8 +118,18 @@ impl Batch {
             running.extend(events.iter().map(|e| e.task).filter(|t| *t != 0));
             let culprit = blame(failure.cause, failure.entered, &running, &events);
             let split = culprit.is_none() && events.len() > 1;
-            let (rolled_back, replayed_steps) = match instance.rolled_back(package, store) {
-                Ok((rolled_back, steps)) => (Some(rolled_back), steps),
+            let full = match *instance {
+                Live::Full(full) => full,
+                Live::Soft(_) => {
+                    let StepFailure { cause, detail, logs, .. } = failure;
+                    report.failures.push(Failure { cause, detail, logs, culprit, replayed_steps: 0 });
+                    report.lost = Some(Lost::NotUndone);
+                    report.step = stepping.elapsed();
+                    return report;
+                }
+            };
+            let (rolled_back, replayed_steps) = match full.rolled_back(package, store) {
+                Ok((rolled_back, steps)) => (Some(Live::Full(rolled_back)), steps),
                 Err(error) => {
                     tracing::warn!(%error, "cannot undo a failed step");
                     (None, 0)

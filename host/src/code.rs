@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::RngCore;
-use wasmop_package::Package;
 use wasmop_package::manifest::{Limits, Manifest};
+use wasmop_package::{Package, Tier};
 use wasmtime::component::Component;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,7 +27,10 @@ use crate::spares::Spares;
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
-const MIN_INIT_CPU: Duration = Duration::from_secs(10);
+pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
+
+/// What an instance's monotonic clock shows before its initialisation.
+pub(crate) const FIRST_MONOTONIC_NS: u64 = 1_000_000_000;
 
 /// How long code stays loaded after its last instance was suspended. Loading costs about 0.3 ms.
 pub const CODE_LINGERS: Duration = Duration::from_secs(10);
@@ -37,7 +40,9 @@ pub struct InstalledPackage {
     pub manifest: Manifest,
     pub digest: [u8; 32],
     engine: Engine,
-    image: Arc<BaseImage>,
+    tier: Tier,
+    /// Only of the full tier.
+    image: Option<Arc<BaseImage>>,
     code_path: PathBuf,
     package_path: PathBuf,
     code: Mutex<Code>,
@@ -79,8 +84,13 @@ impl InstalledPackage {
         write_whole(&package_path, package.bytes()).map_err(io_error)?;
         let component = load_or_compile(engine, &code_path, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
-        let exports = Arc::new(Exports::new(engine, &component).map_err(load_error)?);
-        let image = Arc::new(package_image(state.disk(), &state.image_path(&digest_hex), engine, &exports, package)?);
+        let tier = package.tier();
+        let exports = Arc::new(Exports::new(engine, &component, tier).map_err(load_error)?);
+        let image_path = state.image_path(&digest_hex);
+        let image = match tier {
+            Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package)?)),
+            Tier::Soft => None,
+        };
         let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true };
         // The text of CRDs serves inspection; a running host has no use for it.
         let manifest = Manifest { crds: Vec::new(), ..package.manifest.clone() };
@@ -88,6 +98,7 @@ impl InstalledPackage {
             manifest,
             digest: package.digest,
             engine: engine.clone(),
+            tier,
             image,
             code_path,
             package_path,
@@ -96,8 +107,18 @@ impl InstalledPackage {
         })
     }
 
-    pub fn image(&self) -> &Arc<BaseImage> {
-        &self.image
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The base image; packages of the soft tier have none.
+    pub fn image(&self) -> Option<&Arc<BaseImage>> {
+        self.image.as_ref()
+    }
+
+    /// What the monotonic clock of a fresh instance begins with, nanoseconds.
+    pub fn first_monotonic_ns(&self) -> u64 {
+        self.image.as_ref().map_or(FIRST_MONOTONIC_NS, |image| image.header.monotonic_ns)
     }
 
     pub fn engine(&self) -> &Engine {
@@ -124,7 +145,7 @@ impl InstalledPackage {
             None => self.compile_again()?,
         };
         code.checked = true;
-        let exports = Arc::new(Exports::new(&self.engine, &component)?);
+        let exports = Arc::new(Exports::new(&self.engine, &component, self.tier)?);
         code.exports = Some(exports.clone());
         Ok(exports)
     }
@@ -205,10 +226,10 @@ pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Resu
     let (mut guest, _) = Guest::instantiate(engine, exports, &init_limits, 0, None, None).map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
-    for (offset, data) in image.runs() {
+    for (offset, data) in image.iter().flat_map(|image| image.runs()) {
         memory.write(store, offset as usize, data).map_err(|source| InstallError::Io { name: name.clone(), source })?;
     }
-    let input = step_input(1_000_000_000, Vec::new());
+    let input = step_input(FIRST_MONOTONIC_NS, Vec::new());
     match guest.init(&input) {
         Ok(output) => {
             crate::guest::emit_logs(&name.as_str().into(), &output.logs);

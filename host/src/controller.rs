@@ -27,6 +27,10 @@ const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
 /// Waits between restarts of an instance that could not be kept.
 const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 
+/// Waits of an object that has cost its controller the instance: the others are to get on meanwhile, and a
+/// new instance first waits itself.
+const CULPRIT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(600) };
+
 pub struct Registration {
     pub spec: Arc<ControllerSpec>,
     pub queue: WorkQueue,
@@ -172,6 +176,15 @@ impl Controller {
     pub fn enqueue(&mut self, registration: u32, key: Key, now: Duration) {
         if let Some(r) = self.registrations.get_mut(registration as usize) {
             r.queue.add(key, now);
+        }
+    }
+
+    /// Something is to be reconciled because a new instance is to see every object. Not one that waits
+    /// for its backoff: it will be seen then.
+    pub fn enqueue_listed(&mut self, registration: u32, key: Key, now: Duration) {
+        let backing_off = self.registrations.get(registration as usize).is_some_and(|r| r.queue.is_backing_off(&key));
+        if !backing_off {
+            self.enqueue(registration, key, now);
         }
     }
 
@@ -346,15 +359,19 @@ impl Controller {
         Effect::Reconciled { registration, key, outcome }
     }
 
-    /// A task was cancelled because a step failed on it: it is tried again with backoff.
-    pub fn cancelled(&mut self, task: u64, now: Duration) -> Option<Effect> {
+    /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
+    /// instance could not be kept.
+    pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.drop_events(|e| e.task == task);
         let Task { registration, key } = self.tasks.remove(&task)?;
         let r = self.registrations.get_mut(registration as usize)?;
         if key.is_empty() {
             return None;
         }
-        let retry_after = r.queue.retry(key.clone(), now);
+        let retry_after = match lost {
+            true => r.queue.retry_with(CULPRIT_BACKOFF, key.clone(), now),
+            false => r.queue.retry(key.clone(), now),
+        };
         r.queue.done(&key, now);
         Some(Effect::Reconciled { registration, key, outcome: Outcome::Cancelled { retry_after } })
     }

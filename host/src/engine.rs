@@ -1,11 +1,12 @@
 //! The wasmtime engine all guests share: its settings, the host functions of the world, and the
 //! clock that ends steps which use too much CPU.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use wasmop_package::Tier;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
@@ -30,6 +31,8 @@ pub const CPU_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Engine {
     inner: wasmtime::Engine,
     linker: Arc<Linker<Context>>,
+    /// With WASI; made when the first package needs it.
+    linker_with_wasi: Arc<OnceLock<Linker<Context>>>,
     ticker: Arc<Ticker>,
 }
 
@@ -62,15 +65,23 @@ impl Engine {
         let mut linker = Linker::new(&inner);
         world::Controller::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context).map_err(fail)?;
         let ticker = Ticker::start(inner.clone()).map_err(|e| EngineError(e.to_string()))?;
-        Ok(Engine { inner, linker: Arc::new(linker), ticker })
+        Ok(Engine { inner, linker: Arc::new(linker), linker_with_wasi: Arc::default(), ticker })
     }
 
     pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }
 
-    pub(crate) fn linker(&self) -> &Linker<Context> {
-        &self.linker
+    pub(crate) fn linker(&self, tier: Tier) -> wasmtime::Result<&Linker<Context>> {
+        if tier == Tier::Full {
+            return Ok(&self.linker);
+        }
+        if let Some(linker) = self.linker_with_wasi.get() {
+            return Ok(linker);
+        }
+        let mut linker = Linker::clone(&self.linker);
+        crate::wasi::add_to_linker(&mut linker)?;
+        Ok(self.linker_with_wasi.get_or_init(|| linker))
     }
 
     /// While the guard lives, epochs advance every [`CPU_CHECK_INTERVAL`].

@@ -10,13 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use wasmop_package::Tier;
 use wasmop_package::manifest::Limits;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
+use crate::code::{FIRST_MONOTONIC_NS, MIN_INIT_CPU, step_input};
 use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::{runtime, sys};
 use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
+use crate::wasi::{MAX_HANDLES, Wasi};
 
 pub use runtime::EventKind;
 
@@ -121,7 +124,7 @@ pub struct StepFailure {
 }
 
 /// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
-const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
+pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
 /// Most actions in one step.
 const MAX_ACTIONS_PER_STEP: usize = 65_536;
 /// Most bytes that the requests of one step may hold in the host.
@@ -143,7 +146,11 @@ pub struct Context {
     memory_limit_hit: bool,
     cpu_limit: Duration,
     cpu_started: Duration,
+    /// Time spent waiting in this step: as good as CPU time, the thread is taken.
+    waited: Duration,
     cpu_limit_hit: bool,
+    /// Only in the soft tier.
+    wasi: Option<Box<Wasi>>,
 }
 
 fn thread_cpu_time() -> Duration {
@@ -168,7 +175,53 @@ impl Context {
             memory_limit_hit: false,
             cpu_limit: Duration::from_nanos(limits.cpu_per_step_ns),
             cpu_started: Duration::ZERO,
+            waited: Duration::ZERO,
             cpu_limit_hit: false,
+            wasi: None,
+        }
+    }
+
+    /// Everything a step starts with.
+    fn begin(&mut self, input: &StepInput) {
+        self.now = input.now;
+        self.monotonic = input.monotonic;
+        self.rng = StdRng::from_seed(input.seed);
+        self.inbox = input.events.iter().cloned().collect();
+        self.output = StepOutput::default();
+        (self.log_bytes, self.action_bytes, self.entered) = (0, 0, 0);
+        (self.memory_limit_hit, self.cpu_limit_hit) = (false, false);
+        self.restart_cpu_time();
+    }
+
+    fn restart_cpu_time(&mut self) {
+        (self.cpu_started, self.waited) = (thread_cpu_time(), Duration::ZERO);
+    }
+
+    /// What the step may still use.
+    pub(crate) fn cpu_left(&self) -> Duration {
+        self.cpu_limit.saturating_sub(thread_cpu_time().saturating_sub(self.cpu_started) + self.waited)
+    }
+
+    /// Counts time spent waiting.
+    pub(crate) fn spend(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// The error that ends the step. `did`: what it did for too long.
+    pub(crate) fn cpu_limit_reached(&mut self, did: &str) -> wasmtime::Error {
+        self.cpu_limit_hit = true;
+        wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
+    }
+
+    /// Full packages import nothing that asks for it.
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::denying_all()))
+    }
+
+    /// What was written to WASI's streams so far goes before what is logged next.
+    fn take_streams(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            self.log_bytes += wasi.take_lines(&mut self.output.logs);
         }
     }
 
@@ -199,6 +252,7 @@ impl ResourceLimiter for Context {
 
 impl sys::Host for Context {
     fn log(&mut self, level: sys::Level, target: String, message: String, fields: String) -> wasmtime::Result<()> {
+        self.take_streams();
         self.log_bytes += target.len() + message.len() + fields.len() + size_of::<LogLine>();
         if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
             return Ok(());
@@ -304,6 +358,11 @@ impl runtime::Host for Context {
 pub struct Exports {
     pre: InstancePre<Context>,
     step: ComponentExportIndex,
+    /// Only in the full tier.
+    state: Option<StateExports>,
+}
+
+struct StateExports {
     init: ComponentExportIndex,
     global_count: ComponentExportIndex,
     global_get: ComponentExportIndex,
@@ -316,24 +375,29 @@ pub enum LoadError {
     Incompatible(String),
     #[error("the package exports no `{0}`; build it again with this version of wasmop")]
     MissingExport(&'static str),
+    #[error("the package is of the soft tier and has no base image")]
+    NoBaseImage,
 }
 
 impl Exports {
-    pub fn new(engine: &Engine, component: &wasmtime::component::Component) -> Result<Exports, LoadError> {
-        let pre = engine.linker().instantiate_pre(component).map_err(|e| LoadError::Incompatible(format!("{e:#}")))?;
+    pub fn new(engine: &Engine, component: &wasmtime::component::Component, tier: Tier) -> Result<Exports, LoadError> {
+        let incompatible = |e: wasmtime::Error| LoadError::Incompatible(format!("{e:#}"));
+        let pre = engine.linker(tier).and_then(|linker| linker.instantiate_pre(component)).map_err(incompatible)?;
         let find = |interface: &'static str, function: &'static str| {
             let instance = component.get_export_index(None, interface).ok_or(LoadError::MissingExport(interface))?;
             component.get_export_index(Some(&instance), function).ok_or(LoadError::MissingExport(function))
         };
         const STATE: &str = "wasmop:internal/state";
-        Ok(Exports {
-            step: find("wasmop:controller/guest@0.1.0", "step")?,
-            init: find(STATE, "init")?,
-            global_count: find(STATE, "global-count")?,
-            global_get: find(STATE, "global-get")?,
-            global_set: find(STATE, "global-set")?,
-            pre,
-        })
+        let state = match tier {
+            Tier::Full => Some(StateExports {
+                init: find(STATE, "init")?,
+                global_count: find(STATE, "global-count")?,
+                global_get: find(STATE, "global-get")?,
+                global_set: find(STATE, "global-set")?,
+            }),
+            Tier::Soft => None,
+        };
+        Ok(Exports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre })
     }
 }
 
@@ -343,6 +407,12 @@ pub struct Guest {
     memory: Memory,
     engine: Engine,
     step: TypedFunc<(), ()>,
+    /// Only in the full tier.
+    state: Option<StateAccess>,
+}
+
+#[derive(Clone, Copy)]
+struct StateAccess {
     init: TypedFunc<(), ()>,
     global_count: TypedFunc<(), (u32,)>,
     global_get: TypedFunc<(u32,), (u64,)>,
@@ -355,6 +425,8 @@ pub enum InstantiateError {
     Memory(#[from] MemoryCount),
     #[error("instantiating: {0}")]
     Wasm(String),
+    #[error("the globals of a package of the soft tier can't be read or set")]
+    NoState,
 }
 
 impl From<wasmtime::Error> for InstantiateError {
@@ -367,6 +439,8 @@ impl Guest {
     /// An instance whose memory begins as `mapping`, but for the pages returned, if it is a `spare` one:
     /// they are to be put right first. Its globals are those of the module: set them with
     /// [`Guest::set_globals`] unless it is to run [`Guest::init`].
+    ///
+    /// One of the soft tier runs its initialisation here.
     pub fn instantiate(
         engine: &Engine,
         exports: &Exports,
@@ -376,27 +450,42 @@ impl Guest {
         spare: Option<Spare>,
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
         let mut store = Store::new(engine.wasmtime(), Context::new(limits, registered));
+        let soft = exports.state.is_none();
         // Handles would be state outside of the snapshot; the world has none.
-        store.set_max_component_handles(0);
+        store.set_max_component_handles(if soft { MAX_HANDLES } else { 0 });
         store.limiter(|context| context);
         store.epoch_deadline_callback(|mut cx| {
             let context = cx.data_mut();
-            if thread_cpu_time().saturating_sub(context.cpu_started) < context.cpu_limit {
+            if !context.cpu_left().is_zero() {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            context.cpu_limit_hit = true;
-            Err(wasmtime::Error::msg(format!("used more than {:?} of CPU in one step", context.cpu_limit)))
+            Err(context.cpu_limit_reached("used the CPU for"))
         });
         store.set_epoch_deadline(1);
-        store.data_mut().cpu_started = thread_cpu_time();
+        let context = store.data_mut();
+        context.restart_cpu_time();
+        let cpu_limit = context.cpu_limit;
+        let _ticking = soft.then(|| {
+            context.begin(&step_input(FIRST_MONOTONIC_NS, Vec::new()));
+            context.wasi();
+            context.cpu_limit = cpu_limit.max(MIN_INIT_CPU);
+            engine.ticking()
+        });
         let (instance, memory, stale) =
             with_mapping(mapping, spare, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
+        store.data_mut().cpu_limit = cpu_limit;
+        let state = match &exports.state {
+            Some(state) => Some(StateAccess {
+                init: instance.get_typed_func(&mut store, state.init)?,
+                global_count: instance.get_typed_func(&mut store, state.global_count)?,
+                global_get: instance.get_typed_func(&mut store, state.global_get)?,
+                global_set: instance.get_typed_func(&mut store, state.global_set)?,
+            }),
+            None => None,
+        };
         let guest = Guest {
             step: instance.get_typed_func(&mut store, exports.step)?,
-            init: instance.get_typed_func(&mut store, exports.init)?,
-            global_count: instance.get_typed_func(&mut store, exports.global_count)?,
-            global_get: instance.get_typed_func(&mut store, exports.global_get)?,
-            global_set: instance.get_typed_func(&mut store, exports.global_set)?,
+            state,
             store,
             memory,
             engine: engine.clone(),
@@ -406,8 +495,17 @@ impl Guest {
 
     /// Runs the module's own initialisation, once in the life of an instance.
     pub fn init(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
-        let init = self.init;
-        self.run(input, init)
+        match self.state {
+            Some(StateAccess { init, .. }) => self.run(input, init),
+            None => Ok(StepOutput { logs: self.take_logs(), ..StepOutput::default() }),
+        }
+    }
+
+    /// What it logged while it was instantiated.
+    pub fn take_logs(&mut self) -> Vec<LogLine> {
+        let context = self.store.data_mut();
+        context.take_streams();
+        std::mem::take(&mut context.output.logs)
     }
 
     /// Runs one step.
@@ -417,21 +515,14 @@ impl Guest {
     }
 
     fn run(&mut self, input: &StepInput, function: TypedFunc<(), ()>) -> Result<StepOutput, StepFailure> {
-        let context = self.store.data_mut();
-        context.now = input.now;
-        context.monotonic = input.monotonic;
-        context.rng = StdRng::from_seed(input.seed);
-        context.inbox = input.events.iter().cloned().collect();
-        context.output = StepOutput::default();
-        (context.log_bytes, context.action_bytes, context.entered) = (0, 0, 0);
-        (context.memory_limit_hit, context.cpu_limit_hit) = (false, false);
-        context.cpu_started = thread_cpu_time();
+        self.store.data_mut().begin(input);
         self.store.set_epoch_deadline(1);
         let result = {
             let _ticking = self.engine.ticking();
             function.call(&mut self.store, ())
         };
         let context = self.store.data_mut();
+        context.take_streams();
         let mut output = std::mem::take(&mut context.output);
         if context.log_bytes > MAX_LOG_BYTES_PER_STEP {
             output.logs.push(LogLine {
@@ -465,25 +556,27 @@ impl Guest {
     /// The mutable globals' bits, in order.
     pub fn globals(&mut self) -> Result<Vec<u64>, InstantiateError> {
         self.refuel();
-        let (count,) = self.global_count.call(&mut self.store, ())?;
-        (0..count).map(|i| Ok(self.global_get.call(&mut self.store, (i,))?.0)).collect()
+        let state = self.state.ok_or(InstantiateError::NoState)?;
+        let (count,) = state.global_count.call(&mut self.store, ())?;
+        (0..count).map(|i| Ok(state.global_get.call(&mut self.store, (i,))?.0)).collect()
     }
 
     pub fn set_globals(&mut self, globals: &[u64]) -> Result<(), InstantiateError> {
         self.refuel();
-        let (count,) = self.global_count.call(&mut self.store, ())?;
+        let state = self.state.ok_or(InstantiateError::NoState)?;
+        let (count,) = state.global_count.call(&mut self.store, ())?;
         if count as usize != globals.len() {
             return Err(InstantiateError::Wasm(format!("{} globals saved, the module has {count}", globals.len())));
         }
         for (i, bits) in globals.iter().enumerate() {
-            self.global_set.call(&mut self.store, (i as u32, *bits))?;
+            state.global_set.call(&mut self.store, (i as u32, *bits))?;
         }
         Ok(())
     }
 
     /// Starts the CPU budget anew; calls outside a step must not trip over the last one's.
     fn refuel(&mut self) {
-        self.store.data_mut().cpu_started = thread_cpu_time();
+        self.store.data_mut().restart_cpu_time();
         self.store.set_epoch_deadline(1);
     }
 

@@ -17,7 +17,7 @@ const MAX_LOG_STEPS: usize = 256;
 const MAX_LOG_BYTES: usize = 1 << 20;
 
 /// Steps between two measurements of an instance's size.
-const STEPS_UNMEASURED: u32 = 16;
+pub const STEPS_UNMEASURED: u32 = 16;
 /// Pages in a row of a spare memory that are copied from the image instead of given back.
 const MAX_COPIED_RUN: usize = 32;
 
@@ -70,11 +70,11 @@ impl Instance {
         registered: u32,
     ) -> Result<Instance, StartError> {
         let exports = package.exports()?;
+        let image = package.image().ok_or(LoadError::NoBaseImage)?;
         let open = match &origin {
             Origin::Fresh => None,
             Origin::Snapshot(snapshot) => Some(store.open(snapshot)?),
         };
-        let image = package.image();
         let (sum, generation) =
             open.as_ref().map_or((image.header.data_sum, 0), |o| (o.header.base_sum, o.header.base_generation));
         let (base, spare) = match (package.spares().take(sum, generation), &open) {
@@ -99,6 +99,7 @@ impl Instance {
                 (previous, clean)
             }
         };
+        let anonymous_bytes = ((previous.len() + clean.len()) * PAGE) as u64;
         Ok(Instance {
             guest,
             _exports: exports,
@@ -109,8 +110,8 @@ impl Instance {
             registered_at_origin: registered,
             log: Vec::new(),
             log_bytes: 0,
-            anonymous_bytes: 0,
-            unmeasured: 0,
+            anonymous_bytes,
+            unmeasured: STEPS_UNMEASURED,
         })
     }
 

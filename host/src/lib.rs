@@ -6,6 +6,7 @@
 //!         pressure    the memory there is
 //! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
+//!         live, soft, wasi                         the soft tier: components with WASI
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod guest;
 pub mod host;
 pub mod instance;
+pub mod live;
 pub mod memory;
 pub mod permissions;
 pub mod pool;
@@ -30,7 +32,9 @@ pub mod pressure;
 pub mod queue;
 pub mod requests;
 pub mod snapshot;
+pub mod soft;
 pub mod spares;
+mod wasi;
 pub mod watch;
 
 pub use describe::{DescribeError, describe};

@@ -253,18 +253,92 @@ impl Memory {
         Arc::into_inner(self.0).map(|region| Spare { region, anonymous })
     }
 
+    /// Maps `len` bytes of `file` from `file_offset` over the memory at `offset`, copy-on-write, as
+    /// the base image is: pages that are not touched cost nothing. All three are page-aligned.
+    pub fn map_from<T>(
+        &self,
+        _quiescent: &mut wasmtime::Store<T>,
+        file: &File,
+        file_offset: u64,
+        offset: usize,
+        len: usize,
+    ) -> io::Result<()> {
+        self.check(offset, len)?;
+        if !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) || !file_offset.is_multiple_of(PAGE as u64) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not page-aligned"));
+        }
+        // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
+        // `bytes`. The file is never truncated once it is mapped, nor written where a page shows it:
+        // never at all (`snapshot`), or only where pages are anonymous (`soft`).
+        let at = unsafe {
+            libc::mmap(
+                (self.0.base + offset) as *mut _,
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                file_offset as libc::off_t,
+            )
+        };
+        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Page numbers that differ from what was mapped, ascending: pages present (or swapped out)
-    /// that are no longer backed by the file. Pages only read beyond the file count too; they hold
+    /// that are no longer backed by the file. Pages only read beyond the file may count too; they hold
     /// zeros.
     pub fn dirty_pages(&self) -> io::Result<Vec<u32>> {
-        const PRESENT: u64 = 1 << 63;
-        const SWAPPED: u64 = 1 << 62;
-        const FILE_BACKED: u64 = 1 << 61;
         static PAGEMAP: OnceLock<io::Result<File>> = OnceLock::new();
         let pagemap = PAGEMAP
             .get_or_init(|| File::open("/proc/self/pagemap"))
             .as_ref()
             .map_err(|e| io::Error::new(e.kind(), format!("/proc/self/pagemap: {e}")))?;
+        match self.scan(pagemap) {
+            // Before Linux 6.7.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => self.read_pagemap(pagemap),
+            result => result,
+        }
+    }
+
+    /// Lets the kernel look for them: it skips what was never touched.
+    fn scan(&self, pagemap: &File) -> io::Result<Vec<u32>> {
+        let (begin, end) = (self.0.base as u64, (self.0.base + self.size()) as u64);
+        let mut dirty = Vec::new();
+        let mut regions = [PageRegion::default(); 256];
+        let mut argument = ScanArgument {
+            size: size_of::<ScanArgument>() as u64,
+            start: begin,
+            end,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: regions.len() as u64,
+            category_inverted: IS_FILE | IS_ZERO_PAGE,
+            category_mask: IS_FILE | IS_ZERO_PAGE,
+            category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+            return_mask: IS_PRESENT,
+            ..ScanArgument::default()
+        };
+        while argument.start < end {
+            // SAFETY: `argument` is laid out as the kernel has it (linux/fs.h), and `regions` is as long as
+            // it says. Nothing is changed but these two.
+            let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
+            if found < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            for region in &regions[..found as usize] {
+                let page = |address: u64| ((address - begin) / PAGE as u64) as u32;
+                dirty.extend(page(region.start)..page(region.end));
+            }
+            if argument.walk_end <= argument.start {
+                return Err(io::Error::other("the kernel's scan of pages does not get on"));
+            }
+            argument.start = argument.walk_end;
+        }
+        Ok(dirty)
+    }
+
+    fn read_pagemap(&self, pagemap: &File) -> io::Result<Vec<u32>> {
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        const FILE_BACKED: u64 = 1 << 61;
         let pages = self.size() / PAGE;
         let mut dirty = Vec::new();
         let mut buffer = vec![0u8; pages.min(8192) * 8];
@@ -283,6 +357,38 @@ impl Memory {
         }
         Ok(dirty)
     }
+}
+
+/// `PAGEMAP_SCAN`, its argument and categories, as in linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: u64 = 3 << 30 | (size_of::<ScanArgument>() as u64) << 16 | (b'f' as u64) << 8 | 16;
+const IS_FILE: u64 = 1 << 2;
+const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
+const IS_ZERO_PAGE: u64 = 1 << 5;
+
+#[repr(C)]
+#[derive(Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
 }
 
 /// Gives wasmtime its memories. Install with `Config::with_host_memory`, and switch
@@ -411,5 +517,50 @@ unsafe impl LinearMemory for HostMemory {
 
     fn as_ptr(&self) -> *mut u8 {
         self.0.0.base as *mut u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_ask_the_kernel_find_the_pages_that_were_written() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 * PAGE as u64).unwrap();
+        let size = 4096 * PAGE;
+        // SAFETY: a fresh mapping, written within its bounds below.
+        let base = unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            );
+            assert_ne!(base, libc::MAP_FAILED);
+            let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+            let at = libc::mmap(base, 64 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, file.as_raw_fd(), 0);
+            assert_ne!(at, libc::MAP_FAILED);
+            base as usize
+        };
+        let region = Region { base, reserved: size, size: AtomicUsize::new(size), capacity: size };
+        let memory = Memory(Arc::new(region));
+        let written: Vec<u32> = (0..4096).filter(|n| n % 7 == 3 || (100..140).contains(n)).collect();
+        for page in &written {
+            // SAFETY: within the mapping.
+            unsafe { *((base + *page as usize * PAGE) as *mut u8) = 1 };
+        }
+        // Read only: still the file's.
+        // SAFETY: within the mapping.
+        assert_eq!(unsafe { *(base as *const u8) }, 0);
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        assert_eq!(memory.read_pagemap(&pagemap).unwrap(), written);
+        match memory.scan(&pagemap) {
+            Ok(found) => assert_eq!(found, written),
+            Err(e) => assert!(matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)), "{e}"),
+        }
+        assert_eq!(memory.dirty_pages().unwrap(), written);
     }
 }

@@ -134,11 +134,21 @@ impl WorkQueue {
 
     /// Reconciling failed: again after the object's backoff, which is returned.
     pub fn retry(&mut self, key: Key, now: Duration) -> Duration {
+        self.retry_with(self.backoff, key, now)
+    }
+
+    /// As `retry`, with another backoff.
+    pub fn retry_with(&mut self, backoff: Backoff, key: Key, now: Duration) -> Duration {
         let item = self.items.entry(key.clone()).or_default();
         item.failures = item.failures.saturating_add(1);
-        let delay = self.backoff.delay(item.failures);
+        let delay = backoff.delay(item.failures);
         self.add_at(key, now.saturating_add(delay));
         delay
+    }
+
+    /// Whether the object failed and its next try has a time.
+    pub fn is_backing_off(&self, key: &str) -> bool {
+        self.items.get(key).is_some_and(|item| item.failures > 0 && item.due.is_some())
     }
 
     /// Reconciling succeeded: the next failure starts with the shortest backoff.

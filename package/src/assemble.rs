@@ -1,5 +1,5 @@
-//! From a toolchain's core module and a manifest to a package: the whole of what `wasmop build`
-//! does after the compiler. Pure: the same input gives the same bytes.
+//! From a toolchain's core module or component and a manifest to a package: the whole of what `wasmop
+//! build` does after the compiler. Pure: the same input gives the same bytes.
 
 use thiserror::Error;
 use wit_component::ComponentEncoder;
@@ -9,10 +9,10 @@ use crate::instrument::instrument;
 use crate::manifest::{Manifest, ManifestError};
 use crate::package::{IMAGE_SECTION, MANIFEST_SECTION};
 use crate::refusal::Refusal;
-use crate::section;
 use crate::validate::validate;
+use crate::{component, section};
 
-/// Why a core module did not become a package.
+/// Why a module or component did not become a package.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AssembleError {
@@ -33,13 +33,19 @@ pub enum AssembleError {
     Encode { detail: String },
 }
 
-/// Validates, instruments and adapts `core`, and embeds its memory image and `manifest`.
-pub fn assemble(core: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleError> {
+/// Makes a package: of the full tier from a core module, which it validates, instruments and adapts;
+/// of the soft tier from a component, which it validates and leaves as it is.
+pub fn assemble(code: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleError> {
     let section = manifest.to_section()?;
-    let facts = validate(core)?;
-    if facts.memory > manifest.limits.memory_bytes {
-        return Err(AssembleError::MemoryLimit { needs: facts.memory, limit: manifest.limits.memory_bytes });
+    if code.starts_with(&section::COMPONENT_HEADER) {
+        check_limit(component::validate(code)?, manifest)?;
+        let mut package = code.to_vec();
+        section::push_custom(&mut package, MANIFEST_SECTION, &section);
+        return Ok(package);
     }
+    let core = code;
+    let facts = validate(core)?;
+    check_limit(facts.memory, manifest)?;
     let instrumented = instrument(core, &facts)?;
 
     let encode = |error: Box<dyn std::error::Error + Send + Sync>| AssembleError::Encode { detail: chain(&*error) };
@@ -59,6 +65,11 @@ pub fn assemble(core: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleErr
     section::push_custom(&mut package, IMAGE_SECTION, &instrumented.image);
     section::push_custom(&mut package, MANIFEST_SECTION, &section);
     Ok(package)
+}
+
+fn check_limit(needs: u64, manifest: &Manifest) -> Result<(), AssembleError> {
+    let limit = manifest.limits.memory_bytes;
+    if needs > limit { Err(AssembleError::MemoryLimit { needs, limit }) } else { Ok(()) }
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

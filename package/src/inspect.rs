@@ -7,15 +7,7 @@ use serde::Serialize;
 use crate::manifest::{ControllerSpec, Language, Limits, PolicyRule, Relation, Sdk, Toolchain, WatchSpec};
 use crate::package::{Interfaces, Package, PackageError, interfaces};
 use crate::section;
-
-/// How far an instance can be suspended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tier {
-    /// Memory and globals are its whole state: it can be suspended to disk and continued in
-    /// another process. Everything `wasmop build` makes.
-    Snapshot,
-}
+use crate::tier::{self, Tier};
 
 /// All that `wasmop inspect` shows. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +21,7 @@ pub struct Inspection {
     pub toolchain: Toolchain,
     pub sdk: Sdk,
     pub tier: Tier,
+    pub tier_reason: String,
     pub registrations: Vec<ControllerSpec>,
     pub permissions: Vec<PolicyRule>,
     pub limits: Limits,
@@ -37,7 +30,9 @@ pub struct Inspection {
     /// Interfaces of the component.
     pub imports: Vec<String>,
     pub exports: Vec<String>,
-    pub memory: MemoryUse,
+    /// Only of packages that have a memory image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryUse>,
     pub sizes: Sizes,
 }
 
@@ -74,13 +69,19 @@ pub struct Sizes {
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
     let package = Package::parse(bytes)?;
     let Interfaces { imports, exports } = interfaces(package.component())?;
-    let image = package.image();
+    let memory = package.image().map(|image| MemoryUse {
+        image_size: image.size,
+        image_stored: image.stored(),
+        image_runs: image.runs().count(),
+    });
+    let tier = package.tier();
     Ok(Inspection {
         digest: package.digest_hex(),
-        tier: Tier::Snapshot,
+        tier,
+        tier_reason: tier::reason(tier, &imports),
         imports,
         exports,
-        memory: MemoryUse { image_size: image.size, image_stored: image.stored(), image_runs: image.runs().count() },
+        memory,
         sizes: Sizes::of(&package),
         crds: package.manifest.crds.len(),
         name: package.manifest.name,
@@ -135,7 +136,7 @@ impl Inspection {
         line("version", &self.version);
         line("built from", &format!("{} with {}", lower(&self.language), lower(&self.toolchain)));
         line("sdk", &format!("{} {}", self.sdk.name, self.sdk.version));
-        line("suspends to", "disk (memory and globals are its whole state)");
+        line("tier", &format!("{}: {}", lower(&self.tier), self.tier_reason));
         line("digest", &format!("sha256:{}", self.digest));
         line(
             "limits",
@@ -184,10 +185,9 @@ impl Inspection {
                 line("", &format!("{part:<14}{:>12}", bytes(size)));
             }
         }
-        line(
-            "memory",
-            &format!("begins as {}, {} of it not zero", bytes(self.memory.image_size), bytes(self.memory.image_stored)),
-        );
+        if let Some(MemoryUse { image_size, image_stored, .. }) = self.memory {
+            line("memory", &format!("begins as {}, {} of it not zero", bytes(image_size), bytes(image_stored)));
+        }
         text
     }
 }

@@ -5,11 +5,14 @@
 //!                                      └─ memory image ─────────┼─► package ─ parse ─► host, inspect
 //! wasmop.toml, registrations ─ manifest ───────────────────────┘
 //! ```
+//!
+//! A component that another tool made becomes a package as it is, of the soft tier (tier.rs).
 
 #![deny(unsafe_code)]
 
 mod adapter;
 mod assemble;
+mod component;
 mod image;
 mod inspect;
 mod instrument;
@@ -17,6 +20,7 @@ pub mod manifest;
 mod package;
 mod refusal;
 mod section;
+mod tier;
 mod validate;
 mod world;
 
@@ -25,3 +29,4 @@ pub use image::{ImageError, MemoryImage};
 pub use inspect::{Inspection, inspect};
 pub use package::{IMAGE_SECTION, MANIFEST_SECTION, Package, PackageError, with_manifest};
 pub use refusal::{FunctionRef, Refusal};
+pub use tier::Tier;

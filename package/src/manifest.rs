@@ -37,6 +37,10 @@ pub struct Manifest {
 pub enum Language {
     Rust,
     Go,
+    Python,
+    JavaScript,
+    /// Any other that can be compiled to a component.
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub enum Toolchain {
     Cargo,
     Go,
     Tinygo,
+    /// Whatever makes a component: `[build] command` in wasmop.toml.
+    Component,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,11 @@
-//! A package: one WebAssembly component with two custom sections of ours at its end.
+//! A package: one WebAssembly component with custom sections of ours at its end.
 //!
 //! ```text
 //! ┌──────────────────────────────────────────┐
 //! │ component: core modules, wiring, types   │  a valid component by itself; what is compiled
 //! ├──────────────────────────────────────────┤
-//! │ custom section "wasmop:memory-image"     │  what the linear memory begins with (image.rs)
+//! │ custom section "wasmop:memory-image"     │  what the linear memory begins with (image.rs);
+//! │                                          │  full tier only
 //! ├──────────────────────────────────────────┤
 //! │ custom section "wasmop:manifest"         │  JSON (manifest.rs); may be replaced alone
 //! ├──────────────────────────────────────────┤
@@ -22,6 +23,7 @@ use wasmparser::{BinaryReader, ComponentExportSectionReader, ComponentImportSect
 use crate::image::{ImageError, MemoryImage};
 use crate::manifest::{Manifest, ManifestError};
 use crate::section::{self, Section};
+use crate::tier::{self, Tier};
 use crate::world;
 
 pub const MANIFEST_SECTION: &str = "wasmop:manifest";
@@ -96,7 +98,8 @@ pub struct Package {
 struct Layout {
     /// End of the component proper: where the first section of ours begins.
     component_end: usize,
-    image: Range<usize>,
+    /// Only packages of the full tier have one.
+    image: Option<Range<usize>>,
     manifest: Range<usize>,
 }
 
@@ -107,8 +110,14 @@ impl Package {
         let bytes = bytes.into();
         let layout = Layout::of(&bytes)?;
         let manifest = Manifest::from_section(&bytes[layout.manifest.clone()])?;
-        MemoryImage::parse(&bytes[layout.image.clone()])?;
-        check_world(&bytes[..layout.component_end])?;
+        match &layout.image {
+            Some(image) => drop(MemoryImage::parse(&bytes[image.clone()])?),
+            None if has_state(&bytes[..layout.component_end])? => {
+                return Err(PackageError::SectionMissing { section: IMAGE_SECTION });
+            }
+            None => {}
+        }
+        check_world(layout.tier(), &bytes[..layout.component_end])?;
         let digest = Sha256::digest(&bytes).into();
         Ok(Package { manifest, digest, bytes, layout })
     }
@@ -124,10 +133,15 @@ impl Package {
         &self.bytes[..self.layout.component_end]
     }
 
-    /// What the linear memory begins with.
-    pub fn image(&self) -> MemoryImage<'_> {
-        MemoryImage::parse(&self.bytes[self.layout.image.clone()])
-            .expect("the image was checked when the package was parsed")
+    /// How far its instances can be suspended.
+    pub fn tier(&self) -> Tier {
+        self.layout.tier()
+    }
+
+    /// What the linear memory begins with; packages of the soft tier initialise it themselves.
+    pub fn image(&self) -> Option<MemoryImage<'_>> {
+        let image = self.layout.image.clone()?;
+        Some(MemoryImage::parse(&self.bytes[image]).expect("the image was checked when the package was parsed"))
     }
 
     /// SHA-256 of component and image: what a snapshot of its instances depends on. Unlike
@@ -136,7 +150,9 @@ impl Package {
         let mut hash = Sha256::new();
         hash.update((self.layout.component_end as u64).to_le_bytes());
         hash.update(self.component());
-        hash.update(&self.bytes[self.layout.image.clone()]);
+        if let Some(image) = &self.layout.image {
+            hash.update(&self.bytes[image.clone()]);
+        }
         hash.finalize().into()
     }
 
@@ -166,6 +182,10 @@ fn is_ours(section: &Section<'_>, name: &str) -> bool {
 }
 
 impl Layout {
+    fn tier(&self) -> Tier {
+        if self.image.is_some() { Tier::Full } else { Tier::Soft }
+    }
+
     fn of(bytes: &[u8]) -> Result<Layout, PackageError> {
         check_header(bytes)?;
         let mut component_end = None;
@@ -191,7 +211,6 @@ impl Layout {
         }
         let missing = |section| PackageError::SectionMissing { section };
         let manifest = manifest.ok_or(missing(MANIFEST_SECTION))?;
-        let image = image.ok_or(missing(IMAGE_SECTION))?;
         Ok(Layout { component_end: component_end.unwrap_or(bytes.len()), image, manifest })
     }
 }
@@ -249,13 +268,24 @@ pub(crate) fn interfaces(component: &[u8]) -> Result<Interfaces, PackageError> {
     Ok(found)
 }
 
-fn check_world(component: &[u8]) -> Result<(), PackageError> {
+fn has_state(component: &[u8]) -> Result<bool, PackageError> {
+    Ok(interfaces(component)?.exports.iter().any(|name| name == world::STATE))
+}
+
+fn check_world(tier: Tier, component: &[u8]) -> Result<(), PackageError> {
     let Interfaces { mut imports, exports } = interfaces(component)?;
     imports.retain(|name| name != world::SYS && name != world::RUNTIME);
+    if tier == Tier::Soft {
+        imports.retain(|name| !tier::is_provided_wasi(name));
+    }
     if let Some(name) = imports.into_iter().next() {
         return Err(PackageError::ForeignImport { name });
     }
-    for name in [world::GUEST, world::STATE] {
+    let needed: &[&'static str] = match tier {
+        Tier::Full => &[world::GUEST, world::STATE],
+        Tier::Soft => &[world::GUEST],
+    };
+    for &name in needed {
         if !exports.iter().any(|export| export == name) {
             return Err(PackageError::ExportMissing { name });
         }

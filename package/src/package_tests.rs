@@ -14,6 +14,7 @@ fn manifest() -> Manifest {
         registrations: vec![],
         permissions: vec![],
         limits: Limits::default(),
+        suspend_policy: None,
         crds: vec!["kind: CustomResourceDefinition".into()],
     }
 }
@@ -42,7 +43,8 @@ fn what_was_assembled_is_parsed_back() {
     assert_eq!(package.manifest, manifest());
     assert_eq!(package.bytes(), bytes);
     assert_eq!(package.digest_hex().len(), 64);
-    let image = package.image();
+    assert_eq!(package.tier(), Tier::Full);
+    let image = package.image().unwrap();
     assert_eq!(image.size, 73_728);
     assert_eq!(image.runs().collect::<Vec<_>>(), [(100, &b"hello"[..]), (70_000, &b"world"[..])]);
     wasmparser::Validator::new().validate_all(package.component()).unwrap();
@@ -93,7 +95,7 @@ fn what_is_no_package_is_refused_by_name() {
         }
         bytes
     };
-    let image = &good[layout.image.clone()];
+    let image = &good[layout.image.clone().unwrap()];
     let json = |edit: &dyn Fn(&mut serde_json::Value)| {
         let mut value = serde_json::to_value(manifest()).unwrap();
         edit(&mut value);
@@ -159,6 +161,7 @@ fn an_inspection_accounts_for_every_byte() {
     assert!(sizes.code > 0 && sizes.memory_image > 10 && sizes.manifest > 100);
     assert_eq!(inspection.imports, [world::SYS]);
     assert_eq!(inspection.exports, [world::GUEST, world::STATE]);
+    assert_eq!(inspection.tier, Tier::Full);
     let text = inspection.render();
     for expected in [
         "website",
@@ -168,6 +171,7 @@ fn an_inspection_accounts_for_every_byte() {
         "memory 256.0 MiB, CPU per step 2s",
         "1 embedded",
         "memory image",
+        "tier          full: memory and globals are its whole state",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
@@ -210,7 +214,8 @@ proptest! {
             }
         }
         if let Ok(package) = Package::parse(bytes.clone()) {
-            prop_assert!(package.image().runs().all(|(at, run)| at + run.len() as u64 <= package.image().size));
+            let image = package.image();
+            prop_assert!(image.is_none_or(|image| image.runs().all(|(at, run)| at + run.len() as u64 <= image.size)));
             prop_assert!(!crate::inspect(&bytes).unwrap().render().is_empty());
             prop_assert!(with_manifest(&bytes, &manifest()).is_ok());
         }

@@ -40,10 +40,21 @@ pub enum Refusal {
     )]
     Invalid { offset: usize, detail: String },
     #[error(
-        "this is a component; packages are made from core modules\n\
-         help: build for wasm32-wasip1 (Rust) or GOOS=wasip1 (Go) instead of wasip2, as `wasmop build` does"
+        "the component does not export `{}`, so it is not a controller{}\n\
+         help: build it for the world `controller` of wit/wasmop.wit; docs/package.md has examples",
+        crate::world::GUEST, other_world(.exports)
     )]
-    Component,
+    ComponentWorld { exports: Vec<String> },
+    #[error(
+        "the component imports `{name}`, which wasmop does not provide\n\
+         help: {}", component_import_help(.name)
+    )]
+    ComponentImport { name: String },
+    #[error(
+        "the component has {count} linear memories; a controller has exactly one\n\
+         help: don't compose components, and use an adapter that has no memory of its own"
+    )]
+    ComponentMemoryCount { count: usize },
     #[error("this is a wasmop package already\nhelp: run it with `wasmop run`, or look at it with `wasmop inspect`")]
     AlreadyPackage,
 
@@ -165,6 +176,18 @@ fn import_help(module: &str) -> &'static str {
         "a function was left undefined when linking, usually one of a C library; remove the dependency or its feature"
     } else {
         "a controller reaches the outside through the SDK only; remove the dependency that imports this"
+    }
+}
+
+fn component_import_help(name: &str) -> &'static str {
+    if name.starts_with("wasi:http/") {
+        "requests go through `wasmop:controller/runtime`; build without HTTP (componentize-js: `disableFeatures: ['http', 'fetch-event']`)"
+    } else if name.starts_with("wasi:") {
+        "it has WASI 0.2: cli, clocks, filesystem, io, random and sockets; build for that"
+    } else if name.starts_with("wasmop:") {
+        "use the wit/wasmop.wit of the same release as this wasmop"
+    } else {
+        "a controller imports `wasmop:controller` and WASI only; compose it with what provides this"
     }
 }
 

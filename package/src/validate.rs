@@ -12,6 +12,7 @@ use wasmparser::{
 };
 
 use crate::adapter::{self, RT_ADAPTER, WASI_ADAPTER};
+use crate::component::check_memory;
 use crate::refusal::{FunctionRef, Refusal};
 use crate::world;
 
@@ -28,7 +29,7 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::EXTENDED_CONST);
 
-const PAGE: u64 = 65_536;
+pub(crate) const PAGE: u64 = 65_536;
 
 /// A module that passed, with what instrumentation has to know of it.
 #[derive(Debug, Default)]
@@ -86,19 +87,16 @@ fn check_header(wasm: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::NotWasm { found });
     }
     match Parser::new(0).parse_all(wasm).next() {
+        // Components go another way (component.rs).
         Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => {
-            Err(if crate::section::find(wasm, crate::package::MANIFEST_SECTION).is_some() {
-                Refusal::AlreadyPackage
-            } else {
-                Refusal::Component
-            })
+            Err(Refusal::Invalid { offset: 0, detail: "a component, not a module".to_string() })
         }
         Some(Err(error)) => Err(malformed(error)),
         _ => Ok(()),
     }
 }
 
-fn malformed(error: wasmparser::Error) -> Refusal {
+pub(crate) fn malformed(error: wasmparser::Error) -> Refusal {
     let offset = error.offset();
     if error.message().starts_with("unexpected end") {
         Refusal::Truncated { offset }
@@ -326,16 +324,7 @@ impl<'a> Scan<'a> {
     fn memory(&mut self, memory: MemoryType) -> Result<(), Refusal> {
         self.memories.push(memory);
         self.core.memory = memory.initial.saturating_mul(PAGE);
-        if memory.shared {
-            return Err(Refusal::MemoryShared);
-        }
-        if memory.memory64 {
-            return Err(Refusal::Memory64);
-        }
-        match memory.page_size_log2.map(|log2| 1u64.checked_shl(log2).unwrap_or(0)) {
-            None | Some(PAGE) => Ok(()),
-            Some(bytes) => Err(Refusal::MemoryPageSize { bytes }),
-        }
+        check_memory(memory)
     }
 
     fn check_memory(&self) -> Result<(), Refusal> {

@@ -164,17 +164,12 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     // Not even valid.
     (r#"(func (result i32) (i64.const 0))"#, &["not a valid module", "type mismatch"]),
-    (r#"(component)"#, &["this is a component"]),
 ];
 
 #[test]
 fn every_refusal_names_the_construct_the_place_and_the_remedy() {
     for (text, expected) in REFUSED {
-        let text = if text.starts_with("(module") || text.starts_with("(component") {
-            (*text).to_string()
-        } else {
-            controller(text)
-        };
+        let text = if text.starts_with("(module") { (*text).to_string() } else { controller(text) };
         let wasm = wat::parse_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let message = refusal(&wasm, &text).to_string();
         for part in expected.iter().chain(&["\nhelp: "]) {
@@ -201,11 +196,4 @@ fn files_that_are_not_modules_are_named_as_what_they_are() {
         let message = refusal(wasm, expected).to_string();
         assert!(message.contains(expected) && message.contains("\nhelp: "), "{expected}: {message}");
     }
-}
-
-#[test]
-fn a_package_given_as_a_module_is_told_from_other_components() {
-    let mut package = wat::parse_str("(component)").unwrap();
-    crate::section::push_custom(&mut package, crate::MANIFEST_SECTION, b"{}");
-    assert_eq!(refusal(&package, "package"), Refusal::AlreadyPackage);
 }

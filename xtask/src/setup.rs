@@ -9,7 +9,8 @@ use wasmop_testbed::controlplane::{self, Binaries};
 
 use crate::{command, repository, tinygo};
 
-const WASM_TARGET: &str = "wasm32-wasip1";
+/// For guests, and for test components with WASI.
+const WASM_TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-wasip2"];
 
 #[derive(Args)]
 pub struct Setup {
@@ -46,21 +47,20 @@ fn describe(binaries: &Binaries) -> PathBuf {
 /// Makes sure that guests can be compiled. `rust-toolchain.toml` names what is needed; rustup
 /// installs it by itself unless it was told not to (`RUSTUP_AUTO_INSTALL=0`).
 pub fn toolchain() -> Result<()> {
+    WASM_TARGETS.into_iter().try_for_each(target)
+}
+
+fn target(name: &str) -> Result<()> {
     let libdir = command::output(
-        Command::new("rustc")
-            .args(["--print", "target-libdir", "--target", WASM_TARGET])
-            .current_dir(repository::root()),
+        Command::new("rustc").args(["--print", "target-libdir", "--target", name]).current_dir(repository::root()),
     )
     .context("asking rustc for its targets")?;
     if PathBuf::from(libdir.trim()).is_dir() {
         return Ok(());
     }
-    command::run(Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(repository::root()))
-        .with_context(|| {
-            format!(
-                "the target {WASM_TARGET} is missing\nhelp: install it for the toolchain that rust-toolchain.toml names"
-            )
-        })
+    command::run(Command::new("rustup").args(["target", "add", name]).current_dir(repository::root())).with_context(
+        || format!("the target {name} is missing\nhelp: install it for the toolchain that rust-toolchain.toml names"),
+    )
 }
 
 /// Finds or builds the control plane.

@@ -10,8 +10,8 @@ use crate::report;
 
 /// Build a project and pack it into one file.
 ///
-/// Compiles the sources with the toolchain that `wasmop.toml` names, makes a component of the
-/// result, starts it once in a sandbox to learn what it watches, and writes the package.
+/// Compiles the sources with the toolchain that `wasmop.toml` names (or runs the command there that
+/// makes a component), packs the result, starts it once in a sandbox to learn what it watches, and writes the package.
 #[derive(Debug, Parser)]
 pub struct Build {
     /// The project's directory, the one with `wasmop.toml`.
@@ -56,6 +56,7 @@ fn json(built: &Built) -> String {
         "name": built.manifest.name,
         "version": built.manifest.version,
         "bytes": built.inspection.sizes.total,
+        "tier": built.inspection.tier,
         "sizes": built.inspection.sizes,
         "registrations": built.manifest.registrations,
     });

@@ -7,7 +7,7 @@ use crate::{output, package_file};
 
 /// Show what is in a package.
 ///
-/// Name, SDK, what it reconciles and watches, what it may ask of the API server, its imports and
+/// Name, SDK, how far it can be suspended and why, what it reconciles and watches, what it may ask of the API server, its imports and
 /// the size of each part.
 #[derive(Debug, Parser)]
 pub struct Inspect {

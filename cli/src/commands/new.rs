@@ -8,7 +8,8 @@ use wasmop_package::manifest::{Language, Toolchain};
 use crate::error::failure;
 use crate::output::{self, Paint};
 use crate::project::{
-    DNS_LABEL_HELP, default_toolchain, dns_label_problem, language_name, language_of, toolchain_name, toolchains_for,
+    DNS_LABEL_HELP, builds, default_toolchain, dns_label_problem, language_name, language_of, toolchain_name,
+    toolchains_for,
 };
 use crate::scaffold::{self, NewProject, Template};
 
@@ -75,7 +76,7 @@ impl New {
         // Flags that contradict each other are said before anything is asked.
         let toolchain = self.toolchain.map(Toolchain::from);
         let language = match (self.lang.map(Language::from), toolchain) {
-            (Some(language), Some(toolchain)) if language_of(toolchain) != language => {
+            (Some(language), Some(toolchain)) if !builds(toolchain, language) => {
                 return Err(failure(
                     format!("`--toolchain {}` does not build {}", toolchain_name(toolchain), language_name(language)),
                     format!("for {} use: {}", language_name(language), toolchains_for(language).join(", ")),
@@ -84,7 +85,7 @@ impl New {
                 .into());
             }
             (Some(language), _) => Some(language),
-            (None, toolchain) => toolchain.map(language_of),
+            (None, toolchain) => toolchain.and_then(language_of),
         };
         if let Some(name) = &self.name {
             check_name(name)?;

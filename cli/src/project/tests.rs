@@ -56,6 +56,22 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn a_component_may_come_from_any_language_and_command() {
+    let build = "[build]\ncomponent = \"app.wasm\"\ncommand = [\"make\", \"app.wasm\"]\n";
+    for (language, toolchain) in
+        [("python", ""), ("javascript", ""), ("other", ""), ("rust", "toolchain = \"component\"\n")]
+    {
+        let text = format!("{}{toolchain}{build}", SMALLEST.replace("\"go\"", &format!("\"{language}\"")));
+        let project = read(&text).expect(&text);
+        assert_eq!(project.toolchain, Toolchain::Component);
+        assert_eq!(
+            (project.component.as_str(), &project.command[..]),
+            ("app.wasm", &["make", "app.wasm"].map(str::to_owned)[..])
+        );
+    }
+}
+
+#[test]
 fn each_mistake_names_the_place_and_the_remedy() {
     let rule = "[[permissions]]\napi-groups = [\"\"]\n";
     for (text, needles) in [
@@ -99,10 +115,21 @@ fn each_mistake_names_the_place_and_the_remedy() {
             vec!["unknown key `apiGroups` in [[permissions]]", "did you mean `api-groups`?"],
         ),
         (SMALLEST.replace("\"go\"", "\"goo\""), vec!["unknown language `goo`", "did you mean `go`?"]),
-        (SMALLEST.replace("\"go\"", "\"go\"\ntoolchain = \"cargo\""), vec!["`cargo` does not build Go", "go, tinygo"]),
+        (
+            SMALLEST.replace("\"go\"", "\"go\"\ntoolchain = \"cargo\""),
+            vec!["`cargo` does not build Go", "go, tinygo, component"],
+        ),
         (
             SMALLEST.replace("\"go\"", "\"go\"\ntoolchain = \"gcc\""),
             vec!["unknown toolchain `gcc`", "help: use one of: cargo, go, tinygo"],
+        ),
+        (
+            SMALLEST.replace("\"go\"", "\"python\""),
+            vec!["p/wasmop.toml: `component` is missing in [build]", "help: name the component"],
+        ),
+        (
+            SMALLEST.replace("\"go\"", "\"python\"\ntoolchain = \"go\""),
+            vec!["`go` does not build Python", "for Python use: component"],
         ),
         (SMALLEST.replace("0.1.0", "one"), vec!["`version` in [package]: `one` is not a semantic version", "0.1.0"]),
         (

@@ -1,9 +1,10 @@
-//! From a project's sources to a core WebAssembly module, with the toolchain the project names.
+//! From a project's sources to a core WebAssembly module (or a component), with the toolchain the project names.
 //!
 //! Each toolchain is one file with one function, `build_core`. It finds the tool (or says how to
 //! get it), runs it through [`Request::run`], and reads the module it made.
 
 mod cargo;
+mod component;
 mod go;
 mod port;
 mod tinygo;
@@ -29,7 +30,7 @@ pub struct Request<'a> {
 
 /// What a toolchain made.
 pub struct Core {
-    /// The core module, for `wasm32-wasip1`.
+    /// The core module, for `wasm32-wasip1`; or a component of the controller world.
     pub module: Vec<u8>,
     /// The SDK the project was built with, as its lock file has it.
     pub sdk: Sdk,
@@ -59,5 +60,6 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         Toolchain::Cargo => cargo::build_core(request),
         Toolchain::Go => go::build_core(request),
         Toolchain::Tinygo => tinygo::build_core(request),
+        Toolchain::Component => component::build_core(request),
     }
 }

@@ -1,9 +1,17 @@
 //! The behaviours, each a function of a scene: `Ok` if the guest behaves as it should.
 
+/// `behaviour!("name", function)`, where the function is `async fn(Scene) -> Result<()>`.
+macro_rules! behaviour {
+    ($name:literal, $function:path) => {
+        Behaviour { name: $name, run: |scene| Box::pin(async move { $function(scene).await.map(Ok) }) }
+    };
+}
+
 pub mod hostile;
 pub mod lifecycle;
 pub mod restart;
 pub mod retries;
+pub mod soft;
 pub mod suspension;
 
 use futures::future::BoxFuture;
@@ -20,13 +28,6 @@ pub type Outcome = anyhow::Result<Result<(), NotHere>>;
 pub struct Behaviour {
     pub name: &'static str,
     pub run: fn(Scene) -> BoxFuture<'static, Outcome>,
-}
-
-/// `behaviour!("name", function)`, where the function is `async fn(Scene) -> Result<()>`.
-macro_rules! behaviour {
-    ($name:literal, $function:path) => {
-        Behaviour { name: $name, run: |scene| Box::pin(async move { $function(scene).await.map(Ok) }) }
-    };
 }
 
 /// Those that leave the host running; a guest goes through them in this order.

@@ -108,7 +108,7 @@ fn bytes_that_leave_the_inbox_are_given_back_however_they_leave_it() {
     let mut dropped = with_bodies();
     dropped.commit(output(vec![Action::DropCall { id: 7 }]), at(0), at(0));
     let mut cancelled = with_bodies();
-    cancelled.cancelled(1, at(0));
+    cancelled.cancelled(1, false, at(0));
     let mut reset = with_bodies();
     reset.reset(true, at(0), 0);
     for (mut c, expected) in [(delivered, 200), (dropped, 100), (cancelled, 200), (reset, 200)] {
@@ -179,10 +179,30 @@ fn a_cancelled_task_backs_off_and_its_events_are_not_delivered() {
     c.commit(output(vec![Action::Call(call(1, 1)), Action::Call(call(2, 2))]), at(0), at(0));
     c.answer(1, EventKind::Head, 200, Bytes::new());
     c.answer(2, EventKind::Head, 200, Bytes::new());
-    let effect = c.cancelled(1, at(0));
+    let effect = c.cancelled(1, false, at(0));
     assert!(matches!(effect, Some(Effect::Reconciled { outcome: Outcome::Cancelled { .. }, .. })));
     assert_eq!(kinds(&c.take_batch(at(0)).unwrap()), [(EventKind::Head, 2)]);
     assert_eq!(c.next_wake(at(0)), Some(at(5)));
+}
+
+#[test]
+fn an_object_that_cost_the_instance_waits_while_a_new_one_sees_the_others() {
+    let mut c = ready();
+    c.enqueue(0, "culprit".into(), at(0));
+    c.enqueue(0, "other".into(), at(0));
+    c.take_batch(at(0)).unwrap();
+    c.cancelled(1, true, at(0));
+    c.reset(true, at(0), 0);
+    for key in ["culprit", "other"] {
+        c.enqueue_listed(0, key.into(), at(500));
+    }
+    c.take_batch(at(1000)).unwrap();
+    c.commit(output(vec![Action::Register { spec: SPEC.into() }]), at(1000), at(1000));
+    let batch = c.take_batch(at(1000)).unwrap();
+    assert_eq!(batch.iter().map(|event| &*event.payload).collect::<Vec<_>>(), [b"other"]);
+    assert!(c.take_batch(at(4000)).is_none());
+    assert_eq!(&*c.take_batch(at(5000)).unwrap()[0].payload, b"culprit");
+    c.enqueue(0, "culprit".into(), at(5000));
 }
 
 #[test]

@@ -43,10 +43,17 @@ impl Deciding {
 impl Slot {
     /// Bytes that suspending its instance gives back; 0 if there is none.
     fn resident_bytes(&self) -> u64 {
-        match self.phase {
+        let whole = self.deciding.anonymous_bytes + INSTANCE_BYTES;
+        match &self.phase {
             Phase::Suspended(_) => 0,
-            Phase::Resident(_) | Phase::Busy => self.deciding.anonymous_bytes + INSTANCE_BYTES,
+            Phase::Resident(instance) if instance.is_suspended() => 0,
+            Phase::Resident(_) | Phase::Busy => whole,
         }
+    }
+
+    /// Resident and at home.
+    fn is_suspendable(&self) -> bool {
+        matches!(&self.phase, Phase::Resident(instance) if !instance.is_suspended())
     }
 
     fn situation(&self, now: Duration) -> Situation {
@@ -66,9 +73,9 @@ impl Host {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let next = slot.controller.next_wake(now);
-        let Phase::Resident(_) = slot.phase else {
+        if !slot.is_suspendable() {
             return Some(next.into_iter().chain(slot.deciding.resume_at).min());
-        };
+        }
         let situation = slot.situation(now);
         let deciding = &mut slot.deciding;
         deciding.known_next = situation.known_next;
@@ -125,7 +132,7 @@ impl Host {
         let now = self.now();
         let mut candidates = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if !matches!(slot.phase, Phase::Resident(_)) || slot.save_after > now {
+            if !slot.is_suspendable() || slot.save_after > now {
                 continue;
             }
             let situation = slot.situation(now);

@@ -65,7 +65,8 @@ impl Host {
     pub(super) fn check_budget(&self) -> Result<(), HostError> {
         let Some(budget) = self.memory_budget else { return Ok(()) };
         for slot in &self.slots {
-            let needed = slot.package.image().header.data_pages() * PAGE as u64;
+            let Some(image) = slot.package.image() else { continue };
+            let needed = image.header.data_pages() * PAGE as u64;
             if needed > budget {
                 return Err(HostError::Budget { budget, name: slot.name.to_string(), needed });
             }
@@ -82,10 +83,18 @@ impl Host {
     ) -> Result<(Controller, Predictor, Phase), HostError> {
         let now = self.now();
         let fresh = || {
-            let controller = Controller::new(now, package.image().header.monotonic_ns);
+            let controller = Controller::new(now, package.first_monotonic_ns());
             (controller, Predictor::default(), Phase::Suspended(Origin::Fresh))
         };
-        let rejected = match store.recover(&package.digest, package.image()) {
+        let Some(image) = package.image() else {
+            tracing::info!(
+                controller = name,
+                "runs in the soft tier: suspended in this process only, and started anew after a restart of the host"
+            );
+            store.discard().map_err(|source| HostError::Controller { name: name.into(), source })?;
+            return Ok(fresh());
+        };
+        let rejected = match store.recover(&package.digest, image) {
             Ok(None) => return Ok(fresh()),
             Ok(Some((snapshot, header))) => {
                 let elapsed = Duration::from_nanos(wall_clock_ns().saturating_sub(header.wall_ns));

@@ -42,7 +42,8 @@ use crate::controller::Controller;
 use crate::describe::start_payload;
 use crate::engine::{Engine, EngineError};
 use crate::guest::EventKind;
-use crate::instance::{Instance, Origin};
+use crate::instance::Origin;
+use crate::live::Live;
 use crate::permissions::Permissions;
 use crate::pool::Pool;
 use crate::requests::Reply;
@@ -50,6 +51,7 @@ use crate::snapshot::disk::Disk;
 use crate::snapshot::seal::SealKey;
 use crate::snapshot::sync::Syncer;
 use crate::snapshot::{ControllerStore, Durability, Saved, StateDir, StateDirError};
+use crate::soft::Suspended;
 use crate::watch::{WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
@@ -223,7 +225,8 @@ struct Slot {
 enum Phase {
     /// Nothing in memory.
     Suspended(Origin),
-    Resident(Box<Instance>),
+    /// Alive; one of the soft tier stays so while it is suspended.
+    Resident(Box<Live>),
     /// With a worker.
     Busy,
 }
@@ -270,12 +273,18 @@ enum Message {
     /// `instance` is `None` if it was suspended.
     Saved {
         slot: u32,
-        instance: Option<Box<Instance>>,
+        instance: Option<Box<Live>>,
         result: io::Result<Saved>,
         took: Duration,
     },
     /// The kernel is short of memory.
     Pressure,
+    SoftSuspended {
+        slot: u32,
+        instance: Box<Live>,
+        result: io::Result<Suspended>,
+        took: Duration,
+    },
     Settled {
         slot: u32,
         result: io::Result<()>,
@@ -421,6 +430,10 @@ impl Host {
             }
             Message::Saved { slot, instance, result, took } => {
                 self.on_saved(slot, instance, result, took);
+                Some(slot)
+            }
+            Message::SoftSuspended { slot, instance, result, took } => {
+                self.on_soft_suspended(slot, instance, result, took);
                 Some(slot)
             }
             Message::Pressure => {

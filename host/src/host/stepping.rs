@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wasmop_package::Tier;
+
 use super::{Host, Message, Phase};
 use crate::batch::{Batch, Lost, Report, Source};
 use crate::code::CODE_LINGERS;
@@ -16,7 +18,10 @@ impl Host {
         slot.return_credit();
         let registered = slot.controller.registered();
         let (source, suspended) = match std::mem::replace(&mut slot.phase, Phase::Busy) {
-            Phase::Resident(instance) => (Source::Resident(instance), false),
+            Phase::Resident(instance) => {
+                let suspended = instance.is_suspended();
+                (Source::Resident(instance), suspended)
+            }
             Phase::Suspended(origin) => {
                 let suspended = matches!(origin, Origin::Snapshot(_));
                 (Source::Start { origin, registered }, suspended)
@@ -72,13 +77,16 @@ impl Host {
                 "step failed"
             );
             if let Some(task) = failure.culprit {
-                tracing::info!(
-                    controller = &*name,
-                    culprit = &*object,
-                    replayed_steps = failure.replayed_steps,
-                    "rolled back"
-                );
-                effects.extend(slot.controller.cancelled(task, now));
+                let undone = !matches!(lost, Some(Lost::NotUndone));
+                if undone {
+                    tracing::info!(
+                        controller = &*name,
+                        culprit = &*object,
+                        replayed_steps = failure.replayed_steps,
+                        "rolled back"
+                    );
+                }
+                effects.extend(slot.controller.cancelled(task, !undone, now));
             }
         }
         let first_registration = slot.controller.registered();
@@ -107,7 +115,7 @@ impl Host {
     pub(super) fn restart(&mut self, index: u32, lost: Lost) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let clock = slot.package.image().header.monotonic_ns;
+        let clock = slot.package.first_monotonic_ns();
         let failed = !matches!(lost, Lost::Snapshot(_));
         let calls = slot.controller.reset(failed, now, clock);
         let reason = match lost {
@@ -116,6 +124,7 @@ impl Host {
                 reason
             }
             Lost::Start(reason) => reason,
+            Lost::NotUndone => "a step of a package of the soft tier can't be undone".into(),
             Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
         };
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
@@ -123,7 +132,11 @@ impl Host {
             controller = &*slot.name,
             %reason,
             wait_ms = wait.as_millis() as u64,
-            "restarted from base image"
+            "{}",
+            match slot.package.tier() {
+                Tier::Full => "restarted from base image",
+                Tier::Soft => "restarted anew, its memory is lost",
+            }
         );
         for call in calls {
             self.on_effect(index, Effect::DropCall(call));
@@ -152,7 +165,7 @@ impl Host {
             Effect::Registered(registration) => self.watch(index, registration),
             Effect::Mapped { registration, keys } => {
                 for key in keys {
-                    self.enqueue_related(index, registration, key);
+                    self.enqueue_related(index, registration, key, false);
                 }
             }
             Effect::Misbehaved(what) => tracing::warn!(controller, what, "the guest misused the runtime interface"),

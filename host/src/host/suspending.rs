@@ -8,16 +8,22 @@ use tokio::sync::mpsc;
 
 use super::{Host, HostState, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT};
 use crate::code::wall_clock_ns;
-use crate::instance::{Instance, Origin};
+use crate::instance::Origin;
+use crate::live::Live;
 use crate::snapshot::Saved;
 use crate::snapshot::format::Moment;
+use crate::soft::{SoftInstance, Suspended};
 
 impl Host {
     /// Has a worker write the instance to disk, and drop it if it is to be suspended.
     pub(super) fn save(&mut self, index: u32, suspending: bool) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let Phase::Resident(mut instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
+        let Phase::Resident(instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
+        let mut instance = match *instance {
+            Live::Full(instance) => instance,
+            Live::Soft(instance) => return self.suspend_softly(index, instance),
+        };
         slot.generation += 1;
         let generation = slot.generation;
         let host_state =
@@ -39,7 +45,7 @@ impl Host {
                     instance.recycle(&package, saved);
                     None
                 }
-                _ => Some(instance),
+                _ => Some(Box::new(Live::Full(instance))),
             };
             let took = started.elapsed();
             let _ = tx.send(Message::Saved { slot: index, instance, result, took });
@@ -49,7 +55,7 @@ impl Host {
     pub(super) fn on_saved(
         &mut self,
         index: u32,
-        instance: Option<Box<Instance>>,
+        instance: Option<Box<Live>>,
         result: io::Result<Saved>,
         took: Duration,
     ) {
@@ -99,6 +105,61 @@ impl Host {
                 in_flight = slot.controller.calls_in_flight() as u64,
                 "suspended"
             );
+        }
+    }
+
+    /// Has a worker move the memory of an instance of the soft tier to disk; at shutdown it ends.
+    fn suspend_softly(&mut self, index: u32, mut instance: SoftInstance) {
+        let slot = &mut self.slots[index as usize];
+        if self.shutting_down {
+            tracing::info!(controller = &*slot.name, tier = "soft", "ended: its memory is not kept over a restart");
+            slot.phase = Phase::Suspended(Origin::Fresh);
+            return;
+        }
+        let (store, tx) = (slot.store.clone(), self.tx.clone());
+        self.schedule(index, None);
+        self.pool.submit(move || {
+            let started = Instant::now();
+            let result = instance.suspend(&store);
+            let took = started.elapsed();
+            let instance = Box::new(Live::Soft(instance));
+            let _ = tx.send(Message::SoftSuspended { slot: index, instance, result, took });
+        });
+    }
+
+    pub(super) fn on_soft_suspended(
+        &mut self,
+        index: u32,
+        instance: Box<Live>,
+        result: io::Result<Suspended>,
+        took: Duration,
+    ) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        slot.phase = Phase::Resident(instance);
+        match result {
+            Ok(Suspended { dirty_bytes, written_bytes, disk_bytes }) => {
+                slot.controller.shrink();
+                slot.deciding.predictor.on_suspended(took, written_bytes);
+                tracing::info!(
+                    controller = &*slot.name,
+                    tier = "soft",
+                    disk_bytes,
+                    dirty_bytes,
+                    written_bytes,
+                    took_us = took.as_micros() as u64,
+                    in_flight = slot.controller.calls_in_flight() as u64,
+                    "suspended"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(
+                    controller = &*slot.name,
+                    %error,
+                    "the memory could not be written to disk: the controller stays in memory, trying again later"
+                );
+                slot.save_after = now + SAVE_RETRY;
+            }
         }
     }
 

@@ -108,9 +108,17 @@ impl Host {
             for key in keys_for(relation, primary, &event.change) {
                 if relation == Relation::Own {
                     let controller = &mut self.slots[subscription.slot as usize].controller;
-                    controller.enqueue(subscription.registration, key, now);
+                    match event.subscriber {
+                        None => controller.enqueue(subscription.registration, key, now),
+                        Some(_) => controller.enqueue_listed(subscription.registration, key, now),
+                    }
                     touched.insert(subscription.slot);
-                } else if self.enqueue_related(subscription.slot, subscription.registration, key) {
+                } else if self.enqueue_related(
+                    subscription.slot,
+                    subscription.registration,
+                    key,
+                    event.subscriber.is_some(),
+                ) {
                     touched.insert(subscription.slot);
                 }
             }
@@ -118,14 +126,17 @@ impl Host {
     }
 
     /// Queues an object that a change of another one concerns, if it is among those the controller
-    /// watches. One that isn't yet will be queued when it is.
-    pub(super) fn enqueue_related(&mut self, index: u32, registration: u32, key: Key) -> bool {
+    /// watches. One that isn't yet will be queued when it is. `listed`: for a new instance, which sees all.
+    pub(super) fn enqueue_related(&mut self, index: u32, registration: u32, key: Key, listed: bool) -> bool {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let primary = slot.primaries.get(registration as usize).copied().flatten();
         let watched = primary.is_some_and(|id| self.hub.contains(id, &key));
         if watched {
-            slot.controller.enqueue(registration, key, now);
+            match listed {
+                true => slot.controller.enqueue_listed(registration, key, now),
+                false => slot.controller.enqueue(registration, key, now),
+            }
         }
         watched
     }

@@ -25,7 +25,8 @@
 //! Any change of layout or meaning raises [`VERSION`]; another version is refused, never converted.
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use twox_hash::XxHash3_128;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::memory::PAGE;
 
@@ -266,7 +267,7 @@ pub fn prefix(
 
 /// Checksum of a page.
 pub fn page_sum(page: &[u8]) -> u128 {
-    xxh3_128(page)
+    XxHash3_128::oneshot(page)
 }
 
 fn check_memory_size(size: u64) -> Result<u64, FormatError> {

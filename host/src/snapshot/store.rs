@@ -58,6 +58,15 @@ pub struct Previous {
 }
 
 impl Previous {
+    /// Pages that differ from the base image.
+    pub fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
     /// Whether a page is among those that differ from the base image.
     pub fn has(&self, page: u32) -> bool {
         self.pages.binary_search_by_key(&page, |p| p.page).is_ok()
@@ -196,6 +205,14 @@ impl ControllerStore {
         fits(header, &base)?;
         self.read_pages(file, &header.pages(), !header.seals.is_empty(), |_, _| Ok(()))?;
         Ok(disk_bytes)
+    }
+
+    /// A file without a name: it is gone with the last that has it open or mapped.
+    pub fn unnamed_file(&self) -> io::Result<DiskFile> {
+        let path = self.dir.join("unnamed.tmp");
+        let file = self.disk.create(&path)?;
+        self.disk.remove(&path)?;
+        Ok(file)
     }
 
     /// Forgets the snapshot: a later [`ControllerStore::recover`] finds none.

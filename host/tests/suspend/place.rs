@@ -181,7 +181,7 @@ impl Place {
         self.instance = None;
         self.state = None;
         *self = Place { seq: self.seq, ..Place::with_disk(&self.path, self.disk.clone(), self.key.clone()) };
-        let recovered = self.store.recover(&PACKAGE.digest, self.package.image())?;
+        let recovered = self.store.recover(&PACKAGE.digest, self.package.image().unwrap())?;
         Ok(match recovered {
             None => 0,
             Some((snapshot, header)) => {

@@ -102,7 +102,7 @@ fn the_image_is_what_the_module_would_have_written() {
         let core = wat::parse_str(controller(fields, "")).unwrap();
         let expected = memory_after_instantiation(&core);
         let package = package_of(&core);
-        let image = package.image();
+        let image = package.image().unwrap();
         let mut memory = vec![0; expected.len()];
         for (offset, run) in image.runs() {
             memory[offset as usize..][..run.len()].copy_from_slice(run);

@@ -22,6 +22,8 @@ pub enum Part {
     Conformance,
     /// A host killed at random moments, a few times; `cargo xtask torture` does so more often.
     Torture,
+    /// Components with WASI, on a real API server.
+    Soft,
 }
 
 impl Part {
@@ -37,6 +39,7 @@ impl Part {
             Part::BadInput => "bad-input",
             Part::Conformance => "conformance",
             Part::Torture => "torture",
+            Part::Soft => "soft",
         }
     }
 
@@ -48,6 +51,7 @@ impl Part {
             Part::BadInput => bad_input(report),
             Part::Conformance => conformance(report),
             Part::Torture => torture(report),
+            Part::Soft => soft(report),
         }
     }
 }
@@ -110,4 +114,10 @@ fn torture(report: &mut Report) -> Result<()> {
     let mut kill = torture::kill();
     kill.args(["--rounds", &TORTURE_ROUNDS.to_string()]);
     cargo_test::run(&mut kill, Some("torture"), report)
+}
+
+fn soft(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "soft"]), Some("soft"), report)
 }

@@ -1,0 +1,54 @@
+//! What `spec.action` can ask for: mostly things that must not work.
+
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Does it; what came of it is for `status.echo`.
+pub fn act(spec: &Value) -> String {
+    let delay = Duration::from_millis(spec["delayMs"].as_u64().unwrap_or_default());
+    match spec["action"].as_str().unwrap_or_default() {
+        "reach out" => reach_out(),
+        "sleep" => {
+            let begun = Instant::now();
+            std::thread::sleep(delay);
+            format!("slept={}", begun.elapsed().as_millis())
+        }
+        "panic" => panic!("the Probe asked for a panic"),
+        _ => String::new(),
+    }
+}
+
+/// Tries everything that WASI has beyond clocks, random numbers and standard streams.
+fn reach_out() -> String {
+    let files = |path: &str| {
+        [
+            std::fs::read(path).map(drop),
+            std::fs::read_dir(path).map(drop),
+            std::fs::write(format!("{path}/wasmop"), b"x"),
+            std::fs::metadata(path).map(drop),
+        ]
+    };
+    let reached = [("/", files("/")), (".", files(".")), ("/etc/passwd", files("/etc/passwd"))]
+        .into_iter()
+        .flat_map(|(path, results)| results.map(|result| (path.to_owned(), result)))
+        .chain([
+            ("tcp".to_owned(), TcpStream::connect("127.0.0.1:1").map(drop)),
+            ("tcp, by name".to_owned(), TcpStream::connect("localhost:80").map(drop)),
+            ("udp".to_owned(), UdpSocket::bind("0.0.0.0:0").map(drop)),
+            ("environment".to_owned(), std::env::vars_os().next().map(drop).ok_or(std::io::ErrorKind::NotFound.into())),
+            ("arguments".to_owned(), std::env::args_os().next().map(drop).ok_or(std::io::ErrorKind::NotFound.into())),
+            ("input".to_owned(), match std::io::stdin().lines().next() {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            }),
+        ]);
+    let reached: Vec<String> = reached.filter(|(_, result)| result.is_ok()).map(|(what, _)| what).collect();
+    // Refused, not merely nobody there.
+    let refused = match TcpStream::connect("127.0.0.1:1") {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "a connection was tried",
+        _ => "denied",
+    };
+    format!("reached={} tcp={refused}", reached.join(","))
+}

@@ -1,0 +1,101 @@
+//! What goes on in the soft tier as in the other, and what does not.
+
+use anyhow::{Result, ensure};
+
+use super::retries::number;
+use super::{Behaviour, NotHere, Outcome};
+use crate::probe::{ProbeSpec, spec};
+use crate::scene::Scene;
+
+/// Those that leave the host running; a guest goes through them in this order.
+pub fn all() -> Vec<Behaviour> {
+    vec![
+        behaviour!("suspended softly, the counter goes on", counter),
+        behaviour!("nothing of the machine is reached", denied),
+        Behaviour { name: "a wait has the step's time, no more", run: |scene| Box::pin(wait(scene)) },
+        Behaviour { name: "panic: started anew, the others go on", run: |scene| Box::pin(panic(scene)) },
+    ]
+}
+
+async fn counter(scene: Scene) -> Result<()> {
+    let mut before = scene.create_and_wait("counted", spec("", "0")).await?.observed();
+    for round in 1..=5 {
+        let suspended = scene.until_suspended().await?;
+        ensure!(suspended.text("tier") == "soft", "suspended otherwise: {}", suspended.0);
+        ensure!(suspended.number("disk_bytes") > Some(0.0), "nothing on disk: {}", suspended.0);
+        let position = scene.position()?;
+        let after = scene.change_and_wait("counted", spec("", &round.to_string())).await?.observed();
+        scene.until_logged(position, "the resume", |record| record.message() == "resumed").await?;
+        ensure!(after.seen > before.seen && after.seen <= before.seen + 2, "seen {} then {}", before.seen, after.seen);
+        ensure!(after.total > before.total, "reconciled {} times, then {}", before.total, after.total);
+        before = after;
+    }
+    let started = scene.logged(0)?.into_iter().find(|record| record.message().starts_with("started as "));
+    ensure!(started.is_some(), "what it printed is not in the log");
+    scene.remove("counted").await
+}
+
+async fn denied(scene: Scene) -> Result<()> {
+    let echo = scene.create_and_wait("reaching", spec("reach out", "")).await?.observed().echo;
+    ensure!(matches!(echo.as_str(), "reached=" | "reached= tcp=denied"), "it says {echo:?}");
+    scene.remove("reaching").await
+}
+
+async fn wait(scene: Scene) -> Outcome {
+    if scene.guest.column != "wasi" {
+        return Ok(Err(NotHere("this guest has no such action".into())));
+    }
+    let sleep = |millis| ProbeSpec { delay_ms: millis, ..spec("sleep", "") };
+    let echo = scene.create_and_wait("short", sleep(50)).await?.observed().echo;
+    ensure!(number(&echo, "slept=")? >= 50, "it says {echo:?}");
+    let position = scene.position()?;
+    scene.create("long", sleep(3_600_000)).await?;
+    let failed = scene.until_logged(position, "the limit", |record| record.message() == "step failed").await?;
+    ensure!(failed.text("cause") == "cpu-limit", "it failed otherwise: {}", failed.0);
+    scene.remove("long").await?;
+    scene.change_and_wait("short", sleep(10)).await?;
+    scene.remove("short").await.map(Ok)
+}
+
+async fn panic(scene: Scene) -> Outcome {
+    if scene.guest.column != "wasi" {
+        return Ok(Err(NotHere("this guest has no such action".into())));
+    }
+    for round in 0..3 {
+        scene.create_and_wait("bystander", spec("", "")).await?;
+        let before = scene.change_and_wait("bystander", spec("", &round.to_string())).await?.observed();
+        let position = scene.position()?;
+        scene.create("culprit", spec("panic", "")).await?;
+        let failed = scene.until_logged(position, "the panic", |record| record.message() == "step failed").await?;
+        ensure!(failed.text("object") == scene.key("culprit"), "another is blamed: {}", failed.0);
+        scene
+            .until_logged(position, "the new start", |record| record.message() == "restarted anew, its memory is lost")
+            .await?;
+        let after = scene.change_and_wait("bystander", spec("", "after")).await?.observed();
+        scene.remove("culprit").await?;
+        ensure!(after.seen <= before.seen, "it remembers {} of {} reconciles", after.seen, before.seen);
+        scene.remove("bystander").await?;
+    }
+    Ok(Ok(()))
+}
+
+/// Over a restart of the host: memory begins anew, no object is forgotten.
+pub async fn over_restart(scene: &Scene) -> Result<()> {
+    for name in ["changed", "kept"] {
+        scene.create_and_wait(name, spec("", "one")).await?;
+    }
+    let before = scene.change_and_wait("kept", spec("", "two")).await?.observed();
+    scene.until_suspended().await?;
+    scene.world.terminate_host().await?;
+    scene.change("changed", spec("", "while it was down")).await?;
+    scene.world.restart_host().await?;
+    let ready = scene.until_logged(0, "the start", |record| record.message() == "controller ready").await?;
+    ensure!(ready.text("from") == "start", "it did not begin anew: {}", ready.0);
+    scene.until_current("changed").await?;
+    let after = scene.until("kept", "seen by the new one", |probe| probe.observed().seen == 1).await?.observed();
+    ensure!(before.seen == 2 && after.total <= 2, "reconciled {} times before, {} after", before.total, after.total);
+    for name in ["changed", "kept"] {
+        scene.remove(name).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! A live instance of either tier, as the host's loop handles it.
+
+use wasmop_package::Tier;
+
+use crate::code::InstalledPackage;
+use crate::guest::{Event, StepFailure, StepInput, StepOutput};
+use crate::instance::{Instance, Origin, StartError};
+use crate::snapshot::ControllerStore;
+use crate::soft::SoftInstance;
+
+pub enum Live {
+    Full(Instance),
+    Soft(SoftInstance),
+}
+
+impl Live {
+    /// Starts or resumes. `registered`: controllers registered before.
+    pub fn start(
+        package: &InstalledPackage,
+        store: &ControllerStore,
+        origin: Origin,
+        registered: u32,
+    ) -> Result<Live, StartError> {
+        match package.tier() {
+            Tier::Full => Instance::start(package, store, origin, registered).map(Live::Full),
+            Tier::Soft => SoftInstance::start(package, registered).map(Live::Soft),
+        }
+    }
+
+    /// Runs a step. After an error, which gives the events back, it can only be rolled back, if that.
+    pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
+        match self {
+            Live::Full(instance) => instance.step(input),
+            Live::Soft(instance) => instance.step(input),
+        }
+    }
+
+    /// Suspended softly: alive, with its memory on disk.
+    pub fn is_suspended(&self) -> bool {
+        match self {
+            Live::Full(_) => false,
+            Live::Soft(instance) => instance.is_suspended(),
+        }
+    }
+
+    /// Whether it is to be saved before it goes on.
+    pub fn log_is_full(&self) -> bool {
+        match self {
+            Live::Full(instance) => instance.log_is_full(),
+            Live::Soft(_) => false,
+        }
+    }
+
+    /// Has a look at its size, now and then.
+    pub fn measure(&mut self) {
+        match self {
+            Live::Full(instance) => instance.measure(),
+            Live::Soft(instance) => instance.measure(),
+        }
+    }
+
+    /// Memory that suspending it gives back, when it was last measured.
+    pub fn anonymous_bytes(&self) -> u64 {
+        match self {
+            Live::Full(instance) => instance.anonymous_bytes(),
+            Live::Soft(instance) => instance.anonymous_bytes(),
+        }
+    }
+
+    /// Size of the linear memory, bytes.
+    pub fn memory_size(&self) -> u64 {
+        match self {
+            Live::Full(instance) => instance.memory_size(),
+            Live::Soft(instance) => instance.memory_size(),
+        }
+    }
+}
