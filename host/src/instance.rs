@@ -3,6 +3,7 @@
 //! A guest is a function of its steps' inputs, so the state before the last step is the state it
 //! was resumed from plus a replay of the log. That is how a step that traps is undone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::code::InstalledPackage;
@@ -10,7 +11,7 @@ use crate::guest::{Event, Exports, Guest, InstantiateError, LoadError, StepFailu
 use crate::memory::PAGE;
 use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
-use crate::snapshot::{BaseImage, ControllerStore, Previous, Saved, SnapshotRef};
+use crate::snapshot::{BaseImage, ControllerStore, Overlay, Previous, Saved, SnapshotRef};
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
 const MAX_LOG_STEPS: usize = 256;
@@ -38,6 +39,8 @@ pub struct Instance {
     previous: Previous,
     /// Pages that were copied from the base image, ascending.
     clean: Vec<u32>,
+    overlay: Overlay,
+    controller: u64,
     origin: Origin,
     registered_at_origin: u32,
     log: Vec<StepInput>,
@@ -77,10 +80,10 @@ impl Instance {
         };
         let (sum, generation) =
             open.as_ref().map_or((image.header.data_sum, 0), |o| (o.header.base_sum, o.header.base_generation));
-        let (base, spare) = match (package.spares().take(sum, generation), &open) {
-            (Some((base, spare)), _) => (base, Some(spare)),
-            (None, Some(open)) => (store.base(&open.header, image)?, None),
-            (None, None) => (image.clone(), None),
+        let (base, spare, mut overlay) = match (package.spares().take(sum, generation, store.id()), &open) {
+            (Some((base, spare, overlay)), _) => (base, Some(spare), overlay),
+            (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
+            (None, None) => (image.clone(), None, Overlay::default()),
         };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
         let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
@@ -88,24 +91,26 @@ impl Instance {
             Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare)?;
         let (previous, clean) = match open {
             Some(open) => {
-                let clean = renew(&mut guest, &base, stale, &open.previous)?;
-                open.apply(store, &mut guest)?;
+                let clean = renew(&mut guest, &base, &stale, &open.previous, &overlay)?;
+                open.apply(store, &mut guest, &mut overlay, &stale)?;
                 (open.previous, clean)
             }
             None => {
                 let previous = Previous::default();
-                let clean = renew(&mut guest, &base, stale, &previous)?;
+                let clean = renew(&mut guest, &base, &stale, &previous, &overlay)?;
                 guest.set_globals(&base.header.globals)?;
                 (previous, clean)
             }
         };
-        let anonymous_bytes = ((previous.len() + clean.len()) * PAGE) as u64;
+        let anonymous_bytes = ((previous.len() + clean.len()).saturating_sub(overlay.pages().count()) * PAGE) as u64;
         Ok(Instance {
             guest,
             _exports: exports,
             base,
             previous,
             clean,
+            overlay,
+            controller: store.id(),
             origin,
             registered_at_origin: registered,
             log: Vec::new(),
@@ -173,9 +178,9 @@ impl Instance {
 
     /// Ends it after a save, and keeps its memory for the next one of the package.
     pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
-        let Instance { guest, base, .. } = self;
+        let Instance { guest, base, overlay, controller, .. } = self;
         if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
-            package.spares().put(base, spare);
+            package.spares().put(base, spare, overlay, controller);
         }
     }
 
@@ -210,18 +215,36 @@ impl Instance {
     }
 }
 
-/// Puts pages of another instance right: those that `next` brings are left to it. Returns the ones that
-/// hold a copy of what the base image has.
-fn renew(guest: &mut Guest, base: &BaseImage, mut stale: Vec<u32>, next: &Previous) -> Result<Vec<u32>, ImageError> {
-    stale.retain(|page| !next.has(*page));
+/// Puts pages of a spare memory right that hold what its last instance left (`stale`), or are mapped from
+/// what its controller's file was then (`overlay`): all that `next` does not bring. Returns, ascending, the
+/// ones that hold a copy of what the base image has.
+fn renew(
+    guest: &mut Guest,
+    base: &BaseImage,
+    stale: &[u32],
+    next: &Previous,
+    overlay: &Overlay,
+) -> Result<Vec<u32>, ImageError> {
     let (memory, store) = guest.memory();
+    let in_memory = (memory.size() / PAGE) as u32;
+    // Below these is not the base image, so they need content of their own.
+    let mapped: BTreeSet<u32> = overlay.pages().filter(|page| *page < in_memory && !next.has(*page)).collect();
+    let left: Vec<u32> = stale.iter().copied().filter(|page| !next.has(*page) && !mapped.contains(page)).collect();
     let (mut copied, mut forgotten) = (Vec::new(), Vec::new());
-    for run in stale.chunk_by(|a, b| a + 1 == *b) {
+    for run in left.chunk_by(|a, b| a + 1 == *b) {
         // A long run is the last instance's heap: this one will hardly need it.
         let useful = run.len() <= MAX_COPIED_RUN && run[run.len() - 1] < base.pages();
         if useful { copied.extend_from_slice(run) } else { forgotten.extend_from_slice(run) }
     }
     memory.forget_pages(store, &forgotten)?;
+    for page in mapped {
+        if page < base.pages() {
+            copied.push(page);
+        } else {
+            memory.write(store, page as usize * PAGE, &[0; PAGE])?;
+        }
+    }
+    copied.sort_unstable();
     for run in copied.chunk_by(|a, b| a + 1 == *b) {
         let (file, offset) = base.place_of(run[0])?;
         memory.read_pages(store, file, offset, run)?;

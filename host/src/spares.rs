@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::memory::Spare;
-use crate::snapshot::BaseImage;
+use crate::snapshot::{BaseImage, Overlay};
 
 /// Spares of one package.
 const MAX_SPARES: usize = 2;
@@ -22,24 +22,32 @@ struct Kept {
     /// What it maps.
     base: Arc<BaseImage>,
     spare: Spare,
+    /// What it maps besides, from the file of this controller.
+    overlay: Overlay,
+    controller: u64,
     since: Instant,
 }
 
 impl Spares {
-    /// One that maps the image with this checksum and generation, if there is one.
-    pub fn take(&self, data_sum: u128, generation: u64) -> Option<(Arc<BaseImage>, Spare)> {
+    /// One that maps the image with this checksum and generation, if there is one, and nothing of another
+    /// controller.
+    pub fn take(&self, data_sum: u128, generation: u64, controller: u64) -> Option<(Arc<BaseImage>, Spare, Overlay)> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |k: &Kept| k.base.header.data_sum == data_sum && k.base.generation == generation;
+        let fits = |k: &Kept| {
+            k.base.header.data_sum == data_sum
+                && k.base.generation == generation
+                && (k.overlay.is_empty() || k.controller == controller)
+        };
         let at = kept.iter().rposition(fits)?;
-        let Kept { base, spare, .. } = kept.remove(at);
-        Some((base, spare))
+        let Kept { base, spare, overlay, .. } = kept.remove(at);
+        Some((base, spare, overlay))
     }
 
-    pub fn put(&self, base: Arc<BaseImage>, spare: Spare) {
+    pub fn put(&self, base: Arc<BaseImage>, spare: Spare, overlay: Overlay, controller: u64) {
         if spare.bytes() > MAX_BYTES {
             return;
         }
-        let kept = Kept { base, spare, since: Instant::now() };
+        let kept = Kept { base, spare, overlay, controller, since: Instant::now() };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let evicted = (all.len() >= MAX_SPARES).then(|| all.remove(0));
         all.push(kept);

@@ -22,7 +22,8 @@
 //! faults      a bad disk, for tests                            seal   encryption
 //! ```
 //!
-//! A mapped file is never written and never truncated. A snapshot is a cache: one that is damaged
+//! A base image is never written once it is mapped, nor a slot that shows in some memory: the slots of
+//! the newest header are taken by nobody. A snapshot is a cache: one that is damaged
 //! or foreign costs the controller its memory, not the cluster an event.
 
 pub mod disk;
@@ -37,5 +38,5 @@ pub mod sync;
 
 pub use image::BaseImage;
 pub use state_dir::{StateDir, StateDirError};
-pub use store::{ControllerStore, Previous, Saved, SnapshotRef};
+pub use store::{ControllerStore, Overlay, Previous, Saved, SnapshotRef};
 pub use sync::Durability;

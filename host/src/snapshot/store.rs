@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    AREA_LEN, AREAS, FIRST_SLOT, FormatError, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, is_zero,
-    page_sum, prefix,
+    AREA_LEN, AREAS, Extent, FIRST_SLOT, FormatError, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader,
+    is_zero, page_sum, prefix,
 };
 use super::image::{BaseImage, ImageError};
 use super::seal::Sealer;
@@ -28,6 +28,11 @@ use crate::memory::PAGE;
 const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
 const REBASE_MIN_PAGES: u64 = 256;
+/// Up to so many pages are copied at a resume. Of more, long runs are mapped: a page that is copied costs
+/// little, but each time.
+const COPIED_PAGES: usize = 256;
+/// A run of so many pages is long: to map it costs as much as to copy some ten pages.
+const MAPPED_RUN: u32 = 16;
 /// Pages encrypted before they are written.
 const SEALED_AT_ONCE: usize = 64;
 /// The file is cut when it has more slots than this beyond what is in use.
@@ -73,6 +78,31 @@ impl Previous {
     }
 }
 
+/// What of an instance's memory is mapped from its state file, over the base image.
+///
+/// A page of it that was written since is anonymous, and what lies below may have become anything: its
+/// slot is free once the page has another.
+#[derive(Default)]
+pub struct Overlay(Vec<Extent>);
+
+impl Overlay {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Pages that are mapped, ascending.
+    pub fn pages(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(|e| e.page..e.page + e.count)
+    }
+
+    /// The slot that shows where `page` is not anonymous.
+    fn slot_of(&self, page: u32) -> Option<u32> {
+        let at = self.0.partition_point(|e| e.page <= page).checked_sub(1)?;
+        let e = &self.0[at];
+        (page < e.page + e.count).then(|| e.slot + (page - e.page))
+    }
+}
+
 /// What a save made.
 pub struct Saved {
     pub snapshot: SnapshotRef,
@@ -99,6 +129,8 @@ pub struct OpenSnapshot {
 pub struct ControllerStore {
     dir: PathBuf,
     disk: Disk,
+    /// Tells it from others of this process.
+    id: u64,
     /// Encrypts what is written.
     sealer: Option<Sealer>,
     /// `seq` and room of the newest snapshot that is surely on disk.
@@ -110,8 +142,15 @@ pub struct ControllerStore {
 
 impl ControllerStore {
     pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Sealer>) -> ControllerStore {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (durable_seq, durable_area, doubtful) = Default::default();
-        ControllerStore { dir, disk, sealer, durable_seq, durable_area, doubtful }
+        ControllerStore { dir, disk, id, sealer, durable_seq, durable_area, doubtful }
+    }
+
+    /// Tells it from others of this process.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     fn state_path(&self) -> PathBuf {
@@ -329,8 +368,13 @@ impl ControllerStore {
         let mut changed = Vec::new();
         let mut scratch = vec![0; PAGE];
         for n in union(&anonymous, &previous.pages) {
-            let content = page_of(n);
             let before = previous.pages.binary_search_by_key(&n, |p| p.page).ok().map(|i| previous.pages[i]);
+            // Still mapped from its slot: not even looked at.
+            if let Some(before) = before.filter(|_| !rewrite && anonymous.binary_search(&n).is_err()) {
+                pages.push(before);
+                continue;
+            }
+            let content = page_of(n);
             if is_zero(content) {
                 if n < base.pages() {
                     pages.push(SavedPage { page: n, ..SavedPage::default() });
@@ -504,10 +548,16 @@ impl Saved {
 }
 
 impl OpenSnapshot {
-    /// Puts pages and globals into an instance that was mapped from the snapshot's base image.
-    pub fn apply(&self, of: &ControllerStore, guest: &mut Guest) -> Result<(), ImageError> {
+    /// Puts pages and globals into an instance that was mapped from the snapshot's base image. `overlay`:
+    /// what its memory has mapped already; `anonymous`: pages, ascending, that show something else.
+    pub fn apply(
+        &self,
+        of: &ControllerStore,
+        guest: &mut Guest,
+        overlay: &mut Overlay,
+        anonymous: &[u32],
+    ) -> Result<(), ImageError> {
         let (memory, store) = guest.memory();
-        let mut stored: Vec<&SavedPage> = self.previous.pages.iter().filter(|p| p.slot != 0).collect();
         for zero in self.previous.pages.iter().filter(|p| p.slot == 0) {
             memory.write(store, zero.page as usize * PAGE, &ZERO_PAGE)?;
         }
@@ -518,8 +568,23 @@ impl OpenSnapshot {
             guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
             return Ok(());
         }
-        stored.sort_unstable_by_key(|p| p.slot);
         let file = self.file.for_reading()?;
+        let mut stored: Vec<&SavedPage> = self.previous.pages.iter().filter(|p| p.slot != 0).collect();
+        if overlay.is_empty() && stored.len() > COPIED_PAGES {
+            for e in self.header.extents.iter().filter(|e| e.slot != 0 && e.count >= MAPPED_RUN) {
+                let (offset, len) = (e.page as usize * PAGE, e.count as usize * PAGE);
+                // Mappings are limited (vm.max_map_count): when they run out, the rest is copied.
+                if memory.map_from(store, file, offset_of(e.slot), offset, len).is_err() {
+                    break;
+                }
+                overlay.0.push(*e);
+            }
+            stored.retain(|p| overlay.slot_of(p.page).is_none());
+        } else {
+            let is_there = |p: &SavedPage| overlay.slot_of(p.page) == Some(p.slot);
+            stored.retain(|p| !is_there(p) || anonymous.binary_search(&p.page).is_ok());
+        }
+        stored.sort_unstable_by_key(|p| p.slot);
         for piece in stored.chunk_by(|a, b| a.slot + 1 == b.slot) {
             let pages: Vec<u32> = piece.iter().map(|p| p.page).collect();
             memory.read_pages(store, file, offset_of(piece[0].slot), &pages)?;

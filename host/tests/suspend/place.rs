@@ -52,7 +52,7 @@ const SCRIBBLER: &str = r#"(module
       ;; Restores what the base image has.
       (if (i32.eq (local.get $what) (i32.const 16))
         (then (memory.fill (i32.const 81920) (i32.const 7) (i32.const 20000))))
-      (if (i32.and (i32.eq (local.get $what) (i32.const 17)) (i32.eqz (call $below (i32.const 40))))
+      (if (i32.and (i32.eq (local.get $what) (i32.const 17)) (i32.eqz (call $below (i32.const 4))))
         (then (memory.fill (i32.const 4096) (call $below (i32.const 256)) (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 4096)))))
       (local.set $left (i32.sub (local.get $left) (i32.const 1)))
       (br_if $again (i32.gt_s (local.get $left) (i32.const 0))))))"#;
