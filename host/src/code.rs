@@ -46,7 +46,6 @@ pub struct InstalledPackage {
     code_path: PathBuf,
     package_path: PathBuf,
     code: Mutex<Code>,
-    spares: Spares,
 }
 
 #[derive(Default)]
@@ -103,7 +102,6 @@ impl InstalledPackage {
             code_path,
             package_path,
             code: Mutex::new(code),
-            spares: Spares::default(),
         })
     }
 
@@ -126,7 +124,7 @@ impl InstalledPackage {
     }
 
     pub fn spares(&self) -> &Spares {
-        &self.spares
+        self.engine.spares()
     }
 
     pub fn limits(&self) -> &Limits {
@@ -162,7 +160,7 @@ impl InstalledPackage {
     /// Drops the code and spare memories that no instance has used for a while. Returns when to ask
     /// again, or `None` if nothing is left.
     pub fn drop_idle(&self) -> Option<Duration> {
-        let spares = self.spares.drop_idle(CODE_LINGERS);
+        let spares = self.spares().drop_idle(CODE_LINGERS);
         self.drop_idle_code().into_iter().chain(spares).min()
     }
 

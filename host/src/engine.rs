@@ -12,6 +12,7 @@ use wasmtime::{Config, OptLevel};
 
 use crate::guest::Context;
 use crate::memory::Creator;
+use crate::spares::Spares;
 
 pub(crate) mod world {
     wasmtime::component::bindgen!({
@@ -34,6 +35,7 @@ pub struct Engine {
     /// With WASI; made when the first package needs it.
     linker_with_wasi: Arc<OnceLock<Linker<Context>>>,
     ticker: Arc<Ticker>,
+    spares: Arc<Spares>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +67,12 @@ impl Engine {
         let mut linker = Linker::new(&inner);
         world::Controller::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context).map_err(fail)?;
         let ticker = Ticker::start(inner.clone()).map_err(|e| EngineError(e.to_string()))?;
-        Ok(Engine { inner, linker: Arc::new(linker), linker_with_wasi: Arc::default(), ticker })
+        Ok(Engine { inner, linker: Arc::new(linker), linker_with_wasi: Arc::default(), ticker, spares: Arc::default() })
+    }
+
+    /// Memories to be used again.
+    pub fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     pub fn wasmtime(&self) -> &wasmtime::Engine {

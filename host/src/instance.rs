@@ -80,11 +80,12 @@ impl Instance {
         };
         let (sum, generation) =
             open.as_ref().map_or((image.header.data_sum, 0), |o| (o.header.base_sum, o.header.base_generation));
-        let (base, spare, mut overlay) = match (package.spares().take(sum, generation, store.id()), &open) {
-            (Some((base, spare, overlay)), _) => (base, Some(spare), overlay),
-            (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
-            (None, None) => (image.clone(), None, Overlay::default()),
-        };
+        let (base, spare, mut overlay) =
+            match (package.spares().take(&package.digest, sum, generation, store.id()), &open) {
+                (Some((base, spare, overlay)), _) => (base, Some(spare), overlay),
+                (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
+                (None, None) => (image.clone(), None, Overlay::default()),
+            };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
         let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
         let (mut guest, stale) =
@@ -92,8 +93,10 @@ impl Instance {
         let (previous, clean) = match open {
             Some(open) => {
                 let clean = renew(&mut guest, &base, &stale, &open.previous, &overlay)?;
-                open.apply(store, &mut guest, &mut overlay, &stale)?;
-                (open.previous, clean)
+                let copied = open.apply(store, &mut guest, &mut overlay, &stale)?;
+                let mut previous = open.previous;
+                previous.copied(copied);
+                (previous, clean)
             }
             None => {
                 let previous = Previous::default();

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::memory::Spare;
 use crate::snapshot::{BaseImage, Overlay};
 
-/// Spares of one package.
-const MAX_SPARES: usize = 2;
+/// Spares of a host.
+const MAX_SPARES: usize = 4;
 /// A memory that holds more is given back at once.
-const MAX_BYTES: usize = 2 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 #[derive(Default)]
 pub struct Spares(Mutex<Vec<Kept>>);
@@ -29,12 +29,19 @@ struct Kept {
 }
 
 impl Spares {
-    /// One that maps the image with this checksum and generation, if there is one, and nothing of another
-    /// controller.
-    pub fn take(&self, data_sum: u128, generation: u64, controller: u64) -> Option<(Arc<BaseImage>, Spare, Overlay)> {
+    /// One that maps the image of this package with this checksum and generation, if there is one, and
+    /// nothing of another controller.
+    pub fn take(
+        &self,
+        digest: &[u8; 32],
+        data_sum: u128,
+        generation: u64,
+        controller: u64,
+    ) -> Option<(Arc<BaseImage>, Spare, Overlay)> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |k: &Kept| {
-            k.base.header.data_sum == data_sum
+            k.base.header.digest == *digest
+                && k.base.header.data_sum == data_sum
                 && k.base.generation == generation
                 && (k.overlay.is_empty() || k.controller == controller)
         };

@@ -28,6 +28,9 @@ use crate::memory::PAGE;
 const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
 const REBASE_MIN_PAGES: u64 = 256;
+/// Nor is it kept once resumes have copied so many times as many pages one by one as its base image
+/// has: a new one costs about that.
+const REBASE_COPIES: u64 = 2;
 /// Up to so many pages are copied at a resume. Of more, long runs are mapped: a page that is copied costs
 /// little, but each time.
 const COPIED_PAGES: usize = 256;
@@ -48,6 +51,8 @@ pub struct SnapshotRef {
     pub base_generation: u64,
     /// Bytes on disk, with a base image of its own.
     pub disk_bytes: u64,
+    /// Pages that resumes had to copy one by one since there is this base image.
+    copied: u64,
 }
 
 /// What an instance that goes on from a snapshot must know of it, to save only what changes.
@@ -63,6 +68,13 @@ pub struct Previous {
 }
 
 impl Previous {
+    /// A resume had to copy so many pages.
+    pub fn copied(&mut self, pages: usize) {
+        if let Some(snapshot) = self.snapshot.as_mut().filter(|_| pages > COPIED_PAGES) {
+            snapshot.copied += pages as u64;
+        }
+    }
+
     /// Pages that differ from the base image.
     pub fn len(&self) -> usize {
         self.pages.len()
@@ -212,8 +224,13 @@ impl ControllerStore {
                         let dir = self.dir.display();
                         tracing::info!(%dir, %reason, "a snapshot that was not wholly written is passed over");
                     }
-                    let snapshot =
-                        SnapshotRef { seq: prefix.seq, area, base_generation: header.base_generation, disk_bytes };
+                    let snapshot = SnapshotRef {
+                        seq: prefix.seq,
+                        area,
+                        base_generation: header.base_generation,
+                        disk_bytes,
+                        copied: 0,
+                    };
                     return Ok(Some((snapshot, header)));
                 }
                 // The newest one's reason is the one worth telling.
@@ -407,10 +424,9 @@ impl ControllerStore {
         let own_base;
         let mut base = base;
         // A base image is mapped as it is, so there is none of one's own where all is encrypted.
-        if may_rebase
-            && sealer.is_none()
-            && data_pages as u64 > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE)
-        {
+        let is_large = data_pages as u64 > REBASE_MIN_PAGES.max(base.header.data_pages() / REBASE_SHARE);
+        let is_dear = previous.snapshot.is_some_and(|s| s.copied > REBASE_COPIES * base.header.data_pages());
+        if may_rebase && sealer.is_none() && (is_large || is_dear) {
             let path = self.base_path(seq);
             let mut differs = vec![false; memory.len() / PAGE];
             for n in union(&anonymous, &previous.pages) {
@@ -514,7 +530,9 @@ impl ControllerStore {
         files.push(self.state_path());
         let own = if base.generation == 0 { 0 } else { base.header.data_pages() * PAGE as u64 };
         let disk_bytes = offset_of(end.min(in_use + SPARE_SLOTS).max(in_use)) + own;
-        let snapshot = SnapshotRef { seq, area, base_generation: base.generation, disk_bytes };
+        let same_base = previous.snapshot.filter(|s| s.base_generation == base.generation);
+        let copied = same_base.map_or(0, |s| s.copied);
+        let snapshot = SnapshotRef { seq, area, base_generation: base.generation, disk_bytes, copied };
         let previous = Previous { snapshot: Some(snapshot), pages, sealed: sealed.is_some(), header_slots: header_at };
         Ok(Saved { snapshot, previous, dirty_bytes, written_bytes, anonymous, files, dir, obsolete })
     }
@@ -549,14 +567,15 @@ impl Saved {
 
 impl OpenSnapshot {
     /// Puts pages and globals into an instance that was mapped from the snapshot's base image. `overlay`:
-    /// what its memory has mapped already; `anonymous`: pages, ascending, that show something else.
+    /// what its memory has mapped already; `anonymous`: pages, ascending, that show something else. Returns
+    /// how many pages were copied.
     pub fn apply(
         &self,
         of: &ControllerStore,
         guest: &mut Guest,
         overlay: &mut Overlay,
         anonymous: &[u32],
-    ) -> Result<(), ImageError> {
+    ) -> Result<usize, ImageError> {
         let (memory, store) = guest.memory();
         for zero in self.previous.pages.iter().filter(|p| p.slot == 0) {
             memory.write(store, zero.page as usize * PAGE, &ZERO_PAGE)?;
@@ -566,7 +585,7 @@ impl OpenSnapshot {
                 memory.write(store, page as usize * PAGE, content)
             })?;
             guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
-            return Ok(());
+            return Ok(self.previous.pages.len());
         }
         let file = self.file.for_reading()?;
         let mut stored: Vec<&SavedPage> = self.previous.pages.iter().filter(|p| p.slot != 0).collect();
@@ -594,7 +613,7 @@ impl OpenSnapshot {
             return Err(FormatError::DataChecksum.into());
         }
         guest.set_globals(&self.header.globals).map_err(io::Error::other)?;
-        Ok(())
+        Ok(stored.len())
     }
 }
 
