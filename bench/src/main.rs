@@ -5,7 +5,6 @@
 /// That of `wasmop`: `footprint` measures a host.
 #[path = "../../cli/src/allocator.rs"]
 mod allocator;
-mod fake_api;
 mod footprint;
 mod process;
 mod resume;

@@ -5,9 +5,9 @@ use wasmop_host::engine::Engine;
 use wasmop_host::snapshot::StateDir;
 use wasmop_package::Package;
 
-use crate::fake_api::FakeApi;
 use crate::process;
 use crate::simulation::Simulation;
+use wasmop_e2e::fake_api::FakeApi;
 use wasmop_e2e::rows::{Rows, percentile};
 
 const HEAPS_MIB: [u64; 3] = [1, 8, 32];

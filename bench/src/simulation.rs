@@ -19,7 +19,7 @@ use wasmop_host::snapshot::sync::Syncer;
 use wasmop_host::snapshot::{ControllerStore, Durability, Saved, StateDir};
 use wasmop_package::Package;
 
-use crate::fake_api::FakeApi;
+use wasmop_e2e::fake_api::FakeApi;
 
 pub struct Simulation {
     package: Arc<InstalledPackage>,

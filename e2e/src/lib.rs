@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod fake_api;
 pub mod fault_proxy;
 pub mod guests;
 pub mod probe;

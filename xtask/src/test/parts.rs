@@ -24,6 +24,8 @@ pub enum Part {
     Torture,
     /// Components with WASI, on a real API server.
     Soft,
+    /// The conformance guests, suspended at random moments, against uninterrupted twins.
+    Model,
 }
 
 impl Part {
@@ -40,6 +42,7 @@ impl Part {
             Part::Conformance => "conformance",
             Part::Torture => "torture",
             Part::Soft => "soft",
+            Part::Model => "model",
         }
     }
 
@@ -52,6 +55,7 @@ impl Part {
             Part::Conformance => conformance(report),
             Part::Torture => torture(report),
             Part::Soft => soft(report),
+            Part::Model => model(report),
         }
     }
 }
@@ -65,7 +69,17 @@ fn cargo_test(args: &[&str]) -> std::process::Command {
 
 fn unit(report: &mut Report) -> Result<()> {
     cargo_test::run(
-        &mut cargo_test(&["--workspace", "--lib", "--bins", "--test", "assembled", "--test", "verbs"]),
+        &mut cargo_test(&[
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--test",
+            "assembled",
+            "--test",
+            "verbs",
+            "--test",
+            "suspend",
+        ]),
         None,
         report,
     )?;
@@ -120,4 +134,13 @@ fn soft(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "soft"]), Some("soft"), report)
+}
+
+fn model(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    let mut test = cargo_test(&["--workspace", "--test", "model"]);
+    if let Some(reason) = tinygo::missing() {
+        test.env("WASMOP_E2E_SKIP_TINYGO", reason);
+    }
+    cargo_test::run(&mut test, Some("model"), report)
 }
