@@ -193,6 +193,13 @@ fn sequence(package: &Path, seed: u64) -> Result<u64> {
     let engine = Engine::new()?;
     let heap_mib = [0, 1, 4][seed as usize % 3];
     let mut one = Twin::new(&dir.path().join("a"), &engine, package, heap_mib)?;
+    // What a guest draws while it is initialised (hash seeds) is in its base image: they start from one.
+    let images = (dir.path().join("a/images"), dir.path().join("b/images"));
+    std::fs::create_dir_all(&images.1)?;
+    for image in std::fs::read_dir(&images.0)? {
+        let image = image?;
+        std::fs::copy(image.path(), images.1.join(image.file_name()))?;
+    }
     let mut other = Twin::new(&dir.path().join("b"), &engine, package, heap_mib)?;
     let mut now = Duration::from_secs(1);
     let mut suspends = 0;
