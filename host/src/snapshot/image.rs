@@ -41,7 +41,7 @@ impl BaseImage {
     /// header only, so that opening does not read the whole file.
     pub fn open_checked_before(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
         let file = disk.open(path)?;
-        let have = file.len()?;
+        let have = file.size()?;
         let mut head = vec![0; PAGE.min(have as usize)];
         file.read_exact_at(&mut head, 0)?;
         let found = Prefix::read(Kind::Base, &head)?;

@@ -43,7 +43,8 @@ mod tests {
     #[test]
     fn the_first_gap_that_is_large_enough_is_taken() {
         let f = FIRST_SLOT;
-        let cases: [(&[u32], u32, usize, bool, &[u32]); 7] = [
+        type Case<'a> = (&'a [u32], u32, usize, bool, &'a [u32]);
+        let cases: [Case<'_>; 7] = [
             (&[], 0, 2, true, &[f, f + 1]),
             (&[f, f + 1], f + 2, 2, true, &[f + 2, f + 3]),
             (&[f + 2], f + 3, 2, true, &[f, f + 1]),

@@ -454,7 +454,7 @@ impl ControllerStore {
         }
 
         let file = self.disk.open_or_create(&self.state_path())?;
-        let end = file.len()?.div_ceil(PAGE as u64) as u32;
+        let end = file.size()?.div_ceil(PAGE as u64) as u32;
         let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
         let mut used: Vec<u32> = previous.pages.iter().map(|p| p.slot).filter(|s| *s != 0).collect();
         used.extend(previous.header_slots.0..previous.header_slots.0 + previous.header_slots.1);
