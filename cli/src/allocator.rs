@@ -1,5 +1,5 @@
 //! The allocator of a host: what thousands of suspended controllers hold is small pieces that live
-//! long, between large ones that come and go. glibc's would keep about 6 KB for each that hold 1.5 KB.
+//! long, between large ones that come and go. glibc's keeps 6 to 8 KB for each that hold 1.5 KB.
 
 #![allow(unsafe_code)]
 
