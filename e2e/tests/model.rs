@@ -176,6 +176,7 @@ impl Twin {
     fn restart(&mut self) -> Result<()> {
         self.state = None;
         let state = StateDir::open(&self.path)?;
+        self.engine = Engine::new()?;
         self.package = Arc::new(InstalledPackage::install(&self.engine, &state, &self.parsed)?);
         self.store = Arc::new(state.controller("probe")?);
         self.state = Some(state);
@@ -192,7 +193,7 @@ fn sequence(package: &Path, seed: u64) -> Result<u64> {
     let dir = tempfile::tempdir()?;
     let engine = Engine::new()?;
     let heap_mib = [0, 1, 4][seed as usize % 3];
-    let mut one = Twin::new(&dir.path().join("a"), &engine, package, heap_mib)?;
+    let mut one = Twin::new(&dir.path().join("a"), &Engine::new()?, package, heap_mib)?;
     // What a guest draws while it is initialised (hash seeds) is in its base image: they start from one.
     let images = (dir.path().join("a/images"), dir.path().join("b/images"));
     std::fs::create_dir_all(&images.1)?;

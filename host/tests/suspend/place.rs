@@ -75,8 +75,6 @@ pub static PACKAGE: LazyLock<Package> = LazyLock::new(|| {
     Package::parse(wasmop_package::assemble(&core, &manifest).unwrap()).unwrap()
 });
 
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new().unwrap());
-
 /// Memory and globals.
 pub type State = (Vec<u8>, Vec<u64>);
 
@@ -110,7 +108,9 @@ impl Place {
 
     fn with_disk(path: &Path, disk: Arc<BadDisk>, key: Option<SealKey>) -> Place {
         let state = StateDir::open_on(disk.disk(), path, key.clone()).unwrap();
-        let package = Arc::new(InstalledPackage::install(&ENGINE, &state, &PACKAGE).unwrap());
+        // Of its own, as each host has it: memories that are used again belong to it.
+        let engine = Engine::new().unwrap();
+        let package = Arc::new(InstalledPackage::install(&engine, &state, &PACKAGE).unwrap());
         let store = Arc::new(state.controller("c").unwrap());
         Place {
             path: path.into(),
