@@ -1,7 +1,7 @@
 //! The wasmtime engine all guests share: its settings, the host functions of the world, and the
 //! clock that ends steps which use too much CPU.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -102,32 +102,40 @@ impl Engine {
 /// an idle host makes no wake-ups.
 struct Ticker {
     running: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
     thread: Thread,
 }
 
 pub(crate) struct Ticking<'a>(&'a Ticker);
 
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
 impl Ticker {
     fn start(engine: wasmtime::Engine) -> std::io::Result<Arc<Ticker>> {
         let running = Arc::new(AtomicUsize::new(0));
-        let counter = running.clone();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (counter, has_ended) = (running.clone(), ended.clone());
         let weak = engine.weak();
         drop(engine);
         let handle = thread::Builder::new().name("wasmop-epoch".into()).spawn(move || {
             loop {
                 if counter.load(Ordering::SeqCst) == 0 {
-                    // The timeout only serves to notice that the engine is gone.
-                    thread::park_timeout(Duration::from_secs(3600));
+                    thread::park();
                 } else {
                     thread::sleep(CPU_CHECK_INTERVAL);
                 }
                 match weak.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
+                    Some(engine) if !has_ended.load(Ordering::SeqCst) => engine.increment_epoch(),
+                    _ => return,
                 }
             }
         })?;
-        Ok(Arc::new(Ticker { running, thread: handle.thread().clone() }))
+        Ok(Arc::new(Ticker { running, ended, thread: handle.thread().clone() }))
     }
 
     fn enter(&self) {
