@@ -141,7 +141,7 @@ impl Simulation {
             host_state: Vec::new(),
         };
         let registered = self.controller.registered();
-        let mut saved = instance.save(&self.store, moment, self.generation, true, registered)?;
+        let mut saved = instance.save(&self.store, moment, true, registered)?;
         instance.recycle(&self.package, &mut saved);
         let written = started.elapsed();
         let (tx, rx) = std::sync::mpsc::channel();

@@ -158,7 +158,7 @@ impl Twin {
         self.seq += 1;
         let moment = Moment { digest: self.parsed.digest, wall_ns: self.seq, monotonic_ns: 1, host_state: Vec::new() };
         let registered = self.controller.registered();
-        let mut saved = instance.save(&self.store, moment, self.seq, suspending, registered)?;
+        let mut saved = instance.save(&self.store, moment, suspending, registered)?;
         let job = saved.job(&self.store, |_| ());
         if sync {
             job.run(&Disk::default());

@@ -23,7 +23,6 @@ use crate::snapshot::disk::Disk;
 use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{BaseImage, StateDir};
-use crate::spares::Spares;
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
@@ -123,10 +122,6 @@ impl InstalledPackage {
         &self.engine
     }
 
-    pub fn spares(&self) -> &Spares {
-        self.engine.spares()
-    }
-
     pub fn limits(&self) -> &Limits {
         &self.manifest.limits
     }
@@ -157,14 +152,9 @@ impl InstalledPackage {
         compile(&self.engine, &self.code_path, &package).map_err(|e| incompatible(&e))
     }
 
-    /// Drops the code and spare memories that no instance has used for a while. Returns when to ask
-    /// again, or `None` if nothing is left.
-    pub fn drop_idle(&self) -> Option<Duration> {
-        let spares = self.spares().drop_idle(CODE_LINGERS);
-        self.drop_idle_code().into_iter().chain(spares).min()
-    }
-
-    fn drop_idle_code(&self) -> Option<Duration> {
+    /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
+    /// if nothing is loaded.
+    pub fn drop_idle_code(&self) -> Option<Duration> {
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let exports = code.exports.as_ref()?;
         let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());
@@ -206,12 +196,15 @@ fn package_image(
     let moment =
         Moment { digest: package.digest, wall_ns: input.now, monotonic_ns: input.monotonic, host_state: Vec::new() };
     let size = bytes.len() as u64;
-    let image = BaseImage::write(disk, path, &moment, size, globals, 0, |n, page| {
+    // Whoever finds the name finds all of it.
+    let tmp = path.with_extension("tmp");
+    let image = BaseImage::write(disk, &tmp, &moment, size, globals, 0, |n, page| {
         page.copy_from_slice(&bytes[n as usize * page.len()..][..page.len()]);
         Ok(true)
     })
     .map_err(io_error)?;
-    disk.sync(path).map_err(io_error)?;
+    disk.sync(&tmp).map_err(io_error)?;
+    fs::rename(&tmp, path).map_err(io_error)?;
     Ok(image)
 }
 

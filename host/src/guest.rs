@@ -18,7 +18,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use crate::code::{FIRST_MONOTONIC_NS, MIN_INIT_CPU, step_input};
 use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::{runtime, sys};
-use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
+use crate::memory::{Mapping, Memory, MemoryCount, PAGE, Spare, with_mapping};
 use crate::wasi::{MAX_HANDLES, Wasi};
 
 pub use runtime::EventKind;
@@ -123,6 +123,8 @@ pub struct StepFailure {
     pub logs: Vec<LogLine>,
 }
 
+/// Steps between two measurements of an instance's size.
+const STEPS_UNMEASURED: u32 = 16;
 /// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
 pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
 /// Most actions in one step.
@@ -405,6 +407,10 @@ impl Exports {
 pub struct Guest {
     store: Store<Context>,
     memory: Memory,
+    /// As of the last look at it.
+    anonymous_pages: usize,
+    /// Looks left out until the next one.
+    unmeasured: u32,
     engine: Engine,
     step: TypedFunc<(), ()>,
     /// Only in the full tier.
@@ -488,6 +494,8 @@ impl Guest {
             state,
             store,
             memory,
+            anonymous_pages: 0,
+            unmeasured: 0,
             engine: engine.clone(),
         };
         Ok((guest, stale))
@@ -587,6 +595,26 @@ impl Guest {
 
     pub fn memory_size(&self) -> usize {
         self.memory.size()
+    }
+
+    /// It is known to have so many pages that nobody else has: the next look can wait.
+    pub fn expect_anonymous(&mut self, pages: usize) {
+        (self.anonymous_pages, self.unmeasured) = (pages, if pages == 0 { 0 } else { STEPS_UNMEASURED });
+    }
+
+    /// Has a look at its size, once in [`STEPS_UNMEASURED`] steps: it means asking the kernel about each
+    /// page.
+    pub fn measure(&mut self) {
+        if self.unmeasured > 0 {
+            self.unmeasured -= 1;
+        } else if let Ok(pages) = self.memory.dirty_pages() {
+            (self.anonymous_pages, self.unmeasured) = (pages.len(), STEPS_UNMEASURED);
+        }
+    }
+
+    /// Memory that nobody else has, when it was last looked, bytes.
+    pub fn anonymous_bytes(&self) -> u64 {
+        (self.anonymous_pages * PAGE) as u64
     }
 
     /// Ends the instance and keeps its memory for another: see [`Memory::into_spare`].

@@ -3,24 +3,18 @@
 //! A guest is a function of its steps' inputs, so the state before the last step is the state it
 //! was resumed from plus a replay of the log. That is how a step that traps is undone.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::code::InstalledPackage;
 use crate::guest::{Event, Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
-use crate::memory::PAGE;
 use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
-use crate::snapshot::{BaseImage, ControllerStore, Overlay, Previous, Saved, SnapshotRef};
+use crate::snapshot::resume::resume;
+use crate::snapshot::{ControllerStore, Overlay, Saved, SnapshotRef, Sources};
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
 const MAX_LOG_STEPS: usize = 256;
 const MAX_LOG_BYTES: usize = 1 << 20;
-
-/// Steps between two measurements of an instance's size.
-pub const STEPS_UNMEASURED: u32 = 16;
-/// Pages in a row of a spare memory that are copied from the image instead of given back.
-const MAX_COPIED_RUN: usize = 32;
 
 /// Where an instance came from.
 #[derive(Clone, Copy)]
@@ -34,21 +28,12 @@ pub struct Instance {
     guest: Guest,
     // Keeps the compiled code loaded while the instance lives.
     _exports: Arc<Exports>,
-    base: Arc<BaseImage>,
-    /// What is saved of it already.
-    previous: Previous,
-    /// Pages that were copied from the base image, ascending.
-    clean: Vec<u32>,
-    overlay: Overlay,
+    sources: Sources,
     controller: u64,
     origin: Origin,
     registered_at_origin: u32,
     log: Vec<StepInput>,
     log_bytes: usize,
-    /// As of the last look.
-    anonymous_bytes: u64,
-    /// Steps until the next one.
-    unmeasured: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,46 +65,27 @@ impl Instance {
         };
         let (sum, generation) =
             open.as_ref().map_or((image.header.data_sum, 0), |o| (o.header.base_sum, o.header.base_generation));
-        let (base, spare, mut overlay) =
-            match (package.spares().take(&package.digest, sum, generation, store.id()), &open) {
-                (Some((base, spare, overlay)), _) => (base, Some(spare), overlay),
-                (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
-                (None, None) => (image.clone(), None, Overlay::default()),
-            };
+        let used = package.engine().spares().take(&package.digest, sum, generation, store.id());
+        let (base, spare, overlay) = match (used, &open) {
+            (Some((base, spare, overlay)), _) => (base, Some(spare), overlay),
+            (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
+            (None, None) => (image.clone(), None, Overlay::default()),
+        };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
         let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
         let (mut guest, stale) =
             Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare)?;
-        let (previous, clean) = match open {
-            Some(open) => {
-                let clean = renew(&mut guest, &base, &stale, &open.previous, &overlay)?;
-                let copied = open.apply(store, &mut guest, &mut overlay, &stale)?;
-                let mut previous = open.previous;
-                previous.copied(copied);
-                (previous, clean)
-            }
-            None => {
-                let previous = Previous::default();
-                let clean = renew(&mut guest, &base, &stale, &previous, &overlay)?;
-                guest.set_globals(&base.header.globals)?;
-                (previous, clean)
-            }
-        };
-        let anonymous_bytes = ((previous.len() + clean.len()).saturating_sub(overlay.pages().count()) * PAGE) as u64;
+        let sources = resume(&mut guest, store, base, open, overlay, &stale)?;
+        guest.expect_anonymous(sources.private_pages());
         Ok(Instance {
             guest,
             _exports: exports,
-            base,
-            previous,
-            clean,
-            overlay,
+            sources,
             controller: store.id(),
             origin,
             registered_at_origin: registered,
             log: Vec::new(),
             log_bytes: 0,
-            anonymous_bytes,
-            unmeasured: STEPS_UNMEASURED,
         })
     }
 
@@ -163,14 +129,12 @@ impl Instance {
         &mut self,
         store: &ControllerStore,
         moment: Moment,
-        generation: u64,
         suspending: bool,
         registered: u32,
     ) -> std::io::Result<Saved> {
-        let mut saved =
-            store.save(&mut self.guest, &self.base, &self.previous, &self.clean, moment, generation, suspending)?;
+        let mut saved = store.save(&mut self.guest, &self.sources, moment, suspending)?;
         if !suspending {
-            self.previous = std::mem::take(&mut saved.previous);
+            self.sources.previous = std::mem::take(&mut saved.previous);
             self.origin = Origin::Snapshot(saved.snapshot);
             self.registered_at_origin = registered;
             self.log = Vec::new();
@@ -181,28 +145,23 @@ impl Instance {
 
     /// Ends it after a save, and keeps its memory for the next one of the package.
     pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
-        let Instance { guest, base, overlay, controller, .. } = self;
+        let Instance { guest, sources, controller, .. } = self;
         if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
-            package.spares().put(base, spare, overlay, controller);
+            package.engine().spares().put(sources.base, spare, sources.overlay, controller);
         }
     }
 
-    /// Has a look at its size, now and then: it means asking the kernel about each page.
-    pub fn measure(&mut self) {
-        if self.unmeasured > 0 {
-            self.unmeasured -= 1;
-            return;
-        }
-        let (memory, _) = self.guest.memory();
-        if let Ok(pages) = memory.dirty_pages() {
-            self.anonymous_bytes = (pages.len() * PAGE) as u64;
-            self.unmeasured = STEPS_UNMEASURED;
-        }
+    /// Size of the linear memory, bytes.
+    pub fn memory_size(&self) -> u64 {
+        self.guest.memory_size() as u64
     }
 
-    /// Memory that nobody else has, when it was last measured.
-    pub fn anonymous_bytes(&self) -> u64 {
-        self.anonymous_bytes
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    pub(crate) fn guest_mut(&mut self) -> &mut Guest {
+        &mut self.guest
     }
 
     /// All of its state: memory and globals.
@@ -211,46 +170,4 @@ impl Instance {
         let (memory, store) = self.guest.memory();
         Ok((memory.bytes(store).to_vec(), globals))
     }
-
-    /// Size of the linear memory, bytes.
-    pub fn memory_size(&self) -> u64 {
-        self.guest.memory_size() as u64
-    }
-}
-
-/// Puts pages of a spare memory right that hold what its last instance left (`stale`), or are mapped from
-/// what its controller's file was then (`overlay`): all that `next` does not bring. Returns, ascending, the
-/// ones that hold a copy of what the base image has.
-fn renew(
-    guest: &mut Guest,
-    base: &BaseImage,
-    stale: &[u32],
-    next: &Previous,
-    overlay: &Overlay,
-) -> Result<Vec<u32>, ImageError> {
-    let (memory, store) = guest.memory();
-    let in_memory = (memory.size() / PAGE) as u32;
-    // Below these is not the base image, so they need content of their own.
-    let mapped: BTreeSet<u32> = overlay.pages().filter(|page| *page < in_memory && !next.has(*page)).collect();
-    let left: Vec<u32> = stale.iter().copied().filter(|page| !next.has(*page) && !mapped.contains(page)).collect();
-    let (mut copied, mut forgotten) = (Vec::new(), Vec::new());
-    for run in left.chunk_by(|a, b| a + 1 == *b) {
-        // A long run is the last instance's heap: this one will hardly need it.
-        let useful = run.len() <= MAX_COPIED_RUN && run[run.len() - 1] < base.pages();
-        if useful { copied.extend_from_slice(run) } else { forgotten.extend_from_slice(run) }
-    }
-    memory.forget_pages(store, &forgotten)?;
-    for page in mapped {
-        if page < base.pages() {
-            copied.push(page);
-        } else {
-            memory.write(store, page as usize * PAGE, &[0; PAGE])?;
-        }
-    }
-    copied.sort_unstable();
-    for run in copied.chunk_by(|a, b| a + 1 == *b) {
-        let (file, offset) = base.place_of(run[0])?;
-        memory.read_pages(store, file, offset, run)?;
-    }
-    Ok(copied)
 }

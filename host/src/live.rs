@@ -3,7 +3,7 @@
 use wasmop_package::Tier;
 
 use crate::code::InstalledPackage;
-use crate::guest::{Event, StepFailure, StepInput, StepOutput};
+use crate::guest::{Event, Guest, StepFailure, StepInput, StepOutput};
 use crate::instance::{Instance, Origin, StartError};
 use crate::snapshot::ControllerStore;
 use crate::soft::SoftInstance;
@@ -51,27 +51,28 @@ impl Live {
         }
     }
 
-    /// Has a look at its size, now and then.
-    pub fn measure(&mut self) {
+    fn guest(&self) -> &Guest {
         match self {
-            Live::Full(instance) => instance.measure(),
-            Live::Soft(instance) => instance.measure(),
+            Live::Full(instance) => instance.guest(),
+            Live::Soft(instance) => instance.guest(),
         }
     }
 
-    /// Memory that suspending it gives back, when it was last measured.
-    pub fn anonymous_bytes(&self) -> u64 {
+    /// Has a look at its size, now and then.
+    pub fn measure(&mut self) {
         match self {
-            Live::Full(instance) => instance.anonymous_bytes(),
-            Live::Soft(instance) => instance.anonymous_bytes(),
+            Live::Full(instance) => instance.guest_mut().measure(),
+            Live::Soft(instance) => instance.guest_mut().measure(),
         }
+    }
+
+    /// Memory that suspending it gives back, when it was last measured, bytes.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.guest().anonymous_bytes()
     }
 
     /// Size of the linear memory, bytes.
     pub fn memory_size(&self) -> u64 {
-        match self {
-            Live::Full(instance) => instance.memory_size(),
-            Live::Soft(instance) => instance.memory_size(),
-        }
+        self.guest().memory_size() as u64
     }
 }

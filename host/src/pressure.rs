@@ -7,8 +7,8 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Some task waits for memory for 150 ms of 2 s. Windows of 2 s and multiples need no privileges
-/// (Linux 6.5 and later).
+/// Some task waits for memory for 150 ms of 2 s. Newer kernels ask for no privileges where the window is
+/// a multiple of 2 s (Documentation/accounting/psi.rst).
 const TRIGGER: &[u8] = b"some 150000 2000000\0";
 /// Share of the cgroup's limit that instances may hold: the host itself, compiled code and the page
 /// cache need the rest.

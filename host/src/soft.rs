@@ -24,7 +24,7 @@ use rustix::fs::FallocateFlags;
 
 use crate::code::InstalledPackage;
 use crate::guest::{Event, Guest, StepFailure, StepInput, StepOutput, emit_logs};
-use crate::instance::{STEPS_UNMEASURED, StartError};
+use crate::instance::StartError;
 use crate::memory::PAGE;
 use crate::snapshot::ControllerStore;
 use crate::snapshot::disk::DiskFile;
@@ -36,10 +36,6 @@ pub struct SoftInstance {
     /// Where its memory goes; made at the first suspension.
     backing: Option<Backing>,
     suspended: bool,
-    /// As of the last look.
-    anonymous_bytes: u64,
-    /// Steps until the next one.
-    unmeasured: u32,
 }
 
 struct Backing {
@@ -68,7 +64,7 @@ impl SoftInstance {
     }
 
     fn new(guest: Guest) -> SoftInstance {
-        SoftInstance { guest, backing: None, suspended: false, anonymous_bytes: 0, unmeasured: 0 }
+        SoftInstance { guest, backing: None, suspended: false }
     }
 
     /// Runs a step. After an error, which gives the events back, the instance is lost.
@@ -107,23 +103,9 @@ impl SoftInstance {
         memory.map_from(quiescent, backing.file.for_reading()?, 0, 0, size)?;
         backing.len = size;
         self.suspended = true;
+        self.guest.expect_anonymous(0);
         let disk_bytes = backing.file.allocated()?;
         Ok(Suspended { dirty_bytes: (dirty.len() * PAGE) as u64, written_bytes, disk_bytes })
-    }
-
-    /// Has a look at its size, now and then.
-    pub fn measure(&mut self) {
-        if self.unmeasured > 0 {
-            self.unmeasured -= 1;
-        } else if let Ok(pages) = self.guest.memory().0.dirty_pages() {
-            self.anonymous_bytes = (pages.len() * PAGE) as u64;
-            self.unmeasured = STEPS_UNMEASURED;
-        }
-    }
-
-    /// Memory that suspending it gives back, when it was last measured.
-    pub fn anonymous_bytes(&self) -> u64 {
-        self.anonymous_bytes
     }
 
     /// No step since it was suspended.
@@ -131,9 +113,12 @@ impl SoftInstance {
         self.suspended
     }
 
-    /// Size of the linear memory, bytes.
-    pub fn memory_size(&self) -> u64 {
-        self.guest.memory_size() as u64
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    pub(crate) fn guest_mut(&mut self) -> &mut Guest {
+        &mut self.guest
     }
 }
 

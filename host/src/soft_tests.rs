@@ -142,7 +142,11 @@ fn suspended_at_random_it_goes_on_like_a_twin_that_never_was() {
                 suspensions += 1;
             }
         }
-        assert!(suspensions > 20 && one.memory_size() > 4 << 20, "{suspensions}, {}", one.memory_size());
+        assert!(
+            suspensions > 20 && one.guest().memory_size() > 4 << 20,
+            "{suspensions}, {}",
+            one.guest().memory_size()
+        );
         assert!(one.content() == twin.content(), "round {round}");
     }
 }

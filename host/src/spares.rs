@@ -63,6 +63,12 @@ impl Spares {
         drop(evicted);
     }
 
+    /// Gives all back: memory is short.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(all);
+    }
+
     /// Gives back what has not been used for `linger`. Returns when to ask again, or `None` if nothing
     /// is left.
     pub fn drop_idle(&self, linger: Duration) -> Option<Duration> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmop_policy::budget::{Candidate, victims};
-use wasmop_policy::{Cause, Decision, Policy, Situation};
+use wasmop_policy::{Cause, Decision, Policy, Predictor, Prices, Situation};
 
 use super::{Host, Phase, Slot};
 
@@ -15,7 +15,7 @@ const PRESSURE_SHARE: u64 = 2;
 /// What a slot remembers between decisions.
 pub(super) struct Deciding {
     pub policy: Policy,
-    pub predictor: wasmop_policy::Predictor,
+    pub predictor: Predictor,
     /// The last decision was made at a moment with nothing to do, and answers were not awaited then.
     idle: bool,
     /// When it runs again for certain, as of the last decision.
@@ -27,13 +27,14 @@ pub(super) struct Deciding {
 }
 
 impl Deciding {
-    pub fn new(policy: Policy, predictor: wasmop_policy::Predictor) -> Deciding {
+    pub fn new(policy: Policy, predictor: Predictor) -> Deciding {
         Deciding { policy, predictor, idle: false, known_next: None, resume_at: None, anonymous_bytes: 0 }
     }
 
     /// Something is to be done. Returns how it came about, if an idle gap ended with it.
     pub fn on_event(&mut self, now: Duration) -> Option<Cause> {
-        let cause = if self.known_next.is_some_and(|at| at <= now) { Cause::Known } else { Cause::Event };
+        let known = self.known_next.take().is_some_and(|at| at <= now);
+        let cause = if known { Cause::Known } else { Cause::Event };
         self.predictor.on_event(now, cause);
         self.resume_at = None;
         std::mem::take(&mut self.idle).then_some(cause)
@@ -56,13 +57,20 @@ impl Slot {
         matches!(&self.phase, Phase::Resident(instance) if !instance.is_suspended())
     }
 
-    fn situation(&self, now: Duration) -> Situation {
-        Situation {
+    /// What its policy says, of an instance that has nothing to do.
+    fn decide(&mut self, now: Duration, prices: &Prices) -> (Situation, Decision) {
+        let situation = Situation {
             now,
-            resident_bytes: self.deciding.anonymous_bytes + INSTANCE_BYTES,
+            resident_bytes: self.resident_bytes(),
             known_next: self.controller.next_wake(now),
             awaiting_answers: self.requests.values().any(|r| !r.stream),
-        }
+        };
+        let deciding = &mut self.deciding;
+        deciding.known_next = situation.known_next;
+        deciding.idle = !situation.awaiting_answers;
+        deciding.resume_at = None;
+        let decision = deciding.policy.decide(&mut deciding.predictor, &situation, prices);
+        (situation, decision)
     }
 }
 
@@ -76,11 +84,7 @@ impl Host {
         if !slot.is_suspendable() {
             return Some(next.into_iter().chain(slot.deciding.resume_at).min());
         }
-        let situation = slot.situation(now);
-        let deciding = &mut slot.deciding;
-        deciding.known_next = situation.known_next;
-        deciding.idle = !situation.awaiting_answers;
-        let decision = deciding.policy.decide(&mut deciding.predictor, &situation, &self.prices);
+        let (_, decision) = slot.decide(now, &self.prices);
         let until = match decision {
             Decision::Stay { until } => until,
             // The disk has refused it a moment ago.
@@ -90,7 +94,7 @@ impl Host {
                 return None;
             }
             Decision::SuspendAndResumeAt(at) => {
-                deciding.resume_at = Some(at);
+                slot.deciding.resume_at = Some(at);
                 self.save(index, true);
                 return None;
             }
@@ -102,14 +106,11 @@ impl Host {
     pub(super) fn is_expected(&mut self, index: u32) -> bool {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let due = slot.deciding.resume_at.is_some_and(|at| at <= now) && matches!(slot.phase, Phase::Suspended(_));
-        if due {
-            slot.deciding.resume_at = None;
-        }
-        due
+        // One of the soft tier is there as soon as it is stepped.
+        slot.deciding.resume_at.take_if(|at| *at <= now).is_some() && matches!(slot.phase, Phase::Suspended(_))
     }
 
-    /// Suspends whom it costs least until the budget is kept.
+    /// Suspends whom it costs least until the budget is kept. To be called when an instance has grown.
     pub(super) fn keep_budget(&mut self) {
         let Some(budget) = self.memory_budget else { return };
         let used: u64 = self.slots.iter().map(Slot::resident_bytes).sum();
@@ -120,6 +121,7 @@ impl Host {
 
     /// The kernel is short of memory.
     pub(super) fn on_pressure(&mut self) {
+        self.engine.spares().clear();
         let used: u64 = self.slots.iter().map(Slot::resident_bytes).sum();
         let freed = self.free(used / PRESSURE_SHARE);
         if freed > 0 {
@@ -132,18 +134,16 @@ impl Host {
         let now = self.now();
         let mut candidates = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if !slot.is_suspendable() || slot.save_after > now {
+            // One with something to do would be back at once.
+            if !slot.is_suspendable() || slot.save_after > now || slot.controller.is_runnable(now) {
                 continue;
             }
-            let situation = slot.situation(now);
-            let deciding = &mut slot.deciding;
-            // A decision is what the loss is reckoned from.
-            let _ = deciding.policy.decide(&mut deciding.predictor, &situation, &self.prices);
+            let (situation, _) = slot.decide(now, &self.prices);
             candidates.push(Candidate {
                 id: index as u32,
                 resident_bytes: situation.resident_bytes,
-                expected_loss: deciding.predictor.expected_loss(&situation, &self.prices),
-                reluctant: deciding.policy == Policy::Never,
+                expected_loss: slot.deciding.predictor.expected_loss(&situation, &self.prices),
+                reluctant: slot.deciding.policy == Policy::Never,
             });
         }
         let chosen = victims(&candidates, bytes).ids;

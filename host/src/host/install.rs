@@ -10,7 +10,6 @@ use super::deciding::Deciding;
 use super::{Deployment, Host, HostError, HostState, Phase, Slot};
 use crate::code::{InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
-use crate::engine::Engine;
 use crate::instance::Origin;
 use crate::memory::PAGE;
 use crate::permissions::Permissions;
@@ -22,7 +21,6 @@ impl Host {
     pub(super) async fn install(
         &mut self,
         deployments: Vec<Deployment>,
-        engine: &Engine,
         state: &Arc<StateDir>,
     ) -> Result<(), HostError> {
         let mut installed: HashMap<[u8; 32], (Arc<InstalledPackage>, Arc<Permissions>)> = HashMap::new();
@@ -30,7 +28,7 @@ impl Host {
             let (package, permissions) = match installed.get(&package.digest) {
                 Some(found) => found.clone(),
                 None => {
-                    let (engine, state) = (engine.clone(), state.clone());
+                    let (engine, state) = (self.engine.clone(), state.clone());
                     let install = move || InstalledPackage::install(&engine, &state, &package);
                     let package = Arc::new(tokio::task::block_in_place(install)?);
                     let permissions = Arc::new(Permissions::new(package.manifest.permissions.clone()));
@@ -52,7 +50,6 @@ impl Host {
                 primaries: Vec::new(),
                 requests: BTreeMap::new(),
                 credit: None,
-                generation: wall_clock_ns(),
                 wake: None,
                 deciding: Deciding::new(policy, predictor),
                 save_after: Duration::ZERO,

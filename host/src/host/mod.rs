@@ -132,12 +132,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let server = options.cluster.cluster_url.clone();
     let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
-    let engine = Engine::new()?;
     let recorder = options.record_trace.as_deref().map(Recorder::create).transpose()?;
     let (tx, rx) = mpsc::unbounded_channel();
     let (watch_tx, watch_rx) = mpsc::unbounded_channel();
     let mut host = Host {
         started: Instant::now(),
+        engine: Engine::new()?,
         slots: Vec::new(),
         hub: WatchHub::new(client.clone(), watch_tx),
         subscriptions: HashMap::new(),
@@ -157,7 +157,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         recorder,
         shutting_down: false,
     };
-    host.install(options.controllers, &engine, &state).await?;
+    host.install(options.controllers, &state).await?;
     host.check_budget()?;
     let pressure = host.tx.clone();
     if let Err(error) = crate::pressure::watch(move || pressure.send(Message::Pressure).is_ok()) {
@@ -176,6 +176,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
 struct Host {
     started: Instant,
+    engine: Engine,
     slots: Vec<Slot>,
     hub: WatchHub,
     /// Shared, so that handling an event can change everything else.
@@ -214,8 +215,6 @@ struct Slot {
     requests: BTreeMap<u64, Request>,
     /// Shared by its requests; only there while some are in flight.
     credit: Option<Arc<Semaphore>>,
-    /// Of the last save.
-    generation: u64,
     wake: Option<Duration>,
     deciding: Deciding,
     /// No suspending before this: the last attempt failed.
@@ -354,10 +353,12 @@ impl Host {
         self.shut_down(rx).await;
     }
 
+    /// Gives back code and memories that nobody has used for a while. Returns when to look again.
     fn drop_idle(&self) -> Option<Duration> {
         let mut seen = BTreeSet::new();
         let packages = self.slots.iter().filter(|s| seen.insert(Arc::as_ptr(&s.package)));
-        packages.filter_map(|s| s.package.drop_idle()).min()
+        let spares = self.engine.spares().drop_idle(CODE_LINGERS);
+        packages.filter_map(|s| s.package.drop_idle_code()).chain(spares).min()
     }
 
     /// Gives a slot's instance whatever is to be done next, if it is at home.

@@ -52,9 +52,9 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let name = slot.name.clone();
         let Report { instance, lost, outputs, failures, resume, step } = report;
-        if let Some(instance) = &instance {
-            slot.deciding.anonymous_bytes = instance.anonymous_bytes();
-        }
+        let held = if resume.is_some() { 0 } else { slot.deciding.anonymous_bytes };
+        slot.deciding.anonymous_bytes = instance.as_ref().map_or(0, |i| i.anonymous_bytes());
+        let has_grown = slot.deciding.anonymous_bytes > held;
         if let (Some(resume), true) = (resume, suspended) {
             slot.deciding.predictor.on_resumed(resume);
             tracing::info!(
@@ -108,7 +108,9 @@ impl Host {
         if let Some(lost) = lost {
             self.restart(index, lost);
         }
-        self.keep_budget();
+        if has_grown {
+            self.keep_budget();
+        }
     }
 
     /// The instance is gone: begin again from the base image.

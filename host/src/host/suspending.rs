@@ -24,8 +24,6 @@ impl Host {
             Live::Full(instance) => instance,
             Live::Soft(instance) => return self.suspend_softly(index, instance),
         };
-        slot.generation += 1;
-        let generation = slot.generation;
         let host_state =
             HostState { controller: slot.controller.save(now), predictor: slot.deciding.predictor.clone() };
         let moment = Moment {
@@ -39,7 +37,7 @@ impl Host {
         self.schedule(index, None);
         self.pool.submit(move || {
             let started = Instant::now();
-            let mut result = instance.save(&store, moment, generation, suspending, registered);
+            let mut result = instance.save(&store, moment, suspending, registered);
             let instance = match &mut result {
                 Ok(saved) if suspending => {
                     instance.recycle(&package, saved);

@@ -192,6 +192,11 @@ impl BaseImage {
         Ok(true)
     }
 
+    /// Bytes on disk, if it is a controller's own; a package's is nobody's.
+    pub fn own_bytes(&self) -> u64 {
+        if self.generation == 0 { 0 } else { self.header.data_pages() * PAGE as u64 }
+    }
+
     /// Memory size in bytes.
     pub fn size(&self) -> u64 {
         self.header.memory_size

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! ```text
-//! state_dir   who may use it     store  save and open          image  base images
+//! state_dir   who may use it     store  what is there, open    image  base images
+//! save        instance to file   resume file to instance
 //! disk        all I/O            sync   when it is on disk     format, slots  no I/O
 //! faults      a bad disk, for tests                            seal   encryption
 //! ```
@@ -30,6 +31,8 @@ pub mod disk;
 pub mod faults;
 pub mod format;
 pub mod image;
+pub mod resume;
+pub mod save;
 pub mod seal;
 mod slots;
 pub mod state_dir;
@@ -37,6 +40,8 @@ pub mod store;
 pub mod sync;
 
 pub use image::BaseImage;
+pub use resume::{Overlay, Sources};
+pub use save::Saved;
 pub use state_dir::{StateDir, StateDirError};
-pub use store::{ControllerStore, Overlay, Previous, Saved, SnapshotRef};
+pub use store::{ControllerStore, SnapshotRef};
 pub use sync::Durability;

@@ -5,10 +5,45 @@
 
 use super::format::FIRST_SLOT;
 
+/// The slots of a file while a snapshot is written into it.
+pub struct Slots {
+    /// By the newest snapshot, and by the one in the making.
+    used: Vec<u32>,
+    /// Slots the file has.
+    end: u32,
+    /// The newest snapshot is on disk, so gaps may be taken.
+    reuse: bool,
+}
+
+impl Slots {
+    pub fn new(used: Vec<u32>, end: u32, reuse: bool) -> Slots {
+        Slots { used, end, reuse }
+    }
+
+    /// Slots for `count` pages, ascending.
+    pub fn take(&mut self, count: usize) -> Vec<u32> {
+        let chosen = choose(&mut self.used, self.end, count, self.reuse);
+        self.used.extend(&chosen);
+        chosen
+    }
+
+    /// The first of `count` slots in a row.
+    pub fn take_row(&mut self, count: u32) -> u32 {
+        let first = self.in_use().max(self.end);
+        self.used.extend(first..first + count);
+        first
+    }
+
+    /// Slots up to the last that is used.
+    pub fn in_use(&self) -> u32 {
+        self.used.iter().max().map_or(FIRST_SLOT, |last| last + 1)
+    }
+}
+
 /// Ascending, distinct slot numbers for `count` pages: the first gap of `used` that holds them all,
 /// else the lowest free ones. `used` need not be sorted. `end`: slots the file has; `reuse`: gaps may
 /// be taken.
-pub fn choose(used: &mut Vec<u32>, end: u32, count: usize, reuse: bool) -> Vec<u32> {
+fn choose(used: &mut Vec<u32>, end: u32, count: usize, reuse: bool) -> Vec<u32> {
     used.sort_unstable();
     used.dedup();
     let past_used = used.last().map_or(FIRST_SLOT, |last| last + 1);

@@ -105,7 +105,7 @@ impl Syncer {
 /// Takes what comes in within `interval`, or until somebody waits.
 fn collect(rx: &mpsc::Receiver<Message>, interval: Duration, burst: &mut Vec<Message>) {
     let until = Instant::now() + interval;
-    while !burst.iter().any(|m| matches!(m, Message::Barrier(_))) {
+    while !matches!(burst.last(), Some(Message::Barrier(_))) {
         match rx.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(message) => burst.push(message),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,

@@ -112,3 +112,19 @@ fn only_what_has_changed_is_written_and_the_file_does_not_grow() {
     let memory = place.resident().memory_size();
     assert!(len < 3 * memory, "{len} bytes on disk for a memory of {memory}");
 }
+
+#[test]
+fn a_clock_that_is_behind_after_a_reboot_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    place.set_clock(1000);
+    for round in 0..6 {
+        place.step(round);
+        place.save(round % 2 == 0, true).unwrap();
+        let expected = place.contents();
+        assert_eq!(place.restart().unwrap(), place.last_save(), "round {round}");
+        assert!(place.contents() == expected, "round {round}");
+        // A board without a battery: each boot begins at the same moment.
+        place.set_clock(round * 2);
+    }
+}

@@ -94,7 +94,8 @@ pub struct Place {
     pub store: Arc<ControllerStore>,
     pub instance: Option<Instance>,
     pub origin: Origin,
-    seq: u64,
+    /// What the clock shows at the last save.
+    clock: u64,
 }
 
 impl Place {
@@ -121,7 +122,7 @@ impl Place {
             store,
             instance: None,
             origin: Origin::Fresh,
-            seq: 0,
+            clock: 0,
         }
     }
 
@@ -147,14 +148,14 @@ impl Place {
     pub fn save(&mut self, suspending: bool, sync: bool) -> std::io::Result<(u64, u64)> {
         self.resident();
         let mut instance = self.instance.take().unwrap();
-        self.seq += 1;
+        self.clock += 1;
         let moment = Moment {
             digest: PACKAGE.digest,
-            wall_ns: self.seq,
+            wall_ns: self.clock,
             monotonic_ns: 5,
-            host_state: vec![1, 2, self.seq as u8],
+            host_state: vec![1, 2, self.clock as u8],
         };
-        let mut saved = match instance.save(&self.store, moment, self.seq, suspending, 0) {
+        let mut saved = match instance.save(&self.store, moment, suspending, 0) {
             Ok(saved) => saved,
             Err(error) => {
                 self.instance = Some(instance);
@@ -180,7 +181,7 @@ impl Place {
     pub fn restart(&mut self) -> Result<u64, ImageError> {
         self.instance = None;
         self.state = None;
-        *self = Place { seq: self.seq, ..Place::with_disk(&self.path, self.disk.clone(), self.key.clone()) };
+        *self = Place { clock: self.clock, ..Place::with_disk(&self.path, self.disk.clone(), self.key.clone()) };
         let recovered = self.store.recover(&PACKAGE.digest, self.package.image().unwrap())?;
         Ok(match recovered {
             None => 0,
@@ -192,8 +193,13 @@ impl Place {
         })
     }
 
-    /// Number of the last save.
+    /// When the last save was.
     pub fn last_save(&self) -> u64 {
-        self.seq
+        self.clock
+    }
+
+    /// Sets the clock.
+    pub fn set_clock(&mut self, to: u64) {
+        self.clock = to;
     }
 }

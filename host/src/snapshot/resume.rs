@@ -1,0 +1,184 @@
+//! A snapshot into the memory of an instance.
+//!
+//! The memory begins as the base image, mapped. Of the pages that differ, a few are copied in; of many,
+//! long runs are mapped from the state file as well. A memory that was used before is cheaper still: its
+//! pages are there already, and have to be put right.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use super::disk::DiskFile;
+use super::format::{Extent, FormatError, SavedPage, StateHeader, page_sum};
+use super::image::{BaseImage, ImageError};
+use super::save::Previous;
+use super::store::{ControllerStore, offset_of};
+use crate::guest::Guest;
+use crate::memory::PAGE;
+
+/// Up to so many pages are copied at a resume. Of more, long runs are mapped: a page that is copied costs
+/// little, but each time.
+pub(super) const COPIED_PAGES: usize = 256;
+/// A run of so many pages is long: to map it costs as much as to copy some ten pages.
+const MAPPED_RUN: u32 = 16;
+/// Pages in a row of a used memory that are copied from the image instead of given back: a longer run is
+/// the last instance's heap, which this one will hardly need.
+const MAX_RENEWED_RUN: usize = 32;
+
+static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
+
+/// What an instance's memory is made of.
+pub struct Sources {
+    /// Mapped below all.
+    pub base: Arc<BaseImage>,
+    /// What differs from it, as far as it is saved.
+    pub previous: Previous,
+    /// Pages that were copied from the base image, ascending: no difference unless they have changed since.
+    pub(super) clean: Vec<u32>,
+    /// What is mapped over the base image.
+    pub overlay: Overlay,
+}
+
+impl Sources {
+    /// Pages that nobody else has as long as nothing is written.
+    pub fn private_pages(&self) -> usize {
+        (self.previous.pages.len() + self.clean.len()).saturating_sub(self.overlay.pages().count())
+    }
+}
+
+/// What of an instance's memory is mapped from its state file, over the base image.
+///
+/// A page of it that was written since is anonymous, and what lies below may have become anything: its
+/// slot is free once the page has another.
+#[derive(Default)]
+pub struct Overlay(Vec<Extent>);
+
+impl Overlay {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Pages that are mapped, ascending.
+    fn pages(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(|e| e.page..e.page + e.count)
+    }
+
+    /// The slot that shows where `page` is not anonymous.
+    fn slot_of(&self, page: u32) -> Option<u32> {
+        let at = self.0.partition_point(|e| e.page <= page).checked_sub(1)?;
+        let e = &self.0[at];
+        (page < e.page + e.count).then(|| e.slot + (page - e.page))
+    }
+}
+
+/// An opened snapshot: header read and checked, page data not yet.
+pub struct OpenSnapshot {
+    pub(super) file: DiskFile,
+    pub header: StateHeader,
+    pub(super) previous: Previous,
+}
+
+/// Makes `guest`, whose memory begins as `base`, what the snapshot says; or as fresh as the base image if
+/// there is none. `overlay`: what its memory has mapped already; `stale`: pages, ascending, that hold what
+/// another instance left in them.
+pub fn resume(
+    guest: &mut Guest,
+    store: &ControllerStore,
+    base: Arc<BaseImage>,
+    snapshot: Option<OpenSnapshot>,
+    mut overlay: Overlay,
+    stale: &[u32],
+) -> Result<Sources, ImageError> {
+    let Some(OpenSnapshot { file, header, mut previous }) = snapshot else {
+        let previous = Previous::default();
+        let clean = renew(guest, &base, stale, &previous, &overlay)?;
+        guest.set_globals(&base.header.globals).map_err(io::Error::other)?;
+        return Ok(Sources { base, previous, clean, overlay });
+    };
+    let clean = renew(guest, &base, stale, &previous, &overlay)?;
+    let copied = put_in(guest, store, &file, &header, &previous, &mut overlay, stale)?;
+    previous.copied(copied);
+    guest.set_globals(&header.globals).map_err(io::Error::other)?;
+    Ok(Sources { base, previous, clean, overlay })
+}
+
+/// Puts the snapshot's pages in; returns how many had to be copied.
+fn put_in(
+    guest: &mut Guest,
+    of: &ControllerStore,
+    file: &DiskFile,
+    header: &StateHeader,
+    previous: &Previous,
+    overlay: &mut Overlay,
+    stale: &[u32],
+) -> Result<usize, ImageError> {
+    let (memory, store) = guest.memory();
+    for zero in previous.pages.iter().filter(|p| p.slot == 0) {
+        memory.write(store, zero.page as usize * PAGE, &ZERO_PAGE)?;
+    }
+    if previous.sealed {
+        of.read_pages(file, &previous.pages, true, |page, content| memory.write(store, page as usize * PAGE, content))?;
+        return Ok(previous.pages.len());
+    }
+    let mut stored: Vec<&SavedPage> = previous.pages.iter().filter(|p| p.slot != 0).collect();
+    if overlay.is_empty() && stored.len() > COPIED_PAGES {
+        for e in header.extents.iter().filter(|e| e.slot != 0 && e.count >= MAPPED_RUN) {
+            let (offset, len) = (e.page as usize * PAGE, e.count as usize * PAGE);
+            // Mappings are limited (vm.max_map_count): when they run out, the rest is copied.
+            if memory.map_from(store, file.for_reading()?, offset_of(e.slot), offset, len).is_err() {
+                break;
+            }
+            overlay.0.push(*e);
+        }
+        stored.retain(|p| overlay.slot_of(p.page).is_none());
+    } else {
+        let is_there = |p: &SavedPage| overlay.slot_of(p.page) == Some(p.slot);
+        stored.retain(|p| !is_there(p) || stale.binary_search(&p.page).is_ok());
+    }
+    stored.sort_unstable_by_key(|p| p.slot);
+    for row in stored.chunk_by(|a, b| a.slot + 1 == b.slot) {
+        let pages: Vec<u32> = row.iter().map(|p| p.page).collect();
+        memory.read_pages(store, file.for_reading()?, offset_of(row[0].slot), &pages)?;
+    }
+    let memory = memory.bytes(store);
+    if stored.iter().any(|p| page_sum(&memory[p.page as usize * PAGE..][..PAGE]) != p.sum) {
+        return Err(FormatError::DataChecksum.into());
+    }
+    Ok(stored.len())
+}
+
+/// Puts pages of a used memory right that hold what its last instance left, or are mapped from what its
+/// controller's file was then: all that `next` does not bring. Returns, ascending, the ones that hold a
+/// copy of what the base image has.
+fn renew(
+    guest: &mut Guest,
+    base: &BaseImage,
+    stale: &[u32],
+    next: &Previous,
+    overlay: &Overlay,
+) -> Result<Vec<u32>, ImageError> {
+    let (memory, store) = guest.memory();
+    let in_memory = (memory.size() / PAGE) as u32;
+    // Below these is not the base image, so they need content of their own.
+    let mapped: BTreeSet<u32> = overlay.pages().filter(|page| *page < in_memory && !next.has(*page)).collect();
+    let left: Vec<u32> = stale.iter().copied().filter(|page| !next.has(*page) && !mapped.contains(page)).collect();
+    let (mut copied, mut forgotten) = (Vec::new(), Vec::new());
+    for run in left.chunk_by(|a, b| a + 1 == *b) {
+        let useful = run.len() <= MAX_RENEWED_RUN && run[run.len() - 1] < base.pages();
+        if useful { copied.extend_from_slice(run) } else { forgotten.extend_from_slice(run) }
+    }
+    memory.forget_pages(store, &forgotten)?;
+    for page in mapped {
+        if page < base.pages() {
+            copied.push(page);
+        } else {
+            memory.write(store, page as usize * PAGE, &ZERO_PAGE)?;
+        }
+    }
+    copied.sort_unstable();
+    for run in copied.chunk_by(|a, b| a + 1 == *b) {
+        let (file, offset) = base.place_of(run[0])?;
+        memory.read_pages(store, file, offset, run)?;
+    }
+    Ok(copied)
+}
