@@ -33,31 +33,44 @@ pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Re
         rows.push(variant, (None, Some(heap_mib)), "suspend_peak_ratio", "ratio", peak as f64 / resident as f64);
         rows.push(variant, (None, Some(heap_mib)), "suspend_first_bytes", "bytes", saved.written_bytes as f64);
 
-        let (mut resume, mut both) = (Vec::new(), Vec::new());
+        let (mut resume, mut both, mut again) = (Vec::new(), Vec::new(), Vec::new());
         let (mut written, mut durable) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
-        for _ in 0..rounds {
+        let (mut bytes, mut in_slots) = (0, 0);
+        for round in 0..2 * rounds {
+            // Every other time with the memory it has just left: whoever is resumed within seconds has that.
+            let from_files = round % 2 == 0;
+            if from_files {
+                simulation.forget_memories();
+            }
             let resumed = simulation.resume()?;
-            resume.push(resumed.resume.as_secs_f64() * 1e6);
-            both.push((resumed.resume + resumed.first_step).as_secs_f64() * 1e6);
+            let sum = (resumed.resume + resumed.first_step).as_secs_f64() * 1e6;
+            if from_files {
+                resume.push(resumed.resume.as_secs_f64() * 1e6);
+                both.push(sum);
+            } else {
+                again.push(sum);
+            }
             simulation.settle()?;
             let (w, d, saved) = simulation.suspend()?;
             written.push(w.as_secs_f64() * 1e6);
             durable.push(d.as_secs_f64() * 1e6);
             bytes += saved.written_bytes;
+            in_slots += saved.dirty_bytes;
         }
         let at = (None, Some(heap_mib));
-        for samples in [&mut resume, &mut both, &mut written, &mut durable] {
+        for samples in [&mut resume, &mut both, &mut again, &mut written, &mut durable] {
             samples.sort_by(f64::total_cmp);
         }
         rows.push(variant, at, "memory_size", "bytes", memory as f64);
         rows.push(variant, at, "resume_p50", "µs", percentile(&resume, 50));
         rows.push(variant, at, "resume_first_step_p50", "µs", percentile(&both, 50));
         rows.push(variant, at, "resume_first_step_p99", "µs", percentile(&both, 99));
+        rows.push(variant, at, "resume_first_step_again_p50", "µs", percentile(&again, 50));
         rows.push(variant, at, "suspend_incremental_p50", "µs", percentile(&written, 50));
         rows.push(variant, at, "suspend_incremental_p99", "µs", percentile(&written, 99));
         rows.push(variant, at, "suspend_durable_p50", "µs", percentile(&durable, 50));
-        rows.push(variant, at, "suspend_incremental_bytes", "bytes", bytes as f64 / f64::from(rounds));
+        rows.push(variant, at, "suspend_incremental_bytes", "bytes", bytes as f64 / f64::from(2 * rounds));
+        rows.push(variant, at, "suspended_difference_bytes", "bytes", in_slots as f64 / f64::from(2 * rounds));
     }
     Ok(())
 }

@@ -29,7 +29,6 @@ pub struct Simulation {
     instance: Option<Box<Live>>,
     origin: Origin,
     started: Instant,
-    generation: u64,
     api: FakeApi,
 }
 
@@ -50,7 +49,6 @@ impl Simulation {
             instance: None,
             origin: Origin::Fresh,
             started: Instant::now(),
-            generation: 0,
             api,
             package: installed,
         })
@@ -119,6 +117,11 @@ impl Simulation {
         Ok(())
     }
 
+    /// Gives back memories that could be used again.
+    pub fn forget_memories(&self) {
+        self.package.engine().spares().clear();
+    }
+
     /// Resumes for a reconcile: times of the resume and of the step that takes the event in.
     pub fn resume(&mut self) -> Result<Resumed> {
         self.enqueue();
@@ -131,7 +134,6 @@ impl Simulation {
         let Live::Full(mut instance) = *self.instance.take().context("not resident")? else {
             bail!("a guest of the soft tier");
         };
-        self.generation += 1;
         let started = Instant::now();
         let now = self.now();
         let moment = Moment {

@@ -178,7 +178,7 @@ fn package_image(
     package: &Package,
 ) -> Result<BaseImage, InstallError> {
     let name = &package.manifest.name;
-    match BaseImage::open(disk, path, 0) {
+    match BaseImage::open(disk, path) {
         Ok(image) if image.header.check_digest(&package.digest).is_ok() => return Ok(image),
         Ok(_) => {
             tracing::warn!(package = %name, path = %path.display(), "base image of another package; making a new one")

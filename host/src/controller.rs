@@ -310,6 +310,8 @@ impl Controller {
         if !known {
             let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
             self.registrations.truncate(index);
+            // Most have one, and room for more would be kept by each that is suspended.
+            self.registrations.reserve_exact(1);
             self.registrations.push(Registration { spec: Arc::new(spec), queue });
         }
         self.registered += 1;
@@ -461,6 +463,7 @@ impl Controller {
             let spec: ControllerSpec = serde_json::from_str(&spec).map_err(|e| format!("registration: {e}"))?;
             let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
             queue.import(saved, now.saturating_sub(elapsed));
+            controller.registrations.reserve_exact(1);
             controller.registrations.push(Registration { spec: Arc::new(spec), queue });
             controller.registered += 1;
         }
@@ -488,6 +491,9 @@ impl Controller {
         }
         if self.calls.is_empty() {
             self.calls = BTreeMap::new();
+        }
+        if self.inbox.is_empty() {
+            self.inbox = VecDeque::new();
         }
         for r in &mut self.registrations {
             r.queue.shrink();

@@ -9,8 +9,9 @@ use crate::code::InstalledPackage;
 use crate::guest::{Event, Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput, StepOutput};
 use crate::snapshot::format::Moment;
 use crate::snapshot::image::ImageError;
-use crate::snapshot::resume::resume;
+use crate::snapshot::resume::{go_on, resume};
 use crate::snapshot::{ControllerStore, Overlay, Saved, SnapshotRef, Sources};
+use crate::spares::Used;
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
 const MAX_LOG_STEPS: usize = 256;
@@ -63,11 +64,14 @@ impl Instance {
             Origin::Fresh => None,
             Origin::Snapshot(snapshot) => Some(store.open(snapshot)?),
         };
-        let (sum, generation) =
-            open.as_ref().map_or((image.header.data_sum, 0), |o| (o.header.base_sum, o.header.base_generation));
-        let used = package.engine().spares().take(&package.digest, sum, generation, store.id());
+        let generation = open.as_ref().map_or(0, |o| o.header.base_generation);
+        let used = package.engine().spares().take(&package.digest, generation, store.id());
+        let mut is_there = false;
         let (base, spare, overlay) = match (used, &open) {
-            (Some((base, spare, overlay)), _) => (base, Some(spare), overlay),
+            (Some(used), _) => {
+                is_there = matches!((&origin, used.snapshot), (Origin::Snapshot(this), Some(held)) if held == *this);
+                (used.base, Some(used.spare), used.overlay)
+            }
             (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
             (None, None) => (image.clone(), None, Overlay::default()),
         };
@@ -75,7 +79,10 @@ impl Instance {
         let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
         let (mut guest, stale) =
             Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare)?;
-        let sources = resume(&mut guest, store, base, open, overlay, &stale)?;
+        let sources = match open {
+            Some(open) if is_there => go_on(&mut guest, base, open, &stale)?,
+            open => resume(&mut guest, store, base, open, overlay, &stale)?,
+        };
         guest.expect_anonymous(sources.private_pages());
         Ok(Instance {
             guest,
@@ -146,8 +153,13 @@ impl Instance {
     /// Ends it after a save, and keeps its memory for the next one of the package.
     pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
         let Instance { guest, sources, controller, .. } = self;
+        let Sources { base, overlay, .. } = sources;
+        if base.generation != saved.snapshot.base_generation {
+            return;
+        }
         if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
-            package.engine().spares().put(sources.base, spare, sources.overlay, controller);
+            let used = Used { base, spare, overlay, snapshot: Some(saved.snapshot) };
+            package.engine().spares().put(used, controller);
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! A host that suspends often resumes often, and most of what a resume costs is the kernel finding
 //! pages. They are lent out only to instances that start from the same image, and not kept for long:
-//! a host that has nothing to do holds none.
+//! a host that has nothing to do holds none. One that comes back to the controller that has left it holds
+//! what it needs already.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::memory::Spare;
-use crate::snapshot::{BaseImage, Overlay};
+use crate::snapshot::{BaseImage, Overlay, SnapshotRef};
 
 /// Spares of a host.
 const MAX_SPARES: usize = 4;
@@ -19,42 +20,46 @@ const MAX_BYTES: usize = 4 << 20;
 pub struct Spares(Mutex<Vec<Kept>>);
 
 struct Kept {
-    /// What it maps.
-    base: Arc<BaseImage>,
-    spare: Spare,
-    /// What it maps besides, from the file of this controller.
-    overlay: Overlay,
+    memory: Used,
     controller: u64,
     since: Instant,
 }
 
+/// A memory that was used, and what is known of its content.
+pub struct Used {
+    /// What it maps.
+    pub base: Arc<BaseImage>,
+    pub spare: Spare,
+    /// What it maps besides, from the file of the same controller.
+    pub overlay: Overlay,
+    /// What it holds, if nothing else is mapped: nobody has changed it since.
+    pub snapshot: Option<SnapshotRef>,
+}
+
 impl Spares {
-    /// One that maps the image of this package with this checksum and generation, if there is one, and
-    /// nothing of another controller.
-    pub fn take(
-        &self,
-        digest: &[u8; 32],
-        data_sum: u128,
-        generation: u64,
-        controller: u64,
-    ) -> Option<(Arc<BaseImage>, Spare, Overlay)> {
+    /// One that maps this package's image, or, if `generation` is not 0, that one of the controller, if
+    /// there is one; and nothing of another controller.
+    pub fn take(&self, digest: &[u8; 32], generation: u64, controller: u64) -> Option<Used> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |k: &Kept| {
-            k.base.header.digest == *digest
-                && k.base.header.data_sum == data_sum
-                && k.base.generation == generation
-                && (k.overlay.is_empty() || k.controller == controller)
+            let Used { base, overlay, .. } = &k.memory;
+            base.header.digest == *digest
+                && base.generation == generation
+                && (generation == 0 && overlay.is_empty() || k.controller == controller)
         };
-        let at = kept.iter().rposition(fits)?;
-        let Kept { base, spare, overlay, .. } = kept.remove(at);
-        Some((base, spare, overlay))
+        let own = kept.iter().rposition(|k| fits(k) && k.controller == controller);
+        let at = own.or_else(|| kept.iter().rposition(fits))?;
+        let Kept { mut memory, controller: last, .. } = kept.remove(at);
+        memory.snapshot = memory.snapshot.filter(|_| last == controller && memory.overlay.is_empty());
+        Some(memory)
     }
 
-    pub fn put(&self, base: Arc<BaseImage>, spare: Spare, overlay: Overlay, controller: u64) {
-        if spare.bytes() > MAX_BYTES {
+    /// Keeps the memory of an instance of `controller`.
+    pub fn put(&self, memory: Used, controller: u64) {
+        if memory.spare.bytes() > MAX_BYTES {
             return;
         }
-        let kept = Kept { base, spare, overlay, controller, since: Instant::now() };
+        let kept = Kept { memory, controller, since: Instant::now() };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let evicted = (all.len() >= MAX_SPARES).then(|| all.remove(0));
         all.push(kept);

@@ -185,7 +185,7 @@ fn profile(debug: bool) -> Vec<OsString> {
     } else {
         (
             "wasmop",
-            &["opt-level=\"s\"", "lto=\"fat\"", "codegen-units=1", "debug=false", "strip=true", "panic=\"abort\""],
+            &["opt-level=\"s\"", "lto=\"off\"", "codegen-units=1", "debug=false", "strip=true", "panic=\"abort\""],
         )
     };
     let mut arguments: Vec<OsString> = vec!["--profile".into(), name.into()];

@@ -24,6 +24,7 @@ impl Host {
         state: &Arc<StateDir>,
     ) -> Result<(), HostError> {
         let mut installed: HashMap<[u8; 32], (Arc<InstalledPackage>, Arc<Permissions>)> = HashMap::new();
+        self.slots.reserve_exact(deployments.len());
         for Deployment { name, package, policy } in deployments {
             let (package, permissions) = match installed.get(&package.digest) {
                 Some(found) => found.clone(),

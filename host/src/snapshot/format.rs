@@ -21,6 +21,8 @@
 //!
 //! A header says which slot holds which page, with a checksum for each. The valid header with the
 //! highest `seq` counts. One that does not fit into its room lies in slots, `header_slot` says where.
+//! All other pages are in the base image. One of a controller's own changes with its snapshots, so it is
+//! the state file's header that has the checksum of what it holds (`Fold`).
 //!
 //! Any change of layout or meaning raises [`VERSION`]; another version is refused, never converted.
 
@@ -47,7 +49,7 @@ impl Kind {
 }
 
 /// Version of the layout and of everything that is serialised into it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes before the postcard part.
 pub const PREFIX_LEN: usize = 64;
 /// Largest header read: 16 Mi pages or as many bytes of host state are beyond what a suspend writes.
@@ -79,7 +81,7 @@ pub struct ImageHeader {
     pub monotonic_ns: u64,
     /// Pages with data, ascending, without overlap.
     pub runs: Vec<Run>,
-    /// Checksum of their content, in order.
+    /// [`Fold`] of all of them, as they were when the image was written.
     pub data_sum: u128,
 }
 
@@ -90,7 +92,8 @@ pub struct StateHeader {
     pub digest: [u8; 32],
     /// The base image: 0 is the package's, else the controller's own.
     pub base_generation: u64,
-    /// `data_sum` of that image: a snapshot fits one base only.
+    /// [`Fold`] of those of its pages that count, the ones that are not among `extents`; for a package's
+    /// image of all pages: a snapshot fits one base only.
     pub base_sum: u128,
     /// Bytes of linear memory; a multiple of 64 KiB.
     pub memory_size: u64,
@@ -400,17 +403,27 @@ pub fn data_offset(header_len: usize) -> u64 {
     (PREFIX_LEN + header_len).next_multiple_of(PAGE) as u64
 }
 
-/// Checksum over the page data of a base image, fed run by run.
-#[derive(Default)]
-pub struct DataSum(Xxh3);
+/// Checksum of a set of pages that change one by one: pages are put in and taken out in any order. A
+/// page of zeros changes nothing.
+///
+/// The exclusive or of a checksum for each page, made of its number and [`page_sum`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fold(pub u128);
 
-impl DataSum {
-    pub fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
+impl Fold {
+    /// Puts a page in that is not zero, or takes it out again.
+    pub fn toggle(&mut self, page: u32, sum: u128) {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&page.to_le_bytes());
+        bytes[4..].copy_from_slice(&sum.to_le_bytes());
+        self.0 ^= XxHash3_128::oneshot(&bytes);
     }
 
-    pub fn finish(&self) -> u128 {
-        self.0.digest128()
+    /// As `toggle`, by content.
+    pub fn toggle_content(&mut self, page: u32, content: &[u8]) {
+        if !is_zero(content) {
+            self.toggle(page, page_sum(content));
+        }
     }
 }
 

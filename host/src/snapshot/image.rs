@@ -1,11 +1,13 @@
-//! Base images: written once as a whole, then only mapped.
+//! Base images: written as a whole, then mapped. A package's never changes; into one of a controller's
+//! own its saves write pages back (`save`).
 
 use std::io;
 use std::path::Path;
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    DataSum, FormatError, ImageHeader, Kind, Moment, PREFIX_LEN, Prefix, data_offset, is_zero, prefix, runs,
+    Fold, FormatError, ImageHeader, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, data_offset, is_zero, page_sum,
+    prefix, runs,
 };
 use crate::memory::{Mapping, PAGE};
 
@@ -30,16 +32,15 @@ pub enum ImageError {
 const CHUNK: usize = 16;
 
 impl BaseImage {
-    /// Opens an image and checks all of it, page data included.
-    pub fn open(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
-        let image = Self::open_checked_before(disk, path, generation)?;
-        image.check_data()?;
+    /// Opens a package's image and checks all of it, page data included.
+    pub fn open(disk: &Disk, path: &Path) -> Result<BaseImage, ImageError> {
+        let image = Self::open_unchecked(disk, path, 0)?;
+        image.check_pages(image.header.data_sum, &[])?;
         Ok(image)
     }
 
-    /// Opens an image whose page data this process has checked or written itself: checks the
-    /// header only, so that opening does not read the whole file.
-    pub fn open_checked_before(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
+    /// Checks the header only: for an image whose page data this process has checked or written itself.
+    pub fn open_unchecked(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
         let file = disk.open(path)?;
         let have = file.size()?;
         let mut head = vec![0; PAGE.min(have as usize)];
@@ -56,6 +57,9 @@ impl BaseImage {
         let body = &head[PREFIX_LEN..header_end];
         found.check(&head, body)?;
         let header = ImageHeader::decode(body)?;
+        if found.seq != generation {
+            return Err(FormatError::Header("generation").into());
+        }
         let data_offset = data_offset(body.len());
         let need = data_offset + header.memory_size;
         if have < need {
@@ -64,30 +68,13 @@ impl BaseImage {
         Ok(BaseImage { file, data_offset, header, generation })
     }
 
-    fn check_data(&self) -> Result<(), ImageError> {
-        let mut sum = DataSum::default();
+    /// Checks all pages but `other`, ascending, which may be anything. What lies in holes counts too:
+    /// it is mapped as well.
+    pub fn check_pages(&self, expected: u128, other: &[SavedPage]) -> Result<(), ImageError> {
+        let mut fold = Fold::default();
         let mut buffer = vec![0; CHUNK * PAGE];
-        for run in &self.header.runs {
-            let mut page = run.page;
-            while page < run.page + run.count {
-                let count = CHUNK.min((run.page + run.count - page) as usize);
-                let buffer = &mut buffer[..count * PAGE];
-                self.file.read_exact_at(buffer, self.offset_of(page))?;
-                sum.update(buffer);
-                page += count as u32;
-            }
-        }
-        if sum.finish() != self.header.data_sum {
-            return Err(FormatError::DataChecksum.into());
-        }
-        self.check_holes()
-    }
-
-    /// What lies between the runs must be zeros: it is mapped as well.
-    fn check_holes(&self) -> Result<(), ImageError> {
+        let mut other = other.iter().map(|p| p.page).peekable();
         let end = self.offset_of(self.pages());
-        let mut page = vec![0; PAGE];
-        let mut runs = self.header.runs.iter().peekable();
         let mut at = self.data_offset;
         while at < end {
             let Some(data) = self.file.next_data(at)? else { break };
@@ -95,20 +82,23 @@ impl BaseImage {
             if at >= end {
                 break;
             }
-            let n = ((at - self.data_offset) / PAGE as u64) as u32;
-            while runs.next_if(|r| r.page + r.count <= n).is_some() {}
-            match runs.peek().filter(|r| r.page <= n) {
-                Some(run) => at = self.offset_of(run.page + run.count),
-                None => {
-                    self.file.read_exact_at(&mut page, at)?;
-                    if !is_zero(&page) {
-                        return Err(FormatError::DataChecksum.into());
-                    }
-                    at += PAGE as u64;
+            let buffer = &mut buffer[..((end - at) as usize).min(CHUNK * PAGE)];
+            self.file.read_exact_at(buffer, at)?;
+            let first = ((at - self.data_offset) / PAGE as u64) as u32;
+            for (n, page) in (first..).zip(buffer.chunks(PAGE)) {
+                while other.next_if(|o| *o < n).is_some() {}
+                if other.peek() != Some(&n) {
+                    fold.toggle_content(n, page);
                 }
             }
+            at += buffer.len() as u64;
         }
-        Ok(())
+        if fold.0 == expected { Ok(()) } else { Err(FormatError::DataChecksum.into()) }
+    }
+
+    /// For writing pages back; the caller sees to it that nothing needs what they replace.
+    pub fn open_for_writing(&self, disk: &Disk) -> io::Result<DiskFile> {
+        disk.open_or_create(self.path())
     }
 
     /// Writes an image of a memory of `memory_size` bytes. `read_page` puts a page's content into its
@@ -126,12 +116,12 @@ impl BaseImage {
         let pages = (memory_size / PAGE as u64) as u32;
         let mut page = vec![0; PAGE];
         let mut with_data = Vec::new();
-        let mut sum = DataSum::default();
+        let mut fold = Fold::default();
         // Two passes: the header comes first in the file and its length depends on the runs.
         for n in 0..pages {
             if read_page(n, &mut page)? && !is_zero(&page) {
                 with_data.push(n);
-                sum.update(&page);
+                fold.toggle(n, page_sum(&page));
             }
         }
         let header = ImageHeader {
@@ -140,7 +130,7 @@ impl BaseImage {
             globals,
             monotonic_ns: moment.monotonic_ns,
             runs: runs(with_data),
-            data_sum: sum.finish(),
+            data_sum: fold.0,
         };
         let body = header.encode();
         let data_offset = data_offset(body.len());
@@ -158,7 +148,8 @@ impl BaseImage {
         Ok(BaseImage { file, data_offset, header, generation })
     }
 
-    fn offset_of(&self, page: u32) -> u64 {
+    /// Where in its file a page is.
+    pub fn offset_of(&self, page: u32) -> u64 {
         self.data_offset + u64::from(page) * PAGE as u64
     }
 

@@ -102,6 +102,20 @@ pub fn resume(
     Ok(Sources { base, previous, clean, overlay })
 }
 
+/// As `resume`, for a memory that holds what the snapshot says already, in `anonymous` pages and in the base
+/// image.
+pub fn go_on(
+    guest: &mut Guest,
+    base: Arc<BaseImage>,
+    snapshot: OpenSnapshot,
+    anonymous: &[u32],
+) -> Result<Sources, ImageError> {
+    let OpenSnapshot { header, previous, .. } = snapshot;
+    let clean = anonymous.iter().copied().filter(|page| !previous.has(*page)).collect();
+    guest.set_globals(&header.globals).map_err(io::Error::other)?;
+    Ok(Sources { base, previous, clean, overlay: Overlay::default() })
+}
+
 /// Puts the snapshot's pages in; returns how many had to be copied.
 fn put_in(
     guest: &mut Guest,

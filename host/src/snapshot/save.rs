@@ -4,6 +4,11 @@
 //! that names all pages' slots: what an earlier header names stays as it is until the new one is surely
 //! on disk (`slots`). So a save that ends anywhere leaves the snapshot before it whole, without a
 //! second file, a rename or blocks to allocate.
+//!
+//! What is in slots is copied at each resume, so of a controller that changes much, pages go back to
+//! their places in its own base image: those that the newest header, surely on disk, names a slot for.
+//! They count there as soon as a header no longer names them. A page that changes each time is
+//! written alternately into a slot and to its place, once a save.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -11,7 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::disk::DiskFile;
-use super::format::{AREA_LEN, AREAS, Kind, Moment, PREFIX_LEN, SavedPage, StateHeader, is_zero, page_sum, prefix};
+use super::format::{
+    AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, SavedPage, StateHeader, is_zero, page_sum, prefix,
+};
 use super::image::BaseImage;
 use super::resume::{COPIED_PAGES, Sources};
 use super::slots::Slots;
@@ -20,14 +27,17 @@ use super::sync::Job;
 use crate::guest::Guest;
 use crate::memory::PAGE;
 
-/// A snapshot whose data is more than this share of its base image's becomes a base image of its
-/// own: mapping many pages is cheaper than copying them in on each resume.
+/// A snapshot whose data is more than this share of the package's base image becomes a base image of
+/// the controller's own: mapping many pages is cheaper than copying them in on each resume.
 const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
 const REBASE_MIN_PAGES: u64 = 256;
-/// Nor is it kept once resumes have copied so many times as many pages one by one as its base image
+/// The package's is not kept either once resumes have copied so many times as many pages one by one as its base image
 /// has: a new one costs about that.
 const REBASE_COPIES: u64 = 2;
+/// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
+/// them at each resume.
+const KEPT_PAGES: usize = 64;
 /// Pages encrypted before they are written: the peak is not to grow with the memory.
 const SEALED_AT_ONCE: usize = 64;
 /// The file is cut when it has more slots than this beyond what is in use.
@@ -40,6 +50,8 @@ pub struct Previous {
     pub(super) snapshot: Option<SnapshotRef>,
     /// Those that differ from the base image, ascending.
     pub(super) pages: Vec<SavedPage>,
+    /// Checksum of the other pages of the base image.
+    pub(super) base_sum: Fold,
     /// They are encrypted.
     pub(super) sealed: bool,
     /// First slot and number of those that hold the header.
@@ -84,20 +96,70 @@ struct Files {
 }
 
 /// The pages of a snapshot.
+#[derive(Default)]
 struct Difference {
     pages: Vec<SavedPage>,
-    /// Indexes of those that are still to be written.
+    /// Indexes of those that are still to be written into slots.
     changed: Vec<usize>,
+    /// Pages to be written back into the base image, ascending.
+    back: Vec<u32>,
+}
+
+impl Difference {
+    /// Chooses pages to be written back into the base image, which are then part of it: those that the
+    /// newest snapshot has in a slot and that have changed, and the others if they are many.
+    fn write_back(&mut self, sources: &Sources) {
+        let has_place = |p: &SavedPage| p.page < sources.base.pages() && sources.previous.has(p.page);
+        let mut is_changed = vec![false; self.pages.len()];
+        for i in &self.changed {
+            is_changed[*i] = true;
+        }
+        let kept = self.pages.iter().zip(&is_changed).filter(|(p, changed)| !**changed && has_place(p)).count();
+        let all = kept > KEPT_PAGES;
+        let (pages, mut changed) = (std::mem::take(&mut self.pages), Vec::new());
+        for (p, is_changed) in pages.into_iter().zip(is_changed) {
+            if has_place(&p) && (all || is_changed) {
+                self.back.push(p.page);
+            } else {
+                if is_changed {
+                    changed.push(self.pages.len());
+                }
+                self.pages.push(p);
+            }
+        }
+        self.changed = changed;
+    }
+
+    /// Checksum of the base image's pages that count beside these.
+    fn base_sum(&self, memory: &[u8], sources: &Sources) -> io::Result<Fold> {
+        let Sources { base, previous, .. } = sources;
+        if base.generation == 0 {
+            return Ok(Fold(base.header.data_sum));
+        }
+        let mut sum = previous.base_sum;
+        let mut page = vec![0; PAGE];
+        for p in self.pages.iter().filter(|p| !previous.has(p.page)) {
+            if base.read_page(p.page, &mut page)? {
+                sum.toggle_content(p.page, &page);
+            }
+        }
+        for n in &self.back {
+            sum.toggle_content(*n, page_of(memory, *n));
+        }
+        Ok(sum)
+    }
 }
 
 impl ControllerStore {
-    /// Writes what `guest` has changed since it was made of `sources`. With `may_rebase` a large
-    /// difference is written as a new base image; only for a guest that is dropped afterwards.
-    pub fn save(&self, guest: &mut Guest, sources: &Sources, moment: Moment, may_rebase: bool) -> io::Result<Saved> {
+    /// Writes what `guest` has changed since it was made of `sources`. `ends`: the guest is dropped
+    /// afterwards, so the base image below it may change, or another take its place.
+    pub fn save(&self, guest: &mut Guest, sources: &Sources, moment: Moment, ends: bool) -> io::Result<Saved> {
         // Whoever is told of trouble meanwhile sets it again, for the next save.
         let doubtful = self.doubtful.swap(false, Ordering::AcqRel);
-        let saved = self.save_all(guest, sources, moment, may_rebase, doubtful);
-        if saved.is_err() && doubtful {
+        let saved = self.save_all(guest, sources, moment, ends, doubtful);
+        // Pages of a base image that is mapped can't be written anew.
+        let is_mended = ends || sources.base.generation == 0 || self.sealer.is_some();
+        if doubtful && (saved.is_err() || !is_mended) {
             self.doubtful.store(true, Ordering::Release);
         }
         saved
@@ -108,7 +170,7 @@ impl ControllerStore {
         guest: &mut Guest,
         sources: &Sources,
         moment: Moment,
-        may_rebase: bool,
+        ends: bool,
         doubtful: bool,
     ) -> io::Result<Saved> {
         let seq = self.last_seq.fetch_add(1, Ordering::AcqRel) + 1;
@@ -119,7 +181,11 @@ impl ControllerStore {
         let anonymous = memory.dirty_pages()?;
         let memory = memory.bytes(store);
         let rewrite = doubtful || previous.sealed != self.sealer.is_some();
+        let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
         let mut difference = difference(memory, &anonymous, sources, rewrite)?;
+        if ends && reuse && !rewrite && sources.base.generation != 0 && self.sealer.is_none() {
+            difference.write_back(sources);
+        }
         let data_pages = difference.pages.iter().filter(|p| p.slot != 0).count() + difference.changed.len();
 
         let mut files = Files { dir: (durable.0 == 0).then(|| self.dir.clone()), ..Files::default() };
@@ -129,14 +195,18 @@ impl ControllerStore {
             files.dir = Some(self.dir.clone());
         }
         let mut base = sources.base.clone();
-        if may_rebase && self.is_to_be_rebased(sources, data_pages as u64) {
+        let base_sum = if ends && self.is_to_be_rebased(sources, &difference, data_pages as u64, doubtful) {
             base = Arc::new(self.write_base(memory, &anonymous, sources, &moment, globals.clone(), seq, &mut files)?);
-            difference = Difference { pages: Vec::new(), changed: Vec::new() };
-        }
+            difference = Difference::default();
+            Fold(base.header.data_sum)
+        } else {
+            let base_sum = difference.base_sum(memory, sources)?;
+            self.write_pages_back(memory, &base, &difference.back, &mut files)?;
+            base_sum
+        };
 
         let file = self.disk.open_or_create(&self.state_path())?;
         let end = file.size()?.div_ceil(PAGE as u64) as u32;
-        let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
         let mut used: Vec<u32> = previous.pages.iter().map(|p| p.slot).filter(|s| *s != 0).collect();
         used.extend(previous.header_slots.0..previous.header_slots.0 + previous.header_slots.1);
         let mut slots = Slots::new(used, end, reuse);
@@ -146,7 +216,7 @@ impl ControllerStore {
         let mut header = StateHeader {
             digest: moment.digest,
             base_generation: base.generation,
-            base_sum: base.header.data_sum,
+            base_sum: base_sum.0,
             memory_size: memory.len() as u64,
             globals,
             wall_ns: moment.wall_ns,
@@ -173,7 +243,7 @@ impl ControllerStore {
         let (pages, sealed) = (difference.pages, self.sealer.is_some());
         Ok(Saved {
             snapshot,
-            previous: Previous { snapshot: Some(snapshot), pages, sealed, header_slots },
+            previous: Previous { snapshot: Some(snapshot), pages, base_sum, sealed, header_slots },
             dirty_bytes: (data_pages * PAGE) as u64,
             written_bytes: files.bytes,
             anonymous,
@@ -182,11 +252,19 @@ impl ControllerStore {
     }
 
     /// A base image is mapped as it is, so there is none of one's own where all is encrypted.
-    fn is_to_be_rebased(&self, sources: &Sources, data_pages: u64) -> bool {
+    fn is_to_be_rebased(&self, sources: &Sources, difference: &Difference, data_pages: u64, doubtful: bool) -> bool {
+        if self.sealer.is_some() {
+            return false;
+        }
+        if sources.base.generation != 0 {
+            // Pages have a place in it as long as the memory does not grow.
+            let homeless = difference.pages.iter().filter(|p| p.page >= sources.base.pages()).count() as u64;
+            return doubtful || homeless > REBASE_MIN_PAGES;
+        }
         let in_base = sources.base.header.data_pages();
         let is_large = data_pages > REBASE_MIN_PAGES.max(in_base / REBASE_SHARE);
         let is_dear = sources.previous.snapshot.is_some_and(|s| s.copied > REBASE_COPIES * in_base);
-        self.sealer.is_none() && (is_large || is_dear)
+        is_large || is_dear
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -225,6 +303,21 @@ impl ControllerStore {
         Ok(image)
     }
 
+    /// Puts pages back to their places in the controller's own base image.
+    fn write_pages_back(&self, memory: &[u8], base: &BaseImage, pages: &[u32], files: &mut Files) -> io::Result<()> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let file = base.open_for_writing(&self.disk)?;
+        for run in pages.chunk_by(|a, b| a + 1 == *b) {
+            file.write_at(&memory[run[0] as usize * PAGE..][..run.len() * PAGE], base.offset_of(run[0]))?;
+        }
+        files.bytes += (pages.len() * PAGE) as u64;
+        // Before the header that counts on them, so that it is seldom found without.
+        files.written.insert(0, base.path().to_owned());
+        Ok(())
+    }
+
     /// Puts what has changed into slots.
     fn write_pages(
         &self,
@@ -233,7 +326,7 @@ impl ControllerStore {
         difference: &mut Difference,
         slots: &mut Slots,
     ) -> io::Result<()> {
-        let Difference { pages, changed } = difference;
+        let Difference { pages, changed, .. } = difference;
         let mut to_write: Vec<SavedPage> = changed.iter().map(|i| pages[*i]).collect();
         for (page, slot) in to_write.iter_mut().zip(slots.take(changed.len())) {
             page.slot = slot;
@@ -348,7 +441,7 @@ fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool
         changed.push(pages.len());
         pages.push(SavedPage { page: n, sum, ..SavedPage::default() });
     }
-    Ok(Difference { pages, changed })
+    Ok(Difference { pages, changed, back: Vec::new() })
 }
 
 fn page_of(memory: &[u8], n: u32) -> &[u8] {

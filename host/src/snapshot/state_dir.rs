@@ -106,7 +106,11 @@ impl StateDir {
         builder.recursive(true).mode(0o700).create(&dir)?;
         let sealer = match &self.key {
             None => None,
-            Some(key) => Some(Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"))?),
+            Some(key) => {
+                let sealer = Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"))?;
+                // A controller that is suspended has little room, and few are encrypted.
+                Some(Box::new(sealer))
+            }
         };
         Ok(ControllerStore::new(dir, self.disk.clone(), sealer))
     }

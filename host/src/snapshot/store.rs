@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::disk::{Disk, DiskFile};
-use super::format::{AREA_LEN, AREAS, FormatError, Kind, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, page_sum};
+use super::format::{
+    AREA_LEN, AREAS, Fold, FormatError, Kind, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, page_sum,
+};
 use super::image::{BaseImage, ImageError};
 use super::resume::OpenSnapshot;
 use super::save::Previous;
@@ -35,7 +37,7 @@ pub struct ControllerStore {
     /// Tells it from others of this process.
     id: u64,
     /// Encrypts what is written.
-    pub(super) sealer: Option<Sealer>,
+    pub(super) sealer: Option<Box<Sealer>>,
     /// The highest that any header of the file has: the next save's is higher, whatever the clock says.
     pub(super) last_seq: AtomicU64,
     /// `seq` and room of the newest snapshot that is surely on disk; 0 if there is none.
@@ -46,7 +48,7 @@ pub struct ControllerStore {
 }
 
 impl ControllerStore {
-    pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Sealer>) -> ControllerStore {
+    pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Box<Sealer>>) -> ControllerStore {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (last_seq, durable_seq, durable_area, doubtful) = Default::default();
@@ -145,8 +147,12 @@ impl ControllerStore {
         package_image: &Arc<BaseImage>,
     ) -> Result<u64, ImageError> {
         header.check_digest(digest)?;
-        let base = self.base_with(BaseImage::open, header, package_image)?;
-        self.read_pages(file, &header.pages(), !header.seals.is_empty(), |_, _| Ok(()))?;
+        let base = self.base(header, package_image)?;
+        let pages = header.pages();
+        if base.generation != 0 {
+            base.check_pages(header.base_sum, &pages)?;
+        }
+        self.read_pages(file, &pages, !header.seals.is_empty(), |_, _| Ok(()))?;
         Ok(file.allocated()? + base.own_bytes())
     }
 
@@ -174,7 +180,8 @@ impl ControllerStore {
         }
         let header_slots = header_slots(&prefix);
         let (pages, sealed) = (header.pages(), prefix.sealed);
-        let previous = Previous { snapshot: Some(*snapshot), pages, sealed, header_slots };
+        let base_sum = Fold(header.base_sum);
+        let previous = Previous { snapshot: Some(*snapshot), pages, base_sum, sealed, header_slots };
         Ok(OpenSnapshot { file, header, previous })
     }
 
@@ -233,22 +240,17 @@ impl ControllerStore {
         Ok(())
     }
 
-    /// The base image of an opened snapshot.
+    /// The base image of a snapshot; the pages of one of its own are taken to be whole.
     pub fn base(&self, header: &StateHeader, package_image: &Arc<BaseImage>) -> Result<Arc<BaseImage>, ImageError> {
-        self.base_with(BaseImage::open_checked_before, header, package_image)
-    }
-
-    fn base_with(
-        &self,
-        open: fn(&Disk, &Path, u64) -> Result<BaseImage, ImageError>,
-        header: &StateHeader,
-        package_image: &Arc<BaseImage>,
-    ) -> Result<Arc<BaseImage>, ImageError> {
         let base = match header.base_generation {
             0 => package_image.clone(),
-            own => Arc::new(open(&self.disk, &self.base_path(own), own)?),
+            own => Arc::new(BaseImage::open_unchecked(&self.disk, &self.base_path(own), own)?),
         };
-        if base.header.data_sum != header.base_sum || base.size() > header.memory_size {
+        let is_other = match base.generation {
+            0 => base.header.data_sum != header.base_sum,
+            _ => base.header.digest != header.digest,
+        };
+        if is_other || base.size() > header.memory_size {
             return Err(FormatError::Header("its base image is another one").into());
         }
         Ok(base)

@@ -7,8 +7,10 @@ use crate::place::Place;
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Step(u64),
+    /// `keep`: its memory is there to be used again.
     Suspend {
         sync: bool,
+        keep: bool,
     },
     Save {
         sync: bool,
@@ -21,7 +23,7 @@ enum Operation {
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let operation = prop_oneof![
         6 => any::<u64>().prop_map(Operation::Step),
-        3 => any::<bool>().prop_map(|sync| Operation::Suspend { sync }),
+        4 => any::<(bool, bool)>().prop_map(|(sync, keep)| Operation::Suspend { sync, keep }),
         1 => any::<bool>().prop_map(|sync| Operation::Save { sync }),
         1 => Just(Operation::Restart),
         1 => any::<u64>().prop_map(Operation::RollBack),
@@ -42,8 +44,11 @@ proptest! {
                     place.step(seed);
                     twin.step(seed);
                 }
-                Operation::Suspend { sync } => {
+                Operation::Suspend { sync, keep } => {
                     place.save(true, sync).unwrap();
+                    if !keep {
+                        place.forget_memories();
+                    }
                 }
                 Operation::Save { sync } => {
                     place.save(false, sync).unwrap();
@@ -127,4 +132,44 @@ fn a_clock_that_is_behind_after_a_reboot_costs_nothing() {
         // A board without a battery: each boot begins at the same moment.
         place.set_clock(round * 2);
     }
+}
+
+/// Names of the base images of its own.
+fn own_bases(place: &Place) -> Vec<std::ffi::OsString> {
+    let names = std::fs::read_dir(place.controller_dir()).unwrap().map(|e| e.unwrap().file_name());
+    names.filter(|name| name != "state").collect()
+}
+
+#[test]
+fn a_large_memory_gets_a_base_image_of_its_own_and_pages_go_back_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    let mut twin = Place::new(&dir.path().join("b"));
+    let mut seed = 0..;
+    let mut step = |place: &mut Place, twin: &mut Place| {
+        let seed = seed.next().unwrap();
+        place.step(seed);
+        twin.step(seed);
+    };
+    // Until the memory has its full size, and more of it is other than in the package's image than not.
+    while own_bases(&place).is_empty() || place.resident().memory_size() < 40 << 16 {
+        step(&mut place, &mut twin);
+        place.save(true, true).unwrap();
+    }
+    let base = own_bases(&place);
+    let (mut written, mut differ) = (0, 0);
+    for round in 0..200 {
+        step(&mut place, &mut twin);
+        let (bytes, dirty) = place.save(true, round % 5 != 0).unwrap();
+        (written, differ) = (written + bytes, differ + dirty);
+        match round % 4 {
+            0 => place.forget_memories(),
+            1 => assert_eq!(place.restart().unwrap(), place.last_save(), "round {round}"),
+            _ => {}
+        }
+        assert!(place.contents() == twin.contents(), "round {round}");
+    }
+    assert_eq!(own_bases(&place), base, "the same one all the time");
+    let (written, differ) = (written / 200 / 4096, differ / 200 / 4096);
+    assert!(written < 250 && differ < 250, "{written} pages written and {differ} in slots, of 640, each time");
 }

@@ -198,6 +198,11 @@ impl Place {
         self.clock
     }
 
+    /// No memory of an instance before is used again.
+    pub fn forget_memories(&self) {
+        self.package.engine().spares().clear();
+    }
+
     /// Sets the clock.
     pub fn set_clock(&mut self, to: u64) {
         self.clock = to;
