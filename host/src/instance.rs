@@ -157,6 +157,12 @@ impl Instance {
         if base.generation != saved.snapshot.base_generation {
             return;
         }
+        // A save may have moved pages into an image of its own that this memory does not show there.
+        let mut guest = guest;
+        let (memory, _) = guest.memory();
+        if base.generation != 0 && (memory.mapped() < memory.size() || !overlay.is_empty()) {
+            return;
+        }
         if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
             let used = Used { base, spare, overlay, snapshot: Some(saved.snapshot) };
             package.engine().spares().put(used, controller);

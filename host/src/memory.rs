@@ -125,6 +125,8 @@ struct Region {
     /// Accessible bytes from `base`; only grows, only through `LinearMemory::grow_to`.
     size: AtomicUsize,
     capacity: usize,
+    /// Bytes from `base` that the image was mapped over.
+    mapped: usize,
 }
 
 impl Region {
@@ -164,6 +166,11 @@ impl Memory {
     /// Size in bytes.
     pub fn size(&self) -> usize {
         self.0.size.load(Ordering::Acquire)
+    }
+
+    /// Bytes from its beginning that are the image's where they are not anonymous.
+    pub fn mapped(&self) -> usize {
+        self.0.mapped
     }
 
     /// The whole memory. `_quiescent` is the store of the instance: holding it exclusively proves
@@ -231,6 +238,20 @@ impl Memory {
             at += len as u64;
         }
         Ok(())
+    }
+
+    /// Has the kernel make private copies of pages that are going to be written: together that costs much
+    /// less than a page fault for each.
+    /// `runs`: first page and number of pages.
+    pub fn expect_writes(&self, runs: impl Iterator<Item = (u32, u32)>) {
+        for (page, count) in runs {
+            let (offset, len) = (page as usize * PAGE, count as usize * PAGE);
+            if self.check(offset, len).is_ok() {
+                // SAFETY: within the memory; no content changes. An error (before Linux 5.14) costs the
+                // page faults.
+                unsafe { libc::madvise((self.0.base + offset) as *mut _, len, libc::MADV_POPULATE_WRITE) };
+            }
+        }
     }
 
     /// Makes `pages`, which must not be beyond the mapped image, what they are in it.
@@ -452,11 +473,11 @@ unsafe impl MemoryCreator for Creator {
             if base == libc::MAP_FAILED {
                 return Err(fail("reserving address space"));
             }
-            let region = Region { base: base as usize, reserved: total, size: AtomicUsize::new(size), capacity };
+            let mapped = mapping.map_or(0, |(_, _, len)| len.min(size));
+            let region =
+                Region { base: base as usize, reserved: total, size: AtomicUsize::new(size), capacity, mapped };
             let rw = libc::PROT_READ | libc::PROT_WRITE;
-            let mut mapped = 0;
-            if let Some((fd, offset, len)) = mapping.filter(|(_, _, len)| *len > 0) {
-                mapped = len.min(size);
+            if let Some((fd, offset, _)) = mapping.filter(|_| mapped > 0) {
                 let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
                 let at = libc::mmap(base, mapped, rw, flags, fd, offset as libc::off_t);
                 if at == libc::MAP_FAILED {
@@ -545,7 +566,7 @@ mod tests {
             assert_ne!(at, libc::MAP_FAILED);
             base as usize
         };
-        let region = Region { base, reserved: size, size: AtomicUsize::new(size), capacity: size };
+        let region = Region { base, reserved: size, size: AtomicUsize::new(size), capacity: size, mapped: 0 };
         let memory = Memory(Arc::new(region));
         let written: Vec<u32> = (0..4096).filter(|n| n % 7 == 3 || (100..140).contains(n)).collect();
         for page in &written {

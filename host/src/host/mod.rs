@@ -479,22 +479,3 @@ impl Slot {
         own as u64 + self.name.len() as u64 + requests as u64 + self.controller.ram_bytes()
     }
 }
-
-#[cfg(test)]
-#[test]
-fn sizes() {
-    use std::mem::size_of;
-    panic!(
-        "slot {} controller {} deciding {} predictor {} store {} registration {} sealer {} phase {} queue {} sub {}",
-        size_of::<Slot>(),
-        size_of::<Controller>(),
-        size_of::<Deciding>(),
-        size_of::<wasmop_policy::Predictor>(),
-        size_of::<ControllerStore>(),
-        size_of::<crate::controller::Registration>(),
-        size_of::<crate::snapshot::seal::Sealer>(),
-        size_of::<Phase>(),
-        size_of::<crate::queue::WorkQueue>(),
-        size_of::<Subscription>()
-    );
-}

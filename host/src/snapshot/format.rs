@@ -103,6 +103,8 @@ pub struct StateHeader {
     pub wall_ns: u64,
     /// The instance's monotonic clock at that moment, nanoseconds.
     pub monotonic_ns: u64,
+    /// Pages that had changed when it was written, ascending: a resume gets them ready to be written.
+    pub expected: Vec<Run>,
     /// Pages that differ, ascending, without overlap.
     pub extents: Vec<Extent>,
     /// [`page_sum`] of each page with data, in order.
@@ -333,6 +335,7 @@ impl StateHeader {
     pub fn decode(bytes: &[u8]) -> Result<StateHeader, FormatError> {
         let header: StateHeader = postcard::from_bytes(bytes).map_err(|_| FormatError::Header("encoding"))?;
         let pages = check_memory_size(header.memory_size)?;
+        check_runs(pages, header.expected.iter().copied())?;
         check_runs(pages, header.extents.iter().map(|e| Run { page: e.page, count: e.count }))?;
         let stored = || header.extents.iter().filter(|e| e.slot != 0);
         if stored().any(|e| e.slot < FIRST_SLOT || u64::from(e.slot) + u64::from(e.count) > u64::from(MAX_SLOT)) {

@@ -15,6 +15,8 @@ use crate::memory::{Mapping, PAGE};
 pub struct BaseImage {
     file: DiskFile,
     data_offset: u64,
+    /// Bytes of memory it has room for: what its header says, and what it has grown by since.
+    size: u64,
     pub header: ImageHeader,
     /// 0 for a package's image, else the controller's own.
     pub generation: u64,
@@ -65,7 +67,17 @@ impl BaseImage {
         if have < need {
             return Err(FormatError::Truncated { have, need }.into());
         }
-        Ok(BaseImage { file, data_offset, header, generation })
+        // A package's is what it was made as.
+        let size = if generation == 0 { header.memory_size } else { (have - data_offset) / PAGE as u64 * PAGE as u64 };
+        Ok(BaseImage { file, data_offset, size, header, generation })
+    }
+
+    /// The same image with room for a memory of `size` bytes; the new pages are zeros.
+    pub fn grown(&self, disk: &Disk, size: u64) -> io::Result<BaseImage> {
+        let file = self.open_for_writing(disk)?;
+        file.set_len(self.data_offset + size)?;
+        let header = self.header.clone();
+        Ok(BaseImage { file, data_offset: self.data_offset, size, header, generation: self.generation })
     }
 
     /// Checks all pages but `other`, ascending, which may be anything. What lies in holes counts too:
@@ -145,7 +157,7 @@ impl BaseImage {
             }
         }
         file.write_at(&[&prefix(Kind::Base, generation, &body, 0, None)[..], &body].concat(), 0)?;
-        Ok(BaseImage { file, data_offset, header, generation })
+        Ok(BaseImage { file, data_offset, size: memory_size, header, generation })
     }
 
     /// Where in its file a page is.
@@ -159,7 +171,7 @@ impl BaseImage {
         Ok(Mapping {
             file: self.file.for_reading()?,
             offset: self.data_offset,
-            len: self.header.memory_size as usize,
+            len: self.size.min(size) as usize,
             size: size as usize,
         })
     }
@@ -171,7 +183,7 @@ impl BaseImage {
 
     /// Pages it has, zero or not.
     pub fn pages(&self) -> u32 {
-        (self.header.memory_size / PAGE as u64) as u32
+        (self.size / PAGE as u64) as u32
     }
 
     /// Reads page `n` as it is in the image; `false` if it lies beyond it.
@@ -188,9 +200,9 @@ impl BaseImage {
         if self.generation == 0 { 0 } else { self.header.data_pages() * PAGE as u64 }
     }
 
-    /// Memory size in bytes.
+    /// Bytes of memory it has room for.
     pub fn size(&self) -> u64 {
-        self.header.memory_size
+        self.size
     }
 
     pub fn path(&self) -> &Path {

@@ -95,7 +95,12 @@ pub fn resume(
         guest.set_globals(&base.header.globals).map_err(io::Error::other)?;
         return Ok(Sources { base, previous, clean, overlay });
     };
-    let clean = renew(guest, &base, stale, &previous, &overlay)?;
+    let mut clean = renew(guest, &base, stale, &previous, &overlay)?;
+    if stale.is_empty() {
+        guest.memory().0.expect_writes(header.expected.iter().map(|r| (r.page, r.count)));
+        let expected = header.expected.iter().flat_map(|r| r.page..r.page + r.count);
+        clean.extend(expected.filter(|page| !previous.has(*page)));
+    }
     let copied = put_in(guest, store, &file, &header, &previous, &mut overlay, stale)?;
     previous.copied(copied);
     guest.set_globals(&header.globals).map_err(io::Error::other)?;

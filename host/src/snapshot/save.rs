@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use super::disk::DiskFile;
 use super::format::{
-    AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, SavedPage, StateHeader, is_zero, page_sum, prefix,
+    AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, Run, SavedPage, StateHeader, is_zero, page_sum, prefix, runs,
 };
 use super::image::BaseImage;
 use super::resume::{COPIED_PAGES, Sources};
@@ -37,7 +37,9 @@ const REBASE_MIN_PAGES: u64 = 256;
 const REBASE_COPIES: u64 = 2;
 /// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
 /// them at each resume.
-const KEPT_PAGES: usize = 64;
+const KEPT_PAGES: usize = 32;
+/// Pages that a snapshot says are likely to be written next.
+const EXPECTED_PAGES: usize = 512;
 /// Pages encrypted before they are written: the peak is not to grow with the memory.
 const SEALED_AT_ONCE: usize = 64;
 /// The file is cut when it has more slots than this beyond what is in use.
@@ -106,10 +108,15 @@ struct Difference {
 }
 
 impl Difference {
+    /// Pages that have changed: those are likely to change the next time too.
+    fn expected(&self) -> Vec<Run> {
+        runs(self.changed.iter().take(EXPECTED_PAGES).map(|i| self.pages[*i].page))
+    }
+
     /// Chooses pages to be written back into the base image, which are then part of it: those that the
     /// newest snapshot has in a slot and that have changed, and the others if they are many.
-    fn write_back(&mut self, sources: &Sources) {
-        let has_place = |p: &SavedPage| p.page < sources.base.pages() && sources.previous.has(p.page);
+    fn write_back(&mut self, base: &BaseImage, previous: &Previous) {
+        let has_place = |p: &SavedPage| p.page < base.pages() && previous.has(p.page);
         let mut is_changed = vec![false; self.pages.len()];
         for i in &self.changed {
             is_changed[*i] = true;
@@ -131,8 +138,7 @@ impl Difference {
     }
 
     /// Checksum of the base image's pages that count beside these.
-    fn base_sum(&self, memory: &[u8], sources: &Sources) -> io::Result<Fold> {
-        let Sources { base, previous, .. } = sources;
+    fn base_sum(&self, memory: &[u8], base: &BaseImage, previous: &Previous) -> io::Result<Fold> {
         if base.generation == 0 {
             return Ok(Fold(base.header.data_sum));
         }
@@ -183,8 +189,13 @@ impl ControllerStore {
         let rewrite = doubtful || previous.sealed != self.sealer.is_some();
         let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
         let mut difference = difference(memory, &anonymous, sources, rewrite)?;
-        if ends && reuse && !rewrite && sources.base.generation != 0 && self.sealer.is_none() {
-            difference.write_back(sources);
+        let expected = difference.expected();
+        let mut base = sources.base.clone();
+        if ends && reuse && !rewrite && base.generation != 0 && self.sealer.is_none() {
+            if base.size() < memory.len() as u64 {
+                base = Arc::new(base.grown(&self.disk, memory.len() as u64)?);
+            }
+            difference.write_back(&base, previous);
         }
         let data_pages = difference.pages.iter().filter(|p| p.slot != 0).count() + difference.changed.len();
 
@@ -194,14 +205,13 @@ impl ControllerStore {
             files.written.push(sources.base.path().to_owned());
             files.dir = Some(self.dir.clone());
         }
-        let mut base = sources.base.clone();
-        let base_sum = if ends && self.is_to_be_rebased(sources, &difference, data_pages as u64, doubtful) {
+        let base_sum = if ends && self.is_to_be_rebased(sources, data_pages as u64, doubtful) {
             base = Arc::new(self.write_base(memory, &anonymous, sources, &moment, globals.clone(), seq, &mut files)?);
             difference = Difference::default();
             Fold(base.header.data_sum)
         } else {
-            let base_sum = difference.base_sum(memory, sources)?;
-            self.write_pages_back(memory, &base, &difference.back, &mut files)?;
+            let base_sum = difference.base_sum(memory, &base, previous)?;
+            self.write_pages_back(memory, &base, &difference.back, seq, &mut files)?;
             base_sum
         };
 
@@ -221,6 +231,7 @@ impl ControllerStore {
             globals,
             wall_ns: moment.wall_ns,
             monotonic_ns: moment.monotonic_ns,
+            expected,
             extents: Vec::new(),
             sums: Vec::new(),
             seals: Vec::new(),
@@ -252,14 +263,12 @@ impl ControllerStore {
     }
 
     /// A base image is mapped as it is, so there is none of one's own where all is encrypted.
-    fn is_to_be_rebased(&self, sources: &Sources, difference: &Difference, data_pages: u64, doubtful: bool) -> bool {
+    fn is_to_be_rebased(&self, sources: &Sources, data_pages: u64, doubtful: bool) -> bool {
         if self.sealer.is_some() {
             return false;
         }
         if sources.base.generation != 0 {
-            // Pages have a place in it as long as the memory does not grow.
-            let homeless = difference.pages.iter().filter(|p| p.page >= sources.base.pages()).count() as u64;
-            return doubtful || homeless > REBASE_MIN_PAGES;
+            return doubtful;
         }
         let in_base = sources.base.header.data_pages();
         let is_large = data_pages > REBASE_MIN_PAGES.max(in_base / REBASE_SHARE);
@@ -304,7 +313,22 @@ impl ControllerStore {
     }
 
     /// Puts pages back to their places in the controller's own base image.
-    fn write_pages_back(&self, memory: &[u8], base: &BaseImage, pages: &[u32], files: &mut Files) -> io::Result<()> {
+    fn write_pages_back(
+        &self,
+        memory: &[u8],
+        base: &BaseImage,
+        pages: &[u32],
+        seq: u64,
+        files: &mut Files,
+    ) -> io::Result<()> {
+        if !pages.is_empty() {
+            self.written_back.store(seq, Ordering::Release);
+        }
+        let is_unsynced = self.written_back.load(Ordering::Acquire) > self.durable_seq.load(Ordering::Acquire);
+        if base.generation != 0 && is_unsynced {
+            // Before the header that counts on them, so that it is seldom found without.
+            files.written.insert(0, base.path().to_owned());
+        }
         if pages.is_empty() {
             return Ok(());
         }
@@ -313,8 +337,6 @@ impl ControllerStore {
             file.write_at(&memory[run[0] as usize * PAGE..][..run.len() * PAGE], base.offset_of(run[0]))?;
         }
         files.bytes += (pages.len() * PAGE) as u64;
-        // Before the header that counts on them, so that it is seldom found without.
-        files.written.insert(0, base.path().to_owned());
         Ok(())
     }
 
@@ -423,6 +445,10 @@ fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool
             continue;
         }
         let content = page_of(memory, n);
+        let is_copy = clean.binary_search(&n).is_ok() && !previous.has(n);
+        if is_copy && base.read_page(n, &mut scratch)? && scratch == content {
+            continue;
+        }
         if is_zero(content) {
             if n < base.pages() {
                 pages.push(SavedPage { page: n, ..SavedPage::default() });
@@ -432,10 +458,6 @@ fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool
         let sum = page_sum(content);
         if let Some(before) = before.filter(|b| b.slot != 0 && b.sum == sum) {
             pages.push(*before);
-            continue;
-        }
-        let is_copy = clean.binary_search(&n).is_ok() && !previous.has(n);
-        if is_copy && base.read_page(n, &mut scratch)? && scratch == content {
             continue;
         }
         changed.push(pages.len());

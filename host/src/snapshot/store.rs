@@ -43,6 +43,8 @@ pub struct ControllerStore {
     /// `seq` and room of the newest snapshot that is surely on disk; 0 if there is none.
     pub(super) durable_seq: AtomicU64,
     pub(super) durable_area: AtomicU8,
+    /// `seq` of the last save that has written pages back into the base image.
+    pub(super) written_back: AtomicU64,
     /// The disk has refused to say that pages lie on it: all are to be written again.
     pub(super) doubtful: AtomicBool,
 }
@@ -51,8 +53,8 @@ impl ControllerStore {
     pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Box<Sealer>>) -> ControllerStore {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (last_seq, durable_seq, durable_area, doubtful) = Default::default();
-        ControllerStore { dir, disk, id, sealer, last_seq, durable_seq, durable_area, doubtful }
+        let (last_seq, durable_seq, durable_area, written_back, doubtful) = Default::default();
+        ControllerStore { dir, disk, id, sealer, last_seq, durable_seq, durable_area, written_back, doubtful }
     }
 
     /// Tells it from others of this process.
@@ -250,7 +252,8 @@ impl ControllerStore {
             0 => base.header.data_sum != header.base_sum,
             _ => base.header.digest != header.digest,
         };
-        if is_other || base.size() > header.memory_size {
+        // One of its own may have grown since an older snapshot.
+        if is_other || base.header.memory_size > header.memory_size {
             return Err(FormatError::Header("its base image is another one").into());
         }
         Ok(base)

@@ -134,12 +134,6 @@ fn a_clock_that_is_behind_after_a_reboot_costs_nothing() {
     }
 }
 
-/// Names of the base images of its own.
-fn own_bases(place: &Place) -> Vec<std::ffi::OsString> {
-    let names = std::fs::read_dir(place.controller_dir()).unwrap().map(|e| e.unwrap().file_name());
-    names.filter(|name| name != "state").collect()
-}
-
 #[test]
 fn a_large_memory_gets_a_base_image_of_its_own_and_pages_go_back_to_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -152,11 +146,11 @@ fn a_large_memory_gets_a_base_image_of_its_own_and_pages_go_back_to_it() {
         twin.step(seed);
     };
     // Until the memory has its full size, and more of it is other than in the package's image than not.
-    while own_bases(&place).is_empty() || place.resident().memory_size() < 40 << 16 {
+    while place.own_bases().is_empty() || place.resident().memory_size() < 40 << 16 {
         step(&mut place, &mut twin);
         place.save(true, true).unwrap();
     }
-    let base = own_bases(&place);
+    let base = place.own_bases();
     let (mut written, mut differ) = (0, 0);
     for round in 0..200 {
         step(&mut place, &mut twin);
@@ -169,7 +163,7 @@ fn a_large_memory_gets_a_base_image_of_its_own_and_pages_go_back_to_it() {
         }
         assert!(place.contents() == twin.contents(), "round {round}");
     }
-    assert_eq!(own_bases(&place), base, "the same one all the time");
+    assert_eq!(place.own_bases(), base, "the same one all the time");
     let (written, differ) = (written / 200 / 4096, differ / 200 / 4096);
     assert!(written < 250 && differ < 250, "{written} pages written and {differ} in slots, of 640, each time");
 }

@@ -198,6 +198,12 @@ impl Place {
         self.clock
     }
 
+    /// Names of its own base images.
+    pub fn own_bases(&self) -> Vec<std::ffi::OsString> {
+        let entries = std::fs::read_dir(self.controller_dir()).into_iter().flatten();
+        entries.map(|e| e.unwrap().file_name()).filter(|name| name != "state").collect()
+    }
+
     /// No memory of an instance before is used again.
     pub fn forget_memories(&self) {
         self.package.engine().spares().clear();

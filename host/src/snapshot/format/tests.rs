@@ -11,6 +11,7 @@ fn header() -> StateHeader {
         globals: vec![1, u64::MAX, 0],
         wall_ns: 1_790_000_000_000_000_000,
         monotonic_ns: 42,
+        expected: Vec::new(),
         extents: Vec::new(),
         sums: Vec::new(),
         seals: Vec::new(),
