@@ -29,7 +29,7 @@ pub struct Top {
     #[arg(long)]
     once: bool,
 
-    /// Print the column titles not.
+    /// Leave out the column titles.
     #[arg(long)]
     no_headers: bool,
 

@@ -14,7 +14,7 @@ pub const RESUME_BOUNDS: [f64; 6] = [0.0001, 0.0003, 0.001, 0.01, 0.1, f64::INFI
 /// Upper bounds of the reconcile histogram's buckets, seconds: some of controller-runtime's.
 pub const RECONCILE_BOUNDS: [f64; 5] = [0.005, 0.05, 0.5, 5.0, f64::INFINITY];
 /// Of steps and suspends, for the whole host, seconds.
-pub const HOST_BOUNDS: [f64; 9] = [0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1.0, f64::INFINITY];
+pub const HOST_BOUNDS: [f64; 8] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1, 1.0, f64::INFINITY];
 /// Most characters kept of an error.
 const MAX_ERROR: usize = 240;
 
