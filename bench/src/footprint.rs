@@ -68,6 +68,7 @@ pub fn host(args: HostArgs) -> Result<()> {
             durability: Durability::default(),
             encryption_key: None,
             disk: Disk::default(),
+            metrics: None,
         };
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         wasmop_host::run(options, async move {

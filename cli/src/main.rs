@@ -19,6 +19,7 @@ mod simulation;
 mod state_dir;
 mod toml_table;
 mod toolchain;
+mod top;
 mod units;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! Running a host in this process: packages and a cluster in, a graceful end on a signal.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub struct Request {
     pub record_trace: Option<PathBuf>,
     pub durability: Durability,
     pub encryption_key: Option<SealKey>,
+    pub metrics: Option<TcpListener>,
 }
 
 /// Reads packages; two may not have the same name, which is also that of their state.
@@ -94,6 +96,7 @@ pub async fn run(request: Request) -> Result<()> {
         durability: request.durability,
         encryption_key: request.encryption_key,
         disk: Disk::default(),
+        metrics: request.metrics,
     };
     match wasmop_host::run(options, signals.asked_to_end()).await {
         Err(HostError::Connect(error)) => Err(connect_failure(error).into()),

@@ -3,6 +3,7 @@
 //! kube's own client keeps every connection it ever opened at once for 90 s. A burst of a thousand
 //! controllers then holds a thousand connections of some 40 KB each while all of them are suspended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_timeout::TimeoutConnector;
@@ -11,6 +12,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use tower::{BoxError, ServiceBuilder};
 
+use crate::status::requests::RequestCounts;
+
 /// Idle connections kept for the next request.
 const IDLE_CONNECTIONS: usize = 8;
 /// ... and for how long.
@@ -18,7 +21,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Fails if the certificates, keys or headers of the configuration can't be used. Requests are not
 /// retried here: a guest is to see 429 and 503 and decide for itself.
-pub fn new(config: &kube::Config) -> Result<kube::Client, kube::Error> {
+/// `counts` gets every request.
+pub fn new(config: &kube::Config, counts: &Arc<RequestCounts>) -> Result<kube::Client, kube::Error> {
     let mut connector = TimeoutConnector::new(config.rustls_https_connector()?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
@@ -34,5 +38,6 @@ pub fn new(config: &kube::Config) -> Result<kube::Client, kube::Error> {
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http);
+    let service = counts.before(service);
     Ok(kube::Client::new(service, config.default_namespace.clone()))
 }

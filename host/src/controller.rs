@@ -42,6 +42,9 @@ pub struct Task {
     pub registration: u32,
     /// The object being reconciled; empty for a `map` task.
     pub key: Key,
+    /// When it was given, on the host's clock; after a restart, when the host began.
+    #[serde(skip)]
+    pub since: Duration,
 }
 
 /// What the loop must do after a step.
@@ -56,7 +59,7 @@ pub enum Effect {
     /// The guest has said which objects a watched object belongs to.
     Mapped { registration: u32, keys: Vec<Key> },
     /// A reconcile ended.
-    Reconciled { registration: u32, key: Key, outcome: Outcome },
+    Reconciled { registration: u32, key: Key, outcome: Outcome, took: Duration },
     /// The guest said something that makes no sense.
     Misbehaved(String),
 }
@@ -138,6 +141,11 @@ impl Controller {
         self.tasks.keys().copied()
     }
 
+    /// Objects being reconciled.
+    pub fn active(&self) -> usize {
+        self.tasks.values().filter(|task| !task.key.is_empty()).count()
+    }
+
     pub fn calls_in_flight(&self) -> usize {
         self.calls.len()
     }
@@ -193,7 +201,7 @@ impl Controller {
         if registration >= self.registered {
             return;
         }
-        let id = self.new_task(Task { registration, key: "".into() });
+        let id = self.new_task(Task { registration, key: "".into(), since: Duration::ZERO });
         let aux = registration << 16 | watch & 0xffff;
         self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
     }
@@ -230,7 +238,7 @@ impl Controller {
         for index in 0..self.registered {
             while let Some(key) = self.registrations[index as usize].queue.take(now) {
                 let payload = Bytes::copy_from_slice(key.as_bytes());
-                let id = self.new_task(Task { registration: index, key });
+                let id = self.new_task(Task { registration: index, key, since: now });
                 self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
             }
         }
@@ -277,7 +285,7 @@ impl Controller {
                     self.crashes = 0;
                 }
                 Action::Mapped { task, keys } => match self.tasks.remove(&task) {
-                    Some(Task { registration, key }) if key.is_empty() => {
+                    Some(Task { registration, key, .. }) if key.is_empty() => {
                         let keys = keys.lines().filter(|k| !k.is_empty()).map(Key::from).collect();
                         effects.push(Effect::Mapped { registration, keys });
                     }
@@ -334,7 +342,7 @@ impl Controller {
     }
 
     fn done(&mut self, task: Task, requeue_after: Option<Duration>, error: Option<String>, now: Duration) -> Effect {
-        let Task { registration, key } = task;
+        let Task { registration, key, since } = task;
         let Some(r) = self.registrations.get_mut(registration as usize) else {
             return Effect::Misbehaved("task of an unknown registration".into());
         };
@@ -358,14 +366,14 @@ impl Controller {
             }
         };
         r.queue.done(&key, now);
-        Effect::Reconciled { registration, key, outcome }
+        Effect::Reconciled { registration, key, outcome, took: now.saturating_sub(since) }
     }
 
     /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
     /// instance could not be kept.
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.drop_events(|e| e.task == task);
-        let Task { registration, key } = self.tasks.remove(&task)?;
+        let Task { registration, key, since } = self.tasks.remove(&task)?;
         let r = self.registrations.get_mut(registration as usize)?;
         if key.is_empty() {
             return None;
@@ -375,7 +383,8 @@ impl Controller {
             false => r.queue.retry(key.clone(), now),
         };
         r.queue.done(&key, now);
-        Some(Effect::Reconciled { registration, key, outcome: Outcome::Cancelled { retry_after } })
+        let outcome = Outcome::Cancelled { retry_after };
+        Some(Effect::Reconciled { registration, key, outcome, took: now.saturating_sub(since) })
     }
 
     fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
@@ -398,7 +407,7 @@ impl Controller {
     /// with backoff. Everything under way is tried again. Returns the calls to abort.
     pub fn reset(&mut self, failed: bool, now: Duration, clock: u64) -> Vec<u64> {
         let tasks = std::mem::take(&mut self.tasks);
-        for Task { registration, key } in tasks.into_values() {
+        for Task { registration, key, .. } in tasks.into_values() {
             if let Some(r) = self.registrations.get_mut(registration as usize).filter(|_| !key.is_empty()) {
                 match failed {
                     true => {
@@ -467,7 +476,8 @@ impl Controller {
             controller.registrations.push(Registration { spec: Arc::new(spec), queue });
             controller.registered += 1;
         }
-        for (id, task) in saved.tasks {
+        for (id, mut task) in saved.tasks {
+            task.since = now;
             let Some(r) = controller.registrations.get_mut(task.registration as usize) else {
                 return Err(format!("task {id} of an unknown registration"));
             };

@@ -16,6 +16,9 @@ use crate::spares::Used;
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
 const MAX_LOG_STEPS: usize = 256;
 const MAX_LOG_BYTES: usize = 1 << 20;
+/// While the disk refuses snapshots the log grows on, to so many times that. Then it is given up: memory is
+/// not to run out because a disk is full, and only a step that fails meanwhile needs it.
+const MAX_UNSAVED: usize = 16;
 
 /// Where an instance came from.
 #[derive(Clone, Copy)]
@@ -35,6 +38,8 @@ pub struct Instance {
     registered_at_origin: u32,
     log: Vec<StepInput>,
     log_bytes: usize,
+    /// It became too long: nothing can be rolled back until the next save.
+    log_given_up: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,8 @@ pub enum StartError {
     Instantiate(#[from] InstantiateError),
     #[error(transparent)]
     Snapshot(#[from] ImageError),
+    #[error("no snapshot could be written for so long that the steps since the last one were not kept")]
+    LogGivenUp,
     #[error("replaying the steps since the last snapshot failed: {0}")]
     Replay(&'static str),
 }
@@ -93,6 +100,7 @@ impl Instance {
             registered_at_origin: registered,
             log: Vec::new(),
             log_bytes: 0,
+            log_given_up: false,
         })
     }
 
@@ -103,8 +111,14 @@ impl Instance {
             Ok(output) => output,
             Err(failure) => return Err((failure, input.events)),
         };
+        if self.log_given_up {
+            return Ok(output);
+        }
         self.log_bytes += input.events.iter().map(|e| e.cost()).sum::<usize>() + size_of::<StepInput>();
         self.log.push(input);
+        if self.log.len() >= MAX_UNSAVED * MAX_LOG_STEPS || self.log_bytes >= MAX_UNSAVED * MAX_LOG_BYTES {
+            (self.log, self.log_bytes, self.log_given_up) = (Vec::new(), 0, true);
+        }
         Ok(output)
     }
 
@@ -115,8 +129,11 @@ impl Instance {
         package: &InstalledPackage,
         store: &ControllerStore,
     ) -> Result<(Instance, usize), StartError> {
-        let Instance { guest, origin, registered_at_origin, log, .. } = self;
+        let Instance { guest, origin, registered_at_origin, log, log_given_up, .. } = self;
         drop(guest);
+        if log_given_up {
+            return Err(StartError::LogGivenUp);
+        }
         let mut instance = Instance::start(package, store, origin, registered_at_origin)?;
         let steps = log.len();
         for input in log {
@@ -127,7 +144,7 @@ impl Instance {
     }
 
     pub fn log_is_full(&self) -> bool {
-        self.log.len() >= MAX_LOG_STEPS || self.log_bytes >= MAX_LOG_BYTES
+        self.log_given_up || self.log.len() >= MAX_LOG_STEPS || self.log_bytes >= MAX_LOG_BYTES
     }
 
     /// Writes a snapshot. With `suspending`, the instance is dropped next; else it goes on from
@@ -146,6 +163,7 @@ impl Instance {
             self.registered_at_origin = registered;
             self.log = Vec::new();
             self.log_bytes = 0;
+            self.log_given_up = false;
         }
         Ok(saved)
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
-//!         pressure    the memory there is
+//!         pressure    the memory there is                        status: metrics, probes, the page
 //! pure    controller  one controller's state machine             queue, permissions, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
 //!         live, soft, wasi                         the soft tier: components with WASI
@@ -34,6 +34,7 @@ pub mod requests;
 pub mod snapshot;
 pub mod soft;
 pub mod spares;
+pub mod status;
 mod wasi;
 pub mod watch;
 

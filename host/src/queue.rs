@@ -70,6 +70,9 @@ pub struct WorkQueue {
     processing: u32,
     /// Most items processed at once; 0 is no limit.
     max_concurrent: u32,
+    /// Additions of objects that were not waiting already, and of objects put back with backoff. They wrap.
+    adds: u32,
+    retries: u32,
     backoff: Backoff,
 }
 
@@ -141,6 +144,7 @@ impl WorkQueue {
     pub fn retry_with(&mut self, backoff: Backoff, key: Key, now: Duration) -> Duration {
         let item = self.items.entry(key.clone()).or_default();
         item.failures = item.failures.saturating_add(1);
+        self.retries = self.retries.wrapping_add(1);
         let delay = backoff.delay(item.failures);
         self.add_at(key, now.saturating_add(delay));
         delay
@@ -182,6 +186,11 @@ impl WorkQueue {
     /// Whether `take(now)` would return an object.
     pub fn has_ready(&self, now: Duration) -> bool {
         !self.at_limit() && (!self.ready.is_empty() || self.next_at().is_some_and(|due| due <= now))
+    }
+
+    /// For metrics: objects that are ready, those that wait for their time, additions, retries.
+    pub fn counts(&self) -> (usize, usize, u32, u32) {
+        (self.ready.len(), self.timers.len(), self.adds, self.retries)
     }
 
     /// Objects handed out and not yet done.
@@ -275,9 +284,12 @@ impl WorkQueue {
         self.clear_due(&key);
         let item = self.items.entry(key.clone()).or_default();
         if item.processing {
-            item.again = true;
+            if !std::mem::replace(&mut item.again, true) {
+                self.adds = self.adds.wrapping_add(1);
+            }
         } else if !item.queued {
             item.queued = true;
+            self.adds = self.adds.wrapping_add(1);
             self.ready.push_back(key);
         }
     }

@@ -68,6 +68,12 @@ impl Spares {
         drop(evicted);
     }
 
+    /// What all hold, bytes.
+    pub fn bytes(&self) -> u64 {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().map(|k| k.spare.bytes() as u64).sum()
+    }
+
     /// Gives all back: memory is short.
     pub fn clear(&self) {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));

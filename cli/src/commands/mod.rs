@@ -6,6 +6,7 @@ mod inspect;
 mod new;
 mod policy;
 mod run;
+mod top;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ enum Command {
     New(new::New),
     Build(build::Build),
     Run(run::Run),
+    Top(top::Top),
     Inspect(inspect::Inspect),
     Policy(policy::Policy),
     Completions(completions::Completions),
@@ -63,6 +65,7 @@ impl Command {
             Command::New(new) => new.run(),
             Command::Build(build) => build.run(),
             Command::Run(run) => run.run(),
+            Command::Top(top) => top.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Policy(policy) => policy.run(),
             Command::Completions(completions) => completions.run(),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -6,10 +7,11 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use wasmop_host::snapshot::Durability;
 use wasmop_host::snapshot::seal::SealKey;
+use wasmop_host::status::http;
 use wasmop_policy::{Policy, PolicyError};
 
 use crate::logging::{self, LogFormat};
-use crate::{running, state_dir, units};
+use crate::{error, running, state_dir, units};
 
 /// Run packages against a cluster, until SIGTERM or Ctrl-C.
 ///
@@ -66,6 +68,12 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     encryption_key_file: Option<PathBuf>,
 
+    /// Serve `/metrics`, `/healthz`, `/readyz` and a page with all controllers at this address, like
+    /// `127.0.0.1:8080`; without a host (`:8080`) on all interfaces. There is no authentication
+    /// [default: not served].
+    #[arg(long, value_name = "[HOST]:PORT")]
+    metrics_address: Option<String>,
+
     /// How log lines look, on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -81,6 +89,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn durability(text: &str) -> Result<Durability, String> {
     text.parse::<Durability>().map_err(|error| error.to_string())
+}
+
+fn listen(address: &str) -> Result<TcpListener> {
+    http::bind(address).map_err(|error| error::about("--metrics-address", error).into())
 }
 
 /// A policy, and for which controller if not for all.
@@ -135,6 +147,7 @@ impl Run {
             record_trace: self.record_trace,
             durability: self.durability,
             encryption_key: self.encryption_key_file.as_deref().map(SealKey::read).transpose()?,
+            metrics: self.metrics_address.as_deref().map(listen).transpose()?,
         };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

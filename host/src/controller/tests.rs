@@ -251,7 +251,7 @@ fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
 
 #[test]
 fn a_saved_state_that_contradicts_itself_is_refused() {
-    let task = Task { registration: 3, key: "a".into() };
+    let task = Task { registration: 3, key: "a".into(), since: Duration::ZERO };
     let saved = Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };
     assert!(Controller::restore(saved, at(0), 0, at(0)).is_err());
 }

@@ -43,7 +43,7 @@ impl Deciding {
 
 impl Slot {
     /// Bytes that suspending its instance gives back; 0 if there is none.
-    fn resident_bytes(&self) -> u64 {
+    pub(super) fn resident_bytes(&self) -> u64 {
         let whole = self.deciding.anonymous_bytes + INSTANCE_BYTES;
         match &self.phase {
             Phase::Suspended(_) => 0,

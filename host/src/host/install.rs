@@ -16,6 +16,7 @@ use crate::permissions::Permissions;
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
+use crate::status::counters::Counters;
 
 impl Host {
     pub(super) async fn install(
@@ -40,6 +41,10 @@ impl Host {
             let fail = |source| HostError::Controller { name: name.clone(), source };
             let store = state.controller(&name).map_err(fail)?;
             let (controller, predictor, phase) = self.recover(&name, &package, &store)?;
+            let mut counters = Counters::default();
+            if let Phase::Suspended(Origin::Snapshot(snapshot)) = &phase {
+                counters.on_disk(snapshot.disk_bytes);
+            }
             let policy = policy.or(package.manifest.suspend_policy).unwrap_or(self.policy);
             self.slots.push(Slot {
                 name: name.into(),
@@ -54,6 +59,7 @@ impl Host {
                 wake: None,
                 deciding: Deciding::new(policy, predictor),
                 save_after: Duration::ZERO,
+                counters,
             });
         }
         Ok(())

@@ -9,11 +9,13 @@
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
+//! observing   what is told about all that
 //! ```
 
 mod calls;
 mod deciding;
 mod install;
+mod observing;
 mod recording;
 mod stepping;
 mod suspending;
@@ -22,8 +24,10 @@ mod watching;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -52,6 +56,10 @@ use crate::snapshot::seal::SealKey;
 use crate::snapshot::sync::Syncer;
 use crate::snapshot::{ControllerStore, Durability, Saved, StateDir, StateDirError};
 use crate::soft::Suspended;
+use crate::status::Question;
+use crate::status::counters::{Counters, Totals};
+use crate::status::http::{self, Source};
+use crate::status::requests::RequestCounts;
 use crate::watch::{WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
@@ -90,6 +98,8 @@ pub struct Options {
     pub encryption_key: Option<SealKey>,
     /// For tests: a disk that fails.
     pub disk: Disk,
+    /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
+    pub metrics: Option<TcpListener>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +124,8 @@ pub enum HostError {
     Budget { budget: u64, name: String, needed: u64 },
     #[error("starting the host's threads: {0}")]
     Threads(io::Error),
+    #[error("serving metrics: {0}")]
+    Metrics(io::Error),
     #[error(
         "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
     )]
@@ -130,10 +142,21 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     }
     let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir, options.encryption_key)?);
     let server = options.cluster.cluster_url.clone();
-    let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
+    let (tx, rx) = mpsc::unbounded_channel();
+    let requests = Arc::new(RequestCounts::default());
+    let started = Arc::new(AtomicBool::new(false));
+    let _server = match options.metrics {
+        None => None,
+        Some(listener) => {
+            let tx = tx.clone();
+            let ask = Box::new(move |question| tx.send(Message::Question(question)).is_ok());
+            let source = Source { ask, started: started.clone(), requests: requests.clone() };
+            Some(http::serve(listener, source).map_err(HostError::Metrics)?)
+        }
+    };
+    let client = client::new(&options.cluster, &requests).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
     let recorder = options.record_trace.as_deref().map(Recorder::create).transpose()?;
-    let (tx, rx) = mpsc::unbounded_channel();
     let (watch_tx, watch_rx) = mpsc::unbounded_channel();
     let mut host = Host {
         started: Instant::now(),
@@ -155,6 +178,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         prices: Prices::default(),
         memory_budget: options.memory_budget,
         recorder,
+        totals: Totals::default(),
         shutting_down: false,
     };
     host.install(options.controllers, &state).await?;
@@ -170,6 +194,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         version = %version.git_version,
         "host started"
     );
+    started.store(true, Ordering::Release);
     host.run(rx, watch_rx, shutdown).await;
     Ok(())
 }
@@ -198,6 +223,7 @@ struct Host {
     prices: Prices,
     memory_budget: Option<u64>,
     recorder: Option<Recorder>,
+    totals: Totals,
     shutting_down: bool,
 }
 
@@ -219,6 +245,7 @@ struct Slot {
     deciding: Deciding,
     /// No suspending before this: the last attempt failed.
     save_after: Duration,
+    counters: Counters,
 }
 
 enum Phase {
@@ -278,6 +305,8 @@ enum Message {
     },
     /// The kernel is short of memory.
     Pressure,
+    /// Somebody wants to know how things are.
+    Question(Question),
     SoftSuspended {
         slot: u32,
         instance: Box<Live>,
@@ -373,7 +402,8 @@ impl Host {
             }
             // Once is enough at shutdown, if it fails.
             Phase::Resident(_) if self.shutting_down && slot.save_after > now => return,
-            Phase::Resident(instance) if self.shutting_down || instance.log_is_full() => {
+            // Refused by the disk a moment ago, it goes on meanwhile.
+            Phase::Resident(instance) if self.shutting_down || (instance.log_is_full() && slot.save_after <= now) => {
                 let suspending = self.shutting_down;
                 self.save(index, suspending);
                 return;
@@ -441,8 +471,14 @@ impl Host {
                 self.on_pressure();
                 None
             }
+            Message::Question(question) => {
+                self.answer(question);
+                None
+            }
             Message::Settled { slot: index, result } => {
-                let slot = &self.slots[index as usize];
+                let now = self.now();
+                let slot = &mut self.slots[index as usize];
+                slot.counters.settled(now, &result);
                 if let Err(error) = result {
                     tracing::warn!(
                         controller = &*slot.name,

@@ -10,6 +10,7 @@ use crate::code::CODE_LINGERS;
 use crate::controller::{Effect, Outcome};
 use crate::guest::emit_logs;
 use crate::instance::Origin;
+use crate::status::counters::ReconcileResult;
 
 impl Host {
     /// Hands the instance and a batch to a worker; with `None` it is resumed and nothing more.
@@ -55,7 +56,12 @@ impl Host {
         let held = if resume.is_some() { 0 } else { slot.deciding.anonymous_bytes };
         slot.deciding.anonymous_bytes = instance.as_ref().map_or(0, |i| i.anonymous_bytes());
         let has_grown = slot.deciding.anonymous_bytes > held;
+        if !(outputs.is_empty() && failures.is_empty()) {
+            slot.counters.stepped(step);
+            self.totals.steps.observe(step);
+        }
         if let (Some(resume), true) = (resume, suspended) {
+            slot.counters.resumed(resume);
             slot.deciding.predictor.on_resumed(resume);
             tracing::info!(
                 controller = &*name,
@@ -76,6 +82,8 @@ impl Host {
                 detail = %failure.detail,
                 "step failed"
             );
+            slot.counters.step_failed(failure.cause);
+            slot.counters.error(now, &object, &format!("{}: {}", failure.cause.as_str(), failure.detail));
             if let Some(task) = failure.culprit {
                 let undone = !matches!(lost, Some(Lost::NotUndone));
                 if undone {
@@ -129,6 +137,8 @@ impl Host {
             Lost::NotUndone => "a step of a package of the soft tier can't be undone".into(),
             Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
         };
+        slot.counters.restarted();
+        slot.counters.error(now, "", &format!("began anew: {reason}"));
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
         tracing::warn!(
             controller = &*slot.name,
@@ -155,6 +165,7 @@ impl Host {
     }
 
     pub(super) fn on_effect(&mut self, index: u32, effect: Effect) {
+        let now = self.now();
         let slot = &mut self.slots[index as usize];
         let controller = &*slot.name;
         match effect {
@@ -171,8 +182,12 @@ impl Host {
                 }
             }
             Effect::Misbehaved(what) => tracing::warn!(controller, what, "the guest misused the runtime interface"),
-            Effect::Reconciled { registration, key, outcome } => {
+            Effect::Reconciled { registration, key, outcome, took } => {
                 let object = &*key;
+                slot.counters.reconciled(result_of(&outcome), took);
+                if let Outcome::Error { message, .. } = &outcome {
+                    slot.counters.error(now, object, message);
+                }
                 let ms = |d: Duration| d.as_millis() as u64;
                 match outcome {
                     Outcome::Ok => tracing::info!(controller, registration, object, outcome = "ok", "reconciled"),
@@ -204,5 +219,13 @@ impl Host {
                 }
             }
         }
+    }
+}
+
+fn result_of(outcome: &Outcome) -> ReconcileResult {
+    match outcome {
+        Outcome::Ok => ReconcileResult::Success,
+        Outcome::Requeue(_) => ReconcileResult::RequeueAfter,
+        Outcome::Error { .. } | Outcome::Cancelled { .. } => ReconcileResult::Error,
     }
 }

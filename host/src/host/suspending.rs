@@ -69,12 +69,15 @@ impl Host {
                     "the snapshot could not be written: the controller stays in memory, trying again later"
                 );
                 slot.save_after = now + SAVE_RETRY;
+                slot.counters.save_failed(now, &error);
                 if let Some(instance) = instance {
                     slot.phase = Phase::Resident(instance);
                 }
                 return;
             }
         };
+        slot.counters.saved(suspended, saved.written_bytes, saved.snapshot.disk_bytes);
+        self.totals.suspends.observe(took);
         let tx = self.tx.clone();
         let done = move |result| {
             let _ = tx.send(Message::Settled { slot: index, result });
@@ -139,6 +142,8 @@ impl Host {
             Ok(Suspended { dirty_bytes, written_bytes, disk_bytes }) => {
                 slot.controller.shrink();
                 slot.deciding.predictor.on_suspended(took, written_bytes);
+                slot.counters.saved(true, written_bytes, disk_bytes);
+                self.totals.suspends.observe(took);
                 tracing::info!(
                     controller = &*slot.name,
                     tier = "soft",
@@ -157,6 +162,7 @@ impl Host {
                     "the memory could not be written to disk: the controller stays in memory, trying again later"
                 );
                 slot.save_after = now + SAVE_RETRY;
+                slot.counters.save_failed(now, &error);
             }
         }
     }

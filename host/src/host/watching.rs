@@ -8,6 +8,7 @@ use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Subscription};
 use crate::queue::Key;
+use crate::status::counters::Avoided;
 use crate::watch::{Change, Primary, WatchEvent, WatchRequest, keys_for, passes};
 
 impl Host {
@@ -61,6 +62,7 @@ impl Host {
 
     pub(super) fn on_watch(&mut self, event: WatchEvent, touched: &mut BTreeSet<u32>) {
         let now = self.now();
+        self.totals.watch_events += 1;
         let subscribers = self.subscriptions.get(&event.watch).cloned().unwrap_or_default();
         for subscription in &*subscribers {
             if event.subscriber.is_some_and(|one| one != subscription.id()) {
@@ -85,6 +87,7 @@ impl Host {
             let watched = subscription.watch.map_or(&spec.primary, |n| &spec.watches[n as usize]);
             // A replay gives all objects as new: they are all to be seen.
             if !passes(watched.generation_changed, &event.change) {
+                slot.counters.avoided(Avoided::Predicate);
                 continue;
             }
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };
@@ -120,6 +123,8 @@ impl Host {
                     event.subscriber.is_some(),
                 ) {
                     touched.insert(subscription.slot);
+                } else {
+                    self.slots[subscription.slot as usize].counters.avoided(Avoided::Unrelated);
                 }
             }
         }

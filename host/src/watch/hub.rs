@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use super::discovery::Discovery;
 pub use super::discovery::Resolved;
 use super::upstream::{Pace, Upstream};
-use super::{Change, Index, Waiting, WatchEvent, WatchId, WatchRequest};
+use super::{Cause, Change, Index, Waiting, WatchEvent, WatchId, WatchRequest};
 
 /// The upstream watches of a host.
 pub struct WatchHub {
@@ -45,6 +45,29 @@ pub(super) struct State {
     pub synced: bool,
     pub waiting: Option<Waiting>,
     pub resolved: Option<Resolved>,
+    /// Lists begun.
+    pub lists: u64,
+}
+
+/// How a watch is, for people.
+#[derive(Clone, Debug)]
+pub struct WatchStatus {
+    /// `websites.demo.wasmop.dev/v1`
+    pub resource: String,
+    /// Objects that it holds.
+    pub objects: usize,
+    /// Lists begun: the first, and relists.
+    pub lists: u64,
+    /// It was in order at least once.
+    pub synced: bool,
+    pub waiting: Option<Waiting>,
+}
+
+impl WatchStatus {
+    /// It cannot be had, and not because the API server is away: somebody has to grant or install something.
+    pub fn is_refused(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|w| matches!(w.cause, Cause::Missing | Cause::Forbidden | Cause::Invalid))
+    }
 }
 
 impl Shared {
@@ -140,6 +163,23 @@ impl WatchHub {
     /// Objects that the watch holds now.
     pub fn objects(&self, id: WatchId) -> usize {
         self.watches.get(&id).map_or(0, |watch| watch.state.state().index.len())
+    }
+
+    /// How all watches are.
+    pub fn status(&self) -> Vec<WatchStatus> {
+        let status = |watch: &Watch| {
+            let state = watch.state.state();
+            WatchStatus {
+                resource: watch.request.resource(),
+                objects: state.index.len(),
+                lists: state.lists,
+                synced: state.synced,
+                waiting: state.waiting.clone(),
+            }
+        };
+        let mut all: Vec<_> = self.watches.values().map(status).collect();
+        all.sort_by(|a, b| a.resource.cmp(&b.resource));
+        all
     }
 
     /// Upstream watches there are.

@@ -21,7 +21,7 @@ use wasmop_package::manifest::{Relation, WatchSpec};
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
-pub use hub::{Resolved, WatchHub};
+pub use hub::{Resolved, WatchHub, WatchStatus};
 pub use index::Index;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub use relation::{Primary, keys_for, passes};
@@ -63,6 +63,13 @@ impl WatchRequest {
             field_selector: spec.field_selector.clone(),
             full_objects: spec.relation == Relation::Map,
         }
+    }
+
+    /// `websites.demo.wasmop.dev/v1`; with the kind if the plural is not known.
+    pub fn resource(&self) -> String {
+        let WatchRequest { group, version, kind, plural, .. } = self;
+        let name = if plural.is_empty() { kind } else { plural };
+        if group.is_empty() { format!("{name}/{version}") } else { format!("{name}.{group}/{version}") }
     }
 
     /// `apps/v1`, or `v1` for the core group.

@@ -240,11 +240,8 @@ impl Upstream {
         });
     }
 
-    /// `websites.demo.wasmop.dev/v1`
     fn resource(&self) -> String {
-        let WatchRequest { group, version, kind, plural, .. } = &self.request;
-        let name = if plural.is_empty() { kind } else { plural };
-        if group.is_empty() { format!("{name}/{version}") } else { format!("{name}.{group}/{version}") }
+        self.request.resource()
     }
 
     /// The path of the collection.
@@ -284,7 +281,11 @@ impl Upstream {
             limit: Some(PAGE),
             ..ListParams::default()
         };
-        self.shared.state().index.begin_list();
+        {
+            let mut state = self.shared.state();
+            state.index.begin_list();
+            state.lists += 1;
+        }
         loop {
             let request =
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };

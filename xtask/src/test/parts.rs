@@ -24,6 +24,8 @@ pub enum Part {
     Torture,
     /// Components with WASI, on a real API server.
     Soft,
+    /// What a running host tells about itself, above all on a bad disk.
+    Operating,
     /// The conformance guests, suspended at random moments, against uninterrupted twins.
     Model,
 }
@@ -42,6 +44,7 @@ impl Part {
             Part::Conformance => "conformance",
             Part::Torture => "torture",
             Part::Soft => "soft",
+            Part::Operating => "operating",
             Part::Model => "model",
         }
     }
@@ -55,6 +58,7 @@ impl Part {
             Part::Conformance => conformance(report),
             Part::Torture => torture(report),
             Part::Soft => soft(report),
+            Part::Operating => operating(report),
             Part::Model => model(report),
         }
     }
@@ -134,6 +138,12 @@ fn soft(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "soft"]), Some("soft"), report)
+}
+
+fn operating(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "operating"]), Some("operating"), report)
 }
 
 fn model(report: &mut Report) -> Result<()> {

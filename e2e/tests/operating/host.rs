@@ -1,0 +1,126 @@
+//! A host in this process, on a disk that can be made a bad one, and what it says over HTTP.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use wasmop_e2e::world::PATIENCE;
+use wasmop_host::snapshot::Durability;
+use wasmop_host::snapshot::faults::BadDisk;
+use wasmop_host::status::Overview;
+use wasmop_host::status::values::ControllerStatus;
+use wasmop_host::{Deployment, HostError, Options};
+use wasmop_package::Package;
+use wasmop_policy::Policy;
+
+const POLL: Duration = Duration::from_millis(50);
+const SUSPEND_AFTER: Duration = Duration::from_millis(200);
+
+pub struct Host {
+    pub address: SocketAddr,
+    pub disk: Arc<BadDisk>,
+    end: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), HostError>>,
+}
+
+impl Host {
+    pub fn start(package: &Path, kubeconfig: &Path, state_dir: &Path) -> Result<Host> {
+        let package = Arc::new(Package::parse(std::fs::read(package)?)?);
+        let listener = wasmop_host::status::http::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let disk = Arc::new(BadDisk::default());
+        let (end, ended) = oneshot::channel();
+        let (kubeconfig, state_dir, bad) = (kubeconfig.to_owned(), state_dir.to_owned(), disk.disk());
+        let task = tokio::spawn(async move {
+            let sources = wasmop_host::connect::Sources::from_env(Some(kubeconfig), None);
+            let options = Options {
+                controllers: vec![Deployment { name: package.manifest.name.clone(), package, policy: None }],
+                cluster: wasmop_host::connect::load(&sources).await?,
+                namespace: None,
+                state_dir,
+                policy: Policy::After(SUSPEND_AFTER),
+                memory_budget: None,
+                record_trace: None,
+                durability: Durability::Event,
+                encryption_key: None,
+                disk: bad,
+                metrics: Some(listener),
+            };
+            wasmop_host::run(options, async {
+                let _ = ended.await;
+            })
+            .await
+        });
+        Ok(Host { address, disk, end, task })
+    }
+
+    /// Asks it to end, and waits.
+    pub async fn stop(self) -> Result<()> {
+        let _ = self.end.send(());
+        Ok(tokio::time::timeout(PATIENCE, self.task).await.context("the host does not end")???)
+    }
+
+    /// Status and body.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((status, body.into()))
+    }
+
+    /// The value of a series, whose name comes with its labels as they are in the text.
+    pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let (status, text) = self.get("/metrics").await?;
+        ensure!(status == 200, "/metrics: {status} {text}");
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(line.map(str::parse).transpose()?)
+    }
+
+    /// The one controller.
+    pub async fn controller(&self) -> Result<ControllerStatus> {
+        let (status, text) = self.get("/api/controllers").await?;
+        ensure!(status == 200, "/api/controllers: {status} {text}");
+        let overview: Overview = serde_json::from_str(&text)?;
+        overview.controllers.into_iter().next().context("no controller")
+    }
+
+    /// Waits until `wanted` holds for the controller.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&ControllerStatus) -> bool) -> Result<ControllerStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let controller = self.controller().await?;
+            if wanted(&controller) {
+                return Ok(controller);
+            }
+            if Instant::now() > deadline {
+                bail!("not {what} after {PATIENCE:?}: {controller:?}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub async fn until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE * 4;
+        loop {
+            if let Ok((200, _)) = self.get("/readyz").await {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline && !self.task.is_finished(),
+                "the host is not ready: {:?}",
+                self.get("/readyz").await
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

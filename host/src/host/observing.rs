@@ -1,0 +1,59 @@
+//! What is told about the host and its controllers, copied when somebody asks.
+
+use super::{Host, Phase, Slot};
+use crate::status::observed::{Controller, Observed, Question, Queue};
+use crate::status::values::State;
+
+impl Host {
+    pub(super) fn answer(&self, question: Question) {
+        // Whoever asked may have gone away.
+        match question {
+            Question::Alive(tx) => {
+                let _ = tx.send(());
+            }
+            Question::All(tx) => {
+                let _ = tx.send(self.observe());
+            }
+        }
+    }
+
+    fn observe(&self) -> Observed {
+        Observed {
+            now: self.now(),
+            controllers: self.slots.iter().map(Slot::observe).collect(),
+            watches: self.hub.status(),
+            totals: self.totals.clone(),
+            spare_bytes: self.engine.spares().bytes(),
+            memory_budget: self.memory_budget,
+        }
+    }
+}
+
+impl Slot {
+    fn observe(&self) -> Controller {
+        let mut queue = Queue::default();
+        for registration in &self.controller.registrations {
+            let (ready, delayed, adds, retries) = registration.queue.counts();
+            queue.depth += ready;
+            queue.delayed += delayed;
+            queue.adds += u64::from(adds);
+            queue.retries += u64::from(retries);
+        }
+        Controller {
+            name: self.name.clone(),
+            tier: self.package.tier(),
+            state: match &self.phase {
+                Phase::Suspended(_) => State::Suspended,
+                Phase::Resident(instance) if instance.is_suspended() => State::Suspended,
+                Phase::Resident(_) => State::Resident,
+                Phase::Busy => State::Busy,
+            },
+            resident_bytes: self.resident_bytes(),
+            queue,
+            active: self.controller.active(),
+            requests: self.requests.len(),
+            registered: self.controller.registered() > 0,
+            counters: self.counters.clone(),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Serves `/metrics`, `/healthz`, `/readyz`, `/api/controllers` and the page `/` over HTTP/1.1.
+//!
+//! Read-only and without authentication: it is meant for loopback, or for a network that lets only Prometheus
+//! in. What is long is made while it is sent, so that a scrape of ten thousand controllers holds some
+//! kilobytes of text, not megabytes.
+
+mod body;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
+
+use self::body::{Body, full, written};
+use super::metrics::{Format, Page};
+use super::observed::{Observed, Question};
+use super::process;
+use super::requests::RequestCounts;
+use super::values::{ControllerStatus, HostStatus, MemorySample};
+
+/// The loop that does not answer within this time is stuck. A step runs on other threads, so that an answer
+/// takes microseconds.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Connections at once; further ones wait.
+const MAX_CONNECTIONS: usize = 32;
+/// Who has not asked for anything by then is not going to.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two samples of memory, and how many are kept: an hour.
+const SAMPLE_INTERVAL: f64 = 5.0;
+const MAX_SAMPLES: usize = 720;
+
+const PAGE: &str = include_str!("page.html");
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{address:?} is not an address\nhelp: write HOST:PORT, like 127.0.0.1:8080 or :8080 for all interfaces")]
+    Address { address: String },
+    #[error("the host {address:?} cannot be resolved: {source}\nhelp: write HOST:PORT, like 127.0.0.1:8080")]
+    Resolve { address: String, source: io::Error },
+    #[error(
+        "cannot listen on {address}: {source}\nhelp: another process may use that port (another wasmop run, too); choose another one, or :0 for any"
+    )]
+    Bind { address: String, source: io::Error },
+}
+
+/// Listens on `HOST:PORT`; without a host on all interfaces, as controller-runtime does.
+pub fn bind(address: &str) -> Result<TcpListener, BindError> {
+    let failed = |source| BindError::Bind { address: address.into(), source };
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        return Err(BindError::Address { address: address.into() });
+    }
+    let resolved: Vec<SocketAddr> = match address.strip_prefix(':') {
+        // Both kinds of addresses where there is IPv6, else IPv4.
+        Some(port) => {
+            let port = port.parse().unwrap_or_default();
+            vec![(std::net::Ipv6Addr::UNSPECIFIED, port).into(), (std::net::Ipv4Addr::UNSPECIFIED, port).into()]
+        }
+        None => {
+            let resolved = address.to_socket_addrs();
+            resolved.map_err(|source| BindError::Resolve { address: address.into(), source })?.collect()
+        }
+    };
+    let listener = TcpListener::bind(&resolved[..]).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Asks the host's loop; `false` if it has ended.
+type Ask = Box<dyn Fn(Question) -> bool + Send + Sync>;
+
+/// A host as the server sees it.
+pub struct Source {
+    pub ask: Ask,
+    /// All packages are installed and the loop runs.
+    pub started: Arc<AtomicBool>,
+    pub requests: Arc<RequestCounts>,
+}
+
+/// Ends, with all connections, when it is dropped.
+pub struct Server(AbortHandle);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Must be called within a tokio runtime.
+pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
+    let address = listener.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tracing::info!(%address, "serving metrics, probes and the page");
+    let state = Arc::new(State { source, deadline: DEADLINE, memory: Mutex::default() });
+    let task = tokio::spawn(async move {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            while connections.try_join_next().is_some() {}
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Too many open files, say: at once it would fail again.
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let state = state.clone();
+            connections.spawn(async move {
+                let service = service_fn(move |request| {
+                    let state = state.clone();
+                    async move { Ok::<_, Infallible>(state.answer(&request).await) }
+                });
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                // An error is the other side's end.
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                drop(slot);
+            });
+        }
+    });
+    Ok(Server(task.abort_handle()))
+}
+
+struct State {
+    source: Source,
+    /// For an answer of the host's loop.
+    deadline: Duration,
+    memory: Mutex<VecDeque<MemorySample>>,
+}
+
+impl State {
+    async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this page is read-only\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/" => {
+                let mut page = typed("text/html; charset=utf-8", full(PAGE));
+                // Whatever a controller puts into an error stays text.
+                let policy =
+                    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'";
+                page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+                page
+            }
+            "/metrics" => self.metrics(request.headers().get(header::ACCEPT)).await,
+            "/api/controllers" => self.controllers().await,
+            "/healthz" => self.healthz().await,
+            "/readyz" => self.readyz().await,
+            _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz and /api/controllers\n"),
+        }
+    }
+
+    /// An answer of the host's loop.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Box<Response<Body>>> {
+        let (tx, rx) = oneshot::channel();
+        let unavailable = |why: &'static str| Box::new(text(StatusCode::SERVICE_UNAVAILABLE, why));
+        if !self.source.started.load(Ordering::Acquire) {
+            return Err(unavailable("the host is starting: packages are being installed\n"));
+        }
+        if !(self.source.ask)(question(tx)) {
+            return Err(unavailable("the host is ending\n"));
+        }
+        match tokio::time::timeout(self.deadline, rx).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(unavailable("the host is ending\n")),
+            Err(_) => Err(unavailable("the host's loop does not answer\n")),
+        }
+    }
+
+    async fn observe(&self) -> Result<Arc<Observed>, Box<Response<Body>>> {
+        let observed = self.ask(Question::All).await?;
+        let resident_bytes = observed.controllers.iter().map(|c| c.resident_bytes).sum();
+        let now = process::wall_seconds();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.back().is_none_or(|last| now - last.timestamp_seconds >= SAMPLE_INTERVAL) {
+            if memory.len() >= MAX_SAMPLES {
+                memory.pop_front();
+            }
+            let process_bytes = process::read().resident_memory_bytes;
+            memory.push_back(MemorySample { timestamp_seconds: now, process_bytes, resident_bytes });
+        }
+        Ok(Arc::new(observed))
+    }
+
+    async fn metrics(&self, accept: Option<&HeaderValue>) -> Response<Body> {
+        let observed = match self.observe().await {
+            Ok(observed) => observed,
+            Err(response) => return *response,
+        };
+        let format = Format::of(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());
+        let page = Page { observed, requests: self.source.requests.clone(), process: process::read() };
+        typed(format.content_type(), written(move |out| page.write(format, out).map_err(io::Error::other)))
+    }
+
+    async fn controllers(&self) -> Response<Body> {
+        let observed = match self.observe().await {
+            Ok(observed) => observed,
+            Err(response) => return *response,
+        };
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wall = process::wall_seconds();
+        let host = HostStatus::new(&observed, wall, memory);
+        let write = move |out: &mut body::Writer| {
+            use serde::ser::{SerializeStruct, Serializer};
+            let mut json = serde_json::Serializer::new(out);
+            let mut overview = (&mut json).serialize_struct("Overview", 2)?;
+            overview.serialize_field("host", &host)?;
+            overview.serialize_field("controllers", &Controllers { observed, wall })?;
+            Ok(overview.end()?)
+        };
+        typed("application/json", written(write))
+    }
+
+    async fn healthz(&self) -> Response<Body> {
+        // Compiling packages may take minutes; killing the host for it would make it begin anew.
+        if !self.source.started.load(Ordering::Acquire) {
+            return text(StatusCode::OK, "ok: starting\n");
+        }
+        match self.ask(Question::Alive).await {
+            Ok(()) => text(StatusCode::OK, "ok\n"),
+            Err(response) => *response,
+        }
+    }
+
+    async fn readyz(&self) -> Response<Body> {
+        match self.ask(Question::All).await.map(|observed| observed.not_ready()) {
+            Ok(reasons) if reasons.is_empty() => text(StatusCode::OK, "ok\n"),
+            Ok(reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+            Err(response) => *response,
+        }
+    }
+}
+
+/// One after the other, so that they are not all there as text at once.
+struct Controllers {
+    observed: Arc<Observed>,
+    wall: f64,
+}
+
+impl serde::Serialize for Controllers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Controllers { observed, wall } = self;
+        serializer.collect_seq(observed.controllers.iter().map(|c| ControllerStatus::new(c, observed, *wall)))
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = typed("text/plain; charset=utf-8", full(text));
+    *response.status_mut() = status;
+    response
+}
+
+fn typed(content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! A body that is written by a function while it is sent.
+
+use std::convert::Infallible;
+use std::{fmt, io};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::sync::mpsc;
+
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Bytes sent at once.
+const CHUNK: usize = 16 << 10;
+/// Chunks that may wait for a slow reader.
+const CHUNKS: usize = 2;
+
+pub fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).boxed_unsync()
+}
+
+/// What `write` writes, on a thread that may wait for whoever reads. If it fails, the body ends there; that
+/// happens only when nobody reads any more.
+pub fn written(write: impl FnOnce(&mut Writer) -> io::Result<()> + Send + 'static) -> Body {
+    let (chunks, received) = mpsc::channel(CHUNKS);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = Writer { buffer: BytesMut::with_capacity(CHUNK), chunks };
+        if write(&mut writer).and_then(|()| writer.send()).is_err() {
+            tracing::trace!("the reader of a status page went away");
+        }
+    });
+    let frames = stream::unfold(received, |mut received: mpsc::Receiver<Bytes>| async move {
+        Some((Ok(Frame::data(received.recv().await?)), received))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// Collects what is written into chunks.
+pub struct Writer {
+    buffer: BytesMut,
+    chunks: mpsc::Sender<Bytes>,
+}
+
+impl Writer {
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK { self.send() } else { Ok(()) }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let chunk = self.buffer.split().freeze();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.chunks.blocking_send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+impl fmt::Write for Writer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}

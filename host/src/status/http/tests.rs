@@ -1,0 +1,180 @@
+use http_body_util::BodyExt;
+use wasmop_package::Tier;
+
+use super::*;
+use crate::status::Overview;
+use crate::status::counters::{Counters, Totals};
+use crate::status::observed::{Controller, Queue};
+use crate::status::values::State as ControllerState;
+use crate::watch::{Cause, Waiting, WatchStatus};
+
+fn controller(number: usize) -> Controller {
+    Controller {
+        name: format!("controller-{number}").into(),
+        tier: Tier::Full,
+        state: ControllerState::Suspended,
+        resident_bytes: 0,
+        queue: Queue::default(),
+        active: 0,
+        requests: 0,
+        registered: true,
+        counters: Counters::default(),
+    }
+}
+
+fn observed(controllers: usize) -> Observed {
+    Observed {
+        now: Duration::from_secs(5),
+        controllers: (0..controllers).map(controller).collect(),
+        watches: vec![WatchStatus {
+            resource: "configmaps/v1".into(),
+            objects: 3,
+            lists: 1,
+            synced: true,
+            waiting: None,
+        }],
+        totals: Totals::default(),
+        spare_bytes: 0,
+        memory_budget: None,
+    }
+}
+
+/// A server whose host answers with `observed`, or not at all.
+fn state(observed: Option<Observed>) -> State {
+    let held = Mutex::new(Vec::new());
+    let ask = Box::new(move |question| {
+        match (question, &observed) {
+            (Question::Alive(tx), Some(_)) => drop(tx.send(())),
+            (Question::All(tx), Some(observed)) => drop(tx.send(observed.clone())),
+            // As a loop that is stuck: the question waits for ever.
+            (question, None) => held.lock().unwrap().push(question),
+        }
+        true
+    });
+    let started = Arc::new(AtomicBool::new(true));
+    let source = Source { ask, started, requests: Arc::default() };
+    State { source, deadline: DEADLINE, memory: Mutex::default() }
+}
+
+async fn get(state: &State, path: &str) -> (u16, String) {
+    let response = state.answer(&Request::get(path).body(()).unwrap()).await;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_healthy_host_says_so_on_every_page() {
+    let state = state(Some(observed(2)));
+    assert_eq!(get(&state, "/healthz").await, (200, "ok\n".into()));
+    assert_eq!(get(&state, "/readyz?verbose").await, (200, "ok\n".into()));
+    let (status, metrics) = get(&state, "/metrics").await;
+    assert!(status == 200 && metrics.contains("wasmop_controllers{state=\"suspended\"} 2\n"), "{metrics}");
+    let (status, page) = get(&state, "/").await;
+    assert!(status == 200 && page.contains("/api/controllers"));
+    let (status, json) = get(&state, "/api/controllers").await;
+    let overview: Overview = serde_json::from_str(&json).unwrap();
+    assert_eq!((status, overview.controllers.len(), overview.host.suspended), (200, 2, 2));
+    assert_eq!(overview.host.memory_history.len(), 1);
+    let (status, text) = get(&state, "/nothing").await;
+    assert!(status == 404 && text.contains("/metrics"));
+    let post = state.answer(&Request::post("/").body(()).unwrap()).await;
+    assert_eq!(post.status(), 405);
+}
+
+#[tokio::test]
+async fn a_long_answer_comes_in_pieces_and_is_whole() {
+    let state = state(Some(observed(3000)));
+    let response = state.answer(&Request::get("/metrics").body(()).unwrap()).await;
+    let mut body = response.into_body();
+    let (mut pieces, mut text) = (0, Vec::new());
+    while let Some(frame) = body.frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        assert!(data.len() < 64 << 10, "{}", data.len());
+        pieces += 1;
+        text.extend_from_slice(&data);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(pieces > 10);
+    assert_eq!(text.matches("wasmop_resumes_total{").count(), 3000);
+}
+
+#[tokio::test]
+async fn whoever_reads_no_further_costs_nothing_more() {
+    let state = state(Some(observed(3000)));
+    let mut body = state.answer(&Request::get("/api/controllers").body(()).unwrap()).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    // The writer's thread ends: else the runtime would wait for it, and this test never end.
+}
+
+#[tokio::test]
+async fn a_loop_that_does_not_answer_is_not_healthy() {
+    let state = State { deadline: Duration::from_millis(1), ..state(None) };
+    for path in ["/healthz", "/readyz", "/metrics", "/api/controllers"] {
+        let (status, text) = get(&state, path).await;
+        assert!(status == 503 && text.contains("does not answer"), "{path}: {status} {text}");
+    }
+    // The page itself says what is wrong.
+    assert_eq!(get(&state, "/").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_host_that_compiles_packages_is_alive_and_not_ready() {
+    let state = state(Some(observed(0)));
+    state.source.started.store(false, Ordering::Release);
+    assert_eq!(get(&state, "/healthz").await.0, 200);
+    let (status, text) = get(&state, "/readyz").await;
+    assert!(status == 503 && text.contains("being installed"), "{text}");
+}
+
+#[tokio::test]
+async fn it_is_ready_when_all_have_started_and_all_that_can_be_listed_is() {
+    let waiting = |cause| Some(Waiting { resource: String::new(), cause, message: "no".into() });
+    for (registered, synced, waiting, status) in [
+        (true, true, None, 200),
+        (false, true, None, 503),
+        (true, false, None, 503),
+        (true, false, waiting(Cause::Missing), 200),
+        (true, false, waiting(Cause::Forbidden), 200),
+        (true, false, waiting(Cause::Unreachable), 503),
+        (true, true, waiting(Cause::Unreachable), 200),
+    ] {
+        let mut observed = observed(1);
+        observed.controllers[0].registered = registered;
+        (observed.watches[0].synced, observed.watches[0].waiting) = (synced, waiting.clone());
+        let (answered, text) = get(&state(Some(observed)), "/readyz").await;
+        assert_eq!(answered, status, "{registered} {synced} {waiting:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_served_where_it_was_bound_and_no_more_when_it_is_dropped() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = serve(listener, state(Some(observed(1))).source).unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let error = bind(&address.to_string()).unwrap_err().to_string();
+    assert!(error.contains(&address.to_string()) && error.contains("help:"), "{error}");
+    drop(server);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_with_how_to_write_one() {
+    for bad in ["", "8080", "localhost", "localhost:http", "127.0.0.1:70000", "[::1"] {
+        let error = bind(bad).unwrap_err().to_string();
+        assert!(error.contains(&format!("{bad:?}")) && error.contains("help: write HOST:PORT"), "{error}");
+    }
+    assert!(bind(":0").unwrap().local_addr().unwrap().ip().is_unspecified());
+    assert!(bind("localhost:0").unwrap().local_addr().unwrap().ip().is_loopback());
+}

@@ -1,0 +1,235 @@
+//! The shape of `/api/controllers`: what the page and `wasmop top` show, and scripts may rely on.
+//!
+//! Bytes and seconds, as the names say; times are Unix time. Fields may be added, none is renamed.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use wasmop_package::Tier;
+
+use super::counters::{Avoided, ReconcileResult, total};
+use super::observed::{Controller, Observed};
+use super::process;
+use super::save_failure::Reason;
+
+/// Where a controller's instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// In memory, with nothing to do at this moment.
+    Resident,
+    /// On disk, or not started yet.
+    Suspended,
+    /// Running a step, or being suspended.
+    Busy,
+}
+
+impl State {
+    pub const ALL: [State; 3] = [State::Resident, State::Suspended, State::Busy];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Resident => "resident",
+            State::Suspended => "suspended",
+            State::Busy => "busy",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Overview {
+    pub host: HostStatus,
+    pub controllers: Vec<ControllerStatus>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HostStatus {
+    pub version: String,
+    /// When this was read.
+    pub timestamp_seconds: f64,
+    pub uptime_seconds: f64,
+    /// Why it is not ready; empty if it is.
+    pub not_ready: Vec<String>,
+    /// Controllers by state.
+    pub resident: u64,
+    pub suspended: u64,
+    pub busy: u64,
+    /// What instances hold together.
+    pub resident_bytes: u64,
+    /// What they may hold, if that is limited.
+    pub memory_budget_bytes: Option<u64>,
+    /// Memories kept for the next resumes.
+    pub spare_bytes: u64,
+    pub disk_bytes: u64,
+    pub process: ProcessStatus,
+    pub watches: Vec<WatchStatus>,
+    /// Of the last hour, oldest first, as far as anybody asked.
+    pub memory_history: VecDeque<MemorySample>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    pub resident_memory_bytes: u64,
+    pub virtual_memory_bytes: u64,
+    pub cpu_seconds: f64,
+    pub threads: u64,
+    pub open_fds: u64,
+    pub max_fds: u64,
+    pub start_time_seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemorySample {
+    pub timestamp_seconds: f64,
+    /// Of the process.
+    pub process_bytes: u64,
+    /// Of instances.
+    pub resident_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WatchStatus {
+    pub resource: String,
+    pub objects: u64,
+    pub lists: u64,
+    pub synced: bool,
+    /// What it waits for, if it cannot be had.
+    pub waiting: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControllerStatus {
+    pub name: String,
+    pub tier: String,
+    pub state: State,
+    pub resident_bytes: u64,
+    pub disk_bytes: u64,
+    pub queue_depth: u64,
+    pub queue_delayed: u64,
+    pub active_reconciles: u64,
+    pub requests_in_flight: u64,
+    // Since the host started, from here on.
+    pub resumes: u64,
+    pub resume_seconds: f64,
+    pub suspends: u64,
+    pub written_bytes: u64,
+    pub steps: u64,
+    pub step_seconds: f64,
+    pub reconciles: u64,
+    pub reconcile_errors: u64,
+    pub wakes_avoided: u64,
+    pub restarts: u64,
+    pub last_error: Option<ErrorStatus>,
+    /// Those that hold now.
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorStatus {
+    pub timestamp_seconds: f64,
+    /// What was being reconciled; empty if it was nothing in particular.
+    pub object: String,
+    pub message: String,
+}
+
+/// As the conditions of a Kubernetes object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub reason: Reason,
+    pub message: String,
+    pub since_timestamp_seconds: f64,
+}
+
+/// The condition of a controller whose snapshots cannot be written.
+pub const SNAPSHOT_FAILING: &str = "SnapshotFailing";
+
+impl HostStatus {
+    /// `wall`: Unix time now.
+    pub fn new(observed: &Observed, wall: f64, memory_history: VecDeque<MemorySample>) -> HostStatus {
+        let count = |state| observed.controllers.iter().filter(|c| c.state == state).count() as u64;
+        HostStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            timestamp_seconds: wall,
+            uptime_seconds: observed.now.as_secs_f64(),
+            not_ready: observed.not_ready(),
+            resident: count(State::Resident),
+            suspended: count(State::Suspended),
+            busy: count(State::Busy),
+            resident_bytes: observed.controllers.iter().map(|c| c.resident_bytes).sum(),
+            memory_budget_bytes: observed.memory_budget,
+            spare_bytes: observed.spare_bytes,
+            disk_bytes: observed.controllers.iter().map(|c| c.counters.disk_bytes()).sum(),
+            process: process::read(),
+            watches: observed.watches.iter().map(WatchStatus::from).collect(),
+            memory_history,
+        }
+    }
+}
+
+impl From<&crate::watch::WatchStatus> for WatchStatus {
+    fn from(watch: &crate::watch::WatchStatus) -> Self {
+        WatchStatus {
+            resource: watch.resource.clone(),
+            objects: watch.objects as u64,
+            lists: watch.lists,
+            synced: watch.synced,
+            waiting: watch.waiting.as_ref().map(|waiting| waiting.message.clone()),
+        }
+    }
+}
+
+impl ControllerStatus {
+    /// `wall`: Unix time at `observed.now`.
+    pub fn new(controller: &Controller, observed: &Observed, wall: f64) -> ControllerStatus {
+        let counters = &controller.counters;
+        let trouble = counters.trouble();
+        let unix = |at: std::time::Duration| wall - observed.now.saturating_sub(at).as_secs_f64();
+        let (resumes, resume_seconds) = counters.resumes();
+        ControllerStatus {
+            name: controller.name.to_string(),
+            tier: tier(controller.tier).into(),
+            state: controller.state,
+            resident_bytes: controller.resident_bytes,
+            disk_bytes: counters.disk_bytes(),
+            queue_depth: controller.queue.depth as u64,
+            queue_delayed: controller.queue.delayed as u64,
+            active_reconciles: controller.active as u64,
+            requests_in_flight: controller.requests as u64,
+            resumes: total(resumes),
+            resume_seconds,
+            suspends: counters.suspends.into(),
+            written_bytes: counters.written_bytes,
+            steps: counters.steps.into(),
+            step_seconds: counters.step_seconds(),
+            reconciles: total(counters.reconciles().0),
+            reconcile_errors: counters.reconciles_with(ReconcileResult::Error),
+            wakes_avoided: Avoided::ALL.into_iter().map(|why| counters.wakes_avoided(why)).sum(),
+            restarts: trouble.map_or(0, |t| t.restarts.into()),
+            last_error: trouble.and_then(|t| t.last_error.as_ref()).map(|last| ErrorStatus {
+                timestamp_seconds: unix(last.at),
+                object: last.object.to_string(),
+                message: last.message.to_string(),
+            }),
+            conditions: trouble
+                .and_then(|t| t.failing.as_ref())
+                .map(|failing| Condition {
+                    kind: SNAPSHOT_FAILING.into(),
+                    reason: failing.reason,
+                    message: failing.message.to_string(),
+                    since_timestamp_seconds: unix(failing.since),
+                })
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Full => "full",
+        Tier::Soft => "soft",
+    }
+}
