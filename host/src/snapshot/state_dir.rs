@@ -75,7 +75,7 @@ impl StateDir {
             writeln!(lock, "{}", std::process::id())
         };
         write_pid(&mut lock).map_err(not_writable)?;
-        for sub in ["code", "images", "controllers"] {
+        for sub in ["code", "images", "controllers", "watches"] {
             builder.create(path.join(sub)).map_err(not_writable)?;
         }
         // What an earlier host has written counts as durable from here on.
@@ -104,10 +104,17 @@ impl StateDir {
         let dir = self.path.join("controllers").join(name);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir)?;
-        let sealer = match &self.key {
-            None => None,
-            Some(key) => Some(Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"))?),
-        };
-        Ok(ControllerStore::new(dir, self.disk.clone(), sealer))
+        Ok(ControllerStore::new(dir, self.disk.clone(), self.sealer(name)?))
+    }
+
+    /// Where watches keep what they have seen.
+    pub fn watches_dir(&self) -> PathBuf {
+        self.path.join("watches")
+    }
+
+    /// Encrypts what belongs to `name`, if anything is to be encrypted.
+    pub fn sealer(&self, name: &str) -> io::Result<Option<Sealer>> {
+        let sealer = |key| Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"));
+        self.key.as_ref().map(sealer).transpose()
     }
 }

@@ -101,7 +101,7 @@ impl World {
         });
         let (sender, events) = unbounded_channel();
         let client = kube::Client::new(service, "default");
-        World { hub: WatchHub::with_pace(client, sender, pace), requests, events }
+        World { hub: WatchHub::with_pace(client, sender, None, pace), requests, events }
     }
 
     /// The next request, which must have this in its path.
@@ -154,6 +154,7 @@ fn say(change: &Change) -> (String, bool) {
         Change::Applied { key, old: Some(_), .. } => (format!("~{key}"), false),
         Change::Deleted { key, .. } => (format!("-{key}"), false),
         Change::Synced => ("synced".into(), true),
+        Change::Replayed => ("replayed".into(), true),
         Change::Waiting(waiting) => (format!("{:?}", waiting.cause), true),
     }
 }
@@ -429,9 +430,10 @@ async fn full_objects_are_kept_without_managed_fields() {
     check(&world.change().await);
     assert_eq!(world.next().await, "synced");
     world.hub.replay(id, 7);
-    check(&world.change().await);
-    let stream = world.request("watch=true").await.stream();
     assert_eq!(world.next().await, "synced");
+    check(&world.change().await);
+    assert_eq!(world.next().await, "replayed");
+    let stream = world.request("watch=true").await.stream();
     stream.event("DELETED", &item);
     let Change::Deleted { object: Some(_), .. } = world.change().await else { panic!() };
 }
@@ -443,13 +445,14 @@ async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
     assert_eq!(first, second);
     assert_eq!(world.hub.len(), 1);
     world.hub.replay(second, 42);
-    for expected in ["+a/a", "+a/b", "synced"] {
+    let replay = Some(Replay { subscriber: 42, missed: false });
+    for expected in ["synced", "+a/a", "+a/b", "replayed"] {
         let event = world.events.recv().await.unwrap();
-        assert_eq!((event.subscriber, say(&event.change).0.as_str()), (Some(42), expected));
+        assert_eq!((event.replay, event.number, say(&event.change).0.as_str()), (replay, 2, expected));
     }
     stream.event("ADDED", &object("a/c", 11));
     let event = world.events.recv().await.unwrap();
-    assert_eq!((event.watch, event.subscriber), (first, None));
+    assert_eq!((event.watch, event.number, event.replay), (first, 3, None));
     let other = world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
     assert_ne!(first, other);
 
@@ -470,12 +473,15 @@ async fn a_replay_before_the_first_list_is_complete_leaves_synced_to_come() {
     world.request("/apis/demo.wasmop.dev/v1").await.error(404);
     assert_eq!(world.next().await, "Missing");
     world.hub.replay(id, 1);
-    let event = world.events.recv().await.unwrap();
-    assert_eq!((event.subscriber, say(&event.change).0.as_str()), (Some(1), "Missing"));
+    for expected in ["Missing", "replayed"] {
+        let event = world.events.recv().await.unwrap();
+        let subscriber = event.replay.map(|replay| replay.subscriber);
+        assert_eq!((subscriber, say(&event.change).0.as_str()), (Some(1), expected));
+    }
     world.serve_websites().await;
     world.request("limit=500").await.list("10", &[]);
     let event = world.events.recv().await.unwrap();
-    assert_eq!((event.subscriber, event.change), (None, Change::Synced));
+    assert_eq!((event.replay, event.change), (None, Change::Synced));
 }
 
 #[tokio::test]

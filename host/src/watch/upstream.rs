@@ -25,7 +25,7 @@ use super::discovery::Discovery;
 use super::failure::{Cause, Failure, FailureCause, Waiting};
 use super::hub::Shared;
 use super::meta::Reader;
-use super::{Change, WatchRequest};
+use super::{Index, WatchRequest};
 
 /// Objects asked for at once; client-go's and kube's page size.
 const PAGE: u32 = 500;
@@ -174,7 +174,7 @@ impl Upstream {
         if self.position.is_none() {
             self.position = Some(self.list(&path).await?);
             self.list_failures = 0;
-            self.synced();
+            self.shared.synced();
             return Ok(());
         }
         let begun = Instant::now();
@@ -216,28 +216,12 @@ impl Upstream {
     }
 
     fn wait_for(&self, failure: &Failure) {
-        let waiting =
-            Waiting { resource: self.resource(), cause: failure.cause_to_tell(), message: failure.message.clone() };
-        self.shared.update(|state| {
-            if state.waiting.as_ref().is_some_and(|told| told.cause == waiting.cause) {
-                return None;
-            }
-            state.waiting = Some(waiting.clone());
-            Some(Change::Waiting(waiting))
-        });
+        let (resource, cause, message) = (self.resource(), failure.cause_to_tell(), failure.message.clone());
+        self.shared.wait_for(Waiting { resource, cause, message });
     }
 
     fn waits_for(&self, cause: impl FnOnce(Cause) -> bool) -> bool {
         self.shared.state().waiting.as_ref().is_some_and(|waiting| cause(waiting.cause))
-    }
-
-    /// The watch is in order.
-    fn synced(&self) {
-        self.shared.update(|state| {
-            state.synced = true;
-            state.waiting = None;
-            [Change::Synced]
-        });
     }
 
     /// `websites.demo.wasmop.dev/v1`
@@ -294,14 +278,14 @@ impl Upstream {
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {
                 let (seen, _) = self.reader.read(item.get()).map_err(Failure::garbled)?;
-                self.shared.update(|state| state.index.apply(seen));
+                self.shared.update(|index| index.apply(seen));
             }
             params.continue_token = metadata.continue_token.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 if metadata.resource_version.is_empty() {
                     return Err(Failure::garbled("the list has no resourceVersion"));
                 }
-                self.shared.update(|state| state.index.finish_list());
+                self.shared.update(Index::finish_list);
                 return Ok(metadata.resource_version.into_owned());
             }
         }
@@ -333,7 +317,7 @@ impl Upstream {
         let mut stream = pin!(stream);
         // What the API server does wrong inside a watch is over only when something came through.
         if self.waits_for(|cause| cause != Cause::Server) {
-            self.synced();
+            self.shared.synced();
         }
         let patience = Duration::from_secs(seconds.into()) + WATCH_GRACE;
         let mut line = Vec::new();
@@ -353,7 +337,7 @@ impl Upstream {
             brought = true;
             self.watch_failures = 0;
             if self.waits_for(|_| true) {
-                self.synced();
+                self.shared.synced();
             }
         }
     }
@@ -364,12 +348,12 @@ impl Upstream {
         let version = match kind.as_ref() {
             "ADDED" | "MODIFIED" => {
                 let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
-                self.shared.update(|state| state.index.apply(seen));
+                self.shared.update(|index| index.apply(seen));
                 version
             }
             "DELETED" => {
                 let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
-                self.shared.update(|state| state.index.delete(seen));
+                self.shared.update(|index| index.delete(seen));
                 version
             }
             "BOOKMARK" => {
