@@ -101,19 +101,19 @@ impl Host {
             Ok(Some((snapshot, header))) => {
                 let elapsed = Duration::from_nanos(wall_clock_ns().saturating_sub(header.wall_ns));
                 let clock = header.monotonic_ns.wrapping_add(elapsed.as_nanos() as u64);
-                let restored =
-                    postcard::from_bytes::<HostState>(&header.host_state).map_err(|e| e.to_string()).and_then(
-                        |saved| {
-                            let controller = Controller::restore(saved.controller, now, clock, elapsed)?;
-                            Ok((controller, saved.predictor, saved.places))
-                        },
-                    );
+                let restored = postcard::from_bytes::<HostState>(&header.host_state)
+                    .map_err(|e| e.to_string())
+                    .and_then(|saved| {
+                        let controller = Controller::restore(saved.controller, now, clock, elapsed)?;
+                        Ok((controller, saved.predictor, saved.places))
+                    });
                 match restored {
                     Ok((controller, predictor, places)) => {
                         tracing::info!(
                             controller = name,
                             registrations = controller.registered(),
                             from = "snapshot",
+                            disk_bytes = snapshot.disk_bytes,
                             "controller ready"
                         );
                         let phase = Phase::Suspended(Origin::Snapshot(snapshot));

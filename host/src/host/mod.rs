@@ -129,8 +129,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         return Err(HostError::DuplicateName(twice.name.clone()));
     }
     let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir, options.encryption_key)?);
-    let journals = Journals::new(&state)
-        .map_err(|source| StateDirError::NotWritable { path: state.path().to_owned(), source })?;
+    let journals =
+        Journals::new(&state).map_err(|source| StateDirError::NotWritable { path: state.path().to_owned(), source })?;
     let server = options.cluster.cluster_url.clone();
     let client = client::new(&options.cluster).map_err(|e| HostError::Client(e.to_string()))?;
     let version = connect::check(&client, &server).await?;
@@ -495,7 +495,8 @@ impl Slot {
     fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();
         let requests = self.requests.len() * (size_of::<Request>() + 16);
-        let watches = self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
+        let watches =
+            self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
         (own + self.name.len() + requests + watches) as u64 + self.controller.ram_bytes()
     }
 }

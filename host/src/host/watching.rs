@@ -149,10 +149,8 @@ impl Host {
                 }
                 continue;
             }
-            let namespaced = slot
-                .primaries
-                .get(subscription.registration as usize)
-                .and_then(|id| self.hub.namespaced((*id)?));
+            let namespaced =
+                slot.primaries.get(subscription.registration as usize).and_then(|id| self.hub.namespaced((*id)?));
             let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
                 if relation == Relation::Own {

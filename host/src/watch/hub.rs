@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,6 +21,8 @@ pub struct WatchHub {
     client: kube::Client,
     events: UnboundedSender<WatchEvent>,
     discovery: Arc<Discovery>,
+    /// The API server serves lists as the beginning of a watch, as far as is known.
+    pub(super) streaming: Arc<AtomicBool>,
     /// `None`: nothing is kept for the next host.
     journals: Option<Journals>,
     ids: HashMap<WatchRequest, WatchId>,
@@ -161,7 +164,17 @@ impl WatchHub {
     ) -> Self {
         // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
         let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
-        WatchHub { pace, client, events, discovery, journals, ids: HashMap::new(), watches: HashMap::new(), next_id: 0 }
+        WatchHub {
+            pace,
+            client,
+            events,
+            discovery,
+            streaming: Arc::new(AtomicBool::new(true)),
+            journals,
+            ids: HashMap::new(),
+            watches: HashMap::new(),
+            next_id: 0,
+        }
     }
 
     /// Starts a watch, or joins the one there is for an equal request. One that joins has missed
@@ -186,7 +199,8 @@ impl WatchHub {
         });
         let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::new(state), journal, start });
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let upstream = Upstream::new(self.pace, client, discovery, request.clone(), state.clone());
+        let upstream =
+            Upstream::new(self.pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
         let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(request.clone(), id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });
@@ -230,9 +244,9 @@ impl WatchHub {
     /// place that it had then, only what has changed since, if that is known. Ends with `Replayed`.
     pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<Place>) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let seen = place.zip(watch.state.journal.as_ref()).and_then(|(place, journal)| {
-            journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).number(place)
-        });
+        let seen = place
+            .zip(watch.state.journal.as_ref())
+            .and_then(|(place, journal)| journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).number(place));
         watch.state.recall(&mut watch.state.state(), subscriber, seen);
     }
 

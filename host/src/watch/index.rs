@@ -45,8 +45,20 @@ struct Entry {
     list: u32,
     /// Of its last change.
     number: u64,
-    /// Of its last change that was not one of status or metadata alone.
-    differs: u64,
+    /// How much less is the number of its last change that was not one of status or metadata alone; at most
+    /// what fits, then it seems to be later.
+    behind: u32,
+}
+
+impl Entry {
+    /// Number of the last change that was not one of status or metadata alone.
+    fn differs(&self) -> u64 {
+        self.number - u64::from(self.behind)
+    }
+}
+
+fn behind(number: u64, differs: u64) -> u32 {
+    u32::try_from(number.saturating_sub(differs)).unwrap_or(u32::MAX)
 }
 
 /// What an object was before a change after which it concerns others, or nobody.
@@ -91,7 +103,9 @@ pub struct ToSave {
 impl Index {
     /// Continues where an earlier host was.
     pub fn restore(present: Vec<Present>, past: Vec<Past>, floor: u64, last: u64) -> Index {
-        let entry = |Present { key, meta, number, differs }| (key, Entry { meta, object: None, list: 0, number, differs });
+        let entry = |Present { key, meta, number, differs }| {
+            (key, Entry { meta, object: None, list: 0, number, behind: behind(number, differs) })
+        };
         Index {
             entries: present.into_iter().map(entry).collect(),
             list: 0,
@@ -118,8 +132,7 @@ impl Index {
     pub fn apply(&mut self, seen: Seen) -> Option<Change> {
         let Seen { key, meta, object } = seen;
         let number = self.last + 1;
-        let mut entry =
-            Entry { meta: meta.clone(), object: object.clone(), list: self.list, number, differs: number };
+        let mut entry = Entry { meta: meta.clone(), object: object.clone(), list: self.list, number, behind: 0 };
         let old = match self.entries.get_mut(&key) {
             Some(known) if known.meta.resource_version == meta.resource_version && known.meta.uid == meta.uid => {
                 known.list = self.list;
@@ -129,7 +142,7 @@ impl Index {
             }
             Some(known) => {
                 if !differs(&known.meta, &meta) {
-                    entry.differs = known.differs;
+                    entry.behind = behind(number, known.differs());
                 }
                 Some(std::mem::replace(known, entry).meta)
             }
@@ -214,7 +227,7 @@ impl Index {
         Some(past.chain(present.map(move |(key, entry)| Change::Applied {
             key: key.clone(),
             meta: entry.meta.clone(),
-            old: (entry.differs <= after).then(|| entry.meta.clone()),
+            old: (entry.differs() <= after).then(|| entry.meta.clone()),
             object: entry.object.clone(),
         })))
     }
@@ -242,7 +255,7 @@ impl Index {
             key: key.clone(),
             meta: entry.meta.clone(),
             number: entry.number,
-            differs: entry.differs,
+            differs: entry.differs(),
         };
         Some(ToSave {
             all,

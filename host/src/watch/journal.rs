@@ -53,7 +53,8 @@ pub struct Place {
 
 /// Tells what is watched from anything else, over restarts.
 fn name(request: &WatchRequest) -> String {
-    let WatchRequest { group, version, kind, plural, namespace, label_selector, field_selector, full_objects } = request;
+    let WatchRequest { group, version, kind, plural, namespace, label_selector, field_selector, full_objects } =
+        request;
     let namespace = namespace.as_deref().unwrap_or("*");
     format!("{group}\n{version}\n{kind}\n{plural}\n{namespace}\n{label_selector}\n{field_selector}\n{full_objects}")
 }
@@ -94,11 +95,28 @@ pub(super) struct Recovered {
 #[derive(Serialize, Deserialize)]
 enum Record {
     /// A host begins to write.
-    Head { name: String, lineage: u64, lineages: Vec<(u64, u64)> },
+    Head {
+        name: String,
+        lineage: u64,
+        lineages: Vec<(u64, u64)>,
+    },
     /// Before the other records of a block.
-    About { floor: u64, namespaced: Option<bool> },
-    Present { key: Key, meta: SavedMeta, number: u64, differs: u64 },
-    Past { key: Key, meta: SavedMeta, number: u64, stays: bool },
+    About {
+        floor: u64,
+        namespaced: Option<bool>,
+    },
+    Present {
+        key: Key,
+        meta: SavedMeta,
+        number: u64,
+        differs: u64,
+    },
+    Past {
+        key: Key,
+        meta: SavedMeta,
+        number: u64,
+        stays: bool,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,29 +252,37 @@ impl Journal {
     /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
     /// after it.
     pub fn save(&mut self, shared: &Shared) -> io::Result<()> {
-        let anew = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
         let (to_save, namespaced) = {
             let mut state = shared.state();
-            let namespaced = state.namespaced();
-            match state.index.to_save(anew) {
-                // An empty block makes the lineage known.
-                None if !self.begun => (
-                    ToSave { all: false, past: Vec::new(), present: Vec::new(), floor: state.index.floor() },
-                    namespaced,
-                ),
-                None => return Ok(()),
-                Some(to_save) => (to_save, namespaced),
-            }
+            (self.to_save(&mut state.index), state.namespaced())
         };
+        self.write(to_save, namespaced)
+    }
+
+    fn to_save(&self, index: &mut Index) -> Option<ToSave> {
+        let anew = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
+        let nothing = ToSave { all: false, past: Vec::new(), present: Vec::new(), floor: index.floor() };
+        // Even then this host's lineage is to be known.
+        index.to_save(anew).or((!self.begun).then_some(nothing))
+    }
+
+    fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
+        let Some(to_save) = to_save else { return Ok(()) };
         let all = to_save.all;
-        let block = self.seal(&self.records(to_save, namespaced))?;
-        let written = if all { self.write_anew(&block) } else { self.append(&block) };
+        let block = self.seal(&self.records(to_save, namespaced));
+        let written = block.and_then(|block| if all { self.write_anew(&block) } else { self.append(&block) });
         if written.is_err() {
             // What is missing in it now will be written with everything else.
             self.len = 0;
         }
         self.begun |= written.is_ok();
         written
+    }
+
+    #[cfg(test)]
+    fn save_index(&mut self, index: &mut Index, namespaced: Option<bool>) -> io::Result<()> {
+        let to_save = self.to_save(index);
+        self.write(to_save, namespaced)
     }
 
     fn records(&self, to_save: ToSave, namespaced: Option<bool>) -> Vec<Record> {

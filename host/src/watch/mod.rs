@@ -22,7 +22,7 @@ use wasmop_package::manifest::{Relation, WatchSpec};
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
-pub use hub::{Resolved, Watched, WatchHub};
+pub use hub::{Resolved, WatchHub, Watched};
 pub use index::Index;
 pub use journal::{Journals, Place};
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
