@@ -230,9 +230,8 @@ impl Drop for Host {
 }
 
 /// Runs everything on an API server that streams lists or doesn't.
-async fn scenario(streams_lists: bool) -> Result<()> {
+fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let cluster = FakeCluster::start(streams_lists).await?;
     let objects: Vec<String> = (0..=OBJECTS).map(|i| format!("default/map-{i}")).collect();
     for i in 0..OBJECTS {
         cluster.put(&format!("map-{i}"));
@@ -243,13 +242,13 @@ async fn scenario(streams_lists: bool) -> Result<()> {
     println!("the first start: every object");
     let mut host = start(["1.0.0", "1.0.0"])?;
     let last = &*objects[OBJECTS];
-    host.check(&cluster, |_, object| object != last, &objects)?;
+    host.check(cluster, |_, object| object != last, &objects)?;
     host.terminate()?;
 
     println!("nothing has changed: nothing");
     let mut host = start(["1.0.0", "1.0.0"])?;
     host.until("ready", |host| host.suspended.len() == 2 * CONTROLLERS)?;
-    host.check(&cluster, |_, _| false, &objects)?;
+    host.check(cluster, |_, _| false, &objects)?;
     host.terminate()?;
 
     println!("one changed, one deleted, one new while the host was away: these");
@@ -258,7 +257,7 @@ async fn scenario(streams_lists: bool) -> Result<()> {
     cluster.put("map-10");
     let three = |_: &str, object: &str| ["default/map-1", "default/map-2", "default/map-10"].contains(&object);
     let mut host = start(["1.0.0", "1.0.0"])?;
-    host.check(&cluster, three, &objects)?;
+    host.check(cluster, three, &objects)?;
     drop(host); // kill
 
     println!("three changed after it was killed: these");
@@ -269,12 +268,12 @@ async fn scenario(streams_lists: bool) -> Result<()> {
     cluster.forget();
     let three = |_: &str, object: &str| ["default/map-3", "default/map-4", "default/map-10"].contains(&object);
     let mut host = start(["1.0.0", "1.0.0"])?;
-    host.check(&cluster, three, &objects)?;
+    host.check(cluster, three, &objects)?;
 
     println!("the watch breaks and its version is too old: nothing");
     host.reconciled.clear();
     cluster.forget();
-    host.check(&cluster, |_, _| false, &objects)?;
+    host.check(cluster, |_, _| false, &objects)?;
     host.terminate()?;
 
     println!("one package is upgraded, and one object changed: all of its objects, and that one");
@@ -284,13 +283,13 @@ async fn scenario(streams_lists: bool) -> Result<()> {
         "upgraded" => object != "default/map-2",
         _ => object == "default/map-5",
     };
-    host.check(&cluster, upgraded, &objects)?;
+    host.check(cluster, upgraded, &objects)?;
     host.terminate()?;
 
     println!("what the last host knew is lost: every object");
     std::fs::remove_dir_all(dir.path().join("watches"))?;
     let mut host = start(["1.0.0", "1.0.1"])?;
-    host.check(&cluster, |_, object| object != "default/map-2", &objects)?;
+    host.check(cluster, |_, object| object != "default/map-2", &objects)?;
     host.terminate()?;
 
     let Asked { lists, streamed_lists, watches, .. } = cluster.asked();
@@ -319,7 +318,9 @@ fn main() -> ExitCode {
     let (mut passed, mut failed) = (0, 0);
     for (name, streams_lists) in [("streamed lists", true), ("lists in pages", false)] {
         println!("with {name}:");
-        match runtime.block_on(async { tokio::spawn(scenario(streams_lists)).await? }) {
+        // The cluster runs on the runtime's threads, and this one waits.
+        let cluster = runtime.block_on(FakeCluster::start(streams_lists));
+        match cluster.and_then(|cluster| scenario(&cluster, streams_lists)) {
             Ok(()) => passed += 1,
             Err(error) => {
                 failed += 1;
