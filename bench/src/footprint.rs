@@ -194,6 +194,10 @@ fn observe(child: &mut std::process::Child, n: usize) -> Result<Found> {
                         resident.remove(&controller);
                         disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
                     }
+                    // It has nothing to do.
+                    Some("controller ready") if event["from"] == "snapshot" => {
+                        disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
+                    }
                     Some("resumed" | "controller ready") => {
                         resident.insert(controller);
                     }

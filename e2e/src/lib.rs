@@ -6,6 +6,7 @@
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
 //! table       behaviours x guests, as marks
+//! fake_cluster  an API server that the test plays, for what a real one is too slow for
 //! torture     a host killed at random moments under load, again and again
 //! rows        figures, as a table or as JSON
 //! ```
@@ -13,6 +14,7 @@
 #![deny(unsafe_code)]
 
 pub mod fake_api;
+pub mod fake_cluster;
 pub mod fault_proxy;
 pub mod guests;
 pub mod probe;

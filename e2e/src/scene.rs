@@ -160,7 +160,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the guest is suspended: it was, and has not been resumed since.
+    /// Waits until the guest is suspended: it was, or has continued as such, and has not been resumed since.
     pub async fn until_suspended(&self) -> Result<Record> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -168,7 +168,8 @@ impl Scene {
             let last = turns
                 .into_iter()
                 .find(|record| ["suspended", "resumed", "controller ready"].contains(&record.message()));
-            if let Some(record) = last.filter(|record| record.message() == "suspended") {
+            let is = |record: &Record| record.message() == "suspended" || record.text("from") == "snapshot";
+            if let Some(record) = last.filter(is) {
                 return Ok(record);
             }
             if Instant::now() > deadline {

@@ -206,6 +206,11 @@ impl Controller {
         self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
     }
 
+    /// Whether the guest has yet to be asked what some change concerns: a snapshot does not have that.
+    pub fn has_unasked(&self) -> bool {
+        self.inbox.iter().any(|event| event.kind == EventKind::Map)
+    }
+
     fn new_task(&mut self, task: Task) -> u64 {
         let id = self.next_task;
         self.next_task += 1;

@@ -1,5 +1,7 @@
 //! What a host that ends, one way or the other, leaves to the next: prepared before, verified after.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
 use kube::api::DeleteParams;
@@ -30,6 +32,9 @@ pub struct Prepared {
     before: ProbeStatus,
 }
 
+/// Objects that are not touched while there is no host.
+const UNTOUCHED: [&str; 3] = ["untouched-1", "untouched-2", "untouched-3"];
+
 pub fn all() -> Vec<Restart> {
     vec![
         Restart {
@@ -46,7 +51,52 @@ pub fn all() -> Vec<Restart> {
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
             verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
         },
+        Restart {
+            name: "only what changed is reconciled after SIGTERM",
+            how: How::Terminate,
+            prepare: |scene| Box::pin(prepare_many(scene)),
+            meanwhile: |scene| Box::pin(change_and_delete(scene)),
+            verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
+        },
+        Restart {
+            name: "only what changed is reconciled after SIGKILL",
+            how: How::Kill,
+            prepare: |scene| Box::pin(prepare_many(scene)),
+            meanwhile: |scene| Box::pin(change_and_delete(scene)),
+            verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
+        },
     ]
+}
+
+/// Objects that have been reconciled, as the last snapshot knows.
+async fn prepare_many(scene: Scene) -> Result<Prepared> {
+    let before = prepare(&scene).await?;
+    for name in UNTOUCHED {
+        scene.create_and_wait(name, spec("child", "one")).await?;
+    }
+    scene.until_suspended().await?;
+    Ok(Prepared { before })
+}
+
+async fn verify_few(scene: Scene, _: Prepared) -> Result<()> {
+    scene.until_current("changed").await?;
+    scene.until_gone("gone").await?;
+    ensure!(scene.config_maps().get_opt("gone-deleted").await?.is_some(), "no clean-up was done for `gone`");
+    // What had waited would have come before this.
+    scene.change_and_wait("kept", spec("child", "the last")).await?;
+    let reconciled: BTreeSet<String> = scene
+        .logged(0)?
+        .iter()
+        .filter(|record| record.message() == "reconciled")
+        .map(|record| record.text("object").to_owned())
+        .collect();
+    let expected = BTreeSet::from(["changed", "gone", "kept"].map(|name| scene.key(name)));
+    ensure!(reconciled == expected, "reconciled were {reconciled:?} instead of {expected:?}");
+    for name in ["late", "changed", "kept"].into_iter().chain(UNTOUCHED) {
+        scene.remove(name).await?;
+    }
+    scene.config_maps().delete("gone-deleted", &DeleteParams::default()).await?;
+    Ok(())
 }
 
 /// Objects that have been reconciled. On SIGTERM everything resident is suspended, so nothing may

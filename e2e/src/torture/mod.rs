@@ -130,13 +130,13 @@ impl Torture {
 
     async fn round(&mut self, phase: Phase, rng: &mut StdRng) -> Result<()> {
         if phase == Phase::FirstStart {
-            self.spawn(rng)?;
+            self.spawn(rng).await?;
             self.kill(phase, rng).await?;
             self.host = None;
             return Ok(());
         }
         if self.host.is_none() {
-            self.spawn(rng)?;
+            self.spawn(rng).await?;
             self.settle(rng).await.context("before the kill")?;
         }
         let mut left = match phase {
@@ -152,7 +152,7 @@ impl Torture {
             }
         }
         if phase == Phase::Start {
-            self.spawn(rng)?;
+            self.spawn(rng).await?;
             let before = std::mem::take(&mut left);
             left = self.kill(Phase::Start, rng).await?;
             for ((before, now), workload) in before.iter().zip(&left).zip(&self.workloads) {
@@ -162,12 +162,13 @@ impl Torture {
         } else if rng.random_ratio(1, 10) {
             self.forget(rng.random_range(0..self.workloads.len()), &mut left)?;
         }
-        self.spawn(rng)?;
+        self.spawn(rng).await?;
         self.settle(rng).await?;
         self.began_rightly(&left)
     }
 
-    fn spawn(&mut self, rng: &mut StdRng) -> Result<()> {
+    async fn spawn(&mut self, rng: &mut StdRng) -> Result<()> {
+        try_join_all(self.workloads.iter_mut().map(Workload::begun)).await?;
         self.options.suspend_after = Duration::from_millis(SUSPEND_AFTER_MS.choose(rng).copied().unwrap_or_default());
         self.starts += 1;
         let before =

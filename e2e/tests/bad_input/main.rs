@@ -9,6 +9,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -16,6 +17,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::guests;
 use wasmop_e2e::probe::{Probe, spec};
 use wasmop_e2e::world::{Cluster, PATIENCE};
@@ -26,12 +28,13 @@ use wasmop_testbed::log::Record;
 type Test = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// `missing_crd` creates the CRD that those before must not find.
-const TESTS: [(&str, Test); 5] = [
+const TESTS: [(&str, Test); 6] = [
     ("an_unknown_token_is_refused_with_a_remedy", |stage| Box::pin(stage.unknown_token())),
     ("an_expired_token_is_refused_with_a_remedy", |stage| Box::pin(stage.expired_token())),
     ("a_second_host_on_a_state_directory_is_refused", |stage| Box::pin(stage.second_host())),
     ("a_missing_crd_is_named_and_the_controller_goes_on_when_it_appears", |stage| Box::pin(stage.missing_crd())),
     ("a_forbidden_identity_is_named_and_goes_on_once_it_is_allowed", |stage| Box::pin(stage.forbidden())),
+    ("lists_are_streamed_and_come_in_pages_where_that_is_refused", |stage| Box::pin(stage.streamed_lists())),
 ];
 
 const CONTROLLER: &str = "probe-go";
@@ -179,6 +182,38 @@ impl Stage {
         Api::<ClusterRoleBinding>::all(self.cluster.client.clone()).create(&PostParams::default(), &binding).await?;
         self.reconciles("allowed", &mut host).await?;
         tokio::task::block_in_place(|| host.terminate())?;
+        Ok(())
+    }
+
+    async fn streamed_lists(&self) -> Result<()> {
+        let proxy = FaultProxy::start(self.cluster.client.clone()).await?;
+        let options = |name: &str| -> Result<HostOptions> {
+            let options = self.options(name, None)?;
+            let kubeconfig = self.cluster.dir().join(format!("{name}.kubeconfig"));
+            std::fs::write(&kubeconfig, proxy.kubeconfig())?;
+            Ok(HostOptions { kubeconfig, ..options })
+        };
+        let pages = proxy.delay("limit=500", Duration::ZERO);
+        let streamed = proxy.delay("sendInitialEvents=true", Duration::ZERO);
+        let mut host = tokio::task::block_in_place(|| ready(&options("streamed")?))?;
+        self.reconciles("streamed", &mut host).await?;
+        tokio::task::block_in_place(|| host.terminate())?;
+        ensure!(
+            (streamed.hits(), pages.hits()) == (2, 0),
+            "{} streamed lists, {} pages",
+            streamed.hits(),
+            pages.hits()
+        );
+
+        drop(streamed);
+        let refused = Fault::Status { code: 422, retry_after_seconds: None };
+        let refused = proxy.add(Rule::new("GET", "sendInitialEvents=true", refused));
+        let mut host = tokio::task::block_in_place(|| ready(&options("in-pages")?))?;
+        self.reconciles("in-pages", &mut host).await?;
+        tokio::task::block_in_place(|| host.terminate())?;
+        // Both watches may have asked before the first was refused.
+        ensure!((1..=2).contains(&refused.hits()), "asked for {} streamed lists", refused.hits());
+        ensure!(pages.hits() == 2, "{} pages", pages.hits());
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
 use crate::status::counters::Counters;
+use crate::watch::Place;
 
 impl Host {
     pub(super) async fn install(
@@ -40,7 +41,10 @@ impl Host {
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
             let store = state.controller(&name).map_err(fail)?;
-            let (controller, predictor, phase) = self.recover(&name, &package, &store)?;
+            let (controller, predictor, phase, places) = self.recover(&name, &package, &store)?;
+            if !places.is_empty() {
+                self.returning.insert(self.slots.len() as u32, places);
+            }
             let mut counters = Counters::default();
             if let Phase::Suspended(Origin::Snapshot(snapshot)) = &phase {
                 counters.on_disk(snapshot.disk_bytes);
@@ -54,6 +58,7 @@ impl Host {
                 controller,
                 phase,
                 primaries: Vec::new(),
+                watches: Vec::new(),
                 requests: BTreeMap::new(),
                 credit: None,
                 wake: None,
@@ -84,11 +89,11 @@ impl Host {
         name: &str,
         package: &InstalledPackage,
         store: &ControllerStore,
-    ) -> Result<(Controller, Predictor, Phase), HostError> {
+    ) -> Result<(Controller, Predictor, Phase, Vec<Place>), HostError> {
         let now = self.now();
         let fresh = || {
             let controller = Controller::new(now, package.first_monotonic_ns());
-            (controller, Predictor::default(), Phase::Suspended(Origin::Fresh))
+            (controller, Predictor::default(), Phase::Suspended(Origin::Fresh), Vec::new())
         };
         let Some(image) = package.image() else {
             tracing::info!(
@@ -103,19 +108,23 @@ impl Host {
             Ok(Some((snapshot, header))) => {
                 let elapsed = Duration::from_nanos(wall_clock_ns().saturating_sub(header.wall_ns));
                 let clock = header.monotonic_ns.wrapping_add(elapsed.as_nanos() as u64);
-                let restored =
-                    postcard::from_bytes::<HostState>(&header.host_state).map_err(|e| e.to_string()).and_then(
-                        |saved| Ok((Controller::restore(saved.controller, now, clock, elapsed)?, saved.predictor)),
-                    );
+                let restored = postcard::from_bytes::<HostState>(&header.host_state)
+                    .map_err(|e| e.to_string())
+                    .and_then(|saved| {
+                        let controller = Controller::restore(saved.controller, now, clock, elapsed)?;
+                        Ok((controller, saved.predictor, saved.places))
+                    });
                 match restored {
-                    Ok((controller, predictor)) => {
+                    Ok((controller, predictor, places)) => {
                         tracing::info!(
                             controller = name,
                             registrations = controller.registered(),
                             from = "snapshot",
+                            disk_bytes = snapshot.disk_bytes,
                             "controller ready"
                         );
-                        return Ok((controller, predictor, Phase::Suspended(Origin::Snapshot(snapshot))));
+                        let phase = Phase::Suspended(Origin::Snapshot(snapshot));
+                        return Ok((controller, predictor, phase, places));
                     }
                     Err(reason) => reason,
                 }

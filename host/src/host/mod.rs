@@ -60,7 +60,7 @@ use crate::status::Question;
 use crate::status::counters::{Counters, Totals};
 use crate::status::http::{self, Source};
 use crate::status::requests::RequestCounts;
-use crate::watch::{WatchEvent, WatchHub, WatchId};
+use crate::watch::{Journals, Place, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
@@ -141,6 +141,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         return Err(HostError::DuplicateName(twice.name.clone()));
     }
     let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir, options.encryption_key)?);
+    let journals =
+        Journals::new(&state).map_err(|source| StateDirError::NotWritable { path: state.path().to_owned(), source })?;
     let server = options.cluster.cluster_url.clone();
     let (tx, rx) = mpsc::unbounded_channel();
     let requests = Arc::new(RequestCounts::default());
@@ -162,8 +164,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         started: Instant::now(),
         engine: Engine::new()?,
         slots: Vec::new(),
-        hub: WatchHub::new(client.clone(), watch_tx),
+        hub: WatchHub::new(client.clone(), watch_tx, Some(journals)),
         subscriptions: HashMap::new(),
+        seen: HashMap::new(),
+        replays: BTreeMap::new(),
+        returning: HashMap::new(),
+        starting: true,
         specs: HashSet::new(),
         wakes: BTreeSet::new(),
         pool: Pool::start().map_err(HostError::Threads)?,
@@ -206,6 +212,14 @@ struct Host {
     hub: WatchHub,
     /// Shared, so that handling an event can change everything else.
     subscriptions: HashMap<WatchId, Arc<Vec<Subscription>>>,
+    /// Number of the last change of each watch that is in the work queues.
+    seen: HashMap<WatchId, u64>,
+    /// Replays under way: until one is over, its subscriber has not seen what `seen` says.
+    replays: BTreeMap<(u32, WatchId), u32>,
+    /// What controllers that continue from a snapshot have seen, by slot. Empty once all are subscribed.
+    returning: HashMap<u32, Vec<Place>>,
+    /// No event of a watch has been taken in yet.
+    starting: bool,
     specs: HashSet<Arc<ControllerSpec>>,
     /// When which slot must be looked at next; mirrors `Slot::wake`.
     wakes: BTreeSet<(Duration, u32)>,
@@ -237,6 +251,8 @@ struct Slot {
     phase: Phase,
     /// The watch of each registration's primary kind; `None` if it may not be watched.
     primaries: Vec<Option<WatchId>>,
+    /// All of its watches, each once.
+    watches: Vec<WatchId>,
     /// Requests in flight by the guest's call id.
     requests: BTreeMap<u64, Request>,
     /// Shared by its requests; only there while some are in flight.
@@ -336,6 +352,7 @@ impl Host {
             }
             self.pump(slot);
         }
+        (self.starting, self.returning) = (false, HashMap::new());
         let mut shutdown = std::pin::pin!(shutdown);
         let mut touched = BTreeSet::new();
         loop {
@@ -497,6 +514,8 @@ impl Host {
 struct HostState {
     controller: crate::controller::Saved,
     predictor: Predictor,
+    /// What of its watches is in the work queues.
+    places: Vec<Place>,
 }
 
 impl Slot {
@@ -512,6 +531,8 @@ impl Slot {
     fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();
         let requests = self.requests.len() * (size_of::<Request>() + 16);
-        own as u64 + self.name.len() as u64 + requests as u64 + self.controller.ram_bytes()
+        let watches =
+            self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
+        (own + self.name.len() + requests + watches) as u64 + self.controller.ram_bytes()
     }
 }

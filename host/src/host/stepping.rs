@@ -160,7 +160,7 @@ impl Host {
             .flat_map(|(watch, subs)| subs.iter().filter(|s| s.slot == index).map(|s| (*watch, *s)))
             .collect();
         for (watch, subscription) in mine {
-            self.hub.replay(watch, subscription.id());
+            self.replay(watch, subscription);
         }
     }
 

@@ -18,6 +18,7 @@ impl Host {
     /// Has a worker write the instance to disk, and drop it if it is to be suspended.
     pub(super) fn save(&mut self, index: u32, suspending: bool) {
         let now = self.now();
+        let (places, watches) = self.places(index);
         let slot = &mut self.slots[index as usize];
         let Phase::Resident(instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
         let mut instance = match *instance {
@@ -25,7 +26,7 @@ impl Host {
             Live::Soft(instance) => return self.suspend_softly(index, instance),
         };
         let host_state =
-            HostState { controller: slot.controller.save(now), predictor: slot.deciding.predictor.clone() };
+            HostState { controller: slot.controller.save(now), predictor: slot.deciding.predictor.clone(), places };
         let moment = Moment {
             digest: slot.package.digest,
             wall_ns: wall_clock_ns(),
@@ -37,6 +38,10 @@ impl Host {
         self.schedule(index, None);
         self.pool.submit(move || {
             let started = Instant::now();
+            // First, so that what the snapshot says it has seen is there. If it isn't, more is reconciled.
+            for error in watches.iter().filter_map(|watch| watch.save().err()) {
+                tracing::debug!(%error, "what was watched could not be written");
+            }
             let mut result = instance.save(&store, moment, suspending, registered);
             let instance = match &mut result {
                 Ok(saved) if suspending => {

@@ -9,7 +9,7 @@ use wasmop_package::manifest::{ControllerSpec, Relation};
 use super::{Host, Subscription};
 use crate::queue::Key;
 use crate::status::counters::Avoided;
-use crate::watch::{Change, Primary, WatchEvent, WatchRequest, keys_for, passes};
+use crate::watch::{Change, Place, Primary, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
 
 impl Host {
     /// Watches what a registration asks for.
@@ -39,12 +39,43 @@ impl Host {
                 primaries.resize(primaries.len().max(registration as usize + 1), None);
                 primaries[registration as usize] = Some(id);
             }
-            let subscribers = self.subscriptions.entry(id).or_default();
-            if !subscribers.is_empty() {
-                self.hub.replay(id, subscription.id());
+            let watches = &mut self.slots[index as usize].watches;
+            if !watches.contains(&id) {
+                watches.reserve_exact(1);
+                watches.push(id);
             }
+            self.seen.entry(id).or_insert_with(|| self.hub.recovered(id));
+            let subscribers = self.subscriptions.entry(id).or_default();
+            let is_first = subscribers.is_empty();
             Arc::make_mut(subscribers).push(subscription);
+            if self.starting || is_first {
+                // No event has been taken in yet: what is news to the host comes to all of them.
+                let places = self.returning.get(&index).into_iter().flatten();
+                let place = places.copied().find(|place| self.hub.is_in(place, id));
+                *self.replays.entry((index, id)).or_default() += 1;
+                self.hub.recall(id, subscription.id(), place);
+            } else {
+                self.replay(id, subscription);
+            }
         }
+    }
+
+    /// Has a subscriber told all there is.
+    pub(super) fn replay(&mut self, id: WatchId, subscription: Subscription) {
+        *self.replays.entry((subscription.slot, id)).or_default() += 1;
+        self.hub.replay(id, subscription.id());
+    }
+
+    /// What of its watches is in a controller's work queues, to be kept with its snapshot, and what has to be
+    /// written for that to be of use.
+    pub(super) fn places(&self, index: u32) -> (Vec<Place>, Vec<Watched>) {
+        let slot = &self.slots[index as usize];
+        if slot.controller.has_unasked() {
+            return Default::default();
+        }
+        let seen = slot.watches.iter().filter(|id| !self.replays.contains_key(&(index, **id)));
+        let places = seen.filter_map(|id| self.hub.place(*id, *self.seen.get(id)?));
+        (places.collect(), slot.watches.iter().filter_map(|id| self.hub.watched(*id)).collect())
     }
 
     /// The spec of a registration, one copy for all controllers that register the same: those of one
@@ -64,9 +95,22 @@ impl Host {
         let now = self.now();
         self.totals.watch_events += 1;
         let subscribers = self.subscriptions.get(&event.watch).cloned().unwrap_or_default();
+        if event.replay.is_none() {
+            self.seen.insert(event.watch, event.number);
+        }
         for subscription in &*subscribers {
-            if event.subscriber.is_some_and(|one| one != subscription.id()) {
+            if event.replay.is_some_and(|replay| replay.subscriber != subscription.id()) {
                 continue;
+            }
+            if event.change == Change::Replayed {
+                let replays = (subscription.slot, event.watch);
+                if let Some(under_way) = self.replays.get_mut(&replays) {
+                    *under_way -= 1;
+                    if *under_way == 0 {
+                        self.replays.remove(&replays);
+                    }
+                }
+                return;
             }
             let slot = &mut self.slots[subscription.slot as usize];
             let Some(spec) =
@@ -90,6 +134,8 @@ impl Host {
                 slot.counters.avoided(Avoided::Predicate);
                 continue;
             }
+            // Who sees all there is doesn't see sooner what failed before.
+            let listed = event.replay.is_some_and(|replay| !replay.missed);
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };
             if relation == Relation::Map {
                 if let Change::Applied { object: Some(object), .. } | Change::Deleted { object: Some(object), .. } =
@@ -99,34 +145,40 @@ impl Host {
                     let object = Bytes::copy_from_slice(object.as_bytes());
                     slot.controller.enqueue_map(subscription.registration, watch, object);
                     touched.insert(subscription.slot);
+                } else if matches!(event.change, Change::Deleted { .. }) {
+                    // It is gone since another host has seen it: nobody can say any more whom it concerned.
+                    self.enqueue_all(*subscription);
+                    touched.insert(subscription.slot);
                 }
                 continue;
             }
-            let namespaced = slot
-                .primaries
-                .get(subscription.registration as usize)
-                .and_then(|id| self.hub.resolved((*id)?))
-                .map(|r| r.namespaced);
+            let namespaced =
+                slot.primaries.get(subscription.registration as usize).and_then(|id| self.hub.namespaced((*id)?));
             let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
                 if relation == Relation::Own {
                     let controller = &mut self.slots[subscription.slot as usize].controller;
-                    match event.subscriber {
-                        None => controller.enqueue(subscription.registration, key, now),
-                        Some(_) => controller.enqueue_listed(subscription.registration, key, now),
+                    match listed {
+                        false => controller.enqueue(subscription.registration, key, now),
+                        true => controller.enqueue_listed(subscription.registration, key, now),
                     }
                     touched.insert(subscription.slot);
-                } else if self.enqueue_related(
-                    subscription.slot,
-                    subscription.registration,
-                    key,
-                    event.subscriber.is_some(),
-                ) {
+                } else if self.enqueue_related(subscription.slot, subscription.registration, key, listed) {
                     touched.insert(subscription.slot);
                 } else {
                     self.slots[subscription.slot as usize].counters.avoided(Avoided::Unrelated);
                 }
             }
+        }
+    }
+
+    /// Queues all objects of a registration.
+    fn enqueue_all(&mut self, Subscription { slot, registration, .. }: Subscription) {
+        let now = self.now();
+        let slot = &mut self.slots[slot as usize];
+        let Some(primary) = slot.primaries.get(registration as usize).copied().flatten() else { return };
+        for key in self.hub.keys(primary) {
+            slot.controller.enqueue(registration, key, now);
         }
     }
 

@@ -75,7 +75,7 @@ impl StateDir {
             writeln!(lock, "{}", std::process::id())
         };
         write_pid(&mut lock).map_err(not_writable)?;
-        for sub in ["code", "images", "controllers"] {
+        for sub in ["code", "images", "controllers", "watches"] {
             builder.create(path.join(sub)).map_err(not_writable)?;
         }
         // What an earlier host has written counts as durable from here on.
@@ -104,14 +104,19 @@ impl StateDir {
         let dir = self.path.join("controllers").join(name);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir)?;
-        let sealer = match &self.key {
-            None => None,
-            Some(key) => {
-                let sealer = Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"))?;
-                // A controller that is suspended has little room, and few are encrypted.
-                Some(Box::new(sealer))
-            }
-        };
+        // A controller that is suspended has little room, and few are encrypted.
+        let sealer = self.sealer(name)?.map(Box::new);
         Ok(ControllerStore::new(dir, self.disk.clone(), sealer))
+    }
+
+    /// Where watches keep what they have seen.
+    pub fn watches_dir(&self) -> PathBuf {
+        self.path.join("watches")
+    }
+
+    /// Encrypts what belongs to `name`, if anything is to be encrypted.
+    pub fn sealer(&self, name: &str) -> io::Result<Option<Sealer>> {
+        let sealer = |key| Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"));
+        self.key.as_ref().map(sealer).transpose()
     }
 }

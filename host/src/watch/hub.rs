@@ -1,6 +1,8 @@
 //! Turns requests for watches into upstream watches, each started once.
 
 use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -8,8 +10,10 @@ use tokio::task::AbortHandle;
 
 use super::discovery::Discovery;
 pub use super::discovery::Resolved;
+use super::journal::{Journal, Journals, Place, Recovered};
 use super::upstream::{Pace, Upstream};
-use super::{Cause, Change, Index, Waiting, WatchEvent, WatchId, WatchRequest};
+use super::{Cause, Change, Index, Replay, Waiting, WatchEvent, WatchId, WatchRequest};
+use crate::queue::Key;
 
 /// The upstream watches of a host.
 pub struct WatchHub {
@@ -17,6 +21,10 @@ pub struct WatchHub {
     client: kube::Client,
     events: UnboundedSender<WatchEvent>,
     discovery: Arc<Discovery>,
+    /// The API server serves lists as the beginning of a watch, as far as is known.
+    pub(super) streaming: Arc<AtomicBool>,
+    /// `None`: nothing is kept for the next host.
+    journals: Option<Journals>,
     ids: HashMap<WatchRequest, WatchId>,
     watches: HashMap<WatchId, Watch>,
     next_id: u32,
@@ -36,6 +44,22 @@ pub(super) struct Shared {
     id: WatchId,
     events: UnboundedSender<WatchEvent>,
     state: Mutex<State>,
+    /// To be locked before `state`.
+    journal: Option<Mutex<Journal>>,
+    /// Where a host that starts here is in the journal, if there is one.
+    start: Option<Place>,
+}
+
+/// A watch, for whoever writes its journal.
+#[derive(Clone)]
+pub struct Watched(Arc<Shared>);
+
+impl Watched {
+    /// Writes what the watch has seen since the last time.
+    pub fn save(&self) -> io::Result<()> {
+        let Some(journal) = &self.0.journal else { return Ok(()) };
+        journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).save(&self.0)
+    }
 }
 
 #[derive(Default)]
@@ -47,6 +71,12 @@ pub(super) struct State {
     pub resolved: Option<Resolved>,
     /// Lists begun.
     pub lists: u64,
+    /// As an earlier host has seen it.
+    pub was_namespaced: Option<bool>,
+    /// Whole objects are wanted, which the journal doesn't have.
+    needs_list: bool,
+    /// Who waits for that, and what it has seen.
+    deferred: Vec<(u64, Option<u64>)>,
 }
 
 /// How a watch is, for people.
@@ -70,35 +100,104 @@ impl WatchStatus {
     }
 }
 
+impl State {
+    pub fn namespaced(&self) -> Option<bool> {
+        self.resolved.as_ref().map(|resolved| resolved.namespaced).or(self.was_namespaced)
+    }
+}
+
 impl Shared {
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Changes the state and sends what came of it.
-    pub fn update<C: IntoIterator<Item = Change>>(&self, change: impl FnOnce(&mut State) -> C) {
+    /// Changes the index and sends what came of it.
+    pub fn update<C: IntoIterator<Item = Change>>(&self, change: impl FnOnce(&mut Index) -> C) {
         let mut state = self.state();
-        for change in change(&mut state) {
-            self.send(None, change);
+        let before = state.index.last();
+        for (number, change) in (before + 1..).zip(change(&mut state.index)) {
+            self.send(number, None, change);
         }
     }
 
-    fn send(&self, subscriber: Option<u64>, change: Change) {
+    /// The watch is in order.
+    pub fn synced(&self) {
+        let mut state = self.state();
+        state.synced = true;
+        state.waiting = None;
+        self.send(state.index.last(), None, Change::Synced);
+        for (subscriber, seen) in std::mem::take(&mut state.deferred) {
+            self.replay(&state, subscriber, seen, self.recovered());
+        }
+    }
+
+    /// The watch has to wait; told once for each cause.
+    pub fn wait_for(&self, waiting: Waiting) {
+        let mut state = self.state();
+        if state.waiting.as_ref().is_none_or(|told| told.cause != waiting.cause) {
+            state.waiting = Some(waiting.clone());
+            self.send(state.index.last(), None, Change::Waiting(waiting));
+        }
+    }
+
+    fn send(&self, number: u64, replay: Option<Replay>, change: Change) {
         // Without a receiver the host is shutting down.
-        let _ = self.events.send(WatchEvent { watch: self.id, subscriber, change });
+        let _ = self.events.send(WatchEvent { watch: self.id, number, replay, change });
+    }
+
+    /// Number of the last change that an earlier host saw.
+    fn recovered(&self) -> u64 {
+        self.start.map_or(0, |place| place.number)
+    }
+
+    /// Tells a subscriber what it has not seen of what was known at `until`.
+    fn replay(&self, state: &State, subscriber: u64, seen: Option<u64>, until: u64) {
+        let missed = seen.and_then(|seen| state.index.replay_between(seen, until));
+        let replay = Some(Replay { subscriber, missed: missed.is_some() });
+        let send = |change| self.send(state.index.last(), replay, change);
+        match missed {
+            Some(changes) => changes.for_each(send),
+            None => state.index.replay(until).for_each(send),
+        }
+        send(Change::Replayed);
+    }
+
+    /// The same of what an earlier host saw; the rest is sent to everybody.
+    fn recall(&self, state: &mut State, subscriber: u64, seen: Option<u64>) {
+        if state.needs_list && !state.synced {
+            state.deferred.push((subscriber, seen));
+        } else {
+            self.replay(state, subscriber, seen, self.recovered());
+        }
     }
 }
 
 impl WatchHub {
     /// News of all watches goes to `events`. Must be used within a tokio runtime.
-    pub fn new(client: kube::Client, events: UnboundedSender<WatchEvent>) -> Self {
-        Self::with_pace(client, events, Pace::default())
+    /// `journals`: where what it learns is kept for the next host.
+    pub fn new(client: kube::Client, events: UnboundedSender<WatchEvent>, journals: Option<Journals>) -> Self {
+        Self::with_pace(client, events, journals, Pace::default())
     }
 
-    pub(super) fn with_pace(client: kube::Client, events: UnboundedSender<WatchEvent>, pace: Pace) -> Self {
+    pub(super) fn with_pace(
+        client: kube::Client,
+        events: UnboundedSender<WatchEvent>,
+        journals: Option<Journals>,
+        pace: Pace,
+    ) -> Self {
         // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
         let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
-        WatchHub { pace, client, events, discovery, ids: HashMap::new(), watches: HashMap::new(), next_id: 0 }
+        WatchHub {
+            pace,
+            client,
+            events,
+            discovery,
+            streaming: Arc::new(AtomicBool::new(true)),
+            journals,
+            ids: HashMap::new(),
+            watches: HashMap::new(),
+            next_id: 0,
+        }
     }
 
     /// Starts a watch, or joins the one there is for an equal request. One that joins has missed
@@ -112,9 +211,19 @@ impl WatchHub {
         }
         let id = WatchId(self.next_id);
         self.next_id += 1;
-        let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::default() });
+        let recovered = self.journals.as_ref().map(|journals| journals.recover(&request));
+        let mut state = State::default();
+        let mut start = None;
+        let journal = recovered.map(|Recovered { journal, index, namespaced }| {
+            start = Some(Place { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
+            state.needs_list = request.full_objects && !index.is_empty();
+            (state.index, state.was_namespaced) = (index, namespaced);
+            Mutex::new(journal)
+        });
+        let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::new(state), journal, start });
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let upstream = Upstream::new(self.pace, client, discovery, request.clone(), state.clone());
+        let upstream =
+            Upstream::new(self.pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
         let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(request.clone(), id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });
@@ -133,21 +242,65 @@ impl WatchHub {
         }
     }
 
-    /// Sends what is known now, tagged with `subscriber`: `Applied` for every object, then
-    /// `Synced` if that was all there is, and `Waiting` if the watch has to wait. If it was not
-    /// all, the rest and `Synced` follow untagged, as for everybody.
+    /// Sends what is known now to one subscriber: `Applied` for every object, then `Synced` if that was
+    /// all there is, `Waiting` if the watch has to wait, and `Replayed`. If it was not all, the rest and
+    /// `Synced` follow for everybody.
     pub fn replay(&self, id: WatchId, subscriber: u64) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let state = watch.state.state();
-        for change in state.index.replay() {
-            watch.state.send(Some(subscriber), change);
+        let mut state = watch.state.state();
+        if state.needs_list && !state.synced {
+            // For the objects of an earlier host; others are sent to everybody.
+            return watch.state.recall(&mut state, subscriber, None);
         }
+        let number = state.index.last();
+        let send = |change| watch.state.send(number, Some(Replay { subscriber, missed: false }), change);
         if state.synced {
-            watch.state.send(Some(subscriber), Change::Synced);
+            send(Change::Synced);
         }
         if let Some(waiting) = &state.waiting {
-            watch.state.send(Some(subscriber), Change::Waiting(waiting.clone()));
+            send(Change::Waiting(waiting.clone()));
         }
+        watch.state.replay(&state, subscriber, None, number);
+    }
+
+    /// Sends what an earlier host knew to one subscriber, who has missed nothing of this one's. With the
+    /// place that it had then, only what has changed since, if that is known. Ends with `Replayed`.
+    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<Place>) {
+        let Some(watch) = self.watches.get(&id) else { return };
+        let seen = place
+            .zip(watch.state.journal.as_ref())
+            .and_then(|(place, journal)| journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).number(place));
+        watch.state.recall(&mut watch.state.state(), subscriber, seen);
+    }
+
+    /// Number of the last change that an earlier host saw: where this one goes on.
+    pub fn recovered(&self, id: WatchId) -> u64 {
+        self.watches.get(&id).map_or(0, |watch| watch.state.recovered())
+    }
+
+    /// What to keep for the next host of who has seen all changes up to `number`.
+    pub fn place(&self, id: WatchId, number: u64) -> Option<Place> {
+        self.watches.get(&id)?.state.start.map(|start| Place { number, ..start })
+    }
+
+    /// Whether a place is one in this watch.
+    pub fn is_in(&self, place: &Place, id: WatchId) -> bool {
+        self.watches.get(&id).and_then(|watch| watch.state.start).is_some_and(|start| start.watch == place.watch)
+    }
+
+    /// The watch, for its journal.
+    pub fn watched(&self, id: WatchId) -> Option<Watched> {
+        self.watches.get(&id).map(|watch| Watched(watch.state.clone()))
+    }
+
+    /// Whether the watched objects are in namespaces, as far as it is known.
+    pub fn namespaced(&self, id: WatchId) -> Option<bool> {
+        self.watches.get(&id)?.state.state().namespaced()
+    }
+
+    /// All objects that the watch holds now.
+    pub fn keys(&self, id: WatchId) -> Vec<Key> {
+        self.watches.get(&id).map_or_else(Vec::new, |watch| watch.state.state().index.keys().cloned().collect())
     }
 
     /// The resource that is watched, once discovery has answered.

@@ -2,13 +2,24 @@
 //!
 //! After a list the index holds exactly what was listed, and the changes it gave out lead from the
 //! old content to the new: a relist of 10,000 objects of which three changed is three changes.
+//!
+//! Changes are numbered, and a controller that has seen all up to some number needs but those after it.
+//! The index can be kept in a [`journal`](super::journal) and continued from there by the next host:
+//! then its first list is a relist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Change;
 use super::meta::{ObjectMetaLite, Seen};
+use super::relation::differs;
 use crate::queue::Key;
+
+/// Most objects remembered that are no longer what they were. Who has seen none of them, but the
+/// changes before, is to see everything again.
+const MAX_PAST: usize = 1000;
+/// With more changed objects than this, all are written.
+const MAX_UNSAVED: usize = 4096;
 
 /// The objects of one watch.
 #[derive(Debug, Default)]
@@ -17,6 +28,13 @@ pub struct Index {
     /// Number of the list last begun. Entries of an earlier one that are not in it are gone when
     /// it is complete.
     list: u32,
+    /// Number of the last change.
+    last: u64,
+    /// What is no longer so, oldest first.
+    past: VecDeque<Past>,
+    /// What was so at some later number is in `past`.
+    floor: u64,
+    unsaved: Unsaved,
 }
 
 #[derive(Debug)]
@@ -25,9 +43,79 @@ struct Entry {
     object: Option<Arc<str>>,
     /// Number of the list in or after which it was last seen.
     list: u32,
+    /// Of its last change.
+    number: u64,
+    /// How much less is the number of its last change that was not one of status or metadata alone; at most
+    /// what fits, then it seems to be later.
+    behind: u32,
+}
+
+impl Entry {
+    /// Number of the last change that was not one of status or metadata alone.
+    fn differs(&self) -> u64 {
+        self.number - u64::from(self.behind)
+    }
+}
+
+fn behind(number: u64, differs: u64) -> u32 {
+    u32::try_from(number.saturating_sub(differs)).unwrap_or(u32::MAX)
+}
+
+/// What an object was before a change after which it concerns others, or nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    pub key: Key,
+    pub meta: ObjectMetaLite,
+    /// Of the change.
+    pub number: u64,
+    /// It has other owners; otherwise it is gone.
+    pub stays: bool,
+}
+
+/// An object, for the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    pub key: Key,
+    pub meta: ObjectMetaLite,
+    pub number: u64,
+    pub differs: u64,
+}
+
+/// What the journal doesn't have yet.
+#[derive(Debug, Default)]
+struct Unsaved {
+    /// Objects that changed; meaningless if `all`.
+    keys: BTreeSet<Key>,
+    all: bool,
+    /// Changes up to this number are in the journal.
+    saved: u64,
+}
+
+/// What a journal is to write.
+pub struct ToSave {
+    /// In place of what is there.
+    pub all: bool,
+    pub past: Vec<Past>,
+    pub present: Vec<Present>,
+    pub floor: u64,
 }
 
 impl Index {
+    /// Continues where an earlier host was.
+    pub fn restore(present: Vec<Present>, past: Vec<Past>, floor: u64, last: u64) -> Index {
+        let entry = |Present { key, meta, number, differs }| {
+            (key, Entry { meta, object: None, list: 0, number, behind: behind(number, differs) })
+        };
+        Index {
+            entries: present.into_iter().map(entry).collect(),
+            list: 0,
+            last,
+            past: past.into(),
+            floor,
+            unsaved: Unsaved { saved: last, ..Unsaved::default() },
+        }
+    }
+
     /// A list begins; one under way is given up.
     pub fn begin_list(&mut self) {
         self.list = self.list.wrapping_add(1);
@@ -36,25 +124,38 @@ impl Index {
     /// The list is complete: what was not in it is gone.
     pub fn finish_list(&mut self) -> Vec<Change> {
         let list = self.list;
-        let gone = self.entries.extract_if(.., |_, entry| entry.list != list);
-        gone.map(|(key, Entry { meta, object, .. })| Change::Deleted { key, meta, object }).collect()
+        let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.list != list).collect();
+        gone.into_iter().map(|(key, Entry { meta, object, .. })| self.gone(key, meta, object)).collect()
     }
 
     /// The object was in a list, was added or was modified. `None` if that version of it is known.
     pub fn apply(&mut self, seen: Seen) -> Option<Change> {
         let Seen { key, meta, object } = seen;
-        let entry = Entry { meta: meta.clone(), object: object.clone(), list: self.list };
+        let number = self.last + 1;
+        let mut entry = Entry { meta: meta.clone(), object: object.clone(), list: self.list, number, behind: 0 };
         let old = match self.entries.get_mut(&key) {
             Some(known) if known.meta.resource_version == meta.resource_version && known.meta.uid == meta.uid => {
                 known.list = self.list;
+                // The journal has metadata only.
+                known.object = known.object.take().or(object);
                 return None;
             }
-            Some(known) => Some(std::mem::replace(known, entry).meta),
+            Some(known) => {
+                if !differs(&known.meta, &meta) {
+                    entry.behind = behind(number, known.differs());
+                }
+                Some(std::mem::replace(known, entry).meta)
+            }
             None => {
                 self.entries.insert(key.clone(), entry);
                 None
             }
         };
+        self.last = number;
+        if let Some(old) = old.as_ref().filter(|old| old.owners != meta.owners) {
+            self.remember(Past { key: key.clone(), meta: old.clone(), number, stays: true });
+        }
+        self.touch(&key);
         Some(Change::Applied { key, meta, old, object })
     }
 
@@ -62,12 +163,44 @@ impl Index {
     /// known.
     pub fn delete(&mut self, seen: Seen) -> Option<Change> {
         self.entries.remove(&seen.key)?;
-        Some(Change::Deleted { key: seen.key, meta: seen.meta, object: seen.object })
+        Some(self.gone(seen.key, seen.meta, seen.object))
     }
 
-    /// Every object as if it had just been added, for someone who starts to listen.
-    pub fn replay(&self) -> impl Iterator<Item = Change> {
-        self.entries.iter().map(|(key, entry)| Change::Applied {
+    /// To be called when it is no longer in `entries`.
+    fn gone(&mut self, key: Key, meta: ObjectMetaLite, object: Option<Arc<str>>) -> Change {
+        self.last += 1;
+        self.remember(Past { key: key.clone(), meta: meta.clone(), number: self.last, stays: false });
+        self.touch(&key);
+        Change::Deleted { key, meta, object }
+    }
+
+    fn remember(&mut self, past: Past) {
+        self.past.push_back(past);
+        if self.past.len() > MAX_PAST
+            && let Some(forgotten) = self.past.pop_front()
+        {
+            self.floor = forgotten.number;
+            // The journal is to forget it as well.
+            self.unsaved.all |= forgotten.number > self.unsaved.saved;
+        }
+    }
+
+    fn touch(&mut self, key: &str) {
+        let unsaved = &mut self.unsaved;
+        if unsaved.all || unsaved.keys.contains(key) {
+            return;
+        }
+        if unsaved.keys.len() < MAX_UNSAVED {
+            unsaved.keys.insert(key.into());
+        } else {
+            *unsaved = Unsaved { all: true, keys: BTreeSet::new(), ..*unsaved };
+        }
+    }
+
+    /// Every object that has not changed after number `until`, as if it had just been added, for someone
+    /// who starts to listen.
+    pub fn replay(&self, until: u64) -> impl Iterator<Item = Change> {
+        self.entries.iter().filter(move |(_, entry)| entry.number <= until).map(|(key, entry)| Change::Applied {
             key: key.clone(),
             meta: entry.meta.clone(),
             old: None,
@@ -75,8 +208,72 @@ impl Index {
         })
     }
 
+    /// What has changed after number `after` and up to `until`, for someone who has seen all before;
+    /// `None` if that is no longer known. An object of which only status or metadata changed is its own
+    /// predecessor.
+    pub fn replay_between(&self, after: u64, until: u64) -> Option<impl Iterator<Item = Change>> {
+        if after < self.floor || after > self.last {
+            return None;
+        }
+        let missed = move |number: u64| number > after && number <= until;
+        let past = self.past.iter().filter(move |past| missed(past.number)).map(|past| {
+            let (key, meta) = (past.key.clone(), past.meta.clone());
+            match past.stays {
+                true => Change::Applied { key, old: Some(meta.clone()), meta, object: None },
+                false => Change::Deleted { key, meta, object: None },
+            }
+        });
+        let present = self.entries.iter().filter(move |(_, entry)| missed(entry.number));
+        Some(past.chain(present.map(move |(key, entry)| Change::Applied {
+            key: key.clone(),
+            meta: entry.meta.clone(),
+            old: (entry.differs() <= after).then(|| entry.meta.clone()),
+            object: entry.object.clone(),
+        })))
+    }
+
+    /// Number of the last change; each change that was given out has the next one.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Who has seen less than this is to see everything again.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// What a journal that has what was given here before does not have; all there is if it is to be
+    /// written anew. `None` if nothing has changed.
+    pub fn to_save(&mut self, anew: bool) -> Option<ToSave> {
+        if self.unsaved.saved == self.last && !anew {
+            return None;
+        }
+        let Unsaved { keys, all, saved } =
+            std::mem::replace(&mut self.unsaved, Unsaved { saved: self.last, ..Unsaved::default() });
+        let all = all || anew;
+        let present = |(key, entry): (&Key, &Entry)| Present {
+            key: key.clone(),
+            meta: entry.meta.clone(),
+            number: entry.number,
+            differs: entry.differs(),
+        };
+        Some(ToSave {
+            all,
+            past: self.past.iter().filter(|past| all || past.number > saved).cloned().collect(),
+            present: match all {
+                true => self.entries.iter().map(present).collect(),
+                false => keys.iter().filter_map(|key| self.entries.get_key_value(key)).map(present).collect(),
+            },
+            floor: self.floor,
+        })
+    }
+
     pub fn get(&self, key: &str) -> Option<&ObjectMetaLite> {
         self.entries.get(key).map(|entry| &entry.meta)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.entries.keys()
     }
 
     pub fn len(&self) -> usize {

@@ -2,7 +2,6 @@
 //! watches.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -174,9 +173,7 @@ fn whole(json: &str, api_version: &str, kind: &str) -> Result<Arc<str>, serde_js
     serde_json::to_string(&object).map(Into::into)
 }
 
-/// Stable within one process.
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
+/// Kept on disk, so the same in every process.
+pub(super) fn hash(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }

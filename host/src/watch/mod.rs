@@ -11,6 +11,7 @@ mod discovery;
 mod failure;
 mod hub;
 mod index;
+mod journal;
 mod meta;
 mod relation;
 mod upstream;
@@ -21,8 +22,9 @@ use wasmop_package::manifest::{Relation, WatchSpec};
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
-pub use hub::{Resolved, WatchHub, WatchStatus};
+pub use hub::{Resolved, WatchHub, WatchStatus, Watched};
 pub use index::Index;
+pub use journal::{Journals, Place};
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub use relation::{Primary, keys_for, passes};
 
@@ -82,9 +84,20 @@ impl WatchRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchEvent {
     pub watch: WatchId,
-    /// Set if it is for this one subscriber only, as the answer to `WatchHub::replay`.
-    pub subscriber: Option<u64>,
+    /// Number of the watch's last change, this one included. Whoever has seen this event and all before
+    /// it has seen the changes up to there.
+    pub number: u64,
+    /// Set if it is for one subscriber only.
+    pub replay: Option<Replay>,
     pub change: Change,
+}
+
+/// Of events that tell one subscriber what the others know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    pub subscriber: u64,
+    /// What it has missed while it was away; otherwise all there is.
+    pub missed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +111,8 @@ pub enum Change {
     Synced,
     /// The watch cannot be had now; it is tried again until it can. Once for each cause.
     Waiting(Waiting),
+    /// A replay is complete.
+    Replayed,
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub fn keys_for(relation: Relation, primary: Primary<'_>, change: &Change) -> Ve
     let (key, meta, old) = match change {
         Change::Applied { key, meta, old, .. } => (key, meta, old.as_ref()),
         Change::Deleted { key, meta, .. } => (key, meta, None),
-        Change::Synced | Change::Waiting(_) => return Vec::new(),
+        Change::Synced | Change::Waiting(_) | Change::Replayed => return Vec::new(),
     };
     match relation {
         Relation::Own => vec![key.clone()],
@@ -63,11 +63,12 @@ pub fn passes(generation_changed: bool, change: &Change) -> bool {
     match change {
         Change::Deleted { .. } | Change::Applied { old: None, .. } => true,
         Change::Applied { meta, old: Some(old), .. } => !generation_changed || differs(old, meta),
-        Change::Synced | Change::Waiting(_) => false,
+        Change::Synced | Change::Waiting(_) | Change::Replayed => false,
     }
 }
 
-fn differs(old: &ObjectMetaLite, new: &ObjectMetaLite) -> bool {
+/// Whether more than status and metadata changed, as far as can be told.
+pub(super) fn differs(old: &ObjectMetaLite, new: &ObjectMetaLite) -> bool {
     new.generation == 0 || new.generation != old.generation || new.uid != old.uid || (new.deleting && !old.deleting)
 }
 

@@ -87,7 +87,14 @@ impl World {
         Self::with_pace(PACE)
     }
 
+    /// Of an API server that serves lists in pages only.
     fn with_pace(pace: Pace) -> Self {
+        let world = Self::streaming(pace, None);
+        world.hub.streaming.store(false, std::sync::atomic::Ordering::Relaxed);
+        world
+    }
+
+    fn streaming(pace: Pace, journals: Option<Journals>) -> Self {
         let (sender, requests) = unbounded_channel();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let sender: UnboundedSender<Exchange> = sender.clone();
@@ -101,7 +108,7 @@ impl World {
         });
         let (sender, events) = unbounded_channel();
         let client = kube::Client::new(service, "default");
-        World { hub: WatchHub::with_pace(client, sender, pace), requests, events }
+        World { hub: WatchHub::with_pace(client, sender, journals, pace), requests, events }
     }
 
     /// The next request, which must have this in its path.
@@ -154,6 +161,7 @@ fn say(change: &Change) -> (String, bool) {
         Change::Applied { key, old: Some(_), .. } => (format!("~{key}"), false),
         Change::Deleted { key, .. } => (format!("-{key}"), false),
         Change::Synced => ("synced".into(), true),
+        Change::Replayed => ("replayed".into(), true),
         Change::Waiting(waiting) => (format!("{:?}", waiting.cause), true),
     }
 }
@@ -429,9 +437,10 @@ async fn full_objects_are_kept_without_managed_fields() {
     check(&world.change().await);
     assert_eq!(world.next().await, "synced");
     world.hub.replay(id, 7);
-    check(&world.change().await);
-    let stream = world.request("watch=true").await.stream();
     assert_eq!(world.next().await, "synced");
+    check(&world.change().await);
+    assert_eq!(world.next().await, "replayed");
+    let stream = world.request("watch=true").await.stream();
     stream.event("DELETED", &item);
     let Change::Deleted { object: Some(_), .. } = world.change().await else { panic!() };
 }
@@ -443,13 +452,14 @@ async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
     assert_eq!(first, second);
     assert_eq!(world.hub.len(), 1);
     world.hub.replay(second, 42);
-    for expected in ["+a/a", "+a/b", "synced"] {
+    let replay = Some(Replay { subscriber: 42, missed: false });
+    for expected in ["synced", "+a/a", "+a/b", "replayed"] {
         let event = world.events.recv().await.unwrap();
-        assert_eq!((event.subscriber, say(&event.change).0.as_str()), (Some(42), expected));
+        assert_eq!((event.replay, event.number, say(&event.change).0.as_str()), (replay, 2, expected));
     }
     stream.event("ADDED", &object("a/c", 11));
     let event = world.events.recv().await.unwrap();
-    assert_eq!((event.watch, event.subscriber), (first, None));
+    assert_eq!((event.watch, event.number, event.replay), (first, 3, None));
     let other = world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
     assert_ne!(first, other);
 
@@ -470,12 +480,193 @@ async fn a_replay_before_the_first_list_is_complete_leaves_synced_to_come() {
     world.request("/apis/demo.wasmop.dev/v1").await.error(404);
     assert_eq!(world.next().await, "Missing");
     world.hub.replay(id, 1);
-    let event = world.events.recv().await.unwrap();
-    assert_eq!((event.subscriber, say(&event.change).0.as_str()), (Some(1), "Missing"));
+    for expected in ["Missing", "replayed"] {
+        let event = world.events.recv().await.unwrap();
+        let subscriber = event.replay.map(|replay| replay.subscriber);
+        assert_eq!((subscriber, say(&event.change).0.as_str()), (Some(1), expected));
+    }
     world.serve_websites().await;
     world.request("limit=500").await.list("10", &[]);
     let event = world.events.recv().await.unwrap();
-    assert_eq!((event.subscriber, event.change), (None, Change::Synced));
+    assert_eq!((event.replay, event.change), (None, Change::Synced));
+}
+
+fn end_of_list(version: &str) -> Value {
+    json!({"metadata": {"resourceVersion": version, "annotations": {"k8s.io/initial-events-end": "true"}}})
+}
+
+#[tokio::test]
+async fn a_list_is_the_beginning_of_a_watch_and_a_relist_is_only_what_changed() {
+    let mut world = World::streaming(PACE, None);
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    let begin = "watch=true&timeoutSeconds=";
+    let list = world.request(begin).await;
+    for part in ["sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", "allowWatchBookmarks=true"] {
+        assert!(list.path.contains(part), "{}", list.path);
+    }
+    assert!(list.accept.contains("as=PartialObjectMetadata;"), "{}", list.accept);
+    let stream = list.stream();
+    for (key, version) in [("a/a", 1), ("a/b", 2), ("a/c", 3)] {
+        stream.event("ADDED", &object(key, version));
+    }
+    // One that says nothing about the list.
+    stream.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "4"}}));
+    stream.event("BOOKMARK", &end_of_list("10"));
+    assert_eq!(world.changes().await, ["+a/a", "+a/b", "+a/c", "synced"]);
+    stream.event("MODIFIED", &object("a/a", 11));
+    assert_eq!(world.next().await, "~a/a");
+    drop(stream);
+    let again = world.request("resourceVersion=11").await;
+    assert!(!again.path.contains("sendInitialEvents"), "{}", again.path);
+    again.json(410, &expired());
+    // Cut before it is complete, a list says nothing about what it lacks.
+    let stream = world.request("sendInitialEvents=true").await.stream();
+    stream.event("ADDED", &object("a/b", 2));
+    stream.cut();
+    let stream = world.request("sendInitialEvents=true").await.stream();
+    for (key, version) in [("a/a", 11), ("a/c", 12)] {
+        stream.event("ADDED", &object(key, version));
+    }
+    stream.event("BOOKMARK", &end_of_list("13"));
+    assert_eq!(world.changes().await, ["~a/c", "-a/b", "synced"]);
+}
+
+#[tokio::test]
+async fn where_lists_are_not_streamed_no_watch_of_the_host_asks_again() {
+    for refusal in [400, 422] {
+        let mut world = World::streaming(PACE, None);
+        world.hub.subscribe(request());
+        world.serve_websites().await;
+        world.request("sendInitialEvents=true").await.error(refusal);
+        world.request("limit=500").await.list("10", &[("a/a", 1)]);
+        assert_eq!(world.changes().await, ["+a/a", "synced"]);
+        world.request("resourceVersion=10").await.json(410, &expired());
+        world.request("limit=500").await.list("11", &[("a/a", 1)]);
+        assert_eq!(world.next().await, "synced");
+        let _open = world.request("resourceVersion=11").await;
+        world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
+        world.request("limit=500").await;
+    }
+}
+
+/// A host after the other on one state directory.
+struct Hosts {
+    _dir: tempfile::TempDir,
+    state: crate::snapshot::StateDir,
+}
+
+impl Hosts {
+    fn new() -> Hosts {
+        let dir = tempfile::tempdir().unwrap();
+        let state = crate::snapshot::StateDir::open(dir.path()).unwrap();
+        Hosts { _dir: dir, state }
+    }
+
+    /// A watch on websites that has listed these objects at version 10.
+    async fn next(&self, request: WatchRequest, objects: &[(&str, u64)]) -> (World, WatchId, Stream) {
+        let mut world = World::streaming(PACE, Some(Journals::new(&self.state).unwrap()));
+        let id = world.hub.subscribe(request);
+        world.serve_websites().await;
+        let stream = world.request("sendInitialEvents=true").await.stream();
+        for (key, version) in objects {
+            stream.event("ADDED", &object(key, *version));
+        }
+        stream.event("BOOKMARK", &end_of_list("10"));
+        (world, id, stream)
+    }
+}
+
+impl World {
+    /// What a subscriber who comes back to `place` is told before everybody is told the list, as by `say`,
+    /// and whether it is what it has missed.
+    async fn recalled(&mut self, id: WatchId, place: Option<Place>) -> (Vec<String>, bool) {
+        self.hub.recall(id, 1, place);
+        let mut said = Vec::new();
+        loop {
+            let event = self.events.recv().await.unwrap();
+            let Some(replay) = event.replay else { continue };
+            if event.change == Change::Replayed {
+                return (said, replay.missed);
+            }
+            said.push(say(&event.change).0);
+        }
+    }
+
+    fn place_now(&self, id: WatchId, number: u64) -> Option<Place> {
+        self.hub.watched(id).unwrap().save().unwrap();
+        self.hub.place(id, number)
+    }
+}
+
+#[tokio::test]
+async fn the_next_host_says_what_changed_since_a_controller_was_told() {
+    let hosts = Hosts::new();
+    let (mut world, id, stream) = hosts.next(request(), &[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
+    assert_eq!(world.changes().await, ["+a/a", "+a/b", "+a/c", "synced"]);
+    let early = world.place_now(id, 2);
+    let late = world.place_now(id, 3);
+    stream.event("MODIFIED", &object("a/a", 11));
+    stream.event("DELETED", &object("a/b", 12));
+    assert_eq!([world.next().await, world.next().await], ["~a/a", "-a/b"]);
+    // Told to one controller, which was saved, but never written.
+    let unwritten = world.hub.place(id, 5);
+    drop(world);
+
+    let (mut world, id, _stream) = hosts.next(request(), &[("a/a", 11), ("a/c", 3), ("a/d", 14)]).await;
+    // To all, it is a relist: only what has changed since it was written.
+    assert_eq!(world.changes().await, ["~a/a", "+a/d", "-a/b", "synced"]);
+    assert_eq!(world.recalled(id, late).await, (vec![], true));
+    assert_eq!(world.recalled(id, early).await, (vec!["+a/c".into()], true));
+    // What was changed meanwhile has been said to all already.
+    for unknown in [unwritten, None, late.map(|place| Place { lineage: 0, ..place })] {
+        assert_eq!(world.recalled(id, unknown).await, (vec!["+a/c".into()], false));
+    }
+    let now = world.place_now(id, 6);
+    drop(world);
+
+    // And a third one, in which all of that has been a while ago.
+    let (mut world, id, _stream) = hosts.next(request(), &[("a/a", 11), ("a/c", 3), ("a/d", 14)]).await;
+    assert_eq!(world.changes().await, ["synced"]);
+    assert_eq!(world.recalled(id, now).await, (vec![], true));
+    assert_eq!(world.recalled(id, late).await, (vec!["-a/b".into(), "+a/a".into(), "+a/d".into()], true));
+    let other = world.hub.subscribe(WatchRequest { namespace: Some("x".into()), ..request() });
+    assert_eq!([id, other].map(|id| world.hub.is_in(&late.unwrap(), id)), [true, false]);
+}
+
+#[tokio::test]
+async fn whole_objects_are_told_when_they_have_been_listed_again() {
+    let hosts = Hosts::new();
+    let whole = || WatchRequest { full_objects: true, ..request() };
+    let (mut world, id, _stream) = hosts.next(whole(), &[("a/a", 1), ("a/b", 2)]).await;
+    assert_eq!(world.changes().await.len(), 3);
+    let (first, both) = (world.place_now(id, 1), world.place_now(id, 2));
+    drop(world);
+    let mut world = World::streaming(PACE, Some(Journals::new(&hosts.state).unwrap()));
+    let id = world.hub.subscribe(whole());
+    for (subscriber, place) in [(1, first), (2, both), (3, None)] {
+        world.hub.recall(id, subscriber, place);
+    }
+    world.serve_websites().await;
+    let stream = world.request("sendInitialEvents=true").await.stream();
+    for (key, version) in [("a/a", 1), ("a/b", 2), ("a/c", 3)] {
+        stream.event("ADDED", &object(key, version));
+    }
+    stream.event("BOOKMARK", &end_of_list("10"));
+    assert_eq!(world.changes().await, ["+a/c", "synced"]);
+    for (subscriber, expected) in [(1, &["a/b"][..]), (2, &[]), (3, &["a/a", "a/b"])] {
+        let mut told = Vec::new();
+        loop {
+            let event = world.events.recv().await.unwrap();
+            assert_eq!(event.replay.unwrap().subscriber, subscriber);
+            match event.change {
+                Change::Applied { key, object: Some(_), .. } => told.push(key),
+                Change::Replayed => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(told, expected.iter().map(|key| Key::from(*key)).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test]

@@ -6,12 +6,16 @@
 //!     └── 404 ──┴────────────┘
 //! ```
 //!
+//! A list comes as the beginning of its watch (`sendInitialEvents`) where the API server can do that,
+//! otherwise in pages.
+//!
 //! Every failure waits with exponential backoff and jitter, so that neither an API server that is
 //! away nor a thousand watches at once lead to a storm.
 
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::AsyncBufReadExt;
@@ -25,7 +29,7 @@ use super::discovery::Discovery;
 use super::failure::{Cause, Failure, FailureCause, Waiting};
 use super::hub::Shared;
 use super::meta::Reader;
-use super::{Change, WatchRequest};
+use super::{Index, WatchRequest};
 
 /// Objects asked for at once; client-go's and kube's page size.
 const PAGE: u32 = 500;
@@ -82,6 +86,10 @@ pub(super) struct Upstream {
     reader: Reader,
     /// The resource version to watch from; `None`: list first.
     position: Option<String>,
+    /// The API server serves lists as the beginning of a watch, as far as any watch of this host knows.
+    streaming: Arc<AtomicBool>,
+    /// Not for this resource: it is served by another server.
+    pages_only: bool,
     /// An answer of discovery older than this has turned out to be wrong.
     discovered_after: Option<Instant>,
     /// In a row. Kept apart because a list that works says nothing about the watch after it.
@@ -96,6 +104,14 @@ struct ListMeta<'a> {
     resource_version: Cow<'a, str>,
     #[serde(default, rename = "continue")]
     continue_token: Option<String>,
+    #[serde(default)]
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(default, rename = "k8s.io/initial-events-end")]
+    initial_events_end: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +144,7 @@ impl Upstream {
         discovery: Arc<Discovery>,
         request: WatchRequest,
         shared: Arc<Shared>,
+        streaming: Arc<AtomicBool>,
     ) -> Self {
         let full = request.full_objects.then(|| (request.api_version(), request.kind.clone()));
         Upstream {
@@ -138,6 +155,8 @@ impl Upstream {
             shared,
             reader: Reader::new(full),
             position: None,
+            streaming,
+            pages_only: false,
             discovered_after: None,
             list_failures: 0,
             watch_failures: 0,
@@ -171,10 +190,10 @@ impl Upstream {
 
     async fn list_or_watch(&mut self) -> Result<(), Failure> {
         let path = self.resolve().await?;
-        if self.position.is_none() {
-            self.position = Some(self.list(&path).await?);
-            self.list_failures = 0;
-            self.synced();
+        let lists = self.position.is_none();
+        if lists && (self.pages_only || !self.streaming.load(Ordering::Relaxed)) {
+            let position = self.list(&path).await?;
+            self.listed(position);
             return Ok(());
         }
         let begun = Instant::now();
@@ -182,7 +201,12 @@ impl Upstream {
         if begun.elapsed() >= self.pace.good_watch {
             self.watch_failures = 0;
         }
-        if !ended? && begun.elapsed() < self.pace.short_watch {
+        let brought = ended?;
+        if lists && self.position.is_none() && (self.pages_only || !self.streaming.load(Ordering::Relaxed)) {
+            // It was refused: in pages, then.
+            return Ok(());
+        }
+        if !brought && begun.elapsed() < self.pace.short_watch {
             return Err(Failure::new(Cause::Unreachable, "the API server ends watches as soon as they begin"));
         }
         Ok(())
@@ -216,30 +240,15 @@ impl Upstream {
     }
 
     fn wait_for(&self, failure: &Failure) {
-        let waiting =
-            Waiting { resource: self.resource(), cause: failure.cause_to_tell(), message: failure.message.clone() };
-        self.shared.update(|state| {
-            if state.waiting.as_ref().is_some_and(|told| told.cause == waiting.cause) {
-                return None;
-            }
-            state.waiting = Some(waiting.clone());
-            Some(Change::Waiting(waiting))
-        });
+        let (resource, cause, message) = (self.resource(), failure.cause_to_tell(), failure.message.clone());
+        self.shared.wait_for(Waiting { resource, cause, message });
     }
 
     fn waits_for(&self, cause: impl FnOnce(Cause) -> bool) -> bool {
         self.shared.state().waiting.as_ref().is_some_and(|waiting| cause(waiting.cause))
     }
 
-    /// The watch is in order.
-    fn synced(&self) {
-        self.shared.update(|state| {
-            state.synced = true;
-            state.waiting = None;
-            [Change::Synced]
-        });
-    }
-
+    /// `websites.demo.wasmop.dev/v1`
     fn resource(&self) -> String {
         self.request.resource()
     }
@@ -295,20 +304,28 @@ impl Upstream {
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {
                 let (seen, _) = self.reader.read(item.get()).map_err(Failure::garbled)?;
-                self.shared.update(|state| state.index.apply(seen));
+                self.shared.update(|index| index.apply(seen));
             }
             params.continue_token = metadata.continue_token.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 if metadata.resource_version.is_empty() {
                     return Err(Failure::garbled("the list has no resourceVersion"));
                 }
-                self.shared.update(|state| state.index.finish_list());
+                self.shared.update(Index::finish_list);
                 return Ok(metadata.resource_version.into_owned());
             }
         }
     }
 
-    /// Watches until the API server ends it; whether anything came.
+    /// The list is complete, and the index is as it was at `position`.
+    fn listed(&mut self, position: String) {
+        self.position = Some(position);
+        self.list_failures = 0;
+        self.shared.synced();
+    }
+
+    /// Watches until the API server ends it, and lists before if there is no position; whether anything
+    /// came. Without a position afterwards, it was not all.
     async fn watch(&mut self, path: &str) -> Result<bool, Failure> {
         // Watches that began together shall not end together.
         let seconds = WATCH_SECONDS - rand::random_range(0..WATCH_SECONDS / 5);
@@ -317,8 +334,11 @@ impl Upstream {
             field_selector: selector(&self.request.field_selector),
             timeout: Some(seconds),
             bookmarks: true,
-            send_initial_events: false,
+            send_initial_events: self.position.is_none(),
         };
+        if self.position.is_none() {
+            self.shared.state().index.begin_list();
+        }
         let requests = kube::core::Request::new(path);
         let from = self.position.clone().unwrap_or_default();
         let request = if self.request.full_objects {
@@ -330,11 +350,21 @@ impl Upstream {
         // One compressed piece an event is more work than it saves.
         request.headers_mut().insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
         let stream = timeout(ANSWER_TIMEOUT, self.client.request_stream(request)).await;
-        let stream = stream.map_err(|_| Failure::timed_out("begin a watch"))??;
+        let stream = match stream.map_err(|_| Failure::timed_out("begin a watch"))? {
+            Err(kube::Error::Api(status)) if self.position.is_none() && matches!(status.code, 400 | 422) => {
+                tracing::debug!(resource = self.resource(), error = status.message, "lists are not streamed");
+                self.streaming.store(false, Ordering::Relaxed);
+                return Ok(false);
+            }
+            stream => stream?,
+        };
+        if self.position.is_none() {
+            self.shared.state().lists += 1;
+        }
         let mut stream = pin!(stream);
         // What the API server does wrong inside a watch is over only when something came through.
-        if self.waits_for(|cause| cause != Cause::Server) {
-            self.synced();
+        if self.position.is_some() && self.waits_for(|cause| cause != Cause::Server) {
+            self.shared.synced();
         }
         let patience = Duration::from_secs(seconds.into()) + WATCH_GRACE;
         let mut line = Vec::new();
@@ -343,8 +373,15 @@ impl Upstream {
             line.clear();
             line.shrink_to(KEPT_LINE_BYTES);
             let mut limited = futures::AsyncReadExt::take(&mut stream, MAX_LINE_BYTES as u64);
-            let read = timeout(patience, limited.read_until(b'\n', &mut line)).await;
-            let read = read.map_err(|_| Failure::timed_out("end a watch"))?;
+            let patience = if self.position.is_some() { patience } else { ANSWER_TIMEOUT };
+            let read = match timeout(patience, limited.read_until(b'\n', &mut line)).await {
+                Err(_) if self.position.is_none() => {
+                    // It has begun a watch that is no list, as servers do that don't know of this.
+                    self.pages_only = true;
+                    return Ok(brought);
+                }
+                read => read.map_err(|_| Failure::timed_out("end a watch"))?,
+            };
             read.map_err(|error| Failure::new(Cause::Unreachable, format!("the watch was cut: {error}")))?;
             if line.last() != Some(&b'\n') {
                 // The end, perhaps in the middle of an event, which comes again with the next watch.
@@ -353,8 +390,8 @@ impl Upstream {
             self.on_line(&line)?;
             brought = true;
             self.watch_failures = 0;
-            if self.waits_for(|_| true) {
-                self.synced();
+            if self.position.is_some() && self.waits_for(|_| true) {
+                self.shared.synced();
             }
         }
     }
@@ -365,22 +402,29 @@ impl Upstream {
         let version = match kind.as_ref() {
             "ADDED" | "MODIFIED" => {
                 let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
-                self.shared.update(|state| state.index.apply(seen));
+                self.shared.update(|index| index.apply(seen));
                 version
             }
             "DELETED" => {
                 let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
-                self.shared.update(|state| state.index.delete(seen));
+                self.shared.update(|index| index.delete(seen));
                 version
             }
             "BOOKMARK" => {
                 let Bookmark { metadata } = serde_json::from_str(object.get()).map_err(Failure::garbled)?;
+                let ends_list = metadata.annotations.and_then(|a| a.initial_events_end).is_some_and(|it| it == "true");
+                if self.position.is_none() && ends_list {
+                    self.shared.update(Index::finish_list);
+                    self.listed(metadata.resource_version.into_owned());
+                    return Ok(());
+                }
                 metadata.resource_version
             }
             "ERROR" => return Err(serde_json::from_str::<Status>(object.get()).map_err(Failure::garbled)?.into()),
             _ => return Err(Failure::garbled(format_args!("unknown watch event {kind:?}"))),
         };
-        if !version.is_empty() {
+        // Before the end of a list there is nothing to go on from.
+        if !version.is_empty() && self.position.is_some() {
             self.position = Some(version.into_owned());
         }
         Ok(())

@@ -20,6 +20,8 @@ pub enum Part {
     BadInput,
     /// Every behaviour with every guest, on a real API server.
     Conformance,
+    /// A thousand controllers of one host, restarted.
+    Restart,
     /// A host killed at random moments, a few times; `cargo xtask torture` does so more often.
     Torture,
     /// Components with WASI, on a real API server.
@@ -42,6 +44,7 @@ impl Part {
             Part::ControlPlane => "control-plane",
             Part::BadInput => "bad-input",
             Part::Conformance => "conformance",
+            Part::Restart => "restart",
             Part::Torture => "torture",
             Part::Soft => "soft",
             Part::Operating => "operating",
@@ -56,6 +59,7 @@ impl Part {
             Part::ControlPlane => control_plane(report),
             Part::BadInput => bad_input(report),
             Part::Conformance => conformance(report),
+            Part::Restart => restart(report),
             Part::Torture => torture(report),
             Part::Soft => soft(report),
             Part::Operating => operating(report),
@@ -121,6 +125,10 @@ fn conformance(report: &mut Report) -> Result<()> {
         test.env("WASMOP_E2E_SKIP_TINYGO", reason);
     }
     cargo_test::run(&mut test, Some("conformance"), report)
+}
+
+fn restart(report: &mut Report) -> Result<()> {
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "restart"]), Some("restart"), report)
 }
 
 /// Enough for each phase to be met now and then, and for a minute.

@@ -39,7 +39,7 @@ fn a_relist_is_only_what_changed() {
     let again = [seen("a", 1), seen("c", 5), seen("d", 6)].map(|seen| index.apply(seen));
     assert_eq!(said(again.into_iter().flatten()), ["~c", "+d"]);
     assert_eq!(said(index.finish_list()), ["-b"]);
-    assert_eq!(said(index.replay()), ["+a", "+c", "+d"]);
+    assert_eq!(said(index.replay(u64::MAX)), ["+a", "+c", "+d"]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn an_object_is_read_into_what_is_kept_of_it() {
 #[test]
 fn an_entry_of_the_index_is_small() {
     // With its key of some 30 bytes and the tree's slack this stays below 200 bytes an object.
-    assert!(size_of::<(Key, Entry)>() <= 88, "{}", size_of::<(Key, Entry)>());
+    assert!(size_of::<(Key, Entry)>() <= 96, "{}", size_of::<(Key, Entry)>());
     assert!(size_of::<OwnerRef>() <= 32);
 }
 
@@ -233,4 +233,55 @@ proptest! {
         }
         prop_assert_eq!(follower, server);
     }
+}
+
+fn since(index: &Index, after: u64) -> Option<Vec<String>> {
+    Some(said(index.replay_between(after, u64::MAX)?))
+}
+
+/// With a generation and an owner.
+fn versioned(key: &str, version: u64, generation: i64, owner: &str) -> Seen {
+    let mut seen = seen(key, version);
+    let kind = Arc::new(super::super::meta::GroupKind { group: "".into(), kind: "Node".into() });
+    seen.meta.owners = Arc::new([super::super::meta::OwnerRef { kind, name: owner.into(), controller: true }]);
+    Seen { meta: ObjectMetaLite { generation, ..seen.meta }, ..seen }
+}
+
+#[test]
+fn who_comes_back_is_told_what_changed_since() {
+    let mut index = Index::default();
+    index.apply(versioned("a", 1, 1, "x"));
+    index.apply(versioned("b", 2, 1, "x"));
+    index.apply(versioned("a", 3, 1, "x"));
+    index.delete(seen("b", 4));
+    index.apply(versioned("a", 5, 2, "y"));
+    index.apply(versioned("b", 6, 1, "x"));
+    assert_eq!(index.last(), 6);
+    for (after, expected) in [
+        (6, &[][..]),
+        (5, &["+b"]),
+        // Its former owners first.
+        (4, &["~a", "+a", "+b"]),
+        (3, &["-b", "~a", "+a", "+b"]),
+        (0, &["-b", "~a", "+a", "+b"]),
+    ] {
+        assert_eq!(since(&index, after).unwrap(), expected, "after {after}");
+    }
+    assert_eq!(since(&index, 7), None);
+    // The status of something that was seen before.
+    index.apply(versioned("a", 7, 2, "y"));
+    assert_eq!(since(&index, 6).unwrap(), ["~a"]);
+    assert_eq!(since(&index, 4).unwrap(), ["~a", "+a", "+b"]);
+}
+
+#[test]
+fn who_was_away_while_too_much_went_is_told_all() {
+    let mut index = Index::default();
+    for i in 0..=MAX_PAST {
+        index.apply(seen(&i.to_string(), 1));
+        index.delete(seen(&i.to_string(), 2));
+    }
+    assert_eq!(index.floor(), 2);
+    assert_eq!(since(&index, 1), None);
+    assert_eq!(since(&index, 2).unwrap().len(), MAX_PAST);
 }

@@ -1,0 +1,333 @@
+//! Which objects are reconciled after a restart: 1,000 controllers of two packages, each with the same ten
+//! objects, on an API server that the test plays.
+//!
+//! The host is this program again, in a process of its own, so that it can be killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use wasmop_e2e::fake_cluster::{Asked, FakeCluster};
+use wasmop_host::snapshot::Durability;
+use wasmop_host::snapshot::disk::Disk;
+use wasmop_host::{Deployment, Options};
+use wasmop_package::Package;
+use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, PolicyRule, Sdk, Toolchain};
+use wasmop_policy::Policy;
+
+/// Of each package.
+const CONTROLLERS: usize = 500;
+const OBJECTS: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Objects whose names begin so are not counted.
+const SENTINEL: &str = "sentinel-";
+
+/// Registers for ConfigMaps, and finds each in order.
+const GUEST: &str = r#"(module
+  (import "wasmop:controller/runtime@0.1.0" "next" (func $next (param i32)))
+  (import "wasmop:controller/runtime@0.1.0" "register" (func $register (param i32 i32) (result i32)))
+  (import "wasmop:controller/runtime@0.1.0" "done" (func $done (param i64 i32 i64 i32 i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "{\"name\":\"maps\",\"primary\":{\"version\":\"v1\",\"kind\":\"ConfigMap\",\"plural\":\"configmaps\"}}")
+  (func (export "_initialize"))
+  (func (export "wasmop:controller/guest@0.1.0#step") (local $kind i32)
+    (loop $again
+      (call $next (i32.const 8))
+      (local.set $kind (i32.load8_u (i32.const 8)))
+      (if (i32.eq (local.get $kind) (i32.const 1))
+        (then (drop (call $register (i32.const 1024) (i32.const 83)))))
+      (if (i32.eq (local.get $kind) (i32.const 2))
+        (then (call $done (i64.load (i32.const 16)) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
+      (br_if $again (local.get $kind)))))"#;
+
+fn package(name: &str, version: &str) -> Result<Package> {
+    let rule = PolicyRule {
+        api_groups: vec!["".into()],
+        resources: vec!["configmaps".into()],
+        verbs: vec!["list".into(), "watch".into()],
+        ..PolicyRule::default()
+    };
+    let manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        name: name.into(),
+        version: version.into(),
+        language: Language::Rust,
+        toolchain: Toolchain::Cargo,
+        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
+        registrations: vec![],
+        permissions: vec![rule],
+        limits: Limits::default(),
+        suspend_policy: None,
+        crds: vec![],
+    };
+    Ok(Package::parse(wasmop_package::assemble(&wat::parse_str(GUEST)?, &manifest)?)?)
+}
+
+/// What the child process is: a host with the packages in these versions.
+fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stdout)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    let mut controllers = Vec::new();
+    for (name, version) in ["steady", "upgraded"].into_iter().zip(versions) {
+        let package = Arc::new(package(name, version)?);
+        controllers.extend((0..CONTROLLERS).map(|i| Deployment {
+            name: format!("{name}-{i}"),
+            package: package.clone(),
+            policy: None,
+        }));
+    }
+    let options = Options {
+        controllers,
+        cluster: kube::Config::new(server.parse()?),
+        namespace: None,
+        state_dir: state_dir.into(),
+        policy: Policy::After(Duration::from_millis(100)),
+        memory_budget: None,
+        record_trace: None,
+        durability: Durability::None,
+        encryption_key: None,
+        disk: Disk::default(),
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        Ok(wasmop_host::run(options, async move {
+            terminate.recv().await;
+        })
+        .await?)
+    })
+}
+
+/// A host and what it has logged.
+struct Host {
+    child: Child,
+    lines: Receiver<String>,
+    /// How often each controller has reconciled each object.
+    reconciled: BTreeMap<(String, String), u64>,
+    suspended: BTreeSet<String>,
+}
+
+impl Host {
+    fn start(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<Host> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["host", server])
+            .arg(state_dir)
+            .args(versions)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Host { child, lines, reconciled: BTreeMap::new(), suspended: BTreeSet::new() })
+    }
+
+    /// Reads the log until `enough`.
+    fn until(&mut self, what: &str, enough: impl Fn(&Host) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !enough(self) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.read(&line)?,
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!(
+                        "not {what} in time; {} objects reconciled, {} suspended",
+                        self.reconciled.len(),
+                        self.suspended.len()
+                    )
+                }
+                Err(RecvTimeoutError::Disconnected) => bail!("the host ended by itself before it was {what}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, line: &str) -> Result<()> {
+        let record: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        ensure!(!["WARN", "ERROR"].contains(&&*text("level")), "the host complains: {line}");
+        match record["message"].as_str() {
+            Some("reconciled") => *self.reconciled.entry((text("controller"), text("object"))).or_default() += 1,
+            Some("suspended") => drop(self.suspended.insert(text("controller"))),
+            Some("resumed") => drop(self.suspended.remove(&text("controller"))),
+            Some("controller ready") if record["from"] == "snapshot" => drop(self.suspended.insert(text("controller"))),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until every controller has reconciled a new object.
+    fn pass(&mut self, cluster: &FakeCluster) -> Result<()> {
+        let name = format!("{SENTINEL}{}", cluster.asked().objects);
+        cluster.put(&name);
+        let sentinel = format!("default/{name}");
+        self.until("through", |host| {
+            host.reconciled.keys().filter(|(_, object)| *object == sentinel).count() == 2 * CONTROLLERS
+        })
+    }
+
+    /// How often each controller has reconciled each of `objects`, when all is done that was to be done: once
+    /// if it is `expected`.
+    fn check(
+        &mut self,
+        cluster: &FakeCluster,
+        expected: impl Fn(&str, &str) -> bool,
+        objects: &[String],
+    ) -> Result<()> {
+        // The first may come with the list, before what is gone; the second comes after it.
+        self.pass(cluster)?;
+        self.pass(cluster)?;
+        self.until("suspended", |host| host.suspended.len() == 2 * CONTROLLERS)?;
+        let mut wrong = Vec::new();
+        let mut count = 0;
+        for name in ["steady", "upgraded"] {
+            for controller in (0..CONTROLLERS).map(|i| format!("{name}-{i}")) {
+                for object in objects {
+                    let times = self.reconciled.get(&(controller.clone(), object.clone())).copied().unwrap_or_default();
+                    let wanted = u64::from(expected(name, object));
+                    count += times;
+                    if times != wanted {
+                        wrong.push(format!("{controller} {object}: {times} times instead of {wanted}"));
+                    }
+                }
+            }
+        }
+        let is_ours = |object: &String| objects.contains(object) || object.contains(SENTINEL);
+        let of_others = self.reconciled.keys().find(|(_, object)| !is_ours(object));
+        ensure!(of_others.is_none(), "reconciled as well: {of_others:?}");
+        ensure!(wrong.is_empty(), "{} are wrong, {} for one", wrong.len(), wrong[0]);
+        println!("  {count} reconciles");
+        Ok(())
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the host ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs everything on an API server that streams lists or doesn't.
+fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let objects: Vec<String> = (0..=OBJECTS).map(|i| format!("default/map-{i}")).collect();
+    for i in 0..OBJECTS {
+        cluster.put(&format!("map-{i}"));
+    }
+    let server = cluster.url();
+    let start = |versions| Host::start(&server, dir.path(), versions);
+
+    println!("the first start: every object");
+    let mut host = start(["1.0.0", "1.0.0"])?;
+    let last = &*objects[OBJECTS];
+    host.check(cluster, |_, object| object != last, &objects)?;
+    host.terminate()?;
+
+    println!("nothing has changed: nothing");
+    let mut host = start(["1.0.0", "1.0.0"])?;
+    host.until("ready", |host| host.suspended.len() == 2 * CONTROLLERS)?;
+    host.check(cluster, |_, _| false, &objects)?;
+    host.terminate()?;
+
+    println!("one changed, one deleted, one new while the host was away: these");
+    cluster.put("map-1");
+    cluster.delete("map-2");
+    cluster.put("map-10");
+    let three = |_: &str, object: &str| ["default/map-1", "default/map-2", "default/map-10"].contains(&object);
+    let mut host = start(["1.0.0", "1.0.0"])?;
+    host.check(cluster, three, &objects)?;
+    drop(host); // kill
+
+    println!("three changed after it was killed: these");
+    for name in ["map-3", "map-4", "map-10"] {
+        cluster.put(name);
+    }
+    // As after a long time: the next host can't watch from where the last one was.
+    cluster.forget();
+    let three = |_: &str, object: &str| ["default/map-3", "default/map-4", "default/map-10"].contains(&object);
+    let mut host = start(["1.0.0", "1.0.0"])?;
+    host.check(cluster, three, &objects)?;
+
+    println!("the watch breaks and its version is too old: nothing");
+    host.reconciled.clear();
+    cluster.forget();
+    host.check(cluster, |_, _| false, &objects)?;
+    host.terminate()?;
+
+    println!("one package is upgraded, and one object changed: all of its objects, and that one");
+    cluster.put("map-5");
+    let mut host = start(["1.0.0", "1.0.1"])?;
+    let upgraded = |name: &str, object: &str| match name {
+        "upgraded" => object != "default/map-2",
+        _ => object == "default/map-5",
+    };
+    host.check(cluster, upgraded, &objects)?;
+    host.terminate()?;
+
+    println!("what the last host knew is lost: every object");
+    std::fs::remove_dir_all(dir.path().join("watches"))?;
+    let mut host = start(["1.0.0", "1.0.1"])?;
+    host.check(cluster, |_, object| object != "default/map-2", &objects)?;
+    host.terminate()?;
+
+    let Asked { lists, streamed_lists, watches, .. } = cluster.asked();
+    println!("  {lists} lists, {streamed_lists} streamed, {watches} watches besides");
+    match streams_lists {
+        true => ensure!(lists == 0, "{lists} lists in pages"),
+        false => ensure!(streamed_lists <= 7, "{streamed_lists} streamed lists by seven hosts"),
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, command, server, state_dir, steady, upgraded] = &arguments[..]
+        && command == "host"
+    {
+        return match host(server, Path::new(state_dir), [steady, upgraded]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let (mut passed, mut failed) = (0, 0);
+    for (name, streams_lists) in [("streamed lists", true), ("lists in pages", false)] {
+        println!("with {name}:");
+        // The cluster runs on the runtime's threads, and this one waits.
+        let cluster = runtime.block_on(FakeCluster::start(streams_lists));
+        match cluster.and_then(|cluster| scenario(&cluster, streams_lists)) {
+            Ok(()) => passed += 1,
+            Err(error) => {
+                failed += 1;
+                println!("failed: restart with {name}: {}", format!("{error:#}").replace('\n', "\n    "));
+            }
+        }
+    }
+    println!("restart: {passed} passed, {failed} failed, 0 skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
