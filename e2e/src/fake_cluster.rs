@@ -161,6 +161,7 @@ impl State {
                     "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "",
                 }),
             ),
+            "/api" => json(200, &json!({"kind": "APIVersions", "versions": ["v1"]})),
             "/api/v1" => json(
                 200,
                 &json!({"resources": [

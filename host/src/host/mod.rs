@@ -214,8 +214,8 @@ struct Host {
     subscriptions: HashMap<WatchId, Arc<Vec<Subscription>>>,
     /// Number of the last change of each watch that is in the work queues.
     seen: HashMap<WatchId, u64>,
-    /// Replays under way: until one is over, its subscriber has not seen what `seen` says.
-    replays: BTreeMap<(u32, WatchId), u32>,
+    /// By slot, watch and subscription: until they are over, the subscriber has not seen what `seen` says.
+    replays: BTreeMap<(u32, WatchId, u64), Replays>,
     /// What controllers that continue from a snapshot have seen, by slot. Empty once all are subscribed.
     returning: HashMap<u32, Vec<Place>>,
     /// No event of a watch has been taken in yet.
@@ -287,6 +287,14 @@ struct Subscription {
     registration: u32,
     /// `None`: the primary kind; else an index into the spec's watches.
     watch: Option<u16>,
+}
+
+/// Replays for one subscription.
+#[derive(Clone, Copy, Default)]
+struct Replays {
+    under_way: u32,
+    /// Changes up to this number are in the last of them.
+    covered: u64,
 }
 
 impl Subscription {

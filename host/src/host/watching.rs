@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
-use super::{Host, Subscription};
+use super::{Host, Replays, Subscription};
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{Change, Place, Primary, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
@@ -52,7 +52,7 @@ impl Host {
                 // No event has been taken in yet: what is news to the host comes to all of them.
                 let places = self.returning.get(&index).into_iter().flatten();
                 let place = places.copied().find(|place| self.hub.is_in(place, id));
-                *self.replays.entry((index, id)).or_default() += 1;
+                self.replays.entry((index, id, subscription.id())).or_default().under_way += 1;
                 self.hub.recall(id, subscription.id(), place);
             } else {
                 self.replay(id, subscription);
@@ -62,8 +62,9 @@ impl Host {
 
     /// Has a subscriber told all there is.
     pub(super) fn replay(&mut self, id: WatchId, subscription: Subscription) {
-        *self.replays.entry((subscription.slot, id)).or_default() += 1;
-        self.hub.replay(id, subscription.id());
+        let covered = self.hub.replay(id, subscription.id());
+        let replays = self.replays.entry((subscription.slot, id, subscription.id())).or_default();
+        *replays = Replays { under_way: replays.under_way + 1, covered };
     }
 
     /// What of its watches is in a controller's work queues, to be kept with its snapshot, and what has to be
@@ -73,7 +74,10 @@ impl Host {
         if slot.controller.has_unasked() {
             return Default::default();
         }
-        let seen = slot.watches.iter().filter(|id| !self.replays.contains_key(&(index, **id)));
+        let seen = slot
+            .watches
+            .iter()
+            .filter(|id| self.replays.range((index, **id, 0)..=(index, **id, u64::MAX)).next().is_none());
         let places = seen.filter_map(|id| self.hub.place(*id, *self.seen.get(id)?));
         (places.collect(), slot.watches.iter().filter_map(|id| self.hub.watched(*id)).collect())
     }
@@ -102,15 +106,19 @@ impl Host {
             if event.replay.is_some_and(|replay| replay.subscriber != subscription.id()) {
                 continue;
             }
+            let replays = (subscription.slot, event.watch, subscription.id());
             if event.change == Change::Replayed {
-                let replays = (subscription.slot, event.watch);
-                if let Some(under_way) = self.replays.get_mut(&replays) {
+                if let Some(under_way) = self.replays.get_mut(&replays).map(|replays| &mut replays.under_way) {
                     *under_way -= 1;
                     if *under_way == 0 {
                         self.replays.remove(&replays);
                     }
                 }
                 return;
+            }
+            // It comes with the replay.
+            if event.replay.is_none() && self.replays.get(&replays).is_some_and(|r| event.number <= r.covered) {
+                continue;
             }
             let slot = &mut self.slots[subscription.slot as usize];
             let Some(spec) =

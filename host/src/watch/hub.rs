@@ -75,8 +75,16 @@ pub(super) struct State {
     pub was_namespaced: Option<bool>,
     /// Whole objects are wanted, which the journal doesn't have.
     needs_list: bool,
-    /// Who waits for that, and what it has seen.
-    deferred: Vec<(u64, Option<u64>)>,
+    deferred: Vec<Deferred>,
+}
+
+/// A replay that waits for the first list.
+struct Deferred {
+    subscriber: u64,
+    /// Number of the last change that the subscriber has seen.
+    seen: Option<u64>,
+    /// Number of the last change before it subscribed.
+    until: u64,
 }
 
 /// How a watch is, for people.
@@ -126,8 +134,8 @@ impl Shared {
         state.synced = true;
         state.waiting = None;
         self.send(state.index.last(), None, Change::Synced);
-        for (subscriber, seen) in std::mem::take(&mut state.deferred) {
-            self.replay(&state, subscriber, seen, self.recovered());
+        for Deferred { subscriber, seen, until } in std::mem::take(&mut state.deferred) {
+            self.replay(&state, subscriber, seen, until);
         }
     }
 
@@ -162,12 +170,14 @@ impl Shared {
         send(Change::Replayed);
     }
 
-    /// The same of what an earlier host saw; the rest is sent to everybody.
-    fn recall(&self, state: &mut State, subscriber: u64, seen: Option<u64>) {
-        if state.needs_list && !state.synced {
-            state.deferred.push((subscriber, seen));
+    /// The same, after the first list if need be: who is to see all there is does not see what was there
+    /// before, and who needs whole objects needs that list.
+    fn replay_listed(&self, state: &mut State, subscriber: u64, seen: Option<u64>, until: u64) {
+        let from_journal_alone = !state.synced && self.recovered() > 0;
+        if from_journal_alone && (seen.is_none() || state.needs_list) {
+            state.deferred.push(Deferred { subscriber, seen, until });
         } else {
-            self.replay(state, subscriber, seen, self.recovered());
+            self.replay(state, subscriber, seen, until);
         }
     }
 }
@@ -242,16 +252,12 @@ impl WatchHub {
         }
     }
 
-    /// Sends what is known now to one subscriber: `Applied` for every object, then `Synced` if that was
-    /// all there is, `Waiting` if the watch has to wait, and `Replayed`. If it was not all, the rest and
-    /// `Synced` follow for everybody.
-    pub fn replay(&self, id: WatchId, subscriber: u64) {
-        let Some(watch) = self.watches.get(&id) else { return };
+    /// Sends what is known now to one subscriber: `Synced` if that is all there is, `Waiting` if the watch
+    /// has to wait, `Applied` for every object, and `Replayed`. If it was not all, the rest and `Synced` follow
+    /// for everybody. Changes up to the number returned are covered, also those still on their way to everybody.
+    pub fn replay(&self, id: WatchId, subscriber: u64) -> u64 {
+        let Some(watch) = self.watches.get(&id) else { return 0 };
         let mut state = watch.state.state();
-        if state.needs_list && !state.synced {
-            // For the objects of an earlier host; others are sent to everybody.
-            return watch.state.recall(&mut state, subscriber, None);
-        }
         let number = state.index.last();
         let send = |change| watch.state.send(number, Some(Replay { subscriber, missed: false }), change);
         if state.synced {
@@ -260,7 +266,8 @@ impl WatchHub {
         if let Some(waiting) = &state.waiting {
             send(Change::Waiting(waiting.clone()));
         }
-        watch.state.replay(&state, subscriber, None, number);
+        watch.state.replay_listed(&mut state, subscriber, None, number);
+        number
     }
 
     /// Sends what an earlier host knew to one subscriber, who has missed nothing of this one's. With the
@@ -270,7 +277,7 @@ impl WatchHub {
         let seen = place
             .zip(watch.state.journal.as_ref())
             .and_then(|(place, journal)| journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).number(place));
-        watch.state.recall(&mut watch.state.state(), subscriber, seen);
+        watch.state.replay_listed(&mut watch.state.state(), subscriber, seen, watch.state.recovered());
     }
 
     /// Number of the last change that an earlier host saw: where this one goes on.

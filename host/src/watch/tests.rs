@@ -635,6 +635,28 @@ async fn the_next_host_says_what_changed_since_a_controller_was_told() {
 }
 
 #[tokio::test]
+async fn who_is_to_see_everything_sees_it_as_it_is_now() {
+    let hosts = Hosts::new();
+    let (mut world, id, _stream) = hosts.next(request(), &[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
+    assert_eq!(world.changes().await.len(), 4);
+    let place = world.place_now(id, 2);
+    drop(world);
+    let mut world = World::streaming(PACE, Some(Journals::new(&hosts.state).unwrap()));
+    let id = world.hub.subscribe(request());
+    world.hub.recall(id, 1, None);
+    // What it missed is known, whatever the list will say.
+    assert_eq!(world.recalled(id, place).await, (vec!["+a/c".into()], true));
+    world.serve_websites().await;
+    let stream = world.request("sendInitialEvents=true").await.stream();
+    for (key, version) in [("a/a", 10), ("a/b", 2)] {
+        stream.event("ADDED", &object(key, version));
+    }
+    stream.event("BOOKMARK", &end_of_list("11"));
+    assert_eq!(world.changes().await, ["~a/a", "-a/c", "synced"]);
+    assert_eq!([world.next().await, world.next().await], ["+a/b", "replayed"]);
+}
+
+#[tokio::test]
 async fn whole_objects_are_told_when_they_have_been_listed_again() {
     let hosts = Hosts::new();
     let whole = || WatchRequest { full_objects: true, ..request() };
@@ -649,12 +671,15 @@ async fn whole_objects_are_told_when_they_have_been_listed_again() {
     }
     world.serve_websites().await;
     let stream = world.request("sendInitialEvents=true").await.stream();
-    for (key, version) in [("a/a", 1), ("a/b", 2), ("a/c", 3)] {
+    for (key, version) in [("a/c", 3), ("a/a", 1), ("a/b", 2)] {
         stream.event("ADDED", &object(key, version));
     }
+    assert_eq!(world.next().await, "+a/c");
+    // In the middle of the list; who comes now has missed the beginning.
+    assert_eq!(world.hub.replay(id, 4), 3);
     stream.event("BOOKMARK", &end_of_list("10"));
-    assert_eq!(world.changes().await, ["+a/c", "synced"]);
-    for (subscriber, expected) in [(1, &["a/b"][..]), (2, &[]), (3, &["a/a", "a/b"])] {
+    assert_eq!(world.changes().await, ["synced"]);
+    for (subscriber, expected) in [(1, &["a/b"][..]), (2, &[]), (3, &["a/a", "a/b"]), (4, &["a/a", "a/b", "a/c"])] {
         let mut told = Vec::new();
         loop {
             let event = world.events.recv().await.unwrap();
