@@ -3,6 +3,8 @@
 use anyhow::Result;
 use wasmop_host::engine::Engine;
 use wasmop_host::snapshot::StateDir;
+use wasmop_host::snapshot::disk::Disk;
+use wasmop_host::snapshot::seal::SealKey;
 use wasmop_package::Package;
 
 use crate::process;
@@ -11,6 +13,8 @@ use wasmop_e2e::fake_api::FakeApi;
 use wasmop_e2e::rows::{Rows, percentile};
 
 const HEAPS_MIB: [u64; 3] = [1, 8, 32];
+/// Heap of the one whose snapshots are encrypted.
+const ENCRYPTED_MIB: u64 = 1;
 
 pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Result<()> {
     let rounds = if quick { 50 } else { 500 };
@@ -72,5 +76,32 @@ pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Re
         rows.push(variant, at, "suspend_incremental_bytes", "bytes", bytes as f64 / f64::from(2 * rounds));
         rows.push(variant, at, "suspended_difference_bytes", "bytes", in_slots as f64 / f64::from(2 * rounds));
     }
+    encrypted(&engine, variant, package, rounds, rows)
+}
+
+/// What encryption costs: the same from encrypted files.
+fn encrypted(engine: &Engine, variant: &str, package: &Package, rounds: u32, rows: &mut Rows) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let key_file = dir.path().join("key");
+    std::fs::write(&key_file, [7; 32])?;
+    let state = StateDir::open_on(Disk::default(), &dir.path().join("state"), Some(SealKey::read(&key_file)?))?;
+    let mut simulation = Simulation::new(engine, &state, package, FakeApi::new(&package.manifest.name, ENCRYPTED_MIB))?;
+    simulation.settle()?;
+    simulation.enqueue();
+    simulation.settle()?;
+    simulation.suspend()?;
+    let (mut both, mut written) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        simulation.forget_memories();
+        let resumed = simulation.resume()?;
+        both.push((resumed.resume + resumed.first_step).as_secs_f64() * 1e6);
+        simulation.settle()?;
+        written.push(simulation.suspend()?.0.as_secs_f64() * 1e6);
+    }
+    both.sort_by(f64::total_cmp);
+    written.sort_by(f64::total_cmp);
+    let at = (None, Some(ENCRYPTED_MIB));
+    rows.push(variant, at, "encrypted_resume_first_step_p50", "µs", percentile(&both, 50));
+    rows.push(variant, at, "encrypted_suspend_incremental_p50", "µs", percentile(&written, 50));
     Ok(())
 }

@@ -97,6 +97,7 @@ fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
         record_trace: None,
         durability: Durability::None,
         encryption_key: None,
+        metrics: None,
         disk: Disk::default(),
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {

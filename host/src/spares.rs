@@ -71,7 +71,7 @@ impl Spares {
     /// What all hold, bytes.
     pub fn bytes(&self) -> u64 {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(|k| k.spare.bytes() as u64).sum()
+        kept.iter().map(|k| k.memory.spare.bytes() as u64).sum()
     }
 
     /// Gives all back: memory is short.
