@@ -8,6 +8,8 @@ use crate::instance::{Instance, Origin, StartError};
 use crate::snapshot::ControllerStore;
 use crate::soft::SoftInstance;
 
+// Always in a box.
+#[allow(clippy::large_enum_variant)]
 pub enum Live {
     Full(Instance),
     Soft(SoftInstance),

@@ -150,9 +150,9 @@ impl Header {
     fn own_base_is_there(&self, dir: &Path) -> Option<bool> {
         let image = fs::read(dir.join(format!("base.{}", self.base))).ok()?;
         let body = body(BASE, image.get(..PREFIX_LEN)?, image.get(PREFIX_LEN..)?)?;
-        let memory_size = Reader(body.get(32..)?).number()? as usize;
         let data = (PREFIX_LEN + body.len()).next_multiple_of(PAGE);
-        let memory = image.get(data..data + memory_size)?;
+        // All there is: it grows with the memory.
+        let memory = image.get(data..)?;
         let named = |n: u128| self.extents.iter().any(|[page, count, _]| (*page..page + count).contains(&n));
         let mut all = 0;
         for (n, page) in memory.chunks(PAGE).enumerate() {
