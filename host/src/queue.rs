@@ -44,7 +44,8 @@ struct Item {
     queued: bool,
     /// Handed out by `take`, `done` not yet called.
     processing: bool,
-    /// Added while processing: queued again by `done`.
+    /// Added while processing: queued again by `done`. After `import` with `queued` as well, until it is known
+    /// by `resume` or `take` whether that work goes on.
     again: bool,
     /// In `WorkQueue::timers` with this time. Excludes `queued` and `again`, which are sooner.
     due: Option<Duration>,
@@ -111,6 +112,7 @@ impl WorkQueue {
         }
         let item = self.items.entry(key.clone()).or_default();
         item.queued = false;
+        item.again = false;
         item.processing = true;
         self.processing += 1;
         Some(key)
@@ -219,14 +221,16 @@ impl WorkQueue {
     }
 
     fn save(&self, key: &str, wait: Wait) -> SavedItem {
-        SavedItem { key: key.into(), wait, failures: self.failures(key) }
+        let again = self.items.get(key).is_some_and(|item| item.again);
+        SavedItem { key: key.into(), wait, failures: self.failures(key), again }
     }
 
     /// Adds what was saved to what is here; the sooner time and the larger number of failures win.
     pub fn import(&mut self, saved: SavedQueue, now: Duration) {
-        for SavedItem { key, wait, failures } in saved.items {
+        for SavedItem { key, wait, failures, again } in saved.items {
             let item = self.items.entry(key.clone()).or_default();
             item.failures = item.failures.max(failures);
+            item.again |= again;
             match wait {
                 Wait::Ready => self.enqueue(key),
                 Wait::Nanoseconds(ns) => self.add_at(key, now.saturating_add(Duration::from_nanos(ns))),
@@ -247,7 +251,7 @@ impl WorkQueue {
     }
 
     /// After `import`: work on this object went on where it was saved, so it is in processing, not
-    /// ready.
+    /// ready; but again if it was added in the course of that work.
     pub fn resume(&mut self, key: &str) {
         self.clear_due(key);
         self.ready.retain(|ready| &**ready != key);
@@ -306,6 +310,8 @@ pub struct SavedItem {
     pub key: Key,
     pub wait: Wait,
     pub failures: u32,
+    /// It was being processed, and was added meanwhile.
+    pub again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

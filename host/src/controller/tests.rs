@@ -250,6 +250,32 @@ fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
 }
 
 #[test]
+fn what_changed_during_a_reconcile_that_goes_on_after_a_restart_is_reconciled_again() {
+    let mut c = ready();
+    for key in ["changed", "unchanged"] {
+        c.enqueue(0, key.into(), at(0));
+    }
+    c.take_batch(at(0)).unwrap();
+    c.commit(output(vec![]), at(0), at(0));
+    c.enqueue(0, "changed".into(), at(1));
+    // Ready to be handed out when it was saved: once is enough for it.
+    c.enqueue(0, "waiting".into(), at(1));
+    c.take_batch(at(1)).unwrap();
+    c.enqueue(0, "waiting".into(), at(1));
+    let done = |task| Action::Done { task, requeue_after: None, error: None };
+
+    // The guest has not been told about what was taken last, so it is no task of its own.
+    let mut c = Controller::restore(c.save(at(2)), at(2), 0, at(0)).unwrap();
+    let tasks: Vec<u64> = c.tasks().collect();
+    c.commit(output(tasks.into_iter().map(done).collect()), at(2), at(2));
+    let objects =
+        |batch: &[Event]| batch.iter().map(|e| String::from_utf8(e.payload.to_vec()).unwrap()).collect::<Vec<_>>();
+    let mut again = objects(&c.take_batch(at(3)).unwrap());
+    again.sort();
+    assert_eq!(again, ["changed", "waiting"]);
+}
+
+#[test]
 fn a_saved_state_that_contradicts_itself_is_refused() {
     let task = Task { registration: 3, key: "a".into() };
     let saved = Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };

@@ -184,7 +184,7 @@ fn what_was_processed_is_exported_as_ready_and_comes_first() {
     queue.add("worked on first".into(), ms(0));
     queue.take(ms(0)).unwrap();
     let saved = queue.export(ms(2));
-    let item = |key: &str, wait, failures| SavedItem { key: key.into(), wait, failures };
+    let item = |key: &str, wait, failures| SavedItem { key: key.into(), wait, failures, again: false };
     assert_eq!(
         saved.items,
         [
