@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use wasmop_host::snapshot::Durability;
-use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
 use wasmop_policy::Policy;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
 use crate::{Variant, process};
+use wasmop_e2e::child_host;
 use wasmop_e2e::rows::Rows;
 
 #[derive(clap::Args)]
@@ -32,12 +31,6 @@ pub struct HostArgs {
 
 /// Runs `n` controllers of the given packages, distributed evenly, until stopped.
 pub fn host(args: HostArgs) -> Result<()> {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(std::io::stdout)
-        .with_max_level(tracing::Level::INFO)
-        .init();
     let packages = args
         .packages
         .iter()
@@ -53,29 +46,11 @@ pub fn host(args: HostArgs) -> Result<()> {
         })
         .collect();
     drop(packages);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    child_host::run(async {
         let sources = wasmop_host::connect::Sources::from_env(Some(args.kubeconfig), None);
         let cluster = wasmop_host::connect::load(&sources).await?;
-        let options = Options {
-            controllers,
-            cluster,
-            namespace: None,
-            state_dir: args.state_dir,
-            policy: Policy::After(Duration::from_secs(1)),
-            memory_budget: None,
-            record_trace: None,
-            durability: Durability::default(),
-            encryption_key: None,
-            disk: Disk::default(),
-            metrics: None,
-        };
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        wasmop_host::run(options, async move {
-            terminate.recv().await;
-        })
-        .await?;
-        Ok(())
+        let policy = Policy::After(Duration::from_secs(1));
+        Ok(Options { policy, ..Options::new(controllers, cluster, args.state_dir) })
     })
 }
 

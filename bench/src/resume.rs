@@ -1,5 +1,7 @@
 //! Resume and suspend of one controller, by heap size.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use wasmop_host::engine::Engine;
 use wasmop_host::snapshot::StateDir;
@@ -37,44 +39,18 @@ pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Re
         rows.push(variant, (None, Some(heap_mib)), "suspend_peak_ratio", "ratio", peak as f64 / resident as f64);
         rows.push(variant, (None, Some(heap_mib)), "suspend_first_bytes", "bytes", saved.written_bytes as f64);
 
-        let (mut resume, mut both, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut written, mut durable) = (Vec::new(), Vec::new());
-        let (mut bytes, mut in_slots) = (0, 0);
-        for round in 0..2 * rounds {
-            // Every other time with the memory it has just left: whoever is resumed within seconds has that.
-            let from_files = round % 2 == 0;
-            if from_files {
-                simulation.forget_memories();
-            }
-            let resumed = simulation.resume()?;
-            let sum = (resumed.resume + resumed.first_step).as_secs_f64() * 1e6;
-            if from_files {
-                resume.push(resumed.resume.as_secs_f64() * 1e6);
-                both.push(sum);
-            } else {
-                again.push(sum);
-            }
-            simulation.settle()?;
-            let (w, d, saved) = simulation.suspend()?;
-            written.push(w.as_secs_f64() * 1e6);
-            durable.push(d.as_secs_f64() * 1e6);
-            bytes += saved.written_bytes;
-            in_slots += saved.dirty_bytes;
-        }
+        let found = measure(&mut simulation, 2 * rounds)?;
         let at = (None, Some(heap_mib));
-        for samples in [&mut resume, &mut both, &mut again, &mut written, &mut durable] {
-            samples.sort_by(f64::total_cmp);
-        }
         rows.push(variant, at, "memory_size", "bytes", memory as f64);
-        rows.push(variant, at, "resume_p50", "µs", percentile(&resume, 50));
-        rows.push(variant, at, "resume_first_step_p50", "µs", percentile(&both, 50));
-        rows.push(variant, at, "resume_first_step_p99", "µs", percentile(&both, 99));
-        rows.push(variant, at, "resume_first_step_again_p50", "µs", percentile(&again, 50));
-        rows.push(variant, at, "suspend_incremental_p50", "µs", percentile(&written, 50));
-        rows.push(variant, at, "suspend_incremental_p99", "µs", percentile(&written, 99));
-        rows.push(variant, at, "suspend_durable_p50", "µs", percentile(&durable, 50));
-        rows.push(variant, at, "suspend_incremental_bytes", "bytes", bytes as f64 / f64::from(2 * rounds));
-        rows.push(variant, at, "suspended_difference_bytes", "bytes", in_slots as f64 / f64::from(2 * rounds));
+        rows.push(variant, at, "resume_p50", "µs", percentile(&found.resume, 50));
+        rows.push(variant, at, "resume_first_step_p50", "µs", percentile(&found.both, 50));
+        rows.push(variant, at, "resume_first_step_p99", "µs", percentile(&found.both, 99));
+        rows.push(variant, at, "resume_first_step_again_p50", "µs", percentile(&found.again, 50));
+        rows.push(variant, at, "suspend_incremental_p50", "µs", percentile(&found.written, 50));
+        rows.push(variant, at, "suspend_incremental_p99", "µs", percentile(&found.written, 99));
+        rows.push(variant, at, "suspend_durable_p50", "µs", percentile(&found.durable, 50));
+        rows.push(variant, at, "suspend_incremental_bytes", "bytes", found.bytes);
+        rows.push(variant, at, "suspended_difference_bytes", "bytes", found.difference);
     }
     encrypted(&engine, variant, package, rounds, rows)
 }
@@ -90,18 +66,54 @@ fn encrypted(engine: &Engine, variant: &str, package: &Package, rounds: u32, row
     simulation.enqueue();
     simulation.settle()?;
     simulation.suspend()?;
-    let (mut both, mut written) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        simulation.forget_memories();
-        let resumed = simulation.resume()?;
-        both.push((resumed.resume + resumed.first_step).as_secs_f64() * 1e6);
-        simulation.settle()?;
-        written.push(simulation.suspend()?.0.as_secs_f64() * 1e6);
-    }
-    both.sort_by(f64::total_cmp);
-    written.sort_by(f64::total_cmp);
+    let found = measure(&mut simulation, 2 * rounds)?;
     let at = (None, Some(ENCRYPTED_MIB));
-    rows.push(variant, at, "encrypted_resume_first_step_p50", "µs", percentile(&both, 50));
-    rows.push(variant, at, "encrypted_suspend_incremental_p50", "µs", percentile(&written, 50));
+    rows.push(variant, at, "encrypted_resume_first_step_p50", "µs", percentile(&found.both, 50));
+    rows.push(variant, at, "encrypted_suspend_incremental_p50", "µs", percentile(&found.written, 50));
     Ok(())
+}
+
+/// Ascending, in microseconds; means of bytes.
+#[derive(Default)]
+struct Found {
+    /// From files, as the next: the resume, and with the first step.
+    resume: Vec<f64>,
+    both: Vec<f64>,
+    /// With the memory it has just left.
+    again: Vec<f64>,
+    written: Vec<f64>,
+    durable: Vec<f64>,
+    bytes: f64,
+    difference: f64,
+}
+
+/// So many resumes and suspends; every other time with the memory it has just left: whoever is resumed
+/// within seconds has that.
+fn measure(simulation: &mut Simulation, rounds: u32) -> Result<Found> {
+    let mut found = Found::default();
+    let us = |duration: Duration| duration.as_secs_f64() * 1e6;
+    for round in 0..rounds {
+        let from_files = round % 2 == 0;
+        if from_files {
+            simulation.forget_memories();
+        }
+        let resumed = simulation.resume()?;
+        let both = us(resumed.resume + resumed.first_step);
+        if from_files {
+            found.resume.push(us(resumed.resume));
+            found.both.push(both);
+        } else {
+            found.again.push(both);
+        }
+        simulation.settle()?;
+        let (written, durable, saved) = simulation.suspend()?;
+        found.written.push(us(written));
+        found.durable.push(us(durable));
+        found.bytes += saved.written_bytes as f64 / f64::from(rounds);
+        found.difference += saved.dirty_bytes as f64 / f64::from(rounds);
+    }
+    for samples in [&mut found.resume, &mut found.both, &mut found.again, &mut found.written, &mut found.durable] {
+        samples.sort_by(f64::total_cmp);
+    }
+    Ok(found)
 }

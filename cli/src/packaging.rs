@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use wasmop_host::permissions::Permissions;
-use wasmop_package::manifest::{ControllerSpec, MANIFEST_VERSION, Manifest, Toolchain};
+use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
 use wasmop_package::{Inspection, Package};
 
 use crate::error::{HelpExt, about, failure};
@@ -46,17 +46,11 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 
     let step = Step::begin("Packaging", "Packaged");
     let mut manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: project.name.clone(),
-        version: project.version.clone(),
-        language: project.language,
-        toolchain: project.toolchain,
-        sdk: core.sdk,
-        registrations: Vec::new(),
         permissions: project.permissions.clone(),
         limits: project.limits,
         suspend_policy: project.suspend_policy,
         crds,
+        ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk)
     };
     let package = wasmop_package::assemble(&core.module, &manifest)
         .map_err(|error| about(format!("cannot make a package of `{}`", project.name), error))?;
@@ -185,7 +179,7 @@ fn usual_plural(kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmop_package::manifest::{Language, Limits, PolicyRule, Sdk, WatchSpec};
+    use wasmop_package::manifest::{Language, PolicyRule, Sdk, WatchSpec};
 
     fn watch(group: &str, kind: &str, plural: &str) -> WatchSpec {
         serde_json::from_value(serde_json::json!({"group": group, "version": "v1", "kind": kind, "plural": plural}))
@@ -194,12 +188,6 @@ mod tests {
 
     fn manifest(permissions: &[(&str, &str, &[&str])], watches: Vec<WatchSpec>) -> Manifest {
         Manifest {
-            manifest_version: MANIFEST_VERSION,
-            name: "web".to_owned(),
-            version: "0.1.0".to_owned(),
-            language: Language::Rust,
-            toolchain: Toolchain::Cargo,
-            sdk: Sdk { name: "wasmop".to_owned(), version: "0.1.0".to_owned() },
             registrations: vec![ControllerSpec {
                 name: "web".to_owned(),
                 namespace: None,
@@ -216,9 +204,8 @@ mod tests {
                     ..PolicyRule::default()
                 })
                 .collect(),
-            limits: Limits::default(),
-            suspend_policy: None,
             crds: vec![r#"{"spec":{"group":"x.dev","names":{"kind":"Leaf","plural":"leaves"}}}"#.to_owned()],
+            ..Manifest::new("web", "0.1.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
         }
     }
 

@@ -6,17 +6,22 @@
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
 //! table       behaviours x guests, as marks
+//! fake_api    answers to a guest's requests, without a server
 //! fake_cluster  an API server that the test plays, for what a real one is too slow for
+//! child_host  a host as a process of its own
+//! part        a part of the test suite as a program
 //! torture     a host killed at random moments under load, again and again
 //! rows        figures, as a table or as JSON
 //! ```
 
 #![deny(unsafe_code)]
 
+pub mod child_host;
 pub mod fake_api;
 pub mod fake_cluster;
 pub mod fault_proxy;
 pub mod guests;
+pub mod part;
 pub mod probe;
 pub mod rows;
 pub mod scenarios;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures::future::join_all;
 use wasmop_e2e::guests::{self, Column, Guest};
+use wasmop_e2e::part;
 use wasmop_e2e::scenarios::restart::{self, How, Prepared, Restart};
 use wasmop_e2e::scenarios::{self, Behaviour};
 use wasmop_e2e::scene::Scene;
@@ -20,18 +21,8 @@ use wasmop_e2e::world::{Cluster, World};
 const LIMIT: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    match runtime.block_on(run(&words)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("failed: conformance: {}", format!("{error:#}").replace('\n', "\n    "));
-            println!("conformance: 0 passed, 1 failed, 0 skipped");
-            ExitCode::FAILURE
-        }
-    }
+    part::main("conformance", run(&words))
 }
 
 async fn run(words: &[String]) -> Result<bool> {

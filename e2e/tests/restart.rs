@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use wasmop_e2e::child_host;
 use wasmop_e2e::fake_cluster::{Asked, FakeCluster};
 use wasmop_host::snapshot::Durability;
-use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
-use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, PolicyRule, Sdk, Toolchain};
+use wasmop_package::manifest::{Language, Manifest, PolicyRule, Sdk, Toolchain};
 use wasmop_policy::Policy;
 
 /// Of each package.
@@ -55,29 +55,14 @@ fn package(name: &str, version: &str) -> Result<Package> {
         ..PolicyRule::default()
     };
     let manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: name.into(),
-        version: version.into(),
-        language: Language::Rust,
-        toolchain: Toolchain::Cargo,
-        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
-        registrations: vec![],
         permissions: vec![rule],
-        limits: Limits::default(),
-        suspend_policy: None,
-        crds: vec![],
+        ..Manifest::new(name, version, Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
     };
     Ok(Package::parse(wasmop_package::assemble(&wat::parse_str(GUEST)?, &manifest)?)?)
 }
 
 /// What the child process is: a host with the packages in these versions.
 fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(std::io::stdout)
-        .with_max_level(tracing::Level::INFO)
-        .init();
     let mut controllers = Vec::new();
     for (name, version) in ["steady", "upgraded"].into_iter().zip(versions) {
         let package = Arc::new(package(name, version)?);
@@ -87,25 +72,13 @@ fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
             policy: None,
         }));
     }
-    let options = Options {
-        controllers,
-        cluster: kube::Config::new(server.parse()?),
-        namespace: None,
-        state_dir: state_dir.into(),
-        policy: Policy::After(Duration::from_millis(100)),
-        memory_budget: None,
-        record_trace: None,
-        durability: Durability::None,
-        encryption_key: None,
-        metrics: None,
-        disk: Disk::default(),
-    };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        Ok(wasmop_host::run(options, async move {
-            terminate.recv().await;
+    let cluster = kube::Config::new(server.parse()?);
+    child_host::run(async {
+        Ok(Options {
+            policy: Policy::After(Duration::from_millis(100)),
+            durability: Durability::None,
+            ..Options::new(controllers, cluster, state_dir.into())
         })
-        .await?)
     })
 }
 

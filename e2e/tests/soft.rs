@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use wasmop_e2e::guests::{self, Column};
+use wasmop_e2e::part;
 use wasmop_e2e::scenarios::{NotHere, Outcome, soft};
 use wasmop_e2e::scene::Scene;
 use wasmop_e2e::table::{Cell, Table};
@@ -12,17 +13,7 @@ use wasmop_e2e::world::{Cluster, World};
 const OVER_RESTART: &str = "host restarted: begins anew, forgets no object";
 
 fn main() -> ExitCode {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
-    match runtime.block_on(run()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("failed: soft: {}", format!("{error:#}").replace('\n', "\n    "));
-            println!("soft: 0 passed, 1 failed, 0 skipped");
-            ExitCode::FAILURE
-        }
-    }
+    part::main("soft", run())
 }
 
 async fn run() -> Result<bool> {

@@ -76,7 +76,7 @@ impl Instance {
         let mut is_there = false;
         let (base, spare, overlay) = match (used, &open) {
             (Some(used), _) => {
-                is_there = matches!((&origin, used.snapshot), (Origin::Snapshot(this), Some(held)) if held == *this);
+                is_there = matches!(&origin, Origin::Snapshot(snapshot) if used.holds(store.id(), snapshot));
                 (used.base, Some(used.spare), used.overlay)
             }
             (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
@@ -170,20 +170,17 @@ impl Instance {
 
     /// Ends it after a save, and keeps its memory for the next one of the package.
     pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
-        let Instance { guest, sources, controller, .. } = self;
-        let Sources { base, overlay, .. } = sources;
+        let Instance { mut guest, sources: Sources { base, overlay, .. }, controller, .. } = self;
         if base.generation != saved.snapshot.base_generation {
             return;
         }
         // A save may have moved pages into an image of its own that this memory does not show there.
-        let mut guest = guest;
         let (memory, _) = guest.memory();
         if base.generation != 0 && (memory.mapped() < memory.size() || !overlay.is_empty()) {
             return;
         }
         if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
-            let used = Used { base, spare, overlay, snapshot: Some(saved.snapshot) };
-            package.engine().spares().put(used, controller);
+            package.engine().spares().put(Used { base, spare, overlay, controller, snapshot: saved.snapshot });
         }
     }
 

@@ -21,7 +21,6 @@ pub struct Spares(Mutex<Vec<Kept>>);
 
 struct Kept {
     memory: Used,
-    controller: u64,
     since: Instant,
 }
 
@@ -32,8 +31,16 @@ pub struct Used {
     pub spare: Spare,
     /// What it maps besides, from the file of the same controller.
     pub overlay: Overlay,
-    /// What it holds, if nothing else is mapped: nobody has changed it since.
-    pub snapshot: Option<SnapshotRef>,
+    /// Whose it was, and what was saved of it then: nobody has changed it since.
+    pub controller: u64,
+    pub snapshot: SnapshotRef,
+}
+
+impl Used {
+    /// Whether it holds this snapshot. What it maps from the state file may have been overwritten.
+    pub fn holds(&self, controller: u64, snapshot: &SnapshotRef) -> bool {
+        self.controller == controller && self.snapshot == *snapshot && self.overlay.is_empty()
+    }
 }
 
 impl Spares {
@@ -41,25 +48,22 @@ impl Spares {
     /// there is one; and nothing of another controller.
     pub fn take(&self, digest: &[u8; 32], generation: u64, controller: u64) -> Option<Used> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |k: &Kept| {
-            let Used { base, overlay, .. } = &k.memory;
+        let fits = |k: &Kept, own: bool| {
+            let Used { base, overlay, controller: last, .. } = &k.memory;
             base.header.digest == *digest
                 && base.generation == generation
-                && (generation == 0 && overlay.is_empty() || k.controller == controller)
+                && if own { *last == controller } else { generation == 0 && overlay.is_empty() }
         };
-        let own = kept.iter().rposition(|k| fits(k) && k.controller == controller);
-        let at = own.or_else(|| kept.iter().rposition(fits))?;
-        let Kept { mut memory, controller: last, .. } = kept.remove(at);
-        memory.snapshot = memory.snapshot.filter(|_| last == controller && memory.overlay.is_empty());
-        Some(memory)
+        let at = [true, false].into_iter().find_map(|own| kept.iter().rposition(|k| fits(k, own)))?;
+        Some(kept.remove(at).memory)
     }
 
-    /// Keeps the memory of an instance of `controller`.
-    pub fn put(&self, memory: Used, controller: u64) {
+    /// Keeps a memory for a while.
+    pub fn put(&self, memory: Used) {
         if memory.spare.bytes() > MAX_BYTES {
             return;
         }
-        let kept = Kept { memory, controller, since: Instant::now() };
+        let kept = Kept { memory, since: Instant::now() };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let evicted = (all.len() >= MAX_SPARES).then(|| all.remove(0));
         all.push(kept);

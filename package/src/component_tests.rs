@@ -1,22 +1,10 @@
 //! What is accepted as a component of the soft tier, and how the rest is refused.
 
-use crate::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
+use crate::manifest::{Language, Limits, Manifest, Sdk, Toolchain};
 use crate::{AssembleError, Package, PackageError, Tier, assemble, inspect, with_manifest, world};
 
 fn manifest() -> Manifest {
-    Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: "soft".into(),
-        version: "0.1.0".into(),
-        language: Language::JavaScript,
-        toolchain: Toolchain::Component,
-        sdk: Sdk { name: "wasmop:controller".into(), version: "0.1.0".into() },
-        registrations: vec![],
-        permissions: vec![],
-        limits: Limits::default(),
-        suspend_policy: None,
-        crds: vec![],
-    }
+    Manifest::new("soft", "0.1.0", Language::JavaScript, Toolchain::Component, Sdk::new("wasmop:controller", "0.1.0"))
 }
 
 /// A component with these imports, these fields in its core module, and a `step`.

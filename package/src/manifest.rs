@@ -32,6 +32,25 @@ pub struct Manifest {
     pub crds: Vec<String>,
 }
 
+impl Manifest {
+    /// Of a controller that reconciles nothing and asks for nothing; the limits are the usual ones.
+    pub fn new(name: &str, version: &str, language: Language, toolchain: Toolchain, sdk: Sdk) -> Manifest {
+        Manifest {
+            manifest_version: MANIFEST_VERSION,
+            name: name.into(),
+            version: version.into(),
+            language,
+            toolchain,
+            sdk,
+            registrations: Vec::new(),
+            permissions: Vec::new(),
+            limits: Limits::default(),
+            suspend_policy: None,
+            crds: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -57,6 +76,12 @@ pub enum Toolchain {
 pub struct Sdk {
     pub name: String,
     pub version: String,
+}
+
+impl Sdk {
+    pub fn new(name: &str, version: &str) -> Sdk {
+        Sdk { name: name.into(), version: version.into() }
+    }
 }
 
 /// A reconciler and what it watches: what a guest hands to `register`.

@@ -1,21 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Language, Limits, MANIFEST_VERSION, Sdk, Toolchain};
+use crate::manifest::{Language, Limits, Sdk, Toolchain};
 
 fn manifest() -> Manifest {
     Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: "website".into(),
-        version: "1.2.3".into(),
-        language: Language::Rust,
-        toolchain: Toolchain::Cargo,
-        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
-        registrations: vec![],
-        permissions: vec![],
-        limits: Limits::default(),
-        suspend_policy: None,
         crds: vec!["kind: CustomResourceDefinition".into()],
+        ..Manifest::new("website", "1.2.3", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
     }
 }
 

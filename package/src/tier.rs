@@ -1,10 +1,10 @@
 //! How far an instance of a package can be suspended, and why no further.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::world;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// Memory and globals are its whole state, and the host can read both: it is suspended to disk

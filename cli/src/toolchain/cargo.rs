@@ -68,7 +68,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
             format!("add `{SDK_CRATE}` to [dependencies]; `wasmop new` shows a project that has it"),
         )
     })?;
-    let sdk = Sdk { name: sdk.name.to_string(), version: sdk.version.to_string() };
+    let sdk = Sdk::new(&sdk.name, &sdk.version.to_string());
 
     let ported = port_crates(&dependencies, &metadata.target_directory.as_std_path().join("wasmop").join("port"))?;
     let mut command = cargo.command(dir);
@@ -185,7 +185,7 @@ fn profile(debug: bool) -> Vec<OsString> {
     } else {
         (
             "wasmop",
-            &["opt-level=\"s\"", "lto=\"off\"", "codegen-units=1", "debug=false", "strip=true", "panic=\"abort\""],
+            &["opt-level=\"s\"", "lto=\"off\"", "codegen-units=4", "debug=false", "strip=true", "panic=\"abort\""],
         )
     };
     let mut arguments: Vec<OsString> = vec!["--profile".into(), name.into()];

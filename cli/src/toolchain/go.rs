@@ -103,7 +103,7 @@ pub(super) fn sdk_of(dir: &Path) -> Result<Sdk> {
     let version = module.version.strip_prefix('v').unwrap_or(&module.version);
     // The SDK's own repository has it as the main module or in a workspace, without a version.
     let version = if version.is_empty() { env!("CARGO_PKG_VERSION") } else { version };
-    Ok(Sdk { name: SDK_MODULE.to_owned(), version: version.to_owned() })
+    Ok(Sdk::new(SDK_MODULE, version))
 }
 
 /// A folder as the go command takes it: `cmd/x` alone would mean a package of the standard library.

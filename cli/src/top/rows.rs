@@ -142,7 +142,7 @@ pub mod tests {
     pub fn controller(name: &str) -> ControllerStatus {
         ControllerStatus {
             name: name.into(),
-            tier: "full".into(),
+            tier: wasmop_package::Tier::Full,
             state: State::Suspended,
             resident_bytes: 0,
             disk_bytes: 196_608,

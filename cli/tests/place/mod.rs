@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
+use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 
 pub const GO_PROJECT: &str = "# A project\n[package]\nname = \"web\"\nversion = \"0.1.0\"\nlanguage = \"go\"\n";
 
@@ -45,19 +45,7 @@ pub fn component() -> Vec<u8> {
 }
 
 pub fn package(name: &str) -> Vec<u8> {
-    let manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: name.to_owned(),
-        version: "0.1.0".to_owned(),
-        language: Language::Rust,
-        toolchain: Toolchain::Cargo,
-        sdk: Sdk { name: "wasmop".to_owned(), version: "0.1.0".to_owned() },
-        registrations: Vec::new(),
-        permissions: Vec::new(),
-        limits: Limits::default(),
-        suspend_policy: None,
-        crds: Vec::new(),
-    };
+    let manifest = Manifest::new(name, "0.1.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"));
     wasmop_package::assemble(&guest(), &manifest).expect("is a controller")
 }
 

@@ -28,10 +28,12 @@ use wasmop_testbed::log::Record;
 type Test = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// `missing_crd` creates the CRD that those before must not find.
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 8] = [
     ("an_unknown_token_is_refused_with_a_remedy", |stage| Box::pin(stage.unknown_token())),
     ("an_expired_token_is_refused_with_a_remedy", |stage| Box::pin(stage.expired_token())),
     ("a_second_host_on_a_state_directory_is_refused", |stage| Box::pin(stage.second_host())),
+    ("a_memory_budget_too_small_for_one_instance_is_refused", |stage| Box::pin(stage.small_budget())),
+    ("encrypted_snapshots_without_their_key_are_refused_and_kept", |stage| Box::pin(stage.other_key())),
     ("a_missing_crd_is_named_and_the_controller_goes_on_when_it_appears", |stage| Box::pin(stage.missing_crd())),
     ("a_forbidden_identity_is_named_and_goes_on_once_it_is_allowed", |stage| Box::pin(stage.forbidden())),
     ("lists_are_streamed_and_come_in_pages_where_that_is_refused", |stage| Box::pin(stage.streamed_lists())),
@@ -156,6 +158,36 @@ impl Stage {
         says(&said, &[&first.state_dir.display().to_string(), "another host", "help:", "--state-dir"])?;
         ensure!(host.is_running(), "the first host has ended");
         tokio::task::block_in_place(|| host.terminate())?;
+        Ok(())
+    }
+
+    async fn small_budget(&self) -> Result<()> {
+        let mut options = self.options("small-budget", None)?;
+        options.args = vec!["--memory-budget".into(), "1Mi".into()];
+        says(&self.refused(&options)?, &["1048576 bytes", CONTROLLER, "help:", "--memory-budget"])
+    }
+
+    async fn other_key(&self) -> Result<()> {
+        let options = self.options("sealed", None)?;
+        let keyed = |letter: u8| -> Result<HostOptions> {
+            let file = self.cluster.dir().join(format!("key-{letter}"));
+            std::fs::write(&file, [letter; 32])?;
+            let args = vec!["--encryption-key-file".into(), file.display().to_string()];
+            Ok(HostOptions { args, ..options.clone() })
+        };
+        let run = |options: &HostOptions| {
+            tokio::task::block_in_place(|| {
+                let mut host = ready(options)?;
+                host.terminate()?;
+                Ok::<_, anyhow::Error>(std::fs::read_to_string(&options.log)?)
+            })
+        };
+        run(&keyed(1)?)?;
+        for (wrong, word) in [(options.clone(), "encrypted\n"), (keyed(2)?, "with another key")] {
+            says(&self.refused(&wrong)?, &[CONTROLLER, word, "help:", "--encryption-key-file"])?;
+        }
+        let said = run(&keyed(1)?)?;
+        ensure!(said.contains(r#""from":"snapshot""#), "it began anew: {said}");
         Ok(())
     }
 

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmop_e2e::world::PATIENCE;
-use wasmop_host::snapshot::Durability;
 use wasmop_host::snapshot::faults::BadDisk;
 use wasmop_host::status::Overview;
 use wasmop_host::status::values::ControllerStatus;
@@ -40,18 +39,13 @@ impl Host {
         let (kubeconfig, state_dir, bad) = (kubeconfig.to_owned(), state_dir.to_owned(), disk.disk());
         let task = tokio::spawn(async move {
             let sources = wasmop_host::connect::Sources::from_env(Some(kubeconfig), None);
+            let controllers = vec![Deployment { name: package.manifest.name.clone(), package, policy: None }];
+            let cluster = wasmop_host::connect::load(&sources).await?;
             let options = Options {
-                controllers: vec![Deployment { name: package.manifest.name.clone(), package, policy: None }],
-                cluster: wasmop_host::connect::load(&sources).await?,
-                namespace: None,
-                state_dir,
                 policy: Policy::After(SUSPEND_AFTER),
-                memory_budget: None,
-                record_trace: None,
-                durability: Durability::Event,
-                encryption_key: None,
                 disk: bad,
                 metrics: Some(listener),
+                ..Options::new(controllers, cluster, state_dir)
             };
             wasmop_host::run(options, async {
                 let _ = ended.await;

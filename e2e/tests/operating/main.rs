@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use wasmop_e2e::guests;
+use wasmop_e2e::part;
 use wasmop_e2e::probe::{Probe, ProbeStatus, spec};
 use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::world::{Cluster, PATIENCE};
@@ -26,17 +27,7 @@ const FEW: usize = 5;
 const SLOW: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
-    match runtime.block_on(run()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("failed: operating: {}", format!("{error:#}").replace('\n', "\n    "));
-            println!("operating: 0 passed, 1 failed, 0 skipped");
-            ExitCode::FAILURE
-        }
-    }
+    part::main("operating", run())
 }
 
 async fn run() -> Result<bool> {

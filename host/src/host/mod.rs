@@ -102,6 +102,26 @@ pub struct Options {
     pub metrics: Option<TcpListener>,
 }
 
+impl Options {
+    /// All that need not be said as `wasmop run` has it without flags, but for the memory budget, which is
+    /// unlimited.
+    pub fn new(controllers: Vec<Deployment>, cluster: kube::Config, state_dir: PathBuf) -> Options {
+        Options {
+            controllers,
+            cluster,
+            namespace: None,
+            state_dir,
+            policy: Policy::default(),
+            memory_budget: None,
+            record_trace: None,
+            durability: Durability::default(),
+            encryption_key: None,
+            disk: Disk::default(),
+            metrics: None,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     #[error("two packages are named {0}\nhelp: give each package a name of its own in its wasmop.toml")]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
-use super::{Host, Replays, Subscription};
+use super::{Host, Replays, Slot, Subscription};
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{Change, Place, Primary, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
@@ -165,11 +166,8 @@ impl Host {
             let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
                 if relation == Relation::Own {
-                    let controller = &mut self.slots[subscription.slot as usize].controller;
-                    match listed {
-                        false => controller.enqueue(subscription.registration, key, now),
-                        true => controller.enqueue_listed(subscription.registration, key, now),
-                    }
+                    let slot = &mut self.slots[subscription.slot as usize];
+                    slot.enqueue(subscription.registration, key, listed, now);
                     touched.insert(subscription.slot);
                 } else if self.enqueue_related(subscription.slot, subscription.registration, key, listed) {
                     touched.insert(subscription.slot);
@@ -198,11 +196,17 @@ impl Host {
         let primary = slot.primaries.get(registration as usize).copied().flatten();
         let watched = primary.is_some_and(|id| self.hub.contains(id, &key));
         if watched {
-            match listed {
-                true => slot.controller.enqueue_listed(registration, key, now),
-                false => slot.controller.enqueue(registration, key, now),
-            }
+            slot.enqueue(registration, key, listed, now);
         }
         watched
+    }
+}
+
+impl Slot {
+    fn enqueue(&mut self, registration: u32, key: Key, listed: bool, now: Duration) {
+        match listed {
+            true => self.controller.enqueue_listed(registration, key, now),
+            false => self.controller.enqueue(registration, key, now),
+        }
     }
 }

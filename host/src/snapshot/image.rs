@@ -196,8 +196,8 @@ impl BaseImage {
     }
 
     /// Bytes on disk, if it is a controller's own; a package's is nobody's.
-    pub fn own_bytes(&self) -> u64 {
-        if self.generation == 0 { 0 } else { self.header.data_pages() * PAGE as u64 }
+    pub fn own_bytes(&self) -> io::Result<u64> {
+        if self.generation == 0 { Ok(0) } else { self.file.allocated() }
     }
 
     /// Bytes of memory it has room for.

@@ -32,8 +32,8 @@ use crate::memory::PAGE;
 const REBASE_SHARE: u64 = 2;
 /// ... but below this many pages copying is cheap anyway, and a base of one's own costs disk.
 const REBASE_MIN_PAGES: u64 = 256;
-/// The package's is not kept either once resumes have copied so many times as many pages one by one as its base image
-/// has: a new one costs about that.
+/// The package's is not kept either once resumes have copied so many times as many pages one by one as
+/// it has: a new one costs about that.
 const REBASE_COPIES: u64 = 2;
 /// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
 /// them at each resume.
@@ -200,11 +200,6 @@ impl ControllerStore {
         let data_pages = difference.pages.iter().filter(|p| p.slot != 0).count() + difference.changed.len();
 
         let mut files = Files { dir: (durable.0 == 0).then(|| self.dir.clone()), ..Files::default() };
-        if sources.base.generation > durable.0 {
-            // Its own save is not on disk yet, or could not be put there.
-            files.written.push(sources.base.path().to_owned());
-            files.dir = Some(self.dir.clone());
-        }
         let base_sum = if ends && self.is_to_be_rebased(sources, data_pages as u64, doubtful) {
             base = Arc::new(self.write_base(memory, &anonymous, sources, &moment, globals.clone(), seq, &mut files)?);
             difference = Difference::default();
@@ -214,6 +209,13 @@ impl ControllerStore {
             self.write_pages_back(memory, &base, &difference.back, seq, &mut files)?;
             base_sum
         };
+        if base.generation != 0 && self.base_written.load(Ordering::Acquire) > durable.0 {
+            // Before the header that counts on it, so that it is seldom found without.
+            files.written.push(base.path().to_owned());
+        }
+        if base.generation > durable.0 {
+            files.dir = Some(self.dir.clone());
+        }
 
         let file = self.disk.open_or_create(&self.state_path())?;
         let end = file.size()?.div_ceil(PAGE as u64) as u32;
@@ -247,7 +249,7 @@ impl ControllerStore {
         }
         files.written.push(self.state_path());
 
-        let disk_bytes = offset_of(end.min(in_use + SPARE_SLOTS).max(in_use)) + base.own_bytes();
+        let disk_bytes = offset_of(end.min(in_use + SPARE_SLOTS).max(in_use)) + base.own_bytes()?;
         let same_base = previous.snapshot.filter(|s| s.base_generation == base.generation);
         let copied = same_base.map_or(0, |s| s.copied);
         let snapshot = SnapshotRef { seq, area, base_generation: base.generation, disk_bytes, copied };
@@ -288,6 +290,7 @@ impl ControllerStore {
         files: &mut Files,
     ) -> io::Result<BaseImage> {
         let path = self.base_path(generation);
+        self.base_written.store(generation, Ordering::Release);
         let old = &sources.base;
         let mut differs = vec![false; memory.len() / PAGE];
         for (n, ..) in joined(anonymous, &sources.previous.pages) {
@@ -303,9 +306,7 @@ impl ControllerStore {
             }
             old.read_page(n, page)
         })?;
-        files.bytes += image.own_bytes();
-        files.written.push(path);
-        files.dir = Some(self.dir.clone());
+        files.bytes += image.header.data_pages() * PAGE as u64;
         if old.generation != 0 {
             files.obsolete.push(old.path().to_owned());
         }
@@ -321,17 +322,10 @@ impl ControllerStore {
         seq: u64,
         files: &mut Files,
     ) -> io::Result<()> {
-        if !pages.is_empty() {
-            self.written_back.store(seq, Ordering::Release);
-        }
-        let is_unsynced = self.written_back.load(Ordering::Acquire) > self.durable_seq.load(Ordering::Acquire);
-        if base.generation != 0 && is_unsynced {
-            // Before the header that counts on them, so that it is seldom found without.
-            files.written.insert(0, base.path().to_owned());
-        }
         if pages.is_empty() {
             return Ok(());
         }
+        self.base_written.store(seq, Ordering::Release);
         let file = base.open_for_writing(&self.disk)?;
         for run in pages.chunk_by(|a, b| a + 1 == *b) {
             file.write_at(&memory[run[0] as usize * PAGE..][..run.len() * PAGE], base.offset_of(run[0]))?;

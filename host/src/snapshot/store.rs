@@ -43,8 +43,8 @@ pub struct ControllerStore {
     /// `seq` and room of the newest snapshot that is surely on disk; 0 if there is none.
     pub(super) durable_seq: AtomicU64,
     pub(super) durable_area: AtomicU8,
-    /// `seq` of the last save that has written pages back into the base image.
-    pub(super) written_back: AtomicU64,
+    /// `seq` of the last save that has written into the base image, or made it.
+    pub(super) base_written: AtomicU64,
     /// The disk has refused to say that pages lie on it: all are to be written again.
     pub(super) doubtful: AtomicBool,
 }
@@ -53,8 +53,8 @@ impl ControllerStore {
     pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Box<Sealer>>) -> ControllerStore {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (last_seq, durable_seq, durable_area, written_back, doubtful) = Default::default();
-        ControllerStore { dir, disk, id, sealer, last_seq, durable_seq, durable_area, written_back, doubtful }
+        let (last_seq, durable_seq, durable_area, base_written, doubtful) = Default::default();
+        ControllerStore { dir, disk, id, sealer, last_seq, durable_seq, durable_area, base_written, doubtful }
     }
 
     /// Tells it from others of this process.
@@ -155,7 +155,7 @@ impl ControllerStore {
             base.check_pages(header.base_sum, &pages)?;
         }
         self.read_pages(file, &pages, !header.seals.is_empty(), |_, _| Ok(()))?;
-        Ok(file.allocated()? + base.own_bytes())
+        Ok(file.allocated()? + base.own_bytes()?)
     }
 
     /// A file without a name: it is gone with the last that has it open or mapped.

@@ -101,7 +101,7 @@ pub struct WatchStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ControllerStatus {
     pub name: String,
-    pub tier: String,
+    pub tier: Tier,
     pub state: State,
     pub resident_bytes: u64,
     pub disk_bytes: u64,
@@ -190,7 +190,7 @@ impl ControllerStatus {
         let (resumes, resume_seconds) = counters.resumes();
         ControllerStatus {
             name: controller.name.to_string(),
-            tier: tier(controller.tier).into(),
+            tier: controller.tier,
             state: controller.state,
             resident_bytes: controller.resident_bytes,
             disk_bytes: counters.disk_bytes(),
@@ -224,12 +224,5 @@ impl ControllerStatus {
                 .into_iter()
                 .collect(),
         }
-    }
-}
-
-fn tier(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Full => "full",
-        Tier::Soft => "soft",
     }
 }

@@ -14,7 +14,7 @@ use wasmop_host::snapshot::image::ImageError;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::snapshot::{ControllerStore, StateDir};
 use wasmop_package::Package;
-use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
+use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 
 /// Each step draws numbers: it fills, clears or touches a few of 4 + grown pages of 64 KiB, sometimes a
 /// long stretch, sometimes grows, and counts in a global.
@@ -58,19 +58,7 @@ const SCRIBBLER: &str = r#"(module
       (br_if $again (i32.gt_s (local.get $left) (i32.const 0))))))"#;
 
 pub static PACKAGE: LazyLock<Package> = LazyLock::new(|| {
-    let manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: "scribbler".into(),
-        version: "0.0.0".into(),
-        language: Language::Rust,
-        toolchain: Toolchain::Cargo,
-        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
-        registrations: vec![],
-        permissions: vec![],
-        limits: Limits::default(),
-        suspend_policy: None,
-        crds: vec![],
-    };
+    let manifest = Manifest::new("scribbler", "0.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"));
     let core = wat::parse_str(SCRIBBLER).unwrap();
     Package::parse(wasmop_package::assemble(&core, &manifest).unwrap()).unwrap()
 });

@@ -1,7 +1,7 @@
 //! A host for tests: the world's imports on plain values, a package's instance, its accessors.
 
 use wasmop_package::Package;
-use wasmop_package::manifest::{Language, Limits, MANIFEST_VERSION, Manifest, Sdk, Toolchain};
+use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 use wasmtime::component::{Component, ComponentType, Instance, Lift, Linker};
 use wasmtime::{Config, Engine, Store};
 
@@ -43,19 +43,7 @@ pub struct Guest {
 }
 
 pub fn manifest() -> Manifest {
-    Manifest {
-        manifest_version: MANIFEST_VERSION,
-        name: "guest".into(),
-        version: "0.0.0".into(),
-        language: Language::Rust,
-        toolchain: Toolchain::Cargo,
-        sdk: Sdk { name: "wasmop".into(), version: "0.1.0".into() },
-        registrations: vec![],
-        permissions: vec![],
-        limits: Limits::default(),
-        suspend_policy: None,
-        crds: vec![],
-    }
+    Manifest::new("guest", "0.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
 }
 
 /// A controller: `fields` and a `step` with `body`.

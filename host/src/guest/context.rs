@@ -1,0 +1,245 @@
+//! What a guest calls in the host: a step's input handed out, what it asks for collected.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use wasmop_package::manifest::Limits;
+use wasmtime::ResourceLimiter;
+
+use super::{Action, Call, Event, EventKind, LogLine, StepInput, StepOutput};
+use crate::engine::world::wasmop::controller::{runtime, sys};
+use crate::wasi::Wasi;
+
+/// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
+pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
+/// Most actions in one step.
+const MAX_ACTIONS_PER_STEP: usize = 65_536;
+/// Most bytes that the requests of one step may hold in the host.
+const MAX_ACTION_BYTES_PER_STEP: usize = 64 << 20;
+
+/// The store's data: input and output of the step under way, and its limits.
+pub struct Context {
+    now: u64,
+    monotonic: u64,
+    rng: StdRng,
+    pub(super) inbox: VecDeque<Event>,
+    pub(super) current: Bytes,
+    pub(super) output: StepOutput,
+    pub(super) log_bytes: usize,
+    action_bytes: usize,
+    registered: u32,
+    pub(super) entered: u64,
+    max_memory: usize,
+    pub(super) memory_limit_hit: bool,
+    pub(super) cpu_limit: Duration,
+    cpu_started: Duration,
+    /// Time spent waiting in this step: as good as CPU time, the thread is taken.
+    waited: Duration,
+    pub(super) cpu_limit_hit: bool,
+    /// Only in the soft tier.
+    wasi: Option<Box<Wasi>>,
+}
+
+fn thread_cpu_time() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+impl Context {
+    pub(super) fn new(limits: &Limits, registered: u32) -> Context {
+        Context {
+            now: 0,
+            monotonic: 0,
+            rng: StdRng::from_seed([0; 32]),
+            inbox: VecDeque::new(),
+            current: Bytes::new(),
+            output: StepOutput::default(),
+            log_bytes: 0,
+            action_bytes: 0,
+            registered,
+            entered: 0,
+            max_memory: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+            memory_limit_hit: false,
+            cpu_limit: Duration::from_nanos(limits.cpu_per_step_ns),
+            cpu_started: Duration::ZERO,
+            waited: Duration::ZERO,
+            cpu_limit_hit: false,
+            wasi: None,
+        }
+    }
+
+    /// Everything a step starts with.
+    pub(super) fn begin(&mut self, input: &StepInput) {
+        self.now = input.now;
+        self.monotonic = input.monotonic;
+        self.rng = StdRng::from_seed(input.seed);
+        self.inbox = input.events.iter().cloned().collect();
+        self.output = StepOutput::default();
+        (self.log_bytes, self.action_bytes, self.entered) = (0, 0, 0);
+        (self.memory_limit_hit, self.cpu_limit_hit) = (false, false);
+        self.restart_cpu_time();
+    }
+
+    pub(super) fn restart_cpu_time(&mut self) {
+        (self.cpu_started, self.waited) = (thread_cpu_time(), Duration::ZERO);
+    }
+
+    /// What the step may still use.
+    pub(crate) fn cpu_left(&self) -> Duration {
+        self.cpu_limit.saturating_sub(thread_cpu_time().saturating_sub(self.cpu_started) + self.waited)
+    }
+
+    /// Counts time spent waiting.
+    pub(crate) fn spend(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// The error that ends the step. `did`: what it did for too long.
+    pub(crate) fn cpu_limit_reached(&mut self, did: &str) -> wasmtime::Error {
+        self.cpu_limit_hit = true;
+        wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
+    }
+
+    /// Full packages import nothing that asks for it.
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::denying_all()))
+    }
+
+    /// What was written to WASI's streams so far goes before what is logged next.
+    pub(super) fn take_streams(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            self.log_bytes += wasi.take_lines(&mut self.output.logs);
+        }
+    }
+
+    fn act(&mut self, bytes: usize, action: Action) -> wasmtime::Result<()> {
+        self.action_bytes += bytes;
+        if self.output.actions.len() >= MAX_ACTIONS_PER_STEP || self.action_bytes > MAX_ACTION_BYTES_PER_STEP {
+            return Err(wasmtime::Error::msg(format!(
+                "the step emitted more than {MAX_ACTIONS_PER_STEP} actions or {MAX_ACTION_BYTES_PER_STEP} bytes"
+            )));
+        }
+        self.output.actions.push(action);
+        Ok(())
+    }
+}
+
+impl ResourceLimiter for Context {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.max_memory;
+        self.memory_limit_hit |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        // Packages can't grow tables (validated); this bounds their initial size.
+        Ok(desired <= 1 << 20)
+    }
+}
+
+impl sys::Host for Context {
+    fn log(&mut self, level: sys::Level, target: String, message: String, fields: String) -> wasmtime::Result<()> {
+        self.take_streams();
+        self.log_bytes += target.len() + message.len() + fields.len() + size_of::<LogLine>();
+        if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
+            return Ok(());
+        }
+        // Standard streams are written in pieces: Go's runtime prints a crash word by word.
+        if matches!(&*target, "stdout" | "stderr")
+            && let Some(last) = self.output.logs.last_mut()
+            && last.target == target
+            && !last.message.ends_with('\n')
+        {
+            last.message.push_str(&message);
+            return Ok(());
+        }
+        let level = match level {
+            sys::Level::Trace => tracing::Level::TRACE,
+            sys::Level::Debug => tracing::Level::DEBUG,
+            sys::Level::Info => tracing::Level::INFO,
+            sys::Level::Warn => tracing::Level::WARN,
+            sys::Level::Error => tracing::Level::ERROR,
+        };
+        self.output.logs.push(LogLine { level, target, message, fields });
+        Ok(())
+    }
+
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.now)
+    }
+
+    fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.monotonic)
+    }
+
+    fn random(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.rng.next_u64())
+    }
+
+    fn park(&mut self, timeout_ns: u64) -> wasmtime::Result<()> {
+        self.output.park = Some(Duration::from_nanos(timeout_ns));
+        Ok(())
+    }
+}
+
+impl runtime::Host for Context {
+    fn next(&mut self) -> wasmtime::Result<runtime::Event> {
+        Ok(match self.inbox.pop_front() {
+            None => {
+                self.current = Bytes::new();
+                runtime::Event { kind: EventKind::Nothing, id: 0, aux: 0, len: 0 }
+            }
+            Some(event) => {
+                self.current = event.payload;
+                // Payloads are bounded by `MAX_STEP_BYTES`, far below 4 GiB.
+                runtime::Event { kind: event.kind, id: event.id, aux: event.aux, len: self.current.len() as u32 }
+            }
+        })
+    }
+
+    fn read(&mut self) -> wasmtime::Result<Vec<u8>> {
+        Ok(std::mem::take(&mut self.current).into())
+    }
+
+    fn register(&mut self, spec: String) -> wasmtime::Result<u32> {
+        self.act(spec.len(), Action::Register { spec })?;
+        self.registered += 1;
+        Ok(self.registered - 1)
+    }
+
+    fn call(&mut self, id: u64, task: u64, r: runtime::Request) -> wasmtime::Result<()> {
+        let bytes = r.target.len() + r.method.len() + r.path.len() + r.headers.len() + r.body.len();
+        let call = Call {
+            id,
+            task,
+            target: r.target,
+            method: r.method,
+            path: r.path,
+            headers: r.headers,
+            body: r.body.into(),
+        };
+        self.act(bytes, Action::Call(call))
+    }
+
+    fn drop_call(&mut self, id: u64) -> wasmtime::Result<()> {
+        self.act(0, Action::DropCall { id })
+    }
+
+    fn done(&mut self, task: u64, requeue_after: Option<u64>, error: Option<String>) -> wasmtime::Result<()> {
+        let bytes = error.as_ref().map_or(0, String::len);
+        let requeue_after = requeue_after.map(Duration::from_nanos);
+        self.act(bytes, Action::Done { task, requeue_after, error })
+    }
+
+    fn mapped(&mut self, task: u64, keys: String) -> wasmtime::Result<()> {
+        self.act(keys.len(), Action::Mapped { task, keys })
+    }
+
+    fn enter(&mut self, task: u64) -> wasmtime::Result<()> {
+        self.entered = task;
+        Ok(())
+    }
+}
