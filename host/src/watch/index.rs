@@ -197,10 +197,11 @@ impl Index {
         }
     }
 
-    /// Every object that has not changed after number `until`, as if it had just been added, for someone
-    /// who starts to listen.
+    /// Every object that was there at number `until`, as if it had just been added, for someone who starts to
+    /// listen. One that is another since then comes with that change; not one of which only status or metadata
+    /// changed, which who has not seen it before may not care for.
     pub fn replay(&self, until: u64) -> impl Iterator<Item = Change> {
-        self.entries.iter().filter(move |(_, entry)| entry.number <= until).map(|(key, entry)| Change::Applied {
+        self.entries.iter().filter(move |(_, entry)| entry.differs() <= until).map(|(key, entry)| Change::Applied {
             key: key.clone(),
             meta: entry.meta.clone(),
             old: None,
@@ -223,7 +224,8 @@ impl Index {
                 false => Change::Deleted { key, meta, object: None },
             }
         });
-        let present = self.entries.iter().filter(move |(_, entry)| missed(entry.number));
+        // The latter's last change may be one that nobody cares for, and after `until`.
+        let present = self.entries.iter().filter(move |(_, entry)| missed(entry.number) || missed(entry.differs()));
         Some(past.chain(present.map(move |(key, entry)| Change::Applied {
             key: key.clone(),
             meta: entry.meta.clone(),

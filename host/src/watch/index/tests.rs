@@ -285,3 +285,64 @@ fn who_was_away_while_too_much_went_is_told_all() {
     assert_eq!(since(&index, 1), None);
     assert_eq!(since(&index, 2).unwrap().len(), MAX_PAST);
 }
+
+#[derive(Clone, Debug)]
+enum Write {
+    Spec(usize),
+    Status(usize),
+    Delete(usize),
+}
+
+proptest! {
+    /// A journal ends, a list that is newer follows, and who asks comes last: what it is told about the first
+    /// and everything after, less what it does not care for, is what concerns it.
+    #[test]
+    fn who_cares_for_generations_alone_misses_none(
+        writes in proptest::collection::vec(prop_oneof![
+            (0..3usize).prop_map(Write::Spec),
+            (0..3usize).prop_map(Write::Status),
+            (0..3usize).prop_map(Write::Delete),
+        ], 1..40),
+        cuts in (0..40usize, 0..40usize),
+    ) {
+        let (after, until) = (cuts.0.min(cuts.1).min(writes.len()), cuts.0.max(cuts.1).min(writes.len()));
+        let mut index = Index::default();
+        // By object: its generation, 0 if it is not there.
+        let mut generations = [0i64; 3];
+        let mut history = vec![(0, generations)];
+        let mut changes = Vec::new();
+        for (version, write) in (1..).zip(&writes) {
+            let (Write::Spec(n) | Write::Status(n) | Write::Delete(n)) = *write;
+            let key = n.to_string();
+            let change = match write {
+                Write::Delete(_) => {
+                    generations[n] = 0;
+                    index.delete(seen(&key, version))
+                }
+                _ => {
+                    generations[n] = match write {
+                        Write::Status(_) if generations[n] > 0 => generations[n],
+                        _ => version as i64,
+                    };
+                    index.apply(versioned(&key, version, generations[n], "x"))
+                }
+            };
+            changes.extend(change);
+            history.push((index.last(), generations));
+        }
+        let told = |replayed: Vec<Change>| {
+            let later = &changes[history[until].0 as usize..];
+            let heard = replayed.iter().chain(later).filter(|change| super::super::passes(true, change));
+            heard.filter_map(|change| match change {
+                Change::Applied { key, .. } | Change::Deleted { key, .. } => key.parse::<usize>().ok(),
+                _ => None,
+            }).collect::<BTreeSet<_>>()
+        };
+        let fresh = told(index.replay(history[until].0).collect());
+        let back = told(index.replay_between(history[after].0, history[until].0).unwrap().collect());
+        for n in 0..3 {
+            prop_assert!(generations[n] == 0 || fresh.contains(&n), "{n} is there, and a new one has not heard of it");
+            prop_assert!(generations[n] == history[after].1[n] || back.contains(&n), "{n} is another than it was");
+        }
+    }
+}
