@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use wasmop_host::{Deployment, Options};
-use wasmop_package::Package;
+use wasmop_package::manifest::Manifest;
+use wasmop_package::{Package, with_manifest};
 use wasmop_policy::Policy;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
@@ -27,6 +28,9 @@ pub struct HostArgs {
     n: usize,
     #[arg(long = "package")]
     packages: Vec<PathBuf>,
+    /// Nothing is suspended before the end.
+    #[arg(long)]
+    resident: bool,
 }
 
 /// Runs `n` controllers of the given packages, distributed evenly, until stopped.
@@ -49,7 +53,7 @@ pub fn host(args: HostArgs) -> Result<()> {
     child_host::run(async {
         let sources = wasmop_host::connect::Sources::from_env(Some(args.kubeconfig), None);
         let cluster = wasmop_host::connect::load(&sources).await?;
-        let policy = Policy::After(Duration::from_secs(1));
+        let policy = if args.resident { Policy::Never } else { Policy::After(Duration::from_secs(1)) };
         Ok(Options { policy, ..Options::new(controllers, cluster, args.state_dir) })
     })
 }
@@ -78,22 +82,68 @@ pub fn run(variants: &[Variant], quick: bool, rows: &mut Rows) -> Result<()> {
         Ok(())
     };
     apply(include_str!("../../e2e/guests/probe-crd.yaml"))?;
-    let kubeconfig = &plane.kubeconfig;
-    let counts: &[usize] = if quick { &[1, 100] } else { &[1, 100, 1000] };
-    for Variant { name: variant, path: package } in variants {
-        let name = Package::parse(std::fs::read(package)?)?.manifest.name;
+    let bench = Bench { kubeconfig: &plane.kubeconfig, quick };
+    for Variant { name: variant, path } in variants {
+        let name = Package::parse(std::fs::read(path)?)?.manifest.name;
         apply(&PROBE.replace("NAME", &name).replace("name: bench", &format!("name: bench-{variant}")))?;
+        bench.measure(variant, std::slice::from_ref(path), &COUNTS, rows)?;
+    }
+    bench.measure("mixed", &mixed(variants, dir.path())?, &MIXED_COUNTS, rows)
+}
+
+const COUNTS: [usize; 3] = [1, 100, 1_000];
+const MIXED_COUNTS: [usize; 3] = [100, 1_000, 10_000];
+/// The most with `--quick`.
+const QUICK: usize = 100;
+const MIXED_PACKAGES: usize = 10;
+/// Controllers that are all resident when the host is told to stop: address space and mappings of a process
+/// are limited.
+const RESIDENT: usize = 100;
+
+/// So many packages, of all guests in turn: each is compiled and has a base image of its own.
+fn mixed(variants: &[Variant], dir: &Path) -> Result<Vec<PathBuf>> {
+    let package = |n: usize| {
+        let package = Package::parse(std::fs::read(&variants[n % variants.len()].path)?)?;
+        let manifest = Manifest { version: format!("0.0.{n}"), ..package.manifest.clone() };
+        let path = dir.join(format!("mixed-{n}.wasm"));
+        std::fs::write(&path, with_manifest(package.bytes(), &manifest)?)?;
+        Ok(path)
+    };
+    (0..MIXED_PACKAGES).map(package).collect()
+}
+
+struct Bench<'a> {
+    kubeconfig: &'a Path,
+    quick: bool,
+}
+
+impl Bench<'_> {
+    fn measure(&self, variant: &str, packages: &[PathBuf], counts: &[usize], rows: &mut Rows) -> Result<()> {
         let mut before: Option<(usize, process::Memory)> = None;
-        for &n in counts {
+        for &n in counts.iter().filter(|n| !self.quick || **n <= QUICK) {
             eprintln!("footprint: {variant}, {n} controllers");
-            let found = measure(package, kubeconfig, n).with_context(|| format!("{variant}, n = {n}"))?;
+            let dir = tempfile::tempdir()?;
+            let start = |state_dir: &Path, resident| {
+                let host = Measured { state_dir, packages, kubeconfig: self.kubeconfig, n, resident };
+                host.start().with_context(|| format!("{variant}, n = {n}"))
+            };
+            // The first start compiles the packages, which leaves the allocator's memory in pieces for as
+            // long as that process runs; what a host needs is seen at the next one.
+            start(dir.path(), false)?;
+            let found = start(dir.path(), false)?;
             let at = (Some(n as u64), None);
             rows.push(variant, at, "pss", "bytes", found.memory.pss as f64);
             rows.push(variant, at, "anonymous", "bytes", found.memory.anonymous as f64);
             rows.push(variant, at, "disk_per_suspended", "bytes", found.disk_bytes as f64 / n as f64);
             rows.push(variant, at, "file_descriptors", "count", found.descriptors as f64);
             rows.push(variant, at, "memory_mappings", "count", found.mappings as f64);
-            rows.push(variant, at, "suspend_all_at_sigterm", "ms", found.stop.as_secs_f64() * 1e3);
+            rows.push(variant, at, "start_again", "ms", found.start.as_secs_f64() * 1e3);
+            rows.push(variant, at, "stop_all_suspended", "ms", found.stop.as_secs_f64() * 1e3);
+            if n == RESIDENT {
+                // None of them is woken by a start from snapshots.
+                let found = start(tempfile::tempdir()?.path(), true)?;
+                rows.push(variant, at, "suspend_all_at_sigterm", "ms", found.stop.as_secs_f64() * 1e3);
+            }
             if let Some((fewer, less)) = before {
                 let slope = (found.memory.pss as f64 - less.pss as f64) / (n - fewer) as f64;
                 rows.push(variant, at, "ram_per_suspended", "bytes", slope);
@@ -102,8 +152,8 @@ pub fn run(variants: &[Variant], quick: bool, rows: &mut Rows) -> Result<()> {
             }
             before = Some((n, found.memory));
         }
+        Ok(())
     }
-    Ok(())
 }
 
 struct Found {
@@ -111,87 +161,103 @@ struct Found {
     disk_bytes: u64,
     descriptors: u64,
     mappings: u64,
+    /// Until all have begun.
+    start: Duration,
+    /// After SIGTERM.
     stop: Duration,
 }
 
 /// Code stays loaded for ten seconds after the last suspend; then the host is at rest.
 const SETTLE: Duration = Duration::from_secs(13);
 
-fn measure(package: &Path, kubeconfig: &Path, n: usize) -> Result<Found> {
-    let dir = tempfile::tempdir()?;
-    // The first start compiles the package, which leaves the allocator's memory in pieces for as
-    // long as that process runs; what a host needs is seen at the next one.
-    start(dir.path(), package, kubeconfig, n)?;
-    start(dir.path(), package, kubeconfig, n)
+/// A host to be measured.
+struct Measured<'a> {
+    state_dir: &'a Path,
+    packages: &'a [PathBuf],
+    kubeconfig: &'a Path,
+    n: usize,
+    resident: bool,
 }
 
-fn start(state_dir: &Path, package: &Path, kubeconfig: &Path, n: usize) -> Result<Found> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("footprint-host")
-        .args(["--n", &n.to_string()])
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .arg("--state-dir")
-        .arg(state_dir)
-        .arg("--package")
-        .arg(package)
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let result = observe(&mut child, n);
-    if result.is_err() {
-        let _ = child.kill();
-    }
-    let _ = child.wait();
-    result
-}
-
-fn observe(child: &mut std::process::Child, n: usize) -> Result<Found> {
-    let stdout = child.stdout.take().context("no stdout")?;
-    let (tx, rx) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if tx.send(line).is_err() {
-                return;
-            }
+impl Measured<'_> {
+    fn start(&self) -> Result<Found> {
+        let mut host = Command::new(std::env::current_exe()?);
+        host.arg("footprint-host").args(["--n", &self.n.to_string()]);
+        host.arg("--kubeconfig").arg(self.kubeconfig).arg("--state-dir").arg(self.state_dir);
+        for package in self.packages {
+            host.arg("--package").arg(package);
         }
-    });
-    // All have reconciled and been suspended, and nothing has happened for a while.
-    let mut disk = std::collections::BTreeMap::new();
-    let mut resident = std::collections::BTreeSet::new();
-    let limit = Instant::now() + Duration::from_secs(600);
-    loop {
-        match rx.recv_timeout(SETTLE) {
-            Ok(line) => {
-                let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
-                let Some(controller) = event["controller"].as_str().map(String::from) else { continue };
-                match event["message"].as_str() {
-                    Some("suspended") => {
-                        resident.remove(&controller);
-                        disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
-                    }
-                    // It has nothing to do.
-                    Some("controller ready") if event["from"] == "snapshot" => {
-                        disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
-                    }
-                    Some("resumed" | "controller ready") => {
-                        resident.insert(controller);
-                    }
-                    _ => {}
+        if self.resident {
+            host.arg("--resident");
+        }
+        let started = Instant::now();
+        let mut child = host.stdout(Stdio::piped()).spawn()?;
+        let result = self.observe(&mut child, started);
+        if result.is_err() {
+            let _ = child.kill();
+        }
+        let _ = child.wait();
+        result
+    }
+
+    fn observe(&self, child: &mut std::process::Child, started: Instant) -> Result<Found> {
+        let n = self.n;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let (tx, rx) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if tx.send(line).is_err() {
+                    return;
                 }
             }
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) if disk.len() == n && resident.is_empty() => break,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-            Err(error) => bail!("the host ended: {error}"),
+        });
+        // All have reconciled and been suspended, and nothing has happened for a while.
+        let mut disk = std::collections::BTreeMap::new();
+        let mut resident = std::collections::BTreeSet::new();
+        let mut ready = std::collections::BTreeSet::new();
+        let mut start = Duration::ZERO;
+        let limit = Instant::now() + Duration::from_secs(1200);
+        loop {
+            match rx.recv_timeout(SETTLE) {
+                Ok(line) => {
+                    let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                    let Some(controller) = event["controller"].as_str().map(String::from) else { continue };
+                    if event["message"] == "controller ready" && ready.insert(controller.clone()) {
+                        start = started.elapsed();
+                    }
+                    match event["message"].as_str() {
+                        Some("suspended") => {
+                            resident.remove(&controller);
+                            disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
+                        }
+                        // It has nothing to do.
+                        Some("controller ready") if event["from"] == "snapshot" => {
+                            disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
+                        }
+                        Some("resumed" | "controller ready") => {
+                            resident.insert(controller);
+                        }
+                        _ => {}
+                    }
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                    if ready.len() == n && (self.resident || (disk.len() == n && resident.is_empty())) =>
+                {
+                    break;
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                Err(error) => bail!("the host ended: {error}"),
+            }
+            if Instant::now() > limit {
+                bail!("{} of {n} controllers were suspended in time", disk.len());
+            }
         }
-        if Instant::now() > limit {
-            bail!("{} of {n} controllers were suspended in time", disk.len());
-        }
+        let pid = child.id();
+        let memory = process::memory(pid)?;
+        let (descriptors, mappings) = process::descriptors_and_mappings(pid)?;
+        let told = Instant::now();
+        Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
+        child.wait()?;
+        Ok(Found { memory, disk_bytes: disk.values().sum(), descriptors, mappings, start, stop: told.elapsed() })
     }
-    let pid = child.id();
-    let memory = process::memory(pid)?;
-    let (descriptors, mappings) = process::descriptors_and_mappings(pid)?;
-    let started = Instant::now();
-    Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
-    child.wait()?;
-    Ok(Found { memory, disk_bytes: disk.values().sum(), descriptors, mappings, stop: started.elapsed() })
 }

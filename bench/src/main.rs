@@ -6,6 +6,7 @@
 #[path = "../../cli/src/allocator.rs"]
 mod allocator;
 mod footprint;
+mod page_cache;
 mod process;
 mod resume;
 mod simulation;

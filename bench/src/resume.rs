@@ -1,5 +1,6 @@
 //! Resume and suspend of one controller, by heap size.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,8 +10,8 @@ use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_package::Package;
 
-use crate::process;
 use crate::simulation::Simulation;
+use crate::{page_cache, process};
 use wasmop_e2e::fake_api::FakeApi;
 use wasmop_e2e::rows::{Rows, percentile};
 
@@ -51,8 +52,53 @@ pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Re
         rows.push(variant, at, "suspend_durable_p50", "µs", percentile(&found.durable, 50));
         rows.push(variant, at, "suspend_incremental_bytes", "bytes", found.bytes);
         rows.push(variant, at, "suspended_difference_bytes", "bytes", found.difference);
+        cold(variant, heap_mib, &mut simulation, dir.path(), rounds / 5, rows)?;
     }
     encrypted(&engine, variant, package, rounds, rows)
+}
+
+/// The same when nothing of it is in the page cache, beside one read of as many bytes from one place.
+fn cold(
+    variant: &str,
+    heap_mib: u64,
+    simulation: &mut Simulation,
+    state_dir: &Path,
+    rounds: u32,
+    rows: &mut Rows,
+) -> Result<()> {
+    let (mut resumes, mut reads) = (Vec::new(), Vec::new());
+    let (mut snapshot_bytes, mut code_bytes) = (0, 0);
+    // The first shows what is looked at.
+    for round in 0..=rounds {
+        simulation.forget_memories();
+        simulation.forget_code();
+        (snapshot_bytes, code_bytes) = simulation.read_ahead_bytes()?;
+        if !page_cache::drop_dir(state_dir)? {
+            eprintln!("resume: {} stays in memory: nothing cold is measured", state_dir.display());
+            return Ok(());
+        }
+        let resumed = simulation.resume()?;
+        let together = resumed.resume + resumed.first_step;
+        simulation.settle()?;
+        simulation.suspend()?;
+        let read = page_cache::sequential_read(state_dir, snapshot_bytes + code_bytes)?;
+        if round > 0 {
+            resumes.push(together.as_secs_f64() * 1e6);
+            reads.push(read.as_secs_f64() * 1e6);
+        }
+    }
+    let ratios = resumes.iter().zip(&reads).map(|(resume, read)| resume / read);
+    let mut ratios: Vec<f64> = ratios.collect();
+    for samples in [&mut resumes, &mut reads, &mut ratios] {
+        samples.sort_by(f64::total_cmp);
+    }
+    let at = (None, Some(heap_mib));
+    rows.push(variant, at, "cold_resume_first_step_p50", "µs", percentile(&resumes, 50));
+    rows.push(variant, at, "cold_sequential_read_p50", "µs", percentile(&reads, 50));
+    rows.push(variant, at, "cold_ratio_p50", "ratio", percentile(&ratios, 50));
+    rows.push(variant, at, "cold_snapshot_bytes", "bytes", snapshot_bytes as f64);
+    rows.push(variant, at, "cold_code_bytes", "bytes", code_bytes as f64);
+    Ok(())
 }
 
 /// What encryption costs: the same from encrypted files.

@@ -122,6 +122,21 @@ impl Simulation {
         self.package.engine().spares().clear();
     }
 
+    /// Gives back the code as well, so that nothing of the controller's is mapped.
+    pub fn forget_code(&self) {
+        self.package.drop_idle_code(Duration::ZERO);
+    }
+
+    /// Bytes that a resume from a cold page cache asks the disk for: of the snapshot with its base image, and of
+    /// the compiled code. Only while suspended.
+    pub fn read_ahead_bytes(&self) -> Result<(u64, u64)> {
+        let Origin::Snapshot(snapshot) = self.origin else { bail!("not suspended") };
+        let open = self.store.open(&snapshot)?;
+        let image = self.package.image().context("no base image")?;
+        let base = self.store.base(&open.header, image)?;
+        Ok((open.ahead_bytes(&base), self.package.code_ahead_bytes()))
+    }
+
     /// Resumes for a reconcile: times of the resume and of the step that takes the event in.
     pub fn resume(&mut self) -> Result<Resumed> {
         self.enqueue();

@@ -53,8 +53,12 @@ pub enum Fault {
     Status { code: u16, retry_after_seconds: Option<u32> },
     /// It is forwarded, but the connection breaks after this many bytes of the answer's body.
     Cut { after_bytes: usize },
+    /// It is forwarded, and the answer's body comes in pieces of so many bytes with a pause before each.
+    Slow { bytes: usize, pause: Duration },
     /// It is answered with something that is not JSON.
     Garbage,
+    /// It is answered with success and a page for people, as by a proxy that wants somebody to log in.
+    Html,
 }
 
 /// Which requests go wrong, and how. The first rule that matches counts.
@@ -132,6 +136,9 @@ struct Inner {
     next_id: u64,
     /// Requests by method and path without query.
     counts: BTreeMap<(String, String), u64>,
+    /// Those of them that begin a list, by path: also as the beginning of a watch. Each `GET` that is no watch
+    /// is taken for one.
+    lists: BTreeMap<String, u64>,
 }
 
 struct State {
@@ -208,6 +215,11 @@ impl FaultProxy {
         self.state.lock().counts.clone()
     }
 
+    /// Lists begun so far by path, also as the beginning of a watch; reads of single objects are among them.
+    pub fn list_counts(&self) -> BTreeMap<String, u64> {
+        self.state.lock().lists.clone()
+    }
+
     /// Breaks all open connections.
     pub async fn cut_connections(&self) {
         self.listener.cut().await;
@@ -228,7 +240,7 @@ impl FaultProxy {
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<ResponseBody>, BoxError> {
     let method = request.method().to_string();
     let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    let mut limit = None;
+    let (mut limit, mut slow) = (None, None);
     match apply_rule(&state, &method, &path) {
         None => {}
         Some((Fault::Delay(delay), _)) => tokio::time::sleep(delay).await,
@@ -236,15 +248,21 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         Some((Fault::Hold, mut rule)) => while rule.changed().await.is_ok() {},
         Some((Fault::Status { code, retry_after_seconds }, _)) => return status(code, retry_after_seconds),
         Some((Fault::Cut { after_bytes }, _)) => limit = Some(after_bytes),
+        Some((Fault::Slow { bytes, pause }, _)) => slow = Some((bytes.max(1), pause)),
+        Some((Fault::Html, _)) => {
+            let page = full("<!doctype html><title>Log in</title>");
+            return Ok(Response::builder().header(header::CONTENT_TYPE, "text/html").body(page)?);
+        }
         Some((Fault::Garbage, _)) => {
             let body = full("{\"kind\": \"Garb\u{fffd}ge\n<html>");
             return Ok(Response::builder().header(header::CONTENT_TYPE, "application/json").body(body)?);
         }
     }
     let response = forward(&state.upstream, request).await?;
-    Ok(match limit {
-        None => response,
-        Some(limit) => response.map(|body| cut(body, limit)),
+    Ok(match (limit, slow) {
+        (Some(limit), _) => response.map(|body| cut(body, limit)),
+        (None, Some((bytes, pause))) => response.map(|body| slowly(body, bytes, pause)),
+        (None, None) => response,
     })
 }
 
@@ -253,6 +271,10 @@ fn apply_rule(state: &State, method: &str, path: &str) -> Option<(Fault, watch::
     let mut inner = state.lock();
     let without_query = path.split('?').next().unwrap_or_default();
     *inner.counts.entry((method.into(), without_query.into())).or_default() += 1;
+    let is_watch = path.contains("watch=true") || path.contains("watch=1");
+    if method == "GET" && (!is_watch || path.contains("sendInitialEvents=true")) {
+        *inner.lists.entry(without_query.into()).or_default() += 1;
+    }
     let applies = |held: &&Held| {
         held.rule.matches(method, path) && held.rule.times.is_none_or(|times| *held.hits.borrow() < times)
     };
@@ -326,6 +348,21 @@ fn cut(body: ResponseBody, limit: usize) -> ResponseBody {
         bytes.truncate(left);
         let left = left - bytes.len();
         Ok(Some((http_body::Frame::data(bytes), (data, left))))
+    });
+    http_body_util::StreamBody::new(frames).boxed_unsync()
+}
+
+/// The body in pieces, with a pause before each.
+fn slowly(body: ResponseBody, bytes: usize, pause: Duration) -> ResponseBody {
+    let start = (body.into_data_stream(), Bytes::new());
+    let frames = futures::stream::try_unfold(start, move |(mut data, mut left)| async move {
+        while left.is_empty() {
+            let Some(more) = data.try_next().await? else { return Ok::<_, BoxError>(None) };
+            left = more;
+        }
+        tokio::time::sleep(pause).await;
+        let piece = left.split_to(bytes.min(left.len()));
+        Ok(Some((http_body::Frame::data(piece), (data, left))))
     });
     http_body_util::StreamBody::new(frames).boxed_unsync()
 }

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,9 +20,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
-use crate::snapshot::disk::Disk;
-use crate::snapshot::format::Moment;
+use crate::memory::{PAGE, touched_pages};
+use crate::snapshot::disk::{Disk, read_ahead};
+use crate::snapshot::format::{Moment, runs_with_gaps};
 use crate::snapshot::image::ImageError;
+use crate::snapshot::resume::READ_GAP;
 use crate::snapshot::{BaseImage, StateDir};
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
@@ -53,6 +56,8 @@ struct Code {
     last_used: Option<Instant>,
     /// This process has read the whole file and found it as written.
     checked: bool,
+    /// Bytes of the file that were looked at when it was last loaded.
+    touched: Vec<Range<u64>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +94,7 @@ impl InstalledPackage {
             Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package)?)),
             Tier::Soft => None,
         };
-        let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true };
+        let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
         // The text of CRDs serves inspection; a running host has no use for it.
         let manifest = Manifest { crds: Vec::new(), ..package.manifest.clone() };
         Ok(InstalledPackage {
@@ -133,6 +138,9 @@ impl InstalledPackage {
         if let Some(exports) = &code.exports {
             return Ok(exports.clone());
         }
+        if let Ok(file) = File::open(&self.code_path) {
+            read_ahead(&file, &code.touched);
+        }
         let component = match load_code(&self.engine, &self.code_path, code.checked) {
             Some(component) => component,
             None => self.compile_again()?,
@@ -152,20 +160,31 @@ impl InstalledPackage {
         compile(&self.engine, &self.code_path, &package).map_err(|e| incompatible(&e))
     }
 
-    /// Drops the code if no instance has used it for a while. Returns when to ask again, or `None`
+    /// Drops the code if no instance has used it for `linger`. Returns when to ask again, or `None`
     /// if nothing is loaded.
-    pub fn drop_idle_code(&self) -> Option<Duration> {
+    pub fn drop_idle_code(&self, linger: Duration) -> Option<Duration> {
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         let exports = code.exports.as_ref()?;
         let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());
         if Arc::strong_count(exports) > 1 {
-            return Some(CODE_LINGERS);
+            return Some(linger);
         }
-        if idle < CODE_LINGERS {
-            return Some(CODE_LINGERS - idle);
+        if idle < linger {
+            return Some(linger - idle);
         }
+        let image = exports.image();
+        let touched = touched_pages(image).unwrap_or_default();
+        let bytes = |page: u32| u64::from(page) * PAGE as u64;
+        let runs = runs_with_gaps(touched, READ_GAP);
+        code.touched = runs.iter().map(|r| bytes(r.page)..bytes(r.page + r.count)).collect();
         code.exports = None;
         None
+    }
+
+    /// Bytes of the compiled code that are read ahead when it is loaded.
+    pub fn code_ahead_bytes(&self) -> u64 {
+        let code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        code.touched.iter().map(|r| r.end - r.start).sum()
     }
 }
 

@@ -152,6 +152,12 @@ pub enum LoadError {
 }
 
 impl Exports {
+    /// Addresses where the file of the compiled code is mapped.
+    pub fn image(&self) -> std::ops::Range<usize> {
+        let range = self.pre.component().image_range();
+        range.start as usize..range.end as usize
+    }
+
     pub fn new(engine: &Engine, component: &wasmtime::component::Component, tier: Tier) -> Result<Exports, LoadError> {
         let incompatible = |e: wasmtime::Error| LoadError::Incompatible(format!("{e:#}"));
         let pre = engine.linker(tier).and_then(|linker| linker.instantiate_pre(component)).map_err(incompatible)?;

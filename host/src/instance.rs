@@ -79,7 +79,11 @@ impl Instance {
                 is_there = matches!(&origin, Origin::Snapshot(snapshot) if used.holds(store.id(), snapshot));
                 (used.base, Some(used.spare), used.overlay)
             }
-            (None, Some(open)) => (store.base(&open.header, image)?, None, Overlay::default()),
+            (None, Some(open)) => {
+                let base = store.base(&open.header, image)?;
+                open.read_ahead(&base);
+                (base, None, Overlay::default())
+            }
             (None, None) => (image.clone(), None, Overlay::default()),
         };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);

@@ -308,11 +308,7 @@ impl Memory {
     /// that are no longer backed by the file. Pages only read beyond the file may count too; they hold
     /// zeros.
     pub fn dirty_pages(&self) -> io::Result<Vec<u32>> {
-        static PAGEMAP: OnceLock<io::Result<File>> = OnceLock::new();
-        let pagemap = PAGEMAP
-            .get_or_init(|| File::open("/proc/self/pagemap"))
-            .as_ref()
-            .map_err(|e| io::Error::new(e.kind(), format!("/proc/self/pagemap: {e}")))?;
+        let pagemap = pagemap()?;
         match self.scan(pagemap) {
             // Before Linux 6.7.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => self.read_pagemap(pagemap),
@@ -322,38 +318,21 @@ impl Memory {
 
     /// Lets the kernel look for them: it skips what was never touched.
     fn scan(&self, pagemap: &File) -> io::Result<Vec<u32>> {
-        let (begin, end) = (self.0.base as u64, (self.0.base + self.size()) as u64);
-        let mut dirty = Vec::new();
-        let mut regions = [PageRegion::default(); 256];
-        let mut argument = ScanArgument {
-            size: size_of::<ScanArgument>() as u64,
-            start: begin,
-            end,
-            vec: regions.as_mut_ptr() as u64,
-            vec_len: regions.len() as u64,
+        let range = self.0.base as u64..(self.0.base + self.size()) as u64;
+        let argument = ScanArgument {
             category_inverted: IS_FILE | IS_ZERO_PAGE,
             category_mask: IS_FILE | IS_ZERO_PAGE,
             category_anyof_mask: IS_PRESENT | IS_SWAPPED,
-            return_mask: IS_PRESENT,
             ..ScanArgument::default()
         };
-        while argument.start < end {
-            // SAFETY: `argument` is laid out as the kernel has it (linux/fs.h), and `regions` is as long as
-            // it says. Nothing is changed but these two.
-            let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
-            if found < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            for region in &regions[..found as usize] {
-                let page = |address: u64| ((address - begin) / PAGE as u64) as u32;
-                dirty.extend(page(region.start)..page(region.end));
-            }
-            if argument.walk_end <= argument.start {
-                return Err(io::Error::other("the kernel's scan of pages does not get on"));
-            }
-            argument.start = argument.walk_end;
-        }
-        Ok(dirty)
+        scan(pagemap, range, argument)
+    }
+
+    /// Pages of the mapped image that are in the page tables, ascending: those that were touched since it was
+    /// mapped, and what the kernel has mapped around them.
+    pub fn touched_pages(&self) -> io::Result<Vec<u32>> {
+        let len = self.0.mapped.min(self.size());
+        touched_pages(self.0.base..self.0.base + len)
     }
 
     fn read_pagemap(&self, pagemap: &File) -> io::Result<Vec<u32>> {
@@ -378,6 +357,53 @@ impl Memory {
         }
         Ok(dirty)
     }
+}
+
+/// This process's page map.
+fn pagemap() -> io::Result<&'static File> {
+    static PAGEMAP: OnceLock<io::Result<File>> = OnceLock::new();
+    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap")).as_ref();
+    pagemap.map_err(|e| io::Error::new(e.kind(), format!("/proc/self/pagemap: {e}")))
+}
+
+/// Pages of an address range that are in the page tables, ascending, counted from its beginning. Needs
+/// Linux 6.7.
+pub fn touched_pages(addresses: std::ops::Range<usize>) -> io::Result<Vec<u32>> {
+    let argument = ScanArgument { category_mask: IS_PRESENT, ..ScanArgument::default() };
+    scan(pagemap()?, addresses.start as u64..addresses.end as u64, argument)
+}
+
+/// Pages of an address range that the kernel finds by the categories in `argument`.
+fn scan(pagemap: &File, addresses: std::ops::Range<u64>, argument: ScanArgument) -> io::Result<Vec<u32>> {
+    let (begin, end) = (addresses.start, addresses.end);
+    let mut pages = Vec::new();
+    let mut regions = [PageRegion::default(); 256];
+    let mut argument = ScanArgument {
+        size: size_of::<ScanArgument>() as u64,
+        start: begin,
+        end,
+        vec: regions.as_mut_ptr() as u64,
+        vec_len: regions.len() as u64,
+        return_mask: IS_PRESENT,
+        ..argument
+    };
+    while argument.start < end {
+        // SAFETY: `argument` is laid out as the kernel has it (linux/fs.h), and `regions` is as long as
+        // it says. Nothing is changed but these two.
+        let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
+        if found < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for region in &regions[..found as usize] {
+            let page = |address: u64| ((address - begin) / PAGE as u64) as u32;
+            pages.extend(page(region.start)..page(region.end));
+        }
+        if argument.walk_end <= argument.start {
+            return Err(io::Error::other("the kernel's scan of pages does not get on"));
+        }
+        argument.start = argument.walk_end;
+    }
+    Ok(pages)
 }
 
 /// `PAGEMAP_SCAN`, its argument and categories, as in linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.

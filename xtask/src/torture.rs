@@ -17,14 +17,25 @@ pub struct Torture {
 #[derive(Subcommand)]
 enum What {
     /// Kill a host under load at random moments, start it again, and see that nothing is lost.
-    Kill(Kill),
+    Kill {
+        /// How often; about 1.5 s each.
+        #[arg(long, value_name = "N")]
+        rounds: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Spoil the network between a host under load and its API server, and see that everything converges.
+    Faults {
+        /// How long; each kind of fault comes once in any case.
+        #[arg(long, value_name = "N")]
+        minutes: f64,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(Args)]
-struct Kill {
-    /// How often; about 1.5 s each.
-    #[arg(long, value_name = "N")]
-    rounds: u64,
+struct Common {
     /// Draw the moments and the load from this number, as an earlier run that failed has named it.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -35,11 +46,12 @@ struct Kill {
 
 impl Torture {
     pub fn run(self) -> Result<ExitCode> {
-        let What::Kill(Kill { rounds, seed, json }) = self.what;
         setup::toolchain()?;
         command::build_wasmop()?;
-        let mut torture = kill();
-        torture.args(["--rounds", &rounds.to_string()]);
+        let (mut torture, Common { seed, json }) = match self.what {
+            What::Kill { rounds, common } => (kill(rounds), common),
+            What::Faults { minutes, common } => (faults(minutes), common),
+        };
         if let Some(seed) = seed {
             torture.args(["--seed", &seed.to_string()]);
         }
@@ -51,10 +63,19 @@ impl Torture {
     }
 }
 
-/// The program that does it, once it is built.
-pub fn kill() -> Command {
+/// The program, once it is built, for so many kills.
+pub fn kill(rounds: u64) -> Command {
+    program("kill", &["--rounds", &rounds.to_string()])
+}
+
+/// The same for faults of the network.
+pub fn faults(minutes: f64) -> Command {
+    program("faults", &["--minutes", &minutes.to_string()])
+}
+
+fn program(what: &str, args: &[&str]) -> Command {
     let mut torture = Command::new(repository::target().join("release/wasmop-torture"));
-    torture.arg("kill");
+    torture.arg(what).args(args);
     if let Some(reason) = tinygo::missing() {
         torture.env("WASMOP_E2E_SKIP_TINYGO", reason);
     }

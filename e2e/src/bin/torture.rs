@@ -1,14 +1,16 @@
-//! `cargo xtask torture kill`: rounds of killing and restarting a host, then a line of counts; with
+//! `cargo xtask torture`: rounds of killing a host or of spoiling its network, then a line of counts; with
 //! `--json`, rows for machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use wasmop_e2e::guests::{self, Column, Guest};
+use wasmop_e2e::rows::Rows;
 use wasmop_e2e::torture::Torture;
+use wasmop_e2e::torture::faults::FaultTorture;
 use wasmop_e2e::world::Cluster;
 
 #[derive(Parser)]
@@ -20,13 +22,23 @@ struct Cli {
 #[derive(Subcommand)]
 enum What {
     /// SIGKILL at random moments under load
-    Kill(Kill),
+    Kill {
+        #[arg(long)]
+        rounds: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// A network and an API server that go wrong under load
+    Faults {
+        #[arg(long)]
+        minutes: f64,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(clap::Args)]
-struct Kill {
-    #[arg(long)]
-    rounds: u64,
+struct Common {
     /// What the moments and the load are drawn from; another one each time if not given
     #[arg(long)]
     seed: Option<u64>,
@@ -36,9 +48,14 @@ struct Kill {
 }
 
 fn main() -> ExitCode {
-    let What::Kill(kill) = Cli::parse().torture;
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(run(&kill)) {
+    let result = runtime.block_on(async {
+        match Cli::parse().torture {
+            What::Kill { rounds, common } => kill(rounds, &common).await,
+            What::Faults { minutes, common } => faults(minutes, &common).await,
+        }
+    });
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -49,42 +66,103 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(kill: &Kill) -> Result<bool> {
-    let seed = kill.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    println!("seed {seed}");
-    let cluster = Cluster::start().await?;
-    let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
-    let mut skipped = 0;
-    for Column { name, guest } in &columns {
-        if let Err(reason) = guest {
-            skipped += 1;
-            print_item("skipped", &format!("kill, {name}: {reason}"));
+/// What every torture begins with.
+struct Prepared {
+    cluster: Cluster,
+    guests: Vec<Guest>,
+    seed: u64,
+    skipped: u64,
+}
+
+impl Prepared {
+    async fn new(what: &str, common: &Common) -> Result<Prepared> {
+        let seed = common.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+        println!("seed {seed}");
+        let cluster = Cluster::start().await?;
+        let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
+        let mut skipped = 0;
+        for Column { name, guest } in &columns {
+            if let Err(reason) = guest {
+                skipped += 1;
+                print_item("skipped", &format!("{what}, {name}: {reason}"));
+            }
         }
+        let guests: Vec<Guest> = columns.into_iter().filter_map(|column| column.guest.ok()).collect();
+        Ok(Prepared { cluster, guests, seed, skipped })
     }
-    let guests: Vec<Guest> = columns.into_iter().filter_map(|column| column.guest.ok()).collect();
+}
+
+/// How a torture ended.
+struct Ended<'a> {
+    rows: Rows,
+    summary: String,
+    passed: u64,
+    failures: &'a [String],
+    gave_up: Option<anyhow::Error>,
+    skipped: u64,
+}
+
+impl Ended<'_> {
+    /// Prints all; whether nothing failed.
+    fn tell(&self, json: Option<&Path>) -> Result<bool> {
+        println!();
+        self.rows.print();
+        if let Some(path) = json {
+            self.rows.write(path)?;
+        }
+        println!("\n{}", self.summary);
+        self.failures.iter().for_each(|failure| print_item("failed", failure));
+        if let Some(error) = &self.gave_up {
+            print_item("failed", &format!("torture: {error:#}"));
+        }
+        let failed = self.failures.len() as u64 + u64::from(self.gave_up.is_some());
+        println!("torture: {} passed, {failed} failed, {} skipped", self.passed, self.skipped);
+        Ok(failed == 0)
+    }
+}
+
+async fn kill(rounds: u64, common: &Common) -> Result<bool> {
+    let Prepared { cluster, guests, seed, skipped } = Prepared::new("kill", common).await?;
     let mut torture = Torture::prepare(cluster, guests, seed).await?;
     let begun = Instant::now();
-    let gave_up = torture.run(kill.rounds).await.err();
+    let gave_up = torture.run(rounds).await.err();
     let took = begun.elapsed();
-
     let tally = torture.tally();
-    println!();
-    let rows = tally.rows(took);
-    rows.print();
-    if let Some(path) = &kill.json {
-        rows.write(path)?;
-    }
-    println!("\nkill: {tally}; {:.0} s, seed {seed}", took.as_secs_f64());
-    tally.failures.iter().for_each(|failure| print_item("failed", failure));
-    if let Some(error) = &gave_up {
-        print_item("failed", &format!("torture: {error:#}"));
-    }
-    let failed = tally.failures.len() as u64 + u64::from(gave_up.is_some());
-    println!("torture: {} passed, {failed} failed, {skipped} skipped", tally.passed);
-    if failed > 0 {
+    let ended = Ended {
+        rows: tally.rows(took),
+        summary: format!("kill: {tally}; {:.0} s, seed {seed}", took.as_secs_f64()),
+        passed: tally.passed,
+        failures: &tally.failures,
+        gave_up,
+        skipped,
+    };
+    let is_good = ended.tell(common.json.as_deref())?;
+    if !is_good {
         println!("logs and state are in {}", torture.keep_files().display());
     }
-    Ok(failed == 0)
+    Ok(is_good)
+}
+
+async fn faults(minutes: f64, common: &Common) -> Result<bool> {
+    let Prepared { cluster, guests, seed, skipped } = Prepared::new("faults", common).await?;
+    let mut torture = FaultTorture::prepare(cluster, guests, seed).await?;
+    let begun = Instant::now();
+    let gave_up = torture.run(Duration::from_secs_f64(minutes * 60.0)).await.err();
+    let took = begun.elapsed();
+    let rounds = torture.rounds;
+    let ended = Ended {
+        rows: torture.rows(took),
+        summary: format!("faults: {rounds} rounds; {:.0} s, seed {seed}", took.as_secs_f64()),
+        passed: rounds - torture.failures.len() as u64,
+        failures: &torture.failures,
+        gave_up,
+        skipped,
+    };
+    let is_good = ended.tell(common.json.as_deref())?;
+    if !is_good {
+        println!("logs and state are in {}", torture.keep_files().display());
+    }
+    Ok(is_good)
 }
 
 /// As `cargo xtask test` reads it.

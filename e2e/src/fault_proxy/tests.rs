@@ -205,3 +205,20 @@ async fn connections_can_be_cut_without_going_away() {
     slow.await.unwrap().unwrap_err();
     assert_eq!(get(&client, "/x").await.unwrap().0, 201);
 }
+
+#[tokio::test]
+async fn bodies_come_slowly_or_are_for_people_and_lists_are_counted() {
+    let proxy = proxy().await;
+    let client = client(&proxy).await;
+    let slow = proxy.add(Rule::new("", "/slow", Fault::Slow { bytes: 4, pause: Duration::from_millis(1) }));
+    let (_, _, body) = get(&client, "/slow").await.unwrap();
+    assert_eq!((body.as_str(), slow.hits()), ("GET /slow  accept", 1));
+    let _html = proxy.add(Rule::new("", "/page", Fault::Html));
+    let (status, headers, body) = get(&client, "/page").await.unwrap();
+    assert_eq!((status, headers["content-type"].to_str().unwrap()), (200, "text/html"));
+    assert!(body.starts_with("<!doctype"));
+    for query in ["watch=true", "watch=true&sendInitialEvents=true", "limit=5"] {
+        get(&client, &format!("/pods?{query}")).await.unwrap();
+    }
+    assert_eq!(proxy.list_counts()["/pods"], 2);
+}

@@ -10,6 +10,7 @@
 //! A round passes if every object becomes what was asked for, the controllers' memories hold all that
 //! was counted before their last suspension, and the host has nothing to complain about.
 
+pub mod faults;
 pub mod files;
 pub mod moment;
 pub mod tally;

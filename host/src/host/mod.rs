@@ -432,7 +432,7 @@ impl Host {
         let mut seen = BTreeSet::new();
         let packages = self.slots.iter().filter(|s| seen.insert(Arc::as_ptr(&s.package)));
         let spares = self.engine.spares().drop_idle(CODE_LINGERS);
-        packages.filter_map(|s| s.package.drop_idle_code()).chain(spares).min()
+        packages.filter_map(|s| s.package.drop_idle_code(CODE_LINGERS)).chain(spares).min()
     }
 
     /// Gives a slot's instance whatever is to be done next, if it is at home.

@@ -2,7 +2,9 @@
 //! that a bad disk can be put in place of a good one.
 
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -156,6 +158,18 @@ impl DiskFile {
         Ok(have)
     }
 
+    /// Whether the page at `offset` is in the page cache; `false` too if the file system can't tell.
+    pub fn is_cached(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(&mut byte)], offset, flags).is_ok()
+    }
+
+    /// Has the kernel read what is not in the page cache, and waits for none of it.
+    pub fn read_ahead(&self, ranges: &[Range<u64>]) {
+        read_ahead(&self.file, ranges);
+    }
+
     /// Where data begins at or after `offset`, or `None` if only a hole follows.
     pub fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         match rustix::fs::seek(self.for_reading()?, rustix::fs::SeekFrom::Data(offset)) {
@@ -194,5 +208,15 @@ impl DiskFile {
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.before(Operation::SetLen { path: &self.path, file: &self.file, len })?;
         self.file.set_len(len)
+    }
+}
+
+/// Has the kernel read what is not in the page cache, and waits for none of it: advice, so an error costs
+/// time and nothing else.
+pub fn read_ahead(file: &File, ranges: &[Range<u64>]) {
+    for range in ranges {
+        if let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            let _ = rustix::fs::fadvise(file, range.start, Some(len), rustix::fs::Advice::WillNeed);
+        }
     }
 }

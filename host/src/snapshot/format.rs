@@ -49,7 +49,7 @@ impl Kind {
 }
 
 /// Version of the layout and of everything that is serialised into it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes before the postcard part.
 pub const PREFIX_LEN: usize = 64;
 /// Largest header read: 16 Mi pages or as many bytes of host state are beyond what a suspend writes.
@@ -105,6 +105,9 @@ pub struct StateHeader {
     pub monotonic_ns: u64,
     /// Pages that had changed when it was written, ascending: a resume gets them ready to be written.
     pub expected: Vec<Run>,
+    /// Pages of the base image that the instance looked at, ascending, with some around them: a resume from a
+    /// cold page cache asks the disk for all at once.
+    pub touched: Vec<Run>,
     /// Pages that differ, ascending, without overlap.
     pub extents: Vec<Extent>,
     /// [`page_sum`] of each page with data, in order.
@@ -336,6 +339,7 @@ impl StateHeader {
         let header: StateHeader = postcard::from_bytes(bytes).map_err(|_| FormatError::Header("encoding"))?;
         let pages = check_memory_size(header.memory_size)?;
         check_runs(pages, header.expected.iter().copied())?;
+        check_runs(pages, header.touched.iter().copied())?;
         check_runs(pages, header.extents.iter().map(|e| Run { page: e.page, count: e.count }))?;
         let stored = || header.extents.iter().filter(|e| e.slot != 0);
         if stored().any(|e| e.slot < FIRST_SLOT || u64::from(e.slot) + u64::from(e.count) > u64::from(MAX_SLOT)) {
@@ -446,6 +450,18 @@ pub fn runs(pages: impl IntoIterator<Item = u32>) -> Vec<Run> {
         }
     }
     runs
+}
+
+/// As `runs`, with gaps of up to `gap` pages taken in.
+pub fn runs_with_gaps(pages: impl IntoIterator<Item = u32>, gap: u32) -> Vec<Run> {
+    let mut joined: Vec<Run> = Vec::new();
+    for page in pages {
+        match joined.last_mut() {
+            Some(last) if page - last.page <= last.count + gap => last.count = page - last.page + 1,
+            _ => joined.push(Run { page, count: 1 }),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! own its saves write pages back (`save`).
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::disk::{Disk, DiskFile};
@@ -179,6 +180,16 @@ impl BaseImage {
     /// Its file, and where in it `page` is.
     pub fn place_of(&self, page: u32) -> io::Result<(&std::fs::File, u64)> {
         Ok((self.file.for_reading()?, self.offset_of(page)))
+    }
+
+    /// Whether the page at this offset of its file is in the page cache.
+    pub fn is_cached(&self, offset: u64) -> bool {
+        self.file.is_cached(offset)
+    }
+
+    /// See [`DiskFile::read_ahead`].
+    pub fn read_ahead(&self, ranges: &[Range<u64>]) {
+        self.file.read_ahead(ranges);
     }
 
     /// Pages it has, zero or not.

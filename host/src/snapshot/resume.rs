@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::disk::DiskFile;
-use super::format::{Extent, FormatError, SavedPage, StateHeader, page_sum};
+use super::format::{Extent, FormatError, Run, SavedPage, StateHeader, page_sum, runs_with_gaps};
 use super::image::{BaseImage, ImageError};
 use super::save::Previous;
 use super::store::{ControllerStore, offset_of};
@@ -25,6 +26,9 @@ const MAPPED_RUN: u32 = 16;
 /// the last instance's heap, which this one will hardly need.
 const MAX_RENEWED_RUN: usize = 32;
 
+/// Pages between two that are read ahead which are read as well: to seek costs as much as to read that.
+pub(crate) const READ_GAP: u32 = 16;
+
 static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
 
 /// What an instance's memory is made of.
@@ -37,6 +41,9 @@ pub struct Sources {
     pub(super) clean: Vec<u32>,
     /// What is mapped over the base image.
     pub overlay: Overlay,
+    /// What an instance touches of the base image; `None`: to be seen from the page tables, since this one
+    /// began with an untouched mapping.
+    pub(super) touched: Option<Vec<Run>>,
 }
 
 impl Sources {
@@ -76,6 +83,40 @@ pub struct OpenSnapshot {
     pub(super) file: DiskFile,
     pub header: StateHeader,
     pub(super) previous: Previous,
+    /// Its header was not in the page cache.
+    pub(super) is_cold: bool,
+}
+
+impl OpenSnapshot {
+    /// Has the kernel read all that a resume and the step after it will look at, if it is not in the page
+    /// cache: one request for each run, all at once, instead of one after the other as they are missed.
+    pub fn read_ahead(&self, base: &BaseImage) {
+        let touched = self.touched(base);
+        let is_warm = !self.is_cold && touched.first().is_none_or(|first| base.is_cached(first.start));
+        if !is_warm {
+            self.file.read_ahead(&self.in_slots());
+            base.read_ahead(&touched);
+        }
+    }
+
+    /// Bytes of the state file with pages.
+    fn in_slots(&self) -> Vec<Range<u64>> {
+        let mut slots: Vec<u32> = self.previous.pages.iter().map(|p| p.slot).filter(|slot| *slot != 0).collect();
+        slots.sort_unstable();
+        let runs = runs_with_gaps(slots, READ_GAP);
+        runs.iter().map(|r| offset_of(r.page)..offset_of(r.page + r.count)).collect()
+    }
+
+    /// Bytes of the base image's file that the last instance looked at.
+    fn touched(&self, base: &BaseImage) -> Vec<Range<u64>> {
+        let runs = self.header.touched.iter().filter(|r| r.page < base.pages());
+        runs.map(|r| base.offset_of(r.page)..base.offset_of((r.page + r.count).min(base.pages()))).collect()
+    }
+
+    /// Bytes of files that [`OpenSnapshot::read_ahead`] asks for.
+    pub fn ahead_bytes(&self, base: &BaseImage) -> u64 {
+        self.in_slots().iter().chain(&self.touched(base)).map(|r| r.end - r.start).sum()
+    }
 }
 
 /// Makes `guest`, whose memory begins as `base`, what the snapshot says; or as fresh as the base image if
@@ -89,11 +130,11 @@ pub fn resume(
     mut overlay: Overlay,
     stale: &[u32],
 ) -> Result<Sources, ImageError> {
-    let Some(OpenSnapshot { file, header, mut previous }) = snapshot else {
+    let Some(OpenSnapshot { file, header, mut previous, .. }) = snapshot else {
         let previous = Previous::default();
         let clean = renew(guest, &base, stale, &previous, &overlay)?;
         guest.set_globals(&base.header.globals).map_err(io::Error::other)?;
-        return Ok(Sources { base, previous, clean, overlay });
+        return Ok(Sources { base, previous, clean, overlay, touched: None });
     };
     let mut clean = renew(guest, &base, stale, &previous, &overlay)?;
     if stale.is_empty() {
@@ -104,7 +145,8 @@ pub fn resume(
     let copied = put_in(guest, store, &file, &header, &previous, &mut overlay, stale)?;
     previous.copied(copied);
     guest.set_globals(&header.globals).map_err(io::Error::other)?;
-    Ok(Sources { base, previous, clean, overlay })
+    let touched = (!stale.is_empty()).then_some(header.touched);
+    Ok(Sources { base, previous, clean, overlay, touched })
 }
 
 /// As `resume`, for a memory that holds what the snapshot says already, in `anonymous` pages and in the base
@@ -118,7 +160,8 @@ pub fn go_on(
     let OpenSnapshot { header, previous, .. } = snapshot;
     let clean = anonymous.iter().copied().filter(|page| !previous.has(*page)).collect();
     guest.set_globals(&header.globals).map_err(io::Error::other)?;
-    Ok(Sources { base, previous, clean, overlay: Overlay::default() })
+    let touched = Some(header.touched);
+    Ok(Sources { base, previous, clean, overlay: Overlay::default(), touched })
 }
 
 /// Puts the snapshot's pages in; returns how many had to be copied.

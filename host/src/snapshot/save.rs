@@ -18,9 +18,10 @@ use std::sync::atomic::Ordering;
 use super::disk::DiskFile;
 use super::format::{
     AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, Run, SavedPage, StateHeader, is_zero, page_sum, prefix, runs,
+    runs_with_gaps,
 };
 use super::image::BaseImage;
-use super::resume::{COPIED_PAGES, Sources};
+use super::resume::{COPIED_PAGES, READ_GAP, Sources};
 use super::slots::Slots;
 use super::store::{ControllerStore, SnapshotRef, area_offset, offset_of};
 use super::sync::Job;
@@ -185,6 +186,11 @@ impl ControllerStore {
         let globals = guest.globals().map_err(io::Error::other)?;
         let (memory, store) = guest.memory();
         let anonymous = memory.dirty_pages()?;
+        let touched = match &sources.touched {
+            Some(touched) => touched.clone(),
+            // Without that kernel interface there is no reading ahead.
+            None => runs_with_gaps(memory.touched_pages().unwrap_or_default(), READ_GAP),
+        };
         let memory = memory.bytes(store);
         let rewrite = doubtful || previous.sealed != self.sealer.is_some();
         let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
@@ -234,6 +240,7 @@ impl ControllerStore {
             wall_ns: moment.wall_ns,
             monotonic_ns: moment.monotonic_ns,
             expected,
+            touched,
             extents: Vec::new(),
             sums: Vec::new(),
             seals: Vec::new(),

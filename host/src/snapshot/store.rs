@@ -174,6 +174,7 @@ impl ControllerStore {
     /// Opens a snapshot of this process, or one that [`ControllerStore::recover`] has checked.
     pub fn open(&self, snapshot: &SnapshotRef) -> Result<OpenSnapshot, ImageError> {
         let file = self.disk.open(&self.state_path())?;
+        let is_cold = !file.is_cached(area_offset(snapshot.area));
         let (prefix, header) = self
             .read_header(&file, snapshot.area)?
             .ok_or(FormatError::Truncated { have: 0, need: PREFIX_LEN as u64 })?;
@@ -184,7 +185,7 @@ impl ControllerStore {
         let (pages, sealed) = (header.pages(), prefix.sealed);
         let base_sum = Fold(header.base_sum);
         let previous = Previous { snapshot: Some(*snapshot), pages, base_sum, sealed, header_slots };
-        Ok(OpenSnapshot { file, header, previous })
+        Ok(OpenSnapshot { file, header, previous, is_cold })
     }
 
     /// The header in one of a state file's rooms; `None` if the room was never used.

@@ -22,7 +22,7 @@ pub enum Part {
     Conformance,
     /// A thousand controllers of one host, restarted.
     Restart,
-    /// A host killed at random moments, a few times; `cargo xtask torture` does so more often.
+    /// A host killed at random moments, and its network spoilt, a few times; `cargo xtask torture` does so more often.
     Torture,
     /// Components with WASI, on a real API server.
     Soft,
@@ -137,9 +137,9 @@ const TORTURE_ROUNDS: u64 = 15;
 fn torture(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
-    let mut kill = torture::kill();
-    kill.args(["--rounds", &TORTURE_ROUNDS.to_string()]);
-    cargo_test::run(&mut kill, Some("torture"), report)
+    cargo_test::run(&mut torture::kill(TORTURE_ROUNDS), Some("torture"), report)?;
+    // Each kind once.
+    cargo_test::run(&mut torture::faults(0.0), Some("torture"), report)
 }
 
 fn soft(report: &mut Report) -> Result<()> {

@@ -12,6 +12,7 @@ fn header() -> StateHeader {
         wall_ns: 1_790_000_000_000_000_000,
         monotonic_ns: 42,
         expected: Vec::new(),
+        touched: vec![Run { page: 0, count: 3 }],
         extents: Vec::new(),
         sums: Vec::new(),
         seals: Vec::new(),

@@ -1,0 +1,341 @@
+//! A host under load behind a network and an API server that go wrong, and whether it comes out well.
+//!
+//! ```text
+//!             ┌──────────────────────── a round ────────────────────────┐
+//! settled ──► load, and a fault for a while ──► all is well ──► settled ──► …
+//! ```
+//!
+//! A round passes if afterwards every object becomes what was asked for, the host has listed no more often
+//! than a round gives reason to, and it complains of nothing but the network. At the end it must not hold
+//! more memory than such a load explains.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::{join_all, try_join_all};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use wasmop_testbed::host::Host;
+use wasmop_testbed::log::{Log, Record};
+
+use super::POLL;
+use super::told::Told;
+use super::workload::Workload;
+use crate::fault_proxy::{Fault, FaultProxy, Rule};
+use crate::guests::Guest;
+use crate::rows::{Rows, percentile};
+use crate::world::{Cluster, PATIENCE};
+
+/// How long a fault lasts, milliseconds.
+const FAULT_MS: std::ops::Range<u64> = 300..3000;
+/// Load goes on after it for so long.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+/// Backoff of whatever failed grows with the length of a fault, and is waited for on top of `PATIENCE`.
+const PATIENCE_AFTER_FAULTS: Duration = PATIENCE.saturating_mul(2);
+/// Lists that one watch may begin in one round: each time it is cut it goes on where it was, or lists anew
+/// with backoff (0.8 s and more).
+const LISTS_PER_WATCH: u64 = 8;
+/// What the host may grow by over a whole run, beyond what it had after the first rounds.
+const GROWTH: u64 = 48 << 20;
+/// Rounds after which its memory is taken to have the size that this load gives it.
+const WARM_UP: u64 = 5;
+const MOST_FAILURES: usize = 5;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    Latency,
+    SlowBodies,
+    CutConnections,
+    /// Requests and watches that nobody answers any more.
+    HalfOpen,
+    TooManyRequests,
+    ServerError,
+    Unavailable,
+    TruncatedBodies,
+    TruncatedWatches,
+    Garbage,
+    WrongContentType,
+    /// Watches are told that their version is too old.
+    Expired,
+    ServerAway,
+    /// The host itself stands still, and its clocks jump.
+    Paused,
+}
+
+const TROUBLES: [Trouble; 14] = [
+    Trouble::Latency,
+    Trouble::SlowBodies,
+    Trouble::CutConnections,
+    Trouble::HalfOpen,
+    Trouble::TooManyRequests,
+    Trouble::ServerError,
+    Trouble::Unavailable,
+    Trouble::TruncatedBodies,
+    Trouble::TruncatedWatches,
+    Trouble::Garbage,
+    Trouble::WrongContentType,
+    Trouble::Expired,
+    Trouble::ServerAway,
+    Trouble::Paused,
+];
+
+/// See the module's description.
+pub struct FaultTorture {
+    proxy: FaultProxy,
+    host: Host,
+    workloads: Vec<Workload>,
+    cluster: Cluster,
+    seed: u64,
+    pub rounds: u64,
+    pub failures: Vec<String>,
+    objects: u64,
+    recoveries: Vec<Duration>,
+    memory: Option<u64>,
+}
+
+impl FaultTorture {
+    /// Creates what the guests are to work on, and starts a host that reaches the cluster through a proxy.
+    pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<FaultTorture> {
+        cluster.create_crd().await?;
+        let proxy = FaultProxy::start(cluster.client.clone()).await?;
+        let packages = guests.iter().map(|guest| guest.package.clone()).collect();
+        let mut options = cluster.host_options("host", packages)?;
+        options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
+        std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+        let mut workloads = Vec::new();
+        for guest in guests {
+            cluster.create_namespace(guest.name).await?;
+            workloads.push(Workload::create(&cluster.client, guest).await?);
+        }
+        let host = Host::spawn(&options)?;
+        Ok(FaultTorture {
+            proxy,
+            host,
+            workloads,
+            cluster,
+            seed,
+            rounds: 0,
+            failures: Vec::new(),
+            objects: 0,
+            recoveries: Vec::new(),
+            memory: None,
+        })
+    }
+
+    /// Rounds until the time is over, each kind of trouble at least once. Ends at the first failure: the host
+    /// is not well then.
+    pub async fn run(&mut self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        self.settle(0).await.context("before the first fault")?;
+        while Instant::now() < end || (self.rounds as usize) < TROUBLES.len() {
+            let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(self.rounds));
+            let trouble = match TROUBLES.get(self.rounds as usize) {
+                Some(each) => *each,
+                None => TROUBLES.choose(&mut rng).copied().unwrap_or(Trouble::Latency),
+            };
+            self.rounds += 1;
+            let begun = Instant::now();
+            let result = self.round(trouble, &mut rng).await;
+            let took = begun.elapsed().as_secs_f64();
+            match result {
+                Ok(()) => println!("round {}: {trouble:?}, {took:.1} s", self.rounds),
+                Err(error) => {
+                    println!("round {}: {trouble:?}, {took:.1} s: FAILED: {error:#}", self.rounds);
+                    let (round, seed, tail) = (self.rounds, self.seed, self.host.log.tail(25));
+                    self.failures.push(format!("round {round} (seed {seed}, {trouble:?}): {error:#}\n{tail}"));
+                    if self.failures.len() >= MOST_FAILURES || self.host.ended().is_some() {
+                        bail!("{} of {round} rounds have failed, giving up", self.failures.len());
+                    }
+                }
+            }
+        }
+        let status = tokio::task::block_in_place(|| self.host.terminate())?;
+        ensure!(status.success(), "the host ended with {status} after SIGTERM");
+        Ok(())
+    }
+
+    async fn round(&mut self, trouble: Trouble, rng: &mut StdRng) -> Result<()> {
+        let from = self.host.log.position()?;
+        let lists = self.lists();
+        let log = Mutex::new(Log::open(self.host.log.path())?);
+        let (stop, stopped) = watch::channel(false);
+        let mut workloads = std::mem::take(&mut self.workloads);
+        let loads = workloads.iter_mut().map(|workload| {
+            let (mut rng, log, stopped) = (StdRng::from_rng(rng), &log, stopped.clone());
+            async move { workload.load(&mut rng, log, stopped).await }
+        });
+        let loads: Vec<_> = loads.collect();
+        let lasts = Duration::from_millis(rng.random_range(FAULT_MS));
+        let troubled = async {
+            let result = self.trouble(trouble, lasts).await;
+            sleep(AFTERWARDS).await;
+            let _ = stop.send(true);
+            result
+        };
+        let (troubled, loaded) = futures::join!(troubled, try_join_all(loads));
+        self.workloads = workloads;
+        loaded?;
+        troubled?;
+        let well = Instant::now();
+        self.settle(from).await?;
+        self.recoveries.push(well.elapsed());
+        let watches = self.watches();
+        let listed = self.lists() - lists;
+        ensure!(listed <= watches * LISTS_PER_WATCH, "{listed} lists in one round, by {watches} watches");
+        self.check_memory()
+    }
+
+    /// Makes it, for so long.
+    async fn trouble(&self, trouble: Trouble, lasts: Duration) -> Result<()> {
+        let status = |code, retry_after_seconds| Fault::Status { code, retry_after_seconds };
+        let rule = match trouble {
+            Trouble::Latency => Rule::new("", "", Fault::Delay(lasts / 4)),
+            Trouble::SlowBodies => Rule::new("", "", Fault::Slow { bytes: 512, pause: Duration::from_millis(20) }),
+            Trouble::HalfOpen => Rule::new("", "", Fault::Hold),
+            Trouble::TooManyRequests => Rule::new("", "", status(429, Some(1))),
+            Trouble::ServerError => Rule::new("", "", status(500, None)),
+            Trouble::Unavailable => Rule::new("", "", status(503, None)),
+            Trouble::TruncatedBodies => Rule::new("", "", Fault::Cut { after_bytes: 100 }),
+            Trouble::TruncatedWatches => Rule::new("GET", "watch=true", Fault::Cut { after_bytes: 700 }),
+            Trouble::Garbage => Rule::new("", "", Fault::Garbage),
+            Trouble::WrongContentType => Rule::new("", "", Fault::Html),
+            Trouble::Expired => Rule::new("GET", "resourceVersion=", status(410, None)),
+            Trouble::CutConnections => {
+                let end = Instant::now() + lasts;
+                while Instant::now() < end {
+                    self.proxy.cut_connections().await;
+                    sleep(Duration::from_millis(100)).await;
+                }
+                return Ok(());
+            }
+            Trouble::ServerAway => {
+                self.proxy.stop_accepting().await;
+                sleep(lasts).await;
+                return self.proxy.accept_again().await;
+            }
+            Trouble::Paused => {
+                let pid = self.host.id().and_then(|id| Pid::from_raw(id as i32)).context("no host")?;
+                kill_process(pid, Signal::STOP)?;
+                sleep(lasts).await;
+                return Ok(kill_process(pid, Signal::CONT)?);
+            }
+        };
+        let active = self.proxy.add(rule);
+        // So that watches meet it, too.
+        self.proxy.cut_connections().await;
+        sleep(lasts).await;
+        active.release();
+        Ok(())
+    }
+
+    /// Waits until every object is as it is wanted. `from`: position in the log where the round began.
+    async fn settle(&mut self, from: usize) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let records = self.host.log.records()?;
+            if let Some(record) = records[from..].iter().find(|record| is_complaint(record)) {
+                bail!("the host complains: {}", record.0);
+            }
+            let ready = Told::by(records).ready;
+            let told = Told { ready, ..Told::by(&records[from..]) };
+            if let Some(status) = self.host.ended() {
+                bail!("the host ended by itself ({status})");
+            }
+            let pending = try_join_all(self.workloads.iter_mut().map(|workload| workload.pending(&told))).await?;
+            let pending = pending.concat();
+            if pending.is_empty() {
+                break;
+            }
+            if begun.elapsed() > PATIENCE_AFTER_FAULTS {
+                bail!("not as it should be after {PATIENCE_AFTER_FAULTS:?}:\n  {}", pending.join("\n  "));
+            }
+            sleep(POLL).await;
+        }
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        let settled = self.workloads.iter_mut().map(|workload| {
+            let mut rng = StdRng::from_rng(&mut rng);
+            async move { workload.settled(&mut rng, PATIENCE).await }
+        });
+        let settled: Vec<_> = settled.collect();
+        for objects in join_all(settled).await {
+            self.objects += objects? as u64;
+        }
+        Ok(())
+    }
+
+    fn check_memory(&mut self) -> Result<()> {
+        let now = resident(self.host.id().context("no host")?)?;
+        match self.memory {
+            None if self.rounds >= WARM_UP => self.memory = Some(now),
+            Some(before) if now > before + GROWTH => {
+                bail!("the host holds {now} bytes, after {WARM_UP} rounds it held {before}")
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lists that the host has begun. Guests list nothing.
+    fn lists(&self) -> u64 {
+        self.collections().map(|(_, count)| count).sum()
+    }
+
+    /// Collections it watches.
+    fn watches(&self) -> u64 {
+        self.collections().count() as u64
+    }
+
+    fn collections(&self) -> impl Iterator<Item = (String, u64)> {
+        let is_collection = |path: &str| path.ends_with("/probes") || path.ends_with("/configmaps");
+        let counts = self.proxy.list_counts().into_iter();
+        counts.filter(move |(path, _)| is_collection(path))
+    }
+
+    pub fn rows(&self, took: Duration) -> Rows {
+        let mut rows = Rows::new("torture-faults");
+        let at = (Some(self.rounds), None);
+        let mut recoveries: Vec<f64> = self.recoveries.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+        recoveries.sort_by(f64::total_cmp);
+        rows.push("all", at, "rounds_failed", "count", self.failures.len() as f64);
+        rows.push("all", at, "objects_converged", "count", self.objects as f64);
+        rows.push("all", at, "lists", "count", self.lists() as f64);
+        rows.push("all", at, "recovery_p50", "ms", percentile(&recoveries, 50));
+        rows.push("all", at, "recovery_p99", "ms", percentile(&recoveries, 99));
+        rows.push("all", at, "seconds", "s", took.as_secs_f64());
+        rows
+    }
+
+    /// Stops everything; the files stay, to be looked at.
+    pub fn keep_files(self) -> std::path::PathBuf {
+        drop(self.host);
+        self.cluster.keep_files()
+    }
+}
+
+/// What a host does not write because of a network: of guests, of steps and of snapshots.
+fn is_complaint(record: &Record) -> bool {
+    const OF_OURS: [&str; 5] = [
+        "step failed",
+        "rolled back",
+        "restarted from base image",
+        "snapshot rejected",
+        "the guest misused the runtime interface",
+    ];
+    match record.text("target") {
+        "guest" => record.message().contains("panicked"),
+        _ => record.text("level") == "RAW" || OF_OURS.contains(&record.message()),
+    }
+}
+
+/// Bytes of RAM that a process holds.
+fn resident(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? << 10)
+}
