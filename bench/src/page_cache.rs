@@ -5,30 +5,38 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rustix::fs::{Advice, fadvise};
 use wasmop_host::snapshot::disk::Disk;
 
-/// All files below a directory. `false` if they are still there: a file system in memory.
-pub fn drop_dir(dir: &Path) -> Result<bool> {
-    let mut all = true;
+const ATTEMPTS: usize = 100;
+
+/// All files of a state directory that are ever read again. An error if one is still there: on a file system in memory, or mapped.
+pub fn drop_dir(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            all &= drop_dir(&entry.path())?;
-        } else if entry.metadata()?.len() > 0 {
+            drop_dir(&entry.path())?;
+        } else if entry.metadata()?.len() > 0 && entry.file_name() != "lock" {
             drop_file(&entry.path())?;
-            all &= !Disk::default().open(&entry.path())?.is_cached(0);
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn drop_file(path: &Path) -> Result<()> {
     let file = File::open(path)?;
     // The kernel drops only what it need not write.
     file.sync_all()?;
-    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+    // And not what another core has not put on its lists yet.
+    for _ in 0..ATTEMPTS {
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+        if !Disk::default().open(path)?.is_cached(0) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bail!("{} stays in memory", path.display())
 }
 
 /// How long it takes to read so many bytes of a file on this disk that are in a row and not in memory.

@@ -73,8 +73,8 @@ fn cold(
         simulation.forget_memories();
         simulation.forget_code();
         (snapshot_bytes, code_bytes) = simulation.read_ahead_bytes()?;
-        if !page_cache::drop_dir(state_dir)? {
-            eprintln!("resume: {} stays in memory: nothing cold is measured", state_dir.display());
+        if let Err(error) = page_cache::drop_dir(state_dir) {
+            eprintln!("resume: {error}: nothing cold is measured");
             return Ok(());
         }
         let resumed = simulation.resume()?;
