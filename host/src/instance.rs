@@ -28,6 +28,15 @@ pub enum Origin {
     Snapshot(SnapshotRef),
 }
 
+impl Origin {
+    pub fn snapshot(&self) -> Option<&SnapshotRef> {
+        match self {
+            Origin::Fresh => None,
+            Origin::Snapshot(snapshot) => Some(snapshot),
+        }
+    }
+}
+
 pub struct Instance {
     guest: Guest,
     // Keeps the compiled code loaded while the instance lives.

@@ -119,6 +119,31 @@ fn only_what_has_changed_is_written_and_the_file_does_not_grow() {
 }
 
 #[test]
+fn what_an_instance_looked_at_is_known_to_the_next_which_reads_it_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut place = Place::new(&dir.path().join("a"));
+    let touched = |place: &Place| place.store.open(place.origin.snapshot().unwrap()).unwrap().header.touched;
+    let mut seen = Vec::new();
+    for round in 0..4 {
+        place.step(round);
+        place.save(true, true).unwrap();
+        // In a memory that is used again it can't be seen: what is known stays.
+        if round == 2 {
+            assert_eq!(touched(&place), seen);
+        }
+        seen = touched(&place);
+        assert!(!seen.is_empty(), "round {round}");
+        let open = place.store.open(place.origin.snapshot().unwrap()).unwrap();
+        let base = place.store.base(&open.header, place.package.image().unwrap()).unwrap();
+        let data = open.header.sums.len() as u64 * 4096;
+        assert!(open.ahead_bytes(&base) >= data + 4096, "round {round}: {} of {data}", open.ahead_bytes(&base));
+        if round % 2 == 0 {
+            place.forget_memories();
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_is_behind_after_a_reboot_costs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut place = Place::new(&dir.path().join("a"));

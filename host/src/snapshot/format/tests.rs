@@ -126,3 +126,17 @@ proptest! {
         let _ = ImageHeader::decode(&bytes);
     }
 }
+
+#[test]
+fn short_gaps_are_read_as_well() {
+    let run = |page, count| Run { page, count };
+    for (pages, gap, expected) in [
+        (&[][..], 2, vec![]),
+        (&[5], 2, vec![run(5, 1)]),
+        (&[1, 2, 3], 0, vec![run(1, 3)]),
+        (&[1, 2, 4], 0, vec![run(1, 2), run(4, 1)]),
+        (&[1, 4, 8], 2, vec![run(1, 4), run(8, 1)]),
+    ] {
+        assert_eq!(runs_with_gaps(pages.iter().copied(), gap), expected, "{pages:?} {gap}");
+    }
+}
