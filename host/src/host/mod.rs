@@ -9,7 +9,7 @@
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
-//! observing   what is told about all that
+//! settings    what can change meanwhile        observing  what is told about all that
 //! ```
 
 mod calls;
@@ -17,6 +17,7 @@ mod deciding;
 mod install;
 mod observing;
 mod recording;
+mod settings;
 mod stepping;
 mod suspending;
 mod watching;
@@ -38,6 +39,7 @@ use wasmop_policy::{Policy, Predictor, Prices};
 
 use self::deciding::Deciding;
 use self::recording::Recorder;
+pub use self::settings::{ControllerSettings, Settings};
 use crate::batch::Report;
 use crate::client;
 use crate::code::{CODE_LINGERS, InstallError, InstalledPackage};
@@ -46,9 +48,11 @@ use crate::controller::Controller;
 use crate::describe::start_payload;
 use crate::engine::{Engine, EngineError};
 use crate::guest::EventKind;
+use crate::identity::ServiceAccount;
 use crate::instance::Origin;
 use crate::live::Live;
-use crate::permissions::Permissions;
+use crate::permissions::learn::Learning;
+use crate::permissions::{Grant, Permissions};
 use crate::pool::Pool;
 use crate::requests::Reply;
 use crate::snapshot::disk::Disk;
@@ -76,8 +80,14 @@ pub struct Deployment {
     /// Unique on this host; a DNS label.
     pub name: String,
     pub package: Arc<Package>,
-    /// Instead of the package's own policy and the host's.
-    pub policy: Option<Policy>,
+    pub settings: ControllerSettings,
+}
+
+impl Deployment {
+    /// A controller that is granted all that its package asks for.
+    pub fn new(name: impl Into<String>, package: Arc<Package>) -> Deployment {
+        Deployment { name: name.into(), package, settings: ControllerSettings::default() }
+    }
 }
 
 pub struct Options {
@@ -100,6 +110,10 @@ pub struct Options {
     pub disk: Disk,
     /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
     pub metrics: Option<TcpListener>,
+    /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
+    pub learning: Option<Learning>,
+    /// Takes the place of the settings here and in `controllers` whenever something comes.
+    pub settings: Option<mpsc::UnboundedReceiver<Settings>>,
 }
 
 impl Options {
@@ -118,6 +132,8 @@ impl Options {
             encryption_key: None,
             disk: Disk::default(),
             metrics: None,
+            learning: None,
+            settings: None,
         }
     }
 }
@@ -150,6 +166,10 @@ pub enum HostError {
         "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
     )]
     Sealed { name: String, with: &'static str },
+    #[error(
+        "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
+    )]
+    Impersonating { name: String },
     #[error("the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }
@@ -160,6 +180,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
         return Err(HostError::DuplicateName(twice.name.clone()));
     }
+    let auth = &options.cluster.auth_info;
+    let impersonates = auth.impersonate.is_some() || auth.impersonate_groups.as_ref().is_some_and(|g| !g.is_empty());
+    let accounts = options.controllers.iter().filter(|c| c.settings.grant.service_account.is_some());
+    settings::check_identity(impersonates, accounts.map(|c| c.name.as_str()))?;
     let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir, options.encryption_key)?);
     let journals =
         Journals::new(&state).map_err(|source| StateDirError::NotWritable { path: state.path().to_owned(), source })?;
@@ -204,11 +228,13 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         prices: Prices::default(),
         memory_budget: options.memory_budget,
         recorder,
+        learning: options.learning,
+        impersonates,
         totals: Totals::default(),
         shutting_down: false,
     };
     host.install(options.controllers, &state).await?;
-    host.check_budget()?;
+    host.check_budget(host.memory_budget)?;
     let pressure = host.tx.clone();
     if let Err(error) = crate::pressure::watch(move || pressure.send(Message::Pressure).is_ok()) {
         tracing::debug!(%error, "the kernel does not tell when memory is short");
@@ -221,7 +247,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         "host started"
     );
     started.store(true, Ordering::Release);
-    host.run(rx, watch_rx, shutdown).await;
+    host.run(rx, watch_rx, options.settings, shutdown).await;
     Ok(())
 }
 
@@ -257,6 +283,9 @@ struct Host {
     prices: Prices,
     memory_budget: Option<u64>,
     recorder: Option<Recorder>,
+    learning: Option<Learning>,
+    /// The host's own credentials are another user's, so that no controller's can be.
+    impersonates: bool,
     totals: Totals,
     shutting_down: bool,
 }
@@ -267,6 +296,8 @@ struct Slot {
     package: Arc<InstalledPackage>,
     store: Arc<ControllerStore>,
     permissions: Arc<Permissions>,
+    /// As whom its requests are made; `None`: the host.
+    service_account: Option<Arc<ServiceAccount>>,
     controller: Controller,
     phase: Phase,
     /// The watch of each registration's primary kind; `None` if it may not be watched.
@@ -318,6 +349,11 @@ struct Replays {
 }
 
 impl Subscription {
+    /// The slot of the subscription with this number.
+    fn slot_of(id: u64) -> u32 {
+        (id >> 32) as u32
+    }
+
     /// As a number, for `WatchHub::replay`.
     fn id(self) -> u64 {
         u64::from(self.slot) << 32
@@ -372,6 +408,7 @@ impl Host {
         mut self,
         mut rx: mpsc::UnboundedReceiver<Message>,
         mut watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+        mut settings_rx: Option<mpsc::UnboundedReceiver<Settings>>,
         shutdown: impl Future<Output = ()>,
     ) {
         for slot in 0..self.slots.len() as u32 {
@@ -391,9 +428,19 @@ impl Host {
                     None => std::future::pending().await,
                 }
             };
+            let changed = async {
+                match &mut settings_rx {
+                    Some(settings) => settings.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                Some(settings) = changed => {
+                    self.apply(settings);
+                    touched.extend(0..self.slots.len() as u32);
+                }
                 Some(message) = rx.recv() => {
                     touched.extend(self.on_message(message));
                     // What is there already is taken together: one step instead of several.
@@ -547,6 +594,10 @@ struct HostState {
 }
 
 impl Slot {
+    fn grant(&self) -> Grant {
+        Grant { rules: self.permissions.granted().cloned(), service_account: self.service_account.clone() }
+    }
+
     /// Lets as many bytes of responses come in as have gone.
     fn return_credit(&mut self) {
         let bytes = self.controller.take_credit();
