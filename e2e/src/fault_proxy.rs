@@ -53,6 +53,8 @@ pub enum Fault {
     Status { code: u16, retry_after_seconds: Option<u32> },
     /// It is forwarded, but the connection breaks after this many bytes of the answer's body.
     Cut { after_bytes: usize },
+    /// It is answered with 302 and this as the place to go.
+    Redirect(String),
     /// It is answered with something that is not JSON.
     Garbage,
 }
@@ -235,6 +237,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         // It changes with every hit and fails when the rule is gone.
         Some((Fault::Hold, mut rule)) => while rule.changed().await.is_ok() {},
         Some((Fault::Status { code, retry_after_seconds }, _)) => return status(code, retry_after_seconds),
+        Some((Fault::Redirect(location), _)) => {
+            return Ok(Response::builder().status(StatusCode::FOUND).header(header::LOCATION, location).body(full(""))?);
+        }
         Some((Fault::Cut { after_bytes }, _)) => limit = Some(after_bytes),
         Some((Fault::Garbage, _)) => {
             let body = full("{\"kind\": \"Garb\u{fffd}ge\n<html>");

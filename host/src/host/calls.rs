@@ -31,7 +31,7 @@ impl Host {
         if let Err(denied) = checked {
             tracing::warn!(
                 controller = &*slot.name,
-                request = %format!("{} {}", call.method, call.path),
+                request = %shown(&call.method, &call.path),
                 object = &*slot.controller.object_of(call.task),
                 reason = %denied,
                 help = %denied.help(&slot.name),
@@ -97,4 +97,11 @@ impl Host {
             slot.credit = None;
         }
     }
+}
+
+/// Most characters of a request in the log: a guest may make them as long as it likes.
+const MAX_SHOWN: usize = 300;
+
+fn shown(method: &str, path: &str) -> String {
+    method.chars().chain([' ']).chain(path.chars()).take(MAX_SHOWN).collect()
 }
