@@ -53,11 +53,9 @@ pub fn read(table: &Table<'_>) -> Result<PolicyRule, Failure> {
             "is missing or empty, so the rule allows nothing",
             "name resources by their plural, like `resources = [\"configmaps\"]`, or `non-resource-urls`",
         )),
-        (false, false) => Err(table.bad_value(
-            "non-resource-urls",
-            "cannot be in one rule with `resources`",
-            "write two rules",
-        )),
+        (false, false) => {
+            Err(table.bad_value("non-resource-urls", "cannot be in one rule with `resources`", "write two rules"))
+        }
         (false, true) if rule.api_groups.is_empty() => Err(table.bad_value(
             "api-groups",
             "is missing or empty, so the rule allows nothing",

@@ -238,7 +238,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         Some((Fault::Hold, mut rule)) => while rule.changed().await.is_ok() {},
         Some((Fault::Status { code, retry_after_seconds }, _)) => return status(code, retry_after_seconds),
         Some((Fault::Redirect(location), _)) => {
-            return Ok(Response::builder().status(StatusCode::FOUND).header(header::LOCATION, location).body(full(""))?);
+            return Ok(Response::builder()
+                .status(StatusCode::FOUND)
+                .header(header::LOCATION, location)
+                .body(full(""))?);
         }
         Some((Fault::Cut { after_bytes }, _)) => limit = Some(after_bytes),
         Some((Fault::Garbage, _)) => {

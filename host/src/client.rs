@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderValue, USER_AGENT};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use http::header::{HeaderValue, USER_AGENT};
 use kube::client::{Body, ConfigExt};
 use tower::{BoxError, ServiceBuilder};
 

@@ -111,8 +111,20 @@ mod tests {
         }
         let long = format!("default/{}", "a".repeat(254));
         for bad in [
-            "", "website", "/", "default/", "/website", "a/b/c", "Default/a", "a.b/c", "default/a:b", "default/a\nb",
-            "default/..", "default/-a", "default/a b", &long,
+            "",
+            "website",
+            "/",
+            "default/",
+            "/website",
+            "a/b/c",
+            "Default/a",
+            "a.b/c",
+            "default/a:b",
+            "default/a\nb",
+            "default/..",
+            "default/-a",
+            "default/a b",
+            &long,
         ] {
             let error = bad.parse::<ServiceAccount>().unwrap_err().to_string();
             assert!(error.contains("\nhelp: write it as NAMESPACE/NAME"), "{bad}: {error}");

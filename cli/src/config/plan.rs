@@ -59,12 +59,7 @@ pub struct Plan {
 
 impl Plan {
     /// `given`: names of the packages on the command line. `default_budget`: for when nobody says.
-    pub fn new(
-        flags: &Flags,
-        config: &Config,
-        given: &[String],
-        default_budget: Option<u64>,
-    ) -> Result<Plan, Failure> {
+    pub fn new(flags: &Flags, config: &Config, given: &[String], default_budget: Option<u64>) -> Result<Plan, Failure> {
         let given: BTreeSet<&String> = given.iter().collect();
         let mut packages = BTreeMap::new();
         for (name, controller) in &config.controllers {

@@ -96,7 +96,8 @@ fn controller(controllers: &Table<'_>, name: &str, dir: &Path) -> Result<Control
     let place = controllers.place(name);
     let table = controllers.required_table(name, &shown)?;
     table.only(&CONTROLLER_KEYS)?;
-    let service_account = table.parsed("service-account", "write it as NAMESPACE/NAME", str::parse::<ServiceAccount>)?;
+    let service_account =
+        table.parsed("service-account", "write it as NAMESPACE/NAME", str::parse::<ServiceAccount>)?;
     let package: Option<PathBuf> = table.string("package")?.map(|path| dir.join(path));
     Ok(Controller {
         place,
@@ -116,7 +117,11 @@ fn grant(table: &Table<'_>, name: &str) -> Result<Option<Arc<[PolicyRule]>>, Fai
     if table.is_string("grant") {
         let text = table.required("grant", ALL)?;
         let help = format!("write `grant = \"{ALL}\"`, `grant = []` for nothing, or {shown} rules");
-        return if text == ALL { Ok(None) } else { Err(table.bad_value("grant", format!("`{text}` is no grant"), help)) };
+        return if text == ALL {
+            Ok(None)
+        } else {
+            Err(table.bad_value("grant", format!("`{text}` is no grant"), help))
+        };
     }
     let rules = table.tables("grant", &shown)?.iter().map(rules::read).collect::<Result<Vec<_>, _>>()?;
     Ok(Some(rules.into()))

@@ -204,7 +204,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/api/v1/namespaces/team-a/secrets?fieldSelector=metadata.name=settings",
         UNASKED,
     ),
-    attempt(Asking, "fieldSelector: not this name", "GET", "/api/v1/secrets?fieldSelector=metadata.name!=settings", UNASKED),
+    attempt(
+        Asking,
+        "fieldSelector: not this name",
+        "GET",
+        "/api/v1/secrets?fieldSelector=metadata.name!=settings",
+        UNASKED,
+    ),
     attempt(
         Asking,
         "fieldSelector: two names",
@@ -234,9 +240,19 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Asking, "version by POST", "POST", "/version", UNASKED),
     attempt(Asking, "below version", "GET", "/version/x", UNASKED),
     Attempt { body: NEW_ROLE, headers: JSON, ..attempt(Asking, "a role without escalate", "POST", ROLES, UNASKED) },
-    Attempt { body: NEW_BINDING, headers: JSON, ..attempt(Asking, "a binding without bind", "POST", BINDINGS, UNASKED) },
+    Attempt {
+        body: NEW_BINDING,
+        headers: JSON,
+        ..attempt(Asking, "a binding without bind", "POST", BINDINGS, UNASKED)
+    },
     attempt(Asking, "allowed: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=a1", Answered(200)),
-    attempt(Asking, "allowed: in another namespace", "GET", "/api/v1/namespaces/team-b/configmaps/settings?row=a2", Answered(200)),
+    attempt(
+        Asking,
+        "allowed: in another namespace",
+        "GET",
+        "/api/v1/namespaces/team-b/configmaps/settings?row=a2",
+        Answered(200),
+    ),
     attempt(Asking, "allowed: list", "GET", "/api/v1/configmaps?limit=1&row=a3", Answered(200)),
     attempt(Asking, "allowed: no watch", "GET", "/api/v1/configmaps?watch=false&limit=1&row=a4", Answered(200)),
     Attempt {
@@ -254,7 +270,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         Answered(200),
     ),
     attempt(Asking, "allowed: a URL", "GET", "/version?row=a9", Answered(200)),
-    attempt(Asking, "allowed: an encoded letter", "GET", "/api/v1/namespaces/team-a/configmaps/%73ettings?row=b1", Answered(200)),
+    attempt(
+        Asking,
+        "allowed: an encoded letter",
+        "GET",
+        "/api/v1/namespaces/team-a/configmaps/%73ettings?row=b1",
+        Answered(200),
+    ),
     // Headers: the request gets through, and they don't.
     sending("Impersonate-User: system:admin\n", "Impersonate-User", "/version?row=h1", Answered(200)),
     sending(
@@ -265,7 +287,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     ),
     sending("Authorization: Bearer stolen\n", "Authorization", "/version?row=h3", Answered(200)),
     sending("X-Remote-User: root\nX-Remote-Group: system:masters\n", "X-Remote-User", "/version?row=h4", Answered(200)),
-    sending("X-HTTP-Method-Override: DELETE\n", "method override", "/api/v1/namespaces/team-a/configmaps/settings?row=h5", Answered(200)),
+    sending(
+        "X-HTTP-Method-Override: DELETE\n",
+        "method override",
+        "/api/v1/namespaces/team-a/configmaps/settings?row=h5",
+        Answered(200),
+    ),
     sending(
         "Content-Length: 4\nTransfer-Encoding: chunked\n",
         "a length that is not so",
@@ -280,7 +307,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/api/v1/namespaces/team-a/configmaps/settings?row=h9",
         Answered(200),
     ),
-    sending("Host: example.com\nForwarded: host=example.com\n", "another host's name", "/version?row=i1", Answered(200)),
+    sending(
+        "Host: example.com\nForwarded: host=example.com\n",
+        "another host's name",
+        "/version?row=i1",
+        Answered(200),
+    ),
     sending(
         "accept: application/json\r\nImpersonate-User: system:admin\r\n",
         "CR LF between headers",
@@ -293,8 +325,18 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/version?row=i3",
         Failed("header accept is malformed"),
     ),
-    sending("content-type: a\u{0}b\n", "NUL in a header's value", "/version?row=i4", Failed("header content-type is malformed")),
-    sending("accept : application/json\nImpersonate-User : a\n", "a space before the colon", "/version?row=i5", Answered(200)),
+    sending(
+        "content-type: a\u{0}b\n",
+        "NUL in a header's value",
+        "/version?row=i4",
+        Failed("header content-type is malformed"),
+    ),
+    sending(
+        "accept : application/json\nImpersonate-User : a\n",
+        "a space before the colon",
+        "/version?row=i5",
+        Answered(200),
+    ),
     // Less granted than asked for.
     attempt(Subset, "not granted: list", "GET", "/api/v1/configmaps", UNGRANTED),
     attempt(Subset, "not granted: watch", "GET", "/api/v1/configmaps?watch=true", UNGRANTED),
@@ -325,7 +367,13 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Nobody, "..: not even asked", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
     attempt(Nobody, "exec: not even asked", "POST", EXEC, UNASKED),
     attempt(Nobody, "what all who are authenticated may", "GET", "/version?row=n5", Answered(200)),
-    attempt(Account, "RBAC: another namespace", "GET", "/api/v1/namespaces/team-b/configmaps/settings?row=c1", Answered(403)),
+    attempt(
+        Account,
+        "RBAC: another namespace",
+        "GET",
+        "/api/v1/namespaces/team-b/configmaps/settings?row=c1",
+        Answered(403),
+    ),
     attempt(Account, "RBAC: all namespaces", "GET", "/api/v1/configmaps?row=c2", Answered(403)),
     attempt(Account, "RBAC: another kind", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=c3", Answered(403)),
     attempt(Account, "RBAC: watch", "GET", "/api/v1/namespaces/team-a/configmaps?watch=true&row=c4", Answered(403)),

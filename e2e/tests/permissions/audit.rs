@@ -39,6 +39,8 @@ pub struct Reached {
     pub groups: Vec<String>,
     pub verb: String,
     pub code: u64,
+    /// Nothing more is answered to it.
+    pub ended: bool,
 }
 
 /// Every request so far, each once.
@@ -60,6 +62,7 @@ pub fn read(dir: &Path) -> Result<Vec<Reached>> {
                 impersonated,
                 groups: groups.filter_map(Value::as_str).map(str::to_owned).collect(),
                 verb: text("/verb"),
+                ended: record.pointer("/stage").is_some_and(|stage| stage == "ResponseComplete"),
                 code: record.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
             },
         );

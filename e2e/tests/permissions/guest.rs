@@ -106,10 +106,7 @@ pub fn package(name: &str, asked: Vec<PolicyRule>, spec: Option<&str>, requests:
         let _ = writeln!(start, "(call $call (i64.const {}) (i64.const 0) {parts})", index + 1);
     }
     let code = CODE.replace("MAX_SHOWN", &MAX_SHOWN.to_string());
-    let text = format!(
-        "(module {code} (func $start {start}) (data (i32.const {STRINGS}) \"{}\"))",
-        strings.escaped
-    );
+    let text = format!("(module {code} (func $start {start}) (data (i32.const {STRINGS}) \"{}\"))", strings.escaped);
     let manifest = Manifest {
         permissions: asked,
         ..Manifest::new(name, "1.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))

@@ -29,6 +29,7 @@ pub async fn learnt(cluster: &Cluster, package: &Path) -> Result<()> {
     let stripped = asking(vec![rule(&[""], &["secrets"], &["get"])])?;
     let printed = run(cluster, "learning", &stripped, &["--learn-permissions"]).await?;
     ensure!(printed.contains("# probe-go: asked for and not used: \"get\" on secrets"), "{printed}");
+    println!("{printed}");
     let learnt = rules(&printed)?;
     ensure!(!learnt.is_empty() && !printed.contains("\"*\""), "{printed}");
     let printed = run(cluster, "learnt", &asking(learnt)?, &[]).await?;
@@ -78,7 +79,8 @@ async fn run(cluster: &Cluster, name: &str, package: &[u8], args: &[&str]) -> Re
 /// Probes that come, run into a conflict, and go.
 async fn live(cluster: &Cluster, name: &str) -> Result<()> {
     let probes = Api::<Probe>::namespaced(cluster.client.clone(), NAMESPACE);
-    let all = [(format!("{name}-one"), "child"), (format!("{name}-two"), "child"), (format!("{name}-three"), "conflict")];
+    let all =
+        [(format!("{name}-one"), "child"), (format!("{name}-two"), "child"), (format!("{name}-three"), "conflict")];
     for (probe, action) in &all {
         let labels = Some([("guest".to_owned(), CONTROLLER.to_owned())].into());
         let metadata = ObjectMeta { name: Some(probe.clone()), labels, ..ObjectMeta::default() };

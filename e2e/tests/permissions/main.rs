@@ -92,7 +92,8 @@ async fn set_up(cluster: &Cluster) -> Result<()> {
         let secret: Secret = object(json!({"metadata": {"name": name}}))?;
         Api::namespaced(cluster.client.clone(), "team-a").create(&create, &secret).await?;
     }
-    for (account, verbs) in [("nobody", &[] as &[&str]), ("account", &["get", "list"]), ("watcher", &["list", "watch"])] {
+    for (account, verbs) in [("nobody", &[] as &[&str]), ("account", &["get", "list"]), ("watcher", &["list", "watch"])]
+    {
         let metadata = json!({"name": account});
         let created: ServiceAccount = object(json!({"metadata": metadata}))?;
         Api::namespaced(cluster.client.clone(), "team-a").create(&create, &created).await?;

@@ -12,8 +12,9 @@ use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
 
-use super::options;
+use super::guest::{self, Request};
 use super::probe::{Probe, ProbeStatus, spec};
+use super::{audit, options, rule, until_answered};
 
 pub const NAMESPACE: &str = "reload";
 const CONTROLLER: &str = "probe-go";
@@ -43,11 +44,36 @@ pub async fn reloaded(cluster: &Cluster, package: &Path) -> Vec<(&'static str, R
     rows.push(("reload: a bad file is refused, the old one stays", stage.bad_file().await));
     rows.push(("reload: settings that cannot be are refused", stage.bad_settings().await));
     rows.push(("reload: no controller was restarted", stage.end().await));
+    rows.push(("reload: a stream that is no longer granted is cut", cut(cluster).await));
     rows
+}
+
+/// A guest that has a watch of its own open when its grant is taken back.
+async fn cut(cluster: &Cluster) -> Result<()> {
+    const NAME: &str = "streaming";
+    const PATH: &str = "/api/v1/namespaces/team-a/configmaps?watch=true";
+    let request = Request { target: "", method: "GET", path: PATH, headers: "", body: "" };
+    let package = guest::package(NAME, vec![rule(&[""], &["configmaps"], &["watch"])], None, &[request])?;
+    std::fs::write(cluster.dir().join(format!("{NAME}.wasm")), package)?;
+    let config = |grant: &str| format!("[controllers.{NAME}]\npackage = \"{NAME}.wasm\"\n{grant}\n");
+    let (options, file) = options(cluster, NAME, &config(ALL))?;
+    let mut host = Host::spawn(&options)?;
+    let begun = |r: &Record| r.text("controller") == NAME && r.message().starts_with("001 body");
+    tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "piece of the watch", begun))?;
+    std::fs::write(&file, config(NOTHING))?;
+    host.hang_up();
+    let answers = until_answered(&mut host, NAME, 1).await?;
+    let failed = answers[&1].failed.clone().unwrap_or_default();
+    ensure!(failed.contains("what this controller is granted has changed"), "{answers:?}");
+    let status = tokio::task::block_in_place(|| host.terminate())?;
+    ensure!(status.success(), "it ended with {status}");
+    Ok(())
 }
 
 struct Stage {
     host: Host,
+    /// Of the cluster.
+    dir: PathBuf,
     file: PathBuf,
     package: PathBuf,
     probes: Api<Probe>,
@@ -73,6 +99,7 @@ impl Stage {
         tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], PATIENCE))?;
         Ok(Stage {
             host,
+            dir: cluster.dir().into(),
             file,
             package: package.into(),
             probes: Api::namespaced(cluster.client.clone(), NAMESPACE),
@@ -133,7 +160,9 @@ impl Stage {
     async fn widen(&mut self) -> Result<()> {
         self.create("one").await?;
         let denied = |r: &Record| {
-            r.is("permission denied", CONTROLLER) && r.text("object") == "reload/one" && r.text("request").contains("/configmaps")
+            r.is("permission denied", CONTROLLER)
+                && r.text("object") == "reload/one"
+                && r.text("request").contains("/configmaps")
         };
         let record = self.logged(0, "refusal", denied)?;
         ensure!(record.text("reason").starts_with("not granted to"), "{record:?}");
@@ -156,6 +185,7 @@ impl Stage {
         let refused = |r: &Record| r.is("permission denied", CONTROLLER) && r.text("request") == "watch Probe";
         self.logged(narrowed, "refused watch", refused)?;
         self.logged(narrowed, "line about the new settings", |r| r.message() == "new settings are in force")?;
+        self.until_unwatched().await?;
         self.create("two").await?;
         let widened = self.change(STAYS, ALL)?;
         self.until_current("two").await?;
@@ -164,6 +194,21 @@ impl Stage {
         let first = records.iter().position(of_two).context("nothing is logged about it")?;
         ensure!(first >= widened, "it was seen without a grant: {:?}", records[first]);
         Ok(())
+    }
+
+    /// Waits until the API server has no watch of the host's on Probes any more.
+    async fn until_unwatched(&self) -> Result<()> {
+        let path = format!("/apis/e2e.wasmop.dev/v1/namespaces/{NAMESPACE}/probes?");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let watches: Vec<_> = audit::read(&self.dir)?.into_iter().filter(|r| r.uri.starts_with(&path)).collect();
+            ensure!(watches.iter().any(|r| r.verb == "watch"), "there was no watch");
+            if watches.iter().all(|r| r.ended) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "it is still watched: {watches:?}");
+            sleep(POLL).await;
+        }
     }
 
     async fn impersonate(&mut self) -> Result<()> {
@@ -205,7 +250,8 @@ impl Stage {
     async fn bad_file(&mut self) -> Result<()> {
         let text = config(&self.package, STAYS, NOTHING).replace("namespace", "namspace");
         let position = self.write(&text)?;
-        let refused = self.logged(position, "refusal", |r| r.message().contains("the configuration file is refused"))?;
+        let refused =
+            self.logged(position, "refusal", |r| r.message().contains("the configuration file is refused"))?;
         ensure!(refused.text("problem").contains("reload.toml:1: unknown key `namspace`"), "{refused:?}");
         ensure!(refused.text("help").contains("did you mean `namespace`"), "{refused:?}");
         // With what it was granted before.
@@ -227,7 +273,10 @@ impl Stage {
         ensure!(status.success(), "it ended with {status}");
         let records = self.host.log.records()?;
         let count = |message: &str| records.iter().filter(|r| r.message().starts_with(message)).count();
-        ensure!((count("host started"), count("controller ready"), count("restarted")) == (1, 1, 0), "it was restarted");
+        ensure!(
+            (count("host started"), count("controller ready"), count("restarted")) == (1, 1, 0),
+            "it was restarted"
+        );
         Ok(())
     }
 }

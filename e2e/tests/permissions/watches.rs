@@ -16,7 +16,14 @@ pub async fn watched(cluster: &Cluster) -> Result<Vec<(&'static str, Result<()>)
     for (name, asked, kind, plural, namespace, settings) in [
         ("plain-one", watching.clone(), "ConfigMap", "configmaps", None, ""),
         ("plain-two", watching.clone(), "ConfigMap", "configmaps", None, ""),
-        ("as-watcher", watching.clone(), "ConfigMap", "configmaps", Some("team-a"), "service-account = \"team-a/watcher\""),
+        (
+            "as-watcher",
+            watching.clone(),
+            "ConfigMap",
+            "configmaps",
+            Some("team-a"),
+            "service-account = \"team-a/watcher\"",
+        ),
         ("as-nobody", everything(), "ConfigMap", "configmaps", None, "service-account = \"team-a/nobody\""),
         ("unasked", watching, "Secret", "secrets", None, ""),
         // The plural is left to discovery, and the grant is of URLs.
@@ -41,7 +48,9 @@ pub async fn watched(cluster: &Cluster) -> Result<Vec<(&'static str, Result<()>)
     let mut host = Host::spawn(&options)?;
     let told = tokio::task::block_in_place(|| {
         let mut wait = |what: &str, is: &dyn Fn(&Record) -> bool| host.log.wait_for(0, PATIENCE, what, is);
-        for (name, key) in [("plain-one", "team-b/settings"), ("plain-two", "team-b/settings"), ("as-watcher", "team-a/settings")] {
+        for (name, key) in
+            [("plain-one", "team-b/settings"), ("plain-two", "team-b/settings"), ("as-watcher", "team-a/settings")]
+        {
             wait(name, &|r: &Record| r.is("reconciled", name) && r.text("object") == key)?;
         }
         let waits = wait("a wait", &|r: &Record| r.is("waiting for resource", "as-nobody"))?;

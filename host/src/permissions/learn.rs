@@ -52,10 +52,13 @@ impl Learning {
         let attributes = attributes(method, path_and_query)?;
         let mut learners = self.lock();
         let learnt = &mut learners.entry(controller.clone()).or_default().learnt;
-        if is_far_reaching(&attributes) || !learnt.has_room(&attributes) {
+        let has_room = learnt.has_room(&attributes);
+        if is_far_reaching(&attributes) || !has_room {
             permissions.check_all(&attributes)?;
         }
-        learnt.add(&attributes, object);
+        if has_room {
+            learnt.add(&attributes, object);
+        }
         Ok(())
     }
 
@@ -69,7 +72,8 @@ impl Learning {
         namespace: Option<&str>,
     ) -> Result<(), Denied> {
         // Whatever else a guest writes there is no resource, and has no place in a rule.
-        let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+        let is_name =
+            |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
         let mut learners = self.lock();
         let learnt = &mut learners.entry(controller.clone()).or_default().learnt;
         // One that is left open may be any.
@@ -252,7 +256,8 @@ impl Learnt {
     /// What of `asked` nothing was needed of, a line for each resource or URL.
     pub fn unused(&self, asked: &[PolicyRule]) -> Vec<String> {
         let is_used = |rule: &PolicyRule| {
-            let uses = self.0.iter().flat_map(|(target, needed)| needed.verbs.iter().map(|verb| target.attributes(verb)));
+            let uses =
+                self.0.iter().flat_map(|(target, needed)| needed.verbs.iter().map(|verb| target.attributes(verb)));
             uses.into_iter().any(|attributes| grants(rule, &attributes))
         };
         let mut lines = Vec::new();

@@ -94,12 +94,7 @@ pub(crate) fn spawn(
         .map_err(|error| anyhow!("{name} cannot be started: {}: {error}", command.get_program().display()))
 }
 
-fn start_bundled(
-    program: &Path,
-    dir: &Path,
-    lifetime: Lifetime,
-    apiserver_flags: &[String],
-) -> Result<ControlPlane> {
+fn start_bundled(program: &Path, dir: &Path, lifetime: Lifetime, apiserver_flags: &[String]) -> Result<ControlPlane> {
     let kubeconfig = dir.join("kubeconfig");
     let log = dir.join("controlplane.log");
     let mut command = Command::new(program);

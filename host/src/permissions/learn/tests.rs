@@ -89,12 +89,7 @@ fn what_was_asked_for_and_not_used_is_told_by_resource() {
     ];
     assert_eq!(
         learnt.unused(&asked),
-        [
-            "\"delete\" on configmaps",
-            "\"list\", \"delete\" on secrets",
-            "\"*\" on *.apps",
-            "\"get\" on /version",
-        ]
+        ["\"delete\" on configmaps", "\"list\", \"delete\" on secrets", "\"*\" on *.apps", "\"get\" on /version",]
     );
 }
 
@@ -154,9 +149,11 @@ fn request() -> impl Strategy<Value = Request> {
     ];
     let name = prop_oneof![Just("x"), Just("y"), Just("x-child")];
     let object = prop_oneof![Just(None), Just(Some("a/x".to_owned())), Just(Some("a/z".to_owned()))];
-    let of_one = (collection.clone(), name, prop_oneof!["GET", "HEAD", "PUT", "PATCH", "DELETE"], 0..3_u8)
-        .prop_map(|(path, name, method, sub)| (method, format!("{path}/{name}{}", ["", "/status", "/scale"][sub as usize])));
-    let of_many = (collection, prop_oneof!["GET", "POST", "DELETE"]).prop_map(|(path, method)| (method, path.to_owned()));
+    let of_one = (collection.clone(), name, prop_oneof!["GET", "HEAD", "PUT", "PATCH", "DELETE"], 0..3_u8).prop_map(
+        |(path, name, method, sub)| (method, format!("{path}/{name}{}", ["", "/status", "/scale"][sub as usize])),
+    );
+    let of_many =
+        (collection, prop_oneof!["GET", "POST", "DELETE"]).prop_map(|(path, method)| (method, path.to_owned()));
     let watch = Just(("GET".to_owned(), "/api/v1/pods?watch=true&fieldSelector=metadata.name%3Dx".to_owned()));
     let url = prop_oneof!["/version", "/openapi/v3"].prop_map(|path| ("GET".to_owned(), path));
     (prop_oneof![of_one, of_many, watch, url], object).prop_map(|((method, path), object)| (method, path, object))
