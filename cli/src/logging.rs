@@ -60,13 +60,17 @@ pub fn start(format: LogFormat, verbose: u8) -> Result<Verbosity> {
             let subscriber = subscriber.event_format(text::Text { paint }).with_filter_reloading();
             let handle = subscriber.reload_handle();
             subscriber.init();
-            Box::new(move |filter| drop(handle.reload(filter)))
+            Box::new(move |filter| {
+                let _ = handle.reload(filter);
+            })
         }
         LogFormat::Json => {
             let subscriber = subscriber.event_format(json::Json).with_filter_reloading();
             let handle = subscriber.reload_handle();
             subscriber.init();
-            Box::new(move |filter| drop(handle.reload(filter)))
+            Box::new(move |filter| {
+                let _ = handle.reload(filter);
+            })
         }
     }))
 }

@@ -34,18 +34,18 @@ pub async fn reloaded(cluster: &Cluster, package: &Path) -> Vec<(&'static str, R
         Ok(stage) => stage,
         Err(error) => return vec![("reload: the host starts", Err(error))],
     };
-    let mut rows = Vec::new();
-    rows.push(("reload: a wider grant is followed, its watches too", stage.widen().await));
-    rows.push(("reload: a narrower grant is followed, nothing is lost", stage.narrow().await));
-    rows.push(("reload: a ServiceAccount is followed", stage.impersonate().await));
-    rows.push(("reload: a suspend policy is followed", stage.suspend().await));
-    rows.push(("reload: how much is logged is followed", stage.log_more().await));
-    rows.push(("reload: what needs a restart is named", stage.needs_restart().await));
-    rows.push(("reload: a bad file is refused, the old one stays", stage.bad_file().await));
-    rows.push(("reload: settings that cannot be are refused", stage.bad_settings().await));
-    rows.push(("reload: no controller was restarted", stage.end().await));
-    rows.push(("reload: a stream that is no longer granted is cut", cut(cluster).await));
-    rows
+    vec![
+        ("reload: a wider grant is followed, its watches too", stage.widen().await),
+        ("reload: a narrower grant is followed, nothing is lost", stage.narrow().await),
+        ("reload: a ServiceAccount is followed", stage.impersonate().await),
+        ("reload: a suspend policy is followed", stage.suspend().await),
+        ("reload: how much is logged is followed", stage.log_more().await),
+        ("reload: what needs a restart is named", stage.needs_restart().await),
+        ("reload: a bad file is refused, the old one stays", stage.bad_file().await),
+        ("reload: settings that cannot be are refused", stage.bad_settings().await),
+        ("reload: no controller was restarted", stage.end().await),
+        ("reload: a stream that is no longer granted is cut", cut(cluster).await),
+    ]
 }
 
 /// A guest that has a watch of its own open when its grant is taken back.

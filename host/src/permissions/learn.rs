@@ -256,9 +256,10 @@ impl Learnt {
     /// What of `asked` nothing was needed of, a line for each resource or URL.
     pub fn unused(&self, asked: &[PolicyRule]) -> Vec<String> {
         let is_used = |rule: &PolicyRule| {
-            let uses =
-                self.0.iter().flat_map(|(target, needed)| needed.verbs.iter().map(|verb| target.attributes(verb)));
-            uses.into_iter().any(|attributes| grants(rule, &attributes))
+            let is_used_on = |(target, needed): (&Target, &Use)| {
+                needed.verbs.iter().any(|verb| grants(rule, &target.attributes(verb)))
+            };
+            self.0.iter().any(is_used_on)
         };
         let mut lines = Vec::new();
         let mut unused_of = |what: String, verbs: &[String], with: &dyn Fn(&str) -> PolicyRule| {
