@@ -46,7 +46,7 @@ pub fn host(args: HostArgs) -> Result<()> {
     let controllers = (0..args.n)
         .map(|i| {
             let package = packages[i % packages.len()].clone();
-            Deployment { name: format!("{}-{i}", package.manifest.name), package, policy: None }
+            Deployment::new(format!("{}-{i}", package.manifest.name), package)
         })
         .collect();
     drop(packages);

@@ -106,6 +106,19 @@ pub fn render(error: &anyhow::Error, paint: Paint) -> String {
     text
 }
 
+/// The error and its remedies as one text each, for a line of the log.
+pub fn problem_and_help(error: &anyhow::Error) -> (String, String) {
+    let mut problem = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let (message, _) = split_help(&cause);
+        if !problem.contains(message) {
+            problem = if problem.is_empty() { message.into() } else { format!("{problem}: {message}") };
+        }
+    }
+    (problem, help_of(error).join("; "))
+}
+
 /// Every remedy in the chain, the outermost first.
 fn help_of(error: &anyhow::Error) -> Vec<String> {
     let mut help: Vec<String> = Vec::new();
@@ -148,6 +161,8 @@ mod tests {
             .or_help("outer", "do b\nthen more")
             .expect_err("an error");
         let text = render(&error, Paint::PLAIN);
+        let (problem, help) = problem_and_help(&error);
+        assert_eq!((&*problem, &*help), ("outer: middle: inner", "do b\nthen more; do c; do a"));
         assert_eq!(
             text,
             "error: outer\n  caused by: middle\n  caused by: inner\nhelp: do b\n      then more\nhelp: do c\nhelp: do a\n"

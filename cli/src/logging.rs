@@ -27,21 +27,52 @@ const GUEST_TARGET: &str = "guest";
 /// Overrides the filter that `-v` chooses.
 const FILTER_VARIABLE: &str = "WASMOP_LOG";
 
+/// How much is logged, while the program runs.
+pub struct Verbosity(Box<dyn Fn(EnvFilter) + Send>);
+
+impl Verbosity {
+    /// `verbose` is what it would be with `-v` given so often. [`FILTER_VARIABLE`] goes before it as ever.
+    pub fn set(&self, verbose: u8) {
+        if filter_variable().is_none() {
+            self.0(EnvFilter::new(filter_for(verbose)));
+        }
+    }
+}
+
+fn filter_variable() -> Option<String> {
+    std::env::var(FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty())
+}
+
 /// Starts logging; `verbose` is how often `-v` was given.
-pub fn start(format: LogFormat, verbose: u8) -> Result<()> {
-    let filter = match std::env::var(FILTER_VARIABLE) {
-        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(&filter).or_help(
+pub fn start(format: LogFormat, verbose: u8) -> Result<Verbosity> {
+    let filter = match filter_variable() {
+        Some(filter) => EnvFilter::try_new(&filter).or_help(
             format!("{FILTER_VARIABLE}: `{filter}` is not a log filter"),
             "write it like `info,wasmop_host::watch=debug`",
         )?,
-        _ => EnvFilter::new(filter_for(verbose)),
+        None => EnvFilter::new(filter_for(verbose)),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => subscriber.event_format(text::Text { paint: Paint::for_stderr() }).init(),
-        LogFormat::Json => subscriber.event_format(json::Json).init(),
-    }
-    Ok(())
+    // Fails only once there is no subscriber any more.
+    Ok(Verbosity(match format {
+        LogFormat::Text => {
+            let paint = Paint::for_stderr();
+            let subscriber = subscriber.event_format(text::Text { paint }).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            subscriber.init();
+            Box::new(move |filter| {
+                let _ = handle.reload(filter);
+            })
+        }
+        LogFormat::Json => {
+            let subscriber = subscriber.event_format(json::Json).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            subscriber.init();
+            Box::new(move |filter| {
+                let _ = handle.reload(filter);
+            })
+        }
+    }))
 }
 
 fn filter_for(verbose: u8) -> &'static str {

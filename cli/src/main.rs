@@ -4,6 +4,7 @@
 
 mod allocator;
 mod commands;
+mod config;
 mod error;
 mod interrupt;
 mod logging;
@@ -13,6 +14,7 @@ mod packaging;
 mod process;
 mod project;
 mod report;
+mod rules;
 mod running;
 mod scaffold;
 mod simulation;

@@ -148,7 +148,7 @@ pub fn missing_permissions(manifest: &Manifest) -> Vec<MissingPermission> {
         let Err(denied) = permissions.may_watch(&watch.group, &plural, None) else { continue };
         let found = MissingPermission {
             kind: if watch.group.is_empty() { watch.kind.clone() } else { format!("{} ({})", watch.kind, watch.group) },
-            help: denied.help(),
+            help: denied.help(&manifest.name),
         };
         if !missing.contains(&found) {
             missing.push(found);

@@ -10,7 +10,7 @@ use wasmop_policy::Policy;
 
 use crate::error::{Failure, HelpExt, failure};
 use crate::toml_table::{Source, Table, nearest};
-use crate::units;
+use crate::{rules, units};
 
 /// The project file's name.
 pub const FILE_NAME: &str = "wasmop.toml";
@@ -149,7 +149,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
             "correct the TOML; docs/wasmop-toml.md shows every key",
         )
     })?;
-    let top = Table::top(source, document.get_ref());
+    let top = Table::top(source, "", document.get_ref());
     top.only(&["package", "build", "permissions", "limits", "suspend"])?;
 
     let package = top.table("package", "[package]")?.ok_or_else(|| {
@@ -219,7 +219,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         ));
     }
     for rule in top.tables("permissions", "[[permissions]]")? {
-        project.permissions.push(permission(&rule)?);
+        project.permissions.push(rules::read(&rule)?);
     }
     if let Some(limits) = top.table("limits", "[limits]")? {
         project.limits = read_limits(&limits)?;
@@ -233,47 +233,6 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         }
     }
     Ok(project)
-}
-
-fn permission(table: &Table<'_>) -> Result<PolicyRule, Failure> {
-    table.only(&["api-groups", "resources", "verbs", "resource-names", "non-resource-urls"])?;
-    let rule = PolicyRule {
-        api_groups: table.strings("api-groups")?,
-        resources: table.strings("resources")?,
-        verbs: table.strings("verbs")?,
-        resource_names: table.strings("resource-names")?,
-        non_resource_urls: table.strings("non-resource-urls")?,
-    };
-    if rule.verbs.is_empty() {
-        return Err(table.bad_value("verbs", "is missing or empty, so the rule allows nothing", VERBS_HELP));
-    }
-    for verb in &rule.verbs {
-        if !VERBS.contains(&verb.as_str()) {
-            let help = match nearest(verb, &VERBS) {
-                Some(near) => format!("did you mean `{near}`? {VERBS_HELP}"),
-                None => VERBS_HELP.to_owned(),
-            };
-            return Err(table.bad_value("verbs", format!("`{verb}` is not a verb"), help));
-        }
-    }
-    match (rule.resources.is_empty(), rule.non_resource_urls.is_empty()) {
-        (true, true) => Err(table.bad_value(
-            "resources",
-            "is missing or empty, so the rule allows nothing",
-            "name resources by their plural, like `resources = [\"configmaps\"]`, or `non-resource-urls`",
-        )),
-        (false, false) => Err(table.bad_value(
-            "non-resource-urls",
-            "cannot be in one rule with `resources`",
-            "write two [[permissions]] rules",
-        )),
-        (false, true) if rule.api_groups.is_empty() => Err(table.bad_value(
-            "api-groups",
-            "is missing or empty, so the rule allows nothing",
-            "name the API groups, like `api-groups = [\"apps\"]`; the core group is `\"\"`",
-        )),
-        _ => Ok(rule),
-    }
 }
 
 fn read_limits(table: &Table<'_>) -> Result<Limits, Failure> {
@@ -308,23 +267,6 @@ const MIN_MEMORY: u64 = 1 << 20;
 const MAX_MEMORY: u64 = 4 << 30;
 const MIN_CPU: Duration = Duration::from_millis(1);
 const MAX_CPU: Duration = Duration::from_secs(600);
-
-/// Kubernetes' request verbs, the wildcard, and the verbs that RBAC checks besides.
-const VERBS: [&str; 12] = [
-    "get",
-    "list",
-    "watch",
-    "create",
-    "update",
-    "patch",
-    "delete",
-    "deletecollection",
-    "*",
-    "bind",
-    "escalate",
-    "impersonate",
-];
-const VERBS_HELP: &str = "verbs are: get, list, watch, create, update, patch, delete, deletecollection, *";
 
 const LANGUAGES: [(&str, Language); 5] = [
     ("rust", Language::Rust),

@@ -20,9 +20,14 @@ pub struct Source<'a> {
 impl Source<'_> {
     /// `file:line: message`.
     pub fn failure(self, span: Range<usize>, message: impl AsRef<str>, help: impl Into<String>) -> Failure {
+        failure(format!("{}: {}", self.place(span), message.as_ref()), help)
+    }
+
+    /// `file:line`.
+    fn place(self, span: Range<usize>) -> String {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        failure(format!("{}:{line}: {}", self.file.display(), message.as_ref()), help)
+        format!("{}:{line}", self.file.display())
     }
 }
 
@@ -36,9 +41,24 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The top level of a parsed document.
-    pub fn top(source: Source<'a>, entries: &'a DeTable<'a>) -> Table<'a> {
-        Table { source, name: "", entries, span: 0..0 }
+    /// The top level of a parsed document; with an empty name it has sections, no keys.
+    pub fn top(source: Source<'a>, name: &'a str, entries: &'a DeTable<'a>) -> Table<'a> {
+        Table { source, name, entries, span: 0..0 }
+    }
+
+    /// All keys, in the alphabet's order.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.keys().map(|key| key.get_ref().as_ref())
+    }
+
+    /// `file:line` of where a key has its value, or of the table if it has none.
+    pub fn place(&self, key: &str) -> String {
+        let span = self.entries.get(key).map_or(self.span.clone(), toml::Spanned::span);
+        self.source.place(span)
+    }
+
+    pub fn is_string(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| value.get_ref().is_str())
     }
 
     /// Refuses every key that is not in `known`.
@@ -74,6 +94,35 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A value that is read from a string by `parse`, whose error is what is wrong with it.
+    pub fn parsed<T, E: ToString>(
+        &self,
+        key: &str,
+        help: &str,
+        parse: impl FnOnce(&str) -> std::result::Result<T, E>,
+    ) -> Result<Option<T>> {
+        let Some(text) = self.string(key)? else { return Ok(None) };
+        parse(text).map(Some).map_err(|problem| {
+            let problem = problem.to_string();
+            // A library's own remedy goes before.
+            match problem.split_once("\nhelp: ") {
+                Some((problem, help)) => self.bad_value(key, problem, help),
+                None => self.bad_value(key, problem, help),
+            }
+        })
+    }
+
+    /// A whole number from 0 to `max`.
+    pub fn number(&self, key: &str, max: u8) -> Result<Option<u8>> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        let DeValue::Integer(integer) = value.get_ref() else {
+            return Err(self.wrong_type(key, "a number", value.get_ref()));
+        };
+        let number = u8::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| *number <= max);
+        let help = || format!("give a whole number from 0 to {max}");
+        number.map(Some).ok_or_else(|| self.bad_value(key, format!("`{integer}` is out of range"), help()))
+    }
+
     /// A string that must be there; `example` is what a value looks like.
     pub fn required(&self, key: &str, example: &str) -> Result<&'a str> {
         self.string(key)?.ok_or_else(|| {
@@ -101,11 +150,22 @@ impl<'a> Table<'a> {
 
     /// The table `[key]`, if it is there; `name` is how errors call it.
     pub fn table(&self, key: &str, name: &'a str) -> Result<Option<Table<'a>>> {
-        let Some(value) = self.entries.get(key) else { return Ok(None) };
-        let DeValue::Table(entries) = value.get_ref() else {
-            return Err(self.wrong_type(key, &format!("a table, `{name}`"), value.get_ref()));
+        if !self.entries.contains_key(key) {
+            return Ok(None);
+        }
+        self.required_table(key, name).map(Some)
+    }
+
+    /// The table `[key]`, which must be there.
+    pub fn required_table(&self, key: &str, name: &'a str) -> Result<Table<'a>> {
+        let wanted = format!("a table, `{name}`");
+        let Some(value) = self.entries.get(key) else {
+            return Err(self.bad_value(key, "is missing", format!("add {wanted}")));
         };
-        Ok(Some(Table { source: self.source, name, entries, span: value.span() }))
+        let DeValue::Table(entries) = value.get_ref() else {
+            return Err(self.wrong_type(key, &wanted, value.get_ref()));
+        };
+        Ok(Table { source: self.source, name, entries, span: value.span() })
     }
 
     /// The tables `[[key]]`.

@@ -77,6 +77,28 @@ fn two_packages_of_one_name_are_both_named() {
     place.wasmop(&["run", &one, &two]).fails_with(1, &["one.wasm", "two.wasm", "`web`", "another name"]);
 }
 
+// The configuration file.
+
+#[test]
+fn a_configuration_file_is_named_with_line_and_key() {
+    let place = Place::new();
+    place.write("web.wasm", &package("web"));
+    for (content, needles) in [
+        ("namspace = \"a\"", &["host.toml:1: unknown key `namspace`", "did you mean `namespace`?"] as &[_]),
+        ("\nmemory-budget = 64", &["host.toml:2: `memory-budget`", "give a string"]),
+        ("namespace = ", &["host.toml:1: ", "docs/config.md"]),
+        ("[controllers.web]\ngrant = \"some\"", &["host.toml:2: `grant` in [controllers.web]", "grant = \"all\""]),
+        ("[controllers.web]\nservice-account = \"web\"", &["host.toml:2: `service-account`", "NAMESPACE/NAME"]),
+        ("[controllers.web]\n", &["host.toml:1: [controllers.web] has no `package`", "package = "]),
+        ("[controllers.web]\npackage = \"no.wasm\"", &["no.wasm", MAKES_A_PACKAGE]),
+        ("namespace = \"a\"", &["there is no package to run", "[controllers.NAME]"]),
+    ] {
+        let file = place.write("host.toml", content.as_bytes());
+        place.wasmop(&["run", "--config", &file]).fails_with(1, needles);
+    }
+    place.wasmop(&["run", "--config", "no.toml"]).fails_with(1, &["no.toml", "docs/config.md"]);
+}
+
 // The cluster.
 
 #[test]

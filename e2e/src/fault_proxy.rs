@@ -55,6 +55,8 @@ pub enum Fault {
     Cut { after_bytes: usize },
     /// It is forwarded, and the answer's body comes in pieces of so many bytes with a pause before each.
     Slow { bytes: usize, pause: Duration },
+    /// It is answered with 302 and this as the place to go.
+    Redirect(String),
     /// It is answered with something that is not JSON.
     Garbage,
     /// It is answered with success and a page for people, as by a proxy that wants somebody to log in.
@@ -247,6 +249,12 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         // It changes with every hit and fails when the rule is gone.
         Some((Fault::Hold, mut rule)) => while rule.changed().await.is_ok() {},
         Some((Fault::Status { code, retry_after_seconds }, _)) => return status(code, retry_after_seconds),
+        Some((Fault::Redirect(location), _)) => {
+            return Ok(Response::builder()
+                .status(StatusCode::FOUND)
+                .header(header::LOCATION, location)
+                .body(full(""))?);
+        }
         Some((Fault::Cut { after_bytes }, _)) => limit = Some(after_bytes),
         Some((Fault::Slow { bytes, pause }, _)) => slow = Some((bytes.max(1), pause)),
         Some((Fault::Html, _)) => {

@@ -36,9 +36,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Result<Cluster> {
+        Self::start_with(|_| Ok(Vec::new())).await
+    }
+
+    /// With further flags of `kube-apiserver`; `flags` may put files into the directory that it is given.
+    pub async fn start_with(flags: impl FnOnce(&Path) -> Result<Vec<String>>) -> Result<Cluster> {
         let binaries = controlplane::find(&mut |line| eprintln!("{line}"))?;
         let dir = tempfile::Builder::new().prefix("wasmop-e2e-").tempdir()?;
-        let plane = ControlPlane::start(&binaries, &dir.path().join("cluster"), Lifetime::Owned)?;
+        let flags = flags(dir.path())?;
+        let plane = ControlPlane::start_with(&binaries, &dir.path().join("cluster"), Lifetime::Owned, &flags)?;
         let client = client(&plane.kubeconfig).await?;
         Ok(Cluster { plane, client, binaries, dir })
     }
@@ -84,9 +90,10 @@ impl Cluster {
             packages,
             kubeconfig: self.plane.kubeconfig.clone(),
             state_dir: self.dir().join(format!("{name}-state")),
-            suspend_after: SUSPEND_AFTER,
+            suspend_after: Some(SUSPEND_AFTER),
             args: Vec::new(),
             log: self.dir().join(format!("{name}.log")),
+            output: None,
             current_dir: None,
             lifetime: Lifetime::Owned,
         })

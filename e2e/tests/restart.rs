@@ -66,11 +66,7 @@ fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
     let mut controllers = Vec::new();
     for (name, version) in ["steady", "upgraded"].into_iter().zip(versions) {
         let package = Arc::new(package(name, version)?);
-        controllers.extend((0..CONTROLLERS).map(|i| Deployment {
-            name: format!("{name}-{i}"),
-            package: package.clone(),
-            policy: None,
-        }));
+        controllers.extend((0..CONTROLLERS).map(|i| Deployment::new(format!("{name}-{i}"), package.clone())));
     }
     let cluster = kube::Config::new(server.parse()?);
     child_host::run(async {

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderValue, USER_AGENT};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use tower::{BoxError, ServiceBuilder};
 
+use crate::identity::HOST_USER_AGENT;
 use crate::status::requests::RequestCounts;
 
 /// Idle connections kept for the next request.
@@ -33,6 +35,11 @@ pub fn new(config: &kube::Config, counts: &Arc<RequestCounts>) -> Result<kube::C
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build(connector);
     let service = ServiceBuilder::new()
+        .map_request(|mut request: http::Request<Body>| {
+            let headers = request.headers_mut();
+            headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(HOST_USER_AGENT));
+            request
+        })
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)

@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
 
+use crate::identity::Caller;
 use crate::permissions::is_stream;
 use crate::watch::chain;
 
@@ -52,14 +53,20 @@ pub enum Reply {
     Failed(String),
 }
 
-/// Makes the call and hands the answer to `send` in batches, each of which is worth one resume.
+/// Makes the call as `caller` and hands the answer to `send` in batches, each of which is worth one resume.
 ///
 /// `credit` is the number of bytes that may wait undelivered. A permit is consumed for each byte
 /// of a `Reply::Body`; the receiver adds them back when it has delivered it. Closing it ends the
 /// call, as does dropping the future.
-pub async fn execute(client: &kube::Client, call: ApiCall, credit: Arc<Semaphore>, mut send: impl FnMut(Vec<Reply>)) {
+pub async fn execute(
+    client: &kube::Client,
+    caller: Caller,
+    call: ApiCall,
+    credit: Arc<Semaphore>,
+    mut send: impl FnMut(Vec<Reply>),
+) {
     let stream = is_stream(&call.path);
-    let request = match request(call) {
+    let request = match request(caller, call) {
         Ok(request) => request,
         Err(problem) => return send(vec![Reply::Failed(problem)]),
     };
@@ -145,7 +152,7 @@ impl Outbox {
     }
 }
 
-fn request(call: ApiCall) -> Result<http::Request<Body>, String> {
+fn request(caller: Caller, call: ApiCall) -> Result<http::Request<Body>, String> {
     let method =
         http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
     // The client puts the API server's address before it.
@@ -167,6 +174,7 @@ fn request(call: ApiCall) -> Result<http::Request<Body>, String> {
             HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of the header {name} is malformed"))?;
         request.headers_mut().insert(name, value);
     }
+    caller.put(request.headers_mut());
     Ok(request)
 }
 

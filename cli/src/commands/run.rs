@@ -1,17 +1,14 @@
-use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use wasmop_host::snapshot::Durability;
-use wasmop_host::snapshot::seal::SealKey;
-use wasmop_host::status::http;
 use wasmop_policy::{Policy, PolicyError};
 
-use crate::logging::{self, LogFormat};
-use crate::{error, running, state_dir, units};
+use crate::config::{Flags, Policies};
+use crate::logging::LogFormat;
+use crate::{running, units};
 
 /// Run packages against a cluster, until SIGTERM or Ctrl-C.
 ///
@@ -21,8 +18,18 @@ use crate::{error, running, state_dir, units};
 #[derive(Debug, Parser)]
 pub struct Run {
     /// Packages, files that `wasmop build` made.
-    #[arg(required = true, value_name = "PACKAGE")]
+    #[arg(required_unless_present = "config", value_name = "PACKAGE")]
     packages: Vec<PathBuf>,
+
+    /// A TOML file with all of this, packages, and what each controller is granted. Flags go before it.
+    /// SIGHUP has it read again.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Allow controllers every well-formed request, and at the end print the `[[permissions]]` that each of
+    /// them needed. What reaches further than an object, like `pods/exec`, is refused as ever.
+    #[arg(long)]
+    learn_permissions: bool,
 
     /// The kubeconfig file.
     #[arg(long, value_name = "FILE")]
@@ -60,9 +67,9 @@ pub struct Run {
     record_trace: Option<PathBuf>,
 
     /// When snapshots are put on disk: `event` (after each suspend), `interval`, `interval=SECONDS` or
-    /// `none` (when the kernel does). It decides what a crash of the machine may lose.
-    #[arg(long, value_name = "WHEN", default_value = "event", value_parser = durability)]
-    durability: Durability,
+    /// `none` (when the kernel does). It decides what a crash of the machine may lose [default: event].
+    #[arg(long, value_name = "WHEN", value_parser = durability)]
+    durability: Option<Durability>,
 
     /// Encrypt snapshots with the 32 bytes in this file (raw, hexadecimal or base64).
     #[arg(long, value_name = "FILE")]
@@ -74,9 +81,9 @@ pub struct Run {
     #[arg(long, value_name = "[HOST]:PORT")]
     metrics_address: Option<String>,
 
-    /// How log lines look, on stderr.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    log_format: LogFormat,
+    /// How log lines look, on stderr [default: text].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 
     /// Log more; twice or three times for still more. `WASMOP_LOG` takes a filter instead.
     #[arg(long, short, action = clap::ArgAction::Count)]
@@ -89,10 +96,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn durability(text: &str) -> Result<Durability, String> {
     text.parse::<Durability>().map_err(|error| error.to_string())
-}
-
-fn listen(address: &str) -> Result<TcpListener> {
-    http::bind(address).map_err(|error| error::about("--metrics-address", error).into())
 }
 
 /// A policy, and for which controller if not for all.
@@ -118,37 +121,29 @@ impl PolicyFor {
 
 impl Run {
     pub fn run(self) -> Result<()> {
-        logging::start(self.log_format, self.verbose)?;
-        let packages = running::load_packages(&self.packages)?;
-        let state_dir = match self.state_dir {
-            Some(dir) => dir,
-            None => state_dir::default_dir()?,
-        };
-        let mut policies = running::Policies { all: Policy::default(), forced: None, named: BTreeMap::new() };
-        if let Some(idle) = self.suspend_after {
-            policies.forced = Some(Policy::After(idle));
-        }
+        let mut policies = Policies { forced: self.suspend_after.map(Policy::After), ..Policies::default() };
         for PolicyFor { controller, policy } in self.suspend_policy {
             match controller {
-                None => policies.all = policy,
-                Some(name) => {
-                    policies.named.insert(name, policy);
-                }
+                None => policies.all = Some(policy),
+                Some(name) => drop(policies.named.insert(name, policy)),
             }
         }
-        let request = running::Request {
-            packages,
+        let flags = Flags {
             kubeconfig: self.kubeconfig,
             context: self.context,
             namespace: self.namespace,
-            state_dir,
+            state_dir: self.state_dir,
             policies,
-            memory_budget: self.memory_budget.or_else(wasmop_host::pressure::default_budget),
+            memory_budget: self.memory_budget,
             record_trace: self.record_trace,
             durability: self.durability,
-            encryption_key: self.encryption_key_file.as_deref().map(SealKey::read).transpose()?,
-            metrics: self.metrics_address.as_deref().map(listen).transpose()?,
+            encryption_key_file: self.encryption_key_file,
+            metrics_address: self.metrics_address,
+            log_format: self.log_format,
+            verbose: self.verbose,
         };
+        let request =
+            running::Request { packages: self.packages, config: self.config, flags, learn: self.learn_permissions };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

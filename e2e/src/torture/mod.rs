@@ -170,7 +170,8 @@ impl Torture {
 
     async fn spawn(&mut self, rng: &mut StdRng) -> Result<()> {
         try_join_all(self.workloads.iter_mut().map(Workload::begun)).await?;
-        self.options.suspend_after = Duration::from_millis(SUSPEND_AFTER_MS.choose(rng).copied().unwrap_or_default());
+        let millis = SUSPEND_AFTER_MS.choose(rng).copied().unwrap_or_default();
+        self.options.suspend_after = Some(Duration::from_millis(millis));
         self.starts += 1;
         let before =
             std::mem::replace(&mut self.options.log, self.cluster.dir().join(format!("host-{}.log", self.starts)));

@@ -23,10 +23,13 @@ pub struct HostOptions {
     pub packages: Vec<PathBuf>,
     pub kubeconfig: PathBuf,
     pub state_dir: PathBuf,
-    pub suspend_after: Duration,
+    /// `None`: as the host has it.
+    pub suspend_after: Option<Duration>,
     /// Further arguments.
     pub args: Vec<String>,
     pub log: PathBuf,
+    /// Where its standard output goes; `None`: nowhere.
+    pub output: Option<PathBuf>,
     /// Where it runs, and so what relative paths are relative to; `log` is not among them.
     pub current_dir: Option<PathBuf>,
     pub lifetime: Lifetime,
@@ -39,11 +42,14 @@ impl HostOptions {
         let mut arguments = vec!["run".to_owned()];
         arguments.extend(self.packages.iter().map(|package| text(package)));
         arguments.extend(["--kubeconfig".into(), text(&self.kubeconfig), "--state-dir".into(), text(&self.state_dir)]);
-        let suspend_after = match self.suspend_after.as_millis() {
-            millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
-            millis => format!("{millis}ms"),
-        };
-        arguments.extend(["--suspend-after".into(), suspend_after, "--log-format".into(), "json".into()]);
+        if let Some(suspend_after) = self.suspend_after {
+            let suspend_after = match suspend_after.as_millis() {
+                millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+                millis => format!("{millis}ms"),
+            };
+            arguments.extend(["--suspend-after".into(), suspend_after]);
+        }
+        arguments.extend(["--log-format".into(), "json".into()]);
         arguments.extend(self.args.iter().cloned());
         arguments
     }
@@ -64,7 +70,11 @@ impl Host {
         }
         let log = File::create(&options.log).with_context(|| format!("creating {}", options.log.display()))?;
         let mut command = Command::new(&options.program);
-        command.args(options.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let output = match &options.output {
+            None => Stdio::null(),
+            Some(path) => File::create(path).with_context(|| format!("creating {}", path.display()))?.into(),
+        };
+        command.args(options.arguments()).stdin(Stdio::null()).stdout(output).stderr(log);
         if let Some(dir) = &options.current_dir {
             command.current_dir(dir);
         }
@@ -120,6 +130,11 @@ impl Host {
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
+    }
+
+    /// SIGHUP: its configuration is to be read again.
+    pub fn hang_up(&self) {
+        self.process.hang_up();
     }
 
     /// SIGTERM, without waiting for anything.

@@ -8,9 +8,9 @@ use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A process that is gone already is not an error.
-fn terminate(child: &Child) {
+fn send(child: &Child, signal: Signal) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -41,7 +41,12 @@ impl Process {
 
     /// Asks it to end.
     pub fn terminate(&self) {
-        self.child.iter().for_each(terminate);
+        self.child.iter().for_each(|child| send(child, Signal::TERM));
+    }
+
+    /// SIGHUP, without waiting for anything.
+    pub fn hang_up(&self) {
+        self.child.iter().for_each(|child| send(child, Signal::HUP));
     }
 
     /// Ends it at once.
@@ -56,7 +61,7 @@ impl Process {
     /// Asks it to end and waits; kills it when that takes longer than its patience.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        terminate(&child);
+        send(&child, Signal::TERM);
         let deadline = Instant::now() + self.patience;
         while child.try_wait()?.is_none() {
             if Instant::now() > deadline {

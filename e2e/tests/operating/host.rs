@@ -39,7 +39,7 @@ impl Host {
         let (kubeconfig, state_dir, bad) = (kubeconfig.to_owned(), state_dir.to_owned(), disk.disk());
         let task = tokio::spawn(async move {
             let sources = wasmop_host::connect::Sources::from_env(Some(kubeconfig), None);
-            let controllers = vec![Deployment { name: package.manifest.name.clone(), package, policy: None }];
+            let controllers = vec![Deployment::new(package.manifest.name.clone(), package)];
             let cluster = wasmop_host::connect::load(&sources).await?;
             let options = Options {
                 policy: Policy::After(SUSPEND_AFTER),

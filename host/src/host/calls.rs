@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::{Host, Message, RESPONSE_CREDIT, Request};
 use crate::guest::{Call, EventKind};
+use crate::identity::Caller;
 use crate::permissions::is_stream;
 use crate::requests::{self, ApiCall, Reply};
 
@@ -19,13 +20,21 @@ impl Host {
             slot.controller.answer(call.id, EventKind::Failed, 0, why.into());
             return;
         }
-        if let Err(denied) = slot.permissions.check(&call.method, &call.path) {
+        let checked = match &self.learning {
+            None => slot.permissions.check(&call.method, &call.path).map(drop),
+            Some(learning) => {
+                let object = slot.controller.object_of(call.task);
+                let object = (call.task != 0).then_some(&*object);
+                learning.check(&slot.name, &slot.permissions, (&call.method, &call.path), object)
+            }
+        };
+        if let Err(denied) = checked {
             tracing::warn!(
                 controller = &*slot.name,
-                request = %format!("{} {}", call.method, call.path),
+                request = %shown(&call.method, &call.path),
                 object = &*slot.controller.object_of(call.task),
                 reason = %denied,
-                help = %denied.help(),
+                help = %denied.help(&slot.name),
                 "permission denied"
             );
             let headers = Bytes::from_static(b"content-type: application/json\n");
@@ -41,13 +50,14 @@ impl Host {
         // A stream lasts, and must not keep others waiting.
         let stream = is_stream(&call.path);
         let connections = (!stream).then(|| self.connections.clone());
+        let caller = Caller::controller(&slot.name, slot.service_account.clone());
         let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
         let task = tokio::spawn(async move {
             let _connection = match connections {
                 Some(connections) => connections.acquire_owned().await.ok(),
                 None => None,
             };
-            requests::execute(&client, api_call, credit, |replies| {
+            requests::execute(&client, caller, api_call, credit, |replies| {
                 let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
             })
             .await;
@@ -87,4 +97,11 @@ impl Host {
             slot.credit = None;
         }
     }
+}
+
+/// Most characters of a request in the log: a guest may make them as long as it likes.
+const MAX_SHOWN: usize = 300;
+
+fn shown(method: &str, path: &str) -> String {
+    method.chars().chain([' ']).chain(path.chars()).take(MAX_SHOWN).collect()
 }

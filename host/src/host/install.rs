@@ -7,7 +7,7 @@ use std::time::Duration;
 use wasmop_policy::Predictor;
 
 use super::deciding::Deciding;
-use super::{Deployment, Host, HostError, HostState, Phase, Slot};
+use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
 use crate::code::{InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
 use crate::instance::Origin;
@@ -27,7 +27,8 @@ impl Host {
     ) -> Result<(), HostError> {
         let mut installed: HashMap<[u8; 32], (Arc<InstalledPackage>, Arc<Permissions>)> = HashMap::new();
         self.slots.reserve_exact(deployments.len());
-        for Deployment { name, package, policy } in deployments {
+        for Deployment { name, package, settings } in deployments {
+            let ControllerSettings { policy, grant } = settings;
             let (package, permissions) = match installed.get(&package.digest) {
                 Some(found) => found.clone(),
                 None => {
@@ -50,11 +51,20 @@ impl Host {
                 counters.on_disk(snapshot.disk_bytes);
             }
             let policy = policy.or(package.manifest.suspend_policy).unwrap_or(self.policy);
+            let permissions = match grant.rules {
+                None => permissions,
+                rules => permissions.granting(rules).into(),
+            };
+            let name = name.into();
+            if let Some(learning) = &self.learning {
+                learning.add(&name, &permissions);
+            }
             self.slots.push(Slot {
-                name: name.into(),
+                name,
                 package,
                 store: Arc::new(store),
                 permissions,
+                service_account: grant.service_account,
                 controller,
                 phase,
                 primaries: Vec::new(),
@@ -71,8 +81,8 @@ impl Host {
     }
 
     /// Refuses a budget that not even one instance fits into.
-    pub(super) fn check_budget(&self) -> Result<(), HostError> {
-        let Some(budget) = self.memory_budget else { return Ok(()) };
+    pub(super) fn check_budget(&self, budget: Option<u64>) -> Result<(), HostError> {
+        let Some(budget) = budget else { return Ok(()) };
         for slot in &self.slots {
             let Some(image) = slot.package.image() else { continue };
             let needed = image.header.data_pages() * PAGE as u64;

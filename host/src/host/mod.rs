@@ -5,18 +5,20 @@
 //! in its slot, or with a worker that will send it back.
 //!
 //! ```text
-//! here        options, the loop, when a slot is looked at again
+//! here        the loop, when a slot is looked at again              options    what it is started with
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
-//! observing   what is told about all that
+//! settings    what can change meanwhile        observing  what is told about all that
 //! ```
 
 mod calls;
 mod deciding;
 mod install;
 mod observing;
+mod options;
 mod recording;
+mod settings;
 mod stepping;
 mod suspending;
 mod watching;
@@ -24,37 +26,36 @@ mod watching;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use wasmop_package::Package;
 use wasmop_package::manifest::ControllerSpec;
 use wasmop_policy::{Policy, Predictor, Prices};
 
 use self::deciding::Deciding;
+pub use self::options::{Deployment, HostError, Options};
 use self::recording::Recorder;
+pub use self::settings::{ControllerSettings, Settings};
 use crate::batch::Report;
 use crate::client;
-use crate::code::{CODE_LINGERS, InstallError, InstalledPackage};
-use crate::connect::{self, ConnectError};
+use crate::code::{CODE_LINGERS, InstalledPackage};
+use crate::connect;
 use crate::controller::Controller;
 use crate::describe::start_payload;
-use crate::engine::{Engine, EngineError};
+use crate::engine::Engine;
 use crate::guest::EventKind;
+use crate::identity::ServiceAccount;
 use crate::instance::Origin;
 use crate::live::Live;
-use crate::permissions::Permissions;
+use crate::permissions::learn::Learning;
+use crate::permissions::{Grant, Permissions};
 use crate::pool::Pool;
 use crate::requests::Reply;
-use crate::snapshot::disk::Disk;
-use crate::snapshot::seal::SealKey;
 use crate::snapshot::sync::Syncer;
-use crate::snapshot::{ControllerStore, Durability, Saved, StateDir, StateDirError};
+use crate::snapshot::{ControllerStore, Saved, StateDir, StateDirError};
 use crate::soft::Suspended;
 use crate::status::Question;
 use crate::status::counters::{Counters, Totals};
@@ -71,95 +72,16 @@ const MAX_CONNECTIONS: usize = 64;
 /// Longest time that steps under way may take at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// A controller to run.
-pub struct Deployment {
-    /// Unique on this host; a DNS label.
-    pub name: String,
-    pub package: Arc<Package>,
-    /// Instead of the package's own policy and the host's.
-    pub policy: Option<Policy>,
-}
-
-pub struct Options {
-    pub controllers: Vec<Deployment>,
-    pub cluster: kube::Config,
-    /// Watch only this namespace; `None` for all.
-    pub namespace: Option<String>,
-    pub state_dir: PathBuf,
-    /// When idle instances are suspended, where the package does not say.
-    pub policy: Policy,
-    /// Bytes that instances may hold; `None`: as many as there are.
-    pub memory_budget: Option<u64>,
-    /// Where to write when controllers had something to do, for `wasmop policy simulate`.
-    pub record_trace: Option<PathBuf>,
-    /// When snapshots are put on disk.
-    pub durability: Durability,
-    /// Encrypts snapshots.
-    pub encryption_key: Option<SealKey>,
-    /// For tests: a disk that fails.
-    pub disk: Disk,
-    /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
-    pub metrics: Option<TcpListener>,
-}
-
-impl Options {
-    /// All that need not be said as `wasmop run` has it without flags, but for the memory budget, which is
-    /// unlimited.
-    pub fn new(controllers: Vec<Deployment>, cluster: kube::Config, state_dir: PathBuf) -> Options {
-        Options {
-            controllers,
-            cluster,
-            namespace: None,
-            state_dir,
-            policy: Policy::default(),
-            memory_budget: None,
-            record_trace: None,
-            durability: Durability::default(),
-            encryption_key: None,
-            disk: Disk::default(),
-            metrics: None,
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    #[error("two packages are named {0}\nhelp: give each package a name of its own in its wasmop.toml")]
-    DuplicateName(String),
-    #[error(transparent)]
-    StateDir(#[from] StateDirError),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error(transparent)]
-    Install(#[from] InstallError),
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("the credentials cannot be used: {0}\nhelp: check the certificates and keys in the kubeconfig")]
-    Client(String),
-    #[error("cannot write the trace {path}: {source}\nhelp: name a file that can be written with --record-trace")]
-    Trace { path: PathBuf, source: io::Error },
-    #[error(
-        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes when it has just started\nhelp: give at least that with --memory-budget, or raise the limit of the cgroup"
-    )]
-    Budget { budget: u64, name: String, needed: u64 },
-    #[error("starting the host's threads: {0}")]
-    Threads(io::Error),
-    #[error("serving metrics: {0}")]
-    Metrics(io::Error),
-    #[error(
-        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
-    )]
-    Sealed { name: String, with: &'static str },
-    #[error("the state directory of controller {name}: {source}")]
-    Controller { name: String, source: io::Error },
-}
-
 /// Runs the controllers until `shutdown` completes; then suspends all and returns.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
     let mut names = BTreeSet::new();
     if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
         return Err(HostError::DuplicateName(twice.name.clone()));
     }
+    let auth = &options.cluster.auth_info;
+    let impersonates = auth.impersonate.is_some() || auth.impersonate_groups.as_ref().is_some_and(|g| !g.is_empty());
+    let accounts = options.controllers.iter().filter(|c| c.settings.grant.service_account.is_some());
+    settings::check_identity(impersonates, accounts.map(|c| c.name.as_str()))?;
     let state = Arc::new(StateDir::open_on(options.disk.clone(), &options.state_dir, options.encryption_key)?);
     let journals =
         Journals::new(&state).map_err(|source| StateDirError::NotWritable { path: state.path().to_owned(), source })?;
@@ -204,11 +126,13 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         prices: Prices::default(),
         memory_budget: options.memory_budget,
         recorder,
+        learning: options.learning,
+        impersonates,
         totals: Totals::default(),
         shutting_down: false,
     };
     host.install(options.controllers, &state).await?;
-    host.check_budget()?;
+    host.check_budget(host.memory_budget)?;
     let pressure = host.tx.clone();
     if let Err(error) = crate::pressure::watch(move || pressure.send(Message::Pressure).is_ok()) {
         tracing::debug!(%error, "the kernel does not tell when memory is short");
@@ -221,7 +145,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         "host started"
     );
     started.store(true, Ordering::Release);
-    host.run(rx, watch_rx, shutdown).await;
+    host.run(rx, watch_rx, options.settings, shutdown).await;
     Ok(())
 }
 
@@ -257,6 +181,9 @@ struct Host {
     prices: Prices,
     memory_budget: Option<u64>,
     recorder: Option<Recorder>,
+    learning: Option<Learning>,
+    /// The host's own credentials are another user's, so that no controller's can be.
+    impersonates: bool,
     totals: Totals,
     shutting_down: bool,
 }
@@ -267,6 +194,8 @@ struct Slot {
     package: Arc<InstalledPackage>,
     store: Arc<ControllerStore>,
     permissions: Arc<Permissions>,
+    /// As whom its requests are made; `None`: the host.
+    service_account: Option<Arc<ServiceAccount>>,
     controller: Controller,
     phase: Phase,
     /// The watch of each registration's primary kind; `None` if it may not be watched.
@@ -318,6 +247,11 @@ struct Replays {
 }
 
 impl Subscription {
+    /// The slot of the subscription with this number.
+    fn slot_of(id: u64) -> u32 {
+        (id >> 32) as u32
+    }
+
     /// As a number, for `WatchHub::replay`.
     fn id(self) -> u64 {
         u64::from(self.slot) << 32
@@ -372,6 +306,7 @@ impl Host {
         mut self,
         mut rx: mpsc::UnboundedReceiver<Message>,
         mut watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+        mut settings_rx: Option<mpsc::UnboundedReceiver<Settings>>,
         shutdown: impl Future<Output = ()>,
     ) {
         for slot in 0..self.slots.len() as u32 {
@@ -391,9 +326,19 @@ impl Host {
                     None => std::future::pending().await,
                 }
             };
+            let changed = async {
+                match &mut settings_rx {
+                    Some(settings) => settings.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                Some(settings) = changed => {
+                    self.apply(settings);
+                    touched.extend(0..self.slots.len() as u32);
+                }
                 Some(message) = rx.recv() => {
                     touched.extend(self.on_message(message));
                     // What is there already is taken together: one step instead of several.
@@ -547,6 +492,10 @@ struct HostState {
 }
 
 impl Slot {
+    fn grant(&self) -> Grant {
+        Grant { rules: self.permissions.granted().cloned(), service_account: self.service_account.clone() }
+    }
+
     /// Lets as many bytes of responses come in as have gone.
     fn return_credit(&mut self) {
         let bytes = self.controller.take_credit();

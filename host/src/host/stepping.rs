@@ -154,12 +154,7 @@ impl Host {
             self.on_effect(index, Effect::DropCall(call));
         }
         // What it knew is lost: every object is to be seen again.
-        let mine: Vec<_> = self
-            .subscriptions
-            .iter()
-            .flat_map(|(watch, subs)| subs.iter().filter(|s| s.slot == index).map(|s| (*watch, *s)))
-            .collect();
-        for (watch, subscription) in mine {
+        for (watch, subscription) in self.subscriptions_of(index) {
             self.replay(watch, subscription);
         }
     }

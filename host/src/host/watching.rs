@@ -10,55 +10,125 @@ use wasmop_package::manifest::{ControllerSpec, Relation};
 use super::{Host, Replays, Slot, Subscription};
 use crate::queue::Key;
 use crate::status::counters::Avoided;
-use crate::watch::{Change, Place, Primary, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
+use crate::watch::{Change, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
 
 impl Host {
     /// Watches what a registration asks for.
     pub(super) fn watch(&mut self, index: u32, registration: u32) {
-        let slot = &self.slots[index as usize];
-        let (name, permissions) = (slot.name.clone(), slot.permissions.clone());
+        for (subscription, request) in self.wanted(index, registration) {
+            self.subscribe(subscription, request);
+        }
+    }
+
+    /// Watches what a controller is allowed now, and no more.
+    pub(super) fn rewatch(&mut self, index: u32) {
+        let registrations = self.slots[index as usize].controller.registrations.len() as u32;
+        let wanted: Vec<_> = (0..registrations).flat_map(|registration| self.wanted(index, registration)).collect();
+        let mut kept = BTreeSet::new();
+        for (id, subscription) in self.subscriptions_of(index) {
+            let is_wanted = |(wanted, request): &(Subscription, WatchRequest)| {
+                wanted.id() == subscription.id() && self.hub.request(id) == Some(request)
+            };
+            if wanted.iter().any(is_wanted) {
+                kept.insert(subscription.id());
+            } else {
+                self.unsubscribe(id, subscription);
+            }
+        }
+        for (subscription, request) in wanted {
+            if !kept.contains(&subscription.id()) {
+                self.subscribe(subscription, request);
+            }
+        }
+    }
+
+    /// What a registration asks for, as far as it is allowed.
+    fn wanted(&mut self, index: u32, registration: u32) -> Vec<(Subscription, WatchRequest)> {
         let spec = self.shared(index, registration);
+        let slot = &self.slots[index as usize];
         let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
         let watches = spec.watches.iter().enumerate().map(|(n, w)| (Some(n as u16), w));
+        let mut wanted = Vec::new();
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
-            let request = WatchRequest::new(watched, namespace.as_deref());
-            let allowed = permissions.may_watch(&watched.group, &watched.plural, namespace.as_deref());
+            let (group, plural, namespace) = (&watched.group, &watched.plural, namespace.as_deref());
+            let allowed = match &self.learning {
+                None => slot.permissions.may_watch(group, plural, namespace),
+                Some(learning) => learning.may_watch(&slot.name, &slot.permissions, group, plural, namespace),
+            };
             if let Err(denied) = allowed {
                 tracing::warn!(
-                    controller = &*name,
+                    controller = &*slot.name,
                     request = %format!("watch {}", watched.kind),
                     reason = %denied,
-                    help = %denied.help(),
+                    help = %denied.help(&slot.name),
                     "permission denied"
                 );
                 continue;
             }
-            let subscription = Subscription { slot: index, registration, watch };
-            let id = self.hub.subscribe(request);
-            if watch.is_none() {
-                let primaries = &mut self.slots[index as usize].primaries;
-                primaries.resize(primaries.len().max(registration as usize + 1), None);
-                primaries[registration as usize] = Some(id);
-            }
-            let watches = &mut self.slots[index as usize].watches;
-            if !watches.contains(&id) {
-                watches.reserve_exact(1);
-                watches.push(id);
-            }
-            self.seen.entry(id).or_insert_with(|| self.hub.recovered(id));
-            let subscribers = self.subscriptions.entry(id).or_default();
-            let is_first = subscribers.is_empty();
-            Arc::make_mut(subscribers).push(subscription);
-            if self.starting || is_first {
-                // No event has been taken in yet: what is news to the host comes to all of them.
-                let places = self.returning.get(&index).into_iter().flatten();
-                let place = places.copied().find(|place| self.hub.is_in(place, id));
-                self.replays.entry((index, id, subscription.id())).or_default().under_way += 1;
-                self.hub.recall(id, subscription.id(), place);
-            } else {
-                self.replay(id, subscription);
-            }
+            let request = WatchRequest::new(watched, namespace, slot.service_account.clone());
+            wanted.push((Subscription { slot: index, registration, watch }, request));
         }
+        wanted
+    }
+
+    fn subscribe(&mut self, subscription: Subscription, request: WatchRequest) {
+        let Subscription { slot: index, registration, watch } = subscription;
+        let id = self.hub.subscribe(request);
+        if watch.is_none() {
+            let primaries = &mut self.slots[index as usize].primaries;
+            primaries.resize(primaries.len().max(registration as usize + 1), None);
+            primaries[registration as usize] = Some(id);
+        }
+        let watches = &mut self.slots[index as usize].watches;
+        if !watches.contains(&id) {
+            watches.reserve_exact(1);
+            watches.push(id);
+        }
+        self.seen.entry(id).or_insert_with(|| self.hub.recovered(id));
+        let subscribers = self.subscriptions.entry(id).or_default();
+        let is_first = subscribers.is_empty();
+        Arc::make_mut(subscribers).push(subscription);
+        if self.starting || is_first {
+            // No event has been taken in yet: what is news to the host comes to all of them.
+            let places = self.returning.get(&index).into_iter().flatten();
+            let place = places.copied().find(|place| self.hub.is_in(place, id));
+            self.replays.entry((index, id, subscription.id())).or_default().under_way += 1;
+            self.hub.recall(id, subscription.id(), place);
+        } else {
+            self.replay(id, subscription);
+        }
+    }
+
+    /// What comes of this watch is no longer told to this subscriber.
+    fn unsubscribe(&mut self, id: WatchId, subscription: Subscription) {
+        let Subscription { slot: index, registration, watch } = subscription;
+        let Some(subscribers) = self.subscriptions.get_mut(&id) else { return };
+        let subscribers = Arc::make_mut(subscribers);
+        subscribers.retain(|other| other.id() != subscription.id());
+        let slot = &mut self.slots[index as usize];
+        if watch.is_none()
+            && let Some(primary) = slot.primaries.get_mut(registration as usize)
+        {
+            *primary = None;
+        }
+        if !subscribers.iter().any(|other| other.slot == index) {
+            slot.watches.retain(|watch| *watch != id);
+        }
+        if subscribers.is_empty() {
+            self.subscriptions.remove(&id);
+            self.seen.remove(&id);
+            self.replays.retain(|(_, watch, _), _| *watch != id);
+        }
+        self.hub.release(id);
+    }
+
+    /// All watches of a controller.
+    pub(super) fn subscriptions_of(&self, index: u32) -> Vec<(WatchId, Subscription)> {
+        let of = |(watch, subscriptions): (&WatchId, &Arc<Vec<Subscription>>)| {
+            let mine = subscriptions.iter().filter(|s| s.slot == index).copied();
+            mine.map(|subscription| (*watch, subscription)).collect::<Vec<_>>()
+        };
+        self.subscriptions.iter().flat_map(of).collect()
     }
 
     /// Has a subscriber told all there is.
@@ -103,20 +173,22 @@ impl Host {
         if event.replay.is_none() {
             self.seen.insert(event.watch, event.number);
         }
+        if let (Change::Replayed, Some(Replay { subscriber, .. })) = (&event.change, event.replay) {
+            // Also for one that is no longer subscribed, but may be again.
+            let replays = (Subscription::slot_of(subscriber), event.watch, subscriber);
+            if let Some(under_way) = self.replays.get_mut(&replays).map(|replays| &mut replays.under_way) {
+                *under_way -= 1;
+                if *under_way == 0 {
+                    self.replays.remove(&replays);
+                }
+            }
+            return;
+        }
         for subscription in &*subscribers {
             if event.replay.is_some_and(|replay| replay.subscriber != subscription.id()) {
                 continue;
             }
             let replays = (subscription.slot, event.watch, subscription.id());
-            if event.change == Change::Replayed {
-                if let Some(under_way) = self.replays.get_mut(&replays).map(|replays| &mut replays.under_way) {
-                    *under_way -= 1;
-                    if *under_way == 0 {
-                        self.replays.remove(&replays);
-                    }
-                }
-                return;
-            }
             // It comes with the replay.
             if event.replay.is_none() && self.replays.get(&replays).is_some_and(|r| event.number <= r.covered) {
                 continue;

@@ -1,28 +1,38 @@
-//! Decides whether a package may make a request, from the RBAC-shaped rules in its manifest.
+//! Decides whether a controller may make a request, from the RBAC-shaped rules in its package's manifest and
+//! those that its owner grants.
 //!
-//! Deny by default: what no rule grants is refused in the host, before it leaves. The rules mean
+//! Deny by default: what is not asked for and granted is refused in the host, before it leaves. The rules mean
 //! what they mean in a `ClusterRole`, with two exceptions, both to the safe side: subresources
 //! that hand out more than the object itself must be named (`pods/exec`; `*` does not grant it),
 //! and writing RBAC objects needs the verbs `escalate` or `bind` as well, because the API server
 //! can only compare with the identity of the host. `docs/permissions.md` has the details.
 
+mod grant;
+pub mod learn;
 mod path;
+mod rules;
 
 use std::fmt;
+use std::sync::Arc;
 
 use wasmop_package::manifest::PolicyRule;
 
+pub use grant::Grant;
 use path::{Attributes, attributes};
 pub use path::{BadRequest, is_stream};
+pub use rules::render;
 
 /// Subresources through which one reaches into a container, past the API server, or takes over
 /// another identity.
 const NAMED_ONLY: [&str; 5] = ["proxy", "exec", "attach", "portforward", "token"];
 
-/// What a package may ask of the API server.
+/// What a controller may ask of the API server.
 #[derive(Clone, Debug, Default)]
 pub struct Permissions {
-    rules: Vec<PolicyRule>,
+    /// By the manifest of its package.
+    asked: Arc<[PolicyRule]>,
+    /// By its owner; `None`: all of that.
+    granted: Option<Arc<[PolicyRule]>>,
 }
 
 /// A request that is granted, as it was understood.
@@ -40,9 +50,12 @@ pub struct Allowed {
 /// A request that is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No rule grants it.
+    /// No rule of the package asks for it.
     #[error("no permission to {0}")]
     NoRule(Box<Missing>),
+    /// The package asks for it, and its owner does not grant it.
+    #[error("not granted to {0}")]
+    NotGranted(Box<Missing>),
     /// It is malformed, or can be read in two ways.
     #[error("request refused: {0}")]
     BadRequest(#[from] BadRequest),
@@ -82,10 +95,16 @@ impl fmt::Display for Missing {
 }
 
 impl Denied {
-    /// How to grant it, for the owner of the package.
-    pub fn help(&self) -> String {
+    /// How to allow it to the controller of this name.
+    pub fn help(&self, controller: &str) -> String {
         match self {
-            Denied::NoRule(missing) => format!("to allow it, add to wasmop.toml and build again:\n{}", missing.rule()),
+            Denied::NoRule(missing) => {
+                format!("to allow it, add to wasmop.toml and build again:\n{}", missing.rule("permissions"))
+            }
+            Denied::NotGranted(missing) => {
+                let rule = missing.rule(&format!("controllers.{controller}.grant"));
+                format!("the package asks for it; to grant it, add to the host's configuration file:\n{rule}")
+            }
             Denied::BadRequest(_) => {
                 "send the path in its normal form, as /api/VERSION/… or /apis/GROUP/VERSION/…".into()
             }
@@ -95,7 +114,7 @@ impl Denied {
     /// The `Status` object that the guest gets with HTTP status 403.
     pub fn status_json(&self) -> String {
         let (reason, details) = match self {
-            Denied::NoRule(missing) => {
+            Denied::NoRule(missing) | Denied::NotGranted(missing) => {
                 let kind = missing.resource.split('/').next().unwrap_or_default();
                 let name = missing.name.as_deref().unwrap_or_default();
                 ("Forbidden", serde_json::json!({"group": missing.group, "kind": kind, "name": name}))
@@ -117,37 +136,42 @@ impl Denied {
 }
 
 impl Missing {
-    /// The `[[permissions]]` block that grants exactly this.
-    pub fn rule(&self) -> String {
-        let verbs = self.verbs.iter().map(|verb| format!("{verb:?}")).collect::<Vec<_>>().join(", ");
-        if self.resource.is_empty() {
-            return format!("[[permissions]]\nnon-resource-urls = [{:?}]\nverbs = [{verbs}]", self.path);
-        }
-        format!(
-            "[[permissions]]\napi-groups = [{:?}]\nresources = [{:?}]\nverbs = [{verbs}]",
-            self.group, self.resource
-        )
+    /// The `[[table]]` block that grants exactly this, to all names.
+    pub fn rule(&self, table: &str) -> String {
+        let verbs = self.verbs.iter().map(|verb| (*verb).into()).collect();
+        let rule = match self.resource.as_str() {
+            "" => PolicyRule { non_resource_urls: vec![self.path.clone()], verbs, ..PolicyRule::default() },
+            resource => PolicyRule {
+                api_groups: vec![self.group.clone()],
+                resources: vec![resource.into()],
+                verbs,
+                ..PolicyRule::default()
+            },
+        };
+        render(table, &rule)
     }
 }
 
 impl Permissions {
-    pub fn new(rules: Vec<PolicyRule>) -> Self {
-        Permissions { rules }
+    /// All that a package asks for.
+    pub fn new(asked: Vec<PolicyRule>) -> Self {
+        Permissions { asked: asked.into(), granted: None }
+    }
+
+    /// Of that, what is granted as well; `None`: all.
+    pub fn granting(&self, granted: Option<Arc<[PolicyRule]>>) -> Self {
+        Permissions { asked: self.asked.clone(), granted }
+    }
+
+    /// What the owner grants; `None`: all that is asked for.
+    pub fn granted(&self) -> Option<&Arc<[PolicyRule]>> {
+        self.granted.as_ref()
     }
 
     /// Whether this request may be made. `path_and_query` is as it will be sent.
     pub fn check(&self, method: &str, path_and_query: &str) -> Result<Allowed, Denied> {
         let attributes = attributes(method, path_and_query)?;
-        if !self.grants(&attributes) {
-            return Err(missing(vec![attributes.verb], attributes));
-        }
-        if let Some((verb, resource)) = extra_verb(&attributes) {
-            let extra =
-                Attributes { verb, group: RBAC_GROUP.into(), resource: resource.into(), ..Attributes::default() };
-            if !self.grants(&extra) {
-                return Err(missing(vec![verb], extra));
-            }
-        }
+        self.check_all(&attributes)?;
         let Attributes { verb, group, resource, subresource, namespace, name, .. } = attributes;
         Ok(Allowed { verb, group, resource, subresource, namespace, name })
     }
@@ -162,13 +186,49 @@ impl Permissions {
             namespace: namespace.map(Into::into),
             ..Attributes::default()
         };
-        let verbs = ["list", "watch"].into_iter().filter(|verb| !self.grants(&attributes(verb))).collect::<Vec<_>>();
-        if verbs.is_empty() { Ok(()) } else { Err(missing(verbs, attributes("watch"))) }
+        let lacking = |rules: &[PolicyRule]| {
+            let verbs = WATCHING.into_iter().filter(|verb| !any_grants(rules, &attributes(verb)));
+            Some(verbs.collect::<Vec<_>>()).filter(|verbs| !verbs.is_empty())
+        };
+        if let Some(verbs) = lacking(&self.asked) {
+            return Err(Denied::NoRule(missing(verbs, attributes("watch"))));
+        }
+        match self.granted.as_deref().and_then(lacking) {
+            Some(verbs) => Err(Denied::NotGranted(missing(verbs, attributes("watch")))),
+            None => Ok(()),
+        }
     }
 
-    fn grants(&self, attributes: &Attributes) -> bool {
-        self.rules.iter().any(|rule| grants(rule, attributes))
+    /// Of a request all that has to be allowed.
+    fn check_all(&self, attributes: &Attributes) -> Result<(), Denied> {
+        for attributes in std::iter::once(attributes).chain(&extra(attributes)) {
+            if !any_grants(&self.asked, attributes) {
+                return Err(Denied::NoRule(missing(vec![attributes.verb], attributes.clone())));
+            }
+            if self.granted.as_ref().is_some_and(|granted| !any_grants(granted, attributes)) {
+                return Err(Denied::NotGranted(missing(vec![attributes.verb], attributes.clone())));
+            }
+        }
+        Ok(())
     }
+}
+
+/// What the host does for a controller that watches a kind.
+const WATCHING: [&str; 2] = ["list", "watch"];
+
+fn any_grants(rules: &[PolicyRule], attributes: &Attributes) -> bool {
+    rules.iter().any(|rule| grants(rule, attributes))
+}
+
+/// What has to be granted besides, without a name.
+fn extra(attributes: &Attributes) -> Option<Attributes> {
+    let (verb, resource) = extra_verb(attributes)?;
+    Some(Attributes { verb, group: RBAC_GROUP.into(), resource: resource.into(), ..Attributes::default() })
+}
+
+/// Whether it reaches further than the object: never granted by a star, nor while permissions are learnt.
+fn is_far_reaching(attributes: &Attributes) -> bool {
+    NAMED_ONLY.contains(&attributes.subresource.as_str()) || extra_verb(attributes).is_some()
 }
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
@@ -216,10 +276,10 @@ fn covers(pattern: &str, attributes: &Attributes) -> bool {
     }
 }
 
-fn missing(verbs: Vec<&'static str>, attributes: Attributes) -> Denied {
+fn missing(verbs: Vec<&'static str>, attributes: Attributes) -> Box<Missing> {
     let Attributes { group, resource, subresource, namespace, name, path, .. } = attributes;
     let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
-    Denied::NoRule(Box::new(Missing { verbs, group, resource, namespace, name, path }))
+    Box::new(Missing { verbs, group, resource, namespace, name, path })
 }
 
 #[cfg(test)]

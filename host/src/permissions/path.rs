@@ -28,8 +28,9 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Not by the resource: a watch may leave that open, and only `*` grants it then.
     pub fn is_resource(&self) -> bool {
-        !self.resource.is_empty()
+        self.path.is_empty()
     }
 }
 

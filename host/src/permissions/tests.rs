@@ -304,7 +304,7 @@ fn writing_roles_and_bindings_takes_escalate_and_bind() {
     let without = Permissions::new(vec![write.clone()]);
     for path in [ROLES, BINDINGS] {
         let denied = without.check("POST", path).unwrap_err();
-        assert!(denied.help().contains("clusterroles"), "{}", denied.help());
+        assert!(denied.help("web").contains("clusterroles"), "{}", denied.help("web"));
     }
     assert!(without.check("DELETE", &format!("{ROLES}/r")).is_ok());
 
@@ -329,7 +329,7 @@ fn watching_takes_list_and_watch_of_all_names() {
     assert_eq!(denied.to_string(), "no permission to list and watch nodes");
     assert!(
         denied
-            .help()
+            .help("web")
             .ends_with("[[permissions]]\napi-groups = [\"\"]\nresources = [\"nodes\"]\nverbs = [\"list\", \"watch\"]")
     );
     assert!(permissions.may_watch("", "secrets", None).is_err());
@@ -339,7 +339,7 @@ fn watching_takes_list_and_watch_of_all_names() {
 fn a_refusal_names_what_was_asked_and_the_rule_that_would_grant_it() {
     let denied = permissions().check("DELETE", "/apis/apps/v1/namespaces/a/deployments/d/status").unwrap_err();
     assert_eq!(denied.to_string(), "no permission to delete deployments/status.apps \"d\" in namespace \"a\"");
-    assert!(denied.help().ends_with(
+    assert!(denied.help("web").ends_with(
         "[[permissions]]\napi-groups = [\"apps\"]\nresources = [\"deployments/status\"]\nverbs = [\"delete\"]"
     ));
     let status: serde_json::Value = serde_json::from_str(&denied.status_json()).unwrap();
@@ -350,7 +350,7 @@ fn a_refusal_names_what_was_asked_and_the_rule_that_would_grant_it() {
 
     let denied = permissions().check("GET", "/logs/x").unwrap_err();
     assert_eq!(denied.to_string(), "no permission to get the URL /logs/x");
-    assert!(denied.help().ends_with("non-resource-urls = [\"/logs/x\"]\nverbs = [\"get\"]"));
+    assert!(denied.help("web").ends_with("non-resource-urls = [\"/logs/x\"]\nverbs = [\"get\"]"));
 
     let denied = permissions().check("GET", "/api/v1/../x").unwrap_err();
     assert!(denied.to_string().contains("\"/api/v1/../x\" has a segment of dots only"), "{denied}");
@@ -384,5 +384,64 @@ proptest::proptest! {
             proptest::prop_assert!(path.starts_with('/') && !path.contains("//") && !path.contains("/../"));
             proptest::prop_assert!(!path.to_lowercase().contains("%2f") && !path.to_lowercase().contains("%2e"));
         }
+    }
+}
+
+#[test]
+fn allowed_is_what_is_asked_for_and_granted() {
+    let asked = permissions();
+    let named = PolicyRule { resource_names: vec!["c".into()], ..rule(&[""], &["configmaps"], &["patch"]) };
+    let granted = asked.granting(Some(
+        [rule(&["demo.wasmop.dev"], &["websites"], &["*"]), rule(&[""], &["nodes"], &["get"]), named].into(),
+    ));
+    for (method, path, refused) in [
+        ("PUT", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", ""),
+        ("PATCH", "/api/v1/namespaces/a/configmaps/c", ""),
+        // Granted and not asked for.
+        ("DELETE", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w", "no permission to"),
+        ("GET", "/api/v1/nodes/n", "no permission to"),
+        // Asked for and not granted.
+        ("PATCH", "/api/v1/namespaces/a/configmaps/d", "not granted to"),
+        ("PATCH", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w/status", "not granted to"),
+        ("GET", "/version", "not granted to"),
+        ("GET", "/api/v1/../v1/configmaps", "request refused"),
+    ] {
+        match granted.check(method, path) {
+            Ok(_) => assert_eq!(refused, "", "{method} {path}"),
+            Err(denied) => {
+                let message = denied.to_string();
+                assert!(!refused.is_empty() && message.starts_with(refused), "{method} {path}: {message}");
+            }
+        }
+    }
+    assert_eq!(granted.may_watch("demo.wasmop.dev", "websites", None), Ok(()));
+    let denied = granted.may_watch("", "configmaps", None).unwrap_err();
+    assert_eq!(denied.to_string(), "not granted to list and watch configmaps");
+    let help = denied.help("web");
+    assert!(help.contains("configuration file:\n[[controllers.web.grant]]\napi-groups = [\"\"]\nresources"), "{help}");
+    assert!(asked.granting(Some([].into())).check("GET", "/version").is_err());
+}
+
+#[test]
+fn writing_roles_has_to_be_granted_with_escalate() {
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let group = [RBAC_GROUP];
+    let asked = Permissions::new(vec![rule(&group, &["clusterroles"], &["create", "escalate"])]);
+    let grant = |verbs: &[&str]| asked.granting(Some([rule(&group, &["clusterroles"], verbs)].into()));
+    assert!(grant(&["create", "escalate"]).check("POST", ROLES).is_ok());
+    let denied = grant(&["create"]).check("POST", ROLES).unwrap_err();
+    assert_eq!(denied.to_string(), "not granted to escalate clusterroles.rbac.authorization.k8s.io");
+}
+
+#[test]
+fn a_watch_whose_resource_is_left_open_takes_a_star() {
+    let urls = PolicyRule { non_resource_urls: vec!["*".into()], ..rule(&[], &[], &["*"]) };
+    for (rules, allowed) in [
+        (vec![urls.clone()], false),
+        (vec![rule(&[""], &["configmaps", "secrets"], &["*"]), urls], false),
+        (vec![rule(&["apps"], &["*"], &["*"])], false),
+        (vec![rule(&[""], &["*"], &["list", "watch"])], true),
+    ] {
+        assert_eq!(Permissions::new(rules.clone()).may_watch("", "", None).is_ok(), allowed, "{rules:?}");
     }
 }

@@ -10,6 +10,10 @@ fn get(path: &str) -> ApiCall {
     ApiCall { method: "GET".into(), path: path.into(), ..ApiCall::default() }
 }
 
+fn caller() -> Caller {
+    Caller::controller("web", None)
+}
+
 fn credit(bytes: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(bytes))
 }
@@ -17,7 +21,7 @@ fn credit(bytes: usize) -> Arc<Semaphore> {
 /// Makes the call with ample credit and returns the batches.
 async fn call(server: &TestServer, call: ApiCall) -> Vec<Vec<Reply>> {
     let mut batches = Vec::new();
-    execute(&server.client(), call, credit(64 << 20), |batch| batches.push(batch)).await;
+    execute(&server.client(), caller(), call, credit(64 << 20), |batch| batches.push(batch)).await;
     batches
 }
 
@@ -25,7 +29,7 @@ async fn call(server: &TestServer, call: ApiCall) -> Vec<Vec<Reply>> {
 fn start(server: &TestServer, call: ApiCall, credit: Arc<Semaphore>) -> UnboundedReceiver<Vec<Reply>> {
     let (sender, receiver) = unbounded_channel();
     let client = server.client();
-    tokio::spawn(async move { execute(&client, call, credit, |batch| drop(sender.send(batch))).await });
+    tokio::spawn(async move { execute(&client, caller(), call, credit, |batch| drop(sender.send(batch))).await });
     receiver
 }
 
@@ -63,11 +67,11 @@ async fn an_error_status_is_a_response_like_any_other() {
 }
 
 #[tokio::test]
-async fn the_request_is_sent_with_its_body_and_only_two_of_its_headers() {
+async fn the_request_is_sent_with_its_body_two_of_its_headers_and_those_of_its_caller() {
     let server = TestServer::start(|_| answer("201 Created", "", "{}")).await;
     let headers = "Accept: application/json\nCONTENT-TYPE: application/apply-patch+yaml\nAuthorization: Bearer x\n\
                    Impersonate-User: admin\nHost: elsewhere\nX-Forwarded-For: 1.2.3.4\nUpgrade: websocket\n\
-                   Connection: upgrade\nContent-Length: 1000\nno colon\n";
+                   Connection: upgrade\nContent-Length: 1000\nno colon\nUser-Agent: admin\nImpersonate-Group: a\n";
     let request = ApiCall {
         method: "PATCH".into(),
         path: "/api/v1/namespaces/a/configmaps/c?fieldManager=m".into(),
@@ -81,7 +85,8 @@ async fn the_request_is_sent_with_its_body_and_only_two_of_its_headers() {
     assert_eq!(received.body, "hello");
     let mut names: Vec<_> = received.headers.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
     names.sort_unstable();
-    assert_eq!(names, ["accept", "content-length", "content-type", "host"]);
+    assert_eq!(names, ["accept", "content-length", "content-type", "host", "user-agent"]);
+    assert!(received.headers.contains("(controller/web)"), "{}", received.headers);
     assert!(received.headers.contains("content-type: application/apply-patch+yaml"));
     assert!(received.headers.contains(&format!("host: {}", server.uri.authority().unwrap())));
 }
@@ -211,7 +216,7 @@ async fn a_server_that_is_not_there_is_a_failure_that_says_so() {
     };
     let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
     let failed = Mutex::new(Vec::new());
-    execute(&client, get("/x"), credit(CHUNK_BYTES), |batch| failed.lock().unwrap().extend(batch)).await;
+    execute(&client, caller(), get("/x"), credit(CHUNK_BYTES), |batch| failed.lock().unwrap().extend(batch)).await;
     let failed = failed.into_inner().unwrap();
     let [Reply::Failed(problem)] = &failed[..] else { panic!("{failed:?}") };
     assert!(problem.to_lowercase().contains("refused"), "{problem}");
@@ -238,4 +243,24 @@ async fn a_malformed_call_fails_without_being_sent() {
         );
     }
     assert!(server.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
+    let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
+    let caller = Caller::controller("web", Some(Arc::new("demo/website".parse().unwrap())));
+    let call = ApiCall { headers: "impersonate-user: system:admin\n".into(), ..get("/x") };
+    execute(&server.client(), caller, call, credit(CHUNK_BYTES), drop).await;
+    let [received] = server.received().try_into().unwrap();
+    let mut lines: Vec<_> = received.headers.lines().filter(|line| line.starts_with("impersonate")).collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "impersonate-group: system:authenticated",
+            "impersonate-group: system:serviceaccounts",
+            "impersonate-group: system:serviceaccounts:demo",
+            "impersonate-user: system:serviceaccount:demo:website",
+        ]
+    );
 }

@@ -2,9 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::core::Status;
+
+use crate::identity::ServiceAccount;
 
 /// Why a watch cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Waiting {
     pub resource: String,
     pub cause: Cause,
     pub message: String,
+    /// As whom it was asked for; `None`: the host.
+    pub service_account: Option<Arc<ServiceAccount>>,
 }
 
 impl fmt::Display for Waiting {
@@ -49,11 +54,14 @@ impl Waiting {
             Cause::Unauthorized => {
                 "the credentials of the kubeconfig have expired or are not valid for this API server; renew them".into()
             }
-            Cause::Forbidden => {
-                format!(
+            Cause::Forbidden => match &self.service_account {
+                None => format!(
                     "grant the host's identity the verbs list and watch on {resource}; it is tried again until then"
-                )
-            }
+                ),
+                Some(account) => format!(
+                    "grant the ServiceAccount {account} the verbs list and watch on {resource}, and the host's identity the verb impersonate (docs/permissions.md); it is tried again until then"
+                ),
+            },
             Cause::Unreachable => "check that the API server is up and reachable; it is tried again until then".into(),
             Cause::Server => "see the API server's log; it is tried again".into(),
             Cause::Invalid => "correct what the controller registers".into(),

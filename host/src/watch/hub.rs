@@ -295,6 +295,11 @@ impl WatchHub {
         self.watches.get(&id).and_then(|watch| watch.state.start).is_some_and(|start| start.watch == place.watch)
     }
 
+    /// What a watch is for.
+    pub fn request(&self, id: WatchId) -> Option<&WatchRequest> {
+        self.watches.get(&id).map(|watch| &watch.request)
+    }
+
     /// The watch, for its journal.
     pub fn watched(&self, id: WatchId) -> Option<Watched> {
         self.watches.get(&id).map(|watch| Watched(watch.state.clone()))

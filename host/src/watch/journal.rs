@@ -51,12 +51,27 @@ pub struct Place {
     pub number: u64,
 }
 
-/// Tells what is watched from anything else, over restarts.
+/// Tells what is watched, and as whom, from anything else, over restarts.
 fn name(request: &WatchRequest) -> String {
-    let WatchRequest { group, version, kind, plural, namespace, label_selector, field_selector, full_objects } =
-        request;
+    let WatchRequest {
+        group,
+        version,
+        kind,
+        plural,
+        namespace,
+        label_selector,
+        field_selector,
+        full_objects,
+        service_account,
+    } = request;
     let namespace = namespace.as_deref().unwrap_or("*");
-    format!("{group}\n{version}\n{kind}\n{plural}\n{namespace}\n{label_selector}\n{field_selector}\n{full_objects}")
+    let what = format!(
+        "{group}\n{version}\n{kind}\n{plural}\n{namespace}\n{label_selector}\n{field_selector}\n{full_objects}"
+    );
+    match service_account {
+        None => what,
+        Some(account) => format!("{what}\n{}", account.user()),
+    }
 }
 
 /// Where journals are kept.

@@ -1,4 +1,4 @@
-//! Watches the API server for all packages: one upstream watch a (kind, scope, selector) however
+//! Watches the API server for all packages: one upstream watch a (kind, scope, selector, identity) however
 //! many controllers want it, and only what changed comes out.
 //!
 //! ```text
@@ -28,6 +28,7 @@ pub use journal::{Journals, Place};
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub use relation::{Primary, keys_for, passes};
 
+use crate::identity::ServiceAccount;
 use crate::queue::Key;
 
 /// An upstream watch of a `WatchHub`.
@@ -49,12 +50,14 @@ pub struct WatchRequest {
     pub field_selector: String,
     /// Keep whole objects; otherwise only metadata is asked for.
     pub full_objects: bool,
+    /// As whom; `None`: the host. What one identity may see is never shown to another.
+    pub service_account: Option<Arc<ServiceAccount>>,
 }
 
 impl WatchRequest {
     /// What a controller of this namespace (none or empty: all) needs for this watch. A guest that maps objects to
     /// keys itself needs to see them whole.
-    pub fn new(spec: &WatchSpec, namespace: Option<&str>) -> Self {
+    pub fn new(spec: &WatchSpec, namespace: Option<&str>, service_account: Option<Arc<ServiceAccount>>) -> Self {
         WatchRequest {
             group: spec.group.clone(),
             version: spec.version.clone(),
@@ -64,6 +67,7 @@ impl WatchRequest {
             label_selector: spec.label_selector.clone(),
             field_selector: spec.field_selector.clone(),
             full_objects: spec.relation == Relation::Map,
+            service_account,
         }
     }
 

@@ -30,6 +30,8 @@ const PACE: Pace = Pace {
 struct Exchange {
     path: String,
     accept: String,
+    /// `Impersonate-User`.
+    user: Option<String>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -103,7 +105,8 @@ impl World {
             async move {
                 let (answer, answered) = oneshot::channel();
                 let accept = request.headers().get("accept").map_or("", |value| value.to_str().unwrap());
-                let exchange = Exchange { path: request.uri().to_string(), accept: accept.into(), answer };
+                let user = request.headers().get("impersonate-user").map(|user| user.to_str().unwrap().to_owned());
+                let exchange = Exchange { path: request.uri().to_string(), accept: accept.into(), user, answer };
                 sender.send(exchange).map_err(|_| BoxError::from("test is over"))?;
                 answered.await.map_err(|_| BoxError::from("connection refused"))
             }
@@ -445,6 +448,26 @@ async fn full_objects_are_kept_without_managed_fields() {
     let stream = world.request("watch=true").await.stream();
     stream.event("DELETED", &item);
     let Change::Deleted { object: Some(_), .. } = world.change().await else { panic!() };
+}
+
+#[tokio::test]
+async fn each_identity_has_a_watch_of_its_own() {
+    let (mut world, first, _stream) = World::watching(&[("a/a", 1), ("b/b", 2)]).await;
+    let account: Arc<ServiceAccount> = Arc::new("a/website".parse().unwrap());
+    let second = world.hub.subscribe(WatchRequest { service_account: Some(account.clone()), ..request() });
+    assert_ne!(first, second);
+    // Nothing of what the host may see.
+    assert_eq!(world.hub.objects(second), 0);
+    let list = world.request("limit=500").await;
+    assert_eq!(list.user, Some(account.user()));
+    list.list("10", &[("a/a", 1)]);
+    let watch = world.request("watch=true").await;
+    assert_eq!(watch.user, Some(account.user()));
+    assert_eq!(world.changes().await, ["+a/a", "synced"]);
+    watch.error(403);
+    while world.next().await != "Forbidden" {}
+    let third = world.hub.subscribe(WatchRequest { service_account: Some(account), ..request() });
+    assert_eq!((second, world.hub.len()), (third, 2));
 }
 
 #[tokio::test]

@@ -241,7 +241,8 @@ impl Upstream {
 
     fn wait_for(&self, failure: &Failure) {
         let (resource, cause, message) = (self.resource(), failure.cause_to_tell(), failure.message.clone());
-        self.shared.wait_for(Waiting { resource, cause, message });
+        let service_account = self.request.service_account.clone();
+        self.shared.wait_for(Waiting { resource, cause, message, service_account });
     }
 
     fn waits_for(&self, cause: impl FnOnce(Cause) -> bool) -> bool {
@@ -251,6 +252,12 @@ impl Upstream {
     /// `websites.demo.wasmop.dev/v1`
     fn resource(&self) -> String {
         self.request.resource()
+    }
+
+    fn impersonate(&self, request: &mut http::Request<Vec<u8>>) {
+        if let Some(account) = &self.request.service_account {
+            account.put(request.headers_mut());
+        }
     }
 
     /// The path of the collection.
@@ -298,7 +305,8 @@ impl Upstream {
         loop {
             let request =
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
-            let request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+            let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+            self.impersonate(&mut request);
             let page = timeout(ANSWER_TIMEOUT, self.client.request_text(request)).await;
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
@@ -348,6 +356,7 @@ impl Upstream {
         };
         let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
         // One compressed piece an event is more work than it saves.
+        self.impersonate(&mut request);
         request.headers_mut().insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
         let stream = timeout(ANSWER_TIMEOUT, self.client.request_stream(request)).await;
         let stream = match stream.map_err(|_| Failure::timed_out("begin a watch"))? {

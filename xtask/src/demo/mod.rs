@@ -73,9 +73,10 @@ impl Demo {
             packages: PROJECTS.map(|project| package(project.name).into()).to_vec(),
             kubeconfig: "cluster/kubeconfig".into(),
             state_dir: "state".into(),
-            suspend_after: SUSPEND_AFTER,
+            suspend_after: Some(SUSPEND_AFTER),
             args: Vec::new(),
             log: dir.join("host.log"),
+            output: None,
             current_dir: Some(dir.clone()),
             lifetime,
         };

@@ -28,6 +28,8 @@ pub enum Part {
     Soft,
     /// What a running host tells about itself, above all on a bad disk.
     Operating,
+    /// What controllers try at the API server, and what its audit log has of it.
+    Permissions,
     /// The conformance guests, suspended at random moments, against uninterrupted twins.
     Model,
 }
@@ -48,6 +50,7 @@ impl Part {
             Part::Torture => "torture",
             Part::Soft => "soft",
             Part::Operating => "operating",
+            Part::Permissions => "permissions",
             Part::Model => "model",
         }
     }
@@ -63,6 +66,7 @@ impl Part {
             Part::Torture => torture(report),
             Part::Soft => soft(report),
             Part::Operating => operating(report),
+            Part::Permissions => permissions(report),
             Part::Model => model(report),
         }
     }
@@ -152,6 +156,12 @@ fn operating(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "operating"]), Some("operating"), report)
+}
+
+fn permissions(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "permissions"]), Some("permissions"), report)
 }
 
 fn model(report: &mut Report) -> Result<()> {

@@ -17,7 +17,12 @@ use super::start::{START_TIMEOUT, spawn};
 use super::{Binaries, ControlPlane, Lifetime, service_account_key};
 use crate::process::Process;
 
-pub(crate) fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
+pub(crate) fn start(
+    binaries: &Binaries,
+    dir: &Path,
+    lifetime: Lifetime,
+    apiserver_flags: &[String],
+) -> Result<ControlPlane> {
     let Binaries::Separate { etcd, kube_apiserver, .. } = binaries else { unreachable!("only called for these") };
     let (etcd_port, peer_port, api_port) = (free_port()?, free_port()?, free_port()?);
     let etcd_url = format!("http://127.0.0.1:{etcd_port}");
@@ -57,6 +62,7 @@ pub(crate) fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Resu
             flag("service-account-key-file", &certs.join("sa.pub")),
             flag("service-account-signing-key-file", &certs.join("sa.key")),
         ])
+        .args(apiserver_flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let child = spawn("kube-apiserver", command, &dir.join("kube-apiserver.log"), lifetime)?;

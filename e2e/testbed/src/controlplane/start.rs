@@ -38,10 +38,20 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts `binaries` with their files in `dir`, and returns when the API server is ready.
     pub fn start(binaries: &Binaries, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
+        Self::start_with(binaries, dir, lifetime, &[])
+    }
+
+    /// With further flags of `kube-apiserver`, which must not have spaces.
+    pub fn start_with(
+        binaries: &Binaries,
+        dir: &Path,
+        lifetime: Lifetime,
+        apiserver_flags: &[String],
+    ) -> Result<ControlPlane> {
         fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         match binaries {
-            Binaries::Bundled(program) => start_bundled(program, dir, lifetime),
-            Binaries::Separate { .. } => separate::start(binaries, dir, lifetime),
+            Binaries::Bundled(program) => start_bundled(program, dir, lifetime, apiserver_flags),
+            Binaries::Separate { .. } => separate::start(binaries, dir, lifetime, apiserver_flags),
         }
     }
 
@@ -84,11 +94,12 @@ pub(crate) fn spawn(
         .map_err(|error| anyhow!("{name} cannot be started: {}: {error}", command.get_program().display()))
 }
 
-fn start_bundled(program: &Path, dir: &Path, lifetime: Lifetime) -> Result<ControlPlane> {
+fn start_bundled(program: &Path, dir: &Path, lifetime: Lifetime, apiserver_flags: &[String]) -> Result<ControlPlane> {
     let kubeconfig = dir.join("kubeconfig");
     let log = dir.join("controlplane.log");
     let mut command = Command::new(program);
     command.arg("-dir").arg(dir).arg("-kubeconfig").arg(&kubeconfig).stdout(Stdio::piped());
+    command.arg("-apiserver-args").arg(apiserver_flags.join(" "));
     if lifetime == Lifetime::Owned {
         // Its end of the pipe closes however this process ends.
         command.arg("-until-stdin-closes").stdin(Stdio::piped());

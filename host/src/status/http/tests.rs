@@ -130,7 +130,7 @@ async fn a_host_that_compiles_packages_is_alive_and_not_ready() {
 
 #[tokio::test]
 async fn it_is_ready_when_all_have_started_and_all_that_can_be_listed_is() {
-    let waiting = |cause| Some(Waiting { resource: String::new(), cause, message: "no".into() });
+    let waiting = |cause| Some(Waiting { resource: String::new(), cause, message: "no".into(), service_account: None });
     for (registered, synced, waiting, status) in [
         (true, true, None, 200),
         (false, true, None, 503),

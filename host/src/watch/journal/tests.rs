@@ -189,3 +189,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_one_identity_saw_is_not_taken_up_by_another() {
+    let account = |text: &str| Some(Arc::new(text.parse::<crate::identity::ServiceAccount>().unwrap()));
+    let names = [None, account("a/x"), account("a/y"), account("b/x")]
+        .map(|service_account| name(&WatchRequest { service_account, ..request() }));
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{names:?}");
+}

@@ -1,0 +1,131 @@
+//! Flags and a configuration file into one plan. A flag goes before the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use wasmop_host::permissions::Grant;
+use wasmop_host::snapshot::Durability;
+use wasmop_host::{ControllerSettings, Settings};
+use wasmop_policy::Policy;
+
+use super::Config;
+use crate::error::{Failure, failure};
+use crate::logging::LogFormat;
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    pub namespace: Option<String>,
+    pub state_dir: Option<PathBuf>,
+    pub policies: Policies,
+    pub memory_budget: Option<u64>,
+    pub record_trace: Option<PathBuf>,
+    pub durability: Option<Durability>,
+    pub encryption_key_file: Option<PathBuf>,
+    pub metrics_address: Option<String>,
+    pub log_format: Option<LogFormat>,
+    pub verbose: u8,
+}
+
+/// When controllers are suspended.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    pub all: Option<Policy>,
+    /// Whatever anybody else says.
+    pub forced: Option<Policy>,
+    pub named: BTreeMap<String, Policy>,
+}
+
+/// What a host is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    pub namespace: Option<String>,
+    pub state_dir: Option<PathBuf>,
+    pub record_trace: Option<PathBuf>,
+    pub durability: Durability,
+    pub encryption_key_file: Option<PathBuf>,
+    pub metrics_address: Option<String>,
+    pub log_format: LogFormat,
+    pub verbose: u8,
+    /// Controllers whose package the file names.
+    pub packages: BTreeMap<String, PathBuf>,
+    /// For all controllers.
+    pub settings: Settings,
+}
+
+impl Plan {
+    /// `given`: names of the packages on the command line. `default_budget`: for when nobody says.
+    pub fn new(flags: &Flags, config: &Config, given: &[String], default_budget: Option<u64>) -> Result<Plan, Failure> {
+        let given: BTreeSet<&String> = given.iter().collect();
+        let mut packages = BTreeMap::new();
+        for (name, controller) in &config.controllers {
+            match &controller.package {
+                // The one on the command line goes before it.
+                _ if given.contains(name) => {}
+                Some(package) => drop(packages.insert(name.clone(), package.clone())),
+                None => {
+                    return Err(failure(
+                        format!(
+                            "{}: [controllers.{name}] has no `package`, and no package on the command line has that name",
+                            controller.place
+                        ),
+                        "add `package = \"FILE\"`, relative to the configuration file, or give the package as an argument",
+                    ));
+                }
+            }
+        }
+        let names: BTreeSet<&String> = packages.keys().chain(given).collect();
+        if names.is_empty() {
+            return Err(failure(
+                "there is no package to run",
+                "name packages as arguments, or in the configuration file as [controllers.NAME] with `package = \"FILE\"`",
+            ));
+        }
+        if let Some(unknown) = flags.policies.named.keys().find(|name| !names.contains(name)) {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            return Err(failure(
+                format!("--suspend-policy names the controller `{unknown}`, and no package has that name"),
+                format!("the packages are {}", names.join(", ")),
+            ));
+        }
+        let controllers = names.into_iter().map(|name| {
+            let of_file = config.controllers.get(name);
+            let of_flags = flags.policies.forced.or_else(|| flags.policies.named.get(name).copied());
+            let policy = of_flags.or_else(|| of_file?.suspend_policy);
+            let grant = of_file.map_or_else(Grant::all, |controller| controller.grant.clone());
+            (name.clone(), ControllerSettings { policy, grant })
+        });
+        let settings = Settings {
+            policy: flags.policies.all.or(config.suspend_policy).unwrap_or_default(),
+            memory_budget: flags.memory_budget.or(config.memory_budget).or(default_budget),
+            controllers: controllers.collect(),
+        };
+        fn first<T: Clone>(flag: &Option<T>, file: &Option<T>) -> Option<T> {
+            flag.as_ref().or(file.as_ref()).cloned()
+        }
+        Ok(Plan {
+            kubeconfig: first(&flags.kubeconfig, &config.kubeconfig),
+            context: first(&flags.context, &config.context),
+            namespace: first(&flags.namespace, &config.namespace),
+            state_dir: first(&flags.state_dir, &config.state_dir),
+            record_trace: first(&flags.record_trace, &config.record_trace),
+            durability: flags.durability.or(config.durability).unwrap_or_default(),
+            encryption_key_file: first(&flags.encryption_key_file, &config.encryption_key_file),
+            metrics_address: first(&flags.metrics_address, &config.metrics_address),
+            log_format: flags.log_format.or(config.log_format).unwrap_or_default(),
+            verbose: match flags.verbose {
+                0 => config.verbose.unwrap_or_default(),
+                verbose => verbose,
+            },
+            packages,
+            settings,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use wasmop_host::identity::ServiceAccount;
+
+use super::*;
+use crate::config::Controller;
+
+fn controller(package: Option<&str>) -> Controller {
+    Controller {
+        place: "host.toml:7".into(),
+        package: package.map(Into::into),
+        suspend_policy: None,
+        grant: Grant::default(),
+    }
+}
+
+fn config(controllers: &[(&str, Controller)]) -> Config {
+    Config {
+        controllers: controllers.iter().map(|(name, controller)| ((*name).to_owned(), controller.clone())).collect(),
+        ..Config::default()
+    }
+}
+
+fn plan(flags: &Flags, config: &Config, given: &[&str]) -> Result<Plan, Failure> {
+    let given: Vec<String> = given.iter().map(|name| (*name).to_owned()).collect();
+    Plan::new(flags, config, &given, Some(5))
+}
+
+#[test]
+fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+    let file = Config {
+        namespace: Some("file".into()),
+        context: Some("file".into()),
+        memory_budget: Some(1),
+        durability: "none".parse().ok(),
+        verbose: Some(1),
+        suspend_policy: Some(Policy::Never),
+        ..config(&[("a", controller(Some("/a.wasm")))])
+    };
+    let flags = Flags {
+        namespace: Some("flag".into()),
+        memory_budget: Some(2),
+        verbose: 2,
+        policies: Policies { all: Some(Policy::Immediate), ..Policies::default() },
+        ..Flags::default()
+    };
+    let from_file = plan(&Flags::default(), &file, &[]).unwrap();
+    assert_eq!((from_file.namespace.as_deref(), from_file.context.as_deref()), (Some("file"), Some("file")));
+    assert_eq!((from_file.settings.memory_budget, from_file.settings.policy), (Some(1), Policy::Never));
+    assert_eq!((from_file.durability, from_file.verbose), ("none".parse().unwrap(), 1));
+    let both = plan(&flags, &file, &[]).unwrap();
+    assert_eq!((both.namespace.as_deref(), both.context.as_deref()), (Some("flag"), Some("file")));
+    assert_eq!((both.settings.memory_budget, both.settings.policy, both.verbose), (Some(2), Policy::Immediate, 2));
+    let neither = plan(&Flags::default(), &Config::default(), &["a"]).unwrap();
+    assert_eq!((neither.settings.memory_budget, neither.settings.policy), (Some(5), Policy::default()));
+    assert_eq!(neither.settings.controllers["a"].grant, Grant::all());
+}
+
+#[test]
+fn the_policy_of_one_controller_is_whatever_names_it_first() {
+    let named = |policy| Policies { named: [("a".to_owned(), policy)].into(), ..Policies::default() };
+    let forced = Policies { forced: Some(Policy::Immediate), ..named(Policy::Never) };
+    let all = Policies { all: Some(Policy::Immediate), ..Policies::default() };
+    let file = |policy| config(&[("a", Controller { suspend_policy: policy, ..controller(Some("/a.wasm")) })]);
+    for (policies, of_file, expected) in [
+        (Policies::default(), None, None),
+        (Policies::default(), Some(Policy::Never), Some(Policy::Never)),
+        (named(Policy::Immediate), Some(Policy::Never), Some(Policy::Immediate)),
+        (forced, Some(Policy::Never), Some(Policy::Immediate)),
+        // One for all names none.
+        (all, Some(Policy::Never), Some(Policy::Never)),
+    ] {
+        let flags = Flags { policies, ..Flags::default() };
+        assert_eq!(plan(&flags, &file(of_file), &[]).unwrap().settings.controllers["a"].policy, expected);
+    }
+}
+
+#[test]
+fn packages_come_from_the_file_from_arguments_or_from_both() {
+    let file = config(&[("a", controller(Some("/a.wasm"))), ("b", controller(None))]);
+    let both = plan(&Flags::default(), &file, &["b", "c"]).unwrap();
+    assert_eq!(both.packages.keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(both.settings.controllers.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+    // The one that is given goes before the one in the file.
+    assert!(plan(&Flags::default(), &file, &["a", "b"]).unwrap().packages.is_empty());
+
+    let message = |error: Failure| crate::error::problem_and_help(&error.into());
+    let (problem, help) = message(plan(&Flags::default(), &file, &["c"]).unwrap_err());
+    assert!(problem.starts_with("host.toml:7: [controllers.b] has no `package`"), "{problem}");
+    assert!(help.contains("package ="), "{help}");
+    let (problem, help) = message(plan(&Flags::default(), &Config::default(), &[]).unwrap_err());
+    assert!(problem.contains("no package") && help.contains("[controllers.NAME]"), "{problem} {help}");
+    let flags = Flags {
+        policies: Policies { named: [("x".to_owned(), Policy::Never)].into(), ..Policies::default() },
+        ..Flags::default()
+    };
+    let (problem, help) = message(plan(&flags, &file, &["b"]).unwrap_err());
+    assert!(problem.contains("`x`") && help.contains("`a`, `b`"), "{problem} {help}");
+}
+
+#[test]
+fn only_what_a_running_host_cannot_follow_needs_a_restart() {
+    let file = || config(&[("a", controller(Some("/a.wasm"))), ("b", controller(Some("/b.wasm")))]);
+    let before = plan(&Flags::default(), &file(), &[]).unwrap();
+    let after = |change: &dyn Fn(&mut Config)| {
+        let mut file = file();
+        change(&mut file);
+        plan(&Flags::default(), &file, &[]).unwrap().needs_restart(&before)
+    };
+    assert!(after(&|_| ()).is_empty());
+    let account = |name: &str| name.parse::<ServiceAccount>().ok().map(Into::into);
+    let followed = after(&|file| {
+        file.suspend_policy = Some(Policy::Never);
+        file.memory_budget = Some(1 << 20);
+        file.verbose = Some(1);
+        let a = file.controllers.get_mut("a").unwrap();
+        a.suspend_policy = Some(Policy::Immediate);
+        a.grant = Grant { rules: Some([].into()), service_account: account("a/b") };
+    });
+    assert!(followed.is_empty(), "{followed:?}");
+    for (key, change) in [
+        ("kubeconfig", &(|file: &mut Config| file.kubeconfig = Some("/k".into())) as &dyn Fn(&mut Config)),
+        ("context", &|file| file.context = Some("c".into())),
+        ("namespace", &|file| file.namespace = Some("n".into())),
+        ("state-dir", &|file| file.state_dir = Some("/s".into())),
+        ("record-trace", &|file| file.record_trace = Some("/t".into())),
+        ("durability", &|file| file.durability = "none".parse().ok()),
+        ("encryption-key-file", &|file| file.encryption_key_file = Some("/e".into())),
+        ("metrics-address", &|file| file.metrics_address = Some(":1".into())),
+        ("log-format", &|file| file.log_format = Some(LogFormat::Json)),
+        ("controllers.a.package", &|file| file.controllers.get_mut("a").unwrap().package = Some("/x".into())),
+        ("controllers.b", &|file| drop(file.controllers.remove("b"))),
+        ("controllers.c", &|file| drop(file.controllers.insert("c".into(), controller(Some("/c.wasm"))))),
+    ] {
+        assert_eq!(after(change), [key]);
+    }
+}

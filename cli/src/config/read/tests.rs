@@ -1,0 +1,130 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+const DOCS: &str = include_str!("../../../../docs/config.md");
+
+fn read(text: &str) -> Result<Config, Failure> {
+    parse(Path::new("host.toml"), Path::new("/etc/wasmop"), text)
+}
+
+#[test]
+fn everything_can_be_said_and_paths_are_relative_to_the_file() {
+    let config = read(
+        r#"
+        kubeconfig = "kubeconfig"
+        context = "edge"
+        namespace = "demo"
+        state-dir = "/var/lib/wasmop"
+        suspend-policy = "after=1s"
+        memory-budget = "64MiB"
+        record-trace = "../trace.csv"
+        durability = "none"
+        encryption-key-file = "key"
+        metrics-address = ":8080"
+        log-format = "json"
+        verbose = 2
+
+        [controllers.website]
+        package = "packages/website.wasm"
+        suspend-policy = "never"
+        service-account = "demo/website"
+
+        [[controllers.website.grant]]
+        api-groups = ["demo.dev"]
+        resources = ["websites"]
+        verbs = ["get"]
+
+        [controllers.certs]
+        grant = "all"
+
+        [controllers.nothing]
+        grant = []
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.kubeconfig, Some("/etc/wasmop/kubeconfig".into()));
+    assert_eq!((config.context.as_deref(), config.namespace.as_deref()), (Some("edge"), Some("demo")));
+    assert_eq!(config.state_dir, Some("/var/lib/wasmop".into()));
+    assert_eq!(config.suspend_policy, "after=1s".parse().ok());
+    assert_eq!(config.memory_budget, Some(64 << 20));
+    assert_eq!(config.record_trace, Some("/etc/wasmop/../trace.csv".into()));
+    assert_eq!(config.durability, "none".parse().ok());
+    assert_eq!(config.encryption_key_file, Some("/etc/wasmop/key".into()));
+    assert_eq!(config.metrics_address.as_deref(), Some(":8080"));
+    assert_eq!((config.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
+    let website = &config.controllers["website"];
+    assert_eq!(website.package, Some("/etc/wasmop/packages/website.wasm".into()));
+    assert_eq!(website.suspend_policy, Some(Policy::Never));
+    assert_eq!(website.grant.service_account.as_ref().unwrap().to_string(), "demo/website");
+    assert_eq!(website.grant.rules.as_ref().unwrap().len(), 1);
+    assert_eq!(config.controllers["certs"].grant, Grant::all());
+    assert_eq!(config.controllers["nothing"].grant.rules.as_deref(), Some(&[][..]));
+}
+
+#[test]
+fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
+    for (text, message, help) in [
+        ("\nnamspace = \"a\"", "host.toml:2: unknown key `namspace` in the configuration file", "`namespace`"),
+        ("= 1", "host.toml:1: ", "docs/config.md"),
+        ("namespace = 1", "host.toml:1: `namespace` in the configuration file: expected a string", "give a string"),
+        ("memory-budget = \"64\"", "`memory-budget` in the configuration file: `64` is not a size", "`64MiB`"),
+        ("durability = \"x\"", "`durability` in the configuration file: `x` is no durability", "use event"),
+        ("suspend-policy = \"x\"", "`suspend-policy` in the configuration file: ", "`adaptive`"),
+        ("log-format = \"xml\"", "`xml` is not a log format", "`json`"),
+        ("verbose = 9", "`verbose` in the configuration file: `9` is out of range", "from 0 to 3"),
+        ("verbose = \"1\"", "expected a number", "give a number"),
+        ("controllers = 1", "`controllers` in the configuration file: expected a table", "[controllers]"),
+        ("[controllers]\nx = 1", "host.toml:2: `x` in [controllers]: expected a table", "[controllers.x]"),
+        ("[controllers.X]", "`X` in [controllers]: the name has characters other", "DNS label"),
+        ("[controllers.x]\n\npakage = \"a\"", "host.toml:3: unknown key `pakage` in [controllers.x]", "`package`"),
+        (
+            "[controllers.x]\nservice-account = \"website\"",
+            "host.toml:2: `service-account` in [controllers.x]: `website` is not a ServiceAccount",
+            "NAMESPACE/NAME",
+        ),
+        ("[controllers.x]\ngrant = \"al\"", "`grant` in [controllers.x]: `al` is no grant", "[[controllers.x.grant]]"),
+        ("[controllers.x]\ngrant = true", "expected a list of tables", "[[controllers.x.grant]]"),
+        (
+            "[controllers.x]\n[[controllers.x.grant]]\nresources = [\"pods\"]\nverbs = [\"read\"]",
+            "host.toml:4: `verbs` in [[controllers.x.grant]]: `read` is not a verb",
+            "verbs are",
+        ),
+        (
+            "[controllers.x]\n[[controllers.x.grant]]\nverb = [\"get\"]",
+            "host.toml:3: unknown key `verb` in [[controllers.x.grant]]",
+            "`verbs`",
+        ),
+    ] {
+        let error = anyhow::Error::from(read(text).unwrap_err());
+        let (problem, remedy) = crate::error::problem_and_help(&error);
+        assert!(problem.contains(message), "{text}: {problem}");
+        assert!(remedy.contains(help), "{text}: {remedy}");
+    }
+}
+
+#[test]
+fn an_empty_file_says_nothing() {
+    let config = read("# nothing\n").unwrap();
+    assert!(config.controllers.is_empty() && config.namespace.is_none() && config.verbose.is_none());
+}
+
+/// Keys in the first column of the tables below a heading of `docs/config.md`.
+fn documented(heading: &str) -> BTreeSet<&'static str> {
+    let section = DOCS.split("\n## ").find(|section| section.starts_with(heading)).expect("has the section");
+    section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(key, _)| key).collect()
+}
+
+#[test]
+fn the_documentation_has_every_key_and_no_other() {
+    assert_eq!(documented("The host"), KEYS.into_iter().filter(|key| *key != "controllers").collect());
+    assert_eq!(documented("`[controllers.NAME]`"), CONTROLLER_KEYS.into());
+    assert_eq!(documented("`[[controllers.NAME.grant]]`"), rules::KEYS.into());
+}
+
+#[test]
+fn the_example_in_the_documentation_can_be_read() {
+    let example = DOCS.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("has one");
+    let config = read(example).unwrap();
+    assert!(config.controllers.len() > 1 && config.state_dir.is_some());
+}

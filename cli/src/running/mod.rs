@@ -1,0 +1,128 @@
+//! Running a host in this process: packages, a configuration and a cluster in, a graceful end on a signal.
+
+mod packages;
+mod reloading;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use wasmop_host::connect::{self, ConnectError, Sources};
+use wasmop_host::permissions::learn::Learning;
+use wasmop_host::snapshot::disk::Disk;
+use wasmop_host::snapshot::seal::SealKey;
+use wasmop_host::status::http;
+use wasmop_host::{HostError, Options};
+
+use crate::config::{self, Config, Flags, Plan};
+use crate::error::{self, Failure, failure};
+use crate::{logging, output, state_dir};
+
+/// What the command line asks for.
+pub struct Request {
+    pub packages: Vec<PathBuf>,
+    pub config: Option<PathBuf>,
+    pub flags: Flags,
+    pub learn: bool,
+}
+
+/// Runs the host until a signal tells it to end.
+pub async fn run(request: Request) -> Result<()> {
+    // Taken before anything is started, so that an early signal is not lost.
+    let signals = Signals::new()?;
+    let hang_up = request.config.is_some().then(|| listen(SignalKind::hangup())).transpose()?;
+    let config = request.config.as_deref().map_or(Ok(Config::default()), config::load)?;
+    // A plan takes the names of packages; what is wrong with a package is to be said before.
+    let given = packages::load(&request.packages)?;
+    let names: Vec<String> = given.iter().map(|package| package.manifest.name.clone()).collect();
+    let default_budget = wasmop_host::pressure::default_budget();
+    let plan = Plan::new(&request.flags, &config, &names, default_budget)?;
+    let verbosity = logging::start(plan.log_format, plan.verbose)?;
+    let controllers = packages::deploy(given, &plan)?;
+    let state_dir = plan.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
+    let encryption_key = plan.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
+    let metrics = plan.metrics_address.as_deref().map(serve_at).transpose()?;
+    let sources = Sources::from_env(plan.kubeconfig.clone(), plan.context.clone());
+    let cluster = connect::load(&sources).await.map_err(connect_failure)?;
+    let learning = request.learn.then(Learning::default);
+    if learning.is_some() {
+        tracing::warn!(target: "wasmop", "learning permissions: controllers are not held to what they are granted");
+    }
+    let (changes, settings) = mpsc::unbounded_channel();
+    let options = Options {
+        controllers,
+        cluster,
+        namespace: plan.namespace.clone(),
+        state_dir,
+        policy: plan.settings.policy,
+        memory_budget: plan.settings.memory_budget,
+        record_trace: plan.record_trace.clone(),
+        durability: plan.durability,
+        encryption_key,
+        disk: Disk::default(),
+        metrics,
+        learning: learning.clone(),
+        settings: Some(settings),
+    };
+    let reloading = hang_up.zip(request.config).map(|(hang_up, file)| {
+        let flags = request.flags;
+        let reloading = reloading::Reloading { file, flags, names, default_budget, plan, verbosity, changes };
+        tokio::spawn(reloading.at(hang_up))
+    });
+    let result = wasmop_host::run(options, signals.asked_to_end()).await;
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
+    match result {
+        Err(HostError::Connect(error)) => return Err(connect_failure(error).into()),
+        result => result?,
+    }
+    match learning {
+        Some(learning) => output::data(learning.report().as_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn serve_at(address: &str) -> Result<TcpListener> {
+    http::bind(address).map_err(|error| error::about("--metrics-address", error).into())
+}
+
+fn connect_failure(error: ConnectError) -> Failure {
+    failure(error.to_string(), error.help())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("cannot listen for signals")
+}
+
+/// SIGTERM and SIGINT: the first asks for a graceful end, a second SIGINT ends at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn asked_to_end(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(target: "wasmop", signal = name, "suspending all controllers, then ending");
+        tokio::spawn(async move {
+            // Snapshots are replaced atomically, so ending now loses no more than a crash would.
+            if self.interrupt.recv().await.is_some() {
+                tracing::warn!(target: "wasmop", "second SIGINT, ending at once");
+                std::process::exit(EXIT_INTERRUPTED);
+            }
+        });
+    }
+}
+
+/// The shell's exit code for a program ended by SIGINT.
+const EXIT_INTERRUPTED: i32 = 130;

@@ -1,0 +1,118 @@
+//! What a host is started with, and why it may not start.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use wasmop_package::Package;
+use wasmop_policy::Policy;
+
+use super::{ControllerSettings, Settings};
+use crate::code::InstallError;
+use crate::connect::ConnectError;
+use crate::engine::EngineError;
+use crate::permissions::learn::Learning;
+use crate::snapshot::disk::Disk;
+use crate::snapshot::seal::SealKey;
+use crate::snapshot::{Durability, StateDirError};
+
+/// A controller to run.
+pub struct Deployment {
+    /// Unique on this host; a DNS label.
+    pub name: String,
+    pub package: Arc<Package>,
+    pub settings: ControllerSettings,
+}
+
+impl Deployment {
+    /// A controller that is granted all that its package asks for.
+    pub fn new(name: impl Into<String>, package: Arc<Package>) -> Deployment {
+        Deployment { name: name.into(), package, settings: ControllerSettings::default() }
+    }
+}
+
+pub struct Options {
+    pub controllers: Vec<Deployment>,
+    pub cluster: kube::Config,
+    /// Watch only this namespace; `None` for all.
+    pub namespace: Option<String>,
+    pub state_dir: PathBuf,
+    /// When idle instances are suspended, where the package does not say.
+    pub policy: Policy,
+    /// Bytes that instances may hold; `None`: as many as there are.
+    pub memory_budget: Option<u64>,
+    /// Where to write when controllers had something to do, for `wasmop policy simulate`.
+    pub record_trace: Option<PathBuf>,
+    /// When snapshots are put on disk.
+    pub durability: Durability,
+    /// Encrypts snapshots.
+    pub encryption_key: Option<SealKey>,
+    /// For tests: a disk that fails.
+    pub disk: Disk,
+    /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
+    pub metrics: Option<TcpListener>,
+    /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
+    pub learning: Option<Learning>,
+    /// Takes the place of the settings here and in `controllers` whenever something comes.
+    pub settings: Option<mpsc::UnboundedReceiver<Settings>>,
+}
+
+impl Options {
+    /// All that need not be said as `wasmop run` has it without flags, but for the memory budget, which is
+    /// unlimited.
+    pub fn new(controllers: Vec<Deployment>, cluster: kube::Config, state_dir: PathBuf) -> Options {
+        Options {
+            controllers,
+            cluster,
+            namespace: None,
+            state_dir,
+            policy: Policy::default(),
+            memory_budget: None,
+            record_trace: None,
+            durability: Durability::default(),
+            encryption_key: None,
+            disk: Disk::default(),
+            metrics: None,
+            learning: None,
+            settings: None,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("two packages are named {0}\nhelp: give each package a name of its own in its wasmop.toml")]
+    DuplicateName(String),
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the credentials cannot be used: {0}\nhelp: check the certificates and keys in the kubeconfig")]
+    Client(String),
+    #[error("cannot write the trace {path}: {source}\nhelp: name a file that can be written with --record-trace")]
+    Trace { path: PathBuf, source: io::Error },
+    #[error(
+        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes when it has just started\nhelp: give at least that with --memory-budget, or raise the limit of the cgroup"
+    )]
+    Budget { budget: u64, name: String, needed: u64 },
+    #[error("starting the host's threads: {0}")]
+    Threads(io::Error),
+    #[error("serving metrics: {0}")]
+    Metrics(io::Error),
+    #[error(
+        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
+    )]
+    Sealed { name: String, with: &'static str },
+    #[error(
+        "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
+    )]
+    Impersonating { name: String },
+    #[error("the state directory of controller {name}: {source}")]
+    Controller { name: String, source: io::Error },
+}

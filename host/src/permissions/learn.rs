@@ -1,0 +1,299 @@
+//! Learns what controllers need: requests in, the least rules that allow them out.
+//!
+//! While it learns, a host allows every well-formed request, but for those that reach further than the object
+//! (`pods/exec`, roles and bindings): they must be asked for and granted as ever.
+//!
+//! A rule has a name in it only where one name was all there was, in `get`, `update`, `patch` and `delete`, and
+//! where it is a fixed one as far as one can see: it was used outside of reconciles, or in those of two objects
+//! whose own names are no part of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmop_package::manifest::PolicyRule;
+
+use super::path::{Attributes, attributes};
+use super::rules::list;
+use super::{Denied, Permissions, WATCHING, extra, grants, is_far_reaching, render};
+
+/// Kinds and URLs of one controller that are learnt; a controller that makes up more is refused the rest.
+const MAX_TARGETS: usize = 4096;
+/// Verbs that can be granted by name.
+const NAMEABLE: [&str; 4] = ["get", "update", "patch", "delete"];
+/// In the order in which people write them; others follow.
+const ORDER: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+
+/// What the controllers of a host have needed so far.
+#[derive(Clone, Debug, Default)]
+pub struct Learning(Arc<Mutex<BTreeMap<Arc<str>, Learner>>>);
+
+#[derive(Debug, Default)]
+struct Learner {
+    asked: Arc<[PolicyRule]>,
+    learnt: Learnt,
+}
+
+impl Learning {
+    /// A controller that is to appear in the report, whatever it does.
+    pub fn add(&self, controller: &Arc<str>, permissions: &Permissions) {
+        let asked = permissions.asked.clone();
+        self.lock().insert(controller.clone(), Learner { asked, learnt: Learnt::default() });
+    }
+
+    /// Allows a request and notes it. `object`: what is being reconciled, `namespace/name`; `None` outside of a
+    /// reconcile.
+    pub fn check(
+        &self,
+        controller: &Arc<str>,
+        permissions: &Permissions,
+        (method, path_and_query): (&str, &str),
+        object: Option<&str>,
+    ) -> Result<(), Denied> {
+        let attributes = attributes(method, path_and_query)?;
+        let mut learners = self.lock();
+        let learnt = &mut learners.entry(controller.clone()).or_default().learnt;
+        let has_room = learnt.has_room(&attributes);
+        if is_far_reaching(&attributes) || !has_room {
+            permissions.check_all(&attributes)?;
+        }
+        if has_room {
+            learnt.add(&attributes, object);
+        }
+        Ok(())
+    }
+
+    /// Allows a watch by the host and notes what it takes.
+    pub fn may_watch(
+        &self,
+        controller: &Arc<str>,
+        permissions: &Permissions,
+        group: &str,
+        plural: &str,
+        namespace: Option<&str>,
+    ) -> Result<(), Denied> {
+        // Whatever else a guest writes there is no resource, and has no place in a rule.
+        let is_name =
+            |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+        let mut learners = self.lock();
+        let learnt = &mut learners.entry(controller.clone()).or_default().learnt;
+        // One that is left open may be any.
+        let resource = if plural.is_empty() { "*" } else { plural };
+        let needs = WATCHING.map(|verb| Attributes {
+            verb,
+            group: group.into(),
+            resource: resource.into(),
+            ..Attributes::default()
+        });
+        if !is_name(group) || !is_name(plural) || !needs.iter().all(|need| learnt.has_room(need)) {
+            return permissions.may_watch(group, plural, namespace);
+        }
+        needs.iter().for_each(|need| learnt.add(need, None));
+        Ok(())
+    }
+
+    /// For each controller the `[[permissions]]` that it needed, and what it asks for and did not use, as TOML.
+    pub fn report(&self) -> String {
+        let texts = self.lock().iter().map(|(name, learner)| learner.report(name)).collect::<Vec<_>>();
+        texts.join("\n")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Learner>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Learner {
+    fn report(&self, name: &str) -> String {
+        let rules = self.learnt.rules();
+        let mut text = match rules.as_slice() {
+            [] => format!("# {name} needed no permissions in this run\n"),
+            _ => format!("# {name}: what it needed in this run\n"),
+        };
+        for rule in &rules {
+            text.push_str(&render("permissions", rule));
+            text.push_str("\n\n");
+        }
+        for line in self.learnt.unused(&self.asked) {
+            text.push_str(&format!("# {name}: asked for and not used: {line}\n"));
+        }
+        text
+    }
+}
+
+/// What one controller has needed.
+#[derive(Clone, Debug, Default)]
+pub struct Learnt(BTreeMap<Target, Use>);
+
+/// A resource with its subresource, or a URL.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    group: String,
+    resource: String,
+    subresource: String,
+    path: String,
+}
+
+#[derive(Clone, Debug)]
+struct Use {
+    verbs: BTreeSet<&'static str>,
+    names: Names,
+}
+
+/// Objects that were used.
+#[derive(Clone, Debug)]
+enum Names {
+    /// More than one, or one cannot say.
+    Any,
+    One {
+        name: String,
+        /// The first object in whose reconcile that was, if its name is no part of this one.
+        object: Option<String>,
+        fixed: bool,
+    },
+}
+
+impl Names {
+    fn of(name: &str, object: Option<&str>) -> Names {
+        let mut names = Names::One { name: name.into(), object: None, fixed: false };
+        names.see(name, object);
+        names
+    }
+
+    fn see(&mut self, seen: &str, during: Option<&str>) {
+        let Names::One { name, object, fixed } = self else { return };
+        if name != seen {
+            *self = Names::Any;
+            return;
+        }
+        match during {
+            None => *fixed = true,
+            // A child that is called after its parent.
+            Some(key) if name.contains(key.rsplit('/').next().unwrap_or(key)) => {}
+            Some(key) => match object {
+                None => *object = Some(key.into()),
+                Some(first) => *fixed |= first != key,
+            },
+        }
+    }
+}
+
+impl Target {
+    fn of(attributes: &Attributes) -> Target {
+        let Attributes { group, resource, subresource, path, .. } = attributes.clone();
+        Target { group, resource, subresource, path }
+    }
+
+    fn attributes(&self, verb: &'static str) -> Attributes {
+        let Target { group, resource, subresource, path } = self.clone();
+        Attributes { verb, group, resource, subresource, path, ..Attributes::default() }
+    }
+
+    /// As in a rule.
+    fn full(&self) -> String {
+        match self.subresource.as_str() {
+            "" => self.resource.clone(),
+            subresource => format!("{}/{subresource}", self.resource),
+        }
+    }
+}
+
+impl Learnt {
+    fn has_room(&self, attributes: &Attributes) -> bool {
+        self.0.len() < MAX_TARGETS || self.0.contains_key(&Target::of(attributes))
+    }
+
+    fn add(&mut self, attributes: &Attributes, object: Option<&str>) {
+        if let Some(extra) = extra(attributes) {
+            self.add(&extra, object);
+        }
+        let name = attributes.name.as_deref().filter(|_| NAMEABLE.contains(&attributes.verb));
+        let of = || name.map_or(Names::Any, |name| Names::of(name, object));
+        match self.0.entry(Target::of(attributes)) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(Use { verbs: [attributes.verb].into(), names: of() });
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                known.verbs.insert(attributes.verb);
+                match name {
+                    Some(name) => known.names.see(name, object),
+                    None => known.names = Names::Any,
+                }
+            }
+        }
+    }
+
+    /// The least rules that allow all of it: those of one group with the same verbs, and the same name if they
+    /// have one, are merged.
+    pub fn rules(&self) -> Vec<PolicyRule> {
+        let mut merged: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for (target, needed) in &self.0 {
+            let verbs = ordered(&needed.verbs);
+            let name = match &needed.names {
+                Names::One { name, fixed: true, .. } => Some(name.clone()),
+                _ => None,
+            };
+            let is_url = !target.path.is_empty();
+            let item = if is_url { target.path.clone() } else { target.full() };
+            merged.entry((is_url, target.group.clone(), name, verbs)).or_default().push(item);
+        }
+        let rule = |((is_url, group, name, verbs), items): ((bool, String, Option<String>, Vec<&str>), _)| {
+            let verbs = verbs.into_iter().map(Into::into).collect();
+            match is_url {
+                true => PolicyRule { non_resource_urls: items, verbs, ..PolicyRule::default() },
+                false => PolicyRule {
+                    api_groups: vec![group],
+                    resources: items,
+                    resource_names: name.into_iter().collect(),
+                    verbs,
+                    ..PolicyRule::default()
+                },
+            }
+        };
+        merged.into_iter().map(rule).collect()
+    }
+
+    /// What of `asked` nothing was needed of, a line for each resource or URL.
+    pub fn unused(&self, asked: &[PolicyRule]) -> Vec<String> {
+        let is_used = |rule: &PolicyRule| {
+            let is_used_on = |(target, needed): (&Target, &Use)| {
+                needed.verbs.iter().any(|verb| grants(rule, &target.attributes(verb)))
+            };
+            self.0.iter().any(is_used_on)
+        };
+        let mut lines = Vec::new();
+        let mut unused_of = |what: String, verbs: &[String], with: &dyn Fn(&str) -> PolicyRule| {
+            let verbs: Vec<_> = verbs.iter().filter(|verb| !is_used(&with(verb))).cloned().collect();
+            if !verbs.is_empty() {
+                lines.push(format!("{} on {what}", list(&verbs)));
+            }
+        };
+        for PolicyRule { api_groups, resources, verbs, resource_names: _, non_resource_urls } in asked {
+            for url in non_resource_urls {
+                unused_of(url.clone(), verbs, &|verb| PolicyRule {
+                    non_resource_urls: vec![url.clone()],
+                    verbs: vec![verb.into()],
+                    ..PolicyRule::default()
+                });
+            }
+            for (group, resource) in api_groups.iter().flat_map(|group| resources.iter().map(move |r| (group, r))) {
+                let what = if group.is_empty() { resource.clone() } else { format!("{resource}.{group}") };
+                unused_of(what, verbs, &|verb| PolicyRule {
+                    api_groups: vec![group.clone()],
+                    resources: vec![resource.clone()],
+                    verbs: vec![verb.into()],
+                    ..PolicyRule::default()
+                });
+            }
+        }
+        lines
+    }
+}
+
+fn ordered(verbs: &BTreeSet<&'static str>) -> Vec<&'static str> {
+    let usual = ORDER.into_iter().filter(|verb| verbs.contains(verb));
+    usual.chain(verbs.iter().copied().filter(|verb| !ORDER.contains(verb))).collect()
+}
+
+#[cfg(test)]
+mod tests;

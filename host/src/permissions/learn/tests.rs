@@ -1,0 +1,189 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn learn(requests: &[(&str, &str, Option<&str>)]) -> Learnt {
+    let mut learnt = Learnt::default();
+    for (method, path, object) in requests {
+        learnt.add(&attributes(method, path).unwrap(), *object);
+    }
+    learnt
+}
+
+fn text(learnt: &Learnt) -> String {
+    learnt.rules().iter().map(|rule| render("permissions", rule).replace("[[permissions]]\n", "") + "\n").collect()
+}
+
+#[test]
+fn resources_of_one_group_with_the_same_verbs_are_one_rule() {
+    let learnt = learn(&[
+        ("GET", "/apis/apps/v1/deployments", None),
+        ("GET", "/api/v1/services?watch=true", None),
+        ("GET", "/api/v1/services", None),
+        ("GET", "/api/v1/configmaps", None),
+        ("GET", "/api/v1/configmaps?watch=1", None),
+        ("PATCH", "/apis/demo.dev/v1/namespaces/a/websites/w/status", Some("a/w")),
+        ("PATCH", "/apis/demo.dev/v1/namespaces/a/websites/w", Some("a/w")),
+        ("GET", "/version", None),
+        ("GET", "/healthz", None),
+    ]);
+    let expected = "api-groups = [\"\"]\nresources = [\"configmaps\", \"services\"]\nverbs = [\"list\", \"watch\"]\n\
+                    api-groups = [\"apps\"]\nresources = [\"deployments\"]\nverbs = [\"list\"]\n\
+                    api-groups = [\"demo.dev\"]\nresources = [\"websites\", \"websites/status\"]\nverbs = [\"patch\"]\n\
+                    non-resource-urls = [\"/healthz\", \"/version\"]\nverbs = [\"get\"]\n";
+    assert_eq!(text(&learnt), expected);
+}
+
+#[test]
+fn a_name_is_in_a_rule_only_if_it_is_a_fixed_one() {
+    const ONE: &str = "/api/v1/namespaces/a/secrets/tls";
+    const OTHER: &str = "/api/v1/namespaces/a/secrets/other";
+    let is_named = |requests: &[(&str, &str, Option<&str>)]| {
+        let rules = learn(requests).rules();
+        assert_eq!(rules.len(), 1, "{rules:?}");
+        rules[0].resource_names == ["tls"]
+    };
+    for (requests, named) in [
+        // Outside of a reconcile, or for two objects.
+        (&[("GET", ONE, None)] as &[_], true),
+        (&[("GET", ONE, Some("a/x")), ("GET", ONE, Some("a/y"))], true),
+        (&[("GET", ONE, Some("a/x")), ("PATCH", ONE, Some("a/y")), ("DELETE", ONE, Some("a/y"))], true),
+        // For one object one cannot know.
+        (&[("GET", ONE, Some("a/x")), ("GET", ONE, Some("a/x"))], false),
+        // Its own name, or one made of it.
+        (&[("GET", ONE, Some("a/tls")), ("GET", ONE, Some("b/tls"))], false),
+        (&[("GET", ONE, Some("tls")), ("GET", ONE, Some("t"))], false),
+        // Two names.
+        (&[("GET", ONE, None), ("GET", OTHER, None)], false),
+        // Verbs that have no name.
+        (&[("GET", ONE, None), ("POST", "/api/v1/namespaces/a/secrets", None)], false),
+        (&[("GET", "/api/v1/namespaces/a/secrets?watch=true", None), ("GET", ONE, None)], false),
+        (&[("GET", ONE, None), ("DELETE", "/api/v1/namespaces/a/secrets", None)], false),
+    ] {
+        assert_eq!(is_named(requests), named, "{requests:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_for_and_not_used_is_told_by_resource() {
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| {
+        let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
+        PolicyRule {
+            api_groups: owned(groups),
+            resources: owned(resources),
+            verbs: owned(verbs),
+            ..PolicyRule::default()
+        }
+    };
+    let urls = PolicyRule {
+        non_resource_urls: vec!["/version".into(), "/openapi/*".into()],
+        verbs: vec!["get".into()],
+        ..PolicyRule::default()
+    };
+    let learnt = learn(&[("GET", "/api/v1/configmaps", None), ("GET", "/openapi/v3", None)]);
+    let asked = [
+        rule(&[""], &["configmaps", "secrets"], &["list", "delete"]),
+        rule(&["apps"], &["*"], &["*"]),
+        rule(&["*"], &["*"], &["*"]),
+        urls,
+    ];
+    assert_eq!(
+        learnt.unused(&asked),
+        ["\"delete\" on configmaps", "\"list\", \"delete\" on secrets", "\"*\" on *.apps", "\"get\" on /version",]
+    );
+}
+
+#[test]
+fn what_reaches_further_is_learnt_only_if_it_was_asked_for_and_granted() {
+    let controller: Arc<str> = "c".into();
+    let learning = Learning::default();
+    let nothing = Permissions::default();
+    for (method, path) in [
+        ("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
+        ("GET", "/api/v1/nodes/n/proxy/logs"),
+        ("POST", "/api/v1/namespaces/a/serviceaccounts/s/token"),
+        ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
+        ("PUT", "/apis/rbac.authorization.k8s.io/v1/namespaces/a/rolebindings/b"),
+        ("GET", "/api/v1/../v1/secrets"),
+        ("get", "/api/v1/secrets"),
+    ] {
+        assert!(learning.check(&controller, &nothing, (method, path), None).is_err(), "{method} {path}");
+    }
+    assert_eq!(learning.report(), "# c needed no permissions in this run\n");
+    assert!(learning.may_watch(&controller, &nothing, "", "secrets\"]\n", None).is_err());
+    let asking = Permissions::new(vec![PolicyRule {
+        api_groups: vec!["".into()],
+        resources: vec!["pods/exec".into()],
+        verbs: vec!["create".into()],
+        ..PolicyRule::default()
+    }]);
+    let exec = ("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh");
+    learning.check(&controller, &asking, exec, None).unwrap();
+    assert!(learning.check(&controller, &asking.granting(Some(Arc::new([]))), exec, None).is_err());
+    assert!(learning.report().contains("resources = [\"pods/exec\"]\nverbs = [\"create\"]"), "{}", learning.report());
+}
+
+#[test]
+fn a_controller_that_makes_up_resources_is_refused_the_rest() {
+    let (controller, learning): (Arc<str>, _) = ("c".into(), Learning::default());
+    let check = |n: usize| {
+        let path = format!("/api/v1/made-up-{n}");
+        learning.check(&controller, &Permissions::default(), ("GET", &path), None)
+    };
+    for n in 0..MAX_TARGETS {
+        check(n).unwrap();
+    }
+    assert!(matches!(check(MAX_TARGETS), Err(Denied::NoRule(_))));
+    check(0).unwrap();
+}
+
+type Request = (String, String, Option<String>);
+
+fn request() -> impl Strategy<Value = Request> {
+    let collection = prop_oneof![
+        Just("/api/v1/namespaces/a/configmaps"),
+        Just("/api/v1/namespaces/a/secrets"),
+        Just("/apis/apps/v1/namespaces/b/deployments"),
+        Just("/apis/rbac.authorization.k8s.io/v1/namespaces/b/roles"),
+        Just("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+    ];
+    let name = prop_oneof![Just("x"), Just("y"), Just("x-child")];
+    let object = prop_oneof![Just(None), Just(Some("a/x".to_owned())), Just(Some("a/z".to_owned()))];
+    let of_one = (collection.clone(), name, prop_oneof!["GET", "HEAD", "PUT", "PATCH", "DELETE"], 0..3_u8).prop_map(
+        |(path, name, method, sub)| (method, format!("{path}/{name}{}", ["", "/status", "/scale"][sub as usize])),
+    );
+    let of_many =
+        (collection, prop_oneof!["GET", "POST", "DELETE"]).prop_map(|(path, method)| (method, path.to_owned()));
+    let watch = Just(("GET".to_owned(), "/api/v1/pods?watch=true&fieldSelector=metadata.name%3Dx".to_owned()));
+    let url = prop_oneof!["/version", "/openapi/v3"].prop_map(|path| ("GET".to_owned(), path));
+    (prop_oneof![of_one, of_many, watch, url], object).prop_map(|((method, path), object)| (method, path, object))
+}
+
+proptest! {
+    #[test]
+    fn the_learnt_rules_allow_every_request_and_no_other_verb_or_resource(
+        requests in proptest::collection::vec(request(), 0..40),
+        others in proptest::collection::vec(request(), 0..40),
+    ) {
+        let mut learnt = Learnt::default();
+        let mut needed = BTreeSet::new();
+        for (method, path, object) in &requests {
+            let attributes = attributes(method, path).unwrap();
+            learnt.add(&attributes, object.as_deref());
+            needed.insert((attributes.verb, attributes.group, attributes.resource, attributes.subresource, attributes.path));
+        }
+        let rules = learnt.rules();
+        prop_assert!(learnt.unused(&rules).is_empty());
+        let permissions = Permissions::new(rules);
+        for (method, path, _) in &requests {
+            prop_assert!(permissions.check(method, path).is_ok(), "{} {}: {:?}", method, path, permissions);
+        }
+        for (method, path, _) in &others {
+            let other = attributes(method, path).unwrap();
+            if permissions.check(method, path).is_ok() {
+                let allowed = (other.verb, other.group, other.resource, other.subresource, other.path);
+                prop_assert!(needed.contains(&allowed), "{} {} is allowed: {:?}", method, path, permissions);
+            }
+        }
+    }
+}
