@@ -6,6 +6,7 @@ mod allocator;
 mod commands;
 mod error;
 mod interrupt;
+mod limits;
 mod logging;
 mod output;
 mod package_file;

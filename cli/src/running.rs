@@ -13,6 +13,7 @@ use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
 use crate::error::{Failure, failure};
@@ -92,6 +93,7 @@ pub async fn run(request: Request) -> Result<()> {
         state_dir: request.state_dir,
         policy: policies.all,
         memory_budget: request.memory_budget,
+        limits: Limits::NONE,
         record_trace: request.record_trace,
         durability: request.durability,
         encryption_key: request.encryption_key,
