@@ -6,23 +6,26 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{Host, Message, RESPONSE_CREDIT, Request};
+use crate::controller::excerpt;
 use crate::guest::{Call, EventKind};
+use crate::limits::problem::{Limit, Problem};
 use crate::permissions::is_stream;
 use crate::requests::{self, ApiCall, Reply};
 
 impl Host {
-    /// Sends a guest's request, if it may make it.
+    /// Sends a guest's request, if it has the permission.
     pub(super) fn request(&mut self, index: u32, call: Call) {
         let slot = &mut self.slots[index as usize];
         if !call.target.is_empty() {
-            let why = format!("wasmop: external hosts are not supported, `{}` was not contacted", call.target);
+            let target = excerpt(&call.target);
+            let why = format!("wasmop: external hosts are not supported, `{target}` was not contacted");
             slot.controller.answer(call.id, EventKind::Failed, 0, why.into());
             return;
         }
         if let Err(denied) = slot.permissions.check(&call.method, &call.path) {
             tracing::warn!(
                 controller = &*slot.name,
-                request = %format!("{} {}", call.method, call.path),
+                request = %excerpt(&format!("{} {}", call.method, call.path)),
                 object = &*slot.controller.object_of(call.task),
                 reason = %denied,
                 help = %denied.help(),
@@ -38,6 +41,7 @@ impl Host {
         self.next_token += 1;
         let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
         let (client, tx, id) = (self.client.clone(), self.tx.clone(), call.id);
+        let max_bytes = slot.package.limits().response_bytes;
         // A stream lasts, and must not keep others waiting.
         let stream = is_stream(&call.path);
         let connections = (!stream).then(|| self.connections.clone());
@@ -47,7 +51,7 @@ impl Host {
                 Some(connections) => connections.acquire_owned().await.ok(),
                 None => None,
             };
-            requests::execute(&client, api_call, credit, |replies| {
+            requests::execute(&client, api_call, credit, max_bytes, |replies| {
                 let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
             })
             .await;
@@ -65,6 +69,7 @@ impl Host {
             }
             return;
         }
+        let mut too_large = None;
         for reply in replies {
             match reply {
                 Reply::Head { status, headers } => {
@@ -81,10 +86,23 @@ impl Host {
                     slot.controller.answer(call, EventKind::Failed, 0, why.into());
                     slot.requests.remove(&call);
                 }
+                Reply::TooLarge => {
+                    too_large = Some(slot.controller.call_object(call));
+                    let most = slot.package.limits().response_bytes;
+                    let why = format!("wasmop: the response has more than {most} bytes (limits.response)");
+                    slot.controller.answer(call, EventKind::Failed, 0, why.into());
+                    slot.requests.remove(&call);
+                }
             }
         }
         if slot.requests.is_empty() && slot.controller.is_idle() {
             slot.credit = None;
+        }
+        if let Some(object) = too_large {
+            slot.counters.limit_hit(Limit::ResponseSize);
+            let most = slot.package.limits().response_bytes;
+            let message = format!("a response was cut: it has more than {most} bytes");
+            self.tell(index, Problem::Limit(Limit::ResponseSize), object, &message);
         }
     }
 }
