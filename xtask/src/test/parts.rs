@@ -28,6 +28,8 @@ pub enum Part {
     Soft,
     /// What a running host tells about itself, above all on a bad disk.
     Operating,
+    /// Guests that mean no good, beside one that goes on.
+    Hostile,
     /// The conformance guests, suspended at random moments, against uninterrupted twins.
     Model,
 }
@@ -48,6 +50,7 @@ impl Part {
             Part::Torture => "torture",
             Part::Soft => "soft",
             Part::Operating => "operating",
+            Part::Hostile => "hostile",
             Part::Model => "model",
         }
     }
@@ -63,6 +66,7 @@ impl Part {
             Part::Torture => torture(report),
             Part::Soft => soft(report),
             Part::Operating => operating(report),
+            Part::Hostile => hostile(report),
             Part::Model => model(report),
         }
     }
@@ -152,6 +156,12 @@ fn operating(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "operating"]), Some("operating"), report)
+}
+
+fn hostile(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "hostile"]), Some("hostile"), report)
 }
 
 fn model(report: &mut Report) -> Result<()> {
