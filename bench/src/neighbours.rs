@@ -45,7 +45,8 @@ fn neighbours() -> [(&'static str, Option<Code>); 6] {
             ..finishing()
         })),
         ("grows", Some(Code {
-            reconcile: "(local $at i32) (loop $more (local.set $at (memory.grow (i32.const 16))) (if (i32.eq (local.get $at) (i32.const -1)) (then (unreachable))) (memory.fill (i32.shl (local.get $at) (i32.const 16)) (i32.const 7) (i32.const 1048576)) (br $more))",
+            fields: "(global $at (mut i32) (i32.const 0))".into(),
+            reconcile: "(loop $more (global.set $at (memory.grow (i32.const 16))) (if (i32.eq (global.get $at) (i32.const -1)) (then (unreachable))) (memory.fill (i32.shl (global.get $at) (i32.const 16)) (i32.const 7) (i32.const 1048576)) (br $more))",
             ..Code::default()
         })),
         ("requeues", Some(Code {
