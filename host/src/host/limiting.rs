@@ -61,7 +61,7 @@ impl Host {
             let why =
                 format!("wasmop: {most} watches or logs are open, which is as many as limits.api-in-flight allows");
             self.refuse(index, call, why);
-        } else if let Err(call) = slot.waiting.push(call, stream) {
+        } else if let Some(call) = slot.waiting.push(call, stream) {
             self.refuse(index, call, "wasmop: too much waits to be sent already".into());
         }
     }
