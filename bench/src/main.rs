@@ -6,6 +6,7 @@
 #[path = "../../cli/src/allocator.rs"]
 mod allocator;
 mod footprint;
+mod neighbours;
 mod page_cache;
 mod process;
 mod resume;
@@ -31,6 +32,8 @@ enum Bench {
     Resume(Common),
     /// Memory and disk of N suspended controllers in one host, on a real API server
     Footprint(Common),
+    /// How soon controllers react, beside one that spins, floods or grows
+    Neighbours(Common),
     /// The measured host of `footprint`, a process of its own
     #[command(hide = true)]
     FootprintHost(footprint::HostArgs),
@@ -100,6 +103,11 @@ fn main() -> Result<()> {
         Bench::Footprint(common) => {
             let mut rows = Rows::new("footprint");
             footprint::run(&build_guests(out.path(), &common.guests)?, common.quick, &mut rows)?;
+            finish(&common, &rows)
+        }
+        Bench::Neighbours(common) => {
+            let mut rows = Rows::new("neighbours");
+            neighbours::run(common.quick, &mut rows)?;
             finish(&common, &rows)
         }
         Bench::FootprintHost(args) => footprint::host(args),

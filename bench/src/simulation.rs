@@ -18,6 +18,7 @@ use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::sync::Syncer;
 use wasmop_host::snapshot::{ControllerStore, Durability, Saved, StateDir};
 use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
 
 use wasmop_e2e::fake_api::FakeApi;
 
@@ -40,7 +41,7 @@ pub struct Resumed {
 
 impl Simulation {
     pub fn new(engine: &Engine, state: &StateDir, package: &Package, api: FakeApi) -> Result<Simulation> {
-        let installed = Arc::new(InstalledPackage::install(engine, state, package)?);
+        let installed = Arc::new(InstalledPackage::install(engine, state, package, &Limits::NONE)?);
         let clock = installed.first_monotonic_ns();
         Ok(Simulation {
             store: Arc::new(state.controller(&package.manifest.name)?),

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod error;
 mod interrupt;
+mod limits;
 mod logging;
 mod output;
 mod package_file;

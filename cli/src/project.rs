@@ -1,7 +1,6 @@
 //! `wasmop.toml`, the one project file for every language, as checked values.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use toml::de::DeTable;
@@ -9,8 +8,9 @@ use wasmop_package::manifest::{Language, Limits, PolicyRule, Toolchain};
 use wasmop_policy::Policy;
 
 use crate::error::{Failure, HelpExt, failure};
+use crate::limits;
+use crate::rules;
 use crate::toml_table::{Source, Table, nearest};
-use crate::{rules, units};
 
 /// The project file's name.
 pub const FILE_NAME: &str = "wasmop.toml";
@@ -222,7 +222,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         project.permissions.push(rules::read(&rule)?);
     }
     if let Some(limits) = top.table("limits", "[limits]")? {
-        project.limits = read_limits(&limits)?;
+        project.limits = limits::read(&limits, Limits::default())?;
     }
     if let Some(suspend) = top.table("suspend", "[suspend]")? {
         suspend.only(&["policy"])?;
@@ -234,39 +234,6 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
     }
     Ok(project)
 }
-
-fn read_limits(table: &Table<'_>) -> Result<Limits, Failure> {
-    table.only(&["memory", "cpu-per-step"])?;
-    let mut limits = Limits::default();
-    if let Some(text) = table.string("memory")? {
-        limits.memory_bytes = units::parse_bytes(text)
-            .map_err(|problem| table.bad_value("memory", problem, "write a number and a unit, like `128MiB`"))?;
-        if !(MIN_MEMORY..=MAX_MEMORY).contains(&limits.memory_bytes) {
-            return Err(table.bad_value("memory", format!("`{text}` is out of range"), "give between 1MiB and 4GiB"));
-        }
-    }
-    if let Some(text) = table.string("cpu-per-step")? {
-        let limit = units::parse_duration(text).map_err(|problem| {
-            table.bad_value("cpu-per-step", problem, "write a number and a unit, like `300ms` or `1s`")
-        })?;
-        if !(MIN_CPU..=MAX_CPU).contains(&limit) {
-            return Err(table.bad_value(
-                "cpu-per-step",
-                format!("`{text}` is out of range"),
-                "give between 1ms and 10m",
-            ));
-        }
-        limits.cpu_per_step_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-    }
-    Ok(limits)
-}
-
-/// Room for a stack and the smallest program.
-const MIN_MEMORY: u64 = 1 << 20;
-/// What a 32-bit linear memory can be.
-const MAX_MEMORY: u64 = 4 << 30;
-const MIN_CPU: Duration = Duration::from_millis(1);
-const MAX_CPU: Duration = Duration::from_secs(600);
 
 const LANGUAGES: [(&str, Language); 5] = [
     ("rust", Language::Rust),

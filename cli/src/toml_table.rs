@@ -123,6 +123,17 @@ impl<'a> Table<'a> {
         number.map(Some).ok_or_else(|| self.bad_value(key, format!("`{integer}` is out of range"), help()))
     }
 
+    /// A whole number.
+    pub fn integer(&self, key: &str) -> Result<Option<i64>> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        match value.get_ref() {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map(Some)
+                .map_err(|_| self.bad_value(key, format!("`{number}` is too large"), "give a smaller number")),
+            other => Err(self.wrong_type(key, "a whole number", other)),
+        }
+    }
+
     /// A string that must be there; `example` is what a value looks like.
     pub fn required(&self, key: &str, example: &str) -> Result<&'a str> {
         self.string(key)?.ok_or_else(|| {

@@ -24,6 +24,20 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads a part of a core as Kubernetes writes it, `500m` or `0.5`, in thousandths; the error is what is wrong
+/// with it.
+pub fn parse_cpu(text: &str) -> Result<u64, String> {
+    let bad = || format!("`{text}` is not a part of a core");
+    match split(text) {
+        (number, "m") => number.parse().map_err(|_| bad()),
+        (number, "") => {
+            let cores: f64 = number.parse().map_err(|_| bad())?;
+            Ok((cores * 1000.0).round() as u64)
+        }
+        _ => Err(bad()),
+    }
+}
+
 /// A number and what follows it.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -33,6 +47,16 @@ fn split(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_a_core_are_thousandths_or_a_number() {
+        for (text, millis) in [("500m", 500), ("0.5", 500), ("1", 1000), ("0.0004", 0)] {
+            assert_eq!(parse_cpu(text), Ok(millis), "{text}");
+        }
+        for bad in ["", "m", "0.5m", "-1", "1 core", "half"] {
+            assert!(parse_cpu(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_need_a_number_and_a_known_unit() {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! world       a control plane with the Probe CRD, a fault proxy before it, a host that runs all guests
+//! wat_guest   guests in WebAssembly text, for what no compiler would make
 //! guests      the conformance guests, built with `wasmop build`
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
@@ -9,6 +10,7 @@
 //! fake_api    answers to a guest's requests, without a server
 //! fake_cluster  an API server that the test plays, for what a real one is too slow for
 //! child_host  a host as a process of its own
+//! inner_host  a host in this process, and what it says over HTTP
 //! part        a part of the test suite as a program
 //! torture     a host killed at random moments under load, again and again
 //! rows        figures, as a table or as JSON
@@ -21,6 +23,7 @@ pub mod fake_api;
 pub mod fake_cluster;
 pub mod fault_proxy;
 pub mod guests;
+pub mod inner_host;
 pub mod part;
 pub mod probe;
 pub mod rows;
@@ -28,4 +31,5 @@ pub mod scenarios;
 pub mod scene;
 pub mod table;
 pub mod torture;
+pub mod wat_guest;
 pub mod world;

@@ -23,6 +23,7 @@ use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::{ControllerStore, StateDir};
 use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
 
 /// Sequences of operations for each guest, and their length.
 const SEQUENCES: u64 = 6;
@@ -88,7 +89,7 @@ impl Twin {
     fn new(path: &Path, engine: &Engine, package: &Path, heap_mib: u64) -> Result<Twin> {
         let parsed = Package::parse(std::fs::read(package)?)?;
         let state = StateDir::open(path)?;
-        let package = Arc::new(InstalledPackage::install(engine, &state, &parsed)?);
+        let package = Arc::new(InstalledPackage::install(engine, &state, &parsed, &Limits::NONE)?);
         let store = Arc::new(state.controller("probe")?);
         Ok(Twin {
             path: path.into(),
@@ -177,7 +178,7 @@ impl Twin {
         self.state = None;
         let state = StateDir::open(&self.path)?;
         self.engine = Engine::new()?;
-        self.package = Arc::new(InstalledPackage::install(&self.engine, &state, &self.parsed)?);
+        self.package = Arc::new(InstalledPackage::install(&self.engine, &state, &self.parsed, &Limits::NONE)?);
         self.store = Arc::new(state.controller("probe")?);
         self.state = Some(state);
         let image = self.package.image().context("of the full tier")?;

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::code::{InstalledPackage, step_input};
-use crate::guest::{Cause, Event, EventKind, LogLine, StepFailure, StepOutput};
+use crate::guest::{Cause, Event, EventKind, LogLine, StepFailure, StepOutput, thread_cpu_time};
 use crate::instance::{Origin, StartError};
 use crate::live::Live;
 use crate::snapshot::ControllerStore;
@@ -37,6 +37,7 @@ pub struct Batch {
 /// A step that failed and was undone.
 pub struct Failure {
     pub cause: Cause,
+    pub reason: String,
     pub detail: String,
     pub logs: Vec<LogLine>,
     /// The task that was cancelled for it.
@@ -56,6 +57,8 @@ pub struct Report {
     /// Time to resume or start, if the instance wasn't resident.
     pub resume: Option<Duration>,
     pub step: Duration,
+    /// CPU time of all of that.
+    pub cpu: Duration,
 }
 
 pub enum Lost {
@@ -71,6 +74,13 @@ pub enum Lost {
 
 impl Batch {
     pub fn run(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
+        let before = thread_cpu_time();
+        let mut report = self.run_all(package, store);
+        report.cpu = thread_cpu_time().saturating_sub(before);
+        report
+    }
+
+    fn run_all(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
         let started = Instant::now();
         let mut report = Report {
             instance: None,
@@ -79,6 +89,7 @@ impl Batch {
             failures: Vec::new(),
             resume: None,
             step: Duration::ZERO,
+            cpu: Duration::ZERO,
         };
         let mut instance = match self.source {
             Source::Resident(instance) => {
@@ -121,8 +132,8 @@ impl Batch {
             let full = match *instance {
                 Live::Full(full) => full,
                 Live::Soft(_) => {
-                    let StepFailure { cause, detail, logs, .. } = failure;
-                    report.failures.push(Failure { cause, detail, logs, culprit, replayed_steps: 0 });
+                    let StepFailure { cause, reason, detail, logs, .. } = failure;
+                    report.failures.push(Failure { cause, reason, detail, logs, culprit, replayed_steps: 0 });
                     report.lost = Some(Lost::NotUndone);
                     report.step = stepping.elapsed();
                     return report;
@@ -137,6 +148,7 @@ impl Batch {
             };
             report.failures.push(Failure {
                 cause: failure.cause,
+                reason: failure.reason,
                 detail: failure.detail,
                 logs: failure.logs,
                 culprit,
@@ -184,7 +196,7 @@ fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) 
     match cause {
         Cause::MemoryLimit if tasks.len() > 1 => None,
         Cause::MemoryLimit => only.or(hinted),
-        Cause::Panic | Cause::CpuLimit | Cause::Trap => hinted.or(only),
+        Cause::Panic | Cause::CpuLimit | Cause::ActionLimit | Cause::Trap => hinted.or(only),
     }
 }
 

@@ -65,9 +65,13 @@ pub enum InstallError {
     #[error("compiling {name}: {message}")]
     Compile { name: String, message: String },
     #[error(
-        "{name} failed to initialise: {cause}: {detail}\nhelp: this is code that runs before main: global initialisers and init functions"
+        "{name} failed to initialise: {cause}: {reason}\n{detail}\nhelp: this is code that runs before main: global initialisers and init functions"
     )]
-    Init { name: String, cause: &'static str, detail: String },
+    Init { name: String, cause: &'static str, reason: String, detail: String },
+    #[error(
+        "{name} begins with {needs} bytes of memory, more than the {cap} that this host gives it\nhelp: raise the host's limit of memory for each controller, or leave the package out"
+    )]
+    MemoryCap { name: String, needs: u64, cap: u64 },
     #[error("{name}: {source}")]
     Load { name: String, source: LoadError },
     #[error("{name}: {source}")]
@@ -77,9 +81,19 @@ pub enum InstallError {
 }
 
 impl InstalledPackage {
-    /// Compiles `package` and makes its base image, unless an earlier host has done so.
-    pub fn install(engine: &Engine, state: &StateDir, package: &Package) -> Result<InstalledPackage, InstallError> {
+    /// Compiles `package` and makes its base image, unless an earlier host has done so. `cap`: its limits are no
+    /// higher, whatever it says.
+    pub fn install(
+        engine: &Engine,
+        state: &StateDir,
+        package: &Package,
+        cap: &Limits,
+    ) -> Result<InstalledPackage, InstallError> {
         let name = package.manifest.name.clone();
+        let limits = package.manifest.limits.capped(cap);
+        if let Some(needs) = package.image().map(|image| image.size).filter(|size| *size > limits.memory_bytes) {
+            return Err(InstallError::MemoryCap { name, needs, cap: limits.memory_bytes });
+        }
         let io_error = |source| InstallError::Io { name: name.clone(), source };
         let digest_hex = package.digest_hex();
         let code_path = state.code_dir().join(format!("{digest_hex}-{:016x}.cwasm", fingerprint(engine)));
@@ -91,12 +105,12 @@ impl InstalledPackage {
         let exports = Arc::new(Exports::new(engine, &component, tier).map_err(load_error)?);
         let image_path = state.image_path(&digest_hex);
         let image = match tier {
-            Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package)?)),
+            Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package, &limits)?)),
             Tier::Soft => None,
         };
         let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
         // The text of CRDs serves inspection; a running host has no use for it.
-        let manifest = Manifest { crds: Vec::new(), ..package.manifest.clone() };
+        let manifest = Manifest { crds: Vec::new(), limits, ..package.manifest.clone() };
         Ok(InstalledPackage {
             manifest,
             digest: package.digest,
@@ -195,6 +209,7 @@ fn package_image(
     engine: &Engine,
     exports: &Exports,
     package: &Package,
+    limits: &Limits,
 ) -> Result<BaseImage, InstallError> {
     let name = &package.manifest.name;
     match BaseImage::open(disk, path) {
@@ -208,7 +223,7 @@ fn package_image(
         }
     }
     let io_error = |source| InstallError::Io { name: name.clone(), source };
-    let (mut guest, input) = initialise(engine, exports, package)?;
+    let (mut guest, input) = initialise(engine, exports, package, limits)?;
     let globals = guest.globals().map_err(|source| InstallError::Instantiate { name: name.clone(), source })?;
     let (memory, store) = guest.memory();
     let bytes = memory.bytes(store);
@@ -228,9 +243,13 @@ fn package_image(
 }
 
 /// A new instance that has run its own initialisation and nothing else.
-pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Result<(Guest, StepInput), InstallError> {
+pub fn initialise(
+    engine: &Engine,
+    exports: &Exports,
+    package: &Package,
+    limits: &Limits,
+) -> Result<(Guest, StepInput), InstallError> {
     let name = &package.manifest.name;
-    let limits = &package.manifest.limits;
     let init_limits = Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
     let failed = |source| InstallError::Instantiate { name: name.clone(), source };
     let (mut guest, _) = Guest::instantiate(engine, exports, &init_limits, 0, None, None).map_err(failed)?;
@@ -245,9 +264,9 @@ pub fn initialise(engine: &Engine, exports: &Exports, package: &Package) -> Resu
             crate::guest::emit_logs(&name.as_str().into(), &output.logs);
             Ok((guest, input))
         }
-        Err(StepFailure { cause, detail, logs, .. }) => {
+        Err(StepFailure { cause, reason, detail, logs, .. }) => {
             crate::guest::emit_logs(&name.as_str().into(), &logs);
-            Err(InstallError::Init { name: name.clone(), cause: cause.as_str(), detail })
+            Err(InstallError::Init { name: name.clone(), cause: cause.as_str(), reason, detail })
         }
     }
 }

@@ -4,7 +4,7 @@
 //! A controller here is one instance of a package; the reconcilers it registers are its
 //! *registrations*, each with a work queue of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,16 @@ use crate::queue::{Backoff, Key, SavedQueue, WorkQueue};
 pub const MAX_STEP_BYTES: usize = 256 << 10;
 /// Most registrations of one controller.
 const MAX_REGISTRATIONS: usize = 256;
-/// Most calls of one controller in flight.
+/// Most watches of one controller, those of all its registrations together.
+const MAX_WATCHES: usize = 64;
+/// Most bytes of a registration.
+const MAX_SPEC_BYTES: usize = 64 << 10;
+/// Most calls of one controller that are open, those included that wait until they may be made.
 const MAX_CALLS: usize = 4096;
+/// Most bytes of what a guest says that are logged or kept.
+const MAX_TEXT: usize = 4096;
+/// Tasks remembered of which the guest may not yet know that they were cancelled.
+const MAX_CANCELLED: usize = 256;
 /// A deadline further away is as good as none (executors keep a sentinel timer).
 const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
 /// Waits between restarts of an instance that could not be kept.
@@ -88,6 +96,8 @@ pub struct Controller {
     tasks: BTreeMap<u64, Task>,
     /// Open calls and their tasks, by call id.
     calls: BTreeMap<u64, u64>,
+    /// Tasks that were taken from the guest: it may say `done` for each once more.
+    cancelled: BTreeSet<u64>,
     next_task: u64,
     /// When the guest's earliest timer fires.
     deadline: Option<Duration>,
@@ -285,6 +295,8 @@ impl Controller {
                             effects.push(Effect::Misbehaved(format!("`done` for the map task {task}")));
                         }
                         Some(done) => effects.push(self.done(done, requeue_after, error, now)),
+                        // It was under way when the task was cancelled.
+                        None if self.cancelled.remove(&task) => {}
                         None => effects.push(Effect::Misbehaved(format!("`done` for the unknown task {task}"))),
                     }
                     self.crashes = 0;
@@ -307,17 +319,24 @@ impl Controller {
     }
 
     fn register(&mut self, json: &str, effects: &mut Vec<Effect>) {
+        let mut misbehaved = |what: String| effects.push(Effect::Misbehaved(what));
+        if json.len() > MAX_SPEC_BYTES {
+            return misbehaved(format!("a registration of {} bytes; {MAX_SPEC_BYTES} are allowed", json.len()));
+        }
         let spec: ControllerSpec = match serde_json::from_str(json) {
             Ok(spec) => spec,
             Err(error) => {
-                effects.push(Effect::Misbehaved(format!("registration is not a controller spec: {error}: {json}")));
-                return;
+                return misbehaved(format!("registration is not a controller spec: {error}: {}", excerpt(json)));
             }
         };
         let index = self.registered as usize;
         if index >= MAX_REGISTRATIONS {
-            effects.push(Effect::Misbehaved(format!("more than {MAX_REGISTRATIONS} registrations")));
-            return;
+            return misbehaved(format!("more than {MAX_REGISTRATIONS} registrations"));
+        }
+        let watches =
+            self.live_registrations().map(|r| 1 + r.spec.watches.len()).sum::<usize>() + 1 + spec.watches.len();
+        if watches > MAX_WATCHES {
+            return misbehaved(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed"));
         }
         let known = self.registrations.get(index).is_some_and(|r| *r.spec == spec);
         if !known {
@@ -363,11 +382,11 @@ impl Controller {
             }
             (Some(message), None) => {
                 let retry_after = r.queue.retry(key.clone(), now);
-                Outcome::Error { message, retry_after }
+                Outcome::Error { message: excerpt(&message), retry_after }
             }
             (Some(message), Some(after)) => {
                 r.queue.add_at(key.clone(), now.saturating_add(after));
-                Outcome::Error { message, retry_after: after }
+                Outcome::Error { message: excerpt(&message), retry_after: after }
             }
         };
         r.queue.done(&key, now);
@@ -379,6 +398,10 @@ impl Controller {
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.drop_events(|e| e.task == task);
         let Task { registration, key, since } = self.tasks.remove(&task)?;
+        self.cancelled.insert(task);
+        if self.cancelled.len() > MAX_CANCELLED {
+            self.cancelled.pop_first();
+        }
         let r = self.registrations.get_mut(registration as usize)?;
         if key.is_empty() {
             return None;
@@ -408,6 +431,16 @@ impl Controller {
         self.tasks.get(&task).map_or_else(|| "".into(), |t| t.key.clone())
     }
 
+    /// The same of the task that a call was made for.
+    pub fn call_object(&self, call: u64) -> Option<(u32, Key)> {
+        self.calls.get(&call).and_then(|task| self.task_object(*task))
+    }
+
+    /// The registration and object of a task, if it reconciles one.
+    pub fn task_object(&self, task: u64) -> Option<(u32, Key)> {
+        self.tasks.get(&task).filter(|t| !t.key.is_empty()).map(|t| (t.registration, t.key.clone()))
+    }
+
     /// The instance is lost: the next one starts from the base image, at once or, after failures,
     /// with backoff. Everything under way is tried again. Returns the calls to abort.
     pub fn reset(&mut self, failed: bool, now: Duration, clock: u64) -> Vec<u64> {
@@ -424,6 +457,7 @@ impl Controller {
             }
         }
         self.drop_events(|_| true);
+        self.cancelled = BTreeSet::new();
         self.deadline = None;
         self.started = false;
         self.registered = 0;
@@ -525,6 +559,14 @@ impl Controller {
     }
 }
 
+/// What a guest says, at a length that can be kept.
+pub fn excerpt(text: &str) -> String {
+    match text.len() > MAX_TEXT {
+        true => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)]),
+        false => text.into(),
+    }
+}
+
 fn body_bytes(event: &Event) -> usize {
     if event.kind == EventKind::Body { event.payload.len() } else { 0 }
 }
@@ -533,5 +575,6 @@ fn is_answer(kind: EventKind) -> bool {
     matches!(kind, EventKind::Head | EventKind::Body | EventKind::End | EventKind::Failed)
 }
 
+mod overdue;
 #[cfg(test)]
 mod tests;

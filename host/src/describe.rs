@@ -32,7 +32,8 @@ pub fn describe(package: &Package) -> Result<Vec<ControllerSpec>, DescribeError>
     let component =
         Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
     let exports = Exports::new(&engine, &component, package.tier()).map_err(|e| DescribeError::Load(e.to_string()))?;
-    let (mut guest, input) = initialise(&engine, &exports, package).map_err(|e| DescribeError::Load(e.to_string()))?;
+    let (mut guest, input) = initialise(&engine, &exports, package, &package.manifest.limits)
+        .map_err(|e| DescribeError::Load(e.to_string()))?;
     let start =
         Event { kind: EventKind::Start, id: 0, aux: 0, payload: start_payload(&package.manifest.name).into(), task: 0 };
     let monotonic = input.monotonic + Duration::from_millis(1).as_nanos() as u64;

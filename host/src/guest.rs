@@ -16,10 +16,11 @@ use crate::code::{FIRST_MONOTONIC_NS, MIN_INIT_CPU, step_input};
 use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::runtime;
 use crate::memory::{Mapping, Memory, MemoryCount, PAGE, Spare, with_mapping};
+use crate::pool;
 use crate::wasi::MAX_HANDLES;
 
 pub use context::Context;
-pub(crate) use context::MAX_LOG_BYTES_PER_STEP;
+pub(crate) use context::{MAX_LOG_BYTES_PER_STEP, thread_cpu_time};
 pub use runtime::EventKind;
 
 mod context;
@@ -95,11 +96,13 @@ pub struct StepOutput {
 }
 
 /// Why a step did not return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     Panic,
     CpuLimit,
     MemoryLimit,
+    /// It asked for more at once than a step may.
+    ActionLimit,
     Trap,
 }
 
@@ -109,6 +112,7 @@ impl Cause {
             Cause::Panic => "panic",
             Cause::CpuLimit => "cpu-limit",
             Cause::MemoryLimit => "memory-limit",
+            Cause::ActionLimit => "action-limit",
             Cause::Trap => "trap",
         }
     }
@@ -117,6 +121,8 @@ impl Cause {
 #[derive(Debug)]
 pub struct StepFailure {
     pub cause: Cause,
+    /// What went wrong, in a line.
+    pub reason: String,
     /// The trap with its wasm backtrace.
     pub detail: String,
     /// The task that last said it runs, 0 if none did.
@@ -239,6 +245,7 @@ impl Guest {
         store.epoch_deadline_callback(|mut cx| {
             let context = cx.data_mut();
             if !context.cpu_left().is_zero() {
+                pool::slice_used();
                 return Ok(UpdateDeadline::Continue(1));
             }
             Err(context.cpu_limit_reached("used the CPU for"))
@@ -326,13 +333,16 @@ impl Guest {
                     Cause::CpuLimit
                 } else if context.memory_limit_hit {
                     Cause::MemoryLimit
+                } else if context.action_limit_hit {
+                    Cause::ActionLimit
                 } else if matches!(trap.downcast_ref::<wasmtime::Trap>(), Some(wasmtime::Trap::UnreachableCodeReached))
                 {
                     Cause::Panic
                 } else {
                     Cause::Trap
                 };
-                Err(StepFailure { cause, detail, entered: context.entered, logs: output.logs })
+                let reason = trap.root_cause().to_string();
+                Err(StepFailure { cause, reason, detail, entered: context.entered, logs: output.logs })
             }
         }
     }
@@ -404,9 +414,20 @@ impl Guest {
 /// Writes guest log lines to the host's log.
 pub fn emit_logs(controller: &Arc<str>, logs: &[LogLine]) {
     for line in logs {
-        let controller = controller.as_ref();
-        let (source, fields, message) = (line.target.as_str(), line.fields.as_str(), line.message.trim_end());
-        match line.level {
+        line.emit(controller);
+    }
+}
+
+impl LogLine {
+    /// Bytes of text.
+    pub fn bytes(&self) -> usize {
+        self.target.len() + self.message.len() + self.fields.len()
+    }
+
+    /// Writes it to the host's log.
+    pub fn emit(&self, controller: &str) {
+        let (source, fields, message) = (self.target.as_str(), self.fields.as_str(), self.message.trim_end());
+        match self.level {
             tracing::Level::ERROR => tracing::error!(target: "guest", controller, source, fields, "{message}"),
             tracing::Level::WARN => tracing::warn!(target: "guest", controller, source, fields, "{message}"),
             tracing::Level::INFO => tracing::info!(target: "guest", controller, source, fields, "{message}"),

@@ -4,7 +4,7 @@
 //! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //!         pressure    the memory there is                        status: metrics, probes, the page
-//! pure    controller  one controller's state machine             queue, permissions, identity, watch::{index, relation}
+//! pure    controller  one controller's state machine             queue, limits, permissions, identity, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
 //!         live, soft, wasi                         the soft tier: components with WASI
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
@@ -25,6 +25,7 @@ pub mod guest;
 pub mod host;
 pub mod identity;
 pub mod instance;
+pub mod limits;
 pub mod live;
 pub mod memory;
 pub mod permissions;

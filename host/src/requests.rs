@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
@@ -51,18 +52,21 @@ pub enum Reply {
     End,
     /// No response, or not all of it. The call may be retried.
     Failed(String),
+    /// The response has more bytes than it may; the last reply, as `Failed` is.
+    TooLarge,
 }
 
 /// Makes the call as `caller` and hands the answer to `send` in batches, each of which is worth one resume.
 ///
 /// `credit` is the number of bytes that may wait undelivered. A permit is consumed for each byte
 /// of a `Reply::Body`; the receiver adds them back when it has delivered it. Closing it ends the
-/// call, as does dropping the future.
+/// call, as does dropping the future. `max_bytes`: of the body, if it is not a stream.
 pub async fn execute(
     client: &kube::Client,
     caller: Caller,
     call: ApiCall,
     credit: Arc<Semaphore>,
+    max_bytes: u64,
     mut send: impl FnMut(Vec<Reply>),
 ) {
     let stream = is_stream(&call.path);
@@ -75,6 +79,10 @@ pub async fn execute(
         Err(error) => return send(vec![Reply::Failed(chain(&error))]),
     };
     let (parts, mut body) = response.into_parts();
+    let mut left = if stream { u64::MAX } else { max_bytes };
+    if body.size_hint().lower() > left {
+        return send(vec![Reply::TooLarge]);
+    }
     let head = Reply::Head { status: parts.status.as_u16(), headers: header_lines(&parts.headers) };
     let mut out = Outbox { pending: vec![head], buffer: BytesMut::new(), credit };
     loop {
@@ -91,6 +99,10 @@ pub async fn execute(
             Some(Ok(frame)) => {
                 // Trailers are of no use to a guest.
                 let Ok(data) = frame.into_data() else { continue };
+                match left.checked_sub(data.len() as u64) {
+                    Some(rest) => left = rest,
+                    None => return send(vec![Reply::TooLarge]),
+                }
                 if out.push(data, &mut send).await.is_none() {
                     return;
                 }

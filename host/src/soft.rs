@@ -82,6 +82,8 @@ impl SoftInstance {
         };
         let size = memory.size();
         let dirty = memory.dirty_pages()?;
+        let most = backing.file.allocated()? + (dirty.len() * PAGE) as u64;
+        store.check_quota(most.min(size as u64))?;
         // Only ever makes it longer: what is mapped stays.
         backing.file.set_len(size as u64)?;
         let bytes = memory.bytes(quiescent);

@@ -20,6 +20,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io::poll as async_poll;
 
 use crate::guest::{Context, LogLine, MAX_LOG_BYTES_PER_STEP};
+use crate::pool;
 
 /// Most handles of one instance: streams, pollables and errors are all it can get.
 pub(crate) const MAX_HANDLES: usize = 4096;
@@ -91,7 +92,7 @@ impl Context {
         let left = self.cpu_left();
         let begun = Instant::now();
         let table = &mut self.wasi().table;
-        let result = in_tokio(async { tokio::time::timeout(left, until(table)).await });
+        let result = pool::aside(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
         self.spend(begun.elapsed());
         match result {
             Ok(result) => result,

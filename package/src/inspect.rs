@@ -138,14 +138,9 @@ impl Inspection {
         line("sdk", &format!("{} {}", self.sdk.name, self.sdk.version));
         line("tier", &format!("{}: {}", lower(&self.tier), self.tier_reason));
         line("digest", &format!("sha256:{}", self.digest));
-        line(
-            "limits",
-            &format!(
-                "memory {}, CPU per step {}",
-                bytes(self.limits.memory_bytes),
-                duration(self.limits.cpu_per_step_ns)
-            ),
-        );
+        for (index, text) in limits(&self.limits).iter().enumerate() {
+            line(if index == 0 { "limits" } else { "" }, text);
+        }
         if self.crds > 0 {
             line("CRDs", &format!("{} embedded", self.crds));
         }
@@ -190,6 +185,27 @@ impl Inspection {
         }
         text
     }
+}
+
+/// By what they limit, a line each.
+fn limits(limits: &Limits) -> [String; 5] {
+    [
+        format!("memory {}, snapshot {}", bytes(limits.memory_bytes), bytes(limits.disk_bytes)),
+        format!(
+            "CPU {} a step, {}m of a core in the long run",
+            duration(limits.cpu_per_step_ns),
+            limits.cpu_share_millis
+        ),
+        format!("reconcile {}", duration(limits.reconcile_timeout_ns)),
+        format!(
+            "API {} requests/s, {} at once, {} in flight, response {}",
+            limits.api_requests_per_second,
+            limits.api_burst,
+            limits.api_in_flight,
+            bytes(limits.response_bytes)
+        ),
+        format!("log {}/s", bytes(limits.log_bytes_per_second)),
+    ]
 }
 
 fn lower(value: &impl std::fmt::Debug) -> String {

@@ -16,6 +16,7 @@ mod component;
 mod image;
 mod inspect;
 mod instrument;
+mod limits;
 pub mod manifest;
 mod package;
 mod refusal;

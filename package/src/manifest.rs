@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use wasmop_policy::Policy;
 
+pub use crate::limits::Limits;
+
 /// Version of the manifest's own shape. A host refuses a manifest with a higher one.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -155,32 +157,6 @@ pub struct PolicyRule {
     pub non_resource_urls: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Limits {
-    /// Linear memory of the instance, bytes.
-    #[serde(default = "Limits::default_memory_bytes")]
-    pub memory_bytes: u64,
-    /// CPU time of one step, nanoseconds.
-    #[serde(default = "Limits::default_cpu_per_step_ns")]
-    pub cpu_per_step_ns: u64,
-}
-
-impl Limits {
-    fn default_memory_bytes() -> u64 {
-        256 << 20
-    }
-    fn default_cpu_per_step_ns() -> u64 {
-        2_000_000_000
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { memory_bytes: Self::default_memory_bytes(), cpu_per_step_ns: Self::default_cpu_per_step_ns() }
-    }
-}
-
 /// Why a manifest can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -241,11 +217,8 @@ impl Manifest {
         if self.version.is_empty() {
             return Err(ManifestError::NoVersion);
         }
-        if self.limits.memory_bytes == 0 {
-            return Err(ManifestError::ZeroLimit { limit: "memory" });
-        }
-        if self.limits.cpu_per_step_ns == 0 {
-            return Err(ManifestError::ZeroLimit { limit: "cpu-per-step" });
+        if let Some((limit, _)) = self.limits.by_key().into_iter().find(|(_, value)| *value == 0) {
+            return Err(ManifestError::ZeroLimit { limit });
         }
         Ok(())
     }

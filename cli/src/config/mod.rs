@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use wasmop_host::permissions::Grant;
 use wasmop_host::snapshot::Durability;
+use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
 pub use plan::{Flags, Plan, Policies};
@@ -39,6 +40,8 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// As often as `-v` would be given.
     pub verbose: Option<u8>,
+    /// No controller has more.
+    pub limits: Option<Limits>,
     pub controllers: BTreeMap<String, Controller>,
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use wasmop_host::permissions::Grant;
 use wasmop_host::snapshot::Durability;
 use wasmop_host::{ControllerSettings, Settings};
+use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
 use super::Config;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub metrics_address: Option<String>,
     pub log_format: LogFormat,
     pub verbose: u8,
+    /// No controller has more.
+    pub limits: Limits,
     /// Controllers whose package the file names.
     pub packages: BTreeMap<String, PathBuf>,
     /// For all controllers.
@@ -121,6 +124,7 @@ impl Plan {
                 0 => config.verbose.unwrap_or_default(),
                 verbose => verbose,
             },
+            limits: config.limits.unwrap_or(Limits::NONE),
             packages,
             settings,
         })

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use toml::de::DeTable;
 use wasmop_host::identity::ServiceAccount;
 use wasmop_host::permissions::Grant;
-use wasmop_package::manifest::PolicyRule;
+use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 
 use super::{Config, Controller};
@@ -16,9 +16,9 @@ use crate::error::{Failure, HelpExt};
 use crate::logging::LogFormat;
 use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
-use crate::{rules, units};
+use crate::{limits, rules, units};
 
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "kubeconfig",
     "context",
     "namespace",
@@ -31,6 +31,7 @@ pub(super) const KEYS: [&str; 13] = [
     "metrics-address",
     "log-format",
     "verbose",
+    "limits",
     "controllers",
 ];
 pub(super) const CONTROLLER_KEYS: [&str; 4] = ["package", "suspend-policy", "service-account", "grant"];
@@ -76,6 +77,9 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         verbose: top.number("verbose", MAX_VERBOSE)?,
         ..Config::default()
     };
+    if let Some(table) = top.table("limits", "[limits]")? {
+        config.limits = Some(limits::read(&table, Limits::NONE)?);
+    }
     if let Some(controllers) = top.table("controllers", "[controllers]")? {
         for name in controllers.keys() {
             if let Some(problem) = dns_label_problem(name) {

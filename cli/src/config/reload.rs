@@ -18,6 +18,7 @@ impl Plan {
             metrics_address,
             log_format,
             verbose: _,
+            limits,
             packages,
             settings: _,
         } = self;
@@ -31,6 +32,7 @@ impl Plan {
             ("encryption-key-file", *encryption_key_file != running.encryption_key_file),
             ("metrics-address", *metrics_address != running.metrics_address),
             ("log-format", *log_format != running.log_format),
+            ("limits", *limits != running.limits),
         ]
         .into_iter()
         .filter(|(_, differs)| *differs)

@@ -52,7 +52,7 @@ fn every_key_is_read() {
     assert_eq!(project.permissions.len(), 2);
     assert_eq!(project.permissions[0].resource_names, ["a"]);
     assert_eq!(project.permissions[1].non_resource_urls, ["/version"]);
-    assert_eq!(project.limits, Limits { memory_bytes: 64 << 20, cpu_per_step_ns: 300_000_000 });
+    assert_eq!(project.limits, Limits { memory_bytes: 64 << 20, cpu_per_step_ns: 300_000_000, ..Limits::default() });
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub async fn run(request: Request) -> Result<()> {
         namespace: plan.namespace.clone(),
         state_dir,
         policy: plan.settings.policy,
+        limits: plan.limits,
         memory_budget: plan.settings.memory_budget,
         record_trace: plan.record_trace.clone(),
         durability: plan.durability,

@@ -160,6 +160,7 @@ impl Screen {
             let color = match row.status.state {
                 State::Resident => Style::new().fg(Color::Green),
                 State::Busy => Style::new().fg(Color::Yellow),
+                State::Failed => Style::new().fg(Color::Red),
                 State::Suspended => Style::new().add_modifier(Modifier::DIM),
             };
             let failing = if row.status.conditions.is_empty() { Style::new() } else { Style::new().fg(Color::Red) };

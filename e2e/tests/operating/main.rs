@@ -1,7 +1,5 @@
 //! What a running host tells about itself, above all while its disk is bad, on a real API server.
 
-mod host;
-
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -9,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use wasmop_e2e::guests;
+use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::part;
 use wasmop_e2e::probe::{Probe, ProbeStatus, spec};
 use wasmop_e2e::table::{Cell, Table};
@@ -16,8 +15,7 @@ use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_host::snapshot::faults::Fault;
 use wasmop_host::status::save_failure::Reason;
 use wasmop_host::status::values::State;
-
-use host::Host;
+use wasmop_package::Package;
 
 const COLUMN: &str = "rust";
 /// Enough steps for the log of an instance to be full, at which it is to be saved without being suspended.
@@ -36,7 +34,10 @@ async fn run() -> Result<bool> {
     cluster.create_crd().await?;
     cluster.create_namespace(guest.name).await?;
     let state_dir = cluster.dir().join("state");
-    let start = || Host::start(&guest.package, &cluster.plane.kubeconfig, &state_dir);
+    let start = || {
+        let package = Package::parse(std::fs::read(&guest.package)?)?;
+        Host::start(vec![package], &cluster.plane.kubeconfig, &state_dir)
+    };
     let host = start()?;
     let probe = Object { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name };
     let mut table = Table::new(&[COLUMN]);

@@ -281,3 +281,63 @@ fn a_saved_state_that_contradicts_itself_is_refused() {
     let saved = Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };
     assert!(Controller::restore(saved, at(0), 0, at(0)).is_err());
 }
+
+#[test]
+fn a_reconcile_that_takes_too_long_is_taken_from_the_guest_with_its_calls_and_tried_again() {
+    let timeout = at(100);
+    let mut c = ready();
+    c.enqueue(0, "ns/slow".into(), at(10));
+    c.take_batch(at(10)).unwrap();
+    c.commit(output(vec![Action::Call(call(7, 1))]), at(10), at(10));
+    c.enqueue(0, "ns/other".into(), at(50));
+    c.take_batch(at(50)).unwrap();
+    c.answer(7, EventKind::Head, 200, Bytes::new());
+    assert_eq!((c.next_timeout(timeout), c.overdue(timeout, at(109))), (Some(at(110)), None));
+    assert_eq!(c.overdue(timeout, at(110)), Some(1));
+    let effects = c.time_out(1, at(110));
+    assert!(matches!(
+        &effects[..],
+        [Effect::DropCall(7), Effect::Reconciled { outcome: Outcome::Cancelled { .. }, .. }]
+    ));
+    assert_eq!(c.next_timeout(timeout), Some(at(150)), "the other one's");
+    // The backoff is over as well.
+    assert_eq!(kinds(&c.take_batch(at(115)).unwrap()), [(EventKind::Cancel, 1), (EventKind::Reconcile, 3)]);
+    let done = || output(vec![Action::Done { task: 1, requeue_after: None, error: None }]);
+    assert!(c.commit(done(), at(115), at(115)).is_empty(), "it may not have known yet");
+    assert!(matches!(c.commit(done(), at(116), at(116))[..], [Effect::Misbehaved(_)]));
+    assert!(!c.answer(7, EventKind::End, 0, Bytes::new()));
+}
+
+#[test]
+fn a_guest_does_not_hear_of_a_reconcile_that_is_too_late_before_it_began() {
+    let mut c = ready();
+    for n in 0..2000 {
+        c.enqueue(0, format!("ns/{}{n}", "x".repeat(200)).into(), at(0));
+    }
+    let batch = c.take_batch(at(0)).unwrap();
+    let first_undelivered = batch.len() as u64 + 1;
+    assert_eq!(c.time_out(first_undelivered, at(1)).len(), 1);
+    assert_eq!(c.take_batch(at(1)).unwrap()[0].id, first_undelivered + 1);
+}
+
+#[test]
+fn a_controller_has_a_bounded_number_of_watches_and_nonsense_is_refused() {
+    let watches = |n: usize| {
+        let watch = r#"{"version":"v1","kind":"K"}"#;
+        SPEC.replace("}}", &format!("}},\"watches\":[{}]}}", vec![watch; n].join(",")))
+    };
+    for (specs, registered) in [
+        (vec![watches(MAX_WATCHES - 1)], 1),
+        (vec![watches(MAX_WATCHES)], 0),
+        (vec![SPEC.into(); MAX_WATCHES + 1], MAX_WATCHES as u32),
+        (vec!["{}".into(), " ".repeat(MAX_SPEC_BYTES + 1), SPEC.into()], 1),
+    ] {
+        let mut c = Controller::new(at(0), 0);
+        c.take_batch(at(0)).unwrap();
+        let refused = specs.len() - registered as usize;
+        let actions = specs.into_iter().map(|spec| Action::Register { spec }).collect();
+        let effects = c.commit(output(actions), at(0), at(0));
+        assert_eq!(c.registered(), registered);
+        assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Misbehaved(_))).count(), refused);
+    }
+}

@@ -15,10 +15,11 @@ use crate::wasi::Wasi;
 
 /// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
 pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
-/// Most actions in one step.
-const MAX_ACTIONS_PER_STEP: usize = 65_536;
-/// Most bytes that the requests of one step may hold in the host.
-const MAX_ACTION_BYTES_PER_STEP: usize = 64 << 20;
+/// Most actions in one step. Events for so many fit into no step ([`crate::controller::MAX_STEP_BYTES`]), and taking
+/// them in keeps the host's loop for some milliseconds.
+const MAX_ACTIONS_PER_STEP: usize = 16_384;
+/// Most bytes that the requests of one step may hold in the host; the API server takes 3 MiB in one.
+const MAX_ACTION_BYTES_PER_STEP: usize = 16 << 20;
 
 /// The store's data: input and output of the step under way, and its limits.
 pub struct Context {
@@ -34,6 +35,7 @@ pub struct Context {
     pub(super) entered: u64,
     max_memory: usize,
     pub(super) memory_limit_hit: bool,
+    pub(super) action_limit_hit: bool,
     pub(super) cpu_limit: Duration,
     cpu_started: Duration,
     /// Time spent waiting in this step: as good as CPU time, the thread is taken.
@@ -43,7 +45,7 @@ pub struct Context {
     wasi: Option<Box<Wasi>>,
 }
 
-fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
@@ -63,6 +65,7 @@ impl Context {
             entered: 0,
             max_memory: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             memory_limit_hit: false,
+            action_limit_hit: false,
             cpu_limit: Duration::from_nanos(limits.cpu_per_step_ns),
             cpu_started: Duration::ZERO,
             waited: Duration::ZERO,
@@ -79,7 +82,7 @@ impl Context {
         self.inbox = input.events.iter().cloned().collect();
         self.output = StepOutput::default();
         (self.log_bytes, self.action_bytes, self.entered) = (0, 0, 0);
-        (self.memory_limit_hit, self.cpu_limit_hit) = (false, false);
+        (self.memory_limit_hit, self.cpu_limit_hit, self.action_limit_hit) = (false, false, false);
         self.restart_cpu_time();
     }
 
@@ -118,6 +121,7 @@ impl Context {
     fn act(&mut self, bytes: usize, action: Action) -> wasmtime::Result<()> {
         self.action_bytes += bytes;
         if self.output.actions.len() >= MAX_ACTIONS_PER_STEP || self.action_bytes > MAX_ACTION_BYTES_PER_STEP {
+            self.action_limit_hit = true;
             return Err(wasmtime::Error::msg(format!(
                 "the step emitted more than {MAX_ACTIONS_PER_STEP} actions or {MAX_ACTION_BYTES_PER_STEP} bytes"
             )));

@@ -6,17 +6,20 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{Host, Message, RESPONSE_CREDIT, Request};
+use crate::controller::excerpt;
 use crate::guest::{Call, EventKind};
 use crate::identity::Caller;
+use crate::limits::problem::{Limit, Problem};
 use crate::permissions::is_stream;
 use crate::requests::{self, ApiCall, Reply};
 
 impl Host {
-    /// Sends a guest's request, if it may make it.
+    /// Sends a guest's request, if it has the permission.
     pub(super) fn request(&mut self, index: u32, call: Call) {
         let slot = &mut self.slots[index as usize];
         if !call.target.is_empty() {
-            let why = format!("wasmop: external hosts are not supported, `{}` was not contacted", call.target);
+            let target = excerpt(&call.target);
+            let why = format!("wasmop: external hosts are not supported, `{target}` was not contacted");
             slot.controller.answer(call.id, EventKind::Failed, 0, why.into());
             return;
         }
@@ -31,7 +34,7 @@ impl Host {
         if let Err(denied) = checked {
             tracing::warn!(
                 controller = &*slot.name,
-                request = %shown(&call.method, &call.path),
+                request = %excerpt(&format!("{} {}", call.method, call.path)),
                 object = &*slot.controller.object_of(call.task),
                 reason = %denied,
                 help = %denied.help(&slot.name),
@@ -47,6 +50,7 @@ impl Host {
         self.next_token += 1;
         let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
         let (client, tx, id) = (self.client.clone(), self.tx.clone(), call.id);
+        let max_bytes = slot.package.limits().response_bytes;
         // A stream lasts, and must not keep others waiting.
         let stream = is_stream(&call.path);
         let connections = (!stream).then(|| self.connections.clone());
@@ -57,7 +61,7 @@ impl Host {
                 Some(connections) => connections.acquire_owned().await.ok(),
                 None => None,
             };
-            requests::execute(&client, caller, api_call, credit, |replies| {
+            requests::execute(&client, caller, api_call, credit, max_bytes, |replies| {
                 let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
             })
             .await;
@@ -75,6 +79,7 @@ impl Host {
             }
             return;
         }
+        let mut too_large = None;
         for reply in replies {
             match reply {
                 Reply::Head { status, headers } => {
@@ -91,17 +96,23 @@ impl Host {
                     slot.controller.answer(call, EventKind::Failed, 0, why.into());
                     slot.requests.remove(&call);
                 }
+                Reply::TooLarge => {
+                    too_large = Some(slot.controller.call_object(call));
+                    let most = slot.package.limits().response_bytes;
+                    let why = format!("wasmop: the response has more than {most} bytes (limits.response)");
+                    slot.controller.answer(call, EventKind::Failed, 0, why.into());
+                    slot.requests.remove(&call);
+                }
             }
         }
         if slot.requests.is_empty() && slot.controller.is_idle() {
             slot.credit = None;
         }
+        if let Some(object) = too_large {
+            slot.counters.limit_hit(Limit::ResponseSize);
+            let most = slot.package.limits().response_bytes;
+            let message = format!("a response was cut: it has more than {most} bytes");
+            self.tell(index, Problem::Limit(Limit::ResponseSize), object, &message);
+        }
     }
-}
-
-/// Most characters of a request in the log: a guest may make them as long as it likes.
-const MAX_SHOWN: usize = 300;
-
-fn shown(method: &str, path: &str) -> String {
-    method.chars().chain([' ']).chain(path.chars()).take(MAX_SHOWN).collect()
 }

@@ -63,7 +63,7 @@ impl Slot {
             now,
             resident_bytes: self.resident_bytes(),
             known_next: self.controller.next_wake(now),
-            awaiting_answers: self.requests.values().any(|r| !r.stream),
+            awaiting_answers: self.requests.values().any(|r| !r.stream) || !self.waiting.is_empty(),
         };
         let deciding = &mut self.deciding;
         deciding.known_next = situation.known_next;

@@ -4,19 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmop_package::Tier;
 use wasmop_policy::Predictor;
 
 use super::deciding::Deciding;
+use super::telling::Regarding;
 use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
-use crate::code::{InstalledPackage, wall_clock_ns};
+use crate::code::{InstallError, InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
 use crate::instance::Origin;
+use crate::limits::lines::Lines;
+use crate::limits::pace::Pace;
+use crate::limits::problem::Problem;
+use crate::limits::requests::Requests;
 use crate::memory::PAGE;
 use crate::permissions::Permissions;
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
 use crate::status::counters::Counters;
+use crate::status::observed;
+use crate::status::values::State;
 use crate::watch::Place;
 
 impl Host {
@@ -27,21 +35,33 @@ impl Host {
     ) -> Result<(), HostError> {
         let mut installed: HashMap<[u8; 32], (Arc<InstalledPackage>, Arc<Permissions>)> = HashMap::new();
         self.slots.reserve_exact(deployments.len());
+        let mut first_error = None;
         for Deployment { name, package, settings } in deployments {
             let ControllerSettings { policy, grant } = settings;
             let (package, permissions) = match installed.get(&package.digest) {
                 Some(found) => found.clone(),
                 None => {
                     let (engine, state) = (self.engine.clone(), state.clone());
-                    let install = move || InstalledPackage::install(&engine, &state, &package);
-                    let package = Arc::new(tokio::task::block_in_place(install)?);
+                    let cap = self.limits;
+                    let tier = package.tier();
+                    let install = move || InstalledPackage::install(&engine, &state, &package, &cap);
+                    let package = match tokio::task::block_in_place(install) {
+                        Ok(package) => Arc::new(package),
+                        // The others don't suffer from a package that is no good.
+                        Err(error) if !matches!(error, InstallError::Io { .. }) => {
+                            self.leave_out(&name, tier, &error);
+                            first_error.get_or_insert(error);
+                            continue;
+                        }
+                        Err(error) => return Err(error.into()),
+                    };
                     let permissions = Arc::new(Permissions::new(package.manifest.permissions.clone()));
                     installed.insert(package.digest, (package.clone(), permissions.clone()));
                     (package, permissions)
                 }
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
-            let store = state.controller(&name).map_err(fail)?;
+            let store = state.controller(&name).map_err(fail)?.with_quota(package.limits().disk_bytes);
             let (controller, predictor, phase, places) = self.recover(&name, &package, &store)?;
             if !places.is_empty() {
                 self.returning.insert(self.slots.len() as u32, places);
@@ -70,6 +90,9 @@ impl Host {
                 primaries: Vec::new(),
                 watches: Vec::new(),
                 requests: BTreeMap::new(),
+                waiting: Requests::default(),
+                pace: Pace::default(),
+                lines: Lines::default(),
                 credit: None,
                 wake: None,
                 deciding: Deciding::new(policy, predictor),
@@ -77,7 +100,30 @@ impl Host {
                 counters,
             });
         }
-        Ok(())
+        match first_error {
+            Some(error) if self.slots.is_empty() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells of a package that can't be run, and goes on without it.
+    fn leave_out(&mut self, name: &str, tier: Tier, error: &InstallError) {
+        tracing::error!(controller = name, %error, "left out: its package cannot be run");
+        let mut counters = Counters::default();
+        let message = error.to_string();
+        counters.error(self.now(), "", &message);
+        self.failed.push(observed::Controller {
+            name: name.into(),
+            tier,
+            state: State::Failed,
+            resident_bytes: 0,
+            queue: observed::Queue::default(),
+            active: 0,
+            requests: 0,
+            registered: false,
+            counters,
+        });
+        self.publish(name.into(), Problem::Install, Regarding::Host, &message);
     }
 
     /// Refuses a budget that not even one instance fits into.

@@ -9,18 +9,21 @@
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
-//! settings    what can change meanwhile        observing  what is told about all that
+//! limiting    who is held back           telling     Kubernetes Events about controllers that misbehave
+//! settings    what can change meanwhile  observing   what is told about all that to those who ask
 //! ```
 
 mod calls;
 mod deciding;
 mod install;
+mod limiting;
 mod observing;
 mod options;
 mod recording;
 mod settings;
 mod stepping;
 mod suspending;
+mod telling;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -32,13 +35,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use wasmop_package::manifest::ControllerSpec;
+use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
 
 use self::deciding::Deciding;
 pub use self::options::{Deployment, HostError, Options};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
+use self::telling::Teller;
 use crate::batch::Report;
 use crate::client;
 use crate::code::{CODE_LINGERS, InstalledPackage};
@@ -49,6 +53,9 @@ use crate::engine::Engine;
 use crate::guest::EventKind;
 use crate::identity::ServiceAccount;
 use crate::instance::Origin;
+use crate::limits::lines::Lines;
+use crate::limits::pace::Pace;
+use crate::limits::requests::Requests;
 use crate::live::Live;
 use crate::permissions::learn::Learning;
 use crate::permissions::{Grant, Permissions};
@@ -60,6 +67,7 @@ use crate::soft::Suspended;
 use crate::status::Question;
 use crate::status::counters::{Counters, Totals};
 use crate::status::http::{self, Source};
+use crate::status::observed;
 use crate::status::requests::RequestCounts;
 use crate::watch::{Journals, Place, WatchEvent, WatchHub, WatchId};
 
@@ -125,6 +133,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         policy: options.policy,
         prices: Prices::default(),
         memory_budget: options.memory_budget,
+        limits: options.limits,
+        teller: Teller::default(),
+        failed: Vec::new(),
         recorder,
         learning: options.learning,
         impersonates,
@@ -180,6 +191,10 @@ struct Host {
     policy: Policy,
     prices: Prices,
     memory_budget: Option<u64>,
+    limits: Limits,
+    teller: Teller,
+    /// Controllers whose packages could not be installed.
+    failed: Vec<observed::Controller>,
     recorder: Option<Recorder>,
     learning: Option<Learning>,
     /// The host's own credentials are another user's, so that no controller's can be.
@@ -204,6 +219,10 @@ struct Slot {
     watches: Vec<WatchId>,
     /// Requests in flight by the guest's call id.
     requests: BTreeMap<u64, Request>,
+    /// Those that wait until they may be made.
+    waiting: Requests,
+    pace: Pace,
+    lines: Lines,
     /// Shared by its requests; only there while some are in flight.
     credit: Option<Arc<Semaphore>>,
     wake: Option<Duration>,
@@ -383,6 +402,8 @@ impl Host {
     /// Gives a slot's instance whatever is to be done next, if it is at home.
     fn pump(&mut self, index: u32) {
         let now = self.now();
+        self.make_requests(index);
+        self.end_overdue(index);
         let slot = &mut self.slots[index as usize];
         slot.return_credit();
         let ready = match &slot.phase {
@@ -399,8 +420,15 @@ impl Host {
                 return;
             }
             Phase::Suspended(_) if self.shutting_down => return,
-            Phase::Resident(_) | Phase::Suspended(_) => slot.controller.take_batch(now),
+            Phase::Resident(_) | Phase::Suspended(_) => {
+                if let Some(until) = self.held_back(index) {
+                    self.schedule(index, Some(until));
+                    return;
+                }
+                self.slots[index as usize].controller.take_batch(now)
+            }
         };
+        let slot = &mut self.slots[index as usize];
         if let Some(mut events) = ready {
             if let Some(cause) = slot.deciding.on_event(now)
                 && let Some(recorder) = &mut self.recorder
@@ -424,8 +452,10 @@ impl Host {
         }
     }
 
+    /// `wake`: when its instance has something to do.
     fn schedule(&mut self, index: u32, wake: Option<Duration>) {
         let slot = &mut self.slots[index as usize];
+        let wake = wake.into_iter().chain(slot.limits_wake()).min();
         if slot.wake == wake {
             return;
         }
@@ -507,7 +537,7 @@ impl Slot {
     /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
     fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();
-        let requests = self.requests.len() * (size_of::<Request>() + 16);
+        let requests = self.requests.len() * (size_of::<Request>() + 16) + self.waiting.bytes();
         let watches =
             self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
         (own + self.name.len() + requests + watches) as u64 + self.controller.ram_bytes()

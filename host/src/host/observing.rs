@@ -20,7 +20,7 @@ impl Host {
     fn observe(&self) -> Observed {
         Observed {
             now: self.now(),
-            controllers: self.slots.iter().map(Slot::observe).collect(),
+            controllers: self.slots.iter().map(Slot::observe).chain(self.failed.iter().cloned()).collect(),
             watches: self.hub.status(),
             totals: self.totals.clone(),
             spare_bytes: self.engine.spares().bytes(),

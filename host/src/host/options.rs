@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
 use super::{ControllerSettings, Settings};
@@ -43,6 +44,8 @@ pub struct Options {
     pub policy: Policy,
     /// Bytes that instances may hold; `None`: as many as there are.
     pub memory_budget: Option<u64>,
+    /// No controller has more, whatever its package says.
+    pub limits: Limits,
     /// Where to write when controllers had something to do, for `wasmop policy simulate`.
     pub record_trace: Option<PathBuf>,
     /// When snapshots are put on disk.
@@ -70,6 +73,7 @@ impl Options {
             state_dir,
             policy: Policy::default(),
             memory_budget: None,
+            limits: Limits::NONE,
             record_trace: None,
             durability: Durability::default(),
             encryption_key: None,

@@ -1,15 +1,16 @@
 //! Batches to workers, and what comes back into effects: requests, watches, lines in the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmop_package::Tier;
 
 use super::{Host, Message, Phase};
-use crate::batch::{Batch, Lost, Report, Source};
+use crate::batch::{Batch, Failure, Lost, Report, Source};
 use crate::code::CODE_LINGERS;
-use crate::controller::{Effect, Outcome};
-use crate::guest::emit_logs;
+use crate::controller::{Effect, Outcome, excerpt};
+use crate::guest::{Cause, LogLine};
 use crate::instance::Origin;
+use crate::limits::problem::{Limit, Problem};
 use crate::status::counters::ReconcileResult;
 
 impl Host {
@@ -49,15 +50,16 @@ impl Host {
         suspended: bool,
         events: usize,
     ) {
+        let begun = Instant::now();
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let name = slot.name.clone();
-        let Report { instance, lost, outputs, failures, resume, step } = report;
+        let Report { instance, lost, outputs, failures, resume, step, cpu } = report;
         let held = if resume.is_some() { 0 } else { slot.deciding.anonymous_bytes };
         slot.deciding.anonymous_bytes = instance.as_ref().map_or(0, |i| i.anonymous_bytes());
         let has_grown = slot.deciding.anonymous_bytes > held;
         if !(outputs.is_empty() && failures.is_empty()) {
-            slot.counters.stepped(step);
+            slot.counters.stepped(cpu);
             self.totals.steps.observe(step);
         }
         if let (Some(resume), true) = (resume, suspended) {
@@ -72,18 +74,23 @@ impl Host {
             );
         }
         let mut effects = Vec::new();
+        let mut log_limit = None;
         for failure in failures {
-            emit_logs(&name, &failure.logs);
-            let object = failure.culprit.map(|task| slot.controller.object_of(task)).unwrap_or_default();
+            let slot = &mut self.slots[index as usize];
+            log_limit = log_limit.or(slot.write_logs(&failure.logs, now));
+            let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));
+            let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
             tracing::warn!(
                 controller = &*name,
                 cause = failure.cause.as_str(),
                 object = &*object,
-                detail = %failure.detail,
+                detail = %excerpt(&failure.detail),
                 "step failed"
             );
             slot.counters.step_failed(failure.cause);
-            slot.counters.error(now, &object, &format!("{}: {}", failure.cause.as_str(), failure.detail));
+            let message = why(&failure);
+            self.tell(index, Problem::Step(failure.cause), culprit, &message);
+            let slot = &mut self.slots[index as usize];
             if let Some(task) = failure.culprit {
                 let undone = !matches!(lost, Some(Lost::NotUndone));
                 if undone {
@@ -97,9 +104,10 @@ impl Host {
                 effects.extend(slot.controller.cancelled(task, !undone, now));
             }
         }
+        let slot = &mut self.slots[index as usize];
         let first_registration = slot.controller.registered();
         for output in outputs {
-            emit_logs(&name, &output.logs);
+            log_limit = log_limit.or(slot.write_logs(&output.logs, now));
             effects.extend(slot.controller.commit(output, stepped_at, now));
         }
         slot.phase = match instance {
@@ -110,15 +118,39 @@ impl Host {
         if registrations > first_registration {
             tracing::info!(controller = &*name, registrations, from = "start", "controller ready");
         }
+        let mut misuses = Vec::new();
         for effect in effects {
-            self.on_effect(index, effect);
+            match effect {
+                Effect::Misbehaved(what) => misuses.push(what),
+                effect => self.on_effect(index, effect),
+            }
         }
+        if let Some(per_second) = log_limit {
+            let message = format!("writes more than {per_second} bytes of log a second: lines are dropped");
+            self.tell(index, Problem::Limit(Limit::LogRate), None, &message);
+        }
+        self.on_misuses(index, &misuses);
         if let Some(lost) = lost {
             self.restart(index, lost);
         }
         if has_grown {
             self.keep_budget();
         }
+        let slot = &mut self.slots[index as usize];
+        // What it makes the loop do is its doing, too.
+        slot.pace.used(slot.package.limits(), cpu + begun.elapsed(), now);
+    }
+
+    /// A step said what makes no sense.
+    fn on_misuses(&mut self, index: u32, misuses: &[String]) {
+        let Some(what) = misuses.first() else { return };
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        slot.pace.misused(now);
+        let more = misuses.len() - 1;
+        tracing::warn!(controller = &*slot.name, what, more, "the guest misused the runtime interface");
+        let more = if more > 0 { format!(" (and {more} more in this step)") } else { String::new() };
+        self.tell(index, Problem::Misuse, None, &format!("misused the runtime interface: {what}{more}"));
     }
 
     /// The instance is gone: begin again from the base image.
@@ -138,7 +170,7 @@ impl Host {
             Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
         };
         slot.counters.restarted();
-        slot.counters.error(now, "", &format!("began anew: {reason}"));
+        slot.waiting.clear();
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
         tracing::warn!(
             controller = &*slot.name,
@@ -153,6 +185,16 @@ impl Host {
         for call in calls {
             self.on_effect(index, Effect::DropCall(call));
         }
+        if failed {
+            // What came before says why.
+            let slot = &mut self.slots[index as usize];
+            let cause = slot.counters.last_error().map(|last| format!("; the last error: {last}")).unwrap_or_default();
+            let message =
+                format!("begins anew in {:?}: {reason}{cause}", Duration::from_millis(wait.as_millis() as u64));
+            self.tell(index, Problem::CrashLoop, None, &message);
+        } else {
+            self.slots[index as usize].counters.error(now, "", &format!("began anew: {reason}"));
+        }
         // What it knew is lost: every object is to be seen again.
         for (watch, subscription) in self.subscriptions_of(index) {
             self.replay(watch, subscription);
@@ -164,8 +206,9 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let controller = &*slot.name;
         match effect {
-            Effect::Call(call) => self.request(index, call),
+            Effect::Call(call) => self.limit_request(index, call),
             Effect::DropCall(call) => {
+                slot.waiting.forget(call);
                 if let Some(request) = slot.requests.remove(&call) {
                     request.task.abort();
                 }
@@ -176,7 +219,7 @@ impl Host {
                     self.enqueue_related(index, registration, key, false);
                 }
             }
-            Effect::Misbehaved(what) => tracing::warn!(controller, what, "the guest misused the runtime interface"),
+            Effect::Misbehaved(what) => self.on_misuses(index, &[what]),
             Effect::Reconciled { registration, key, outcome, took } => {
                 let object = &*key;
                 slot.counters.reconciled(result_of(&outcome), took);
@@ -215,6 +258,14 @@ impl Host {
             }
         }
     }
+}
+
+/// Why a step failed, in a line. What a panic was is in what it logged last.
+fn why(failure: &Failure) -> String {
+    let is_told = |line: &&LogLine| line.level == tracing::Level::ERROR || line.target == "stderr";
+    let told = failure.logs.iter().rev().find(is_told).filter(|_| failure.cause == Cause::Panic);
+    let reason = told.map_or(&*failure.reason, |line| line.message.trim());
+    format!("{}: {}", failure.cause.as_str(), excerpt(reason))
 }
 
 fn result_of(outcome: &Outcome) -> ReconcileResult {

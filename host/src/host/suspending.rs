@@ -78,6 +78,7 @@ impl Host {
                 if let Some(instance) = instance {
                     slot.phase = Phase::Resident(instance);
                 }
+                self.tell_if_over_quota(index, &error);
                 return;
             }
         };
@@ -168,6 +169,7 @@ impl Host {
                 );
                 slot.save_after = now + SAVE_RETRY;
                 slot.counters.save_failed(now, &error);
+                self.tell_if_over_quota(index, &error);
             }
         }
     }

@@ -21,7 +21,7 @@ fn credit(bytes: usize) -> Arc<Semaphore> {
 /// Makes the call with ample credit and returns the batches.
 async fn call(server: &TestServer, call: ApiCall) -> Vec<Vec<Reply>> {
     let mut batches = Vec::new();
-    execute(&server.client(), caller(), call, credit(64 << 20), |batch| batches.push(batch)).await;
+    execute(&server.client(), caller(), call, credit(64 << 20), u64::MAX, |batch| batches.push(batch)).await;
     batches
 }
 
@@ -29,7 +29,9 @@ async fn call(server: &TestServer, call: ApiCall) -> Vec<Vec<Reply>> {
 fn start(server: &TestServer, call: ApiCall, credit: Arc<Semaphore>) -> UnboundedReceiver<Vec<Reply>> {
     let (sender, receiver) = unbounded_channel();
     let client = server.client();
-    tokio::spawn(async move { execute(&client, caller(), call, credit, |batch| drop(sender.send(batch))).await });
+    tokio::spawn(
+        async move { execute(&client, caller(), call, credit, u64::MAX, |batch| drop(sender.send(batch))).await },
+    );
     receiver
 }
 
@@ -158,6 +160,7 @@ async fn a_large_response_comes_in_chunks_and_waits_for_credit() {
                 }
                 Reply::End => ended = true,
                 Reply::Failed(problem) => panic!("{problem}"),
+                Reply::TooLarge => panic!("without a limit"),
             }
         }
         if batches.is_empty() && credit.available_permits() < CHUNK_BYTES {
@@ -216,7 +219,8 @@ async fn a_server_that_is_not_there_is_a_failure_that_says_so() {
     };
     let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
     let failed = Mutex::new(Vec::new());
-    execute(&client, caller(), get("/x"), credit(CHUNK_BYTES), |batch| failed.lock().unwrap().extend(batch)).await;
+    execute(&client, caller(), get("/x"), credit(CHUNK_BYTES), u64::MAX, |batch| failed.lock().unwrap().extend(batch))
+        .await;
     let failed = failed.into_inner().unwrap();
     let [Reply::Failed(problem)] = &failed[..] else { panic!("{failed:?}") };
     assert!(problem.to_lowercase().contains("refused"), "{problem}");
@@ -250,7 +254,7 @@ async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
     let caller = Caller::controller("web", Some(Arc::new("demo/website".parse().unwrap())));
     let call = ApiCall { headers: "impersonate-user: system:admin\n".into(), ..get("/x") };
-    execute(&server.client(), caller, call, credit(CHUNK_BYTES), drop).await;
+    execute(&server.client(), caller, call, credit(CHUNK_BYTES), u64::MAX, drop).await;
     let [received] = server.received().try_into().unwrap();
     let mut lines: Vec<_> = received.headers.lines().filter(|line| line.starts_with("impersonate")).collect();
     lines.sort_unstable();
@@ -263,4 +267,22 @@ async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
             "impersonate-user: system:serviceaccount:demo:website",
         ]
     );
+}
+
+#[tokio::test]
+async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
+    let long = || vec![chunked(), chunk("12345"), chunk("67890"), last_chunk()];
+    let server = TestServer::start(move |_| long()).await;
+    let known = TestServer::start(|_| answer("200 OK", "", "1234567890")).await;
+    for (server, path, max_bytes, cut) in [
+        (&server, "/x", 9, true),
+        (&server, "/x", 10, false),
+        (&server, "/x?watch=true", 1, false),
+        (&known, "/x", 9, true),
+        (&known, "/x", 10, false),
+    ] {
+        let mut replies = Vec::new();
+        execute(&server.client(), caller(), get(path), credit(1 << 20), max_bytes, |batch| replies.extend(batch)).await;
+        assert_eq!(replies.last() == Some(&Reply::TooLarge), cut, "{path} {max_bytes}: {replies:?}");
+    }
 }

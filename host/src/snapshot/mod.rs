@@ -43,5 +43,5 @@ pub use image::BaseImage;
 pub use resume::{Overlay, Sources};
 pub use save::Saved;
 pub use state_dir::{StateDir, StateDirError};
-pub use store::{ControllerStore, SnapshotRef};
+pub use store::{ControllerStore, OverQuota, SnapshotRef};
 pub use sync::Durability;

@@ -205,6 +205,8 @@ impl ControllerStore {
         }
         let data_pages = difference.pages.iter().filter(|p| p.slot != 0).count() + difference.changed.len();
 
+        self.check_quota((data_pages * PAGE) as u64 + base.own_bytes()?)?;
+
         let mut files = Files { dir: (durable.0 == 0).then(|| self.dir.clone()), ..Files::default() };
         let base_sum = if ends && self.is_to_be_rebased(sources, data_pages as u64, doubtful) {
             base = Arc::new(self.write_base(memory, &anonymous, sources, &moment, globals.clone(), seq, &mut files)?);
@@ -280,6 +282,9 @@ impl ControllerStore {
             return doubtful;
         }
         let in_base = sources.base.header.data_pages();
+        if (in_base + data_pages) * PAGE as u64 > self.quota {
+            return false;
+        }
         let is_large = data_pages > REBASE_MIN_PAGES.max(in_base / REBASE_SHARE);
         let is_dear = sources.previous.snapshot.is_some_and(|s| s.copied > REBASE_COPIES * in_base);
         is_large || is_dear

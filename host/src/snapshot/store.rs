@@ -30,10 +30,20 @@ pub struct SnapshotRef {
     pub(super) copied: u64,
 }
 
+/// A snapshot has more bytes than its controller may have on disk.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot needs {needs} bytes on disk, and limits.disk is {quota}")]
+pub struct OverQuota {
+    pub needs: u64,
+    pub quota: u64,
+}
+
 /// Where one controller keeps its state.
 pub struct ControllerStore {
     pub(super) dir: PathBuf,
     pub(super) disk: Disk,
+    /// Most bytes that a snapshot may have.
+    pub(super) quota: u64,
     /// Tells it from others of this process.
     id: u64,
     /// Encrypts what is written.
@@ -54,7 +64,30 @@ impl ControllerStore {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (last_seq, durable_seq, durable_area, base_written, doubtful) = Default::default();
-        ControllerStore { dir, disk, id, sealer, last_seq, durable_seq, durable_area, base_written, doubtful }
+        ControllerStore {
+            dir,
+            disk,
+            quota: u64::MAX,
+            id,
+            sealer,
+            last_seq,
+            durable_seq,
+            durable_area,
+            base_written,
+            doubtful,
+        }
+    }
+
+    /// Snapshots of more bytes are refused with [`OverQuota`].
+    pub fn with_quota(self, bytes: u64) -> ControllerStore {
+        ControllerStore { quota: bytes, ..self }
+    }
+
+    pub(crate) fn check_quota(&self, needs: u64) -> io::Result<()> {
+        match needs > self.quota {
+            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, OverQuota { needs, quota: self.quota })),
+            false => Ok(()),
+        }
     }
 
     /// Tells it from others of this process.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::save_failure::Reason;
 use crate::guest::Cause;
+use crate::limits::problem::Limit;
 
 /// Upper bounds of the resume histogram's buckets, seconds.
 pub const RESUME_BOUNDS: [f64; 6] = [0.0001, 0.0003, 0.001, 0.01, 0.1, f64::INFINITY];
@@ -61,7 +62,7 @@ impl ReconcileResult {
 }
 
 /// Causes of failed steps, in the order in which they are counted.
-pub const CAUSES: [Cause; 4] = [Cause::Panic, Cause::CpuLimit, Cause::MemoryLimit, Cause::Trap];
+pub const CAUSES: [Cause; 5] = [Cause::Panic, Cause::CpuLimit, Cause::MemoryLimit, Cause::ActionLimit, Cause::Trap];
 
 /// Of one controller, since the host started.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +88,8 @@ pub struct Counters {
 pub struct Trouble {
     step_failures: [u32; CAUSES.len()],
     save_failures: [u32; Reason::ALL.len()],
+    limit_hits: [u32; Limit::ALL.len()],
+    throttled_us: [u64; Limit::ALL.len()],
     pub restarts: u32,
     pub last_error: Option<LastError>,
     pub failing: Option<Failing>,
@@ -200,6 +203,16 @@ impl Counters {
         }
     }
 
+    /// A limit was met once more.
+    pub fn limit_hit(&mut self, limit: Limit) {
+        add(&mut self.trouble_mut().limit_hits[limit as usize]);
+    }
+
+    /// It was held back for so long.
+    pub fn throttled(&mut self, limit: Limit, time: Duration) {
+        self.trouble_mut().throttled_us[limit as usize] += micros(time);
+    }
+
     pub fn restarted(&mut self) {
         add(&mut self.trouble_mut().restarts);
     }
@@ -213,6 +226,11 @@ impl Counters {
             None => line.into(),
         };
         self.trouble_mut().last_error = Some(LastError { at, object: object.into(), message });
+    }
+
+    /// What the last error says.
+    pub fn last_error(&self) -> Option<&str> {
+        self.trouble.as_ref()?.last_error.as_ref().map(|last| &*last.message)
     }
 
     fn trouble_mut(&mut self) -> &mut Trouble {
@@ -259,6 +277,16 @@ impl Counters {
 impl Trouble {
     pub fn step_failures(&self) -> impl Iterator<Item = (Cause, u64)> {
         CAUSES.into_iter().zip(self.step_failures).filter(|(_, n)| *n > 0).map(|(cause, n)| (cause, n.into()))
+    }
+
+    pub fn limit_hits(&self) -> impl Iterator<Item = (Limit, u64)> {
+        Limit::ALL.into_iter().zip(self.limit_hits).filter(|(_, n)| *n > 0).map(|(limit, n)| (limit, n.into()))
+    }
+
+    /// Seconds.
+    pub fn throttled(&self) -> impl Iterator<Item = (Limit, f64)> {
+        let times = Limit::ALL.into_iter().zip(self.throttled_us).filter(|(_, us)| *us > 0);
+        times.map(|(limit, us)| (limit, us as f64 / 1e6))
     }
 
     pub fn save_failures(&self) -> impl Iterator<Item = (Reason, u64)> {

@@ -19,6 +19,7 @@ use super::counters::{Avoided, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, Rec
 use super::observed::{Controller, Observed};
 use super::requests::RequestCounts;
 use super::values::{ProcessStatus, State};
+use crate::limits::problem::Limit;
 
 /// Which text is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +268,19 @@ impl Page {
             ("wasmop_step_failures", None, "Steps that trapped, by cause; what they did was undone"),
             self.in_trouble().flat_map(|(name, trouble)| {
                 trouble.step_failures().map(move |(cause, n)| ([("controller", name), ("cause", cause.as_str())], n))
+            }),
+        )?;
+        out.counter(
+            ("wasmop_limit_hits", None, "Times a limit of the controller was met, other than by steps that failed"),
+            self.in_trouble().flat_map(|(name, trouble)| {
+                trouble.limit_hits().map(move |(limit, n)| ([("controller", name), ("limit", limit.as_str())], n))
+            }),
+        )?;
+        out.counter(
+            ("wasmop_throttled", Some(Unit::Seconds), "Time for which the controller or its requests were held back"),
+            self.in_trouble().flat_map(|(name, trouble)| {
+                let labels = move |limit: Limit| [("controller", name), ("limit", limit.as_str())];
+                trouble.throttled().map(move |(limit, seconds)| (labels(limit), seconds))
             }),
         )
     }

@@ -66,7 +66,7 @@ impl Observed {
     pub fn not_ready(&self) -> Vec<String> {
         let unstarted = self.controllers.iter().filter(|c| {
             let tried = c.counters.trouble().is_some_and(|t| t.restarts > 0);
-            !c.registered && !tried
+            !c.registered && !tried && c.state != State::Failed
         });
         let unstarted = unstarted.map(|c| format!("controller {}: not started yet", c.name));
         let unlisted = self.watches.iter().filter(|w| !w.synced && !w.is_refused());

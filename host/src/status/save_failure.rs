@@ -4,6 +4,8 @@ use std::io::{Error, ErrorKind};
 
 use serde::{Deserialize, Serialize};
 
+use crate::snapshot::OverQuota;
+
 /// What an owner has to mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
@@ -13,15 +15,19 @@ pub enum Reason {
     ReadOnly,
     /// The user the host runs as may not write there any more.
     PermissionDenied,
+    /// It would be larger than the controller's `limits.disk`.
+    OverQuota,
     /// Anything else that a disk says when it fails.
     IOError,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 4] = [Reason::DiskFull, Reason::ReadOnly, Reason::PermissionDenied, Reason::IOError];
+    pub const ALL: [Reason; 5] =
+        [Reason::DiskFull, Reason::ReadOnly, Reason::PermissionDenied, Reason::OverQuota, Reason::IOError];
 
     pub fn of(error: &Error) -> Reason {
         match error.kind() {
+            _ if error.get_ref().is_some_and(|inner| inner.is::<OverQuota>()) => Reason::OverQuota,
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::DiskFull,
             ErrorKind::ReadOnlyFilesystem => Reason::ReadOnly,
             ErrorKind::PermissionDenied => Reason::PermissionDenied,
@@ -34,6 +40,7 @@ impl Reason {
             Reason::DiskFull => "DiskFull",
             Reason::ReadOnly => "ReadOnly",
             Reason::PermissionDenied => "PermissionDenied",
+            Reason::OverQuota => "OverQuota",
             Reason::IOError => "IOError",
         }
     }

@@ -23,16 +23,19 @@ pub enum State {
     Suspended,
     /// Running a step, or being suspended.
     Busy,
+    /// Nowhere: its package can't be run.
+    Failed,
 }
 
 impl State {
-    pub const ALL: [State; 3] = [State::Resident, State::Suspended, State::Busy];
+    pub const ALL: [State; 4] = [State::Resident, State::Suspended, State::Busy, State::Failed];
 
     pub fn as_str(self) -> &'static str {
         match self {
             State::Resident => "resident",
             State::Suspended => "suspended",
             State::Busy => "busy",
+            State::Failed => "failed",
         }
     }
 }
@@ -55,6 +58,8 @@ pub struct HostStatus {
     pub resident: u64,
     pub suspended: u64,
     pub busy: u64,
+    #[serde(default)]
+    pub failed: u64,
     /// What instances hold together.
     pub resident_bytes: u64,
     /// What they may hold, if that is limited.
@@ -158,6 +163,7 @@ impl HostStatus {
             resident: count(State::Resident),
             suspended: count(State::Suspended),
             busy: count(State::Busy),
+            failed: count(State::Failed),
             resident_bytes: observed.controllers.iter().map(|c| c.resident_bytes).sum(),
             memory_budget_bytes: observed.memory_budget,
             spare_bytes: observed.spare_bytes,

@@ -14,7 +14,7 @@ use wasmop_host::snapshot::image::ImageError;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::snapshot::{ControllerStore, StateDir};
 use wasmop_package::Package;
-use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
+use wasmop_package::manifest::{Language, Limits, Manifest, Sdk, Toolchain};
 
 /// Each step draws numbers: it fills, clears or touches a few of 4 + grown pages of 64 KiB, sometimes a
 /// long stretch, sometimes grows, and counts in a global.
@@ -99,7 +99,7 @@ impl Place {
         let state = StateDir::open_on(disk.disk(), path, key.clone()).unwrap();
         // Of its own, as each host has it: memories that are used again belong to it.
         let engine = Engine::new().unwrap();
-        let package = Arc::new(InstalledPackage::install(&engine, &state, &PACKAGE).unwrap());
+        let package = Arc::new(InstalledPackage::install(&engine, &state, &PACKAGE, &Limits::NONE).unwrap());
         let store = Arc::new(state.controller("c").unwrap());
         Place {
             path: path.into(),

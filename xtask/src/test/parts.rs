@@ -30,6 +30,8 @@ pub enum Part {
     Operating,
     /// What controllers try at the API server, and what its audit log has of it.
     Permissions,
+    /// Guests that mean no good, beside one that goes on.
+    Hostile,
     /// The conformance guests, suspended at random moments, against uninterrupted twins.
     Model,
 }
@@ -51,6 +53,7 @@ impl Part {
             Part::Soft => "soft",
             Part::Operating => "operating",
             Part::Permissions => "permissions",
+            Part::Hostile => "hostile",
             Part::Model => "model",
         }
     }
@@ -67,6 +70,7 @@ impl Part {
             Part::Soft => soft(report),
             Part::Operating => operating(report),
             Part::Permissions => permissions(report),
+            Part::Hostile => hostile(report),
             Part::Model => model(report),
         }
     }
@@ -162,6 +166,12 @@ fn permissions(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "permissions"]), Some("permissions"), report)
+}
+
+fn hostile(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "hostile"]), Some("hostile"), report)
 }
 
 fn model(report: &mut Report) -> Result<()> {

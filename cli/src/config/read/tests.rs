@@ -117,7 +117,10 @@ fn documented(heading: &str) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_documentation_has_every_key_and_no_other() {
-    assert_eq!(documented("The host"), KEYS.into_iter().filter(|key| *key != "controllers").collect());
+    assert_eq!(
+        documented("The host"),
+        KEYS.into_iter().filter(|key| !["controllers", "limits"].contains(key)).collect()
+    );
     assert_eq!(documented("`[controllers.NAME]`"), CONTROLLER_KEYS.into());
     assert_eq!(documented("`[[controllers.NAME.grant]]`"), rules::KEYS.into());
 }
@@ -127,4 +130,13 @@ fn the_example_in_the_documentation_can_be_read() {
     let example = DOCS.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("has one");
     let config = read(example).unwrap();
     assert!(config.controllers.len() > 1 && config.state_dir.is_some());
+}
+
+#[test]
+fn limits_are_caps_and_what_is_not_named_has_none() {
+    let limits = read("[limits]\nmemory = \"64MiB\"").unwrap().limits.unwrap();
+    assert_eq!(limits, Limits { memory_bytes: 64 << 20, ..Limits::NONE });
+    assert_eq!(read("").unwrap().limits, None);
+    let error = read("[limits]\nmemoy = \"64MiB\"").unwrap_err().to_string();
+    assert!(error.contains("memoy") && error.contains("memory"), "{error}");
 }

@@ -40,6 +40,8 @@ fn page() -> Page {
     troubled.save_failed(now, &IoError::from_raw_os_error(libc::ENOSPC));
     troubled.step_failed(Cause::Panic);
     troubled.restarted();
+    troubled.limit_hit(Limit::LogRate);
+    troubled.throttled(Limit::CpuShare, Duration::from_millis(1500));
     let mut totals = Totals { watch_events: 9, ..Totals::default() };
     totals.steps.observe(Duration::from_millis(2));
     totals.suspends.observe(Duration::from_micros(60));
@@ -119,6 +121,8 @@ fn numbers_come_out_as_they_were_counted() {
         r#"wasmop_snapshot_failing{controller="website",reason="DiskFull"} 1"#,
         r#"wasmop_snapshot_written_bytes_total{controller="website"} 4096"#,
         r#"wasmop_step_failures_total{controller="website",cause="panic"} 1"#,
+        r#"wasmop_limit_hits_total{controller="website",limit="log-rate"} 1"#,
+        r#"wasmop_throttled_seconds_total{controller="website",limit="cpu-share"} 1.5"#,
         r#"wasmop_watched_objects{resource="configmaps/v1"} 7"#,
         r#"wasmop_watches{resource="configmaps/v1"} 2"#,
         r#"rest_client_requests_total{code="200",method="GET"} 1"#,

@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use wasmop_e2e::world::PATIENCE;
 use wasmop_host::snapshot::faults::BadDisk;
 use wasmop_host::status::Overview;
 use wasmop_host::status::values::ControllerStatus;
@@ -19,10 +18,14 @@ use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 use wasmop_policy::Policy;
 
+use crate::world::PATIENCE;
+
 const POLL: Duration = Duration::from_millis(50);
 const SUSPEND_AFTER: Duration = Duration::from_millis(200);
 
 pub struct Host {
+    /// Of its first controller.
+    name: String,
     pub address: SocketAddr,
     pub disk: Arc<BadDisk>,
     end: oneshot::Sender<()>,
@@ -30,8 +33,9 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn start(package: &Path, kubeconfig: &Path, state_dir: &Path) -> Result<Host> {
-        let package = Arc::new(Package::parse(std::fs::read(package)?)?);
+    /// Runs each package once; there is at least one.
+    pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<Host> {
+        let name = packages.first().context("no package")?.manifest.name.clone();
         let listener = wasmop_host::status::http::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let disk = Arc::new(BadDisk::default());
@@ -39,7 +43,8 @@ impl Host {
         let (kubeconfig, state_dir, bad) = (kubeconfig.to_owned(), state_dir.to_owned(), disk.disk());
         let task = tokio::spawn(async move {
             let sources = wasmop_host::connect::Sources::from_env(Some(kubeconfig), None);
-            let controllers = vec![Deployment::new(package.manifest.name.clone(), package)];
+            let deployment = |package: Package| Deployment::new(package.manifest.name.clone(), Arc::new(package));
+            let controllers = packages.into_iter().map(deployment).collect();
             let cluster = wasmop_host::connect::load(&sources).await?;
             let options = Options {
                 policy: Policy::After(SUSPEND_AFTER),
@@ -52,7 +57,7 @@ impl Host {
             })
             .await
         });
-        Ok(Host { address, disk, end, task })
+        Ok(Host { name, address, disk, end, task })
     }
 
     /// Asks it to end, and waits.
@@ -80,15 +85,21 @@ impl Host {
         Ok(line.map(str::parse).transpose()?)
     }
 
-    /// The one controller.
-    pub async fn controller(&self) -> Result<ControllerStatus> {
+    /// All that it says of its controllers.
+    pub async fn controllers(&self) -> Result<Vec<ControllerStatus>> {
         let (status, text) = self.get("/api/controllers").await?;
         ensure!(status == 200, "/api/controllers: {status} {text}");
         let overview: Overview = serde_json::from_str(&text)?;
-        overview.controllers.into_iter().next().context("no controller")
+        Ok(overview.controllers)
     }
 
-    /// Waits until `wanted` holds for the controller.
+    /// The first controller.
+    pub async fn controller(&self) -> Result<ControllerStatus> {
+        let controllers = self.controllers().await?;
+        controllers.into_iter().find(|c| c.name == self.name).context("no controller")
+    }
+
+    /// Waits until `wanted` holds for the first controller.
     pub async fn until(&self, what: &str, wanted: impl Fn(&ControllerStatus) -> bool) -> Result<ControllerStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {

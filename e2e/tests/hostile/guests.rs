@@ -1,0 +1,190 @@
+//! The guests, what each does, and what is to be told of it.
+
+use wasmop_e2e::wat_guest::{Code, FINISH_WHEN_ANSWERED, spec};
+use wasmop_package::manifest::Limits;
+
+/// A guest that means no good, or knows no better.
+pub struct Guest {
+    /// Its controller's name, and that of its object.
+    pub name: &'static str,
+    pub what: &'static str,
+    pub code: Code,
+    pub limits: Limits,
+    pub outcome: Outcome,
+}
+
+/// What becomes of it.
+pub enum Outcome {
+    /// An Event with this reason, about its object or the host's namespace, and a last error; both say why.
+    Told { reason: &'static str, on_object: bool, says: &'static str },
+    /// It is within its rights: it goes on reconciling, and nothing is told.
+    GoesOn,
+}
+
+use Outcome::GoesOn;
+
+fn told(reason: &'static str, says: &'static str) -> Outcome {
+    Outcome::Told { reason, on_object: false, says }
+}
+
+fn told_on_object(reason: &'static str, says: &'static str) -> Outcome {
+    Outcome::Told { reason, on_object: true, says }
+}
+
+/// Small, so that the test needs little of the machine.
+const LIMITS: Limits = Limits { memory_bytes: 16 << 20, cpu_per_step_ns: 100_000_000, cpu_share_millis: 1000, ..USUAL };
+/// `Limits::default()` as a constant.
+const USUAL: Limits = Limits {
+    memory_bytes: 256 << 20,
+    cpu_per_step_ns: 2_000_000_000,
+    cpu_share_millis: 500,
+    reconcile_timeout_ns: 86_400_000_000_000,
+    api_requests_per_second: 200,
+    api_burst: 1000,
+    api_in_flight: 32,
+    response_bytes: 64 << 20,
+    log_bytes_per_second: 256 << 10,
+    disk_bytes: 1 << 30,
+};
+const LITTLE_CPU: Limits = Limits { cpu_share_millis: 20, ..LIMITS };
+const FEW_REQUESTS: Limits = Limits { api_requests_per_second: 5, api_burst: 10, ..LIMITS };
+
+const LOOP: &str = "(loop $ever (br $ever))";
+const GROW: &str =
+    "(loop $more (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable))) (br $more))";
+const FINISH: &str = "(call $finish (local.get $task))";
+
+/// So many functions that nothing calls.
+fn functions(count: usize) -> String {
+    (0..count).map(|n| format!("(func (result i32) (i32.const {n}))")).collect()
+}
+
+fn guest(name: &'static str, what: &'static str, limits: Limits, outcome: Outcome, code: Code) -> Guest {
+    Guest { name, what, code, limits, outcome }
+}
+
+#[rustfmt::skip]
+pub fn all() -> Vec<Guest> {
+    let code = Code::default;
+    vec![
+        guest("init-traps", "traps in its initialisation", LIMITS,
+            told("InstallFailed", "failed to initialise: panic"), Code { init: "(unreachable)", ..code() }),
+        guest("init-loops", "never ends its initialisation", LIMITS,
+            told("InstallFailed", "failed to initialise: cpu-limit"), Code { init: LOOP, ..code() }),
+        guest("init-grows", "takes all memory in its initialisation", LIMITS,
+            told("InstallFailed", "failed to initialise: memory-limit"), Code { init: GROW, ..code() }),
+        guest("start-traps", "traps when it is started", LIMITS,
+            told("CrashLoop", "begins anew"), Code { start: "(unreachable)", ..code() }),
+        guest("start-loops", "never returns when it is started", LIMITS,
+            told("StepCpuLimit", "used the CPU for more than 100ms"), Code { start: LOOP, ..code() }),
+        guest("traps", "traps in a reconcile", LIMITS,
+            told_on_object("StepPanicked", "panic"), Code { reconcile: "(unreachable)", ..code() }),
+        guest("divides", "divides by zero in a reconcile", LIMITS,
+            told_on_object("StepTrapped", "integer divide by zero"),
+            Code { reconcile: "(drop (i64.div_u (i64.const 1) (i64.const 0)))", ..code() }),
+        guest("loops", "never returns from a reconcile", LIMITS,
+            told_on_object("StepCpuLimit", "used the CPU for more than 100ms"), Code { reconcile: LOOP, ..code() }),
+        guest("grows", "takes all memory in a reconcile", LIMITS,
+            told_on_object("StepMemoryLimit", "memory-limit"), Code { reconcile: GROW, ..code() }),
+        guest("recurses", "calls itself without end", LIMITS,
+            told_on_object("StepTrapped", "call stack exhausted"), Code { reconcile: "(call $reconcile (i64.add (local.get $task) (i64.const 1))) (global.set $task (local.get $task))", ..code() }),
+        guest("watches", "registers a million times", LIMITS,
+            told("StepActionLimit", "actions"),
+            Code { start: "(local $n i32) (loop $more (drop (call $register (i32.const 16384) (i32.const {spec-len}))) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000))))", ..code() }),
+        guest("watches-much", "registers for a hundred watches at once", LIMITS,
+            told("InterfaceMisused", "101 watches"),
+            Code { spec: Some(spec("watches-much", &vec![r#"{"version":"v1","kind":"Secret","plural":"secrets"}"#; 100].join(","))), ..code() }),
+        guest("registers-nonsense", "registers what is no JSON", LIMITS,
+            told("InterfaceMisused", "not a controller spec"), Code { spec: Some("watch everything".into()), ..code() }),
+        guest("calls", "makes two thousand requests in each step", FEW_REQUESTS,
+            told("RequestRateLimited", "more than 5 requests a second"),
+            Code { start: "(local $n i64) (loop $more (call $get (local.get $n) (i64.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 2000))))", ..code() }),
+        guest("calls-more", "has more requests open than there may be", Limits { api_requests_per_second: 1_000_000, api_burst: 1_000_000, ..LIMITS },
+            told("InterfaceMisused", "too many calls in flight"),
+            Code { start: "(local $n i64) (loop $more (call $get (local.get $n) (i64.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 5000))))", ..code() }),
+        guest("calls-twice", "uses the number of an open request again", LIMITS,
+            told("InterfaceMisused", "this call id is in use"),
+            Code { start: "(call $get (i64.const 1) (i64.const 0)) (call $get (i64.const 1) (i64.const 0))", ..code() }),
+        guest("calls-large", "makes requests of 32 MiB in one step", Limits { memory_bytes: 64 << 20, ..LIMITS },
+            told_on_object("StepActionLimit", "bytes"),
+            Code { pages: 512, reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 33554432))", ..code() }),
+        guest("streams", "opens a hundred watches by requests", Limits { api_in_flight: 4, ..LIMITS },
+            told("RequestsInFlightLimited", "4 watches or logs are open"),
+            Code { start: "(local $n i64) (loop $more (call $call (local.get $n) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {watch-path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 100))))", ..code() }),
+        guest("path", "requests a path of 60,000 bytes", LIMITS, GoesOn,
+            Code { reconcile: "(memory.fill (i32.const 1025) (i32.const 97) (i32.const 14000)) (memory.fill (i32.const 65536) (i32.const 97) (i32.const 60000)) (i32.store8 (i32.const 65536) (i32.const 47)) (call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 65536) (i32.const 60000) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))",
+                   event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("headers", "sends control characters as headers", LIMITS, GoesOn,
+            Code { fields: r#"(data (i32.const 2048) "accept: \00\01\7f\0aaccept:\0a:\0a")"#.into(),
+                   reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {path-len}) (i32.const 2048) (i32.const 22) (i32.const 0) (i32.const 0))",
+                   event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("method", "makes up a method and a host", LIMITS, GoesOn,
+            Code { fields: r#"(data (i32.const 2048) "EVIL / HTTP/1.1\0d\0a\0d\0a")"#.into(),
+                   reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 2048) (i32.const 19) (i32.const 1024) (i32.const {path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (call $call (i64.const 2) (local.get $task) (i32.const 1024) (i32.const {path-len}) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))",
+                   event: "(if (i64.eq (local.get $id) (i64.const 2)) (then (if (i32.ge_u (local.get $kind) (i32.const 6)) (then (call $finish (global.get $task))))))", ..code() }),
+        guest("body", "patches with 8 MiB of zeros", LIMITS, GoesOn,
+            Code { pages: 128, reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 520) (i32.const 5) (i32.const 1024) (i32.const {path-len}) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 8388608))",
+                   event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("logs", "logs as much as it can", Limits { log_bytes_per_second: 10 << 10, cpu_share_millis: 100, ..LIMITS },
+            told("LogLinesDropped", "more than 10240 bytes of log a second"),
+            Code { end: "(local $n i32) (loop $more (call $log (i32.const 2) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 1000) (i32.const 0) (i32.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000)))) (call $park (i64.const 10000000))", ..code() }),
+        guest("done-unknown", "finishes what it was never given", LIMITS,
+            told("InterfaceMisused", "`done` for the unknown task 999"),
+            Code { reconcile: "(call $finish (i64.const 999)) (call $finish (local.get $task))", ..code() }),
+        guest("done-twice", "finishes twice", LIMITS,
+            told("InterfaceMisused", "`done` for the unknown task"),
+            Code { reconcile: "(call $finish (local.get $task)) (call $finish (local.get $task))", ..code() }),
+        guest("parks-zero", "is to be run again at once, for ever", LITTLE_CPU,
+            told("CpuShareUsedUp", "20m of a core"), Code { end: "(call $park (i64.const 0))", ..code() }),
+        guest("requeues-zero", "reconciles again at once, for ever", LITTLE_CPU,
+            told("CpuShareUsedUp", "20m of a core"),
+            Code { reconcile: "(call $done (local.get $task) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", ..code() }),
+        guest("parks-for-ever", "parks for 584 years", LIMITS, GoesOn,
+            Code { reconcile: FINISH, end: "(call $park (i64.const -1))", ..code() }),
+        guest("requeues-never", "requeues in 584 years", LIMITS, GoesOn,
+            Code { reconcile: "(call $done (local.get $task) (i32.const 1) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0))", ..code() }),
+        guest("reads-more", "says that a payload is longer than it is", LIMITS,
+            told_on_object("StepPanicked", "panic"),
+            Code { reconcile: "(call $read (i32.const 65536) (i32.const 60000) (i32.const 64))", ..code() }),
+        guest("reads-nothing", "reads although there is no event", LIMITS,
+            told("StepPanicked", "panic"), Code { end: "(call $read (i32.const 65536) (i32.const 1) (i32.const 64))", ..code() }),
+        guest("reads-outside", "has a payload written outside of its memory", LIMITS,
+            told_on_object("StepTrapped", "trap"),
+            Code { reconcile: "(call $read (i32.const -16) (i32.load (i32.const 28)) (i32.const 64))", ..code() }),
+        guest("drops-unknown", "drops a request that it never made", LIMITS, GoesOn,
+            Code { reconcile: "(call $drop-call (i64.const 77)) (call $finish (local.get $task))", ..code() }),
+        guest("scribbles", "writes over all of its memory", LIMITS, GoesOn,
+            Code { reconcile: "(memory.fill (i32.const 0) (i32.const 255) (i32.const 131072)) (call $finish (local.get $task))", ..code() }),
+        guest("hangs", "never finishes a reconcile", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
+            told_on_object("ReconcileTimedOut", "longer than 1s"), code()),
+        guest("changes-itself", "changes its own object in each reconcile", FEW_REQUESTS,
+            told("RequestRateLimited", "more than 5 requests a second"),
+            Code { fields: r#"(data (i32.const 2048) "content-type: application/merge-patch+json\0a") (data (i32.const 2304) "{\"data\":{\"n\":\"aaaaaaaa\"}}")"#.into(),
+                   reconcile: "(global.set $count (i64.add (global.get $count) (i64.const 1))) (i32.store8 (i32.const 2319) (i32.add (i32.const 97) (i32.and (i32.wrap_i64 (global.get $count)) (i32.const 15)))) (call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 520) (i32.const 5) (i32.const 1024) (i32.const {path-len}) (i32.const 2048) (i32.const 43) (i32.const 2304) (i32.const 25))",
+                   event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("reads-large", "asks for an object larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
+            told_on_object("ResponseTooLarge", "more than 65536 bytes"),
+            Code { reconcile: "(call $get (i64.const 1) (local.get $task))", event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("large", "has more in memory than it may have on disk", Limits { disk_bytes: 1 << 20, ..LIMITS },
+            told("SnapshotTooLarge", "limits.disk is 1048576"),
+            Code { pages: 64, reconcile: "(memory.fill (i32.const 65536) (i32.const 7) (i32.const 4194304)) (call $finish (local.get $task))", ..code() }),
+        guest("functions", "has a hundred thousand functions", LIMITS, GoesOn,
+            Code { fields: functions(100_000), reconcile: FINISH, ..code() }),
+    ]
+}
+
+/// Modules that are refused when they are packaged, and what the refusal names.
+pub const REFUSED: [(&str, &str, &str); 8] = [
+    ("writes to a table", r#"(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))"#, "table.set"),
+    ("grows a table", r#"(table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1))))"#, "table.grow"),
+    (
+        "copies into a table",
+        r#"(table 2 funcref) (func (table.copy (i32.const 0) (i32.const 1) (i32.const 1)))"#,
+        "table.copy",
+    ),
+    ("drops a data segment", r#"(data $d "x") (func (data.drop $d))"#, "data.drop"),
+    ("has a second memory", "(memory 1)", "memor"),
+    ("keeps references in globals", "(global (mut funcref) (ref.null func))", "global"),
+    ("imports what nobody has", r#"(import "env" "system" (func))"#, "system"),
+    ("places data outside of its memory", r#"(data (i32.const 65535) "xx")"#, "data"),
+];

@@ -1,0 +1,217 @@
+//! Guests that mean no good, all in one host at once, on a real API server: the host goes on, a neighbour that does as
+//! it should keeps reconciling all the time, and of each guest its owner is told what it did.
+
+mod guests;
+mod neighbour;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::Instant;
+use wasmop_e2e::guests::build;
+use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::part;
+use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::wat_guest::{self, NAMESPACE};
+use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_host::status::values::ControllerStatus;
+use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
+
+use guests::{Guest, Outcome, REFUSED};
+use neighbour::Neighbour;
+
+const COLUMN: &str = "wat";
+const POLL: Duration = Duration::from_millis(100);
+/// Reconciles of the neighbour that there must be while the others do their worst.
+const NEIGHBOUR_RECONCILES: u64 = 50;
+
+fn main() -> ExitCode {
+    part::main("hostile", run())
+}
+
+async fn run() -> Result<bool> {
+    let cluster = Cluster::start().await?;
+    let good = tokio::task::block_in_place(|| build("rust", cluster.dir()))?;
+    cluster.create_crd().await?;
+    cluster.create_namespace(NAMESPACE).await?;
+    cluster.create_namespace(good.name).await?;
+
+    let mut table = Table::new(&[COLUMN]);
+    for (what, fields, named) in REFUSED {
+        table.set(what, COLUMN, cell(refused(fields, named)));
+    }
+    let guests = guests::all();
+    let mut packages = vec![Package::parse(std::fs::read(&good.package)?)?];
+    for guest in &guests {
+        create_object(&cluster.client, guest.name).await?;
+        packages.push(guest.code.package(guest.name, guest.limits).with_context(|| guest.name)?);
+    }
+    let host = Host::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("state"))?;
+    let neighbour = Neighbour::create(&cluster.client, good.name).await?;
+    neighbour.until_current(PATIENCE * 2).await.context("the neighbour's first reconcile")?;
+
+    let mut seen = Seen::default();
+    let watched = all_told(&host, &cluster.client, &guests, &mut seen, &mut table);
+    let neighbour = match neighbour.reconcile_during(NEIGHBOUR_RECONCILES, watched).await {
+        Ok((told, changes, slowest)) => {
+            told?;
+            println!("the neighbour reconciled {changes} changes meanwhile, the slowest took {slowest:?}");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    table.set("a neighbour keeps reconciling", COLUMN, cell(neighbour));
+    table.set("nothing is told of the neighbour", COLUMN, cell(untroubled(&host, good.name).await));
+    table.set("one event a controller, cause and minute", COLUMN, cell(few_events(&cluster.client).await));
+    table.set("the host ends when it is asked to", COLUMN, cell(host.stop().await));
+    println!("\n{}", table.render("hostile"));
+    Ok(table.is_good())
+}
+
+fn cell(result: Result<()>) -> Cell {
+    result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed)
+}
+
+/// A module that can't be made a package, and says why.
+fn refused(fields: &str, named: &str) -> Result<()> {
+    let step = r#"(func (export "wasmop:controller/guest@0.1.0#step"))"#;
+    let import = fields.starts_with("(import");
+    let (before, after) = if import { (fields, "") } else { ("", fields) };
+    let text = format!(r#"(module {before} (memory (export "memory") 1) {after} {step})"#);
+    match wat_guest::package("refused", &text, Limits::default()) {
+        Ok(_) => bail!("it was packaged"),
+        Err(error) => {
+            let said = format!("{error:#}");
+            ensure!(said.contains(named) && said.contains("help:"), "no {named:?} or no help in: {said}");
+            Ok(())
+        }
+    }
+}
+
+async fn create_object(client: &Client, name: &str) -> Result<()> {
+    // That of one guest is to be large.
+    let data = if name == "reads-large" { "x".repeat(200_000) } else { String::new() };
+    let metadata = ObjectMeta {
+        name: Some(name.into()),
+        labels: Some([("guest".to_owned(), name.to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    let object = ConfigMap { metadata, data: Some([("data".to_owned(), data)].into()), ..ConfigMap::default() };
+    let objects = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
+    objects.create(&PostParams::default(), &object).await.with_context(|| format!("creating {name}"))?;
+    Ok(())
+}
+
+/// What the host has said so far.
+#[derive(Default)]
+struct Seen {
+    /// Last errors by controller.
+    errors: BTreeMap<String, BTreeSet<String>>,
+    controllers: BTreeMap<String, ControllerStatus>,
+}
+
+impl Seen {
+    async fn look(&mut self, host: &Host) -> Result<()> {
+        for controller in host.controllers().await? {
+            if let Some(error) = &controller.last_error {
+                self.errors.entry(controller.name.clone()).or_default().insert(error.message.clone());
+            }
+            self.controllers.insert(controller.name.clone(), controller);
+        }
+        Ok(())
+    }
+}
+
+/// Waits until of each guest has been told what is to be told.
+async fn all_told(host: &Host, client: &Client, guests: &[Guest], seen: &mut Seen, table: &mut Table) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut open: Vec<&Guest> = guests.iter().collect();
+    loop {
+        seen.look(host).await?;
+        let events = events(client).await?;
+        let is_late = Instant::now() > deadline;
+        open.retain(|guest| {
+            let result = check(guest, seen, &events);
+            if result.is_err() && !is_late {
+                return true;
+            }
+            table.set(guest.what, COLUMN, cell(result));
+            false
+        });
+        if open.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn check(guest: &Guest, seen: &Seen, events: &[Event]) -> Result<()> {
+    let errors = seen.errors.get(guest.name).cloned().unwrap_or_default();
+    let mine = || events.iter().filter(|event| event.reporting_instance.as_deref() == Some(guest.name));
+    match guest.outcome {
+        Outcome::Told { reason, on_object, says } => {
+            ensure!(errors.iter().any(|error| error.contains(says)), "last errors were {errors:?}");
+            let reasons = || mine().map(|event| (event.reason.as_deref(), event.note.as_deref())).collect::<Vec<_>>();
+            let event = mine().find(|event| event.reason.as_deref() == Some(reason));
+            let event = event.with_context(|| format!("no event {reason} among {:?}", reasons()))?;
+            ensure!(event.reporting_controller.as_deref() == Some("wasmop"), "{event:?}");
+            let note = event.note.as_deref().unwrap_or_default();
+            ensure!(note.contains(says) && note.contains(&format!("controller {}", guest.name)), "{note}");
+            let regarding = event.regarding.clone().unwrap_or_default();
+            let about = (regarding.kind.as_deref(), regarding.namespace.as_deref(), regarding.name.as_deref());
+            let expected = match on_object {
+                true => (Some("ConfigMap"), Some(NAMESPACE), Some(guest.name)),
+                false => (Some("Namespace"), Some("default"), Some("default")),
+            };
+            ensure!(about == expected, "the event is about {about:?}");
+            ensure!(!on_object || regarding.uid.is_some(), "no uid: {regarding:?}");
+        }
+        Outcome::GoesOn => {
+            let status = seen.controllers.get(guest.name).context("it is not listed")?;
+            ensure!(status.reconciles > 0, "no reconcile yet: {status:?}");
+            let told: Vec<_> = mine().collect();
+            ensure!(errors.is_empty() && told.is_empty() && status.restarts == 0, "{errors:?} {told:?} {status:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Those of the host.
+async fn events(client: &Client) -> Result<Vec<Event>> {
+    let all = Api::<Event>::all(client.clone()).list(&Default::default()).await?;
+    let ours = |event: &Event| event.reporting_controller.as_deref() == Some("wasmop");
+    Ok(all.items.into_iter().filter(ours).collect())
+}
+
+async fn untroubled(host: &Host, name: &str) -> Result<()> {
+    let controller = host.controller().await?;
+    ensure!(controller.name == name && controller.last_error.is_none(), "{controller:?}");
+    ensure!((controller.restarts, controller.reconcile_errors) == (0, 0), "{controller:?}");
+    Ok(())
+}
+
+async fn few_events(client: &Client) -> Result<()> {
+    let mut times: BTreeMap<(String, String), Vec<i64>> = BTreeMap::new();
+    for event in events(client).await? {
+        // A series counts what came after the first.
+        let more = event.series.as_ref().map_or(0, |series| series.count - 1);
+        let at = event.event_time.as_ref().map_or(0, |time| time.0.as_second());
+        let key = (event.reporting_instance.unwrap_or_default(), event.reason.unwrap_or_default());
+        let entry = times.entry(key).or_default();
+        entry.push(at);
+        entry.extend((0..more).map(|_| at));
+    }
+    for (key, mut at) in times {
+        at.sort_unstable();
+        // The test takes a few minutes at most.
+        ensure!(at.len() <= 3, "{} events of {key:?} at {at:?}", at.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Reconciles that take longer than they may.
+
+use std::time::Duration;
+
+use super::{Controller, Effect, Event, EventKind, Task};
+
+impl Controller {
+    /// The reconcile that has been under way for longest.
+    fn oldest(&self) -> Option<(u64, &Task)> {
+        // Ids are given in the order of time.
+        self.tasks.iter().find(|(_, task)| !task.key.is_empty()).map(|(id, task)| (*id, task))
+    }
+
+    /// When a reconcile will have taken too long.
+    pub fn next_timeout(&self, timeout: Duration) -> Option<Duration> {
+        self.oldest().map(|(_, task)| task.since.saturating_add(timeout))
+    }
+
+    /// A reconcile that has taken too long.
+    pub fn overdue(&self, timeout: Duration, now: Duration) -> Option<u64> {
+        self.oldest().filter(|(_, task)| task.since.saturating_add(timeout) <= now).map(|(id, _)| id)
+    }
+
+    /// Takes a task from the guest, which is told so, and tries it again with backoff. Returns what there is to do:
+    /// its calls are dropped.
+    pub fn time_out(&mut self, task: u64, now: Duration) -> Vec<Effect> {
+        let undelivered = self.inbox.iter().any(|e| e.task == task && e.kind == EventKind::Reconcile);
+        let calls: Vec<u64> = self.calls.iter().filter(|(_, of)| **of == task).map(|(call, _)| *call).collect();
+        let mut effects = Vec::with_capacity(calls.len() + 1);
+        for call in calls {
+            self.calls.remove(&call);
+            effects.push(Effect::DropCall(call));
+        }
+        effects.extend(self.cancelled(task, false, now));
+        if !undelivered {
+            // Before anything that makes it go on.
+            let payload = Default::default();
+            self.inbox.push_front(Event { kind: EventKind::Cancel, id: task, aux: 0, payload, task });
+        }
+        effects
+    }
+}

@@ -1,0 +1,162 @@
+//! Who is held back: instances that use more than their share, requests above the rate, reconciles that
+//! take too long, lines of log.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Host, Phase, Slot};
+use crate::guest::{Call, EventKind, LogLine};
+use crate::limits::lines::Line;
+use crate::limits::pace::Held;
+use crate::limits::problem::{Limit, Problem};
+use crate::limits::requests::Next;
+use crate::permissions::is_stream;
+use crate::snapshot::OverQuota;
+
+impl Slot {
+    /// When something is to be done because of a limit.
+    pub(super) fn limits_wake(&self) -> Option<Duration> {
+        let limits = self.package.limits();
+        let at_home = !matches!(self.phase, Phase::Busy);
+        let overdue = at_home.then(|| self.controller.next_timeout(limits.reconcile_timeout())).flatten();
+        self.waiting.next_at(limits).into_iter().chain(overdue).min()
+    }
+
+    /// Writes lines of the guest to the host's log. Returns how many bytes a second it may write, if that is news:
+    /// the first line that is too much.
+    pub(super) fn write_logs(&mut self, logs: &[LogLine], now: Duration) -> Option<u64> {
+        let per_second = self.package.limits().log_bytes_per_second;
+        let mut is_first = false;
+        for line in logs {
+            match self.lines.line(self.package.limits(), line.bytes(), now) {
+                Line::Dropped => {
+                    is_first |= !self.lines.has_dropped_before();
+                    self.counters.limit_hit(Limit::LogRate);
+                }
+                Line::Written { dropped } => {
+                    if dropped > 0 {
+                        tracing::warn!(
+                            controller = &*self.name,
+                            lines = dropped,
+                            "lines of the controller's log were dropped: it may write {per_second} bytes a second"
+                        );
+                    }
+                    line.emit(&self.name);
+                }
+            }
+        }
+        is_first.then_some(per_second)
+    }
+}
+
+impl Host {
+    /// Takes in a call: it is made when the controller's limits allow it.
+    pub(super) fn limit_request(&mut self, index: u32, call: Call) {
+        let slot = &mut self.slots[index as usize];
+        let most = slot.package.limits().api_in_flight;
+        let stream = is_stream(&call.path);
+        if stream && (slot.requests.values().filter(|r| r.stream).count() + slot.waiting.streams()) as u64 >= most {
+            let why =
+                format!("wasmop: {most} watches or logs are open, which is as many as limits.api-in-flight allows");
+            self.refuse(index, call, why);
+        } else if let Some(call) = slot.waiting.push(call, stream) {
+            self.refuse(index, call, "wasmop: too much waits to be sent already".into());
+        }
+    }
+
+    fn refuse(&mut self, index: u32, call: Call, why: String) {
+        let slot = &mut self.slots[index as usize];
+        slot.counters.limit_hit(Limit::RequestsInFlight);
+        let object = slot.controller.task_object(call.task);
+        slot.controller.answer(call.id, EventKind::Failed, 0, Bytes::from(why.clone()));
+        self.tell(index, Problem::Limit(Limit::RequestsInFlight), object, &why);
+    }
+
+    /// Makes as many of the calls that wait as may be made now.
+    pub(super) fn make_requests(&mut self, index: u32) {
+        let now = self.now();
+        while !self.shutting_down {
+            let slot = &mut self.slots[index as usize];
+            if slot.waiting.is_empty() {
+                return;
+            }
+            let limits = *slot.package.limits();
+            let in_flight = slot.requests.values().filter(|r| !r.stream).count();
+            let (next, over) = slot.waiting.next(&limits, in_flight, now);
+            if let Some((limit, time)) = over {
+                slot.counters.throttled(limit, time);
+            }
+            match next {
+                Next::Make(call) => self.request(index, call),
+                Next::Nothing => return,
+                Next::Wait { limit, anew } => {
+                    if anew {
+                        slot.counters.limit_hit(limit);
+                    }
+                    // To be at the limit of what is under way is nothing unusual.
+                    if anew && limit == Limit::RequestRate {
+                        let message = format!(
+                            "makes more than {} requests a second to the API server: they wait",
+                            limits.api_requests_per_second
+                        );
+                        self.tell(index, Problem::Limit(limit), None, &message);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Cancels reconciles that have taken too long.
+    pub(super) fn end_overdue(&mut self, index: u32) {
+        let now = self.now();
+        loop {
+            let slot = &mut self.slots[index as usize];
+            if matches!(slot.phase, Phase::Busy) || self.shutting_down {
+                return;
+            }
+            let timeout = slot.package.limits().reconcile_timeout();
+            let Some(task) = slot.controller.overdue(timeout, now) else { return };
+            let object = slot.controller.task_object(task);
+            slot.counters.limit_hit(Limit::ReconcileTimeout);
+            for effect in slot.controller.time_out(task, now) {
+                self.on_effect(index, effect);
+            }
+            let message = format!("the reconcile was cancelled: it took longer than {timeout:?}");
+            self.tell(index, Problem::Limit(Limit::ReconcileTimeout), object, &message);
+        }
+    }
+
+    /// Until when a controller with something to do is held back; `None`: it may run.
+    pub(super) fn held_back(&mut self, index: u32) -> Option<Duration> {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        if !slot.controller.is_runnable(now) {
+            return None;
+        }
+        let was_waiting = slot.pace.is_waiting();
+        let Some(held) = slot.pace.held(slot.package.limits(), now) else {
+            if let Some((time, Held::CpuShare(_))) = slot.pace.runs(now) {
+                slot.counters.throttled(Limit::CpuShare, time);
+            }
+            return None;
+        };
+        if let (Held::CpuShare(_), false) = (held, was_waiting) {
+            slot.counters.limit_hit(Limit::CpuShare);
+            let share = slot.package.limits().cpu_share_millis;
+            let message = format!("has used more than its share of the CPU, {share}m of a core: it is held back");
+            self.tell(index, Problem::Limit(Limit::CpuShare), None, &message);
+        }
+        Some(held.until())
+    }
+
+    /// A snapshot was refused because it is larger than the controller may have.
+    pub(super) fn tell_if_over_quota(&mut self, index: u32, error: &io::Error) {
+        if error.get_ref().is_some_and(|inner| inner.is::<OverQuota>()) {
+            self.slots[index as usize].counters.limit_hit(Limit::Disk);
+            self.tell(index, Problem::Limit(Limit::Disk), None, &error.to_string());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a controller did that its owner has to know, and how often it is told.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::guest::Cause;
+
+/// A limit that was met other than by a step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    CpuShare,
+    RequestRate,
+    RequestsInFlight,
+    ResponseSize,
+    LogRate,
+    ReconcileTimeout,
+    Disk,
+}
+
+impl Limit {
+    pub const ALL: [Limit; 7] = [
+        Limit::CpuShare,
+        Limit::RequestRate,
+        Limit::RequestsInFlight,
+        Limit::ResponseSize,
+        Limit::LogRate,
+        Limit::ReconcileTimeout,
+        Limit::Disk,
+    ];
+
+    /// Its key under `[limits]` in wasmop.toml.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::CpuShare => "cpu-share",
+            Limit::RequestRate => "api-rate",
+            Limit::RequestsInFlight => "api-in-flight",
+            Limit::ResponseSize => "response",
+            Limit::LogRate => "log-rate",
+            Limit::ReconcileTimeout => "reconcile-timeout",
+            Limit::Disk => "disk",
+        }
+    }
+}
+
+/// What is told, by its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Problem {
+    /// A step failed.
+    Step(Cause),
+    /// A limit was met.
+    Limit(Limit),
+    /// It used the runtime interface in a way that makes no sense.
+    Misuse,
+    /// Its instance was lost, and begins anew after a wait.
+    CrashLoop,
+    /// Its package can't be run at all.
+    Install,
+}
+
+impl Problem {
+    /// The reason of a Kubernetes Event.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Problem::Step(Cause::Panic) => "StepPanicked",
+            Problem::Step(Cause::CpuLimit) => "StepCpuLimit",
+            Problem::Step(Cause::MemoryLimit) => "StepMemoryLimit",
+            Problem::Step(Cause::ActionLimit) => "StepActionLimit",
+            Problem::Step(Cause::Trap) => "StepTrapped",
+            Problem::Limit(Limit::CpuShare) => "CpuShareUsedUp",
+            Problem::Limit(Limit::RequestRate) => "RequestRateLimited",
+            Problem::Limit(Limit::RequestsInFlight) => "RequestsInFlightLimited",
+            Problem::Limit(Limit::ResponseSize) => "ResponseTooLarge",
+            Problem::Limit(Limit::LogRate) => "LogLinesDropped",
+            Problem::Limit(Limit::ReconcileTimeout) => "ReconcileTimedOut",
+            Problem::Limit(Limit::Disk) => "SnapshotTooLarge",
+            Problem::Misuse => "InterfaceMisused",
+            Problem::CrashLoop => "CrashLoop",
+            Problem::Install => "InstallFailed",
+        }
+    }
+
+    /// The action of a Kubernetes Event: what the host did about it.
+    pub fn action(self) -> &'static str {
+        match self {
+            Problem::Step(_) => "RollBack",
+            Problem::Limit(Limit::CpuShare | Limit::RequestRate | Limit::RequestsInFlight) => "HoldBack",
+            Problem::Limit(Limit::ResponseSize) => "CutResponse",
+            Problem::Limit(Limit::LogRate) => "DropLines",
+            Problem::Limit(Limit::ReconcileTimeout) => "CancelReconcile",
+            Problem::Limit(Limit::Disk) => "KeepInMemory",
+            Problem::Misuse => "Ignore",
+            Problem::CrashLoop => "Restart",
+            Problem::Install => "LeaveOut",
+        }
+    }
+}
+
+/// One Event a controller and problem in this time.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// When what was told last. Has an entry only for problems that there were.
+#[derive(Default)]
+pub struct Told(HashMap<(u32, Problem), Last>);
+
+struct Last {
+    at: Duration,
+    /// Times it happened since and was not told.
+    since: u32,
+}
+
+impl Told {
+    /// Whether it is to be told that it has happened again; how often it did since it was told last.
+    pub fn happened(&mut self, controller: u32, problem: Problem, now: Duration) -> Option<u32> {
+        let mut times = 0;
+        if let Some(last) = self.0.get_mut(&(controller, problem)) {
+            if now.saturating_sub(last.at) < INTERVAL {
+                last.since = last.since.saturating_add(1);
+                return None;
+            }
+            times = last.since;
+        }
+        self.0.insert((controller, problem), Last { at: now, since: 0 });
+        Some(times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PANIC: Problem = Problem::Step(Cause::Panic);
+
+    #[test]
+    fn each_problem_of_each_controller_is_told_once_a_minute_with_how_often_it_was_meanwhile() {
+        let mut told = Told::default();
+        for (at, controller, problem, expected) in [
+            (0, 1, PANIC, Some(0)),
+            (1, 1, PANIC, None),
+            (1, 2, PANIC, Some(0)),
+            (1, 1, Problem::CrashLoop, Some(0)),
+            (59, 1, PANIC, None),
+            (60, 1, PANIC, Some(2)),
+            (61, 1, PANIC, None),
+            (120, 1, PANIC, Some(1)),
+            (500, 1, PANIC, Some(0)),
+        ] {
+            let found = told.happened(controller, problem, Duration::from_secs(at));
+            assert_eq!(found, expected, "{controller} {problem:?} at {at} s");
+        }
+    }
+
+    #[test]
+    fn every_problem_has_a_reason_that_kubernetes_takes() {
+        let mut all = vec![Problem::Misuse, Problem::CrashLoop, Problem::Install];
+        all.extend(crate::status::counters::CAUSES.map(Problem::Step));
+        all.extend(Limit::ALL.map(Problem::Limit));
+        let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();
+        assert_eq!(reasons.len(), all.len());
+        let is_camel = |text: &str| text.starts_with(char::is_uppercase) && text.chars().all(char::is_alphanumeric);
+        assert!(all.iter().all(|p| is_camel(p.reason()) && is_camel(p.action())));
+    }
+}

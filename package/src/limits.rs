@@ -1,0 +1,145 @@
+//! What one controller may use: `[limits]` of its wasmop.toml, and no more than its host lets it have.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A number for each limit; [`Limits::NONE`] is as good as no limits at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Linear memory of the instance, bytes.
+    pub memory_bytes: u64,
+    /// CPU time of one step, nanoseconds.
+    pub cpu_per_step_ns: u64,
+    /// CPU time in the long run, thousandths of a core.
+    pub cpu_share_millis: u64,
+    /// From handing an object to the controller until it is done with it, nanoseconds; time on disk included.
+    pub reconcile_timeout_ns: u64,
+    /// Requests to the API server a second, in the long run.
+    pub api_requests_per_second: u64,
+    /// Requests at once, of a controller that has made none for a while.
+    pub api_burst: u64,
+    /// Requests under way; as many again that last (watches, logs that are followed).
+    pub api_in_flight: u64,
+    /// Body of one response, bytes; not of those that last.
+    pub response_bytes: u64,
+    /// Lines of log, bytes a second in the long run.
+    pub log_bytes_per_second: u64,
+    /// Its snapshot, with a base image of its own, bytes.
+    pub disk_bytes: u64,
+}
+
+impl Default for Limits {
+    /// What a controller that does what it should never comes near.
+    fn default() -> Self {
+        Limits {
+            memory_bytes: 256 << 20,
+            cpu_per_step_ns: 2_000_000_000,
+            cpu_share_millis: 500,
+            reconcile_timeout_ns: 24 * 3_600_000_000_000,
+            api_requests_per_second: 200,
+            api_burst: 1000,
+            api_in_flight: 32,
+            response_bytes: 64 << 20,
+            log_bytes_per_second: 256 << 10,
+            disk_bytes: 1 << 30,
+        }
+    }
+}
+
+impl Limits {
+    pub const NONE: Limits = Limits {
+        memory_bytes: u64::MAX,
+        cpu_per_step_ns: u64::MAX,
+        cpu_share_millis: u64::MAX,
+        reconcile_timeout_ns: u64::MAX,
+        api_requests_per_second: u64::MAX,
+        api_burst: u64::MAX,
+        api_in_flight: u64::MAX,
+        response_bytes: u64::MAX,
+        log_bytes_per_second: u64::MAX,
+        disk_bytes: u64::MAX,
+    };
+
+    /// The smaller of each.
+    pub fn capped(self, cap: &Limits) -> Limits {
+        Limits {
+            memory_bytes: self.memory_bytes.min(cap.memory_bytes),
+            cpu_per_step_ns: self.cpu_per_step_ns.min(cap.cpu_per_step_ns),
+            cpu_share_millis: self.cpu_share_millis.min(cap.cpu_share_millis),
+            reconcile_timeout_ns: self.reconcile_timeout_ns.min(cap.reconcile_timeout_ns),
+            api_requests_per_second: self.api_requests_per_second.min(cap.api_requests_per_second),
+            api_burst: self.api_burst.min(cap.api_burst),
+            api_in_flight: self.api_in_flight.min(cap.api_in_flight),
+            response_bytes: self.response_bytes.min(cap.response_bytes),
+            log_bytes_per_second: self.log_bytes_per_second.min(cap.log_bytes_per_second),
+            disk_bytes: self.disk_bytes.min(cap.disk_bytes),
+        }
+    }
+
+    pub fn reconcile_timeout(&self) -> Duration {
+        Duration::from_nanos(self.reconcile_timeout_ns)
+    }
+
+    /// Each with its key in wasmop.toml.
+    pub fn by_key(&self) -> [(&'static str, u64); 10] {
+        [
+            ("memory", self.memory_bytes),
+            ("cpu-per-step", self.cpu_per_step_ns),
+            ("cpu-share", self.cpu_share_millis),
+            ("reconcile-timeout", self.reconcile_timeout_ns),
+            ("api-rate", self.api_requests_per_second),
+            ("api-burst", self.api_burst),
+            ("api-in-flight", self.api_in_flight),
+            ("response", self.response_bytes),
+            ("log-rate", self.log_bytes_per_second),
+            ("disk", self.disk_bytes),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Distinct numbers, so that a mistaken field shows.
+    fn limits(factor: u64) -> Limits {
+        Limits {
+            memory_bytes: factor,
+            cpu_per_step_ns: 2 * factor,
+            cpu_share_millis: 3 * factor,
+            reconcile_timeout_ns: 4 * factor,
+            api_requests_per_second: 5 * factor,
+            api_burst: 6 * factor,
+            api_in_flight: 7 * factor,
+            response_bytes: 8 * factor,
+            log_bytes_per_second: 9 * factor,
+            disk_bytes: 10 * factor,
+        }
+    }
+
+    #[test]
+    fn a_cap_lowers_what_is_above_it_and_raises_nothing() {
+        assert_eq!(limits(10).capped(&limits(3)), limits(3));
+        assert_eq!(limits(3).capped(&limits(10)), limits(3));
+        assert_eq!(Limits::default().capped(&Limits::NONE), Limits::default());
+        let one = Limits { disk_bytes: 1, ..Limits::NONE };
+        assert_eq!(Limits::default().capped(&one), Limits { disk_bytes: 1, ..Limits::default() });
+    }
+
+    #[test]
+    fn every_limit_has_a_key_of_its_own() {
+        let by_key = limits(1).by_key();
+        assert_eq!(by_key.map(|(_, value)| value), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let keys = by_key.map(|(key, _)| key);
+        assert!(keys.iter().all(|key| keys.iter().filter(|other| *other == key).count() == 1));
+    }
+
+    #[test]
+    fn a_manifest_that_names_few_limits_has_the_usual_others() {
+        let read: Limits = serde_json::from_str(r#"{"memoryBytes": 1048576, "apiBurst": 5}"#).unwrap();
+        assert_eq!(read, Limits { memory_bytes: 1 << 20, api_burst: 5, ..Limits::default() });
+        assert!(serde_json::from_str::<Limits>(r#"{"memory": 1}"#).is_err());
+    }
+}
