@@ -340,9 +340,9 @@ proptest! {
         };
         let fresh = told(index.replay(history[until].0).collect());
         let back = told(index.replay_between(history[after].0, history[until].0).unwrap().collect());
-        for n in 0..3 {
-            prop_assert!(generations[n] == 0 || fresh.contains(&n), "{n} is there, and a new one has not heard of it");
-            prop_assert!(generations[n] == history[after].1[n] || back.contains(&n), "{n} is another than it was");
+        for (n, (now, then)) in generations.into_iter().zip(history[after].1).enumerate() {
+            prop_assert!(now == 0 || fresh.contains(&n), "{n} is there, and a new one has not heard of it");
+            prop_assert!(now == then || back.contains(&n), "{n} is another than it was");
         }
     }
 }
