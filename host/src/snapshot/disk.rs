@@ -59,6 +59,9 @@ pub struct DiskFile {
     disk: Disk,
 }
 
+/// Bytes that are read ahead for one request at least: of a longer one Linux reads no more than its window
+/// (`force_page_cache_ra`), 128 KiB by default.
+const READ_AHEAD_BYTES: u64 = 128 << 10;
 /// More slices than the kernel takes at once (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
@@ -215,8 +218,10 @@ impl DiskFile {
 /// time and nothing else.
 pub fn read_ahead(file: &File, ranges: &[Range<u64>]) {
     for range in ranges {
-        if let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
-            let _ = rustix::fs::fadvise(file, range.start, Some(len), rustix::fs::Advice::WillNeed);
+        let mut at = range.start;
+        while let Some(len) = NonZeroU64::new(range.end.saturating_sub(at).min(READ_AHEAD_BYTES)) {
+            let _ = rustix::fs::fadvise(file, at, Some(len), rustix::fs::Advice::WillNeed);
+            at += len.get();
         }
     }
 }
