@@ -14,8 +14,9 @@ use wasmop_package::{Package, with_manifest};
 use wasmop_policy::Policy;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
-use crate::{Variant, process};
+use crate::Variant;
 use wasmop_e2e::child_host;
+use wasmop_e2e::process;
 use wasmop_e2e::rows::Rows;
 
 #[derive(clap::Args)]

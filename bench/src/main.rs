@@ -8,7 +8,6 @@ mod allocator;
 mod footprint;
 mod neighbours;
 mod page_cache;
-mod process;
 mod resume;
 mod simulation;
 

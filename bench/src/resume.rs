@@ -10,9 +10,10 @@ use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_package::Package;
 
+use crate::page_cache;
 use crate::simulation::Simulation;
-use crate::{page_cache, process};
 use wasmop_e2e::fake_api::FakeApi;
+use wasmop_e2e::process;
 use wasmop_e2e::rows::{Rows, percentile};
 
 const HEAPS_MIB: [u64; 3] = [1, 8, 32];

@@ -26,6 +26,7 @@ pub mod guests;
 pub mod inner_host;
 pub mod part;
 pub mod probe;
+pub mod process;
 pub mod rows;
 pub mod scenarios;
 pub mod scene;

@@ -20,7 +20,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
-use crate::memory::{PAGE, touched_pages};
+use crate::memory::PAGE;
+use crate::page_map;
 use crate::snapshot::disk::{Disk, read_ahead};
 use crate::snapshot::format::{Moment, runs_with_gaps};
 use crate::snapshot::image::ImageError;
@@ -187,7 +188,7 @@ impl InstalledPackage {
             return Some(linger - idle);
         }
         let image = exports.image();
-        let touched = touched_pages(image).unwrap_or_default();
+        let touched = page_map::touched(image).unwrap_or_default();
         let bytes = |page: u32| u64::from(page) * PAGE as u64;
         let runs = runs_with_gaps(touched, READ_GAP);
         code.touched = runs.iter().map(|r| bytes(r.page)..bytes(r.page + r.count)).collect();

@@ -8,6 +8,7 @@
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
 //!         live, soft, wasi                         the soft tier: components with WASI
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
+//!         page_map                         what the kernel says of that memory
 //! ```
 //!
 //! [`run`] is the whole host; everything else is public for tools and benches.
@@ -28,6 +29,7 @@ pub mod instance;
 pub mod limits;
 pub mod live;
 pub mod memory;
+pub mod page_map;
 pub mod permissions;
 pub mod pool;
 pub mod pressure;

@@ -12,11 +12,13 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
+use crate::page_map;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 /// Bytes in a page as the snapshot format counts them; also the kernel's page size on every
@@ -308,134 +310,19 @@ impl Memory {
     /// that are no longer backed by the file. Pages only read beyond the file may count too; they hold
     /// zeros.
     pub fn dirty_pages(&self) -> io::Result<Vec<u32>> {
-        let pagemap = pagemap()?;
-        match self.scan(pagemap) {
-            // Before Linux 6.7.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => self.read_pagemap(pagemap),
-            result => result,
-        }
-    }
-
-    /// Lets the kernel look for them: it skips what was never touched.
-    fn scan(&self, pagemap: &File) -> io::Result<Vec<u32>> {
-        let range = self.0.base as u64..(self.0.base + self.size()) as u64;
-        let argument = ScanArgument {
-            category_inverted: IS_FILE | IS_ZERO_PAGE,
-            category_mask: IS_FILE | IS_ZERO_PAGE,
-            category_anyof_mask: IS_PRESENT | IS_SWAPPED,
-            ..ScanArgument::default()
-        };
-        scan(pagemap, range, argument)
+        page_map::dirty(self.addresses(self.size()))
     }
 
     /// Pages of the mapped image that are in the page tables, ascending: those that were touched since it was
     /// mapped, and what the kernel has mapped around them.
     pub fn touched_pages(&self) -> io::Result<Vec<u32>> {
-        let len = self.0.mapped.min(self.size());
-        touched_pages(self.0.base..self.0.base + len)
+        page_map::touched(self.addresses(self.0.mapped.min(self.size())))
     }
 
-    fn read_pagemap(&self, pagemap: &File) -> io::Result<Vec<u32>> {
-        const PRESENT: u64 = 1 << 63;
-        const SWAPPED: u64 = 1 << 62;
-        const FILE_BACKED: u64 = 1 << 61;
-        let pages = self.size() / PAGE;
-        let mut dirty = Vec::new();
-        let mut buffer = vec![0u8; pages.min(8192) * 8];
-        let mut first = 0;
-        while first < pages {
-            let count = (pages - first).min(8192);
-            let entries = &mut buffer[..count * 8];
-            pagemap.read_exact_at(entries, ((self.0.base / PAGE + first) * 8) as u64)?;
-            for (i, entry) in entries.as_chunks::<8>().0.iter().enumerate() {
-                let entry = u64::from_ne_bytes(*entry);
-                if entry & (PRESENT | SWAPPED) != 0 && entry & FILE_BACKED == 0 {
-                    dirty.push((first + i) as u32);
-                }
-            }
-            first += count;
-        }
-        Ok(dirty)
+    /// Of its first `len` bytes.
+    fn addresses(&self, len: usize) -> Range<usize> {
+        self.0.base..self.0.base + len
     }
-}
-
-/// This process's page map.
-fn pagemap() -> io::Result<&'static File> {
-    static PAGEMAP: OnceLock<io::Result<File>> = OnceLock::new();
-    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap")).as_ref();
-    pagemap.map_err(|e| io::Error::new(e.kind(), format!("/proc/self/pagemap: {e}")))
-}
-
-/// Pages of an address range that are in the page tables, ascending, counted from its beginning. Needs
-/// Linux 6.7.
-pub fn touched_pages(addresses: std::ops::Range<usize>) -> io::Result<Vec<u32>> {
-    let argument = ScanArgument { category_mask: IS_PRESENT, ..ScanArgument::default() };
-    scan(pagemap()?, addresses.start as u64..addresses.end as u64, argument)
-}
-
-/// Pages of an address range that the kernel finds by the categories in `argument`.
-fn scan(pagemap: &File, addresses: std::ops::Range<u64>, argument: ScanArgument) -> io::Result<Vec<u32>> {
-    let (begin, end) = (addresses.start, addresses.end);
-    let mut pages = Vec::new();
-    let mut regions = [PageRegion::default(); 256];
-    let mut argument = ScanArgument {
-        size: size_of::<ScanArgument>() as u64,
-        start: begin,
-        end,
-        vec: regions.as_mut_ptr() as u64,
-        vec_len: regions.len() as u64,
-        return_mask: IS_PRESENT,
-        ..argument
-    };
-    while argument.start < end {
-        // SAFETY: `argument` is laid out as the kernel has it (linux/fs.h), and `regions` is as long as
-        // it says. Nothing is changed but these two.
-        let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
-        if found < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for region in &regions[..found as usize] {
-            let page = |address: u64| ((address - begin) / PAGE as u64) as u32;
-            pages.extend(page(region.start)..page(region.end));
-        }
-        if argument.walk_end <= argument.start {
-            return Err(io::Error::other("the kernel's scan of pages does not get on"));
-        }
-        argument.start = argument.walk_end;
-    }
-    Ok(pages)
-}
-
-/// `PAGEMAP_SCAN`, its argument and categories, as in linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.
-const PAGEMAP_SCAN: u64 = 3 << 30 | (size_of::<ScanArgument>() as u64) << 16 | (b'f' as u64) << 8 | 16;
-const IS_FILE: u64 = 1 << 2;
-const IS_PRESENT: u64 = 1 << 3;
-const IS_SWAPPED: u64 = 1 << 4;
-const IS_ZERO_PAGE: u64 = 1 << 5;
-
-#[repr(C)]
-#[derive(Default)]
-struct ScanArgument {
-    size: u64,
-    flags: u64,
-    start: u64,
-    end: u64,
-    walk_end: u64,
-    vec: u64,
-    vec_len: u64,
-    max_pages: u64,
-    category_inverted: u64,
-    category_mask: u64,
-    category_anyof_mask: u64,
-    return_mask: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct PageRegion {
-    start: u64,
-    end: u64,
-    categories: u64,
 }
 
 /// Gives wasmtime its memories. Install with `Config::with_host_memory`, and switch
@@ -603,8 +490,8 @@ mod tests {
         // SAFETY: within the mapping.
         assert_eq!(unsafe { *(base as *const u8) }, 0);
         let pagemap = File::open("/proc/self/pagemap").unwrap();
-        assert_eq!(memory.read_pagemap(&pagemap).unwrap(), written);
-        match memory.scan(&pagemap) {
+        assert_eq!(page_map::read(&pagemap, memory.addresses(memory.size())).unwrap(), written);
+        match page_map::scan_dirty(&pagemap, memory.addresses(memory.size())) {
             Ok(found) => assert_eq!(found, written),
             Err(e) => assert!(matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)), "{e}"),
         }

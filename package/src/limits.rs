@@ -31,24 +31,25 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What a controller that does what it should never comes near.
     fn default() -> Self {
-        Limits {
-            memory_bytes: 256 << 20,
-            cpu_per_step_ns: 2_000_000_000,
-            cpu_share_millis: 500,
-            reconcile_timeout_ns: 24 * 3_600_000_000_000,
-            api_requests_per_second: 200,
-            api_burst: 1000,
-            api_in_flight: 32,
-            response_bytes: 64 << 20,
-            log_bytes_per_second: 256 << 10,
-            disk_bytes: 1 << 30,
-        }
+        Limits::USUAL
     }
 }
 
 impl Limits {
+    /// What a controller that does what it should never comes near: the default.
+    pub const USUAL: Limits = Limits {
+        memory_bytes: 256 << 20,
+        cpu_per_step_ns: 2_000_000_000,
+        cpu_share_millis: 500,
+        reconcile_timeout_ns: 24 * 3_600_000_000_000,
+        api_requests_per_second: 200,
+        api_burst: 1000,
+        api_in_flight: 32,
+        response_bytes: 64 << 20,
+        log_bytes_per_second: 256 << 10,
+        disk_bytes: 1 << 30,
+    };
     pub const NONE: Limits = Limits {
         memory_bytes: u64::MAX,
         cpu_per_step_ns: u64::MAX,

@@ -3,11 +3,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use wasmop_host::snapshot::Durability;
 use wasmop_policy::{Policy, PolicyError};
 
-use crate::config::{Flags, Policies};
-use crate::logging::LogFormat;
+use crate::config::{Flags, HostKeys, Policies};
 use crate::{running, units};
 
 /// Run packages against a cluster, until SIGTERM or Ctrl-C.
@@ -31,22 +29,6 @@ pub struct Run {
     #[arg(long)]
     learn_permissions: bool,
 
-    /// The kubeconfig file.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// The context to use of the kubeconfig [default: its current one].
-    #[arg(long, value_name = "CONTEXT")]
-    context: Option<String>,
-
-    /// Watch this namespace only [default: all].
-    #[arg(long, short, value_name = "NAMESPACE")]
-    namespace: Option<String>,
-
-    /// Where suspended controllers are kept [default: ~/.local/state/wasmop].
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-
     /// When idle controllers are suspended: `adaptive` (by their history and what a resume costs),
     /// `immediate`, `after=DURATION` or `never`. `CONTROLLER=POLICY` is for one of them; may be given
     /// several times. Goes before what the packages say, if it names the controller [default: adaptive].
@@ -57,33 +39,8 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "suspend_policy")]
     suspend_after: Option<Duration>,
 
-    /// Memory that resident controllers may hold together, like `64MiB`; those whose suspending costs
-    /// least go first [default: 60 % of the cgroup's limit, if there is one].
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
-    memory_budget: Option<u64>,
-
-    /// Write down when controllers had something to do, for `wasmop policy simulate`.
-    #[arg(long, value_name = "FILE")]
-    record_trace: Option<PathBuf>,
-
-    /// When snapshots are put on disk: `event` (after each suspend), `interval`, `interval=SECONDS` or
-    /// `none` (when the kernel does). It decides what a crash of the machine may lose [default: event].
-    #[arg(long, value_name = "WHEN", value_parser = durability)]
-    durability: Option<Durability>,
-
-    /// Encrypt snapshots with the 32 bytes in this file (raw, hexadecimal or base64).
-    #[arg(long, value_name = "FILE")]
-    encryption_key_file: Option<PathBuf>,
-
-    /// Serve `/metrics`, `/healthz`, `/readyz` and a page with all controllers at this address, like
-    /// `127.0.0.1:8080`; without a host (`:8080`) on all interfaces. There is no authentication
-    /// [default: not served].
-    #[arg(long, value_name = "[HOST]:PORT")]
-    metrics_address: Option<String>,
-
-    /// How log lines look, on stderr [default: text].
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
+    #[command(flatten)]
+    host: HostKeys,
 
     /// Log more; twice or three times for still more. `WASMOP_LOG` takes a filter instead.
     #[arg(long, short, action = clap::ArgAction::Count)]
@@ -92,10 +49,6 @@ pub struct Run {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).map_err(|problem| format!("{problem}; write it like `500ms` or `1s`"))
-}
-
-fn durability(text: &str) -> Result<Durability, String> {
-    text.parse::<Durability>().map_err(|error| error.to_string())
 }
 
 /// A policy, and for which controller if not for all.
@@ -128,20 +81,7 @@ impl Run {
                 Some(name) => drop(policies.named.insert(name, policy)),
             }
         }
-        let flags = Flags {
-            kubeconfig: self.kubeconfig,
-            context: self.context,
-            namespace: self.namespace,
-            state_dir: self.state_dir,
-            policies,
-            memory_budget: self.memory_budget,
-            record_trace: self.record_trace,
-            durability: self.durability,
-            encryption_key_file: self.encryption_key_file,
-            metrics_address: self.metrics_address,
-            log_format: self.log_format,
-            verbose: self.verbose,
-        };
+        let flags = Flags { host: self.host, policies, verbose: self.verbose };
         let request =
             running::Request { packages: self.packages, config: self.config, flags, learn: self.learn_permissions };
         tokio::runtime::Builder::new_multi_thread()

@@ -22,22 +22,83 @@ pub use plan::{Flags, Plan, Policies};
 pub use read::load;
 
 use crate::logging::LogFormat;
+use crate::units;
 
-/// What a file says. Its paths are absolute: in the file they are relative to it.
+/// What both the command line and the file can say of a host. In a file paths are relative to it; here they are
+/// absolute.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+pub struct HostKeys {
+    /// The kubeconfig file.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The context to use of the kubeconfig [default: its current one].
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Option<String>,
+
+    /// Watch this namespace only [default: all].
+    #[arg(long, short, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Where suspended controllers are kept [default: ~/.local/state/wasmop].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Memory that resident controllers may hold together, like `64MiB`; those whose suspending costs
+    /// least go first [default: 60 % of the cgroup's limit, if there is one].
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    pub memory_budget: Option<u64>,
+
+    /// Write down when controllers had something to do, for `wasmop policy simulate`.
+    #[arg(long, value_name = "FILE")]
+    pub record_trace: Option<PathBuf>,
+
+    /// When snapshots are put on disk: `event` (after each suspend), `interval`, `interval=SECONDS` or
+    /// `none` (when the kernel does). It decides what a crash of the machine may lose [default: event].
+    #[arg(long, value_name = "WHEN")]
+    pub durability: Option<Durability>,
+
+    /// Encrypt snapshots with the 32 bytes in this file (raw, hexadecimal or base64).
+    #[arg(long, value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+
+    /// Serve `/metrics`, `/healthz`, `/readyz` and a page with all controllers at this address, like
+    /// `127.0.0.1:8080`; without a host (`:8080`) on all interfaces. There is no authentication
+    /// [default: not served].
+    #[arg(long, value_name = "[HOST]:PORT")]
+    pub metrics_address: Option<String>,
+
+    /// How log lines look, on stderr [default: text].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl HostKeys {
+    /// What is said here, and what is not, as it is said there.
+    pub fn or(&self, other: &HostKeys) -> HostKeys {
+        fn first<T: Clone>(here: &Option<T>, there: &Option<T>) -> Option<T> {
+            here.as_ref().or(there.as_ref()).cloned()
+        }
+        HostKeys {
+            kubeconfig: first(&self.kubeconfig, &other.kubeconfig),
+            context: first(&self.context, &other.context),
+            namespace: first(&self.namespace, &other.namespace),
+            state_dir: first(&self.state_dir, &other.state_dir),
+            memory_budget: self.memory_budget.or(other.memory_budget),
+            record_trace: first(&self.record_trace, &other.record_trace),
+            durability: self.durability.or(other.durability),
+            encryption_key_file: first(&self.encryption_key_file, &other.encryption_key_file),
+            metrics_address: first(&self.metrics_address, &other.metrics_address),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+}
+
+/// What a file says.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    pub kubeconfig: Option<PathBuf>,
-    pub context: Option<String>,
-    pub namespace: Option<String>,
-    pub state_dir: Option<PathBuf>,
+    pub host: HostKeys,
     pub suspend_policy: Option<Policy>,
-    /// Bytes.
-    pub memory_budget: Option<u64>,
-    pub record_trace: Option<PathBuf>,
-    pub durability: Option<Durability>,
-    pub encryption_key_file: Option<PathBuf>,
-    pub metrics_address: Option<String>,
-    pub log_format: Option<LogFormat>,
     /// As often as `-v` would be given.
     pub verbose: Option<u8>,
     /// No controller has more.

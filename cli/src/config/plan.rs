@@ -4,29 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use wasmop_host::permissions::Grant;
-use wasmop_host::snapshot::Durability;
 use wasmop_host::{ControllerSettings, Settings};
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
-use super::Config;
+use super::{Config, HostKeys};
 use crate::error::{Failure, failure};
-use crate::logging::LogFormat;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    pub kubeconfig: Option<PathBuf>,
-    pub context: Option<String>,
-    pub namespace: Option<String>,
-    pub state_dir: Option<PathBuf>,
+    pub host: HostKeys,
     pub policies: Policies,
-    pub memory_budget: Option<u64>,
-    pub record_trace: Option<PathBuf>,
-    pub durability: Option<Durability>,
-    pub encryption_key_file: Option<PathBuf>,
-    pub metrics_address: Option<String>,
-    pub log_format: Option<LogFormat>,
     pub verbose: u8,
 }
 
@@ -42,15 +31,7 @@ pub struct Policies {
 /// What a host is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    pub kubeconfig: Option<PathBuf>,
-    pub context: Option<String>,
-    pub namespace: Option<String>,
-    pub state_dir: Option<PathBuf>,
-    pub record_trace: Option<PathBuf>,
-    pub durability: Durability,
-    pub encryption_key_file: Option<PathBuf>,
-    pub metrics_address: Option<String>,
-    pub log_format: LogFormat,
+    pub host: HostKeys,
     pub verbose: u8,
     /// No controller has more.
     pub limits: Limits,
@@ -102,24 +83,14 @@ impl Plan {
             let grant = of_file.map_or_else(Grant::all, |controller| controller.grant.clone());
             (name.clone(), ControllerSettings { policy, grant })
         });
+        let host = flags.host.or(&config.host);
         let settings = Settings {
             policy: flags.policies.all.or(config.suspend_policy).unwrap_or_default(),
-            memory_budget: flags.memory_budget.or(config.memory_budget).or(default_budget),
+            memory_budget: host.memory_budget.or(default_budget),
             controllers: controllers.collect(),
         };
-        fn first<T: Clone>(flag: &Option<T>, file: &Option<T>) -> Option<T> {
-            flag.as_ref().or(file.as_ref()).cloned()
-        }
         Ok(Plan {
-            kubeconfig: first(&flags.kubeconfig, &config.kubeconfig),
-            context: first(&flags.context, &config.context),
-            namespace: first(&flags.namespace, &config.namespace),
-            state_dir: first(&flags.state_dir, &config.state_dir),
-            record_trace: first(&flags.record_trace, &config.record_trace),
-            durability: flags.durability.or(config.durability).unwrap_or_default(),
-            encryption_key_file: first(&flags.encryption_key_file, &config.encryption_key_file),
-            metrics_address: first(&flags.metrics_address, &config.metrics_address),
-            log_format: flags.log_format.or(config.log_format).unwrap_or_default(),
+            host,
             verbose: match flags.verbose {
                 0 => config.verbose.unwrap_or_default(),
                 verbose => verbose,

@@ -11,7 +11,7 @@ use wasmop_host::permissions::Grant;
 use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 
-use super::{Config, Controller};
+use super::{Config, Controller, HostKeys};
 use crate::error::{Failure, HelpExt};
 use crate::logging::LogFormat;
 use crate::project::{DNS_LABEL_HELP, dns_label_problem};
@@ -60,12 +60,11 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
     top.only(&KEYS)?;
     let path = |key| Ok::<_, Failure>(top.string(key)?.map(|path| dir.join(path)));
     let text = |key| Ok::<_, Failure>(top.string(key)?.map(str::to_owned));
-    let mut config = Config {
+    let host = HostKeys {
         kubeconfig: path("kubeconfig")?,
         context: text("context")?,
         namespace: text("namespace")?,
         state_dir: path("state-dir")?,
-        suspend_policy: policy(&top)?,
         memory_budget: top.parsed("memory-budget", "write a number and a unit, like `64MiB`", units::parse_bytes)?,
         record_trace: path("record-trace")?,
         durability: top.parsed("durability", "write `event`, `interval=SECONDS` or `none`", str::parse)?,
@@ -74,9 +73,9 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         log_format: top.parsed("log-format", "write `text` or `json`", |format| {
             LogFormat::from_str(format, false).map_err(|_| format!("`{format}` is not a log format"))
         })?,
-        verbose: top.number("verbose", MAX_VERBOSE)?,
-        ..Config::default()
     };
+    let verbose = top.number("verbose", MAX_VERBOSE)?;
+    let mut config = Config { host, suspend_policy: policy(&top)?, verbose, ..Config::default() };
     if let Some(table) = top.table("limits", "[limits]")? {
         config.limits = Some(limits::read(&table, Limits::NONE)?);
     }

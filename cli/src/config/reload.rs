@@ -1,37 +1,36 @@
 //! Two plans, before and after a change of the configuration file, into the keys that a running host cannot
 //! follow.
 
-use super::Plan;
+use super::{HostKeys, Plan};
 
 impl Plan {
     /// Keys of the file that say something else than in `running`, and that only a restart can bring about.
     pub fn needs_restart(&self, running: &Plan) -> Vec<String> {
         // Whole, so that a new field has to be thought of here.
-        let Plan {
+        let Plan { host, verbose: _, limits, packages, settings: _ } = self;
+        let HostKeys {
             kubeconfig,
             context,
             namespace,
             state_dir,
+            memory_budget: _,
             record_trace,
             durability,
             encryption_key_file,
             metrics_address,
             log_format,
-            verbose: _,
-            limits,
-            packages,
-            settings: _,
-        } = self;
+        } = host;
+        let before = &running.host;
         let mut keys: Vec<String> = [
-            ("kubeconfig", *kubeconfig != running.kubeconfig),
-            ("context", *context != running.context),
-            ("namespace", *namespace != running.namespace),
-            ("state-dir", *state_dir != running.state_dir),
-            ("record-trace", *record_trace != running.record_trace),
-            ("durability", *durability != running.durability),
-            ("encryption-key-file", *encryption_key_file != running.encryption_key_file),
-            ("metrics-address", *metrics_address != running.metrics_address),
-            ("log-format", *log_format != running.log_format),
+            ("kubeconfig", *kubeconfig != before.kubeconfig),
+            ("context", *context != before.context),
+            ("namespace", *namespace != before.namespace),
+            ("state-dir", *state_dir != before.state_dir),
+            ("record-trace", *record_trace != before.record_trace),
+            ("durability", durability.unwrap_or_default() != before.durability.unwrap_or_default()),
+            ("encryption-key-file", *encryption_key_file != before.encryption_key_file),
+            ("metrics-address", *metrics_address != before.metrics_address),
+            ("log-format", log_format.unwrap_or_default() != before.log_format.unwrap_or_default()),
             ("limits", *limits != running.limits),
         ]
         .into_iter()

@@ -39,12 +39,12 @@ pub async fn run(request: Request) -> Result<()> {
     let names: Vec<String> = given.iter().map(|package| package.manifest.name.clone()).collect();
     let default_budget = wasmop_host::pressure::default_budget();
     let plan = Plan::new(&request.flags, &config, &names, default_budget)?;
-    let verbosity = logging::start(plan.log_format, plan.verbose)?;
+    let verbosity = logging::start(plan.host.log_format.unwrap_or_default(), plan.verbose)?;
     let controllers = packages::deploy(given, &plan)?;
-    let state_dir = plan.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
-    let encryption_key = plan.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
-    let metrics = plan.metrics_address.as_deref().map(serve_at).transpose()?;
-    let sources = Sources::from_env(plan.kubeconfig.clone(), plan.context.clone());
+    let state_dir = plan.host.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
+    let encryption_key = plan.host.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
+    let metrics = plan.host.metrics_address.as_deref().map(serve_at).transpose()?;
+    let sources = Sources::from_env(plan.host.kubeconfig.clone(), plan.host.context.clone());
     let cluster = connect::load(&sources).await.map_err(connect_failure)?;
     let learning = request.learn.then(Learning::default);
     if learning.is_some() {
@@ -54,13 +54,13 @@ pub async fn run(request: Request) -> Result<()> {
     let options = Options {
         controllers,
         cluster,
-        namespace: plan.namespace.clone(),
+        namespace: plan.host.namespace.clone(),
         state_dir,
         policy: plan.settings.policy,
         limits: plan.limits,
         memory_budget: plan.settings.memory_budget,
-        record_trace: plan.record_trace.clone(),
-        durability: plan.durability,
+        record_trace: plan.host.record_trace.clone(),
+        durability: plan.host.durability.unwrap_or_default(),
         encryption_key,
         disk: Disk::default(),
         metrics,

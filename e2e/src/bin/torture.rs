@@ -93,18 +93,18 @@ impl Prepared {
 }
 
 /// How a torture ended.
-struct Ended<'a> {
+struct Ended {
     rows: Rows,
     summary: String,
     passed: u64,
-    failures: &'a [String],
+    failures: Vec<String>,
     gave_up: Option<anyhow::Error>,
     skipped: u64,
 }
 
-impl Ended<'_> {
-    /// Prints all; whether nothing failed.
-    fn tell(&self, json: Option<&Path>) -> Result<bool> {
+impl Ended {
+    /// Prints all; whether nothing failed. `keep_files`: for what did.
+    fn tell(self, json: Option<&Path>, keep_files: impl FnOnce() -> PathBuf) -> Result<bool> {
         println!();
         self.rows.print();
         if let Some(path) = json {
@@ -117,6 +117,9 @@ impl Ended<'_> {
         }
         let failed = self.failures.len() as u64 + u64::from(self.gave_up.is_some());
         println!("torture: {} passed, {failed} failed, {} skipped", self.passed, self.skipped);
+        if failed > 0 {
+            println!("logs and state are in {}", keep_files().display());
+        }
         Ok(failed == 0)
     }
 }
@@ -132,15 +135,11 @@ async fn kill(rounds: u64, common: &Common) -> Result<bool> {
         rows: tally.rows(took),
         summary: format!("kill: {tally}; {:.0} s, seed {seed}", took.as_secs_f64()),
         passed: tally.passed,
-        failures: &tally.failures,
+        failures: tally.failures.clone(),
         gave_up,
         skipped,
     };
-    let is_good = ended.tell(common.json.as_deref())?;
-    if !is_good {
-        println!("logs and state are in {}", torture.keep_files().display());
-    }
-    Ok(is_good)
+    ended.tell(common.json.as_deref(), || torture.keep_files())
 }
 
 async fn faults(minutes: f64, common: &Common) -> Result<bool> {
@@ -154,15 +153,11 @@ async fn faults(minutes: f64, common: &Common) -> Result<bool> {
         rows: torture.rows(took),
         summary: format!("faults: {rounds} rounds; {:.0} s, seed {seed}", took.as_secs_f64()),
         passed: rounds - torture.failures.len() as u64,
-        failures: &torture.failures,
+        failures: torture.failures.clone(),
         gave_up,
         skipped,
     };
-    let is_good = ended.tell(common.json.as_deref())?;
-    if !is_good {
-        println!("logs and state are in {}", torture.keep_files().display());
-    }
-    Ok(is_good)
+    ended.tell(common.json.as_deref(), || torture.keep_files())
 }
 
 /// As `cargo xtask test` reads it.

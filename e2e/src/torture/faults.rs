@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -25,9 +25,10 @@ use wasmop_testbed::log::{Log, Record};
 
 use super::POLL;
 use super::told::Told;
-use super::workload::Workload;
+use super::workload::{self, Workload};
 use crate::fault_proxy::{Fault, FaultProxy, Rule};
 use crate::guests::Guest;
+use crate::process;
 use crate::rows::{Rows, percentile};
 use crate::world::{Cluster, PATIENCE};
 
@@ -247,8 +248,7 @@ impl FaultTorture {
             if let Some(status) = self.host.ended() {
                 bail!("the host ended by itself ({status})");
             }
-            let pending = try_join_all(self.workloads.iter_mut().map(|workload| workload.pending(&told))).await?;
-            let pending = pending.concat();
+            let pending = workload::all_pending(&mut self.workloads, &told).await?;
             if pending.is_empty() {
                 break;
             }
@@ -258,19 +258,12 @@ impl FaultTorture {
             sleep(POLL).await;
         }
         let mut rng = StdRng::seed_from_u64(self.seed);
-        let settled = self.workloads.iter_mut().map(|workload| {
-            let mut rng = StdRng::from_rng(&mut rng);
-            async move { workload.settled(&mut rng, PATIENCE).await }
-        });
-        let settled: Vec<_> = settled.collect();
-        for objects in join_all(settled).await {
-            self.objects += objects? as u64;
-        }
+        self.objects += workload::all_settled(&mut self.workloads, &mut rng).await?;
         Ok(())
     }
 
     fn check_memory(&mut self) -> Result<()> {
-        let now = resident(self.host.id().context("no host")?)?;
+        let now = process::memory(self.host.id().context("no host")?)?.pss;
         match self.memory {
             None if self.rounds >= WARM_UP => self.memory = Some(now),
             Some(before) if now > before + GROWTH => {
@@ -331,11 +324,4 @@ fn is_complaint(record: &Record) -> bool {
         "guest" => record.message().contains("panicked"),
         _ => record.text("level") == "RAW" || OF_OURS.contains(&record.message()),
     }
-}
-
-/// Bytes of RAM that a process holds.
-fn resident(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? << 10)
 }

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -312,8 +312,7 @@ impl Torture {
                 is_ready = true;
                 self.windows.started_in(begun.elapsed());
             }
-            let pending = try_join_all(self.workloads.iter_mut().map(|workload| workload.pending(&told))).await?;
-            let pending = pending.concat();
+            let pending = workload::all_pending(&mut self.workloads, &told).await?;
             if pending.is_empty() {
                 break;
             }
@@ -323,14 +322,7 @@ impl Torture {
             sleep(POLL).await;
         }
         self.tally.recovered(begun.elapsed());
-        let settled = self.workloads.iter_mut().map(|workload| {
-            let mut rng = StdRng::from_rng(rng);
-            async move { workload.settled(&mut rng, PATIENCE).await }
-        });
-        let settled: Vec<_> = settled.collect();
-        for objects in join_all(settled).await {
-            self.tally.objects += objects? as u64;
-        }
+        self.tally.objects += workload::all_settled(&mut self.workloads, rng).await?;
         Ok(())
     }
 

@@ -11,17 +11,20 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use rand::Rng;
+use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use wasmop_testbed::log::Log;
 
 use super::told::Told;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, spec};
+use crate::world::PATIENCE;
 
 /// Objects that stay for the whole of a run: one of each kind of memory and timer.
 const PERMANENT: [&str; 4] = ["child", "requeue", "random", "heap"];
@@ -307,6 +310,22 @@ impl Workload {
         self.floor = 0;
         self.create_permanent().await
     }
+}
+
+/// What of all workloads is not as it is wanted, see [`Workload::pending`].
+pub async fn all_pending(workloads: &mut [Workload], told: &Told) -> Result<Vec<String>> {
+    Ok(try_join_all(workloads.iter_mut().map(|workload| workload.pending(told))).await?.concat())
+}
+
+/// See [`Workload::settled`]; returns how many objects there were in all.
+pub async fn all_settled(workloads: &mut [Workload], rng: &mut StdRng) -> Result<u64> {
+    let settled = workloads.iter_mut().map(|workload| {
+        let mut rng = StdRng::from_rng(rng);
+        async move { workload.settled(&mut rng, PATIENCE).await }
+    });
+    let settled: Vec<_> = settled.collect();
+    let objects = join_all(settled).await.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(objects.into_iter().sum::<usize>() as u64)
 }
 
 /// What the guest leaves behind for an object it has cleaned up.

@@ -32,20 +32,8 @@ fn told_on_object(reason: &'static str, says: &'static str) -> Outcome {
 }
 
 /// Small, so that the test needs little of the machine.
-const LIMITS: Limits = Limits { memory_bytes: 16 << 20, cpu_per_step_ns: 100_000_000, cpu_share_millis: 1000, ..USUAL };
-/// `Limits::default()` as a constant.
-const USUAL: Limits = Limits {
-    memory_bytes: 256 << 20,
-    cpu_per_step_ns: 2_000_000_000,
-    cpu_share_millis: 500,
-    reconcile_timeout_ns: 86_400_000_000_000,
-    api_requests_per_second: 200,
-    api_burst: 1000,
-    api_in_flight: 32,
-    response_bytes: 64 << 20,
-    log_bytes_per_second: 256 << 10,
-    disk_bytes: 1 << 30,
-};
+const LIMITS: Limits =
+    Limits { memory_bytes: 16 << 20, cpu_per_step_ns: 100_000_000, cpu_share_millis: 1000, ..Limits::USUAL };
 const LITTLE_CPU: Limits = Limits { cpu_share_millis: 20, ..LIMITS };
 const FEW_REQUESTS: Limits = Limits { api_requests_per_second: 5, api_burst: 10, ..LIMITS };
 

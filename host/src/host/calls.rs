@@ -97,22 +97,21 @@ impl Host {
                     slot.requests.remove(&call);
                 }
                 Reply::TooLarge => {
-                    too_large = Some(slot.controller.call_object(call));
+                    let object = slot.controller.call_object(call);
                     let most = slot.package.limits().response_bytes;
                     let why = format!("wasmop: the response has more than {most} bytes (limits.response)");
-                    slot.controller.answer(call, EventKind::Failed, 0, why.into());
+                    slot.controller.answer(call, EventKind::Failed, 0, why.clone().into());
                     slot.requests.remove(&call);
+                    slot.counters.limit_hit(Limit::ResponseSize);
+                    too_large = Some((object, why));
                 }
             }
         }
         if slot.requests.is_empty() && slot.controller.is_idle() {
             slot.credit = None;
         }
-        if let Some(object) = too_large {
-            slot.counters.limit_hit(Limit::ResponseSize);
-            let most = slot.package.limits().response_bytes;
-            let message = format!("a response was cut: it has more than {most} bytes");
-            self.tell(index, Problem::Limit(Limit::ResponseSize), object, &message);
+        if let Some((object, why)) = too_large {
+            self.tell(index, Problem::Limit(Limit::ResponseSize), object, &why);
         }
     }
 }

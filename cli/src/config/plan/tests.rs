@@ -1,7 +1,8 @@
 use wasmop_host::identity::ServiceAccount;
 
 use super::*;
-use crate::config::Controller;
+use crate::config::{Controller, HostKeys};
+use crate::logging::LogFormat;
 
 fn controller(package: Option<&str>) -> Controller {
     Controller {
@@ -27,27 +28,28 @@ fn plan(flags: &Flags, config: &Config, given: &[&str]) -> Result<Plan, Failure>
 #[test]
 fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
     let file = Config {
-        namespace: Some("file".into()),
-        context: Some("file".into()),
-        memory_budget: Some(1),
-        durability: "none".parse().ok(),
+        host: HostKeys {
+            namespace: Some("file".into()),
+            context: Some("file".into()),
+            memory_budget: Some(1),
+            durability: "none".parse().ok(),
+            ..HostKeys::default()
+        },
         verbose: Some(1),
         suspend_policy: Some(Policy::Never),
         ..config(&[("a", controller(Some("/a.wasm")))])
     };
     let flags = Flags {
-        namespace: Some("flag".into()),
-        memory_budget: Some(2),
+        host: HostKeys { namespace: Some("flag".into()), memory_budget: Some(2), ..HostKeys::default() },
         verbose: 2,
         policies: Policies { all: Some(Policy::Immediate), ..Policies::default() },
-        ..Flags::default()
     };
     let from_file = plan(&Flags::default(), &file, &[]).unwrap();
-    assert_eq!((from_file.namespace.as_deref(), from_file.context.as_deref()), (Some("file"), Some("file")));
+    assert_eq!((from_file.host.namespace.as_deref(), from_file.host.context.as_deref()), (Some("file"), Some("file")));
     assert_eq!((from_file.settings.memory_budget, from_file.settings.policy), (Some(1), Policy::Never));
-    assert_eq!((from_file.durability, from_file.verbose), ("none".parse().unwrap(), 1));
+    assert_eq!((from_file.host.durability, from_file.verbose), ("none".parse().ok(), 1));
     let both = plan(&flags, &file, &[]).unwrap();
-    assert_eq!((both.namespace.as_deref(), both.context.as_deref()), (Some("flag"), Some("file")));
+    assert_eq!((both.host.namespace.as_deref(), both.host.context.as_deref()), (Some("flag"), Some("file")));
     assert_eq!((both.settings.memory_budget, both.settings.policy, both.verbose), (Some(2), Policy::Immediate, 2));
     let neither = plan(&Flags::default(), &Config::default(), &["a"]).unwrap();
     assert_eq!((neither.settings.memory_budget, neither.settings.policy), (Some(5), Policy::default()));
@@ -109,7 +111,7 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
     let account = |name: &str| name.parse::<ServiceAccount>().ok().map(Into::into);
     let followed = after(&|file| {
         file.suspend_policy = Some(Policy::Never);
-        file.memory_budget = Some(1 << 20);
+        file.host.memory_budget = Some(1 << 20);
         file.verbose = Some(1);
         let a = file.controllers.get_mut("a").unwrap();
         a.suspend_policy = Some(Policy::Immediate);
@@ -117,15 +119,16 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
     });
     assert!(followed.is_empty(), "{followed:?}");
     for (key, change) in [
-        ("kubeconfig", &(|file: &mut Config| file.kubeconfig = Some("/k".into())) as &dyn Fn(&mut Config)),
-        ("context", &|file| file.context = Some("c".into())),
-        ("namespace", &|file| file.namespace = Some("n".into())),
-        ("state-dir", &|file| file.state_dir = Some("/s".into())),
-        ("record-trace", &|file| file.record_trace = Some("/t".into())),
-        ("durability", &|file| file.durability = "none".parse().ok()),
-        ("encryption-key-file", &|file| file.encryption_key_file = Some("/e".into())),
-        ("metrics-address", &|file| file.metrics_address = Some(":1".into())),
-        ("log-format", &|file| file.log_format = Some(LogFormat::Json)),
+        ("kubeconfig", &(|file: &mut Config| file.host.kubeconfig = Some("/k".into())) as &dyn Fn(&mut Config)),
+        ("context", &|file| file.host.context = Some("c".into())),
+        ("namespace", &|file| file.host.namespace = Some("n".into())),
+        ("state-dir", &|file| file.host.state_dir = Some("/s".into())),
+        ("record-trace", &|file| file.host.record_trace = Some("/t".into())),
+        ("durability", &|file| file.host.durability = "none".parse().ok()),
+        ("encryption-key-file", &|file| file.host.encryption_key_file = Some("/e".into())),
+        ("metrics-address", &|file| file.host.metrics_address = Some(":1".into())),
+        ("log-format", &|file| file.host.log_format = Some(LogFormat::Json)),
+        ("limits", &|file| file.limits = Some(Limits { memory_bytes: 1 << 20, ..Limits::NONE })),
         ("controllers.a.package", &|file| file.controllers.get_mut("a").unwrap().package = Some("/x".into())),
         ("controllers.b", &|file| drop(file.controllers.remove("b"))),
         ("controllers.c", &|file| drop(file.controllers.insert("c".into(), controller(Some("/c.wasm"))))),

@@ -43,16 +43,16 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
         "#,
     )
     .unwrap();
-    assert_eq!(config.kubeconfig, Some("/etc/wasmop/kubeconfig".into()));
-    assert_eq!((config.context.as_deref(), config.namespace.as_deref()), (Some("edge"), Some("demo")));
-    assert_eq!(config.state_dir, Some("/var/lib/wasmop".into()));
+    assert_eq!(config.host.kubeconfig, Some("/etc/wasmop/kubeconfig".into()));
+    assert_eq!((config.host.context.as_deref(), config.host.namespace.as_deref()), (Some("edge"), Some("demo")));
+    assert_eq!(config.host.state_dir, Some("/var/lib/wasmop".into()));
     assert_eq!(config.suspend_policy, "after=1s".parse().ok());
-    assert_eq!(config.memory_budget, Some(64 << 20));
-    assert_eq!(config.record_trace, Some("/etc/wasmop/../trace.csv".into()));
-    assert_eq!(config.durability, "none".parse().ok());
-    assert_eq!(config.encryption_key_file, Some("/etc/wasmop/key".into()));
-    assert_eq!(config.metrics_address.as_deref(), Some(":8080"));
-    assert_eq!((config.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
+    assert_eq!(config.host.memory_budget, Some(64 << 20));
+    assert_eq!(config.host.record_trace, Some("/etc/wasmop/../trace.csv".into()));
+    assert_eq!(config.host.durability, "none".parse().ok());
+    assert_eq!(config.host.encryption_key_file, Some("/etc/wasmop/key".into()));
+    assert_eq!(config.host.metrics_address.as_deref(), Some(":8080"));
+    assert_eq!((config.host.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
     let website = &config.controllers["website"];
     assert_eq!(website.package, Some("/etc/wasmop/packages/website.wasm".into()));
     assert_eq!(website.suspend_policy, Some(Policy::Never));
@@ -106,7 +106,7 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
 #[test]
 fn an_empty_file_says_nothing() {
     let config = read("# nothing\n").unwrap();
-    assert!(config.controllers.is_empty() && config.namespace.is_none() && config.verbose.is_none());
+    assert!(config.controllers.is_empty() && config.host.namespace.is_none() && config.verbose.is_none());
 }
 
 /// Keys in the first column of the tables below a heading of `docs/config.md`.
@@ -129,7 +129,7 @@ fn the_documentation_has_every_key_and_no_other() {
 fn the_example_in_the_documentation_can_be_read() {
     let example = DOCS.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("has one");
     let config = read(example).unwrap();
-    assert!(config.controllers.len() > 1 && config.state_dir.is_some());
+    assert!(config.controllers.len() > 1 && config.host.state_dir.is_some());
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! What the kernel's page tables say of this process's memory: `/proc/self/pagemap`.
+//!
+//! Pages are numbered from the beginning of the address range that is asked about, and come ascending.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use crate::memory::PAGE;
+
+/// Pages that are present (or swapped out) and not backed by a file.
+pub fn dirty(addresses: Range<usize>) -> io::Result<Vec<u32>> {
+    let pagemap = pagemap()?;
+    match scan_dirty(pagemap, addresses.clone()) {
+        // Before Linux 6.7.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => read(pagemap, addresses),
+        result => result,
+    }
+}
+
+/// Pages that are in the page tables. Needs Linux 6.7.
+pub fn touched(addresses: Range<usize>) -> io::Result<Vec<u32>> {
+    scan(pagemap()?, addresses, ScanArgument { category_mask: IS_PRESENT, ..ScanArgument::default() })
+}
+
+fn pagemap() -> io::Result<&'static File> {
+    static PAGEMAP: OnceLock<io::Result<File>> = OnceLock::new();
+    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap")).as_ref();
+    pagemap.map_err(|e| io::Error::new(e.kind(), format!("/proc/self/pagemap: {e}")))
+}
+
+/// Lets the kernel look for dirty pages: it skips what was never touched.
+pub(crate) fn scan_dirty(pagemap: &File, addresses: Range<usize>) -> io::Result<Vec<u32>> {
+    let argument = ScanArgument {
+        category_inverted: IS_FILE | IS_ZERO_PAGE,
+        category_mask: IS_FILE | IS_ZERO_PAGE,
+        category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+        ..ScanArgument::default()
+    };
+    scan(pagemap, addresses, argument)
+}
+
+/// Looks at the entry of each page.
+pub(crate) fn read(pagemap: &File, addresses: Range<usize>) -> io::Result<Vec<u32>> {
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+    const FILE_BACKED: u64 = 1 << 61;
+    let pages = addresses.len() / PAGE;
+    let mut dirty = Vec::new();
+    let mut buffer = vec![0u8; pages.min(8192) * 8];
+    let mut first = 0;
+    while first < pages {
+        let count = (pages - first).min(8192);
+        let entries = &mut buffer[..count * 8];
+        pagemap.read_exact_at(entries, ((addresses.start / PAGE + first) * 8) as u64)?;
+        for (i, entry) in entries.as_chunks::<8>().0.iter().enumerate() {
+            let entry = u64::from_ne_bytes(*entry);
+            if entry & (PRESENT | SWAPPED) != 0 && entry & FILE_BACKED == 0 {
+                dirty.push((first + i) as u32);
+            }
+        }
+        first += count;
+    }
+    Ok(dirty)
+}
+
+/// Pages that the kernel finds by the categories in `argument`.
+fn scan(pagemap: &File, addresses: Range<usize>, argument: ScanArgument) -> io::Result<Vec<u32>> {
+    let (begin, end) = (addresses.start as u64, addresses.end as u64);
+    let mut pages = Vec::new();
+    let mut regions = [PageRegion::default(); 256];
+    let mut argument = ScanArgument {
+        size: size_of::<ScanArgument>() as u64,
+        start: begin,
+        end,
+        vec: regions.as_mut_ptr() as u64,
+        vec_len: regions.len() as u64,
+        return_mask: IS_PRESENT,
+        ..argument
+    };
+    while argument.start < end {
+        // SAFETY: `argument` is laid out as the kernel has it (linux/fs.h), and `regions` is as long as
+        // it says. Nothing is changed but these two.
+        let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
+        if found < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for region in &regions[..found as usize] {
+            let page = |address: u64| ((address - begin) / PAGE as u64) as u32;
+            pages.extend(page(region.start)..page(region.end));
+        }
+        if argument.walk_end <= argument.start {
+            return Err(io::Error::other("the kernel's scan of pages does not get on"));
+        }
+        argument.start = argument.walk_end;
+    }
+    Ok(pages)
+}
+
+/// `PAGEMAP_SCAN`, its argument and categories, as in linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: u64 = 3 << 30 | (size_of::<ScanArgument>() as u64) << 16 | (b'f' as u64) << 8 | 16;
+const IS_FILE: u64 = 1 << 2;
+const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
+const IS_ZERO_PAGE: u64 = 1 << 5;
+
+#[repr(C)]
+#[derive(Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}

@@ -1,0 +1,159 @@
+//! What goes wrong between a watch and its API server, and what is told of it.
+
+use super::*;
+
+#[tokio::test]
+async fn after_410_only_what_changed_meanwhile_is_told() {
+    for in_stream in [true, false] {
+        let (mut world, _, stream) = World::watching(&[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
+        if in_stream {
+            stream.event("ERROR", &expired());
+        } else {
+            drop(stream);
+            world.request("watch=true").await.json(410, &expired());
+        }
+        world.request("limit=500").await.list("50", &[("a/a", 1), ("a/c", 40), ("a/d", 41)]);
+        assert_eq!(world.changes().await, ["~a/c", "+a/d", "-a/b", "synced"]);
+        world.request("resourceVersion=50").await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_crd_is_waited_for_and_told_once() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!(
+        waiting.to_string(),
+        "cannot watch websites.demo.wasmop.dev/v1: the API server does not serve websites in demo.wasmop.dev/v1"
+    );
+    assert!(waiting.help().contains("install the CustomResourceDefinition"), "{}", waiting.help());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    world.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": []}));
+    world.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": null}));
+    assert_eq!(world.hub.resolved(id), None);
+    world.serve_websites().await;
+    // It is announced, but not served yet.
+    world.request("/websites?").await.error(404);
+    world.serve_websites().await;
+    world.request("/websites?").await.list("10", &[("a/a", 1)]);
+    assert_eq!(world.changes().await, ["+a/a", "synced"]);
+}
+
+#[tokio::test]
+async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is_back() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+    drop(stream);
+    world.request("watch=true").await.error(404);
+    assert_eq!(world.changes().await, ["Missing"]);
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    world.serve_websites().await;
+    world.request("limit=500").await.list("90", &[]);
+    assert_eq!(world.changes().await, ["-a/a", "synced"]);
+}
+
+#[tokio::test]
+async fn a_thousand_watches_that_wait_for_a_crd_ask_once_together() {
+    let mut world = World::with_pace(Pace { missing_delay: Duration::from_secs(600), ..PACE });
+    for n in 0..1000 {
+        world.hub.subscribe(WatchRequest { namespace: Some(format!("ns-{n}")), ..request() });
+    }
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    for _ in 0..1000 {
+        assert_eq!(world.next().await, "Missing");
+    }
+    assert!(world.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn missing_rights_are_told_once_for_each_cause_and_tried_again() {
+    let mut world = World::new();
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    world.request("/websites?").await.error(403);
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!(waiting.to_string(), "cannot watch websites.demo.wasmop.dev/v1: because of 403 (status 403)");
+    assert!(waiting.help().contains("list and watch on websites.demo.wasmop.dev/v1"));
+    world.request("/websites?").await.error(403);
+    world.request("/websites?").await.error(401);
+    assert_eq!(world.next().await, "Unauthorized");
+    world.request("/websites?").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+    let stream = world.request("watch=true").await;
+    stream.error(403);
+    assert_eq!(world.next().await, "Forbidden");
+    // Listing is not done again, and it is over as soon as the watch is granted.
+    let _stream = world.request("watch=true").await.stream();
+    assert_eq!(world.next().await, "synced");
+}
+
+#[tokio::test]
+async fn an_identity_without_discovery_watches_what_it_was_granted() {
+    let mut world = World::new();
+    let id = world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(403);
+    world.request("/apis/demo.wasmop.dev/v1/websites?").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+    assert_eq!(world.hub.resolved(id), None);
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_for_a_moment_is_not_worth_a_word() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+    stream.cut();
+    drop(world.request("resourceVersion=10").await);
+    let stream = world.request("resourceVersion=10").await.stream();
+    stream.event("ADDED", &object("a/b", 11));
+    assert_eq!(world.next().await, "+a/b");
+}
+
+#[tokio::test]
+async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is_back() {
+    let (mut world, _, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    stream.cut();
+    for _ in 0..4 {
+        drop(world.request("resourceVersion=10").await);
+    }
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!(waiting.cause, Cause::Unreachable);
+    assert!(waiting.message.contains("connection refused"), "{}", waiting.message);
+    // It may have come back with another state.
+    for _ in 0..3 {
+        drop(world.request("limit=500").await);
+    }
+    world.request("limit=500").await.list("5", &[("a/a", 1)]);
+    assert_eq!(world.changes().await, ["-a/b", "synced"]);
+    world.request("resourceVersion=5").await;
+}
+
+#[tokio::test]
+async fn garbage_in_a_watch_loses_no_event() {
+    let lines = [
+        "not json\n",
+        "{\"type\":\"ADDED\"}\n",
+        "{\"type\":\"ADDED\",\"object\":{}}\n",
+        "{\"type\":\"NEW\",\"object\":{}}\n",
+    ];
+    let (mut world, _, mut stream) = World::watching(&[]).await;
+    for (n, line) in lines.iter().enumerate() {
+        let version = 11 + n as u64;
+        stream.event("ADDED", &object(&format!("a/{n}"), version));
+        stream.raw(*line);
+        assert_eq!(world.next().await, format!("+a/{n}"));
+        stream = world.request(&format!("resourceVersion={version}")).await.stream();
+    }
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_list_is_asked_for_again() {
+    let mut world = World::new();
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    world.request("limit=500").await.json(200, &json!("hello"));
+    world.request("limit=500").await.json(200, &json!({"metadata": {}, "items": []}));
+    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": [{}]}));
+    assert_eq!(world.next().await, "Server");
+    world.request("limit=500").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+}
