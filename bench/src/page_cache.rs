@@ -1,13 +1,16 @@
 //! Files out of the page cache, so that what is read next comes from the disk.
 
+#![allow(unsafe_code)]
+
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use rustix::fs::{Advice, fadvise};
-use wasmop_host::snapshot::disk::Disk;
+use rustix::param::page_size;
 
 const ATTEMPTS: usize = 100;
 
@@ -31,12 +34,32 @@ fn drop_file(path: &Path) -> Result<()> {
     // And not what another core has not put on its lists yet.
     for _ in 0..ATTEMPTS {
         fadvise(&file, 0, None, Advice::DontNeed)?;
-        if !Disk::default().open(path)?.is_cached(0) {
+        if !is_cached(&file)? {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     bail!("{} stays in memory", path.display())
+}
+
+/// Whether any page of it is; to read one would have the kernel read more.
+fn is_cached(file: &File) -> io::Result<bool> {
+    let len = file.metadata()?.len() as usize;
+    let mut pages = vec![0u8; len.div_ceil(page_size())];
+    // SAFETY: a new mapping, which is never read and ends here; `pages` has a byte for each of its pages.
+    let found = unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let found = libc::mincore(at, len, pages.as_mut_ptr());
+        libc::munmap(at, len);
+        found
+    };
+    if found != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(pages.iter().any(|page| page & 1 != 0))
 }
 
 /// How long it takes to read so many bytes of a file on this disk that are in a row and not in memory.

@@ -74,7 +74,7 @@ impl Simulation {
         }
         let source = match self.instance.take() {
             Some(instance) => Source::Resident(instance),
-            None => Source::Start { origin: self.origin, registered: self.controller.registered() },
+            None => Source::Start { origin: self.origin, wasi: None, registered: self.controller.registered() },
         };
         let monotonic = self.controller.clock(now);
         let batch = Batch { source, events: Some(events), monotonic, tasks: self.controller.tasks().collect() };

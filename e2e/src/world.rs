@@ -156,13 +156,19 @@ impl World {
 
     /// Starts a host anew on the same state directory. Its log begins anew, too.
     pub async fn restart_host(&self) -> Result<()> {
+        self.restart_host_with(&[]).await
+    }
+
+    /// With more arguments.
+    pub async fn restart_host_with(&self, args: &[String]) -> Result<()> {
         let number = {
             let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
             *starts += 1;
             *starts
         };
-        let options =
+        let mut options =
             HostOptions { log: self.cluster.dir().join(format!("host-{number}.log")), ..self.options.clone() };
+        options.args.extend_from_slice(args);
         *self.host() = Host::spawn(&options)?;
         self.wait_ready().await
     }

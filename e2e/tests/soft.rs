@@ -11,6 +11,7 @@ use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::world::{Cluster, World};
 
 const OVER_RESTART: &str = "host restarted: begins anew, forgets no object";
+const GRANTED: &str = "host restarted with a grant: that is reached, no more";
 
 fn main() -> ExitCode {
     part::main("soft", run())
@@ -21,7 +22,7 @@ async fn run() -> Result<bool> {
     let columns = tokio::task::block_in_place(|| guests::build_soft(cluster.dir()))?;
     let behaviours = soft::all();
     let mut table = Table::new(&guests::SOFT_COLUMNS);
-    behaviours.iter().map(|behaviour| behaviour.name).chain([OVER_RESTART]).for_each(|row| table.row(row));
+    behaviours.iter().map(|behaviour| behaviour.name).chain([OVER_RESTART, GRANTED]).for_each(|row| table.row(row));
     let built = columns.iter().filter_map(|column| column.guest.clone().ok()).collect();
     let world = World::start(cluster, built).await?;
     for Column { name, guest } in columns {
@@ -38,6 +39,11 @@ async fn run() -> Result<bool> {
             Err(reason) => Cell::Skipped(reason.clone()),
         };
         table.set(OVER_RESTART, name, restarted);
+        let granted = match &scene {
+            Ok(scene) => cell(soft::granted(scene).await),
+            Err(reason) => Cell::Skipped(reason.clone()),
+        };
+        table.set(GRANTED, name, granted);
     }
     println!("\n{}", table.render("soft"));
     if !table.is_good()

@@ -7,6 +7,7 @@
 //! tried again with backoff.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::code::{InstalledPackage, step_input};
@@ -14,6 +15,7 @@ use crate::guest::{Cause, Event, EventKind, LogLine, StepFailure, StepOutput, th
 use crate::instance::{Origin, StartError};
 use crate::live::Live;
 use crate::snapshot::ControllerStore;
+use crate::wasi::WasiGrant;
 
 /// Attempts on one batch before the instance is given up: each costs a roll-back.
 const MAX_ROLLBACKS: usize = 16;
@@ -21,7 +23,8 @@ const MAX_ROLLBACKS: usize = 16;
 /// Where the instance of a job comes from.
 pub enum Source {
     Resident(Box<Live>),
-    Start { origin: Origin, registered: u32 },
+    /// `wasi`: what of it is granted, `None` for nothing.
+    Start { origin: Origin, wasi: Option<Arc<WasiGrant>>, registered: u32 },
 }
 
 pub struct Batch {
@@ -97,9 +100,9 @@ impl Batch {
                 report.resume = instance.is_suspended().then_some(Duration::ZERO);
                 instance
             }
-            Source::Start { origin, registered } => {
+            Source::Start { origin, wasi, registered } => {
                 let from_snapshot = matches!(origin, Origin::Snapshot(_));
-                match Live::start(package, store, origin, registered) {
+                match Live::start(package, store, wasi.as_deref(), origin, registered) {
                     Ok(instance) => {
                         report.resume = Some(started.elapsed());
                         Box::new(instance)

@@ -253,7 +253,7 @@ pub fn initialise(
     let name = &package.manifest.name;
     let init_limits = Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
     let failed = |source| InstallError::Instantiate { name: name.clone(), source };
-    let (mut guest, _) = Guest::instantiate(engine, exports, &init_limits, 0, None, None).map_err(failed)?;
+    let (mut guest, _) = Guest::instantiate(engine, exports, &init_limits, 0, None, None, None).map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
     for (offset, data) in image.iter().flat_map(|image| image.runs()) {

@@ -18,6 +18,9 @@ use crate::queue::{Backoff, Key, SavedQueue, WorkQueue};
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
 /// asked for yet waits in the host.
 pub const MAX_STEP_BYTES: usize = 256 << 10;
+/// Most events delivered in one step, and most objects handed out for it: taking in what a step did keeps the host's
+/// loop for a few microseconds an event, and other controllers wait meanwhile.
+pub const MAX_STEP_EVENTS: usize = 64;
 /// Most registrations of one controller.
 const MAX_REGISTRATIONS: usize = 256;
 /// Most watches of one controller, those of all its registrations together.
@@ -250,18 +253,12 @@ impl Controller {
             let payload = Bytes::new();
             return Some(vec![Event { kind: EventKind::Start, id: 0, aux: 0, payload, task: 0 }]);
         }
-        for index in 0..self.registered {
-            while let Some(key) = self.registrations[index as usize].queue.take(now) {
-                let payload = Bytes::copy_from_slice(key.as_bytes());
-                let id = self.new_task(Task { registration: index, key, since: now });
-                self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
-            }
-        }
+        self.hand_out(now);
         let mut bytes = 0;
         let mut batch = Vec::new();
         while let Some(event) = self.inbox.front() {
             bytes += event.cost();
-            if bytes > MAX_STEP_BYTES && !batch.is_empty() {
+            if batch.len() >= MAX_STEP_EVENTS || bytes > MAX_STEP_BYTES && !batch.is_empty() {
                 break;
             }
             if let Some(event) = self.inbox.pop_front() {
@@ -273,6 +270,29 @@ impl Controller {
             self.inbox = VecDeque::new();
         }
         Some(batch)
+    }
+
+    /// Puts what is to be reconciled into the inbox: as much as the next step takes, of each registration in turn.
+    fn hand_out(&mut self, now: Duration) {
+        let registered = self.registered as usize;
+        // Not always the same first, in case there is enough of one to fill every step.
+        let first = self.next_task as usize;
+        let mut empty = 0;
+        for turn in 0.. {
+            if empty >= registered || self.inbox.len() >= MAX_STEP_EVENTS {
+                return;
+            }
+            let index = first.wrapping_add(turn) % registered;
+            let Some(key) = self.registrations[index].queue.take(now) else {
+                empty += 1;
+                continue;
+            };
+            empty = 0;
+            let payload = Bytes::copy_from_slice(key.as_bytes());
+            let registration = index as u32;
+            let id = self.new_task(Task { registration, key, since: now });
+            self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: registration, payload, task: id });
+        }
     }
 
     /// Takes in what a step emitted. `stepped_at`: the step's clock.

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::runtime;
 use crate::memory::{Mapping, Memory, MemoryCount, PAGE, Spare, with_mapping};
 use crate::pool;
-use crate::wasi::MAX_HANDLES;
+use crate::wasi::{MAX_HANDLES, Wasi};
 
 pub use context::Context;
 pub(crate) use context::{MAX_LOG_BYTES_PER_STEP, thread_cpu_time};
@@ -228,7 +228,7 @@ impl Guest {
     /// they are to be put right first. Its globals are those of the module: set them with
     /// [`Guest::set_globals`] unless it is to run [`Guest::init`].
     ///
-    /// One of the soft tier runs its initialisation here.
+    /// One of the soft tier runs its initialisation here; it needs `wasi`, and no other does.
     pub fn instantiate(
         engine: &Engine,
         exports: &Exports,
@@ -236,6 +236,7 @@ impl Guest {
         registered: u32,
         mapping: Option<Mapping<'_>>,
         spare: Option<Spare>,
+        wasi: Option<Wasi>,
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
         let mut store = Store::new(engine.wasmtime(), Context::new(limits, registered));
         let soft = exports.state.is_none();
@@ -254,9 +255,9 @@ impl Guest {
         let context = store.data_mut();
         context.restart_cpu_time();
         let cpu_limit = context.cpu_limit;
-        let _ticking = soft.then(|| {
+        let _ticking = wasi.map(|wasi| {
             context.begin(&step_input(FIRST_MONOTONIC_NS, Vec::new()));
-            context.wasi();
+            context.set_wasi(wasi);
             context.cpu_limit = cpu_limit.max(MIN_INIT_CPU);
             engine.ticking()
         });

@@ -59,6 +59,8 @@ pub enum StartError {
     Instantiate(#[from] InstantiateError),
     #[error(transparent)]
     Snapshot(#[from] ImageError),
+    #[error("what it is granted of the machine cannot be opened: {0}")]
+    Wasi(std::io::Error),
     #[error("no snapshot could be written for so long that the steps since the last one were not kept")]
     LogGivenUp,
     #[error("replaying the steps since the last snapshot failed: {0}")]
@@ -98,7 +100,7 @@ impl Instance {
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
         let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
         let (mut guest, stale) =
-            Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare)?;
+            Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare, None)?;
         let sources = match open {
             Some(open) if is_there => go_on(&mut guest, base, open, &stale)?,
             open => resume(&mut guest, store, base, open, overlay, &stale)?,

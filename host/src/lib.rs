@@ -39,7 +39,7 @@ pub mod snapshot;
 pub mod soft;
 pub mod spares;
 pub mod status;
-mod wasi;
+pub mod wasi;
 pub mod watch;
 
 pub use describe::{DescribeError, describe};

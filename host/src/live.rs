@@ -7,6 +7,7 @@ use crate::guest::{Event, Guest, StepFailure, StepInput, StepOutput};
 use crate::instance::{Instance, Origin, StartError};
 use crate::snapshot::ControllerStore;
 use crate::soft::SoftInstance;
+use crate::wasi::WasiGrant;
 
 // Always in a box.
 #[allow(clippy::large_enum_variant)]
@@ -16,16 +17,20 @@ pub enum Live {
 }
 
 impl Live {
-    /// Starts or resumes. `registered`: controllers registered before.
+    /// Starts or resumes. `wasi`: for the soft tier. `registered`: controllers registered before.
     pub fn start(
         package: &InstalledPackage,
         store: &ControllerStore,
+        wasi: Option<&WasiGrant>,
         origin: Origin,
         registered: u32,
     ) -> Result<Live, StartError> {
         match package.tier() {
             Tier::Full => Instance::start(package, store, origin, registered).map(Live::Full),
-            Tier::Soft => SoftInstance::start(package, registered).map(Live::Soft),
+            Tier::Soft => {
+                let nothing = WasiGrant::default();
+                SoftInstance::start(package, wasi.unwrap_or(&nothing), registered).map(Live::Soft)
+            }
         }
     }
 

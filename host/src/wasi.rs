@@ -1,11 +1,14 @@
-//! WASI 0.2 for packages of the soft tier, with nothing granted: no files, no sockets, no names, no
-//! environment and no arguments. Clocks and random numbers are the machine's, standard output and
-//! error go to the host's log.
+//! WASI 0.2 for packages of the soft tier: no sockets, no names and no arguments; of the environment and of files
+//! what the owner grants ([`WasiGrant`]), which is nothing by default. Clocks and random numbers are the machine's,
+//! standard output and error go to the host's log.
 //!
 //! A step must not hold its thread for ever, and epochs can't interrupt the host. So `wasi:io/poll`
 //! is our own: time spent waiting counts as CPU time of the step, and its limit ends the wait. That
-//! is the only place where a guest can wait: no other stream or socket exists.
+//! is the only place where a guest can wait: a file is always ready, and no other stream or socket exists.
 
+mod grant;
+
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -22,33 +25,46 @@ use wasmtime_wasi_io::bindings::wasi::io::poll as async_poll;
 use crate::guest::{Context, LogLine, MAX_LOG_BYTES_PER_STEP};
 use crate::pool;
 
+pub use grant::{Directory, WasiGrant};
+
 /// Most handles of one instance: streams, pollables and errors are all it can get.
 pub(crate) const MAX_HANDLES: usize = 4096;
+/// If it may open files: each is a descriptor of the host.
+const MAX_HANDLES_WITH_FILES: usize = 128;
 /// Most random bytes in one call: they are made in the host's memory first.
 const MAX_RANDOM: u64 = 1 << 20;
 
 /// One instance's half of WASI.
-pub(crate) struct Wasi {
+pub struct Wasi {
     ctx: WasiCtx,
     table: ResourceTable,
     streams: [(&'static str, Output); 2],
 }
 
 impl Wasi {
-    pub(crate) fn denying_all() -> Wasi {
+    /// Fails if a directory can't be opened; the error names it.
+    pub(crate) fn granting(grant: &WasiGrant) -> io::Result<Wasi> {
         let streams = [("stdout", Output::default()), ("stderr", Output::default())];
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity(if grant.directories.is_empty() { MAX_HANDLES } else { MAX_HANDLES_WITH_FILES });
         // What is not named here is denied by default, and by test.
-        let ctx = WasiCtx::builder()
+        let mut builder = WasiCtx::builder();
+        builder
             .stdout(streams[0].1.clone())
             .stderr(streams[1].1.clone())
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(MAX_RANDOM)
-            .build();
-        Wasi { ctx, table, streams }
+            // Files are read by the thread that runs the step, which has its place for that.
+            .allow_blocking_current_thread(true);
+        for (name, value) in &grant.environment {
+            builder.env(name, value);
+        }
+        for directory in &grant.directories {
+            directory.open_in(&mut builder)?;
+        }
+        Ok(Wasi { ctx: builder.build(), table, streams })
     }
 
     /// Takes what was written to the standard streams, line by line; what is left after the last
@@ -70,7 +86,7 @@ impl Wasi {
     }
 }
 
-/// Everything WASI has, as far as [`Wasi::denying_all`] lets it.
+/// Everything WASI has, as far as [`Wasi::granting`] lets it.
 pub(crate) fn add_to_linker(linker: &mut Linker<Context>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
@@ -196,7 +212,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_machine_is_reachable() {
-        let mut wasi = Wasi::denying_all();
+        let mut wasi = Wasi::granting(&WasiGrant::default()).unwrap();
         let (ctx, table) = (&mut wasi.ctx, &mut wasi.table);
         let mut cli = WasiCliCtxView { ctx: ctx.cli(), table };
         assert_eq!(cli.get_environment().unwrap(), []);
@@ -215,8 +231,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_granted_is_there_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = |source: &std::path::Path, destination: &str, writable| Directory {
+            source: source.into(),
+            destination: destination.into(),
+            writable,
+        };
+        let grant = WasiGrant {
+            environment: [("MODE".into(), "strict".into())].into(),
+            directories: vec![directory(dir.path(), "/data", false), directory(dir.path(), "/scratch", true)],
+        };
+        let mut wasi = Wasi::granting(&grant).unwrap();
+        let (ctx, table) = (&mut wasi.ctx, &mut wasi.table);
+        let mut cli = WasiCliCtxView { ctx: ctx.cli(), table };
+        assert_eq!(cli.get_environment().unwrap(), [("MODE".to_owned(), "strict".to_owned())]);
+        assert_eq!(cli.get_arguments().unwrap(), Vec::<String>::new());
+        let mut files = WasiFilesystemCtxView { ctx: ctx.filesystem(), table };
+        let opened = files.get_directories().unwrap();
+        assert_eq!(opened.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["/data", "/scratch"]);
+        let missing = dir.path().join("missing");
+        let none = WasiGrant { directories: vec![directory(&missing, "/", false)], ..WasiGrant::default() };
+        let error = Wasi::granting(&none).err().unwrap().to_string();
+        assert!(error.contains(&missing.display().to_string()), "{error}");
+    }
+
+    #[test]
     fn standard_streams_become_lines_within_the_limit_of_a_step() {
-        let mut wasi = Wasi::denying_all();
+        let mut wasi = Wasi::granting(&WasiGrant::default()).unwrap();
         let mut lines = Vec::new();
         let mut stdout = wasi.streams[0].1.clone();
         for piece in ["one\ntw", "o\n", "rest"] {

@@ -9,12 +9,14 @@
 mod plan;
 mod read;
 mod reload;
+mod wasi;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use wasmop_host::permissions::Grant;
 use wasmop_host::snapshot::Durability;
+use wasmop_host::wasi::WasiGrant;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
@@ -115,4 +117,6 @@ pub struct Controller {
     pub package: Option<PathBuf>,
     pub suspend_policy: Option<Policy>,
     pub grant: Grant,
+    /// Of the machine.
+    pub wasi: WasiGrant,
 }

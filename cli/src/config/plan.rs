@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use wasmop_host::permissions::Grant;
+use wasmop_host::wasi::WasiGrant;
 use wasmop_host::{ControllerSettings, Settings};
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
@@ -81,7 +82,8 @@ impl Plan {
             let of_flags = flags.policies.forced.or_else(|| flags.policies.named.get(name).copied());
             let policy = of_flags.or_else(|| of_file?.suspend_policy);
             let grant = of_file.map_or_else(Grant::all, |controller| controller.grant.clone());
-            (name.clone(), ControllerSettings { policy, grant })
+            let wasi = of_file.map(|controller| &controller.wasi).filter(|wasi| **wasi != WasiGrant::default());
+            (name.clone(), ControllerSettings { policy, grant, wasi: wasi.cloned().map(Into::into) })
         });
         let host = flags.host.or(&config.host);
         let settings = Settings {

@@ -11,7 +11,7 @@ use wasmop_host::permissions::Grant;
 use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 
-use super::{Config, Controller, HostKeys};
+use super::{Config, Controller, HostKeys, wasi};
 use crate::error::{Failure, HelpExt};
 use crate::logging::LogFormat;
 use crate::project::{DNS_LABEL_HELP, dns_label_problem};
@@ -34,7 +34,7 @@ pub(super) const KEYS: [&str; 14] = [
     "limits",
     "controllers",
 ];
-pub(super) const CONTROLLER_KEYS: [&str; 4] = ["package", "suspend-policy", "service-account", "grant"];
+pub(super) const CONTROLLER_KEYS: [&str; 5] = ["package", "suspend-policy", "service-account", "grant", "wasi"];
 
 /// Names the top level in errors.
 const TOP: &str = "the configuration file";
@@ -101,12 +101,15 @@ fn controller(controllers: &Table<'_>, name: &str, dir: &Path) -> Result<Control
     table.only(&CONTROLLER_KEYS)?;
     let service_account =
         table.parsed("service-account", "write it as NAMESPACE/NAME", str::parse::<ServiceAccount>)?;
+    let shown = format!("[controllers.{name}.wasi]");
+    let wasi = table.table("wasi", &shown)?.map(|table| wasi::read(&table, name, dir)).transpose()?;
     let package: Option<PathBuf> = table.string("package")?.map(|path| dir.join(path));
     Ok(Controller {
         place,
         package,
         suspend_policy: policy(&table)?,
         grant: Grant { rules: grant(&table, name)?, service_account: service_account.map(Into::into) },
+        wasi: wasi.unwrap_or_default(),
     })
 }
 

@@ -1,13 +1,15 @@
 //! Two plans, before and after a change of the configuration file, into the keys that a running host cannot
 //! follow.
 
+use wasmop_host::ControllerSettings;
+
 use super::{HostKeys, Plan};
 
 impl Plan {
     /// Keys of the file that say something else than in `running`, and that only a restart can bring about.
     pub fn needs_restart(&self, running: &Plan) -> Vec<String> {
         // Whole, so that a new field has to be thought of here.
-        let Plan { host, verbose: _, limits, packages, settings: _ } = self;
+        let Plan { host, verbose: _, limits, packages, settings } = self;
         let HostKeys {
             kubeconfig,
             context,
@@ -44,6 +46,13 @@ impl Plan {
                 (Some(_), Some(_)) => keys.push(format!("controllers.{name}.package")),
                 // It is new, or gone.
                 _ => keys.push(format!("controllers.{name}")),
+            }
+        }
+        for (name, controller) in &settings.controllers {
+            // Whole, too.
+            let ControllerSettings { policy: _, grant: _, wasi } = controller;
+            if running.settings.controllers.get(name).is_some_and(|before| before.wasi != *wasi) {
+                keys.push(format!("controllers.{name}.wasi"));
             }
         }
         keys

@@ -79,6 +79,39 @@ async fn panic(scene: Scene) -> Outcome {
     Ok(Ok(()))
 }
 
+/// With a directory to read, one to write and a variable: those, and nothing of what is outside.
+pub async fn granted(scene: &Scene) -> Outcome {
+    if scene.guest.column != "wasi" {
+        return Ok(Err(NotHere("this guest has no such action".into())));
+    }
+    let dir = scene.world.cluster.dir().join("granted");
+    for granted in ["rules", "scratch"] {
+        std::fs::create_dir_all(dir.join(granted))?;
+    }
+    std::fs::write(dir.join("secret"), "of the machine")?;
+    std::fs::write(dir.join("rules/rule"), "be strict")?;
+    std::os::unix::fs::symlink("../secret", dir.join("rules/link"))?;
+    let name = &scene.guest.name;
+    let file = dir.join("host.toml");
+    std::fs::write(
+        &file,
+        format!(
+            "[controllers.{name}.wasi]\nenvironment = {{ MODE = \"test\" }}\n\
+             [[controllers.{name}.wasi.directories]]\nsource = \"rules\"\ndestination = \"/rules\"\n\
+             [[controllers.{name}.wasi.directories]]\nsource = \"scratch\"\ndestination = \"/scratch\"\nwritable = true\n"
+        ),
+    )?;
+    scene.world.terminate_host().await?;
+    scene.world.restart_host_with(&["--config".into(), file.display().to_string()]).await?;
+    let echo = scene.create_and_wait("granted", spec("use grant", "")).await?.observed().echo;
+    ensure!(echo == "mode=test rule=be strict write-rules=no link=no up=no scratch=written", "it says {echo:?}");
+    scene.until_suspended().await?;
+    let again = scene.change_and_wait("granted", spec("use grant", "again")).await?.observed();
+    ensure!(again.echo == echo && again.seen == 2, "after it was suspended it says {:?}", again.echo);
+    ensure!(std::fs::read(dir.join("scratch/note"))? == b"written", "what it wrote is not there");
+    scene.remove("granted").await.map(Ok)
+}
+
 /// Over a restart of the host: memory begins anew, no object is forgotten.
 pub async fn over_restart(scene: &Scene) -> Result<()> {
     for name in ["changed", "kept"] {

@@ -140,6 +140,22 @@ fn a_step_takes_no_more_bytes_than_allowed_and_at_least_one_event() {
 }
 
 #[test]
+fn a_step_takes_no_more_events_than_allowed_and_of_each_registration_in_turn() {
+    let mut c = ready();
+    c.commit(output(vec![Action::Register { spec: SPEC.into() }]), at(0), at(0));
+    for object in 0..2 * MAX_STEP_EVENTS {
+        c.enqueue(0, format!("ns/{object}").into(), at(0));
+    }
+    c.enqueue(1, "ns/other".into(), at(0));
+    let batch = c.take_batch(at(0)).unwrap();
+    assert_eq!(batch.len(), MAX_STEP_EVENTS);
+    assert_eq!(batch.iter().filter(|e| e.aux == 1).count(), 1, "the second registration waits for no other");
+    assert_eq!(c.active(), MAX_STEP_EVENTS, "what is for a later step stays in the queue");
+    let sizes: Vec<_> = std::iter::from_fn(|| c.take_batch(at(0))).map(|batch| batch.len()).collect();
+    assert_eq!(sizes, [MAX_STEP_EVENTS, 1]);
+}
+
+#[test]
 fn a_guest_timer_makes_it_runnable_when_it_fires() {
     let mut c = ready();
     let mut out = output(vec![]);

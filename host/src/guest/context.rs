@@ -106,9 +106,13 @@ impl Context {
         wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
     }
 
-    /// Full packages import nothing that asks for it.
+    /// To be called before anything of it asks for [`Context::wasi`]; full packages import nothing that does.
+    pub(super) fn set_wasi(&mut self, wasi: Wasi) {
+        self.wasi = Some(Box::new(wasi));
+    }
+
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
-        self.wasi.get_or_insert_with(|| Box::new(Wasi::denying_all()))
+        self.wasi.as_mut().expect("instances that import WASI are given it before they run")
     }
 
     /// What was written to WASI's streams so far goes before what is logged next.

@@ -25,6 +25,7 @@ use crate::snapshot::{ControllerStore, StateDir};
 use crate::status::counters::Counters;
 use crate::status::observed;
 use crate::status::values::State;
+use crate::wasi::WasiGrant;
 use crate::watch::Place;
 
 impl Host {
@@ -37,7 +38,10 @@ impl Host {
         self.slots.reserve_exact(deployments.len());
         let mut first_error = None;
         for Deployment { name, package, settings } in deployments {
-            let ControllerSettings { policy, grant } = settings;
+            let ControllerSettings { policy, grant, wasi } = settings;
+            if let Some(Err(source)) = wasi.as_deref().map(WasiGrant::check) {
+                return Err(HostError::Wasi { name, source });
+            }
             let (package, permissions) = match installed.get(&package.digest) {
                 Some(found) => found.clone(),
                 None => {
@@ -75,6 +79,12 @@ impl Host {
                 None => permissions,
                 rules => permissions.granting(rules).into(),
             };
+            if wasi.is_some() && package.tier() == Tier::Full {
+                tracing::warn!(
+                    controller = name,
+                    "its package imports nothing of WASI: what it is granted of the machine has no effect"
+                );
+            }
             let name = name.into();
             if let Some(learning) = &self.learning {
                 learning.add(&name, &permissions);
@@ -85,6 +95,7 @@ impl Host {
                 store: Arc::new(store),
                 permissions,
                 service_account: grant.service_account,
+                wasi,
                 controller,
                 phase,
                 primaries: Vec::new(),

@@ -69,6 +69,7 @@ use crate::status::counters::{Counters, Totals};
 use crate::status::http::{self, Source};
 use crate::status::observed;
 use crate::status::requests::RequestCounts;
+use crate::wasi::WasiGrant;
 use crate::watch::{Journals, Place, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
@@ -211,6 +212,7 @@ struct Slot {
     permissions: Arc<Permissions>,
     /// As whom its requests are made; `None`: the host.
     service_account: Option<Arc<ServiceAccount>>,
+    wasi: Option<Arc<WasiGrant>>,
     controller: Controller,
     phase: Phase,
     /// The watch of each registration's primary kind; `None` if it may not be watched.

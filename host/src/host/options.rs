@@ -117,6 +117,10 @@ pub enum HostError {
         "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
     )]
     Impersonating { name: String },
+    #[error(
+        "controller {name} is granted a directory that cannot be opened: {source}\nhelp: create it, or correct `source` in [[controllers.{name}.wasi.directories]]"
+    )]
+    Wasi { name: String, source: io::Error },
     #[error("the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }

@@ -1,6 +1,7 @@
 //! What can change while the host runs: suspend policies, the memory budget, grants.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmop_policy::Policy;
@@ -8,6 +9,7 @@ use wasmop_policy::Policy;
 use super::{Host, HostError};
 use crate::guest::EventKind;
 use crate::permissions::Grant;
+use crate::wasi::WasiGrant;
 
 /// Of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct ControllerSettings {
     /// Instead of the package's own policy and the host's.
     pub policy: Option<Policy>,
     pub grant: Grant,
+    /// Of the machine, for a package of the soft tier. `None`: nothing. Followed at the start only.
+    pub wasi: Option<Arc<WasiGrant>>,
 }
 
 impl Host {
@@ -45,7 +49,7 @@ impl Host {
         (self.policy, self.memory_budget) = (policy, memory_budget);
         for index in 0..self.slots.len() as u32 {
             let slot = &mut self.slots[index as usize];
-            let Some(ControllerSettings { policy, grant }) = controllers.remove(&*slot.name) else { continue };
+            let Some(ControllerSettings { policy, grant, wasi: _ }) = controllers.remove(&*slot.name) else { continue };
             slot.deciding.policy = policy.or(slot.package.manifest.suspend_policy).unwrap_or(self.policy);
             if slot.grant() != grant {
                 self.grant(index, grant);

@@ -26,7 +26,7 @@ impl Host {
             }
             Phase::Suspended(origin) => {
                 let suspended = matches!(origin, Origin::Snapshot(_));
-                (Source::Start { origin, registered }, suspended)
+                (Source::Start { origin, wasi: slot.wasi.clone(), registered }, suspended)
             }
             Phase::Busy => return,
         };

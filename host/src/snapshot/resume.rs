@@ -92,11 +92,25 @@ impl OpenSnapshot {
     /// cache: one request for each run, all at once, instead of one after the other as they are missed.
     pub fn read_ahead(&self, base: &BaseImage) {
         let touched = self.touched(base);
-        let is_warm = !self.is_cold && touched.first().is_none_or(|first| base.is_cached(first.start));
-        if !is_warm {
+        if self.is_cold || !self.ends_are_cached(base, &touched) {
             self.file.read_ahead(&self.in_slots());
             base.read_ahead(&touched);
         }
+    }
+
+    /// Whether what is looked at first and last is in the page cache, in either file: to ask about each page would
+    /// cost more than it saves.
+    fn ends_are_cached(&self, base: &BaseImage, touched: &[Range<u64>]) -> bool {
+        let slots = self.previous.pages.iter().map(|p| p.slot).filter(|slot| *slot != 0);
+        let ends = slots.fold(None, |ends: Option<(u32, u32)>, slot| {
+            Some(ends.map_or((slot, slot), |(first, last)| (first.min(slot), last.max(slot))))
+        });
+        let in_file = ends.is_none_or(|(first, last)| {
+            self.file.is_cached(offset_of(first)) && (first == last || self.file.is_cached(offset_of(last)))
+        });
+        in_file
+            && touched.first().is_none_or(|run| base.is_cached(run.start))
+            && touched.last().is_none_or(|run| base.is_cached(run.end - 1))
     }
 
     /// Bytes of the state file with pages.

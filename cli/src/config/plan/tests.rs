@@ -10,6 +10,7 @@ fn controller(package: Option<&str>) -> Controller {
         package: package.map(Into::into),
         suspend_policy: None,
         grant: Grant::default(),
+        wasi: WasiGrant::default(),
     }
 }
 
@@ -130,6 +131,9 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         ("log-format", &|file| file.host.log_format = Some(LogFormat::Json)),
         ("limits", &|file| file.limits = Some(Limits { memory_bytes: 1 << 20, ..Limits::NONE })),
         ("controllers.a.package", &|file| file.controllers.get_mut("a").unwrap().package = Some("/x".into())),
+        ("controllers.a.wasi", &|file| {
+            file.controllers.get_mut("a").unwrap().wasi.environment.insert("A".into(), "b".into());
+        }),
         ("controllers.b", &|file| drop(file.controllers.remove("b"))),
         ("controllers.c", &|file| drop(file.controllers.insert("c".into(), controller(Some("/c.wasm"))))),
     ] {

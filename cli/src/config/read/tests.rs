@@ -90,6 +90,32 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
             "host.toml:4: `verbs` in [[controllers.x.grant]]: `read` is not a verb",
             "verbs are",
         ),
+        ("[controllers.x.wasi]\nfiles = []", "host.toml:2: unknown key `files` in [controllers.x.wasi]", "`directories`"),
+        (
+            "[controllers.x.wasi]\nenvironment = { \"A=B\" = \"c\" }",
+            "`A=B` in [controllers.x.wasi.environment]: is no name of a variable",
+            "`=`",
+        ),
+        (
+            "[controllers.x.wasi]\nenvironment.A = 1",
+            "`A` in [controllers.x.wasi.environment]: expected a string",
+            "a string",
+        ),
+        (
+            "[[controllers.x.wasi.directories]]\nsource = \"a\"",
+            "`destination` is missing in [[controllers.x.wasi.directories]]",
+            "destination = \"/data\"",
+        ),
+        (
+            "[[controllers.x.wasi.directories]]\nsource = \"a\"\ndestination = \"b\"",
+            "host.toml:3: `destination` in [[controllers.x.wasi.directories]]: `b` is not absolute",
+            "`/data`",
+        ),
+        (
+            "[[controllers.x.wasi.directories]]\nsource = \"a\"\ndestination = \"/b\"\nwritable = 1",
+            "expected `true` or `false`",
+            "`true`",
+        ),
         (
             "[controllers.x]\n[[controllers.x.grant]]\nverb = [\"get\"]",
             "host.toml:3: unknown key `verb` in [[controllers.x.grant]]",
@@ -123,6 +149,8 @@ fn the_documentation_has_every_key_and_no_other() {
     );
     assert_eq!(documented("`[controllers.NAME]`"), CONTROLLER_KEYS.into());
     assert_eq!(documented("`[[controllers.NAME.grant]]`"), rules::KEYS.into());
+    assert_eq!(documented("`[controllers.NAME.wasi]`"), wasi::KEYS.into());
+    assert_eq!(documented("`[[controllers.NAME.wasi.directories]]`"), wasi::DIRECTORY_KEYS.into());
 }
 
 #[test]
@@ -130,6 +158,30 @@ fn the_example_in_the_documentation_can_be_read() {
     let example = DOCS.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("has one");
     let config = read(example).unwrap();
     assert!(config.controllers.len() > 1 && config.host.state_dir.is_some());
+}
+
+#[test]
+fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_default() {
+    let text = r#"
+        [controllers.x.wasi]
+        environment = { MODE = "strict" }
+        [[controllers.x.wasi.directories]]
+        source = "rules"
+        destination = "/rules"
+        [[controllers.x.wasi.directories]]
+        source = "/scratch"
+        destination = "/tmp"
+        writable = true
+    "#;
+    let wasi = read(text).unwrap().controllers["x"].wasi.clone();
+    assert_eq!(wasi.environment, [("MODE".to_owned(), "strict".to_owned())].into());
+    let shown: Vec<_> = wasi
+        .directories
+        .iter()
+        .map(|d| (d.source.is_absolute(), d.source.ends_with("rules"), d.destination.as_str(), d.writable))
+        .collect();
+    assert_eq!(shown, [(true, true, "/rules", false), (true, false, "/tmp", true)]);
+    assert_eq!(read("[controllers.x]").unwrap().controllers["x"].wasi, wasmop_host::wasi::WasiGrant::default());
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub fn act(spec: &Value) -> String {
     let delay = Duration::from_millis(spec["delayMs"].as_u64().unwrap_or_default());
     match spec["action"].as_str().unwrap_or_default() {
         "reach out" => reach_out(),
+        "use grant" => use_grant(),
         "sleep" => {
             let begun = Instant::now();
             std::thread::sleep(delay);
@@ -18,6 +19,21 @@ pub fn act(spec: &Value) -> String {
         "panic" => panic!("the Probe asked for a panic"),
         _ => String::new(),
     }
+}
+
+/// Uses what the test grants, and tries what is next to it.
+fn use_grant() -> String {
+    let yes_or_no = |ok| if ok { "yes" } else { "no" };
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
+    let scratch = std::fs::write("/scratch/note", "written").map_or_else(|e| e.to_string(), |()| read("/scratch/note"));
+    format!(
+        "mode={} rule={} write-rules={} link={} up={} scratch={scratch}",
+        std::env::var("MODE").unwrap_or_default(),
+        read("/rules/rule"),
+        yes_or_no(std::fs::write("/rules/rule", "x").is_ok() || std::fs::write("/rules/new", "x").is_ok()),
+        yes_or_no(std::fs::read("/rules/link").is_ok()),
+        yes_or_no(std::fs::read("/rules/../secret").is_ok() || std::fs::read("/scratch/../secret").is_ok()),
+    )
 }
 
 /// Tries everything that WASI has beyond clocks, random numbers and standard streams.
