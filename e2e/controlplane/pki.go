@@ -9,12 +9,15 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -41,12 +44,19 @@ var identities = []identity{
 	{name: "front-proxy", commonName: "front-proxy"},
 }
 
+// newPKI keeps the CA, the service account keys and the token that it finds in dir, so that what was
+// handed out before stays valid; certificates are always new.
 func newPKI(dir string) (*pki, error) {
 	p := &pki{dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := p.createCA(); err != nil {
+	if err := p.openCA(); errors.Is(err, fs.ErrNotExist) {
+		err = p.createAuthority()
+		if err != nil {
+			return nil, err
+		}
+	} else if err != nil {
 		return nil, err
 	}
 	for _, id := range identities {
@@ -54,10 +64,33 @@ func newPKI(dir string) (*pki, error) {
 			return nil, fmt.Errorf("certificate %s: %w", id.name, err)
 		}
 	}
-	if err := p.createServiceAccountKeys(); err != nil {
-		return nil, err
+	return p, nil
+}
+
+func (p *pki) createAuthority() error {
+	if err := p.createCA(); err != nil {
+		return err
 	}
-	return p, p.createToken()
+	if err := p.createServiceAccountKeys(); err != nil {
+		return err
+	}
+	return p.createToken()
+}
+
+// openCA reads what createAuthority has written.
+func (p *pki) openCA() error {
+	pair, err := tls.LoadX509KeyPair(p.file("ca.crt"), p.file("ca.key"))
+	if err != nil {
+		return err
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return fmt.Errorf("%s: not an ECDSA key", p.file("ca.key"))
+	}
+	p.ca, p.caKey = pair.Leaf, key
+	tokens, err := os.ReadFile(p.file("tokens.csv"))
+	p.token, _, _ = strings.Cut(string(tokens), ",")
+	return err
 }
 
 func (p *pki) file(name string) string { return filepath.Join(p.dir, name) }

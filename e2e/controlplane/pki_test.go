@@ -66,3 +66,30 @@ func TestAKubeconfigNeedsNoOtherFile(t *testing.T) {
 		t.Errorf("incomplete: host %q, %d, %d, %d bytes", config.Host, len(config.CAData), len(config.CertData), len(config.KeyData))
 	}
 }
+
+func TestCertificatesAreNewAtEachStartAndTheAuthorityStays(t *testing.T) {
+	first := newTestPKI(t)
+	before, err := tls.LoadX509KeyPair(first.file("apiserver.crt"), first.file("apiserver.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := newPKI(first.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !second.ca.Equal(first.ca) || second.token != first.token {
+		t.Error("the CA or the token is another one")
+	}
+	after, err := tls.LoadX509KeyPair(first.file("apiserver.crt"), first.file("apiserver.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Leaf.Equal(before.Leaf) {
+		t.Error("the API server has its old certificate")
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(first.ca)
+	if _, err := after.Leaf.Verify(x509.VerifyOptions{Roots: roots}); err != nil {
+		t.Error("the old CA does not know the new certificate:", err)
+	}
+}

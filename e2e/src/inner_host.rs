@@ -33,8 +33,19 @@ pub struct Host {
 }
 
 impl Host {
-    /// Runs each package once; there is at least one.
+    /// Runs each package once; there is at least one. Each is suspended after a moment without work.
     pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<Host> {
+        let change = |options| Options { policy: Policy::After(SUSPEND_AFTER), ..options };
+        Self::start_with(packages, kubeconfig, state_dir, change)
+    }
+
+    /// As `wasmop run` without flags, but for what `change` says.
+    pub fn start_with(
+        packages: Vec<Package>,
+        kubeconfig: &Path,
+        state_dir: &Path,
+        change: impl FnOnce(Options) -> Options + Send + 'static,
+    ) -> Result<Host> {
         let name = packages.first().context("no package")?.manifest.name.clone();
         let listener = wasmop_host::status::http::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -46,13 +57,9 @@ impl Host {
             let deployment = |package: Package| Deployment::new(package.manifest.name.clone(), Arc::new(package));
             let controllers = packages.into_iter().map(deployment).collect();
             let cluster = wasmop_host::connect::load(&sources).await?;
-            let options = Options {
-                policy: Policy::After(SUSPEND_AFTER),
-                disk: bad,
-                metrics: Some(listener),
-                ..Options::new(controllers, cluster, state_dir)
-            };
-            wasmop_host::run(options, async {
+            let options =
+                Options { disk: bad, metrics: Some(listener), ..Options::new(controllers, cluster, state_dir) };
+            wasmop_host::run(change(options), async {
                 let _ = ended.await;
             })
             .await
@@ -85,12 +92,15 @@ impl Host {
         Ok(line.map(str::parse).transpose()?)
     }
 
-    /// All that it says of its controllers.
-    pub async fn controllers(&self) -> Result<Vec<ControllerStatus>> {
+    /// All that it says of itself and its controllers.
+    pub async fn overview(&self) -> Result<Overview> {
         let (status, text) = self.get("/api/controllers").await?;
         ensure!(status == 200, "/api/controllers: {status} {text}");
-        let overview: Overview = serde_json::from_str(&text)?;
-        Ok(overview.controllers)
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub async fn controllers(&self) -> Result<Vec<ControllerStatus>> {
+        Ok(self.overview().await?.controllers)
     }
 
     /// The first controller.

@@ -24,6 +24,7 @@ pub mod fake_cluster;
 pub mod fault_proxy;
 pub mod guests;
 pub mod inner_host;
+pub mod object;
 pub mod part;
 pub mod probe;
 pub mod process;

@@ -24,7 +24,11 @@ const MAX_ROLLBACKS: usize = 16;
 pub enum Source {
     Resident(Box<Live>),
     /// `wasi`: what of it is granted, `None` for nothing.
-    Start { origin: Origin, wasi: Option<Arc<WasiGrant>>, registered: u32 },
+    Start {
+        origin: Origin,
+        wasi: Option<Arc<WasiGrant>>,
+        registered: u32,
+    },
 }
 
 pub struct Batch {

@@ -27,6 +27,7 @@ use crate::snapshot::format::{Moment, runs_with_gaps};
 use crate::snapshot::image::ImageError;
 use crate::snapshot::resume::READ_GAP;
 use crate::snapshot::{BaseImage, StateDir};
+use crate::wasi::WasiGrant;
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
@@ -253,7 +254,8 @@ pub fn initialise(
     let name = &package.manifest.name;
     let init_limits = Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
     let failed = |source| InstallError::Instantiate { name: name.clone(), source };
-    let (mut guest, _) = Guest::instantiate(engine, exports, &init_limits, 0, None, None, None).map_err(failed)?;
+    let (mut guest, _) =
+        Guest::instantiate(engine, exports, &init_limits, 0, None, None, &WasiGrant::default()).map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
     for (offset, data) in image.iter().flat_map(|image| image.runs()) {

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::runtime;
 use crate::memory::{Mapping, Memory, MemoryCount, PAGE, Spare, with_mapping};
 use crate::pool;
-use crate::wasi::{MAX_HANDLES, Wasi};
+use crate::wasi::{MAX_HANDLES, Wasi, WasiGrant};
 
 pub use context::Context;
 pub(crate) use context::{MAX_LOG_BYTES_PER_STEP, thread_cpu_time};
@@ -213,6 +213,8 @@ pub enum InstantiateError {
     Memory(#[from] MemoryCount),
     #[error("instantiating: {0}")]
     Wasm(String),
+    #[error("what it is granted of the machine cannot be opened: {0}")]
+    Wasi(std::io::Error),
     #[error("the globals of a package of the soft tier can't be read or set")]
     NoState,
 }
@@ -228,7 +230,7 @@ impl Guest {
     /// they are to be put right first. Its globals are those of the module: set them with
     /// [`Guest::set_globals`] unless it is to run [`Guest::init`].
     ///
-    /// One of the soft tier runs its initialisation here; it needs `wasi`, and no other does.
+    /// One of the soft tier runs its initialisation here, with what `wasi` grants; for others that means nothing.
     pub fn instantiate(
         engine: &Engine,
         exports: &Exports,
@@ -236,7 +238,7 @@ impl Guest {
         registered: u32,
         mapping: Option<Mapping<'_>>,
         spare: Option<Spare>,
-        wasi: Option<Wasi>,
+        wasi: &WasiGrant,
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
         let mut store = Store::new(engine.wasmtime(), Context::new(limits, registered));
         let soft = exports.state.is_none();
@@ -255,9 +257,11 @@ impl Guest {
         let context = store.data_mut();
         context.restart_cpu_time();
         let cpu_limit = context.cpu_limit;
-        let _ticking = wasi.map(|wasi| {
+        if soft {
+            context.set_wasi(Wasi::granting(wasi).map_err(InstantiateError::Wasi)?);
+        }
+        let _ticking = soft.then(|| {
             context.begin(&step_input(FIRST_MONOTONIC_NS, Vec::new()));
-            context.set_wasi(wasi);
             context.cpu_limit = cpu_limit.max(MIN_INIT_CPU);
             engine.ticking()
         });

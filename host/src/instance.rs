@@ -12,6 +12,7 @@ use crate::snapshot::image::ImageError;
 use crate::snapshot::resume::{go_on, resume};
 use crate::snapshot::{ControllerStore, Overlay, Saved, SnapshotRef, Sources};
 use crate::spares::Used;
+use crate::wasi::WasiGrant;
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
 const MAX_LOG_STEPS: usize = 256;
@@ -59,8 +60,6 @@ pub enum StartError {
     Instantiate(#[from] InstantiateError),
     #[error(transparent)]
     Snapshot(#[from] ImageError),
-    #[error("what it is granted of the machine cannot be opened: {0}")]
-    Wasi(std::io::Error),
     #[error("no snapshot could be written for so long that the steps since the last one were not kept")]
     LogGivenUp,
     #[error("replaying the steps since the last snapshot failed: {0}")]
@@ -99,8 +98,15 @@ impl Instance {
         };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
         let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
-        let (mut guest, stale) =
-            Guest::instantiate(package.engine(), &exports, package.limits(), registered, mapping, spare, None)?;
+        let (mut guest, stale) = Guest::instantiate(
+            package.engine(),
+            &exports,
+            package.limits(),
+            registered,
+            mapping,
+            spare,
+            &WasiGrant::default(),
+        )?;
         let sources = match open {
             Some(open) if is_there => go_on(&mut guest, base, open, &stale)?,
             open => resume(&mut guest, store, base, open, overlay, &stale)?,

@@ -43,4 +43,4 @@ pub mod wasi;
 pub mod watch;
 
 pub use describe::{DescribeError, describe};
-pub use host::{ControllerSettings, Deployment, HostError, Options, Settings, run};
+pub use host::{ControllerSettings, Deployment, HostError, Options, SHUTDOWN_TIMEOUT, Settings, run};

@@ -29,7 +29,7 @@ use crate::memory::PAGE;
 use crate::snapshot::ControllerStore;
 use crate::snapshot::disk::DiskFile;
 use crate::snapshot::format::is_zero;
-use crate::wasi::{Wasi, WasiGrant};
+use crate::wasi::WasiGrant;
 
 pub struct SoftInstance {
     // Keeps the code it needs loaded; the package's `Exports` go, they serve to make instances.
@@ -57,15 +57,10 @@ pub struct Suspended {
 
 impl SoftInstance {
     /// A new instance; its initialisation, which is part of instantiating a component, has run.
-    pub fn start(
-        package: &InstalledPackage,
-        wasi: &WasiGrant,
-        registered: u32,
-    ) -> Result<SoftInstance, StartError> {
-        let wasi = Wasi::granting(wasi).map_err(StartError::Wasi)?;
+    pub fn start(package: &InstalledPackage, wasi: &WasiGrant, registered: u32) -> Result<SoftInstance, StartError> {
         let exports = package.exports()?;
         let (mut guest, _) =
-            Guest::instantiate(package.engine(), &exports, package.limits(), registered, None, None, Some(wasi))?;
+            Guest::instantiate(package.engine(), &exports, package.limits(), registered, None, None, wasi)?;
         emit_logs(&package.manifest.name.as_str().into(), &guest.take_logs());
         Ok(SoftInstance::new(guest))
     }

@@ -83,10 +83,7 @@ const WAITER: &str = r#"
 fn instance(engine: &Engine, text: &str, limits: &Limits) -> SoftInstance {
     let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
     let exports = Exports::new(engine, &component, Tier::Soft).unwrap();
-    SoftInstance::new({
-        let wasi = Wasi::granting(&WasiGrant::default()).unwrap();
-        Guest::instantiate(engine, &exports, limits, 0, None, None, Some(wasi)).unwrap().0
-    })
+    SoftInstance::new(Guest::instantiate(engine, &exports, limits, 0, None, None, &WasiGrant::default()).unwrap().0)
 }
 
 fn input(now: u64, seed: u8) -> StepInput {

@@ -13,6 +13,7 @@ mod wasi;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use wasmop_host::permissions::Grant;
 use wasmop_host::snapshot::Durability;
@@ -70,6 +71,11 @@ pub struct HostKeys {
     #[arg(long, value_name = "[HOST]:PORT")]
     pub metrics_address: Option<String>,
 
+    /// Longest time that steps under way, suspending and the disk may take once the host is to end; whoever is not
+    /// suspended by then continues from the last snapshot [default: 25s].
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    pub shutdown_timeout: Option<Duration>,
+
     /// How log lines look, on stderr [default: text].
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -91,6 +97,7 @@ impl HostKeys {
             durability: self.durability.or(other.durability),
             encryption_key_file: first(&self.encryption_key_file, &other.encryption_key_file),
             metrics_address: first(&self.metrics_address, &other.metrics_address),
+            shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
             log_format: self.log_format.or(other.log_format),
         }
     }

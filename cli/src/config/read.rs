@@ -18,7 +18,7 @@ use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
 use crate::{limits, rules, units};
 
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "kubeconfig",
     "context",
     "namespace",
@@ -29,6 +29,7 @@ pub(super) const KEYS: [&str; 14] = [
     "durability",
     "encryption-key-file",
     "metrics-address",
+    "shutdown-timeout",
     "log-format",
     "verbose",
     "limits",
@@ -70,6 +71,11 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         durability: top.parsed("durability", "write `event`, `interval=SECONDS` or `none`", str::parse)?,
         encryption_key_file: path("encryption-key-file")?,
         metrics_address: text("metrics-address")?,
+        shutdown_timeout: top.parsed(
+            "shutdown-timeout",
+            "write a number and a unit, like `25s`",
+            units::parse_duration,
+        )?,
         log_format: top.parsed("log-format", "write `text` or `json`", |format| {
             LogFormat::from_str(format, false).map_err(|_| format!("`{format}` is not a log format"))
         })?,

@@ -20,6 +20,7 @@ impl Plan {
             durability,
             encryption_key_file,
             metrics_address,
+            shutdown_timeout,
             log_format,
         } = host;
         let before = &running.host;
@@ -32,6 +33,7 @@ impl Plan {
             ("durability", durability.unwrap_or_default() != before.durability.unwrap_or_default()),
             ("encryption-key-file", *encryption_key_file != before.encryption_key_file),
             ("metrics-address", *metrics_address != before.metrics_address),
+            ("shutdown-timeout", *shutdown_timeout != before.shutdown_timeout),
             ("log-format", log_format.unwrap_or_default() != before.log_format.unwrap_or_default()),
             ("limits", *limits != running.limits),
         ]

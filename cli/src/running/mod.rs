@@ -14,7 +14,7 @@ use wasmop_host::permissions::learn::Learning;
 use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::seal::SealKey;
 use wasmop_host::status::http;
-use wasmop_host::{HostError, Options};
+use wasmop_host::{HostError, Options, SHUTDOWN_TIMEOUT};
 
 use crate::config::{self, Config, Flags, Plan};
 use crate::error::{self, Failure, failure};
@@ -62,6 +62,7 @@ pub async fn run(request: Request) -> Result<()> {
         record_trace: plan.host.record_trace.clone(),
         durability: plan.host.durability.unwrap_or_default(),
         encryption_key,
+        shutdown_timeout: plan.host.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
         disk: Disk::default(),
         metrics,
         learning: learning.clone(),

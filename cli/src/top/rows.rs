@@ -114,7 +114,7 @@ fn counted(count: u64, rate: Option<f64>) -> String {
 }
 
 fn last_error(row: &Row<'_>, now: f64) -> String {
-    let conditions = row.status.conditions.iter().map(|c| format!("{}={}", c.kind, c.reason.as_str()));
+    let conditions = row.status.conditions.iter().map(|c| format!("{}={}", c.kind, c.reason));
     let last = row.status.last_error.iter().map(|error| {
         let object = if error.object.is_empty() { String::new() } else { format!("{}: ", error.object) };
         format!("{} ago {object}{}", age(now - error.timestamp_seconds), error.message)
@@ -178,7 +178,7 @@ pub mod tests {
         });
         failing.conditions = vec![Condition {
             kind: "SnapshotFailing".into(),
-            reason: Reason::DiskFull,
+            reason: Reason::DiskFull.as_str().into(),
             message: "No space left on device".into(),
             since_timestamp_seconds: timestamp_seconds - 130.0,
         }];

@@ -115,6 +115,8 @@ struct Seen {
     /// Last errors by controller.
     errors: BTreeMap<String, BTreeSet<String>>,
     controllers: BTreeMap<String, ControllerStatus>,
+    /// Reasons of conditions by controller.
+    conditions: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Seen {
@@ -123,6 +125,8 @@ impl Seen {
             if let Some(error) = &controller.last_error {
                 self.errors.entry(controller.name.clone()).or_default().insert(error.message.clone());
             }
+            let reasons = controller.conditions.iter().map(|condition| condition.reason.clone());
+            self.conditions.entry(controller.name.clone()).or_default().extend(reasons);
             self.controllers.insert(controller.name.clone(), controller);
         }
         Ok(())
@@ -172,6 +176,8 @@ fn check(guest: &Guest, seen: &Seen, events: &[Event]) -> Result<()> {
             };
             ensure!(about == expected, "the event is about {about:?}");
             ensure!(!on_object || regarding.uid.is_some(), "no uid: {regarding:?}");
+            let conditions = seen.conditions.get(guest.name);
+            ensure!(conditions.is_some_and(|c| c.contains(reason)), "its conditions were {conditions:?}");
         }
         Outcome::GoesOn => {
             let status = seen.controllers.get(guest.name).context("it is not listed")?;

@@ -1,15 +1,17 @@
 //! What a running host tells about itself, above all while its disk is bad, on a real API server.
 
+mod policies;
+
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use wasmop_e2e::guests;
 use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::object::Object;
 use wasmop_e2e::part;
-use wasmop_e2e::probe::{Probe, ProbeStatus, spec};
+use wasmop_e2e::probe::ProbeStatus;
 use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_host::snapshot::faults::Fault;
@@ -18,6 +20,8 @@ use wasmop_host::status::values::State;
 use wasmop_package::Package;
 
 const COLUMN: &str = "rust";
+/// For rows that need two controllers.
+const OTHER_COLUMN: &str = "go";
 /// Enough steps for the log of an instance to be full, at which it is to be saved without being suspended.
 const MANY: usize = 150;
 const FEW: usize = 5;
@@ -39,7 +43,7 @@ async fn run() -> Result<bool> {
         Host::start(vec![package], &cluster.plane.kubeconfig, &state_dir)
     };
     let host = start()?;
-    let probe = Object { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name };
+    let probe = Object::new(&cluster, &guest, "disk");
     let mut table = Table::new(&[COLUMN]);
     let mut set = |row, result: Result<()>| {
         let cell = result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed);
@@ -58,45 +62,13 @@ async fn run() -> Result<bool> {
     let host = start()?;
     set("nothing is lost over a restart afterwards", restarted(&host, &probe, &before).await);
     host.stop().await?;
+    let other = tokio::task::block_in_place(|| guests::build(OTHER_COLUMN, cluster.dir()))?;
+    cluster.create_namespace(other.name).await?;
+    for (row, result) in policies::all(&cluster, &guest, &other).await {
+        set(row, result);
+    }
     println!("\n{}", table.render("operating"));
     Ok(table.is_good())
-}
-
-/// The one Probe.
-struct Object {
-    api: Api<Probe>,
-    name: &'static str,
-}
-
-impl Object {
-    async fn create(&self) -> Result<()> {
-        let labels = Some([("guest".to_owned(), self.name.to_owned())].into());
-        let metadata = ObjectMeta { name: Some("disk".into()), labels, ..ObjectMeta::default() };
-        let probe = Probe { metadata, spec: spec("child", "0"), status: None };
-        self.api.create(&PostParams::default(), &probe).await?;
-        self.until_current().await
-    }
-
-    async fn observed(&self) -> Result<ProbeStatus> {
-        Ok(self.api.get("disk").await?.observed())
-    }
-
-    async fn until_current(&self) -> Result<()> {
-        let current = async {
-            while !self.api.get("disk").await?.is_current() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(PATIENCE, current).await.context("the Probe is not reconciled")?
-    }
-
-    /// Changes it, and waits until that has been reconciled.
-    async fn change(&self, value: &str) -> Result<()> {
-        let patch = serde_json::json!({ "spec": spec("child", value) });
-        self.api.patch("disk", &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        self.until_current().await
-    }
 }
 
 async fn ready(host: &Host, client: &Client, name: &str) -> Result<()> {
@@ -128,7 +100,7 @@ async fn refused(host: &Host, probe: &Object, fault: Fault, reason: Reason, chan
     let known = probe.observed().await?;
     host.disk.set(fault);
     probe.change(&format!("{reason:?}")).await?;
-    let told = host.until("failing", |c| c.conditions.iter().any(|k| k.reason == reason)).await?;
+    let told = host.until("failing", |c| c.conditions.iter().any(|k| k.reason == reason.as_str())).await?;
     ensure!(told.state != State::Suspended && told.suspends == before.suspends, "it was suspended: {told:?}");
     ensure!(host.metric(&failing).await? == Some(1.0), "no {failing}");
     let top = top(host)?;
@@ -159,7 +131,7 @@ async fn unconfirmed(host: &Host, probe: &Object) -> Result<()> {
     host.disk.set(Fault::Syncs);
     probe.change("unconfirmed").await?;
     let condition = |c: &wasmop_host::status::values::ControllerStatus| {
-        c.suspends > before.suspends && c.conditions.iter().any(|k| k.reason == Reason::IOError)
+        c.suspends > before.suspends && c.conditions.iter().any(|k| k.reason == Reason::IOError.as_str())
     };
     host.until("suspended and not confirmed", condition).await?;
     host.disk.set(Fault::None);

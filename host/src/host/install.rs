@@ -122,7 +122,7 @@ impl Host {
         tracing::error!(controller = name, %error, "left out: its package cannot be run");
         let mut counters = Counters::default();
         let message = error.to_string();
-        counters.error(self.now(), "", &message);
+        counters.problem(self.now(), "", Problem::Install, &message);
         self.failed.push(observed::Controller {
             name: name.into(),
             tier,

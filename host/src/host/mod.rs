@@ -39,7 +39,7 @@ use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
 
 use self::deciding::Deciding;
-pub use self::options::{Deployment, HostError, Options};
+pub use self::options::{Deployment, HostError, Options, SHUTDOWN_TIMEOUT};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
 use self::telling::Teller;
@@ -78,8 +78,6 @@ const SAVE_RETRY: Duration = Duration::from_secs(10);
 const RESPONSE_CREDIT: usize = 1 << 20;
 /// Unary requests to the API server at once, for the whole host: each needs a connection.
 const MAX_CONNECTIONS: usize = 64;
-/// Longest time that steps under way may take at shutdown.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the controllers until `shutdown` completes; then suspends all and returns.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
@@ -140,6 +138,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         recorder,
         learning: options.learning,
         impersonates,
+        shutdown_timeout: options.shutdown_timeout,
         totals: Totals::default(),
         shutting_down: false,
     };
@@ -200,6 +199,7 @@ struct Host {
     learning: Option<Learning>,
     /// The host's own credentials are another user's, so that no controller's can be.
     impersonates: bool,
+    shutdown_timeout: Duration,
     totals: Totals,
     shutting_down: bool,
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wasmop_package::Package;
@@ -18,6 +19,9 @@ use crate::permissions::learn::Learning;
 use crate::snapshot::disk::Disk;
 use crate::snapshot::seal::SealKey;
 use crate::snapshot::{Durability, StateDirError};
+
+/// As long as Kubernetes gives a Pod by default, less what it takes to end.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// A controller to run.
 pub struct Deployment {
@@ -52,6 +56,8 @@ pub struct Options {
     pub durability: Durability,
     /// Encrypts snapshots.
     pub encryption_key: Option<SealKey>,
+    /// Longest time from `shutdown` until the host ends, with what could be suspended by then.
+    pub shutdown_timeout: Duration,
     /// For tests: a disk that fails.
     pub disk: Disk,
     /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
@@ -77,6 +83,7 @@ impl Options {
             record_trace: None,
             durability: Durability::default(),
             encryption_key: None,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
             disk: Disk::default(),
             metrics: None,
             learning: None,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Host, HostState, Message, Phase, SAVE_RETRY, SHUTDOWN_LIMIT};
+use super::{Host, HostState, Message, Phase, SAVE_RETRY};
 use crate::code::wall_clock_ns;
 use crate::instance::Origin;
 use crate::live::Live;
@@ -177,7 +177,7 @@ impl Host {
     /// Finishes the steps under way, suspends all, makes everything durable.
     pub(super) async fn shut_down(&mut self, mut rx: mpsc::UnboundedReceiver<Message>) {
         self.shutting_down = true;
-        let limit = tokio::time::Instant::now() + SHUTDOWN_LIMIT;
+        let limit = tokio::time::Instant::now() + self.shutdown_timeout;
         for slot in &mut self.slots {
             for request in slot.requests.values() {
                 request.task.abort();
@@ -196,13 +196,27 @@ impl Host {
                 Ok(None) => break,
                 Err(_) => {
                     let busy = self.slots.iter().filter(|s| matches!(s.phase, Phase::Busy)).count();
-                    tracing::warn!(busy, "steps did not end in time; their controllers keep their last snapshot");
+                    tracing::warn!(
+                        busy,
+                        timeout_ms = self.shutdown_timeout.as_millis() as u64,
+                        "not all could be suspended in time: these controllers continue from their last snapshots"
+                    );
                     break;
                 }
             }
         }
         let syncer = self.syncer.clone();
-        let _ = tokio::task::spawn_blocking(move || syncer.flush()).await;
+        let (tx, flushed) = tokio::sync::oneshot::channel();
+        // A thread of its own: one of the runtime would have to be waited for.
+        std::thread::spawn(move || {
+            syncer.flush();
+            let _ = tx.send(());
+        });
+        if tokio::time::timeout_at(limit, flushed).await.is_err() {
+            tracing::warn!(
+                "the disk did not confirm all snapshots in time: a crash of the machine now would lose them"
+            );
+        }
         let suspended = self.slots.iter().filter(|s| matches!(s.phase, Phase::Suspended(_))).count();
         tracing::info!(suspended, "shutdown complete");
     }

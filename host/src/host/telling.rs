@@ -62,7 +62,7 @@ impl Host {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let key = object.as_ref().map_or("", |(_, key)| &**key);
-        slot.counters.error(now, key, message);
+        slot.counters.problem(now, key, problem, message);
         let Some(more) = self.teller.told.happened(index, problem, now) else { return };
         let regarding = object.and_then(|(registration, key)| {
             let kind = slot.controller.registrations.get(registration as usize)?.spec.primary.clone();

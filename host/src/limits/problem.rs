@@ -79,6 +79,17 @@ impl Problem {
         }
     }
 
+    /// The type of the condition that a controller has for it.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Problem::Step(_) => "StepFailing",
+            Problem::Limit(_) => "Limited",
+            Problem::Misuse => "InterfaceMisused",
+            Problem::CrashLoop => "CrashLooping",
+            Problem::Install => "InstallFailed",
+        }
+    }
+
     /// The action of a Kubernetes Event: what the host did about it.
     pub fn action(self) -> &'static str {
         match self {

@@ -49,7 +49,7 @@ impl Kind {
 }
 
 /// Version of the layout and of everything that is serialised into it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Bytes before the postcard part.
 pub const PREFIX_LEN: usize = 64;
 /// Largest header read: 16 Mi pages or as many bytes of host state are beyond what a suspend writes.
@@ -108,6 +108,9 @@ pub struct StateHeader {
     /// Pages of the base image that the instance looked at, ascending, with some around them: a resume from a
     /// cold page cache asks the disk for all at once.
     pub touched: Vec<Run>,
+    /// Pages of the controller's own base image that are often written, ascending, with their [`page_sum`]s: a save
+    /// need not read them there.
+    pub known: Vec<(u32, u128)>,
     /// Pages that differ, ascending, without overlap.
     pub extents: Vec<Extent>,
     /// [`page_sum`] of each page with data, in order.
@@ -340,6 +343,7 @@ impl StateHeader {
         let pages = check_memory_size(header.memory_size)?;
         check_runs(pages, header.expected.iter().copied())?;
         check_runs(pages, header.touched.iter().copied())?;
+        check_runs(pages, header.known.iter().map(|(page, _)| Run { page: *page, count: 1 }))?;
         check_runs(pages, header.extents.iter().map(|e| Run { page: e.page, count: e.count }))?;
         let stored = || header.extents.iter().filter(|e| e.slot != 0);
         if stored().any(|e| e.slot < FIRST_SLOT || u64::from(e.slot) + u64::from(e.count) > u64::from(MAX_SLOT)) {

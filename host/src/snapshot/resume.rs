@@ -44,9 +44,16 @@ pub struct Sources {
     /// What an instance touches of the base image; `None`: to be seen from the page tables, since this one
     /// began with an untouched mapping.
     pub(super) touched: Option<Vec<Run>>,
+    /// Sums of some of the base image's pages, ascending.
+    pub(super) known: Vec<(u32, u128)>,
 }
 
 impl Sources {
+    /// [`page_sum`] of a page of the base image, if it is known.
+    pub(super) fn known_sum(&self, page: u32) -> Option<u128> {
+        self.known.binary_search_by_key(&page, |(page, _)| *page).ok().map(|at| self.known[at].1)
+    }
+
     /// Pages that nobody else has as long as nothing is written.
     pub fn private_pages(&self) -> usize {
         (self.previous.pages.len() + self.clean.len()).saturating_sub(self.overlay.pages().count())
@@ -148,7 +155,7 @@ pub fn resume(
         let previous = Previous::default();
         let clean = renew(guest, &base, stale, &previous, &overlay)?;
         guest.set_globals(&base.header.globals).map_err(io::Error::other)?;
-        return Ok(Sources { base, previous, clean, overlay, touched: None });
+        return Ok(Sources { base, previous, clean, overlay, touched: None, known: Vec::new() });
     };
     let mut clean = renew(guest, &base, stale, &previous, &overlay)?;
     if stale.is_empty() {
@@ -160,7 +167,7 @@ pub fn resume(
     previous.copied(copied);
     guest.set_globals(&header.globals).map_err(io::Error::other)?;
     let touched = (!stale.is_empty()).then_some(header.touched);
-    Ok(Sources { base, previous, clean, overlay, touched })
+    Ok(Sources { base, previous, clean, overlay, touched, known: header.known })
 }
 
 /// As `resume`, for a memory that holds what the snapshot says already, in `anonymous` pages and in the base
@@ -175,7 +182,7 @@ pub fn go_on(
     let clean = anonymous.iter().copied().filter(|page| !previous.has(*page)).collect();
     guest.set_globals(&header.globals).map_err(io::Error::other)?;
     let touched = Some(header.touched);
-    Ok(Sources { base, previous, clean, overlay: Overlay::default(), touched })
+    Ok(Sources { base, previous, clean, overlay: Overlay::default(), touched, known: header.known })
 }
 
 /// Puts the snapshot's pages in; returns how many had to be copied.

@@ -10,6 +10,7 @@
 //! They count there as soon as a header no longer names them. A page that changes each time is
 //! written alternately into a slot and to its place, once a save.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ const REBASE_COPIES: u64 = 2;
 /// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
 /// them at each resume.
 const KEPT_PAGES: usize = 32;
+/// Pages of a controller's own base image whose sums its snapshot has: 24 bytes each in the file.
+const KNOWN_PAGES: usize = 256;
 /// Pages that a snapshot says are likely to be written next.
 const EXPECTED_PAGES: usize = 512;
 /// Pages encrypted before they are written: the peak is not to grow with the memory.
@@ -138,22 +141,42 @@ impl Difference {
         self.changed = changed;
     }
 
-    /// Checksum of the base image's pages that count beside these.
-    fn base_sum(&self, memory: &[u8], base: &BaseImage, previous: &Previous) -> io::Result<Fold> {
+    /// Checksum of the base image's pages that count beside these, and what is known of single ones.
+    fn base_sum(&self, memory: &[u8], base: &BaseImage, sources: &Sources) -> io::Result<(Fold, Vec<(u32, u128)>)> {
         if base.generation == 0 {
-            return Ok(Fold(base.header.data_sum));
+            return Ok((Fold(base.header.data_sum), Vec::new()));
         }
+        let previous = &sources.previous;
         let mut sum = previous.base_sum;
         let mut page = vec![0; PAGE];
         for p in self.pages.iter().filter(|p| !previous.has(p.page)) {
-            if base.read_page(p.page, &mut page)? {
+            if let Some(known) = sources.known_sum(p.page) {
+                sum.toggle(p.page, known);
+            } else if base.read_page(p.page, &mut page)? {
                 sum.toggle_content(p.page, &page);
             }
         }
+        let mut known = BTreeMap::new();
         for n in &self.back {
-            sum.toggle_content(*n, page_of(memory, *n));
+            let content = page_of(memory, *n);
+            if !is_zero(content) {
+                let content_sum = page_sum(content);
+                sum.toggle(*n, content_sum);
+                known.insert(*n, content_sum);
+            }
         }
-        Ok(sum)
+        // Those that are in slots now come back one day with another sum.
+        let is_left = |page: u32| self.pages.binary_search_by_key(&page, |p| p.page).is_err();
+        for (page, content_sum) in sources.known.iter().filter(|(page, _)| is_left(*page)) {
+            if known.len() >= KNOWN_PAGES {
+                break;
+            }
+            // What is in `back` is zero, if it is not among these.
+            if self.back.binary_search(page).is_err() {
+                known.insert(*page, *content_sum);
+            }
+        }
+        Ok((sum, known.into_iter().take(KNOWN_PAGES).collect()))
     }
 }
 
@@ -208,14 +231,14 @@ impl ControllerStore {
         self.check_quota((data_pages * PAGE) as u64 + base.own_bytes()?)?;
 
         let mut files = Files { dir: (durable.0 == 0).then(|| self.dir.clone()), ..Files::default() };
-        let base_sum = if ends && self.is_to_be_rebased(sources, data_pages as u64, doubtful) {
+        let (base_sum, known) = if ends && self.is_to_be_rebased(sources, data_pages as u64, doubtful) {
             base = Arc::new(self.write_base(memory, &anonymous, sources, &moment, globals.clone(), seq, &mut files)?);
             difference = Difference::default();
-            Fold(base.header.data_sum)
+            (Fold(base.header.data_sum), Vec::new())
         } else {
-            let base_sum = difference.base_sum(memory, &base, previous)?;
+            let sums = difference.base_sum(memory, &base, sources)?;
             self.write_pages_back(memory, &base, &difference.back, seq, &mut files)?;
-            base_sum
+            sums
         };
         if base.generation != 0 && self.base_written.load(Ordering::Acquire) > durable.0 {
             // Before the header that counts on it, so that it is seldom found without.
@@ -243,6 +266,7 @@ impl ControllerStore {
             monotonic_ns: moment.monotonic_ns,
             expected,
             touched,
+            known,
             extents: Vec::new(),
             sums: Vec::new(),
             seals: Vec::new(),
@@ -452,7 +476,8 @@ fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool
         }
         let content = page_of(memory, n);
         let is_copy = clean.binary_search(&n).is_ok() && !previous.has(n);
-        if is_copy && base.read_page(n, &mut scratch)? && scratch == content {
+        let known = sources.known_sum(n).filter(|_| is_copy);
+        if is_copy && known.is_none() && base.read_page(n, &mut scratch)? && scratch == content {
             continue;
         }
         if is_zero(content) {
@@ -462,6 +487,9 @@ fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool
             continue;
         }
         let sum = page_sum(content);
+        if known == Some(sum) {
+            continue;
+        }
         if let Some(before) = before.filter(|b| b.slot != 0 && b.sum == sum) {
             pages.push(*before);
             continue;

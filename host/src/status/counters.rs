@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use super::problems::Problems;
 use super::save_failure::Reason;
 use crate::guest::Cause;
-use crate::limits::problem::Limit;
+use crate::limits::problem::{Limit, Problem};
 
 /// Upper bounds of the resume histogram's buckets, seconds.
 pub const RESUME_BOUNDS: [f64; 6] = [0.0001, 0.0003, 0.001, 0.01, 0.1, f64::INFINITY];
@@ -93,6 +94,7 @@ pub struct Trouble {
     pub restarts: u32,
     pub last_error: Option<LastError>,
     pub failing: Option<Failing>,
+    pub problems: Problems,
 }
 
 #[derive(Clone, Debug)]
@@ -235,6 +237,12 @@ impl Counters {
 
     fn trouble_mut(&mut self) -> &mut Trouble {
         self.trouble.get_or_insert_default()
+    }
+
+    /// As `error`, of something that is a condition, too.
+    pub fn problem(&mut self, at: Duration, object: &str, problem: Problem, message: &str) {
+        self.error(at, object, message);
+        self.trouble_mut().problems.happened(problem, message, at);
     }
 
     pub fn trouble(&self) -> Option<&Trouble> {

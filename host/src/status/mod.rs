@@ -14,6 +14,7 @@ pub mod counters;
 pub mod http;
 pub mod metrics;
 pub mod observed;
+pub mod problems;
 mod process;
 pub mod requests;
 pub mod save_failure;

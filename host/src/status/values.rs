@@ -11,7 +11,6 @@ use wasmop_package::Tier;
 use super::counters::{Avoided, ReconcileResult, total};
 use super::observed::{Controller, Observed};
 use super::process;
-use super::save_failure::Reason;
 
 /// Where a controller's instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -143,7 +142,7 @@ pub struct ErrorStatus {
 pub struct Condition {
     #[serde(rename = "type")]
     pub kind: String,
-    pub reason: Reason,
+    pub reason: String,
     pub message: String,
     pub since_timestamp_seconds: f64,
 }
@@ -219,16 +218,23 @@ impl ControllerStatus {
                 object: last.object.to_string(),
                 message: last.message.to_string(),
             }),
-            conditions: trouble
-                .and_then(|t| t.failing.as_ref())
-                .map(|failing| Condition {
-                    kind: SNAPSHOT_FAILING.into(),
-                    reason: failing.reason,
-                    message: failing.message.to_string(),
-                    since_timestamp_seconds: unix(failing.since),
-                })
-                .into_iter()
-                .collect(),
+            conditions: trouble.map_or_else(Vec::new, |t| {
+                let condition = |kind: &str, reason: &str, message: &str, since| Condition {
+                    kind: kind.into(),
+                    reason: reason.into(),
+                    message: message.into(),
+                    since_timestamp_seconds: unix(since),
+                };
+                let failing = t.failing.as_ref();
+                failing
+                    .map(|f| condition(SNAPSHOT_FAILING, f.reason.as_str(), &f.message, f.since))
+                    .into_iter()
+                    .chain(t.problems.standing(observed.now).map(|standing| {
+                        let problem = standing.problem;
+                        condition(problem.condition(), problem.reason(), &standing.message, standing.since)
+                    }))
+                    .collect()
+            }),
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Part {
     Soft,
     /// What a running host tells about itself, above all on a bad disk.
     Operating,
+    /// The API server killed and started anew, credentials rotated.
+    ApiServer,
     /// What controllers try at the API server, and what its audit log has of it.
     Permissions,
     /// Guests that mean no good, beside one that goes on.
@@ -52,6 +54,7 @@ impl Part {
             Part::Torture => "torture",
             Part::Soft => "soft",
             Part::Operating => "operating",
+            Part::ApiServer => "api-server",
             Part::Permissions => "permissions",
             Part::Hostile => "hostile",
             Part::Model => "model",
@@ -69,6 +72,7 @@ impl Part {
             Part::Torture => torture(report),
             Part::Soft => soft(report),
             Part::Operating => operating(report),
+            Part::ApiServer => api_server(report),
             Part::Permissions => permissions(report),
             Part::Hostile => hostile(report),
             Part::Model => model(report),
@@ -160,6 +164,12 @@ fn operating(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "operating"]), Some("operating"), report)
+}
+
+fn api_server(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "api_server"]), Some("api-server"), report)
 }
 
 fn permissions(report: &mut Report) -> Result<()> {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use wasmop_host::identity::ServiceAccount;
 
 use super::*;
@@ -127,6 +129,7 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         ("record-trace", &|file| file.host.record_trace = Some("/t".into())),
         ("durability", &|file| file.host.durability = "none".parse().ok()),
         ("encryption-key-file", &|file| file.host.encryption_key_file = Some("/e".into())),
+        ("shutdown-timeout", &|file| file.host.shutdown_timeout = Some(Duration::from_secs(1))),
         ("metrics-address", &|file| file.host.metrics_address = Some(":1".into())),
         ("log-format", &|file| file.host.log_format = Some(LogFormat::Json)),
         ("limits", &|file| file.limits = Some(Limits { memory_bytes: 1 << 20, ..Limits::NONE })),

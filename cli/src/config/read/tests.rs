@@ -22,6 +22,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
         durability = "none"
         encryption-key-file = "key"
         metrics-address = ":8080"
+        shutdown-timeout = "5s"
         log-format = "json"
         verbose = 2
 
@@ -52,6 +53,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     assert_eq!(config.host.durability, "none".parse().ok());
     assert_eq!(config.host.encryption_key_file, Some("/etc/wasmop/key".into()));
     assert_eq!(config.host.metrics_address.as_deref(), Some(":8080"));
+    assert_eq!(config.host.shutdown_timeout, Some(std::time::Duration::from_secs(5)));
     assert_eq!((config.host.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
     let website = &config.controllers["website"];
     assert_eq!(website.package, Some("/etc/wasmop/packages/website.wasm".into()));
@@ -90,7 +92,11 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
             "host.toml:4: `verbs` in [[controllers.x.grant]]: `read` is not a verb",
             "verbs are",
         ),
-        ("[controllers.x.wasi]\nfiles = []", "host.toml:2: unknown key `files` in [controllers.x.wasi]", "`directories`"),
+        (
+            "[controllers.x.wasi]\nfiles = []",
+            "host.toml:2: unknown key `files` in [controllers.x.wasi]",
+            "`directories`",
+        ),
         (
             "[controllers.x.wasi]\nenvironment = { \"A=B\" = \"c\" }",
             "`A=B` in [controllers.x.wasi.environment]: is no name of a variable",

@@ -79,7 +79,7 @@ pub(crate) fn start(
         kubectl.args(["get", "--raw", "/readyz"]).arg("--kubeconfig").arg(&kubeconfig);
         kubectl.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     })?;
-    Ok(ControlPlane { kubeconfig, server, processes: vec![api_process, etcd_process] })
+    Ok(ControlPlane { kubeconfig, server, processes: vec![api_process, etcd_process], bundled: None })
 }
 
 fn start_etcd(program: &Path, dir: &Path, url: &str, peer_port: u16, lifetime: Lifetime) -> Result<Process> {

@@ -33,6 +33,16 @@ pub struct ControlPlane {
     pub server: String,
     /// In the order in which they are to be stopped.
     pub(crate) processes: Vec<Process>,
+    /// How to start it anew; `None`: not supported.
+    pub(crate) bundled: Option<Bundled>,
+}
+
+/// The program with all components, and what it is started with.
+pub(crate) struct Bundled {
+    program: PathBuf,
+    dir: PathBuf,
+    lifetime: Lifetime,
+    apiserver_flags: Vec<String>,
 }
 
 impl ControlPlane {
@@ -50,13 +60,30 @@ impl ControlPlane {
     ) -> Result<ControlPlane> {
         fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         match binaries {
-            Binaries::Bundled(program) => start_bundled(program, dir, lifetime, apiserver_flags),
+            Binaries::Bundled(program) => {
+                let (program, dir, apiserver_flags) = (program.clone(), dir.to_owned(), apiserver_flags.to_vec());
+                Bundled { program, dir, lifetime, apiserver_flags }.start(None)
+            }
             Binaries::Separate { .. } => separate::start(binaries, dir, lifetime, apiserver_flags),
         }
     }
 
     pub fn process_ids(&self) -> Vec<u32> {
         self.processes.iter().filter_map(Process::id).collect()
+    }
+
+    /// SIGKILL, whatever it is doing.
+    pub fn kill(&mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Process::kill)
+    }
+
+    /// Starts it again, after [`ControlPlane::kill`], at the same address and with what it had stored. Its certificates
+    /// are new; its CA and tokens are the old ones.
+    pub fn start_again(&mut self) -> Result<()> {
+        let bundled = self.bundled.take().context("a control plane of separate programs can't be started anew")?;
+        let port = self.server.rsplit(':').next().and_then(|port| port.parse().ok()).context("no port")?;
+        *self = bundled.start(Some(port))?;
+        Ok(())
     }
 
     /// Leaves the processes running; only for `Lifetime::Detached`.
@@ -94,26 +121,32 @@ pub(crate) fn spawn(
         .map_err(|error| anyhow!("{name} cannot be started: {}: {error}", command.get_program().display()))
 }
 
-fn start_bundled(program: &Path, dir: &Path, lifetime: Lifetime, apiserver_flags: &[String]) -> Result<ControlPlane> {
-    let kubeconfig = dir.join("kubeconfig");
-    let log = dir.join("controlplane.log");
-    let mut command = Command::new(program);
-    command.arg("-dir").arg(dir).arg("-kubeconfig").arg(&kubeconfig).stdout(Stdio::piped());
-    command.arg("-apiserver-args").arg(apiserver_flags.join(" "));
-    if lifetime == Lifetime::Owned {
-        // Its end of the pipe closes however this process ends.
-        command.arg("-until-stdin-closes").stdin(Stdio::piped());
-    } else {
-        command.stdin(Stdio::null());
-    }
-    let mut child = spawn("the control plane", command, &log, lifetime)?;
-    let stdout = child.stdout.take().expect("piped");
-    let process = Process::new("control plane", child, STOP_TIMEOUT);
+impl Bundled {
+    /// `port`: `None` for a free one.
+    fn start(self, port: Option<u16>) -> Result<ControlPlane> {
+        let Bundled { program, dir, lifetime, apiserver_flags } = &self;
+        let kubeconfig = dir.join("kubeconfig");
+        let log = dir.join("controlplane.log");
+        let mut command = Command::new(program);
+        command.arg("-dir").arg(dir).arg("-kubeconfig").arg(&kubeconfig).stdout(Stdio::piped());
+        command.arg("-port").arg(port.unwrap_or_default().to_string());
+        command.arg("-apiserver-args").arg(apiserver_flags.join(" "));
+        if *lifetime == Lifetime::Owned {
+            // Its end of the pipe closes however this process ends.
+            command.arg("-until-stdin-closes").stdin(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null());
+        }
+        let mut child = spawn("the control plane", command, &log, *lifetime)?;
+        let stdout = child.stdout.take().expect("piped");
+        let process = Process::new("control plane", child, STOP_TIMEOUT);
 
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let Some(server) = line.strip_prefix("READY ").and_then(|rest| rest.split(' ').next()) else {
-        bail!("the control plane did not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
-    };
-    Ok(ControlPlane { kubeconfig, server: server.to_owned(), processes: vec![process] })
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let Some(server) = line.strip_prefix("READY ").and_then(|rest| rest.split(' ').next()) else {
+            bail!("the control plane did not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
+        };
+        let server = server.to_owned();
+        Ok(ControlPlane { kubeconfig, server, processes: vec![process], bundled: Some(self) })
+    }
 }

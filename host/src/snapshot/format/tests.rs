@@ -13,6 +13,7 @@ fn header() -> StateHeader {
         monotonic_ns: 42,
         expected: Vec::new(),
         touched: vec![Run { page: 0, count: 3 }],
+        known: vec![(4, 1 << 100), (7, 8)],
         extents: Vec::new(),
         sums: Vec::new(),
         seals: Vec::new(),

@@ -1,0 +1,69 @@
+//! One Probe, as its user changes it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::Api;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+
+use crate::guests::Guest;
+use crate::probe::{Probe, ProbeSpec, ProbeStatus, spec};
+use crate::world::{Cluster, PATIENCE};
+
+/// A Probe that is there already or is yet to be created.
+pub struct Object {
+    api: Api<Probe>,
+    /// Whose it is, which is the name of its namespace, too.
+    pub name: &'static str,
+    pub object: &'static str,
+}
+
+impl Object {
+    pub fn new(cluster: &Cluster, guest: &Guest, object: &'static str) -> Object {
+        Object { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name, object }
+    }
+
+    pub async fn create(&self) -> Result<()> {
+        self.create_with(spec("child", "0")).await
+    }
+
+    pub async fn create_with(&self, spec: ProbeSpec) -> Result<()> {
+        let labels = Some([("guest".to_owned(), self.name.to_owned())].into());
+        let metadata = ObjectMeta { name: Some(self.object.into()), labels, ..ObjectMeta::default() };
+        let probe = Probe { metadata, spec, status: None };
+        self.api.create(&PostParams::default(), &probe).await?;
+        self.until_current(PATIENCE).await
+    }
+
+    pub async fn observed(&self) -> Result<ProbeStatus> {
+        Ok(self.api.get(self.object).await?.observed())
+    }
+
+    /// Waits until it has been reconciled as it is now.
+    pub async fn until_current(&self, patience: Duration) -> Result<()> {
+        let current = async {
+            while !self.api.get(self.object).await?.is_current() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(patience, current).await.context("the Probe is not reconciled")?
+    }
+
+    /// Changes it, and waits until that has been reconciled.
+    pub async fn change(&self, value: &str) -> Result<()> {
+        self.change_to(spec("child", value)).await
+    }
+
+    pub async fn change_to(&self, spec: ProbeSpec) -> Result<()> {
+        self.ask(spec).await?;
+        self.until_current(PATIENCE).await
+    }
+
+    /// Changes it, and does not wait.
+    pub async fn ask(&self, spec: ProbeSpec) -> Result<()> {
+        let patch = serde_json::json!({ "spec": spec });
+        self.api.patch(self.object, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
+    }
+}

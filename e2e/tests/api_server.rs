@@ -1,0 +1,165 @@
+//! The API server killed and started anew, and the host's credentials rotated. Without a proxy: what is tested is how the host
+//! itself signs in.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::config::{AuthInfo, Kubeconfig};
+use kube::{Api, Client};
+use tokio::time::Instant;
+use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::object::Object;
+use wasmop_e2e::probe::spec;
+use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::world::{self, Cluster, PATIENCE};
+use wasmop_e2e::{guests, part};
+use wasmop_package::Package;
+
+const COLUMN: &str = "rust";
+const NAMESPACE: &str = "default";
+const ACCOUNT: &str = "wasmop";
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(2);
+/// A token file is read again each minute, and what was refused meanwhile is tried again with backoff.
+const PATIENCE_FOR_TOKENS: Duration = Duration::from_secs(180);
+
+fn main() -> ExitCode {
+    part::main("api-server", run())
+}
+
+async fn run() -> Result<bool> {
+    let mut cluster = Cluster::start().await?;
+    let guest = tokio::task::block_in_place(|| guests::build(COLUMN, cluster.dir()))?;
+    cluster.create_crd().await?;
+    cluster.create_namespace(guest.name).await?;
+    let first = account_token(&cluster.client, "first").await?;
+    let second = account_token(&cluster.client, "second").await?;
+    let token_file = cluster.dir().join("token");
+    std::fs::write(&token_file, &first)?;
+    let kubeconfig = cluster.dir().join("token.kubeconfig");
+    let by_file = AuthInfo { token_file: Some(token_file.display().to_string()), ..AuthInfo::default() };
+    write_kubeconfig(&cluster, by_file, &kubeconfig)?;
+
+    let package = Package::parse(std::fs::read(&guest.package)?)?;
+    let host = Host::start(vec![package], &kubeconfig, &cluster.dir().join("state"))?;
+    host.until_ready().await?;
+    let probe = Object::new(&cluster, &guest, "probe");
+    probe.create().await?;
+
+    let mut table = Table::new(&[COLUMN]);
+    let mut set = |row, result: Result<()>| {
+        let cell = result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed);
+        println!("{row}: {cell:?}");
+        table.set(row, COLUMN, cell);
+    };
+    set(
+        "API server killed, back with another certificate: no list, no loss",
+        killed(&mut cluster, &host, &probe).await,
+    );
+    let rotated = rotated(&cluster, &host, &probe, &first, || Ok(std::fs::write(&token_file, &second)?)).await;
+    set("token file rotated, the old token revoked: goes on", rotated);
+    host.stop().await?;
+    println!("\n{}", table.render("api-server"));
+    Ok(table.is_good())
+}
+
+async fn killed(cluster: &mut Cluster, host: &Host, probe: &Object) -> Result<()> {
+    let lists = async || Ok::<u64, anyhow::Error>(host.overview().await?.host.watches.iter().map(|w| w.lists).sum());
+    let before = (probe.observed().await?, lists().await?);
+    cluster.plane.kill()?;
+    tokio::time::sleep(AWAY).await;
+    ensure!(host.get("/healthz").await?.0 == 200, "the host is not healthy without its API server");
+    tokio::task::block_in_place(|| cluster.plane.start_again())?;
+    probe.change("after it was killed").await?;
+    let after = (probe.observed().await?, lists().await?);
+    ensure!(after.0.seen > before.0.seen, "its memory is lost: {:?}, then {:?}", before.0, after.0);
+    ensure!(after.1 == before.1, "{} lists, then {}: what was watched goes on where it was", before.1, after.1);
+    let controller = host.controller().await?;
+    ensure!(controller.restarts == 0, "{controller:?}");
+    Ok(())
+}
+
+async fn rotated(
+    cluster: &Cluster,
+    host: &Host,
+    probe: &Object,
+    old: &str,
+    rotate: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    rotate()?;
+    Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE).delete("first", &DeleteParams::default()).await?;
+    until_refused(cluster, old).await?;
+    probe.ask(spec("child", "after the rotation")).await?;
+    probe.until_current(PATIENCE_FOR_TOKENS).await?;
+    let controller = host.controller().await?;
+    ensure!(controller.restarts == 0, "{controller:?}");
+    Ok(())
+}
+
+/// A token of an account that may do everything, valid as long as the Secret of this name is there.
+async fn account_token(client: &Client, secret: &str) -> Result<String> {
+    let named = |name: &str| ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), NAMESPACE);
+    if accounts.get_opt(ACCOUNT).await?.is_none() {
+        let account = ServiceAccount { metadata: named(ACCOUNT), ..ServiceAccount::default() };
+        accounts.create(&PostParams::default(), &account).await?;
+        let subject = Subject {
+            kind: "ServiceAccount".into(),
+            name: ACCOUNT.into(),
+            namespace: Some(NAMESPACE.into()),
+            ..Subject::default()
+        };
+        let role_ref = RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "ClusterRole".into(),
+            name: "cluster-admin".into(),
+        };
+        let binding = ClusterRoleBinding { metadata: named(ACCOUNT), role_ref, subjects: Some(vec![subject]) };
+        Api::all(client.clone()).create(&PostParams::default(), &binding).await?;
+    }
+    let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+    let created =
+        secrets.create(&PostParams::default(), &Secret { metadata: named(secret), ..Secret::default() }).await?;
+    let bound = BoundObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Secret".into()),
+        name: Some(secret.into()),
+        uid: created.metadata.uid,
+    };
+    let request = TokenRequest {
+        spec: TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() },
+        ..TokenRequest::default()
+    };
+    let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await?;
+    Ok(answer.status.context("no token")?.token)
+}
+
+/// That of the cluster with other credentials.
+fn write_kubeconfig(cluster: &Cluster, credentials: AuthInfo, path: &Path) -> Result<()> {
+    let mut kubeconfig = Kubeconfig::read_from(&cluster.plane.kubeconfig)?;
+    kubeconfig.auth_infos.first_mut().context("no user")?.auth_info = Some(credentials);
+    // JSON is YAML.
+    Ok(std::fs::write(path, serde_json::to_string(&kubeconfig)?)?)
+}
+
+/// Waits until the API server no longer accepts a token: it remembers for some seconds that it was good.
+async fn until_refused(cluster: &Cluster, token: &str) -> Result<()> {
+    let path = cluster.dir().join("old.kubeconfig");
+    write_kubeconfig(cluster, AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() }, &path)?;
+    let deadline = Instant::now() + PATIENCE;
+    let namespaces = Api::<Namespace>::all(world::client(&path).await?);
+    loop {
+        match namespaces.get(NAMESPACE).await {
+            Err(kube::Error::Api(status)) if status.code == 401 => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok(_) if Instant::now() > deadline => bail!("the old token is good after {PATIENCE:?}"),
+            Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
