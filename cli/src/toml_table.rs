@@ -112,6 +112,14 @@ impl<'a> Table<'a> {
         })
     }
 
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
+        let Some(value) = self.entries.get(key) else { return Ok(None) };
+        match value.get_ref() {
+            DeValue::Boolean(value) => Ok(Some(*value)),
+            other => Err(self.wrong_type(key, "`true` or `false`", other)),
+        }
+    }
+
     /// A whole number from 0 to `max`.
     pub fn number(&self, key: &str, max: u8) -> Result<Option<u8>> {
         let Some(value) = self.entries.get(key) else { return Ok(None) };

@@ -6,6 +6,7 @@
 //!                                        └──── reload ───► what changes at SIGHUP, and what needs a restart
 //! ```
 
+mod election;
 mod plan;
 mod read;
 mod reload;
@@ -21,6 +22,7 @@ use wasmop_policy::Policy;
 pub use plan::{Flags, Plan, Policies};
 pub use read::load;
 
+use self::election::ElectionKeys;
 use crate::logging::LogFormat;
 use crate::units;
 
@@ -71,6 +73,9 @@ pub struct HostKeys {
     /// How log lines look, on stderr [default: text].
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    pub election: ElectionKeys,
 }
 
 impl HostKeys {
@@ -90,6 +95,7 @@ impl HostKeys {
             encryption_key_file: first(&self.encryption_key_file, &other.encryption_key_file),
             metrics_address: first(&self.metrics_address, &other.metrics_address),
             log_format: self.log_format.or(other.log_format),
+            election: self.election.or(&other.election),
         }
     }
 }

@@ -13,6 +13,7 @@ use wasmop_policy::Policy;
 use super::{ControllerSettings, Settings};
 use crate::code::InstallError;
 use crate::connect::ConnectError;
+use crate::election::Group;
 use crate::engine::EngineError;
 use crate::permissions::learn::Learning;
 use crate::snapshot::disk::Disk;
@@ -58,6 +59,8 @@ pub struct Options {
     pub metrics: Option<TcpListener>,
     /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
     pub learning: Option<Learning>,
+    /// Other hosts run the same controllers: each is run by one of them. `None`: there are none.
+    pub election: Option<Group>,
     /// Takes the place of the settings here and in `controllers` whenever something comes.
     pub settings: Option<mpsc::UnboundedReceiver<Settings>>,
 }
@@ -80,6 +83,7 @@ impl Options {
             disk: Disk::default(),
             metrics: None,
             learning: None,
+            election: None,
             settings: None,
         }
     }
@@ -117,6 +121,8 @@ pub enum HostError {
         "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
     )]
     Impersonating { name: String },
+    #[error("cannot keep this host's name in {path}: {source}\nhelp: make the state directory writable for this user")]
+    Leases { path: PathBuf, source: io::Error },
     #[error("the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }

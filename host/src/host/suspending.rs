@@ -203,6 +203,7 @@ impl Host {
         }
         let syncer = self.syncer.clone();
         let _ = tokio::task::spawn_blocking(move || syncer.flush()).await;
+        self.stand_down().await;
         let suspended = self.slots.iter().filter(|s| matches!(s.phase, Phase::Suspended(_))).count();
         tracing::info!(suspended, "shutdown complete");
     }

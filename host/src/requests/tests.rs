@@ -11,7 +11,7 @@ fn get(path: &str) -> ApiCall {
 }
 
 fn caller() -> Caller {
-    Caller::controller("web", None)
+    Caller::controller("web", None, None)
 }
 
 fn credit(bytes: usize) -> Arc<Semaphore> {
@@ -252,7 +252,7 @@ async fn a_malformed_call_fails_without_being_sent() {
 #[tokio::test]
 async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
-    let caller = Caller::controller("web", Some(Arc::new("demo/website".parse().unwrap())));
+    let caller = Caller::controller("web", None, Some(Arc::new("demo/website".parse().unwrap())));
     let call = ApiCall { headers: "impersonate-user: system:admin\n".into(), ..get("/x") };
     execute(&server.client(), caller, call, credit(CHUNK_BYTES), u64::MAX, drop).await;
     let [received] = server.received().try_into().unwrap();

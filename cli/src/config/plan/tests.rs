@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use wasmop_host::identity::ServiceAccount;
 
 use super::*;
@@ -128,6 +130,10 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         ("encryption-key-file", &|file| file.host.encryption_key_file = Some("/e".into())),
         ("metrics-address", &|file| file.host.metrics_address = Some(":1".into())),
         ("log-format", &|file| file.host.log_format = Some(LogFormat::Json)),
+        ("leader-elect", &|file| file.host.election.leader_elect = Some(true)),
+        ("leader-elect-retry-period", &|file| {
+            file.host.election.leader_elect_retry_period = Some(Duration::from_secs(1))
+        }),
         ("limits", &|file| file.limits = Some(Limits { memory_bytes: 1 << 20, ..Limits::NONE })),
         ("controllers.a.package", &|file| file.controllers.get_mut("a").unwrap().package = Some("/x".into())),
         ("controllers.b", &|file| drop(file.controllers.remove("b"))),
