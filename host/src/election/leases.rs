@@ -5,7 +5,7 @@
 //!  GROUP.controller.CONTROLLER  labels wasmop.dev/group, wasmop.dev/role=controller; no duration of its own
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,6 +143,8 @@ fn is_namespace(status: &kube::core::Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn write(role: Role) -> Write {
