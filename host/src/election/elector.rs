@@ -293,7 +293,7 @@ impl Elector {
         let request = match part {
             Part::Controllers => Request::List(Role::Controller),
             Part::Hosts => Request::List(Role::Host),
-            Part::Renew => match self.renewal() {
+            Part::Renew => match self.renewal(now) {
                 Some(write) => Request::Write(write),
                 None => return self.end_round(now),
             },
@@ -324,10 +324,12 @@ impl Elector {
     }
 
     /// `None`: the Lease of this name is another process'.
-    fn renewal(&mut self) -> Option<Write> {
+    fn renewal(&mut self, now: Duration) -> Option<Write> {
         let own = self.hosts.own();
         let is_foreign = self.has_written && own.is_some_and(|own| own.acquired_us != self.started_us);
         if is_foreign && !self.hosts.is_own_dead() {
+            self.term.iter().for_each(|term| term.end());
+            self.expire(now);
             self.tell(Some(Trouble::Usurped));
             return None;
         }

@@ -35,6 +35,11 @@ impl Term {
         now >= self.until()
     }
 
+    /// It is over now, whatever was promised.
+    pub(super) fn end(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
     /// To be called by one thread only, which has seen at a `now` that the term is not over.
     pub(super) fn extend(&self, until: Duration) {
         self.until.fetch_max(until.as_nanos() as u64, Ordering::AcqRel);

@@ -155,7 +155,7 @@ impl Host {
             ),
             Some(Trouble::Failed(why)) => tracing::warn!(
                 reason = why,
-                help = "if it is forbidden, let the host get, list, create, update and delete leases of coordination.k8s.io in its namespace",
+                help = "if it is forbidden, let the host list, create, update and delete leases of coordination.k8s.io in its namespace",
                 "Leases could not be read or written: without its own this host stops its controllers"
             ),
         }

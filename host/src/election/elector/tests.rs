@@ -3,7 +3,7 @@ use crate::election::rendezvous;
 
 mod world;
 
-use world::{Chaos, World};
+use world::{Chaos, World, name};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -17,7 +17,7 @@ fn seconds(n: u64) -> Duration {
 
 /// Whom rendezvous hashing gives a controller to.
 fn expected(controller: &str, nodes: &[usize]) -> usize {
-    let names: Vec<_> = nodes.iter().map(|node| world::name(*node)).collect();
+    let names: Vec<_> = nodes.iter().map(|node| name(*node)).collect();
     let chosen = rendezvous::assigned(controller, names.iter().map(|name| &**name)).unwrap();
     nodes[names.iter().position(|name| **name == *chosen).unwrap()]
 }
@@ -109,7 +109,7 @@ fn the_lease_of_a_host_that_is_gone_is_removed() {
     world.run(seconds(20));
     world.crash(0);
     world.run(timing().lease_duration * (FORGET_AFTER + 2));
-    assert_eq!(world.hosts(), [world::name(1).to_string()]);
+    assert_eq!(world.hosts(), [name(1).to_string()]);
 }
 
 #[test]
@@ -123,8 +123,39 @@ fn a_steady_host_makes_two_requests_a_period_whatever_it_holds() {
     assert!((60..=72).contains(&requests), "{requests} requests in 30 periods");
 }
 
+#[test]
+fn a_host_whose_name_another_process_has_taken_stops_when_it_sees_that() {
+    let mut elector = Elector::new(timing(), name(0), 1, vec!["a".into()], Duration::ZERO);
+    let own = Record { version: "1".into(), acquired_us: 1, ..Record::default() };
+    let of_other = Record { version: "2".into(), acquired_us: 2, ..own.clone() };
+    let listed = |record: &Record| Ok(Answer::Listed(vec![(name(0).to_string(), record.clone())]));
+    let nothing = || Ok(Answer::Listed(Vec::new()));
+    let written = |record: &Record| Ok(Answer::Written(record.clone()));
+    let mut now = Duration::ZERO;
+    let mut said = |elector: &mut Elector, answers: Vec<Result<Answer, Failure>>, now: &mut Duration| {
+        for answer in answers {
+            let requests = elector.poll(*now);
+            let [request] = &requests[..] else { panic!("{requests:?}") };
+            let sent = *now;
+            *now += MS;
+            elector.answer(request, sent, answer, *now);
+        }
+        elector.take_news()
+    };
+    let news = said(&mut elector, vec![nothing(), nothing(), written(&own), written(&own)], &mut now);
+    let [News::Trouble(None), News::Gained { fence, .. }] = &news[..] else { panic!("{news:?}") };
+    assert!(fence.holds_at(now));
+    now += timing().retry_period * 2;
+    let news = said(&mut elector, vec![listed(&of_other)], &mut now);
+    assert!(news.is_empty(), "{news:?}");
+    assert_eq!(elector.poll(now), [], "it is not its own any more");
+    let news = elector.take_news();
+    assert!(matches!(news[..], [News::Lost { slot: 0 }, News::Trouble(Some(Trouble::Usurped))]), "{news:?}");
+    assert!(!fence.holds_at(now));
+}
+
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(150))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
 
     /// The world checks after each of its steps that no controller has two holders, and that who takes a snapshot for
     /// good is who ran the controller last.
