@@ -45,7 +45,10 @@ async fn run() -> Result<bool> {
     let mut a = shared.start(&first, None)?;
     let alone = shared.until_held_by(&a, &shared.all(), PATIENCE * 4).await;
     set("a host without others runs every controller", alone);
+    let refuses = proxy.add(Rule::new("", "/leases", Fault::Status { code: 403, retry_after_seconds: None }));
     let mut b = shared.start(&second, Some(&proxied))?;
+    set("without rights on Leases a host says so and runs nothing, until it has them", refused(&mut b));
+    drop(refuses);
     set("one that comes gets its share, each controller runs on exactly one", shared_out(&shared, &a, &b).await);
     let stopped = stopped(&shared, &a, &b).await;
     set("stopped for longer than its Lease (SIGSTOP), it is followed, and takes part again", stopped);
@@ -64,6 +67,18 @@ async fn run() -> Result<bool> {
         println!("files are kept in {}", shared.cluster.keep_files().display());
     }
     Ok(table.is_good())
+}
+
+fn refused(b: &mut Member) -> Result<()> {
+    let told = "Leases could not be read or written";
+    let record = tokio::task::block_in_place(|| {
+        b.host.log.wait_for(0, PATIENCE * 4, "word of it", |r| r.message().starts_with(told))
+    })?;
+    ensure!(record.text("help").contains("list, create, update and delete leases"), "{record:?}");
+    ensure!(record.text("reason").contains("Forbidden"), "{record:?}");
+    let runs = b.host.log.records()?.iter().find(|r| r.message().starts_with("its Lease is acquired"));
+    ensure!(runs.is_none(), "{runs:?}");
+    Ok(())
 }
 
 /// Each host gets what rendezvous hashing gives it, and changes are reconciled.

@@ -22,7 +22,7 @@ mod timing;
 
 pub use driver::Election;
 pub use elector::{News, Trouble};
-pub use fence::Fence;
+pub use fence::{Fence, Term, now};
 pub use kept::Kept;
 pub use record::Tenure;
 pub use rendezvous::assigned;

@@ -1,10 +1,12 @@
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
 use super::*;
+use crate::election::{Term, now};
 
 fn get(path: &str) -> ApiCall {
     ApiCall { method: "GET".into(), path: path.into(), ..ApiCall::default() }
@@ -285,4 +287,31 @@ async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
         execute(&server.client(), caller(), get(path), credit(1 << 20), max_bytes, |batch| replies.extend(batch)).await;
         assert_eq!(replies.last() == Some(&Reply::TooLarge), cut, "{path} {max_bytes}: {replies:?}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_once_the_clock_says_that_the_time_is_over_whoever_else_has_noticed() {
+    let server = TestServer::start(|_| answer("200 OK", "", "sent")).await;
+    let sent = async |fence: Arc<Fence>, gate: &Semaphore| {
+        let mut batches = 0;
+        let call = async {
+            let _ = gate.acquire().await;
+            execute(&server.client(), caller(), get("/api"), credit(1 << 20), u64::MAX, |_| batches += 1).await;
+        };
+        fenced(Some(fence), call).await;
+        batches
+    };
+    let fence = |time| Arc::new(Fence::new(Arc::new(Term::new(now() + time))));
+    let (long, short) = (fence(Duration::from_secs(600)), fence(Duration::from_millis(20)));
+    assert_eq!(sent(long, &Semaphore::new(1)).await, 1);
+    // It waits for its turn, which comes too late.
+    let gate = Semaphore::new(0);
+    let late = async {
+        while short.holds() {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+    };
+    let (batches, ()) = tokio::join!(sent(short.clone(), &gate), late);
+    assert_eq!((batches, server.received().len()), (0, 1));
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::*;
@@ -11,13 +12,30 @@ use crate::election::fence::Fence;
 
 const STEP: Duration = Duration::from_millis(50);
 
-/// What may go wrong.
+/// How much goes wrong, each as one in so many; 0: nothing.
 #[derive(Clone, Copy)]
-pub struct Chaos(bool);
+pub struct Chaos {
+    /// Steps in which a host is paused, cut off, killed or ended.
+    hosts: u32,
+    /// Ways of requests and answers that take long.
+    slow: u32,
+    /// Requests that are waited for much longer than they should be: what is safe must not depend on that.
+    patient: u32,
+}
 
 impl Chaos {
-    pub const NONE: Chaos = Chaos(false);
-    pub const ALL: Chaos = Chaos(true);
+    pub const NONE: Chaos = Chaos { hosts: 0, slow: 0, patient: 0 };
+
+    /// A network and hosts that are better or worse, as the seed has it.
+    pub fn drawn(seed: u64) -> Chaos {
+        let mut random = StdRng::seed_from_u64(!seed);
+        let mut one_of = |some: [u32; 4]| some[random.random_range(0..some.len())];
+        Chaos { hosts: one_of([20, 60, 200, 0]), slow: one_of([4, 12, 40, 0]), patient: one_of([1, 4, 20, 0]) }
+    }
+}
+
+fn happens(random: &mut StdRng, one_in: u32) -> bool {
+    one_in > 0 && random.random_ratio(1, one_in)
 }
 
 pub fn name(node: usize) -> Arc<str> {
@@ -130,7 +148,7 @@ impl World {
             process: 0,
             ahead: Duration::from_secs(random.random_range(0..1_000_000)),
             // A third less to spare than the durations allow for.
-            rate: if chaos.0 { random.random_range(900..=1100) } else { 1000 },
+            rate: if chaos.slow > 0 { random.random_range(900..=1100) } else { 1000 },
             paused_until: Duration::ZERO,
             cut_off_until: Duration::ZERO,
             starts_at: Some(Duration::ZERO),
@@ -198,7 +216,7 @@ impl World {
         let until = self.now + time;
         while self.now < until {
             self.now += STEP;
-            if self.chaos.0 {
+            if happens(&mut self.random, self.chaos.hosts) {
                 self.go_wrong();
             }
             for node in 0..self.nodes.len() {
@@ -211,18 +229,17 @@ impl World {
     fn go_wrong(&mut self) {
         let node = self.random.random_range(0..self.nodes.len());
         let time = Duration::from_millis(self.random.random_range(100..40_000));
-        match self.random.random_range(0..1200) {
-            0..8 => self.pause(node, time),
-            8..14 => self.cut_off(node, time),
-            14..18 => {
+        match self.random.random_range(0..11) {
+            0..4 => self.pause(node, time),
+            4..7 => self.cut_off(node, time),
+            7..9 => {
                 self.crash(node);
                 self.nodes[node].starts_at = Some(self.now + time);
             }
-            18..22 => {
+            _ => {
                 self.end(node);
                 self.nodes[node].starts_at = Some(self.now + time);
             }
-            _ => {}
         }
     }
 
@@ -298,6 +315,8 @@ impl World {
             }
         }
         node.flights = waiting;
+        // Whichever is read first.
+        heard.shuffle(&mut self.random);
         let Some(elector) = &mut node.elector else { return };
         for (request, sent, answer) in heard {
             elector.answer(&request, sent, answer, clock);
@@ -305,18 +324,22 @@ impl World {
     }
 
     fn flight(&mut self, index: usize, request: Request, sent: Duration) -> Flight {
-        let mut delay = || match self.chaos.0 {
-            true if self.random.random_ratio(1, 12) => MS * self.random.random_range(0..25_000),
-            _ => MS * self.random.random_range(0..100),
+        let mut delay = || match happens(&mut self.random, self.chaos.slow) {
+            true => MS * self.random.random_range(0..25_000),
+            false => MS * self.random.random_range(0..100),
         };
         let arrives = self.now + delay();
         let answered = arrives + delay();
-        let given_up = self.now + timing().request_timeout();
+        let patience = match happens(&mut self.random, self.chaos.patient) {
+            true => MS * self.random.random_range(1000..40_000),
+            false => timing().request_timeout(),
+        };
+        let given_up = self.now + patience;
         Flight { process: self.nodes[index].process, request, sent, arrives, answer: None, answered, given_up }
     }
 
     fn take(&mut self, index: usize, news: News) {
-        let takes = if self.chaos.0 { MS * self.random.random_range(0..5000) } else { MS * 100 };
+        let takes = if self.chaos.hosts > 0 { MS * self.random.random_range(0..5000) } else { MS * 100 };
         let node = &mut self.nodes[index];
         match news {
             News::Gained { slot, fence, before, tenure } => {
@@ -350,7 +373,9 @@ impl World {
     }
 
     fn assert_one_holder(&self) {
-        (0..self.controllers).for_each(|controller| drop(self.holder(controller)));
+        for controller in 0..self.controllers {
+            self.holder(controller);
+        }
     }
 
     /// Each controller runs where rendezvous hashing among `nodes` puts it.
