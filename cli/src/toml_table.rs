@@ -115,7 +115,7 @@ impl<'a> Table<'a> {
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         let Some(value) = self.entries.get(key) else { return Ok(None) };
         match value.get_ref() {
-            DeValue::Boolean(flag) => Ok(Some(*flag)),
+            DeValue::Boolean(value) => Ok(Some(*value)),
             other => Err(self.wrong_type(key, "`true` or `false`", other)),
         }
     }

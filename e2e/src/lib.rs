@@ -7,6 +7,7 @@
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
 //! table       behaviours x guests, as marks
+//! audit       the API server's own record of what reached it
 //! fake_api    answers to a guest's requests, without a server
 //! fake_cluster  an API server that the test plays, for what a real one is too slow for
 //! child_host  a host as a process of its own
@@ -18,6 +19,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod child_host;
 pub mod fake_api;
 pub mod fake_cluster;

@@ -86,9 +86,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A controller of this name.
-    pub fn controller(name: &str, service_account: Option<Arc<ServiceAccount>>) -> Caller {
-        let user_agent = HeaderValue::from_str(&format!("{HOST_USER_AGENT} (controller/{name})"));
+    /// A controller of this name. `host`: which one runs it, if there are several.
+    pub fn controller(name: &str, host: Option<&str>, service_account: Option<Arc<ServiceAccount>>) -> Caller {
+        let host = host.map_or_else(String::new, |host| format!("; host/{host}"));
+        let user_agent = HeaderValue::from_str(&format!("{HOST_USER_AGENT} (controller/{name}{host})"));
         Caller { user_agent: user_agent.unwrap_or(HeaderValue::from_static(HOST_USER_AGENT)), service_account }
     }
 
@@ -137,7 +138,7 @@ mod tests {
         headers.insert(IMPERSONATE_USER, HeaderValue::from_static("admin"));
         headers.append(IMPERSONATE_GROUP, HeaderValue::from_static("system:masters"));
         let account = Arc::new("demo/website".parse::<ServiceAccount>().unwrap());
-        Caller::controller("web", Some(account)).put(&mut headers);
+        Caller::controller("web", None, Some(account)).put(&mut headers);
         let all = |name: &HeaderName| headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!(all(&IMPERSONATE_USER), ["system:serviceaccount:demo:website"]);
         assert_eq!(
@@ -145,5 +146,7 @@ mod tests {
             ["system:serviceaccounts", "system:serviceaccounts:demo", "system:authenticated"]
         );
         assert_eq!(all(&USER_AGENT), [format!("{HOST_USER_AGENT} (controller/web)")]);
+        let shared = Caller::controller("web", Some("node-1-0a1b2c3d"), None).user_agent;
+        assert_eq!(shared, format!("{HOST_USER_AGENT} (controller/web; host/node-1-0a1b2c3d)"));
     }
 }

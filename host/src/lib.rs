@@ -4,6 +4,7 @@
 //! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //!         pressure    the memory there is                        status: metrics, probes, the page
+//!         election    which of several hosts runs which controller
 //! pure    controller  one controller's state machine             queue, limits, permissions, identity, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
 //!         live, soft, wasi                         the soft tier: components with WASI
@@ -21,6 +22,7 @@ pub mod code;
 pub mod connect;
 pub mod controller;
 pub mod describe;
+pub mod election;
 pub mod engine;
 pub mod guest;
 pub mod host;

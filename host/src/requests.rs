@@ -7,7 +7,9 @@
 //! * What the guest has not taken yet is bounded by the credit: when it is used up, nothing more
 //!   is read from the connection, and TCP makes the API server wait.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -17,6 +19,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
 
+use crate::election::Fence;
 use crate::identity::Caller;
 use crate::permissions::is_stream;
 use crate::watch::chain;
@@ -121,6 +124,17 @@ pub async fn execute(
             }
         }
     }
+}
+
+/// The same for as long as the fence holds: it is asked each time before something can be sent, or be handed on. What
+/// was on its way already is not called back.
+pub async fn fenced(fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
+    let mut call = std::pin::pin!(call);
+    std::future::poll_fn(|context| match &fence {
+        Some(fence) if !fence.holds() => Poll::Ready(()),
+        _ => call.as_mut().poll(context),
+    })
+    .await;
 }
 
 /// What was read and not yet handed on.

@@ -6,6 +6,7 @@
 //!                                        └──── reload ───► what changes at SIGHUP, and what needs a restart
 //! ```
 
+mod election;
 mod plan;
 mod read;
 mod reload;
@@ -24,6 +25,7 @@ use wasmop_policy::Policy;
 pub use plan::{Flags, Plan, Policies};
 pub use read::load;
 
+use self::election::ElectionKeys;
 use crate::logging::LogFormat;
 use crate::units;
 
@@ -79,6 +81,9 @@ pub struct HostKeys {
     /// How log lines look, on stderr [default: text].
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    pub election: ElectionKeys,
 }
 
 impl HostKeys {
@@ -99,6 +104,7 @@ impl HostKeys {
             metrics_address: first(&self.metrics_address, &other.metrics_address),
             shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
             log_format: self.log_format.or(other.log_format),
+            election: self.election.or(&other.election),
         }
     }
 }

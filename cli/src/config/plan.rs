@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use wasmop_host::election::Group;
 use wasmop_host::permissions::Grant;
 use wasmop_host::wasi::WasiGrant;
 use wasmop_host::{ControllerSettings, Settings};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Controllers whose package the file names.
     pub packages: BTreeMap<String, PathBuf>,
+    /// The hosts it shares controllers with, if any.
+    pub election: Option<Group>,
     /// For all controllers.
     pub settings: Settings,
 }
@@ -92,6 +95,7 @@ impl Plan {
             controllers: controllers.collect(),
         };
         Ok(Plan {
+            election: host.election.group()?,
             host,
             verbose: match flags.verbose {
                 0 => config.verbose.unwrap_or_default(),

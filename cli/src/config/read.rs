@@ -11,6 +11,7 @@ use wasmop_host::permissions::Grant;
 use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 
+use super::election::ElectionKeys;
 use super::{Config, Controller, HostKeys, wasi};
 use crate::error::{Failure, HelpExt};
 use crate::logging::LogFormat;
@@ -18,7 +19,7 @@ use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
 use crate::{limits, rules, units};
 
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const KEYS: [&str; 21] = [
     "kubeconfig",
     "context",
     "namespace",
@@ -31,6 +32,12 @@ pub(super) const KEYS: [&str; 15] = [
     "metrics-address",
     "shutdown-timeout",
     "log-format",
+    "leader-elect",
+    "leader-elect-lease-duration",
+    "leader-elect-renew-deadline",
+    "leader-elect-retry-period",
+    "leader-elect-resource-name",
+    "leader-elect-resource-namespace",
     "verbose",
     "limits",
     "controllers",
@@ -79,6 +86,7 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         log_format: top.parsed("log-format", "write `text` or `json`", |format| {
             LogFormat::from_str(format, false).map_err(|_| format!("`{format}` is not a log format"))
         })?,
+        election: ElectionKeys::read(&top)?,
     };
     let verbose = top.number("verbose", MAX_VERBOSE)?;
     let mut config = Config { host, suspend_policy: policy(&top)?, verbose, ..Config::default() };

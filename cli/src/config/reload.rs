@@ -9,7 +9,7 @@ impl Plan {
     /// Keys of the file that say something else than in `running`, and that only a restart can bring about.
     pub fn needs_restart(&self, running: &Plan) -> Vec<String> {
         // Whole, so that a new field has to be thought of here.
-        let Plan { host, verbose: _, limits, packages, settings } = self;
+        let Plan { host, verbose: _, limits, packages, election: _, settings } = self;
         let HostKeys {
             kubeconfig,
             context,
@@ -22,6 +22,7 @@ impl Plan {
             metrics_address,
             shutdown_timeout,
             log_format,
+            election,
         } = host;
         let before = &running.host;
         let mut keys: Vec<String> = [
@@ -38,6 +39,7 @@ impl Plan {
             ("limits", *limits != running.limits),
         ]
         .into_iter()
+        .chain(election.differences(&before.election))
         .filter(|(_, differs)| *differs)
         .map(|(key, _)| key.to_owned())
         .collect();

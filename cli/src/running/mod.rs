@@ -66,6 +66,7 @@ pub async fn run(request: Request) -> Result<()> {
         disk: Disk::default(),
         metrics,
         learning: learning.clone(),
+        election: plan.election.clone(),
         settings: Some(settings),
     };
     let reloading = hang_up.zip(request.config).map(|(hang_up, file)| {

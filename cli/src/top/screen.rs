@@ -161,7 +161,7 @@ impl Screen {
                 State::Resident => Style::new().fg(Color::Green),
                 State::Busy => Style::new().fg(Color::Yellow),
                 State::Failed => Style::new().fg(Color::Red),
-                State::Suspended => Style::new().add_modifier(Modifier::DIM),
+                State::Suspended | State::Standby => Style::new().add_modifier(Modifier::DIM),
             };
             let failing = if row.status.conditions.is_empty() { Style::new() } else { Style::new().fg(Color::Red) };
             TableRow::new(cells.iter().enumerate().map(|(at, cell)| match at {

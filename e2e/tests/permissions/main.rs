@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! attempts   the table of what hostile guests try     guest   a guest that tries it, byte for byte
-//! audit      what reached the API server              watches what registrations lead to
-//! reload     grants and policies change at SIGHUP     learn   what a run needed is enough for the next
+//! watches    what registrations lead to               learn   what a run needed is enough for the next
+//! reload     grants and policies change at SIGHUP
 //! ```
 
 mod attempts;
-mod audit;
 mod guest;
 mod learn;
 mod reload;
@@ -26,6 +25,7 @@ use kube::api::PostParams;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use wasmop_e2e::audit::{self, Reached};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::part;
 use wasmop_e2e::table::{Cell, Table};
@@ -37,7 +37,6 @@ use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Log;
 
 use attempts::{ATTEMPTS, Attempt, Expected, Who};
-use audit::Reached;
 use guest::Request;
 
 const COLUMN: &str = "result";

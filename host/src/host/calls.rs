@@ -54,17 +54,19 @@ impl Host {
         // A stream lasts, and must not keep others waiting.
         let stream = is_stream(&call.path);
         let connections = (!stream).then(|| self.connections.clone());
-        let caller = Caller::controller(&slot.name, slot.service_account.clone());
+        let identity = self.others.as_ref().map(|others| &**others.identity());
+        let caller = Caller::controller(&slot.name, identity, slot.service_account.clone());
+        let fence = slot.lead.fence();
         let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
         let task = tokio::spawn(async move {
             let _connection = match connections {
                 Some(connections) => connections.acquire_owned().await.ok(),
                 None => None,
             };
-            requests::execute(&client, caller, api_call, credit, max_bytes, |replies| {
+            let send = |replies| {
                 let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
-            })
-            .await;
+            };
+            requests::fenced(fence, requests::execute(&client, caller, api_call, credit, max_bytes, send)).await;
         });
         slot.requests.insert(id, Request { stream, token, task: task.abort_handle() });
     }

@@ -8,6 +8,7 @@ use wasmop_package::Tier;
 use wasmop_policy::Predictor;
 
 use super::deciding::Deciding;
+use super::leading::Lead;
 use super::telling::Regarding;
 use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
 use crate::code::{InstallError, InstalledPackage, wall_clock_ns};
@@ -27,6 +28,9 @@ use crate::status::observed;
 use crate::status::values::State;
 use crate::wasi::WasiGrant;
 use crate::watch::Place;
+
+/// State, predictor and instance of a controller, and what it has seen of its watches.
+pub(super) type Recovered = (Controller, Predictor, Phase, Vec<Place>);
 
 impl Host {
     pub(super) async fn install(
@@ -66,7 +70,12 @@ impl Host {
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
             let store = state.controller(&name).map_err(fail)?.with_quota(package.limits().disk_bytes);
-            let (controller, predictor, phase, places) = self.recover(&name, &package, &store)?;
+            // With other hosts what is on disk may be out of date, which shows when its Lease is acquired.
+            let (lead, recovered) = match &self.others {
+                None => (Lead::Alone, self.recover(&name, &package, &store)?),
+                Some(_) => (Lead::Standby, self.anew(&package)),
+            };
+            let (controller, predictor, phase, places) = recovered;
             if !places.is_empty() {
                 self.returning.insert(self.slots.len() as u32, places);
             }
@@ -92,6 +101,7 @@ impl Host {
             self.slots.push(Slot {
                 name,
                 package,
+                lead,
                 store: Arc::new(store),
                 permissions,
                 service_account: grant.service_account,
@@ -150,18 +160,21 @@ impl Host {
         Ok(())
     }
 
+    /// What a controller begins with that has no snapshot.
+    pub(super) fn anew(&self, package: &InstalledPackage) -> Recovered {
+        let controller = Controller::new(self.now(), package.first_monotonic_ns());
+        (controller, Predictor::default(), Phase::Suspended(Origin::Fresh), Vec::new())
+    }
+
     /// Continues from the snapshot of an earlier host, or starts anew.
     pub(super) fn recover(
         &self,
         name: &str,
         package: &InstalledPackage,
         store: &ControllerStore,
-    ) -> Result<(Controller, Predictor, Phase, Vec<Place>), HostError> {
+    ) -> Result<Recovered, HostError> {
         let now = self.now();
-        let fresh = || {
-            let controller = Controller::new(now, package.first_monotonic_ns());
-            (controller, Predictor::default(), Phase::Suspended(Origin::Fresh), Vec::new())
-        };
+        let fresh = || self.anew(package);
         let Some(image) = package.image() else {
             tracing::info!(
                 controller = name,

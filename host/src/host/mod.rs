@@ -10,12 +10,14 @@
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
 //! limiting    who is held back           telling     Kubernetes Events about controllers that misbehave
+//! leading     which controllers run here, of those that other hosts could run as well
 //! settings    what can change meanwhile  observing   what is told about all that to those who ask
 //! ```
 
 mod calls;
 mod deciding;
 mod install;
+mod leading;
 mod limiting;
 mod observing;
 mod options;
@@ -39,6 +41,7 @@ use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
 
 use self::deciding::Deciding;
+use self::leading::{Lead, Others};
 pub use self::options::{Deployment, HostError, Options, SHUTDOWN_TIMEOUT};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
@@ -49,6 +52,7 @@ use crate::code::{CODE_LINGERS, InstalledPackage};
 use crate::connect;
 use crate::controller::Controller;
 use crate::describe::start_payload;
+use crate::election::News;
 use crate::engine::Engine;
 use crate::guest::EventKind;
 use crate::identity::ServiceAccount;
@@ -140,6 +144,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         impersonates,
         shutdown_timeout: options.shutdown_timeout,
         totals: Totals::default(),
+        others: options.election.map(|group| Others::new(group, state.path())).transpose()?,
         shutting_down: false,
     };
     host.install(options.controllers, &state).await?;
@@ -201,6 +206,8 @@ struct Host {
     impersonates: bool,
     shutdown_timeout: Duration,
     totals: Totals,
+    /// If there are other hosts that could run its controllers.
+    others: Option<Others>,
     shutting_down: bool,
 }
 
@@ -208,6 +215,7 @@ struct Host {
 struct Slot {
     name: Arc<str>,
     package: Arc<InstalledPackage>,
+    lead: Lead,
     store: Arc<ControllerStore>,
     permissions: Arc<Permissions>,
     /// As whom its requests are made; `None`: the host.
@@ -316,6 +324,8 @@ enum Message {
         slot: u32,
         result: io::Result<()>,
     },
+    /// What becomes of controllers that other hosts could run as well.
+    Election(News),
 }
 
 impl Host {
@@ -337,6 +347,7 @@ impl Host {
             self.pump(slot);
         }
         (self.starting, self.returning) = (false, HashMap::new());
+        self.stand();
         let mut shutdown = std::pin::pin!(shutdown);
         let mut touched = BTreeSet::new();
         loop {
@@ -403,6 +414,10 @@ impl Host {
 
     /// Gives a slot's instance whatever is to be done next, if it is at home.
     fn pump(&mut self, index: u32) {
+        if !self.leads(index) {
+            self.step_down(index);
+            return;
+        }
         let now = self.now();
         self.make_requests(index);
         self.end_overdue(index);
@@ -473,6 +488,11 @@ impl Host {
     /// Returns the slot that may have something to do now.
     fn on_message(&mut self, message: Message) -> Option<u32> {
         match message {
+            // It ran on after its time: what it wants is not done.
+            Message::Stepped { slot, .. } if !self.counts(slot) => {
+                self.slots[slot as usize].phase = Phase::Suspended(Origin::Fresh);
+                Some(slot)
+            }
             Message::Stepped { slot, stepped_at, report, suspended, events } => {
                 self.on_stepped(slot, stepped_at, report, suspended, events);
                 Some(slot)
@@ -489,6 +509,7 @@ impl Host {
                 self.on_soft_suspended(slot, instance, result, took);
                 Some(slot)
             }
+            Message::Election(news) => self.on_election(news),
             Message::Pressure => {
                 self.on_pressure();
                 None

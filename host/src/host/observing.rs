@@ -1,7 +1,8 @@
 //! What is told about the host and its controllers, copied when somebody asks.
 
+use super::leading::Lead;
 use super::{Host, Phase, Slot};
-use crate::status::observed::{Controller, Observed, Question, Queue};
+use crate::status::observed::{Controller, Election, Observed, Question, Queue};
 use crate::status::values::State;
 
 impl Host {
@@ -25,6 +26,10 @@ impl Host {
             totals: self.totals.clone(),
             spare_bytes: self.engine.spares().bytes(),
             memory_budget: self.memory_budget,
+            election: self.others.as_ref().map(|others| Election {
+                identity: others.identity().clone(),
+                trouble: others.trouble().map(Into::into),
+            }),
         }
     }
 }
@@ -43,6 +48,7 @@ impl Slot {
             name: self.name.clone(),
             tier: self.package.tier(),
             state: match &self.phase {
+                _ if matches!(self.lead, Lead::Standby) => State::Standby,
                 Phase::Suspended(_) => State::Suspended,
                 Phase::Resident(instance) if instance.is_suspended() => State::Suspended,
                 Phase::Resident(_) => State::Resident,

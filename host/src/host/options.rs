@@ -14,6 +14,7 @@ use wasmop_policy::Policy;
 use super::{ControllerSettings, Settings};
 use crate::code::InstallError;
 use crate::connect::ConnectError;
+use crate::election::Group;
 use crate::engine::EngineError;
 use crate::permissions::learn::Learning;
 use crate::snapshot::disk::Disk;
@@ -64,6 +65,8 @@ pub struct Options {
     pub metrics: Option<TcpListener>,
     /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
     pub learning: Option<Learning>,
+    /// Other hosts run the same controllers: each is run by one of them. `None`: there are none.
+    pub election: Option<Group>,
     /// Takes the place of the settings here and in `controllers` whenever something comes.
     pub settings: Option<mpsc::UnboundedReceiver<Settings>>,
 }
@@ -87,6 +90,7 @@ impl Options {
             disk: Disk::default(),
             metrics: None,
             learning: None,
+            election: None,
             settings: None,
         }
     }
@@ -128,6 +132,8 @@ pub enum HostError {
         "controller {name} is granted a directory that cannot be opened: {source}\nhelp: create it, or correct `source` in [[controllers.{name}.wasi.directories]]"
     )]
     Wasi { name: String, source: io::Error },
+    #[error("cannot keep this host's name in {path}: {source}\nhelp: make the state directory writable for this user")]
+    Leases { path: PathBuf, source: io::Error },
     #[error("the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }

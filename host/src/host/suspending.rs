@@ -217,6 +217,7 @@ impl Host {
                 "the disk did not confirm all snapshots in time: a crash of the machine now would lose them"
             );
         }
+        self.stand_down().await;
         let suspended = self.slots.iter().filter(|s| matches!(s.phase, Phase::Suspended(_))).count();
         tracing::info!(suspended, "shutdown complete");
     }

@@ -100,7 +100,7 @@ impl Host {
     }
 
     /// What comes of this watch is no longer told to this subscriber.
-    fn unsubscribe(&mut self, id: WatchId, subscription: Subscription) {
+    pub(super) fn unsubscribe(&mut self, id: WatchId, subscription: Subscription) {
         let Subscription { slot: index, registration, watch } = subscription;
         let Some(subscribers) = self.subscriptions.get_mut(&id) else { return };
         let subscribers = Arc::make_mut(subscribers);

@@ -1,17 +1,19 @@
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
 use super::*;
+use crate::election::{Term, now};
 
 fn get(path: &str) -> ApiCall {
     ApiCall { method: "GET".into(), path: path.into(), ..ApiCall::default() }
 }
 
 fn caller() -> Caller {
-    Caller::controller("web", None)
+    Caller::controller("web", None, None)
 }
 
 fn credit(bytes: usize) -> Arc<Semaphore> {
@@ -252,7 +254,7 @@ async fn a_malformed_call_fails_without_being_sent() {
 #[tokio::test]
 async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
-    let caller = Caller::controller("web", Some(Arc::new("demo/website".parse().unwrap())));
+    let caller = Caller::controller("web", None, Some(Arc::new("demo/website".parse().unwrap())));
     let call = ApiCall { headers: "impersonate-user: system:admin\n".into(), ..get("/x") };
     execute(&server.client(), caller, call, credit(CHUNK_BYTES), u64::MAX, drop).await;
     let [received] = server.received().try_into().unwrap();
@@ -285,4 +287,31 @@ async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
         execute(&server.client(), caller(), get(path), credit(1 << 20), max_bytes, |batch| replies.extend(batch)).await;
         assert_eq!(replies.last() == Some(&Reply::TooLarge), cut, "{path} {max_bytes}: {replies:?}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_once_the_clock_says_that_the_time_is_over_whoever_else_has_noticed() {
+    let server = TestServer::start(|_| answer("200 OK", "", "sent")).await;
+    let sent = async |fence: Arc<Fence>, gate: &Semaphore| {
+        let mut batches = 0;
+        let call = async {
+            let _ = gate.acquire().await;
+            execute(&server.client(), caller(), get("/api"), credit(1 << 20), u64::MAX, |_| batches += 1).await;
+        };
+        fenced(Some(fence), call).await;
+        batches
+    };
+    let fence = |time| Arc::new(Fence::new(Arc::new(Term::new(now() + time))));
+    let (long, short) = (fence(Duration::from_secs(600)), fence(Duration::from_millis(20)));
+    assert_eq!(sent(long, &Semaphore::new(1)).await, 1);
+    // It waits for its turn, which comes too late.
+    let gate = Semaphore::new(0);
+    let late = async {
+        while short.holds() {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+    };
+    let (batches, ()) = tokio::join!(sent(short.clone(), &gate), late);
+    assert_eq!((batches, server.received().len()), (0, 1));
 }

@@ -9,6 +9,7 @@
 //! ```text
 //! STATE_DIR/
 //! ├── lock                          held by the host that uses the directory
+//! ├── leases/                       of several hosts, see `election`
 //! ├── code/<digest>-<engine>.cwasm  compiled code, a cache
 //! ├── images/<digest>.base          base image of a package, shared by all its controllers
 //! └── controllers/<name>/

@@ -294,6 +294,16 @@ impl Page {
                 ([("state", state.as_str())], n as u64)
             }),
         )?;
+        let election = self.observed.election.is_some();
+        let leads = |c: &Controller| u64::from(!matches!(c.state, State::Standby | State::Failed));
+        out.gauge(
+            (
+                "leader_election_master_status",
+                None,
+                "1 if this host holds the controller's Lease; not there if it shares controllers with no other host",
+            ),
+            controllers.iter().filter(|_| election).map(|c| ([("name", &*c.name)], leads(c))),
+        )?;
         out.gauge(
             ("wasmop_spare_memory", Some(Unit::Bytes), "Memory of suspended instances kept for the next resumes"),
             one(*spare_bytes),

@@ -28,6 +28,16 @@ pub struct Observed {
     /// Bytes of memories kept for the next resumes.
     pub spare_bytes: u64,
     pub memory_budget: Option<u64>,
+    /// If there are several hosts.
+    pub election: Option<Election>,
+}
+
+/// This host among several.
+#[derive(Clone, Debug)]
+pub struct Election {
+    pub identity: Arc<str>,
+    /// Why it does not hold its own Lease, if it does not.
+    pub trouble: Option<Box<str>>,
 }
 
 /// A controller at that moment.
@@ -66,10 +76,12 @@ impl Observed {
     pub fn not_ready(&self) -> Vec<String> {
         let unstarted = self.controllers.iter().filter(|c| {
             let tried = c.counters.trouble().is_some_and(|t| t.restarts > 0);
-            !c.registered && !tried && c.state != State::Failed
+            !c.registered && !tried && !matches!(c.state, State::Failed | State::Standby)
         });
         let unstarted = unstarted.map(|c| format!("controller {}: not started yet", c.name));
         let unlisted = self.watches.iter().filter(|w| !w.synced && !w.is_refused());
-        unstarted.chain(unlisted.map(|w| format!("watch {}: not listed yet", w.resource))).collect()
+        let leaderless = self.election.iter().filter_map(|election| election.trouble.as_ref());
+        let leaderless = leaderless.map(|trouble| format!("leader election: {trouble}"));
+        leaderless.chain(unstarted).chain(unlisted.map(|w| format!("watch {}: not listed yet", w.resource))).collect()
     }
 }

@@ -22,18 +22,21 @@ pub enum State {
     Suspended,
     /// Running a step, or being suspended.
     Busy,
+    /// Not here: another host runs it, or nobody yet.
+    Standby,
     /// Nowhere: its package can't be run.
     Failed,
 }
 
 impl State {
-    pub const ALL: [State; 4] = [State::Resident, State::Suspended, State::Busy, State::Failed];
+    pub const ALL: [State; 5] = [State::Resident, State::Suspended, State::Busy, State::Standby, State::Failed];
 
     pub fn as_str(self) -> &'static str {
         match self {
             State::Resident => "resident",
             State::Suspended => "suspended",
             State::Busy => "busy",
+            State::Standby => "standby",
             State::Failed => "failed",
         }
     }
@@ -58,7 +61,12 @@ pub struct HostStatus {
     pub suspended: u64,
     pub busy: u64,
     #[serde(default)]
+    pub standby: u64,
+    #[serde(default)]
     pub failed: u64,
+    /// This host's name among several that share controllers.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// What instances hold together.
     pub resident_bytes: u64,
     /// What they may hold, if that is limited.
@@ -162,7 +170,9 @@ impl HostStatus {
             resident: count(State::Resident),
             suspended: count(State::Suspended),
             busy: count(State::Busy),
+            standby: count(State::Standby),
             failed: count(State::Failed),
+            identity: observed.election.as_ref().map(|election| election.identity.to_string()),
             resident_bytes: observed.controllers.iter().map(|c| c.resident_bytes).sum(),
             memory_budget_bytes: observed.memory_budget,
             spare_bytes: observed.spare_bytes,

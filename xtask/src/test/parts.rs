@@ -34,6 +34,8 @@ pub enum Part {
     Permissions,
     /// Guests that mean no good, beside one that goes on.
     Hostile,
+    /// Two hosts that share controllers: killed, stopped, cut off, replaced.
+    Leases,
     /// The conformance guests, suspended at random moments, against uninterrupted twins.
     Model,
 }
@@ -57,6 +59,7 @@ impl Part {
             Part::ApiServer => "api-server",
             Part::Permissions => "permissions",
             Part::Hostile => "hostile",
+            Part::Leases => "leases",
             Part::Model => "model",
         }
     }
@@ -75,6 +78,7 @@ impl Part {
             Part::ApiServer => api_server(report),
             Part::Permissions => permissions(report),
             Part::Hostile => hostile(report),
+            Part::Leases => leases(report),
             Part::Model => model(report),
         }
     }
@@ -182,6 +186,12 @@ fn hostile(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "hostile"]), Some("hostile"), report)
+}
+
+fn leases(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "leases"]), Some("leases"), report)
 }
 
 fn model(report: &mut Report) -> Result<()> {

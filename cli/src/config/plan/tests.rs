@@ -132,6 +132,10 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         ("shutdown-timeout", &|file| file.host.shutdown_timeout = Some(Duration::from_secs(1))),
         ("metrics-address", &|file| file.host.metrics_address = Some(":1".into())),
         ("log-format", &|file| file.host.log_format = Some(LogFormat::Json)),
+        ("leader-elect", &|file| file.host.election.leader_elect = Some(true)),
+        ("leader-elect-retry-period", &|file| {
+            file.host.election.leader_elect_retry_period = Some(Duration::from_secs(1))
+        }),
         ("limits", &|file| file.limits = Some(Limits { memory_bytes: 1 << 20, ..Limits::NONE })),
         ("controllers.a.package", &|file| file.controllers.get_mut("a").unwrap().package = Some("/x".into())),
         ("controllers.a.wasi", &|file| {

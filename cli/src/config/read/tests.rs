@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use wasmop_host::election::Timing;
+
 use super::*;
 
 const DOCS: &str = include_str!("../../../../docs/config.md");
@@ -24,6 +26,12 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
         metrics-address = ":8080"
         shutdown-timeout = "5s"
         log-format = "json"
+        leader-elect = true
+        leader-elect-lease-duration = "30s"
+        leader-elect-renew-deadline = "20s"
+        leader-elect-retry-period = "4s"
+        leader-elect-resource-name = "edge"
+        leader-elect-resource-namespace = "wasmop"
         verbose = 2
 
         [controllers.website]
@@ -55,6 +63,11 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     assert_eq!(config.host.metrics_address.as_deref(), Some(":8080"));
     assert_eq!(config.host.shutdown_timeout, Some(std::time::Duration::from_secs(5)));
     assert_eq!((config.host.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
+    let group = config.host.election.group().unwrap().unwrap();
+    assert_eq!((&*group.name, group.namespace.as_deref()), ("edge", Some("wasmop")));
+    let seconds = std::time::Duration::from_secs;
+    let Timing { lease_duration, renew_deadline, retry_period } = group.timing;
+    assert_eq!((lease_duration, renew_deadline, retry_period), (seconds(30), seconds(20), seconds(4)));
     let website = &config.controllers["website"];
     assert_eq!(website.package, Some("/etc/wasmop/packages/website.wasm".into()));
     assert_eq!(website.suspend_policy, Some(Policy::Never));
@@ -74,6 +87,8 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
         ("durability = \"x\"", "`durability` in the configuration file: `x` is no durability", "use event"),
         ("suspend-policy = \"x\"", "`suspend-policy` in the configuration file: ", "`adaptive`"),
         ("log-format = \"xml\"", "`xml` is not a log format", "`json`"),
+        ("leader-elect = 1", "`leader-elect` in the configuration file: expected `true` or `false`", "`true`"),
+        ("leader-elect-retry-period = \"2\"", "`leader-elect-retry-period` in the configuration file", "`15s`"),
         ("verbose = 9", "`verbose` in the configuration file: `9` is out of range", "from 0 to 3"),
         ("verbose = \"1\"", "expected a number", "give a number"),
         ("controllers = 1", "`controllers` in the configuration file: expected a table", "[controllers]"),

@@ -36,6 +36,7 @@ fn observed(controllers: usize) -> Observed {
         totals: Totals::default(),
         spare_bytes: 0,
         memory_budget: None,
+        election: None,
     }
 }
 

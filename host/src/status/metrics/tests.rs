@@ -7,7 +7,7 @@ use wasmop_package::Tier;
 use super::*;
 use crate::guest::Cause;
 use crate::status::counters::{Counters, Totals};
-use crate::status::observed::Queue;
+use crate::status::observed::{Election, Queue};
 use crate::status::process;
 use crate::watch::WatchStatus;
 
@@ -52,11 +52,13 @@ fn page() -> Page {
         controllers: vec![
             controller("website", State::Resident, troubled),
             controller("quiet", State::Suspended, Counters::default()),
+            controller("elsewhere", State::Standby, Counters::default()),
         ],
         watches: vec![watch(3), watch(4)],
         totals,
         spare_bytes: 4096,
         memory_budget: Some(64 << 20),
+        election: Some(Election { identity: "node-1-0a1b2c3d".into(), trouble: None }),
     };
     let requests = Arc::new(RequestCounts::default());
     requests.count("GET", Some(http::StatusCode::OK));
@@ -118,6 +120,8 @@ fn numbers_come_out_as_they_were_counted() {
         r#"controller_runtime_reconcile_time_seconds_count{controller="website"} 2"#,
         r#"wasmop_controller_state{controller="website",state="resident"} 1"#,
         r#"wasmop_controller_state{controller="quiet",state="resident"} 0"#,
+        r#"leader_election_master_status{name="website"} 1"#,
+        r#"leader_election_master_status{name="elsewhere"} 0"#,
         r#"wasmop_snapshot_failing{controller="website",reason="DiskFull"} 1"#,
         r#"wasmop_snapshot_written_bytes_total{controller="website"} 4096"#,
         r#"wasmop_step_failures_total{controller="website",cause="panic"} 1"#,

@@ -9,7 +9,9 @@ use serde_json::Value;
 const POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
-rules: [{level: Metadata}]
+rules:
+- {level: Request, resources: [{group: coordination.k8s.io, resources: [leases]}]}
+- {level: Metadata}
 ";
 
 /// Flags with which the API server writes an audit log into `dir`.
@@ -41,6 +43,13 @@ pub struct Reached {
     pub code: u64,
     /// Nothing more is answered to it.
     pub ended: bool,
+    /// When it came, and when it was answered: RFC 3339 with microseconds, UTC.
+    pub received: String,
+    pub answered: String,
+    /// Of the object, where it is known.
+    pub name: Option<String>,
+    /// Of a Lease that is written: who is to hold it.
+    pub holder: Option<String>,
 }
 
 /// Every request so far, each once.
@@ -63,6 +72,10 @@ pub fn read(dir: &Path) -> Result<Vec<Reached>> {
                 groups: groups.filter_map(Value::as_str).map(str::to_owned).collect(),
                 verb: text("/verb"),
                 ended: record.pointer("/stage").is_some_and(|stage| stage == "ResponseComplete"),
+                received: text("/requestReceivedTimestamp"),
+                answered: text("/stageTimestamp"),
+                name: record.pointer("/objectRef/name").and_then(Value::as_str).map(str::to_owned),
+                holder: record.pointer("/requestObject/spec/holderIdentity").and_then(Value::as_str).map(str::to_owned),
                 code: record.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
             },
         );

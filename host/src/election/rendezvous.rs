@@ -1,0 +1,62 @@
+//! Controllers to hosts by rendezvous hashing: every host finds the same answer by itself, and a host that comes
+//! or goes moves only those controllers that it gets or had.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Which of `hosts` is to run the controller; `None` if there is none.
+pub fn assigned<'h>(controller: &str, hosts: impl Iterator<Item = &'h str>) -> Option<&'h str> {
+    hosts.max_by_key(|host| (weight(controller, host), *host))
+}
+
+fn weight(controller: &str, host: &str) -> u64 {
+    // Neither name has a zero byte.
+    xxh3_64(&[controller.as_bytes(), &[0], host.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all<'h>(hosts: &'h [String], controllers: usize) -> Vec<Option<&'h str>> {
+        (0..controllers).map(|n| assigned(&format!("controller-{n}"), hosts.iter().map(String::as_str))).collect()
+    }
+
+    #[test]
+    fn nobody_runs_it_where_there_is_no_host() {
+        assert_eq!(assigned("website", std::iter::empty()), None);
+    }
+
+    #[test]
+    fn controllers_are_spread_evenly() {
+        for hosts in [2, 3, 5] {
+            let hosts: Vec<_> = (0..hosts).map(|n| format!("host-{n}")).collect();
+            let mut counts = BTreeMap::new();
+            for host in all(&hosts, 1000) {
+                *counts.entry(host).or_insert(0) += 1;
+            }
+            let fair = 1000 / hosts.len();
+            assert!(counts.values().all(|n| (fair * 3 / 4..fair * 5 / 4).contains(n)), "{counts:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_that_goes_moves_its_own_controllers_only(
+            hosts in proptest::collection::btree_set("[a-z]{1,8}", 1..8), which in 0usize..8, turn in any::<bool>(),
+        ) {
+            let mut before: Vec<String> = hosts.into_iter().collect();
+            if turn {
+                before.reverse();
+            }
+            let gone = before[which % before.len()].clone();
+            let after: Vec<String> = before.iter().filter(|host| **host != gone).cloned().collect();
+            for (old, new) in all(&before, 50).into_iter().zip(all(&after, 50)) {
+                prop_assert!(old == Some(&*gone) || old == new, "{old:?} became {new:?}");
+            }
+        }
+    }
+}
