@@ -10,6 +10,7 @@ use wasmop_policy::Predictor;
 use super::deciding::Deciding;
 use super::telling::Regarding;
 use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
+use crate::cache::Writes;
 use crate::code::{InstallError, InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
 use crate::instance::Origin;
@@ -79,6 +80,9 @@ impl Host {
             if let Some(learning) = &self.learning {
                 learning.add(&name, &permissions);
             }
+            let specs =
+                package.manifest.registrations.iter().flat_map(|r| std::iter::once(&r.primary).chain(&r.watches));
+            let writes = Writes::of(specs).map(Box::new);
             self.slots.push(Slot {
                 name,
                 package,
@@ -91,6 +95,7 @@ impl Host {
                 watches: Vec::new(),
                 requests: BTreeMap::new(),
                 waiting: Requests::default(),
+                writes,
                 pace: Pace::default(),
                 lines: Lines::default(),
                 credit: None,
