@@ -47,3 +47,8 @@ func conjunction(a, b string) string {
 // MatchEveryOwner makes Owns reconcile every owner of the right kind, not only the one that controls
 // the object.
 func MatchEveryOwner(w *watchSpec) { w.Relation = relationOwner }
+
+// Cached makes the host keep the objects that For, Owns or Watches watches. Reads of them with
+// client.FromCache come from the host's memory then, never older than what the controller has
+// written itself; without it every read asks the API server.
+func Cached(w *watchSpec) { w.Cached = true }

@@ -18,6 +18,7 @@ type watchSpec struct {
 	LabelSelector     string   `json:"labelSelector,omitempty"`
 	FieldSelector     string   `json:"fieldSelector,omitempty"`
 	GenerationChanged bool     `json:"generationChanged,omitempty"`
+	Cached            bool     `json:"cached,omitempty"`
 }
 
 // relation is how a change of a watched object becomes an object to reconcile.

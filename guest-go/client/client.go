@@ -17,12 +17,16 @@ func New() Client { return hostClient{} }
 
 type hostClient struct{}
 
-func (hostClient) Get(ctx context.Context, key ObjectKey, obj Object) error {
+func (hostClient) Get(ctx context.Context, key ObjectKey, obj Object, opts ...GetOption) error {
 	path, err := objectPath(obj.Resource(), key, "")
 	if err != nil {
 		return err
 	}
-	return exchange(ctx, abi.Request{Method: "GET", Path: path}, obj)
+	q := url.Values{}
+	for _, opt := range opts {
+		opt.applyToGet(q)
+	}
+	return exchange(ctx, abi.Request{Method: "GET", Path: withQuery(path, q.Encode())}, obj)
 }
 
 func (c hostClient) List(ctx context.Context, list ObjectList, opts ...ListOption) error {

@@ -42,6 +42,7 @@ func TestRequestsHaveTheMethodPathAndContentTypeOfTheirVerb(t *testing.T) {
 		want string // method, path, content type
 	}{
 		"get":            {func() error { return c.Get(ctx, key, configMap()) }, "GET /api/v1/namespaces/a/configmaps/b "},
+		"get from cache": {func() error { return c.Get(ctx, key, configMap(), client.FromCache) }, "GET /api/v1/namespaces/a/configmaps/b?resourceVersion=0 "},
 		"cluster-scoped": {func() error { return c.Get(ctx, key, &node{}) }, "GET /apis/example.com/v2/nodes/b "},
 		"create":         {func() error { return c.Create(ctx, configMap()) }, "POST /api/v1/namespaces/a/configmaps application/json"},
 		"update":         {func() error { return c.Update(ctx, configMap()) }, "PUT /api/v1/namespaces/a/configmaps/b application/json"},

@@ -39,8 +39,8 @@ func IgnoreNotFound(err error) error {
 
 // Reader reads objects.
 type Reader interface {
-	// Get reads an object into obj. The error is apierrors.IsNotFound if there is none.
-	Get(ctx context.Context, key ObjectKey, obj Object) error
+	// Get reads an object into obj, with FromCache from the host's cache. The error is apierrors.IsNotFound if there is none.
+	Get(ctx context.Context, key ObjectKey, obj Object, opts ...GetOption) error
 	// List reads all objects that match the options into list, in pages.
 	List(ctx context.Context, list ObjectList, opts ...ListOption) error
 }

@@ -51,10 +51,20 @@ func Continue(token string) ListOption {
 	return listOption(func(o *listOptions) { o.query.Set("continue", token) })
 }
 
-// ResourceVersion "0" allows an answer from a cache that may be a little old.
-func ResourceVersion(version string) ListOption {
-	return listOption(func(o *listOptions) { o.query.Set("resourceVersion", version) })
-}
+// GetOption changes how an object is read.
+type GetOption interface{ applyToGet(url.Values) }
+
+// ResourceVersion asks for a state that is not older; "0" is FromCache.
+type ResourceVersion string
+
+func (v ResourceVersion) applyToList(o *listOptions) { o.query.Set("resourceVersion", string(v)) }
+
+func (v ResourceVersion) applyToGet(q url.Values) { q.Set("resourceVersion", string(v)) }
+
+// FromCache allows an answer that may be a little old, but not older than the controller's own
+// writes. It comes from the host's memory for kinds that are watched with wasmop.Cached, and
+// otherwise from the API server.
+const FromCache ResourceVersion = "0"
 
 // equalities is a selector, with its terms in order so that equal maps give equal requests.
 func equalities(m map[string]string) string {

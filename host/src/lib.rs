@@ -5,7 +5,8 @@
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //!         pressure    the memory there is                        status: metrics, probes, the page
 //!         election    which of several hosts runs which controller
-//! pure    controller  one controller's state machine             queue, limits, permissions, identity, watch::{index, relation}
+//! pure    controller  one controller's state machine             queue, limits, permissions, identity, cache,
+//!                                                                    watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
 //!         live, soft, wasi                         the soft tier: components with WASI
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
@@ -17,6 +18,7 @@
 #![deny(unsafe_code)]
 
 pub mod batch;
+pub mod cache;
 pub mod client;
 pub mod code;
 pub mod connect;

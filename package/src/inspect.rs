@@ -242,6 +242,9 @@ fn watched(watch: &WatchSpec) -> String {
     if watch.generation_changed {
         text.push_str(", when the generation changes");
     }
+    if watch.cached {
+        text.push_str(", cached");
+    }
     text
 }
 

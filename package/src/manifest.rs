@@ -124,6 +124,9 @@ pub struct WatchSpec {
     /// Changes that leave `metadata.generation` as it was cause no reconcile.
     #[serde(default)]
     pub generation_changed: bool,
+    /// The host keeps the objects, and answers reads that may come from a cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
 }
 
 /// How a change of a watched object becomes keys to reconcile.

@@ -7,6 +7,7 @@ macro_rules! behaviour {
     };
 }
 
+pub mod caching;
 pub mod hostile;
 pub mod lifecycle;
 pub mod restart;
@@ -42,6 +43,8 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("requeue-after on time", retries::requeue),
         behaviour!("error with backoff", retries::error),
         behaviour!("50 objects concurrently", retries::fifty),
+        behaviour!("cached reads without a request", caching::reads),
+        behaviour!("cached reads see own writes", caching::own_writes),
         behaviour!("counter survives suspend", suspension::counter),
         behaviour!("random and map iteration continue", suspension::random),
         behaviour!("wall and monotonic clock after resume", suspension::clocks),

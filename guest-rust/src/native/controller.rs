@@ -99,6 +99,13 @@ where
         self.with(|controller| controller.owns_with(api, dyntype, config))
     }
 
+    /// Has a wasmop host keep the objects of the kind named last, for reads that any version answers
+    /// (`GetParams::any`, `ListParams::match_any`). Natively the objects to reconcile are cached anyway,
+    /// and the API server answers the others.
+    pub fn cached(self) -> Self {
+        self
+    }
+
     /// Reconciles the objects that `mapper` returns when an object of another kind changes.
     pub fn watches<Other, I>(
         self,

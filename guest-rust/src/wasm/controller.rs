@@ -31,8 +31,8 @@ type Mapper = Box<dyn Fn(&[u8]) -> Result<Vec<String>, serde_json::Error> + Send
 ///
 /// Differences from `kube::runtime::Controller`:
 ///
-/// * There is no `store()`: nothing is cached. Use `kube::runtime::Controller` or `reflector` where
-///   a cache is needed.
+/// * There is no `store()`. Where a cache is needed, the host has one for all controllers:
+///   [`Controller::cached`].
 /// * An `error_policy` that returns [`Action::await_change`] means exponential backoff, for each
 ///   object on its own, from 5 ms to 1000 s.
 /// * Kinds are watched in the namespace of the main `Api`, or in all if it has none.
@@ -77,6 +77,18 @@ where
     /// with a status subresource), not when only its status or metadata has.
     pub fn generation_changed(mut self) -> Self {
         self.spec.primary.generation_changed = true;
+        self
+    }
+
+    /// Has the host keep the objects of the kind named last: that of [`Controller::new`], or of the last
+    /// [`owns`](Controller::owns) or [`watches`](Controller::watches).
+    ///
+    /// Reads of them that any version answers ([`GetParams::any`], `ListParams::match_any`) come from the
+    /// host's memory then, never older than what this controller has written itself. Objects to
+    /// reconcile are read so as well. Natively `kube::runtime` caches the objects to reconcile anyway, and
+    /// the API server answers the others.
+    pub fn cached(mut self) -> Self {
+        self.spec.watches.last_mut().unwrap_or(&mut self.spec.primary).cached = true;
         self
     }
 
@@ -191,7 +203,8 @@ where
         let Controller { client, dyntype, spec, mappers } = self;
         let (sender, messages) = mpsc::unbounded_channel();
         register(&spec, sender.clone());
-        let running = Running { client, dyntype, mappers, sender, reconciler, error_policy, context };
+        let is_cached = spec.primary.cached;
+        let running = Running { client, is_cached, dyntype, mappers, sender, reconciler, error_policy, context };
         futures::stream::unfold((running, messages), async |(mut running, mut messages)| {
             loop {
                 // The sender is in `running`, so the channel stays open.
@@ -227,6 +240,8 @@ pub enum FromHost {
 
 struct Running<K: Resource, Reconciler, ErrorPolicy, Ctx, E> {
     client: Client,
+    /// The objects to reconcile are.
+    is_cached: bool,
     dyntype: K::DynamicType,
     mappers: Vec<Option<Mapper>>,
     sender: mpsc::UnboundedSender<Message<K, E>>,
@@ -274,7 +289,8 @@ where
     /// Reads the object that is to be reconciled.
     fn read(&self, task: u64, key: &str) {
         let (namespace, name) = key::split(key);
-        let request = kube::core::Request::new(K::url_path(&self.dyntype, namespace)).get(name, &GetParams::default());
+        let params = if self.is_cached { GetParams::any() } else { GetParams::default() };
+        let request = kube::core::Request::new(K::url_path(&self.dyntype, namespace)).get(name, &params);
         let client = self.client.clone();
         let read = async move {
             let request = request.map_err(kube::Error::BuildRequest)?;

@@ -10,7 +10,7 @@ use crate::controller::excerpt;
 use crate::guest::{Call, EventKind};
 use crate::identity::Caller;
 use crate::limits::problem::{Limit, Problem};
-use crate::permissions::is_stream;
+use crate::permissions::{Denied, is_stream};
 use crate::requests::{self, ApiCall, Reply};
 
 impl Host {
@@ -24,27 +24,19 @@ impl Host {
             return;
         }
         let checked = match &self.learning {
-            None => slot.permissions.check(&call.method, &call.path).map(drop),
+            None => slot.permissions.check(&call.method, &call.path).map(Some),
             Some(learning) => {
                 let object = slot.controller.object_of(call.task);
                 let object = (call.task != 0).then_some(&*object);
-                learning.check(&slot.name, &slot.permissions, (&call.method, &call.path), object)
+                learning.check(&slot.name, &slot.permissions, (&call.method, &call.path), object).map(|()| None)
             }
         };
-        if let Err(denied) = checked {
-            tracing::warn!(
-                controller = &*slot.name,
-                request = %excerpt(&format!("{} {}", call.method, call.path)),
-                object = &*slot.controller.object_of(call.task),
-                reason = %denied,
-                help = %denied.help(&slot.name),
-                "permission denied"
-            );
-            let headers = Bytes::from_static(b"content-type: application/json\n");
-            slot.controller.answer(call.id, EventKind::Head, 403, headers);
-            slot.controller.answer(call.id, EventKind::Body, 0, denied.status_json().into());
-            slot.controller.answer(call.id, EventKind::End, 0, Bytes::new());
-            return;
+        let allowed = match checked {
+            Ok(allowed) => allowed,
+            Err(denied) => return self.deny(index, &call, &denied),
+        };
+        if let (Some(writes), Some(allowed)) = (&mut slot.writes, &allowed) {
+            writes.sent(call.id, allowed);
         }
         let token = self.next_token;
         self.next_token += 1;
@@ -71,6 +63,23 @@ impl Host {
         slot.requests.insert(id, Request { stream, token, task: task.abort_handle() });
     }
 
+    /// Answers a request that is not allowed.
+    fn deny(&mut self, index: u32, call: &Call, denied: &Denied) {
+        let slot = &mut self.slots[index as usize];
+        tracing::warn!(
+            controller = &*slot.name,
+            request = %excerpt(&format!("{} {}", call.method, call.path)),
+            object = &*slot.controller.object_of(call.task),
+            reason = %denied,
+            help = %denied.help(&slot.name),
+            "permission denied"
+        );
+        let headers = Bytes::from_static(b"content-type: application/json\n");
+        slot.controller.answer(call.id, EventKind::Head, 403, headers);
+        slot.controller.answer(call.id, EventKind::Body, 0, denied.status_json().into());
+        slot.controller.answer(call.id, EventKind::End, 0, Bytes::new());
+    }
+
     pub(super) fn on_replies(&mut self, index: u32, call: u64, token: u64, replies: Vec<Reply>) {
         let slot = &mut self.slots[index as usize];
         if slot.requests.get(&call).is_none_or(|r| r.token != token) {
@@ -83,6 +92,9 @@ impl Host {
         }
         let mut too_large = None;
         for reply in replies {
+            if let Some(writes) = &mut slot.writes {
+                writes.on_reply(call, &reply);
+            }
             match reply {
                 Reply::Head { status, headers } => {
                     slot.controller.answer(call, EventKind::Head, u32::from(status), headers.into());

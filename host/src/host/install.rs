@@ -11,6 +11,7 @@ use super::deciding::Deciding;
 use super::leading::Lead;
 use super::telling::Regarding;
 use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
+use crate::cache::Writes;
 use crate::code::{InstallError, InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
 use crate::instance::Origin;
@@ -98,6 +99,9 @@ impl Host {
             if let Some(learning) = &self.learning {
                 learning.add(&name, &permissions);
             }
+            let specs =
+                package.manifest.registrations.iter().flat_map(|r| std::iter::once(&r.primary).chain(&r.watches));
+            let writes = Writes::of(specs).map(Box::new);
             self.slots.push(Slot {
                 name,
                 package,
@@ -112,6 +116,7 @@ impl Host {
                 watches: Vec::new(),
                 requests: BTreeMap::new(),
                 waiting: Requests::default(),
+                writes,
                 pace: Pace::default(),
                 lines: Lines::default(),
                 credit: None,

@@ -9,11 +9,13 @@
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
+//! caching     reads from the cache, and writes that they have to wait for
 //! limiting    who is held back           telling     Kubernetes Events about controllers that misbehave
 //! leading     which controllers run here, of those that other hosts could run as well
 //! settings    what can change meanwhile  observing   what is told about all that to those who ask
 //! ```
 
+mod caching;
 mod calls;
 mod deciding;
 mod install;
@@ -47,6 +49,7 @@ use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
 use self::telling::Teller;
 use crate::batch::Report;
+use crate::cache::Writes;
 use crate::client;
 use crate::code::{CODE_LINGERS, InstalledPackage};
 use crate::connect;
@@ -231,6 +234,8 @@ struct Slot {
     requests: BTreeMap<u64, Request>,
     /// Those that wait until they may be made.
     waiting: Requests,
+    /// What its cached reads must not be older than; only if it watches something with objects.
+    writes: Option<Box<Writes>>,
     pace: Pace,
     lines: Lines,
     /// Shared by its requests; only there while some are in flight.
@@ -555,6 +560,9 @@ impl Slot {
         if let Some(credit) = &self.credit {
             credit.add_permits(bytes);
         }
+        if self.requests.is_empty() && self.controller.is_idle() {
+            self.credit = None;
+        }
     }
 
     /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
@@ -563,6 +571,7 @@ impl Slot {
         let requests = self.requests.len() * (size_of::<Request>() + 16) + self.waiting.bytes();
         let watches =
             self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
-        (own + self.name.len() + requests + watches) as u64 + self.controller.ram_bytes()
+        let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes());
+        (own + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()
     }
 }

@@ -206,10 +206,17 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let controller = &*slot.name;
         match effect {
-            Effect::Call(call) => self.limit_request(index, call),
+            Effect::Call(call) => {
+                if !self.answer_from_cache(index, &call) {
+                    self.limit_request(index, call);
+                }
+            }
             Effect::DropCall(call) => {
                 slot.waiting.forget(call);
                 if let Some(request) = slot.requests.remove(&call) {
+                    if let Some(writes) = &mut slot.writes {
+                        writes.failed(call);
+                    }
                     request.task.abort();
                 }
             }

@@ -19,7 +19,7 @@ use wasmop_package::manifest::PolicyRule;
 
 pub use grant::Grant;
 use path::{Attributes, attributes};
-pub use path::{BadRequest, is_stream};
+pub use path::{BadRequest, is_stream, parameters};
 pub use rules::render;
 
 /// Subresources through which one reaches into a container, past the API server, or takes over
@@ -40,6 +40,7 @@ pub struct Permissions {
 pub struct Allowed {
     pub verb: &'static str,
     pub group: String,
+    pub version: String,
     /// Empty for a non-resource URL.
     pub resource: String,
     pub subresource: String,
@@ -172,8 +173,8 @@ impl Permissions {
     pub fn check(&self, method: &str, path_and_query: &str) -> Result<Allowed, Denied> {
         let attributes = attributes(method, path_and_query)?;
         self.check_all(&attributes)?;
-        let Attributes { verb, group, resource, subresource, namespace, name, .. } = attributes;
-        Ok(Allowed { verb, group, resource, subresource, namespace, name })
+        let Attributes { verb, group, version, resource, subresource, namespace, name, .. } = attributes;
+        Ok(Allowed { verb, group, version, resource, subresource, namespace, name })
     }
 
     /// Whether objects of this resource may be watched by the host for the package, which shows

@@ -88,6 +88,12 @@ pub fn is_stream(path_and_query: &str) -> bool {
     Query::parse(query).is_some_and(|query| query.flag("watch") || query.flag("follow"))
 }
 
+/// The decoded query parameters of a path, in order; `None` if they can be read in two ways.
+pub fn parameters(path_and_query: &str) -> Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> {
+    let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
+    Query::parse(query).map(|Query(pairs)| pairs)
+}
+
 /// The decoded segments of a path that can be read in one way only.
 fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
     let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };

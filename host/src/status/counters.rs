@@ -1,7 +1,7 @@
 //! What is counted of each controller: events of the host's loop to a few plain numbers.
 //!
 //! There may be ten thousand suspended controllers, so [`Counters`] is one block without pointers but for
-//! [`Trouble`], which only those have with whom something went wrong. Counts have 32 bits and wrap:
+//! [`Trouble`], which only those have with whom something went wrong, and for what only those have that read from the cache. Counts have 32 bits and wrap:
 //! Prometheus takes that for a restart and goes on.
 
 use std::time::Duration;
@@ -36,6 +36,49 @@ impl Avoided {
         match self {
             Avoided::Predicate => "predicate",
             Avoided::Unrelated => "unrelated",
+        }
+    }
+}
+
+/// What became of a read that may come from a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CachedRead {
+    /// Answered from the cache.
+    Hit,
+    /// No watch with objects covers it.
+    NotWatched,
+    /// The watch is not in order, or has not listed yet.
+    NotSynced,
+    /// The cache has not seen a write of the controller's own.
+    Written,
+    /// The cache has no such object.
+    Absent,
+    /// It is a list that is too large.
+    TooLarge,
+    /// Its parameters or headers ask for what the cache doesn't have.
+    Other,
+}
+
+impl CachedRead {
+    pub const ALL: [CachedRead; 7] = [
+        CachedRead::Hit,
+        CachedRead::NotWatched,
+        CachedRead::NotSynced,
+        CachedRead::Written,
+        CachedRead::Absent,
+        CachedRead::TooLarge,
+        CachedRead::Other,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CachedRead::Hit => "hit",
+            CachedRead::NotWatched => "not_watched",
+            CachedRead::NotSynced => "not_synced",
+            CachedRead::Written => "written",
+            CachedRead::Absent => "absent",
+            CachedRead::TooLarge => "too_large",
+            CachedRead::Other => "other",
         }
     }
 }
@@ -81,6 +124,7 @@ pub struct Counters {
     avoided: [u32; Avoided::ALL.len()],
     /// Of the newest snapshot, 1024 bytes each.
     disk_kib: u32,
+    cached_reads: Option<Box<[u32; CachedRead::ALL.len()]>>,
     trouble: Option<Box<Trouble>>,
 }
 
@@ -153,6 +197,10 @@ impl Counters {
 
     pub fn avoided(&mut self, why: Avoided) {
         add(&mut self.avoided[why as usize]);
+    }
+
+    pub fn cached_read(&mut self, what: CachedRead) {
+        add(&mut self.cached_reads.get_or_insert_default()[what as usize]);
     }
 
     /// A snapshot was written.
@@ -275,6 +323,12 @@ impl Counters {
 
     pub fn wakes_avoided(&self, why: Avoided) -> u64 {
         self.avoided[why as usize].into()
+    }
+
+    /// Nothing if it never asked for one.
+    pub fn cached_reads(&self) -> impl Iterator<Item = (CachedRead, u64)> {
+        let counts = self.cached_reads.as_deref().into_iter();
+        counts.flat_map(|counts| CachedRead::ALL.into_iter().zip(counts.iter().map(|n| u64::from(*n))))
     }
 
     pub fn disk_bytes(&self) -> u64 {

@@ -15,7 +15,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::counters::{Avoided, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total};
+use super::counters::{
+    Avoided, CachedRead, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total,
+};
 use super::observed::{Controller, Observed};
 use super::requests::RequestCounts;
 use super::values::{ProcessStatus, State};
@@ -199,6 +201,13 @@ impl Page {
         out.counter(
             ("wasmop_wakes_avoided", None, "Changes of watched objects that were kept from a controller, by reason"),
             self.each_of("reason", &Avoided::ALL, Avoided::as_str, |c, why| c.counters.wakes_avoided(why)),
+        )?;
+        out.counter(
+            ("wasmop_cached_reads", None, "Reads that may come from the host's cache, by what became of them"),
+            self.observed.controllers.iter().flat_map(|c| {
+                let labels = |result: CachedRead| [("controller", &*c.name), ("result", result.as_str())];
+                c.counters.cached_reads().map(move |(result, n)| (labels(result), n))
+            }),
         )
     }
 

@@ -68,6 +68,9 @@ pub(super) struct State {
     /// The index holds all there is, or did when the watch was last in order.
     pub synced: bool,
     pub waiting: Option<Waiting>,
+    /// The index is as the objects were at this resource version, or later; `None` during a list, and if
+    /// resource versions are no numbers.
+    pub position: Option<u64>,
     pub resolved: Option<Resolved>,
     /// Lists begun.
     pub lists: u64,
@@ -76,6 +79,14 @@ pub(super) struct State {
     /// Whole objects are wanted, which the journal doesn't have.
     needs_list: bool,
     deferred: Vec<Deferred>,
+}
+
+/// The objects of a watch that is in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    pub index: &'a Index,
+    /// The index is as the objects were at this resource version, or later.
+    pub position: u64,
 }
 
 /// A replay that waits for the first list.
@@ -323,6 +334,22 @@ impl WatchHub {
     /// Whether the watch holds this object: it exists and matches the selectors.
     pub fn contains(&self, id: WatchId, key: &str) -> bool {
         self.watches.get(&id).is_some_and(|watch| watch.state.state().index.get(key).is_some())
+    }
+
+    /// What comes of looking at the objects that the watch holds now; `None` if it is not in order.
+    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+        let state = self.watches.get(&id)?.state.state();
+        let position = state.position.filter(|_| state.synced && state.waiting.is_none())?;
+        Some(look(Known { index: &state.index, position }))
+    }
+
+    /// The plural of what is watched, as far as it is known.
+    pub fn plural(&self, id: WatchId) -> Option<String> {
+        let watch = self.watches.get(&id)?;
+        if !watch.request.plural.is_empty() {
+            return Some(watch.request.plural.clone());
+        }
+        Some(watch.state.state().resolved.as_ref()?.plural.clone())
     }
 
     /// Objects that the watch holds now.

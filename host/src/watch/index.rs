@@ -8,6 +8,7 @@
 //! then its first list is a relist.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Change;
@@ -272,6 +273,19 @@ impl Index {
 
     pub fn get(&self, key: &str) -> Option<&ObjectMetaLite> {
         self.entries.get(key).map(|entry| &entry.meta)
+    }
+
+    /// The object as JSON, if objects are kept and it is there.
+    pub fn object(&self, key: &str) -> Option<&Arc<str>> {
+        self.entries.get(key)?.object.as_ref()
+    }
+
+    /// The objects of a namespace, of all without one, in the API server's order; `None` for one that is known by
+    /// its metadata alone.
+    pub fn objects(&self, namespace: Option<&str>) -> impl Iterator<Item = Option<&Arc<str>>> {
+        let prefix = namespace.map_or(String::new(), |namespace| format!("{namespace}/"));
+        let from = self.entries.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, entry)| entry.object.as_ref())
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &Key> {

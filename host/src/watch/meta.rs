@@ -174,6 +174,6 @@ fn whole(json: &str, api_version: &str, kind: &str) -> Result<Arc<str>, serde_js
 }
 
 /// Kept on disk, so the same in every process.
-pub(super) fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }

@@ -22,9 +22,10 @@ use wasmop_package::manifest::{Relation, WatchSpec};
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
-pub use hub::{Resolved, WatchHub, WatchStatus, Watched};
+pub use hub::{Known, Resolved, WatchHub, WatchStatus, Watched};
 pub use index::Index;
 pub use journal::{Journals, Place};
+pub(crate) use meta::hash;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub use relation::{Primary, keys_for, passes};
 
@@ -56,7 +57,7 @@ pub struct WatchRequest {
 
 impl WatchRequest {
     /// What a controller of this namespace (none or empty: all) needs for this watch. A guest that maps objects to
-    /// keys itself needs to see them whole.
+    /// keys itself needs to see them whole, as does one that reads them from the cache.
     pub fn new(spec: &WatchSpec, namespace: Option<&str>, service_account: Option<Arc<ServiceAccount>>) -> Self {
         WatchRequest {
             group: spec.group.clone(),
@@ -66,7 +67,7 @@ impl WatchRequest {
             namespace: namespace.filter(|namespace| !namespace.is_empty()).map(Into::into),
             label_selector: spec.label_selector.clone(),
             field_selector: spec.field_selector.clone(),
-            full_objects: spec.relation == Relation::Map,
+            full_objects: spec.relation == Relation::Map || spec.cached,
             service_account,
         }
     }

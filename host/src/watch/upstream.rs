@@ -300,6 +300,7 @@ impl Upstream {
         {
             let mut state = self.shared.state();
             state.index.begin_list();
+            state.position = None;
             state.lists += 1;
         }
         loop {
@@ -327,6 +328,7 @@ impl Upstream {
 
     /// The list is complete, and the index is as it was at `position`.
     fn listed(&mut self, position: String) {
+        self.shared.state().position = position.parse().ok();
         self.position = Some(position);
         self.list_failures = 0;
         self.shared.synced();
@@ -345,7 +347,9 @@ impl Upstream {
             send_initial_events: self.position.is_none(),
         };
         if self.position.is_none() {
-            self.shared.state().index.begin_list();
+            let mut state = self.shared.state();
+            state.index.begin_list();
+            state.position = None;
         }
         let requests = kube::core::Request::new(path);
         let from = self.position.clone().unwrap_or_default();
@@ -434,6 +438,7 @@ impl Upstream {
         };
         // Before the end of a list there is nothing to go on from.
         if !version.is_empty() && self.position.is_some() {
+            self.shared.state().position = version.parse().ok();
             self.position = Some(version.into_owned());
         }
         Ok(())

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wasmop/wasmop/guest-go"
@@ -56,6 +57,10 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 	case "hold":
 		err = r.readOwn(ctx, p)
 		echo = "held"
+	case "cached":
+		echo, err = r.readCached(ctx, p)
+	case "write-cached":
+		echo, err = r.writeCached(ctx, p)
 	case "random":
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {
@@ -85,6 +90,46 @@ func (r *reconciler) readOwn(ctx context.Context, p *Probe) error {
 		return nil
 	}
 	return err
+}
+
+// readCached reads the ConfigMap with the Probe's name as any version of it, and finds it in a list of such:
+// value, resource version, whether the two are the same.
+func (r *reconciler) readCached(ctx context.Context, p *Probe) (string, error) {
+	var cm corev1.ConfigMap
+	if err := r.client.Get(ctx, client.ObjectKeyFromObject(p), &cm, client.FromCache); err != nil {
+		return "", err
+	}
+	var all corev1.ConfigMapList
+	if err := r.client.List(ctx, &all, client.InNamespace(p.Namespace), client.FromCache); err != nil {
+		return "", err
+	}
+	same := false
+	for i := range all.Items {
+		listed := &all.Items[i]
+		same = same || listed.Name == cm.Name && listed.UID == cm.UID && listed.ResourceVersion == cm.ResourceVersion &&
+			listed.Data["value"] == cm.Data["value"]
+	}
+	return fmt.Sprintf("%s,%s,%t", cm.Data["value"], cm.ResourceVersion, same), nil
+}
+
+// writeCached writes the ConfigMap with the Probe's name again and again, and reads it as any version.
+func (r *reconciler) writeCached(ctx context.Context, p *Probe) (string, error) {
+	for n := range p.Spec.Count {
+		value := fmt.Sprintf("%s-%d", p.Spec.Value, n)
+		cm := configMap(p, p.Name)
+		patch := client.RawPatch(client.MergePatchType, []byte(`{"data":{"value":"`+value+`"}}`))
+		if err := r.client.Patch(ctx, cm, patch); err != nil {
+			return "", err
+		}
+		read, err := r.readCached(ctx, p)
+		if err != nil {
+			return "", err
+		}
+		if !strings.HasPrefix(read, value+",") {
+			return "", fmt.Errorf("wrote %s, and read %s", value, read)
+		}
+	}
+	return "read its writes", nil
 }
 
 // conflict provokes a conflict by updating the status from a copy that is older than the status,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{GetParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
 
@@ -62,6 +62,21 @@ impl Acting<'_> {
                 self.read_child().await?;
                 done.echo = "held".to_owned();
             }
+            "cached" => done.echo = self.read_cached().await?,
+            "write-cached" => {
+                for n in 0..self.probe.spec.count {
+                    let value = format!("{}-{n}", self.probe.spec.value);
+                    let patch = serde_json::json!({ "data": { "value": value } });
+                    self.children()
+                        .patch(&self.probe.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+                        .await?;
+                    let read = self.read_cached().await?;
+                    if !read.starts_with(&format!("{value},")) {
+                        return Err(Error::Failed(format!("wrote {value}, and read {read}")));
+                    }
+                }
+                done.echo = "read its writes".to_owned();
+            }
             "random" => {
                 let mut bytes = [0_u8; 16];
                 getrandom::fill(&mut bytes).map_err(|error| Error::Failed(error.to_string()))?;
@@ -92,6 +107,17 @@ impl Acting<'_> {
     async fn read_child(&self) -> Result<(), Error> {
         self.children().get_opt(&self.probe.name_any()).await?;
         Ok(())
+    }
+
+    /// Reads the ConfigMap with the Probe's name as any version of it, and finds it in a list of such:
+    /// value, resource version, whether the two are the same.
+    async fn read_cached(&self) -> Result<String, Error> {
+        let name = self.probe.name_any();
+        let child = self.children().get_with(&name, &GetParams::any()).await?;
+        let all = self.children().list(&ListParams::default().match_any()).await?;
+        let same = all.items.iter().any(|listed| *listed == child);
+        let value = child.data.as_ref().and_then(|data| data.get("value")).cloned().unwrap_or_default();
+        Ok(format!("{value},{},{same}", child.resource_version().unwrap_or_default()))
     }
 
     async fn apply_child(&self) -> Result<(), Error> {

@@ -45,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
     wasmop::Controller::new(probes, mine)
         .generation_changed()
         .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
+        .cached()
         .shutdown_on_signal()
         .run(reconcile, on_error, Arc::new(Context { client, memory: Memory::default() }))
         .for_each(async |result| {

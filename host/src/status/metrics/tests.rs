@@ -37,6 +37,7 @@ fn page() -> Page {
     troubled.reconciled(ReconcileResult::Error, Duration::from_secs(7));
     troubled.saved(true, 4096, 8192);
     troubled.avoided(Avoided::Predicate);
+    troubled.cached_read(CachedRead::Hit);
     troubled.save_failed(now, &IoError::from_raw_os_error(libc::ENOSPC));
     troubled.step_failed(Cause::Panic);
     troubled.restarted();

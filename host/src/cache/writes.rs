@@ -1,0 +1,268 @@
+//! A controller's own writes to what its cached reads have to wait for.
+//!
+//! A write that was answered closes a gate: what it concerns is not read from a cache that may not have seen it.
+//! Gates are opened by the cache's resource version. Resource versions of one resource are in order (KEP-5504),
+//! so that a gate whose version is not known, as that of most deletions, is opened by that of a later write.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use wasmop_package::manifest::{Relation, WatchSpec};
+
+use crate::permissions::Allowed;
+use crate::queue::Key;
+use crate::requests::Reply;
+use crate::watch::{Known, hash};
+
+/// With more gates, those of a resource become one.
+const MAX_GATES: usize = 64;
+/// An answer with more bytes is not read: it is as if it said no version.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// Objects of one kind, in whatever version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: Box<str>,
+    pub plural: Box<str>,
+}
+
+/// The writes of one controller to what it has cached.
+#[derive(Debug)]
+pub struct Writes {
+    /// What is cached; with an empty plural, all of the group.
+    cached: Vec<Resource>,
+    under_way: Vec<UnderWay>,
+    gates: Vec<Gate>,
+    /// Writes sent so far.
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    call: u64,
+    resource: Resource,
+    /// `None`: to be told by the answer, or all of them.
+    key: Option<Key>,
+    is_delete: bool,
+    is_collection: bool,
+    /// Its number among those sent.
+    number: u64,
+    /// The guest knows that it has succeeded.
+    acknowledged: bool,
+    answer: Vec<Bytes>,
+    /// UIDs of objects that it may concern and that have been seen to go meanwhile.
+    gone: Vec<u64>,
+}
+
+/// Cached reads of this object, or of all of a resource, have to wait.
+#[derive(Debug)]
+struct Gate {
+    resource: Resource,
+    /// `None`: all.
+    key: Option<Key>,
+    /// The object is gone, of which only this is known.
+    gone: Option<u64>,
+    /// Opened at this resource version; `None`: at that of a write sent later.
+    version: Option<u64>,
+    /// Number of the last write sent before it was closed.
+    since: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    metadata: Meta,
+    details: Details,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    deletion_timestamp: Option<String>,
+    finalizers: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    uid: Option<String>,
+}
+
+/// The key of what a request is about; `None` for a collection.
+pub fn key_of(allowed: &Allowed) -> Option<Key> {
+    let name = allowed.name.as_ref()?;
+    // The API server takes a namespace to be in itself.
+    let in_itself = allowed.group.is_empty() && allowed.resource == "namespaces";
+    Some(key(allowed.namespace.as_deref().filter(|_| !in_itself), name))
+}
+
+fn key(namespace: Option<&str>, name: &str) -> Key {
+    match namespace {
+        Some(namespace) if !namespace.is_empty() => format!("{namespace}/{name}").into(),
+        _ => name.into(),
+    }
+}
+
+impl Writes {
+    /// Of a controller with these watches; `None` if it has nothing cached.
+    pub fn of<'a>(watches: impl Iterator<Item = &'a WatchSpec>) -> Option<Writes> {
+        let cached: Vec<_> = watches
+            .filter(|watch| watch.cached || watch.relation == Relation::Map)
+            .map(|watch| Resource { group: (*watch.group).into(), plural: (*watch.plural).into() })
+            .collect();
+        (!cached.is_empty()).then_some(Writes { cached, under_way: Vec::new(), gates: Vec::new(), sent: 0 })
+    }
+
+    /// A request is on its way.
+    pub fn sent(&mut self, call: u64, allowed: &Allowed) {
+        if !matches!(allowed.verb, "create" | "update" | "patch" | "delete" | "deletecollection") {
+            return;
+        }
+        let resource = Resource { group: (*allowed.group).into(), plural: (*allowed.resource).into() };
+        let is_cached =
+            |c: &Resource| c.group == resource.group && (c.plural == resource.plural || c.plural.is_empty());
+        if allowed.resource.is_empty() || !self.cached.iter().any(is_cached) {
+            return;
+        }
+        self.sent += 1;
+        let is_collection = allowed.verb == "deletecollection";
+        self.under_way.push(UnderWay {
+            call,
+            resource,
+            key: key_of(allowed).filter(|_| !is_collection),
+            is_delete: allowed.verb == "delete",
+            is_collection,
+            number: self.sent,
+            acknowledged: false,
+            answer: Vec::new(),
+            gone: Vec::new(),
+        });
+    }
+
+    /// A piece of an answer is about to be given to the guest.
+    pub fn on_reply(&mut self, call: u64, reply: &Reply) {
+        let Some(at) = self.under_way.iter().position(|write| write.call == call) else { return };
+        let write = &mut self.under_way[at];
+        match reply {
+            Reply::Head { status, .. } => write.acknowledged = (200..300).contains(status),
+            Reply::Body(bytes) => write.answer.push(bytes.clone()),
+            Reply::End => {
+                let write = self.under_way.swap_remove(at);
+                if write.acknowledged {
+                    self.close(write);
+                }
+            }
+            Reply::Failed(_) | Reply::TooLarge => self.failed(call),
+        }
+    }
+
+    /// A call ends without the whole of an answer.
+    pub fn failed(&mut self, call: u64) {
+        if let Some(at) = self.under_way.iter().position(|write| write.call == call) {
+            let write = self.under_way.swap_remove(at);
+            if write.acknowledged {
+                self.close(UnderWay { answer: Vec::new(), ..write });
+            }
+        }
+    }
+
+    fn close(&mut self, write: UnderWay) {
+        let UnderWay { resource, key, is_delete, is_collection, number, answer, gone, .. } = write;
+        let bytes: usize = answer.iter().map(Bytes::len).sum();
+        let answer = if bytes > MAX_ANSWER_BYTES { Vec::new() } else { answer.concat() };
+        let Answer { metadata, details } = serde_json::from_slice(&answer).unwrap_or_default();
+        let since = self.sent;
+        let gate = |key, gone, version| Gate { resource: resource.clone(), key, gone, version, since };
+        if is_collection {
+            self.gates.push(gate(None, None, None));
+            return self.merge();
+        }
+        let named = metadata.name.as_ref().map(|name| self::key(metadata.namespace.as_deref(), name));
+        let key = key.or(named);
+        let version = metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        if let Some(version) = version {
+            for earlier in self.gates.iter_mut().filter(|gate| gate.resource == resource && gate.since < number) {
+                earlier.version.get_or_insert(version);
+            }
+        }
+        // The last finalizer goes, and the object with it.
+        let ends = metadata.deletion_timestamp.is_some() && metadata.finalizers.is_none_or(|all| all.is_empty());
+        if is_delete || ends {
+            let uid = details.uid.or(metadata.uid).map(|uid| hash(&uid));
+            if uid.is_none_or(|uid| !gone.contains(&uid)) {
+                self.gates.push(gate(key.clone(), uid, None));
+            }
+        }
+        if !is_delete || version.is_some() {
+            self.gates.retain(|old| {
+                let is_older = old.version.zip(version).is_some_and(|(old, new)| old <= new);
+                !(is_older && old.resource == resource && old.key == key)
+            });
+            self.gates.push(gate(key, None, version));
+        }
+        self.merge();
+    }
+
+    /// Keeps the number of gates small.
+    fn merge(&mut self) {
+        if self.gates.len() <= MAX_GATES {
+            return;
+        }
+        let mut merged: Vec<Gate> = Vec::new();
+        for gate in self.gates.drain(..) {
+            match merged.iter_mut().find(|other| other.resource == gate.resource) {
+                Some(other) => {
+                    other.version = other.version.zip(gate.version).map(|(a, b)| a.max(b));
+                    other.since = other.since.max(gate.since);
+                }
+                None => merged.push(Gate { key: None, gone: None, ..gate }),
+            }
+        }
+        self.gates = merged;
+    }
+
+    /// The cache has seen an object go, and no other cache of the controller's has it.
+    pub fn gone(&mut self, resource: &Resource, key: &str, uid: u64) {
+        let concerns =
+            |of: &Resource, other: &Option<Key>| of == resource && other.as_ref().is_none_or(|other| **other == *key);
+        self.gates.retain(|gate| !(gate.gone == Some(uid) && concerns(&gate.resource, &gate.key)));
+        for write in self.under_way.iter_mut().filter(|write| concerns(&write.resource, &write.key)) {
+            write.gone.push(uid);
+        }
+    }
+
+    /// Whether the cache has seen all acknowledged writes of this object; of all objects of the resource if
+    /// there is no key.
+    pub fn are_in(&self, resource: &Resource, key: Option<&Key>, cache: Known<'_>) -> bool {
+        let concerns = |of: &Resource, other: &Option<Key>| {
+            of == resource && key.zip(other.as_ref()).is_none_or(|(key, other)| key == other)
+        };
+        let is_open = |gate: &Gate| {
+            gate.version.is_some_and(|version| version <= cache.position)
+                // Whatever there is under that name: one from before or after.
+                || gate.gone.is_some() && gate.key.as_ref().is_some_and(|key| cache.index.get(key).is_none())
+        };
+        !self.under_way.iter().any(|write| write.acknowledged && concerns(&write.resource, &write.key))
+            && self.gates.iter().filter(|gate| concerns(&gate.resource, &gate.key)).all(is_open)
+    }
+
+    /// The only cache of this resource that the controller has is at this resource version.
+    pub fn forget(&mut self, resource: &Resource, position: u64) {
+        self.gates
+            .retain(|gate| !(gate.resource == *resource && gate.version.is_some_and(|version| version <= position)));
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        let key = |key: &Option<Key>| key.as_ref().map_or(0, |key| key.len());
+        let gates: usize = self.gates.iter().map(|gate| size_of::<Gate>() + key(&gate.key)).sum();
+        size_of::<Writes>() + gates + self.under_way.len() * size_of::<UnderWay>()
+    }
+}
+
+#[cfg(test)]
+mod tests;

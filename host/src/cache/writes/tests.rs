@@ -1,0 +1,311 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::watch::{Index, ObjectMetaLite, ResourceVersion, Seen};
+
+fn config_maps() -> Resource {
+    Resource { group: "".into(), plural: "configmaps".into() }
+}
+
+fn writes() -> Writes {
+    let watch: WatchSpec = serde_json::from_value(serde_json::json!({
+        "version": "v1", "kind": "ConfigMap", "plural": "configmaps", "cached": true,
+    }))
+    .expect("a watch");
+    Writes::of(std::iter::once(&watch)).expect("something cached")
+}
+
+fn request(verb: &'static str, resource: &str, name: Option<&str>) -> Allowed {
+    Allowed {
+        verb,
+        group: String::new(),
+        version: "v1".to_owned(),
+        resource: resource.to_owned(),
+        subresource: String::new(),
+        namespace: Some("a".to_owned()),
+        name: name.map(str::to_owned),
+    }
+}
+
+fn answer(writes: &mut Writes, call: u64, status: u16, body: &str) {
+    writes.on_reply(call, &Reply::Head { status, headers: String::new() });
+    writes.on_reply(call, &Reply::Body(Bytes::copy_from_slice(body.as_bytes())));
+    writes.on_reply(call, &Reply::End);
+}
+
+fn seen(key: &str, uid: u64, version: u64) -> Seen {
+    let meta = ObjectMetaLite {
+        resource_version: ResourceVersion(version),
+        generation: 0,
+        uid,
+        deleting: false,
+        owners: Arc::new([]),
+    };
+    Seen { key: key.into(), meta, object: Some("{}".into()) }
+}
+
+fn object(name: &str, uid: &str, version: u64) -> String {
+    serde_json::json!({"metadata": {"namespace": "a", "name": name, "uid": uid, "resourceVersion": version.to_string()}})
+        .to_string()
+}
+
+const GONE: &str = r#"{"kind":"Status","metadata":{},"status":"Success","details":{"name":"x","uid":"u1"}}"#;
+
+#[test]
+fn a_write_gates_reads_until_the_cache_has_seen_it() {
+    let updated = object("x", "u1", 8);
+    let last_finalizer = r#"{"metadata":{"namespace":"a","name":"x","uid":"u1","resourceVersion":"8","deletionTimestamp":"2026-01-01T00:00:00Z"}}"#;
+    // what, verb, resource, name, status, answer, version of the cache; then whether x, y and a list may be read.
+    for (what, verb, resource, name, status, body, position, expected) in [
+        ("not seen", "patch", "configmaps", Some("x"), 200, &*updated, 7, [false, true, false]),
+        ("seen", "patch", "configmaps", Some("x"), 200, &updated, 8, [true, true, true]),
+        ("created, not seen", "create", "configmaps", None, 201, &updated, 7, [false, true, false]),
+        ("created, seen", "create", "configmaps", None, 201, &updated, 9, [true, true, true]),
+        ("refused", "patch", "configmaps", Some("x"), 409, GONE, 7, [true, true, true]),
+        ("of another kind", "patch", "secrets", Some("x"), 200, &updated, 7, [true, true, true]),
+        ("a read", "get", "configmaps", Some("x"), 200, &updated, 7, [true, true, true]),
+        ("not JSON", "update", "configmaps", Some("x"), 200, "k8s\0", 100, [false, true, false]),
+        ("deleted", "delete", "configmaps", Some("x"), 200, GONE, 100, [false, true, false]),
+        ("the last finalizer", "patch", "configmaps", Some("x"), 200, last_finalizer, 100, [false, true, false]),
+        ("all deleted", "deletecollection", "configmaps", None, 200, "{}", 100, [false, false, false]),
+    ] {
+        let mut index = Index::default();
+        index.apply(seen("a/x", hash("u1"), 3));
+        index.apply(seen("a/y", hash("u2"), 4));
+        let mut writes = writes();
+        let cache = Known { index: &index, position };
+        writes.sent(1, &request(verb, resource, name));
+        assert!(writes.are_in(&config_maps(), None, cache), "{what}: not acknowledged yet");
+        answer(&mut writes, 1, status, body);
+        let may = |key: Option<&str>| writes.are_in(&config_maps(), key.map(Into::into).as_ref(), cache);
+        assert_eq!([may(Some("a/x")), may(Some("a/y")), may(None)], expected, "{what}");
+    }
+}
+
+#[test]
+fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_the_object() {
+    let mut index = Index::default();
+    index.apply(seen("a/x", hash("u1"), 3));
+    let mut writes = writes();
+    writes.sent(1, &request("delete", "configmaps", Some("x")));
+    writes.sent(2, &request("patch", "configmaps", Some("y")));
+    answer(&mut writes, 1, 200, GONE);
+    answer(&mut writes, 2, 200, &object("y", "u2", 5));
+    let x: Key = "a/x".into();
+    let may = |writes: &Writes, position| writes.are_in(&config_maps(), Some(&x), Known { index: &index, position });
+    assert!(!may(&writes, 100), "the other write may have been before it");
+    writes.sent(3, &request("patch", "configmaps", Some("y")));
+    answer(&mut writes, 3, 200, &object("y", "u2", 9));
+    assert!(!may(&writes, 8));
+    assert!(may(&writes, 9));
+
+    let mut writes = self::writes();
+    writes.sent(1, &request("delete", "configmaps", Some("x")));
+    writes.gone(&config_maps(), "a/x", hash("u1"));
+    answer(&mut writes, 1, 200, GONE);
+    assert!(may(&writes, 1), "its end was seen before the answer");
+    writes.sent(2, &request("delete", "configmaps", Some("x")));
+    answer(&mut writes, 2, 200, GONE);
+    assert!(!may(&writes, 100));
+    writes.gone(&config_maps(), "a/x", hash("another"));
+    assert!(!may(&writes, 100), "that was another object of the name");
+    writes.gone(&config_maps(), "a/x", hash("u1"));
+    assert!(may(&writes, 1));
+}
+
+#[test]
+fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
+    let index = Index::default();
+    let cache = Known { index: &index, position: 100 };
+    let x: Key = "a/x".into();
+    let head = Reply::Head { status: 200, headers: String::new() };
+    let mut writes = writes();
+    writes.sent(1, &request("patch", "configmaps", Some("x")));
+    writes.on_reply(1, &head);
+    assert!(!writes.are_in(&config_maps(), Some(&x), cache));
+    writes.on_reply(1, &Reply::Failed("cut".to_owned()));
+    assert!(!writes.are_in(&config_maps(), Some(&x), cache), "it has succeeded, nobody knows as what");
+    let mut writes = self::writes();
+    writes.sent(1, &request("patch", "configmaps", Some("x")));
+    writes.failed(1);
+    assert!(writes.are_in(&config_maps(), Some(&x), cache), "nothing was acknowledged");
+}
+
+#[test]
+fn gates_stay_few() {
+    let index = Index::default();
+    let mut writes = writes();
+    for n in 1..=1000 {
+        writes.sent(n, &request("patch", "configmaps", Some(&format!("x{n}"))));
+        answer(&mut writes, n, 200, &object(&format!("x{n}"), "u", n));
+    }
+    assert!(writes.gates.len() <= MAX_GATES + 1 && writes.bytes() < 20_000, "{} gates", writes.gates.len());
+    let may = |writes: &Writes, position| writes.are_in(&config_maps(), None, Known { index: &index, position });
+    assert!(!may(&writes, 999));
+    assert!(may(&writes, 1000));
+    writes.forget(&config_maps(), 1000);
+    assert!(writes.gates.is_empty());
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+enum Step {
+    Send {
+        object: usize,
+        deletes: bool,
+    },
+    /// The API server does one of those that were sent.
+    Commit(usize),
+    /// One of those that were done is answered.
+    Answer(usize),
+    /// Somebody else writes.
+    Other {
+        object: usize,
+        deletes: bool,
+    },
+    /// The cache takes in so many changes.
+    See(usize),
+    /// The host's loop takes in so many of what the cache has told it.
+    Hear(usize),
+    Forget,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..3_usize, any::<bool>()).prop_map(|(object, deletes)| Step::Send { object, deletes }),
+        3 => (0..4_usize).prop_map(Step::Commit),
+        3 => (0..4_usize).prop_map(Step::Answer),
+        1 => (0..3_usize, any::<bool>()).prop_map(|(object, deletes)| Step::Other { object, deletes }),
+        3 => (1..4_usize).prop_map(Step::See),
+        2 => (1..4_usize).prop_map(Step::Hear),
+        1 => Just(Step::Forget),
+    ]
+}
+
+const NAMES: [&str; 3] = ["x", "y", "z"];
+
+/// An API server and a cache of it that is behind.
+#[derive(Default)]
+struct World {
+    /// Of each object there is, its UID.
+    objects: BTreeMap<usize, u64>,
+    /// Object, UID, and whether it is gone; the resource version is the position, counted from 1.
+    log: Vec<(usize, u64, bool)>,
+    position: usize,
+    index: Index,
+    ends: Vec<(usize, u64)>,
+}
+
+impl World {
+    /// Status and body of the answer.
+    fn write(&mut self, object: usize, deletes: bool) -> (u16, String) {
+        let version = self.log.len() as u64 + 1;
+        match (self.objects.get(&object).copied(), deletes) {
+            (None, true) => (404, "{}".to_owned()),
+            (Some(uid), true) => {
+                self.objects.remove(&object);
+                self.log.push((object, uid, true));
+                (200, serde_json::json!({"kind": "Status", "details": {"uid": uid.to_string()}}).to_string())
+            }
+            (uid, false) => {
+                let uid = uid.unwrap_or(version);
+                self.objects.insert(object, uid);
+                self.log.push((object, uid, false));
+                (200, self::object(NAMES[object], &uid.to_string(), version))
+            }
+        }
+    }
+
+    fn see(&mut self) {
+        let Some(&(object, uid, gone)) = self.log.get(self.position) else { return };
+        self.position += 1;
+        let key = format!("a/{}", NAMES[object]);
+        let seen = seen(&key, hash(&uid.to_string()), self.position as u64);
+        if gone {
+            self.index.delete(seen);
+            self.ends.push((object, uid));
+        } else {
+            self.index.apply(seen);
+        }
+    }
+}
+
+struct Sent {
+    call: u64,
+    object: usize,
+    deletes: bool,
+    /// Once done: the answer, and the version that it led to.
+    done: Option<((u16, String), usize)>,
+}
+
+proptest! {
+    /// Never is an answer older than a write of the controller's own that it has been told of.
+    #[test]
+    fn a_controller_reads_its_own_writes(steps in prop::collection::vec(step(), 0..60)) {
+        let mut world = World::default();
+        let mut writes = writes();
+        let mut under_way: Vec<Sent> = Vec::new();
+        // Of each object, the version that the last acknowledged write has led to.
+        let mut acknowledged = [0_usize; NAMES.len()];
+        for (call, step) in (1..).zip(steps) {
+            match step {
+                Step::Send { object, deletes } => {
+                    let verb = if deletes { "delete" } else { "patch" };
+                    writes.sent(call, &request(verb, "configmaps", Some(NAMES[object])));
+                    under_way.push(Sent { call, object, deletes, done: None });
+                }
+                Step::Commit(n) => {
+                    if let Some(sent) = under_way.iter_mut().filter(|sent| sent.done.is_none()).nth(n) {
+                        let answer = world.write(sent.object, sent.deletes);
+                        sent.done = Some((answer, world.log.len()));
+                    }
+                }
+                Step::Answer(n) => {
+                    let done = under_way.iter().enumerate().filter(|(_, sent)| sent.done.is_some()).nth(n);
+                    if let Some((at, _)) = done {
+                        let Sent { call, object, done, .. } = under_way.swap_remove(at);
+                        let Some(((status, body), version)) = done else { continue };
+                        answer(&mut writes, call, status, &body);
+                        if status == 200 {
+                            acknowledged[object] = acknowledged[object].max(version);
+                        }
+                    }
+                }
+                Step::Other { object, deletes } => {
+                    world.write(object, deletes);
+                }
+                Step::See(n) => (0..n).for_each(|_| world.see()),
+                Step::Hear(n) => {
+                    for (object, uid) in world.ends.drain(..n.min(world.ends.len())) {
+                        writes.gone(&config_maps(), &format!("a/{}", NAMES[object]), hash(&uid.to_string()));
+                    }
+                }
+                Step::Forget => writes.forget(&config_maps(), world.position as u64),
+            }
+            let cache = Known { index: &world.index, position: world.position as u64 };
+            for (object, name) in NAMES.iter().enumerate() {
+                let key: Key = format!("a/{name}").into();
+                let is_there = world.index.get(&key).is_some();
+                let may_object = writes.are_in(&config_maps(), Some(&key), cache);
+                let may_list = writes.are_in(&config_maps(), None, cache);
+                // One that is not there is not answered, and in a list says what the end of it would.
+                if is_there && (may_object || may_list) {
+                    prop_assert!(
+                        world.position >= acknowledged[object],
+                        "{name} is answered as of {}, and {} was acknowledged", world.position, acknowledged[object]
+                    );
+                }
+            }
+        }
+        // All is open once all is seen and heard.
+        (0..world.log.len()).for_each(|_| world.see());
+        for (object, uid) in world.ends.drain(..) {
+            writes.gone(&config_maps(), &format!("a/{}", NAMES[object]), hash(&uid.to_string()));
+        }
+        let cache = Known { index: &world.index, position: world.position as u64 };
+        prop_assert!(writes.are_in(&config_maps(), None, cache), "{:?}", writes.gates);
+    }
+}
