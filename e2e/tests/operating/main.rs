@@ -13,7 +13,7 @@ use wasmop_e2e::object::Object;
 use wasmop_e2e::part;
 use wasmop_e2e::probe::ProbeStatus;
 use wasmop_e2e::table::{Cell, Table};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::world::Cluster;
 use wasmop_host::snapshot::faults::Fault;
 use wasmop_host::status::save_failure::Reason;
 use wasmop_host::status::values::State;
