@@ -34,7 +34,7 @@ pub struct Cli {
 enum Command {
     New(new::New),
     Build(build::Build),
-    Run(run::Run),
+    Run(Box<run::Run>),
     Top(top::Top),
     Inspect(inspect::Inspect),
     Policy(policy::Policy),

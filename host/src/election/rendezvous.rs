@@ -21,7 +21,7 @@ mod tests {
 
     use super::*;
 
-    fn all<'h>(hosts: &'h [String], controllers: usize) -> Vec<Option<&'h str>> {
+    fn all(hosts: &[String], controllers: usize) -> Vec<Option<&str>> {
         (0..controllers).map(|n| assigned(&format!("controller-{n}"), hosts.iter().map(String::as_str))).collect()
     }
 
