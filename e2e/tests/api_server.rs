@@ -116,7 +116,7 @@ async fn account_token(client: &Client, secret: &str) -> Result<String> {
             ..Subject::default()
         };
         let role_ref = RoleRef {
-            api_group: "rbac.authorization.k8s.io".into(),
+            api_group: Some("rbac.authorization.k8s.io".into()),
             kind: "ClusterRole".into(),
             name: "cluster-admin".into(),
         };
@@ -133,11 +133,11 @@ async fn account_token(client: &Client, secret: &str) -> Result<String> {
         uid: created.metadata.uid,
     };
     let request = TokenRequest {
-        spec: TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() },
+        spec: Some(TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() }),
         ..TokenRequest::default()
     };
     let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await?;
-    Ok(answer.status.context("no token")?.token)
+    answer.status.and_then(|status| status.token).context("no token")
 }
 
 /// That of the cluster with other credentials.
