@@ -193,6 +193,8 @@ pub struct Guest {
     anonymous_pages: usize,
     /// Looks left out until the next one.
     unmeasured: u32,
+    /// Of the memory, bytes, when it was last looked.
+    measured_size: usize,
     engine: Engine,
     step: TypedFunc<(), ()>,
     /// Only in the full tier.
@@ -277,6 +279,7 @@ impl Guest {
             }),
             None => None,
         };
+        let measured_size = memory.size();
         let guest = Guest {
             step: instance.get_typed_func(&mut store, exports.step)?,
             state,
@@ -284,6 +287,7 @@ impl Guest {
             memory,
             anonymous_pages: 0,
             unmeasured: 0,
+            measured_size,
             engine: engine.clone(),
         };
         Ok((guest, stale))
@@ -393,13 +397,15 @@ impl Guest {
         (self.anonymous_pages, self.unmeasured) = (pages, if pages == 0 { 0 } else { STEPS_UNMEASURED });
     }
 
-    /// Has a look at its size, once in [`STEPS_UNMEASURED`] steps: it means asking the kernel about each
-    /// page.
+    /// Has a look at its size, when its memory has grown and once in [`STEPS_UNMEASURED`] steps: it means asking the
+    /// kernel about each page.
     pub fn measure(&mut self) {
-        if self.unmeasured > 0 {
+        let size = self.memory.size();
+        if self.unmeasured > 0 && size == self.measured_size {
             self.unmeasured -= 1;
         } else if let Ok(pages) = self.memory.dirty_pages() {
             (self.anonymous_pages, self.unmeasured) = (pages.len(), STEPS_UNMEASURED);
+            self.measured_size = size;
         }
     }
 

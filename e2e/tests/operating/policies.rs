@@ -20,12 +20,12 @@ const BUDGET: u64 = 24 * MIB;
 const CHANGES: u64 = 40;
 /// The machine may stop now and then, so that a gap is longer.
 const SUSPENDS: u64 = 4;
-/// Long enough for it to be suspended meanwhile on a busy machine.
-const REQUEUE_MS: u64 = 10_000;
+/// Far beyond what a suspend must be worth, on any disk.
+const REQUEUE_MS: u64 = 3_600_000;
 
 pub async fn all(cluster: &Cluster, guest: &Guest, other: &Guest) -> [(&'static str, Result<()>); 2] {
     [
-        ("adaptive: stays between short gaps, goes for long ones, is back in time", adaptive(cluster, guest).await),
+        ("adaptive: stays between short gaps, goes for long ones and for what is due later", adaptive(cluster, guest).await),
         ("memory budget: kept against a policy that never suspends", budget(cluster, guest, other).await),
     ]
 }
@@ -60,7 +60,6 @@ async fn adaptive(cluster: &Cluster, guest: &Guest) -> Result<()> {
     let asked = host.until("waiting for its time", |c| c.queue_delayed >= 1).await?;
     let waiting = host.until("suspended until it is due", |c| c.state == State::Suspended).await?;
     ensure!(waiting.queue_delayed >= 1 && waiting.reconciles == asked.reconciles, "it was due already: {waiting:?}");
-    host.until("back for what was due", |c| c.reconciles > waiting.reconciles && c.resumes > waiting.resumes).await?;
     host.stop().await
 }
 

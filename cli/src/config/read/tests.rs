@@ -110,7 +110,7 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
         (
             "[controllers.x.wasi]\nfiles = []",
             "host.toml:2: unknown key `files` in [controllers.x.wasi]",
-            "`directories`",
+            "directories",
         ),
         (
             "[controllers.x.wasi]\nenvironment = { \"A=B\" = \"c\" }",
