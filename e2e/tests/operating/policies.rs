@@ -25,7 +25,10 @@ const REQUEUE_MS: u64 = 3_600_000;
 
 pub async fn all(cluster: &Cluster, guest: &Guest, other: &Guest) -> [(&'static str, Result<()>); 2] {
     [
-        ("adaptive: stays between short gaps, goes for long ones and for what is due later", adaptive(cluster, guest).await),
+        (
+            "adaptive: stays between short gaps, goes for long ones and for what is due later",
+            adaptive(cluster, guest).await,
+        ),
         ("memory budget: kept against a policy that never suspends", budget(cluster, guest, other).await),
     ]
 }

@@ -107,11 +107,7 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
             "host.toml:4: `verbs` in [[controllers.x.grant]]: `read` is not a verb",
             "verbs are",
         ),
-        (
-            "[controllers.x.wasi]\nfiles = []",
-            "host.toml:2: unknown key `files` in [controllers.x.wasi]",
-            "directories",
-        ),
+        ("[controllers.x.wasi]\nfiles = []", "host.toml:2: unknown key `files` in [controllers.x.wasi]", "directories"),
         (
             "[controllers.x.wasi]\nenvironment = { \"A=B\" = \"c\" }",
             "`A=B` in [controllers.x.wasi.environment]: is no name of a variable",
