@@ -7,6 +7,7 @@
 mod allocator;
 mod footprint;
 mod neighbours;
+mod objects;
 mod page_cache;
 mod resume;
 mod simulation;
@@ -33,6 +34,11 @@ enum Bench {
     Footprint(Common),
     /// How soon controllers react, beside one that spins, floods or grows
     Neighbours(Common),
+    /// Memory against the number of objects in the cluster, beside controllers of kube-rs and controller-runtime
+    Objects(Common),
+    /// The native controller in Rust of `objects`, a process of its own
+    #[command(hide = true)]
+    ObjectsTwin(objects::TwinArgs),
     /// The measured host of `footprint`, a process of its own
     #[command(hide = true)]
     FootprintHost(footprint::HostArgs),
@@ -109,6 +115,12 @@ fn main() -> Result<()> {
             neighbours::run(common.quick, &mut rows)?;
             finish(&common, &rows)
         }
+        Bench::Objects(common) => {
+            let mut rows = Rows::new("objects");
+            objects::run(common.quick, &mut rows)?;
+            finish(&common, &rows)
+        }
+        Bench::ObjectsTwin(args) => objects::twin(args),
         Bench::FootprintHost(args) => footprint::host(args),
     }
 }

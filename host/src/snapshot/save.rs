@@ -476,7 +476,8 @@ fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool
         }
         let content = page_of(memory, n);
         let is_copy = clean.binary_search(&n).is_ok() && !previous.has(n);
-        let known = sources.known_sum(n).filter(|_| is_copy);
+        // What the disk is not sure to have kept has to be read.
+        let known = sources.known_sum(n).filter(|_| is_copy && !rewrite);
         if is_copy && known.is_none() && base.read_page(n, &mut scratch)? && scratch == content {
             continue;
         }
