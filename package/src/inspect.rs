@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use wasmop_policy::Policy;
 
 use crate::manifest::{ControllerSpec, Language, Limits, PolicyRule, Relation, Sdk, Toolchain, WatchSpec};
 use crate::package::{Interfaces, Package, PackageError, interfaces};
@@ -25,6 +26,8 @@ pub struct Inspection {
     pub registrations: Vec<ControllerSpec>,
     pub permissions: Vec<PolicyRule>,
     pub limits: Limits,
+    /// When it is suspended, unless its owner says otherwise; `None`: as the host has it.
+    pub suspend_policy: Option<Policy>,
     /// `metadata.name` is not parsed out: number of custom resource definitions embedded.
     pub crds: usize,
     /// Interfaces of the component.
@@ -92,6 +95,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
         registrations: package.manifest.registrations,
         permissions: package.manifest.permissions,
         limits: package.manifest.limits,
+        suspend_policy: package.manifest.suspend_policy,
     })
 }
 
@@ -140,6 +144,9 @@ impl Inspection {
         line("digest", &format!("sha256:{}", self.digest));
         for (index, text) in limits(&self.limits).iter().enumerate() {
             line(if index == 0 { "limits" } else { "" }, text);
+        }
+        if let Some(policy) = self.suspend_policy {
+            line("suspended", &policy.to_string());
         }
         if self.crds > 0 {
             line("CRDs", &format!("{} embedded", self.crds));

@@ -143,6 +143,14 @@ fn what_is_no_package_is_refused_by_name() {
 }
 
 #[test]
+fn an_inspection_says_when_it_is_suspended_if_the_package_does() {
+    let manifest = Manifest { suspend_policy: Some("after=5s".parse().unwrap()), ..manifest() };
+    let said = crate::inspect(&with_manifest(&package(), &manifest).unwrap()).unwrap();
+    assert!(said.render().contains("\nsuspended     after=5s\n"), "{}", said.render());
+    assert!(!crate::inspect(&package()).unwrap().render().contains("suspended"));
+}
+
+#[test]
 fn an_inspection_accounts_for_every_byte() {
     let bytes = package();
     let inspection = crate::inspect(&bytes).unwrap();

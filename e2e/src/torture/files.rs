@@ -128,7 +128,7 @@ impl Header {
         let _memory_size = reader.number()?;
         let _globals = reader.list(Reader::number)?;
         let (_wall, _monotonic) = (reader.number()?, reader.number()?);
-        let [_expected, _touched] = [(); 2].map(|()| reader.list(|r| Some([r.number()?, r.number()?])));
+        let [_expected, _touched, _known] = [(); 3].map(|()| reader.list(|r| Some([r.number()?, r.number()?])));
         let extents = reader.list(|r| Some([r.number()?, r.number()?, r.number()?]))?;
         Some(Header { base, base_sum, extents, sums: reader.list(Reader::number)? })
     }
