@@ -10,6 +10,12 @@ pub enum Cell {
     Skipped(String),
 }
 
+impl From<anyhow::Result<()>> for Cell {
+    fn from(result: anyhow::Result<()>) -> Cell {
+        result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed)
+    }
+}
+
 impl Cell {
     fn mark(&self) -> char {
         match self {
@@ -45,6 +51,13 @@ impl Table {
         if let (Some(column), Some((_, cells))) = (column, cells) {
             cells[column] = Some(cell);
         }
+    }
+
+    /// Of a behaviour that can't be skipped; prints it at once.
+    pub fn tell(&mut self, row: &'static str, column: &str, result: anyhow::Result<()>) {
+        let cell = Cell::from(result);
+        println!("{row}: {cell:?}");
+        self.set(row, column, cell);
     }
 
     /// The table, then skipped and failed cells with their reasons, then the counts.

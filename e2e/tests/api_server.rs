@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::object::Object;
 use wasmop_e2e::probe::spec;
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::table::Table;
 use wasmop_e2e::world::{self, Cluster, PATIENCE};
 use wasmop_e2e::{guests, part};
 use wasmop_package::Package;
@@ -53,11 +53,7 @@ async fn run() -> Result<bool> {
     probe.create().await?;
 
     let mut table = Table::new(&[COLUMN]);
-    let mut set = |row, result: Result<()>| {
-        let cell = result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed);
-        println!("{row}: {cell:?}");
-        table.set(row, COLUMN, cell);
-    };
+    let mut set = |row, result| table.tell(row, COLUMN, result);
     set(
         "API server killed, back with another certificate: no loss, one list at most",
         killed(&mut cluster, &host, &probe).await,

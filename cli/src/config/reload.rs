@@ -1,7 +1,7 @@
 //! Two plans, before and after a change of the configuration file, into the keys that a running host cannot
 //! follow.
 
-use wasmop_host::ControllerSettings;
+use wasmop_host::{ControllerSettings, SHUTDOWN_TIMEOUT};
 
 use super::{HostKeys, Plan};
 
@@ -34,7 +34,10 @@ impl Plan {
             ("durability", durability.unwrap_or_default() != before.durability.unwrap_or_default()),
             ("encryption-key-file", *encryption_key_file != before.encryption_key_file),
             ("metrics-address", *metrics_address != before.metrics_address),
-            ("shutdown-timeout", *shutdown_timeout != before.shutdown_timeout),
+            (
+                "shutdown-timeout",
+                shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT) != before.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+            ),
             ("log-format", log_format.unwrap_or_default() != before.log_format.unwrap_or_default()),
             ("limits", *limits != running.limits),
         ]

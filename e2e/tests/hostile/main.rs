@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use wasmop_e2e::guests::build;
 use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::part;
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::table::Table;
 use wasmop_e2e::wat_guest::{self, NAMESPACE};
 use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_host::status::values::ControllerStatus;
@@ -45,7 +45,7 @@ async fn run() -> Result<bool> {
 
     let mut table = Table::new(&[COLUMN]);
     for (what, fields, named) in REFUSED {
-        table.set(what, COLUMN, cell(refused(fields, named)));
+        table.set(what, COLUMN, refused(fields, named).into());
     }
     let guests = guests::all();
     let mut packages = vec![Package::parse(std::fs::read(&good.package)?)?];
@@ -67,16 +67,12 @@ async fn run() -> Result<bool> {
         }
         Err(error) => Err(error),
     };
-    table.set("a neighbour keeps reconciling", COLUMN, cell(neighbour));
-    table.set("nothing is told of the neighbour", COLUMN, cell(untroubled(&host, good.name).await));
-    table.set("one event a controller, cause and minute", COLUMN, cell(few_events(&cluster.client).await));
-    table.set("the host ends when it is asked to", COLUMN, cell(host.stop().await));
+    table.set("a neighbour keeps reconciling", COLUMN, neighbour.into());
+    table.set("nothing is told of the neighbour", COLUMN, untroubled(&host, good.name).await.into());
+    table.set("one event a controller, cause and minute", COLUMN, few_events(&cluster.client).await.into());
+    table.set("the host ends when it is asked to", COLUMN, host.stop().await.into());
     println!("\n{}", table.render("hostile"));
     Ok(table.is_good())
-}
-
-fn cell(result: Result<()>) -> Cell {
-    result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed)
 }
 
 /// A module that can't be made a package, and says why.
@@ -146,7 +142,7 @@ async fn all_told(host: &Host, client: &Client, guests: &[Guest], seen: &mut See
             if result.is_err() && !is_late {
                 return true;
             }
-            table.set(guest.what, COLUMN, cell(result));
+            table.set(guest.what, COLUMN, result.into());
             false
         });
         if open.is_empty() {

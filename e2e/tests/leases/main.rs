@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::table::Table;
 use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_e2e::{audit, part};
 
@@ -33,11 +33,7 @@ async fn run() -> Result<bool> {
     let cluster = Cluster::start_with(audit::flags).await?;
     let shared = Arc::new(Shared::set_up(cluster).await?);
     let mut table = Table::new(&[COLUMN]);
-    let mut set = |row: &'static str, result: Result<()>| {
-        let cell = result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed);
-        println!("{row}: {cell:?}");
-        table.set(row, COLUMN, cell);
-    };
+    let mut set = |row, result| table.tell(row, COLUMN, result);
     let proxy = FaultProxy::start(shared.cluster.client.clone()).await?;
     let proxied = shared.cluster.dir().join("proxy.kubeconfig");
     std::fs::write(&proxied, proxy.kubeconfig())?;

@@ -12,7 +12,7 @@ use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::object::Object;
 use wasmop_e2e::part;
 use wasmop_e2e::probe::ProbeStatus;
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::table::Table;
 use wasmop_e2e::world::Cluster;
 use wasmop_host::snapshot::faults::Fault;
 use wasmop_host::status::save_failure::Reason;
@@ -45,11 +45,7 @@ async fn run() -> Result<bool> {
     let host = start()?;
     let probe = Object::new(&cluster, &guest, "disk");
     let mut table = Table::new(&[COLUMN]);
-    let mut set = |row, result: Result<()>| {
-        let cell = result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed);
-        println!("{row}: {cell:?}");
-        table.set(row, COLUMN, cell);
-    };
+    let mut set = |row, result| table.tell(row, COLUMN, result);
     set("healthy and ready once everything is listed", ready(&host, &cluster.client, guest.name).await);
     probe.create().await?;
     set("full disk: told, goes on, recovers", refused(&host, &probe, Fault::Full, Reason::DiskFull, MANY).await);

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use wasmop_e2e::audit::{self, Reached};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::part;
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::table::Table;
 use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_e2e::{guests, probe};
 use wasmop_host::identity::HOST_USER_AGENT;
@@ -51,10 +51,7 @@ async fn run() -> Result<bool> {
     cluster.create_crd().await?;
     set_up(&cluster).await?;
     let mut table = Table::new(&[COLUMN]);
-    let mut set = |row: &'static str, result: Result<()>| {
-        let cell = result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed);
-        table.set(row, COLUMN, cell);
-    };
+    let mut set = |row: &'static str, result: Result<()>| table.set(row, COLUMN, result.into());
     let mut attempts = ATTEMPTS.to_vec();
     attempts.push(attempts::huge());
     for (row, result) in attempted(&cluster, &attempts).await? {

@@ -8,5 +8,5 @@
 mod read;
 mod writes;
 
-pub use read::{Any, Asked, asked, list};
+pub use read::{ANY_VERSION, Any, Asked, asked, list};
 pub use writes::{Resource, Writes, key_of};

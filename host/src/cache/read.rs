@@ -17,6 +17,9 @@ pub enum Asked {
     Other,
 }
 
+/// In the query of every read that any version answers; spelt otherwise it goes to the API server.
+pub const ANY_VERSION: &str = "resourceVersion=0";
+
 /// A read that any version answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Any {

@@ -225,6 +225,11 @@ impl Writes {
         self.gates = merged;
     }
 
+    /// Whether any read may have to wait, now or once an answer has come.
+    pub fn is_waited_for(&self) -> bool {
+        !(self.gates.is_empty() && self.under_way.is_empty())
+    }
+
     /// The cache has seen an object go, and no other cache of the controller's has it.
     pub fn gone(&mut self, resource: &Resource, key: &str, uid: u64) {
         let concerns =

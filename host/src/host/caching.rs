@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::{Host, RESPONSE_CREDIT};
-use crate::cache::{Any, Asked, Resource, asked, key_of, list};
+use super::{Host, RESPONSE_CREDIT, Subscription};
+use crate::cache::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list};
 use crate::guest::{Call, EventKind};
 use crate::permissions::Allowed;
 use crate::requests::CHUNK_BYTES;
@@ -21,7 +21,8 @@ impl Host {
         if slot.writes.is_none() || self.learning.is_some() || self.shutting_down {
             return false;
         }
-        if call.method != "GET" || !call.target.is_empty() {
+        // Most reads ask for nothing of the kind, and are checked where they are sent.
+        if call.method != "GET" || !call.target.is_empty() || !call.path.contains(ANY_VERSION) {
             return false;
         }
         // What is denied is denied where every request is.
@@ -126,7 +127,7 @@ impl Host {
     }
 
     /// A watch says that an object is gone: reads from it need no longer wait for that.
-    pub(super) fn on_gone(&mut self, watch: WatchId, key: &str, uid: u64) {
+    pub(super) fn on_gone(&mut self, watch: WatchId, subscribers: &[Subscription], key: &str, uid: u64) {
         // With selectors it may come back: perhaps it matches no longer.
         let tells = |request: &&WatchRequest| {
             request.full_objects && request.label_selector.is_empty() && request.field_selector.is_empty()
@@ -135,8 +136,11 @@ impl Host {
         let group = (*request.group).into();
         let Some(plural) = self.hub.plural(watch) else { return };
         let resource = Resource { group, plural: plural.into() };
-        let subscribers = self.subscriptions.get(&watch).cloned().unwrap_or_default();
-        for subscription in &*subscribers {
+        for subscription in subscribers {
+            let writes = self.slots[subscription.slot as usize].writes.as_ref();
+            if !writes.is_some_and(|writes| writes.is_waited_for()) {
+                continue;
+            }
             let is_sole = self.caches(subscription.slot, &resource) == [watch];
             if let Some(writes) = self.slots[subscription.slot as usize].writes.as_mut().filter(|_| is_sole) {
                 writes.gone(&resource, key, uid);

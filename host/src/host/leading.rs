@@ -6,10 +6,11 @@
 //!                                            └─── lost: drop everything ─┘
 //! ```
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use wasmop_policy::Predictor;
 
 use super::{Host, HostError, Phase};
 use crate::controller::Controller;
@@ -17,7 +18,6 @@ use crate::election::{Election, Fence, Group, Kept, News, Tenure, Trouble};
 use crate::instance::Origin;
 use crate::limits::requests::Requests;
 use crate::live::Live;
-use wasmop_policy::Predictor;
 
 /// How long a controller that is given up may wait for answers to requests that it has made.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
@@ -185,9 +185,7 @@ impl Host {
         let Some(fence) = slot.lead.fence() else { return };
         fence.end();
         slot.lead = Lead::Lost;
-        for request in std::mem::take(&mut slot.requests).into_values() {
-            request.task.abort();
-        }
+        slot.abort_requests();
         slot.waiting.clear();
         tracing::warn!(
             controller = &*slot.name,
@@ -285,12 +283,10 @@ impl Host {
         if let Some(fence) = slot.lead.fence() {
             fence.end();
         }
-        for request in std::mem::take(&mut slot.requests).into_values() {
-            request.task.abort();
-        }
+        slot.abort_requests();
         slot.phase = Phase::Suspended(Origin::Fresh);
         slot.controller = Controller::new(now, slot.package.first_monotonic_ns());
-        (slot.requests, slot.waiting, slot.credit) = (BTreeMap::new(), Requests::default(), None);
+        (slot.waiting, slot.credit) = (Requests::default(), None);
         (slot.primaries, slot.watches) = (Vec::new(), Vec::new());
         (slot.save_after, slot.deciding.anonymous_bytes) = (Duration::ZERO, 0);
         slot.deciding.predictor = Predictor::default();

@@ -554,6 +554,16 @@ impl Slot {
         Grant { rules: self.permissions.granted().cloned(), service_account: self.service_account.clone() }
     }
 
+    /// Cuts all requests under way, whose answers nobody gets.
+    fn abort_requests(&mut self) {
+        for (call, request) in std::mem::take(&mut self.requests) {
+            request.task.abort();
+            if let Some(writes) = &mut self.writes {
+                writes.failed(call);
+            }
+        }
+    }
+
     /// Lets as many bytes of responses come in as have gone.
     fn return_credit(&mut self) {
         let bytes = self.controller.take_credit();

@@ -171,7 +171,7 @@ impl Host {
         self.totals.watch_events += 1;
         let subscribers = self.subscriptions.get(&event.watch).cloned().unwrap_or_default();
         if let Change::Deleted { key, meta, .. } = &event.change {
-            self.on_gone(event.watch, key, meta.uid);
+            self.on_gone(event.watch, &subscribers, key, meta.uid);
         }
         if event.replay.is_none() {
             self.seen.insert(event.watch, event.number);
