@@ -179,7 +179,11 @@ mod tests {
 
     fn room(seq: u64, slot: u64, page: &[u8]) -> Vec<u8> {
         let mut body = vec![9; 32];
-        for value in [0, 77, 65536, 1, 5, 1, 1, 0, 0] {
+        for value in [0, 77, 65536, 1, 5, 1, 1] {
+            number(value, &mut body);
+        }
+        let [expected, touched, known] = [&[1, 4, 2][..], &[0], &[1, 3, 7]];
+        for value in [expected, touched, known].concat() {
             number(value, &mut body);
         }
         for value in [1, 3, 1, u128::from(slot), 1, xxh3_128(page), 0, 0] {
