@@ -6,8 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use wasmop_testbed::cargo_variables;
 
-/// Set to the reason if TinyGo can't be had.
+/// Set to the reason if TinyGo, or componentize-py, cannot be had.
 const SKIP_TINYGO: &str = "WASMOP_E2E_SKIP_TINYGO";
+const SKIP_PYTHON: &str = "WASMOP_E2E_SKIP_PYTHON";
 
 /// A guest, built.
 #[derive(Clone, Debug)]
@@ -30,35 +31,31 @@ pub const COLUMNS: [&str; 3] = ["rust", "go", "tinygo"];
 
 /// Builds all guests that can be built here; one that should be but can't is an error.
 pub fn build_all(out: &Path) -> Result<Vec<Column>> {
-    COLUMNS
-        .into_iter()
-        .map(|name| {
-            let skip = std::env::var(SKIP_TINYGO).ok().filter(|reason| name == "tinygo" && !reason.is_empty());
-            let guest = match skip {
-                Some(reason) => Err(reason),
-                None => Ok(build(name, out)?),
-            };
-            Ok(Column { name, guest })
-        })
-        .collect()
+    build_each(COLUMNS, ("tinygo", SKIP_TINYGO), out)
 }
 
 /// Components of the soft tier, each made by its own language's tool.
 pub const SOFT_COLUMNS: [&str; 2] = ["wasi", "python"];
 
-/// Builds all of [`SOFT_COLUMNS`] whose tool is there; Rust's is.
+/// Builds all of [`SOFT_COLUMNS`] that can be built here; one that should be but can't is an error.
 pub fn build_soft(out: &Path) -> Result<Vec<Column>> {
-    SOFT_COLUMNS
-        .into_iter()
-        .map(|name| {
-            let tool = Command::new("componentize-py").arg("--version").output();
-            let guest = match (name, tool) {
-                ("python", Err(_)) => Err("no componentize-py: `pip install componentize-py`".to_owned()),
-                _ => Ok(build(name, out)?),
-            };
-            Ok(Column { name, guest })
-        })
-        .collect()
+    build_each(SOFT_COLUMNS, ("python", SKIP_PYTHON), out)
+}
+
+fn build_each<const N: usize>(
+    names: [&'static str; N],
+    (skipped, variable): (&str, &str),
+    out: &Path,
+) -> Result<Vec<Column>> {
+    let column = |name| {
+        let skip = std::env::var(variable).ok().filter(|reason| name == skipped && !reason.is_empty());
+        let guest = match skip {
+            Some(reason) => Err(reason),
+            None => Ok(build(name, out)?),
+        };
+        Ok(Column { name, guest })
+    };
+    names.into_iter().map(column).collect()
 }
 
 /// Builds one of [`COLUMNS`] or [`SOFT_COLUMNS`] into `out`.

@@ -4,6 +4,7 @@
 
 mod bench;
 mod command;
+mod componentize_py;
 mod demo;
 mod repository;
 mod setup;

@@ -1,4 +1,4 @@
-//! What a fresh clone lacks: the toolchain's parts, the control plane, and (on request) TinyGo.
+//! What a fresh clone lacks: the toolchain's parts, the control plane, and (on request) TinyGo and componentize-py.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use wasmop_testbed::controlplane::{self, Binaries};
 
-use crate::{command, repository, tinygo};
+use crate::{command, componentize_py, repository, tinygo};
 
 /// For guests, and for test components with WASI.
 const WASM_TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-wasip2"];
@@ -17,6 +17,9 @@ pub struct Setup {
     /// Also get TinyGo: from PATH if it is there, else by building it (installs Debian packages).
     #[arg(long)]
     tinygo: bool,
+    /// Also get componentize-py, for the test component in Python: from PATH, else from the Python package index.
+    #[arg(long)]
+    componentize_py: bool,
 }
 
 impl Setup {
@@ -32,6 +35,10 @@ impl Setup {
         println!("control plane  {}   (as KUBEBUILDER_ASSETS: {})", describe(&binaries).display(), assets.display());
         if self.tinygo {
             println!("tinygo         {}", tinygo::ensure(repository::root())?.display());
+        }
+        if self.componentize_py {
+            let folder = componentize_py::folder(true)?;
+            println!("componentize-py {}", folder.map_or("on the PATH".into(), |folder| folder.display().to_string()));
         }
         Ok(())
     }

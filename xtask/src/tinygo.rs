@@ -24,8 +24,8 @@ use crate::repository;
 
 const MODULE: &str = "github.com/tinygo-org/tinygo";
 
-/// The folder below the user's cache folder.
-const CACHE_FOLDER: &str = "wasmop/tinygo-0.42.0";
+/// The folder below wasmop's in the user's cache folder.
+const CACHE_FOLDER: &str = "tinygo-0.42.0";
 
 /// What TinyGo is built with and needs at run time: Debian's packages, and a file each brings.
 const PACKAGES: &[(&str, &str)] = &[
@@ -180,9 +180,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn cache_folder() -> Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    Ok(cache.context("there is no cache folder for TinyGo\nhelp: set HOME or XDG_CACHE_HOME")?.join(CACHE_FOLDER))
+    Ok(repository::user_cache()?.join(CACHE_FOLDER))
 }
 
 fn runs(program: &Path) -> bool {

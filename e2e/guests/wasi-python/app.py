@@ -6,6 +6,7 @@ top is not there: the component holds what was loaded when it was made.
 
 import json
 import os
+import time
 
 from wit_world import exports
 from wit_world.imports import runtime
@@ -13,6 +14,10 @@ from wit_world.imports.runtime import EventKind, Request
 
 READ = "accept: application/json\n"
 WRITE = "content-type: application/merge-patch+json\n" + READ
+
+
+class Panic(BaseException):
+    """Leaves `step`: of a component that does not catch it, an exception is a trap."""
 
 
 class Call:
@@ -77,8 +82,16 @@ class Controller:
         self.total += 1
         self.seen[uid] = self.seen.get(uid, 0) + 1
         echo = ""
-        if probe["spec"].get("action") == "reach out":
-            echo = reach_out()
+        match probe["spec"].get("action"):
+            case "reach out":
+                echo = reach_out()
+            case "sleep":
+                millis = probe["spec"].get("delayMs", 0)
+                begun = time.monotonic()
+                time.sleep(millis / 1000)
+                echo = f"slept={int((time.monotonic() - begun) * 1000)}"
+            case "panic":
+                raise Panic("as asked")
         return {
             "observedGeneration": probe["metadata"]["generation"],
             "total": self.total,

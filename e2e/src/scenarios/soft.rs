@@ -12,8 +12,8 @@ pub fn all() -> Vec<Behaviour> {
     vec![
         behaviour!("suspended softly, the counter goes on", counter),
         behaviour!("nothing of the machine is reached", denied),
-        Behaviour { name: "a wait has the step's time, no more", run: |scene| Box::pin(wait(scene)) },
-        Behaviour { name: "panic: started anew, the others go on", run: |scene| Box::pin(panic(scene)) },
+        behaviour!("a wait has the step's time, no more", wait),
+        behaviour!("panic: started anew, the others go on", panic),
     ]
 }
 
@@ -41,10 +41,7 @@ async fn denied(scene: Scene) -> Result<()> {
     scene.remove("reaching").await
 }
 
-async fn wait(scene: Scene) -> Outcome {
-    if scene.guest.column != "wasi" {
-        return Ok(Err(NotHere("this guest has no such action".into())));
-    }
+async fn wait(scene: Scene) -> Result<()> {
     let sleep = |millis| ProbeSpec { delay_ms: millis, ..spec("sleep", "") };
     let echo = scene.create_and_wait("short", sleep(50)).await?.observed().echo;
     ensure!(number(&echo, "slept=")? >= 50, "it says {echo:?}");
@@ -54,13 +51,10 @@ async fn wait(scene: Scene) -> Outcome {
     ensure!(failed.text("cause") == "cpu-limit", "it failed otherwise: {}", failed.0);
     scene.remove("long").await?;
     scene.change_and_wait("short", sleep(10)).await?;
-    scene.remove("short").await.map(Ok)
+    scene.remove("short").await
 }
 
-async fn panic(scene: Scene) -> Outcome {
-    if scene.guest.column != "wasi" {
-        return Ok(Err(NotHere("this guest has no such action".into())));
-    }
+async fn panic(scene: Scene) -> Result<()> {
     for round in 0..3 {
         scene.create_and_wait("bystander", spec("", "")).await?;
         let before = scene.change_and_wait("bystander", spec("", &round.to_string())).await?.observed();
@@ -76,13 +70,15 @@ async fn panic(scene: Scene) -> Outcome {
         ensure!(after.seen <= before.seen, "it remembers {} of {} reconciles", after.seen, before.seen);
         scene.remove("bystander").await?;
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// With a directory to read, one to write and a variable: those, and nothing of what is outside.
 pub async fn granted(scene: &Scene) -> Outcome {
     if scene.guest.column != "wasi" {
-        return Ok(Err(NotHere("this guest has no such action".into())));
+        return Ok(Err(NotHere(
+            "the environment and directories of its interpreter are those it was built with".into(),
+        )));
     }
     let dir = scene.world.cluster.dir().join("granted");
     for granted in ["rules", "scratch"] {

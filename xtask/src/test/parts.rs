@@ -6,7 +6,7 @@ use wasmop_testbed::controlplane::{self, Binaries};
 
 use super::report::Report;
 use super::{cargo_test, go_test, lint};
-use crate::{command, repository, setup, tinygo, torture};
+use crate::{command, componentize_py, repository, setup, tinygo, torture};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -161,7 +161,18 @@ fn torture(report: &mut Report) -> Result<()> {
 fn soft(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "soft"]), Some("soft"), report)
+    let mut test = cargo_test(&["--workspace", "--test", "soft"]);
+    match componentize_py::folder(false) {
+        Ok(None) => {}
+        Ok(Some(folder)) => {
+            test.env("PATH", componentize_py::path_with(&folder)?);
+        }
+        Err(error) => {
+            let reason = format!("componentize-py cannot be had: {error:#}");
+            test.env("WASMOP_E2E_SKIP_PYTHON", reason.lines().next().unwrap_or_default());
+        }
+    }
+    cargo_test::run(&mut test, Some("soft"), report)
 }
 
 fn operating(report: &mut Report) -> Result<()> {
