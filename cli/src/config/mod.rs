@@ -54,6 +54,11 @@ pub struct HostKeys {
     #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub memory_budget: Option<u64>,
 
+    /// Memory that whole objects of watches may take, like `32MiB`: of the rest only metadata is kept, and they are read
+    /// from the API server [default: no limit].
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    pub cache_memory: Option<u64>,
+
     /// Write down when controllers had something to do, for `wasmop policy simulate`.
     #[arg(long, value_name = "FILE")]
     pub record_trace: Option<PathBuf>,
@@ -98,6 +103,7 @@ impl HostKeys {
             namespace: first(&self.namespace, &other.namespace),
             state_dir: first(&self.state_dir, &other.state_dir),
             memory_budget: self.memory_budget.or(other.memory_budget),
+            cache_memory: self.cache_memory.or(other.cache_memory),
             record_trace: first(&self.record_trace, &other.record_trace),
             durability: self.durability.or(other.durability),
             encryption_key_file: first(&self.encryption_key_file, &other.encryption_key_file),

@@ -92,6 +92,7 @@ impl Plan {
         let settings = Settings {
             policy: flags.policies.all.or(config.suspend_policy).unwrap_or_default(),
             memory_budget: host.memory_budget.or(default_budget),
+            cache_memory: host.cache_memory,
             controllers: controllers.collect(),
         };
         Ok(Plan {

@@ -19,13 +19,14 @@ use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
 use crate::{limits, rules, units};
 
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "kubeconfig",
     "context",
     "namespace",
     "state-dir",
     "suspend-policy",
     "memory-budget",
+    "cache-memory",
     "record-trace",
     "durability",
     "encryption-key-file",
@@ -74,6 +75,7 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         namespace: text("namespace")?,
         state_dir: path("state-dir")?,
         memory_budget: top.parsed("memory-budget", "write a number and a unit, like `64MiB`", units::parse_bytes)?,
+        cache_memory: top.parsed("cache-memory", "write a number and a unit, like `32MiB`", units::parse_bytes)?,
         record_trace: path("record-trace")?,
         durability: top.parsed("durability", "write `event`, `interval=SECONDS` or `none`", str::parse)?,
         encryption_key_file: path("encryption-key-file")?,

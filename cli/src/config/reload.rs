@@ -16,6 +16,7 @@ impl Plan {
             namespace,
             state_dir,
             memory_budget: _,
+            cache_memory: _,
             record_trace,
             durability,
             encryption_key_file,

@@ -59,6 +59,7 @@ pub async fn run(request: Request) -> Result<()> {
         policy: plan.settings.policy,
         limits: plan.limits,
         memory_budget: plan.settings.memory_budget,
+        cache_memory: plan.settings.cache_memory,
         record_trace: plan.host.record_trace.clone(),
         durability: plan.host.durability.unwrap_or_default(),
         encryption_key,

@@ -14,6 +14,12 @@ use crate::status::counters::CachedRead;
 use crate::watch::{WatchId, WatchRequest};
 
 impl Host {
+    /// From now on whole objects of watches may take so many bytes.
+    pub(super) fn limit_objects(&mut self, bytes: Option<u64>) {
+        self.cache_memory = bytes;
+        self.hub.limit_objects(bytes);
+    }
+
     /// Answers a read from the cache; false if it is to be sent to the API server, as everything else is.
     pub(super) fn answer_from_cache(&mut self, index: u32, call: &Call) -> bool {
         let slot = &self.slots[index as usize];

@@ -139,6 +139,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         policy: options.policy,
         prices: Prices::default(),
         memory_budget: options.memory_budget,
+        cache_memory: None,
         limits: options.limits,
         teller: Teller::default(),
         failed: Vec::new(),
@@ -150,6 +151,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         others: options.election.map(|group| Others::new(group, state.path())).transpose()?,
         shutting_down: false,
     };
+    host.limit_objects(options.cache_memory);
     host.install(options.controllers, &state).await?;
     host.check_budget(host.memory_budget)?;
     let pressure = host.tx.clone();
@@ -199,6 +201,7 @@ struct Host {
     policy: Policy,
     prices: Prices,
     memory_budget: Option<u64>,
+    cache_memory: Option<u64>,
     limits: Limits,
     teller: Teller,
     /// Controllers whose packages could not be installed.

@@ -26,6 +26,8 @@ impl Host {
             totals: self.totals.clone(),
             spare_bytes: self.engine.spares().bytes(),
             memory_budget: self.memory_budget,
+            cached: self.hub.objects_usage(),
+            cache_memory: self.cache_memory,
             election: self.others.as_ref().map(|others| Election {
                 identity: others.identity().clone(),
                 trouble: others.trouble().map(Into::into),

@@ -49,6 +49,8 @@ pub struct Options {
     pub policy: Policy,
     /// Bytes that instances may hold; `None`: as many as there are.
     pub memory_budget: Option<u64>,
+    /// Bytes that whole objects of watches may take; `None`: as many as there are.
+    pub cache_memory: Option<u64>,
     /// No controller has more, whatever its package says.
     pub limits: Limits,
     /// Where to write when controllers had something to do, for `wasmop policy simulate`.
@@ -72,8 +74,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// All that need not be said as `wasmop run` has it without flags, but for the memory budget, which is
-    /// unlimited.
+    /// All that need not be said as `wasmop run` has it without flags, but for memory, which is unlimited.
     pub fn new(controllers: Vec<Deployment>, cluster: kube::Config, state_dir: PathBuf) -> Options {
         Options {
             controllers,
@@ -82,6 +83,7 @@ impl Options {
             state_dir,
             policy: Policy::default(),
             memory_budget: None,
+            cache_memory: None,
             limits: Limits::NONE,
             record_trace: None,
             durability: Durability::default(),

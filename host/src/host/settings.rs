@@ -1,4 +1,4 @@
-//! What can change while the host runs: suspend policies, the memory budget, grants.
+//! What can change while the host runs: suspend policies, the memory budget, the room for watched objects, grants.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Bytes that instances may hold; `None`: as many as there are.
     pub memory_budget: Option<u64>,
+    /// Bytes that whole objects of watches may take; `None`: as many as there are.
+    pub cache_memory: Option<u64>,
     /// By name. A controller that is not among them stays as it is.
     pub controllers: BTreeMap<String, ControllerSettings>,
 }
@@ -45,7 +47,8 @@ impl Host {
             tracing::error!(problem, help, "the new settings are refused, those from before stay in force");
             return;
         }
-        let Settings { policy, memory_budget, mut controllers } = settings;
+        let Settings { policy, memory_budget, cache_memory, mut controllers } = settings;
+        self.limit_objects(cache_memory);
         (self.policy, self.memory_budget) = (policy, memory_budget);
         for index in 0..self.slots.len() as u32 {
             let slot = &mut self.slots[index as usize];

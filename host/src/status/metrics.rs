@@ -295,7 +295,7 @@ impl Page {
     }
 
     fn host(&self, out: &mut Families<'_>) -> Result<(), Error> {
-        let Observed { controllers, totals, spare_bytes, memory_budget, .. } = &*self.observed;
+        let Observed { controllers, totals, spare_bytes, memory_budget, cached, cache_memory, .. } = &*self.observed;
         out.gauge(
             ("wasmop_controllers", None, "Controllers by where their instances are"),
             State::ALL.iter().map(|state| {
@@ -324,6 +324,22 @@ impl Page {
                 "What resident controllers may hold together; not there if that is unlimited",
             ),
             memory_budget.iter().map(|budget| (NONE, *budget)),
+        )?;
+        out.gauge(
+            ("wasmop_cached_objects", Some(Unit::Bytes), "Whole objects that watches keep, as JSON"),
+            one(cached.bytes),
+        )?;
+        out.gauge(
+            (
+                "wasmop_cache_memory",
+                Some(Unit::Bytes),
+                "What whole objects of watches may take; not there if that is unlimited",
+            ),
+            cache_memory.iter().map(|limit| (NONE, *limit)),
+        )?;
+        out.counter(
+            ("wasmop_uncached_objects", None, "Times a watched object was not kept whole, for want of room"),
+            one(cached.refused),
         )?;
         out.histogram(
             ("wasmop_step_duration", "Duration of steps of all controllers"),

@@ -8,7 +8,7 @@ use wasmop_package::Tier;
 
 use super::counters::{Counters, Totals};
 use super::values::State;
-use crate::watch::WatchStatus;
+use crate::watch::{Usage, WatchStatus};
 
 /// Asked of the host's loop by a message; it never waits for whoever asks.
 pub enum Question {
@@ -28,6 +28,9 @@ pub struct Observed {
     /// Bytes of memories kept for the next resumes.
     pub spare_bytes: u64,
     pub memory_budget: Option<u64>,
+    /// What whole objects of watches take, and may take.
+    pub cached: Usage,
+    pub cache_memory: Option<u64>,
     /// If there are several hosts.
     pub election: Option<Election>,
 }

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::discovery::Discovery;
 pub use super::discovery::Resolved;
 use super::journal::{Journal, Journals, Place, Recovered};
+use super::room::{Room, Usage};
 use super::upstream::{Pace, Upstream};
 use super::{Cause, Change, Index, Replay, Waiting, WatchEvent, WatchId, WatchRequest};
 use crate::queue::Key;
@@ -25,6 +26,8 @@ pub struct WatchHub {
     pub(super) streaming: Arc<AtomicBool>,
     /// `None`: nothing is kept for the next host.
     journals: Option<Journals>,
+    /// For the whole objects of all watches.
+    room: Arc<Room>,
     ids: HashMap<WatchRequest, WatchId>,
     watches: HashMap<WatchId, Watch>,
     next_id: u32,
@@ -215,6 +218,7 @@ impl WatchHub {
             discovery,
             streaming: Arc::new(AtomicBool::new(true)),
             journals,
+            room: Arc::default(),
             ids: HashMap::new(),
             watches: HashMap::new(),
             next_id: 0,
@@ -241,6 +245,7 @@ impl WatchHub {
             (state.index, state.was_namespaced) = (index, namespaced);
             Mutex::new(journal)
         });
+        state.index.keep_in(self.room.clone());
         let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::new(state), journal, start });
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
         let upstream =
@@ -355,6 +360,17 @@ impl WatchHub {
     /// Objects that the watch holds now.
     pub fn objects(&self, id: WatchId) -> usize {
         self.watches.get(&id).map_or(0, |watch| watch.state.state().index.len())
+    }
+
+    /// Most bytes of whole objects that all watches may keep; `None`: as many as there are. The rest is known by
+    /// its metadata.
+    pub fn limit_objects(&self, bytes: Option<u64>) {
+        self.room.set_limit(bytes);
+    }
+
+    /// What whole objects take.
+    pub fn objects_usage(&self) -> Usage {
+        self.room.usage()
     }
 
     /// How all watches are.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Change;
 use super::meta::{ObjectMetaLite, Seen};
 use super::relation::differs;
+use super::room::Room;
 use crate::queue::Key;
 
 /// Most objects remembered that are no longer what they were. Who has seen none of them, but the
@@ -36,11 +37,14 @@ pub struct Index {
     /// What was so at some later number is in `past`.
     floor: u64,
     unsaved: Unsaved,
+    /// For whole objects.
+    room: Arc<Room>,
 }
 
 #[derive(Debug)]
 struct Entry {
     meta: ObjectMetaLite,
+    /// Only if it is in `room`.
     object: Option<Arc<str>>,
     /// Number of the list in or after which it was last seen.
     list: u32,
@@ -114,7 +118,13 @@ impl Index {
             past: past.into(),
             floor,
             unsaved: Unsaved { saved: last, ..Unsaved::default() },
+            room: Arc::default(),
         }
+    }
+
+    /// Whole objects take of this room; to be said before there is one.
+    pub fn keep_in(&mut self, room: Arc<Room>) {
+        self.room = room;
     }
 
     /// A list begins; one under way is given up.
@@ -126,28 +136,35 @@ impl Index {
     pub fn finish_list(&mut self) -> Vec<Change> {
         let list = self.list;
         let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.list != list).collect();
-        gone.into_iter().map(|(key, Entry { meta, object, .. })| self.gone(key, meta, object)).collect()
+        let gone_now = |(key, Entry { meta, object, .. }): (Key, Entry)| {
+            self.room.give_back(object.as_ref());
+            self.gone(key, meta, object)
+        };
+        gone.into_iter().map(gone_now).collect()
     }
 
     /// The object was in a list, was added or was modified. `None` if that version of it is known.
     pub fn apply(&mut self, seen: Seen) -> Option<Change> {
         let Seen { key, meta, object } = seen;
         let number = self.last + 1;
-        let mut entry = Entry { meta: meta.clone(), object: object.clone(), list: self.list, number, behind: 0 };
+        let mut entry = Entry { meta: meta.clone(), object: None, list: self.list, number, behind: 0 };
         let old = match self.entries.get_mut(&key) {
             Some(known) if known.meta.resource_version == meta.resource_version && known.meta.uid == meta.uid => {
                 known.list = self.list;
                 // The journal has metadata only.
-                known.object = known.object.take().or(object);
+                known.object = known.object.take().or_else(|| self.room.keep(object));
                 return None;
             }
             Some(known) => {
+                self.room.give_back(known.object.as_ref());
+                entry.object = self.room.keep(object.clone());
                 if !differs(&known.meta, &meta) {
                     entry.behind = behind(number, known.differs());
                 }
                 Some(std::mem::replace(known, entry).meta)
             }
             None => {
+                entry.object = self.room.keep(object.clone());
                 self.entries.insert(key.clone(), entry);
                 None
             }
@@ -163,7 +180,8 @@ impl Index {
     /// The object was deleted, or no longer matches the watch's selectors. `None` if it was not
     /// known.
     pub fn delete(&mut self, seen: Seen) -> Option<Change> {
-        self.entries.remove(&seen.key)?;
+        let known = self.entries.remove(&seen.key)?;
+        self.room.give_back(known.object.as_ref());
         Some(self.gone(seen.key, seen.meta, seen.object))
     }
 
@@ -275,7 +293,7 @@ impl Index {
         self.entries.get(key).map(|entry| &entry.meta)
     }
 
-    /// The object as JSON, if objects are kept and it is there.
+    /// The object as JSON, if objects are kept and there was room for it.
     pub fn object(&self, key: &str) -> Option<&Arc<str>> {
         self.entries.get(key)?.object.as_ref()
     }
@@ -298,6 +316,14 @@ impl Index {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        for entry in self.entries.values() {
+            self.room.give_back(entry.object.as_ref());
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod index;
 mod journal;
 mod meta;
 mod relation;
+mod room;
 mod upstream;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use journal::{Journals, Place};
 pub(crate) use meta::hash;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub use relation::{Primary, keys_for, passes};
+pub use room::Usage;
 
 use crate::identity::ServiceAccount;
 use crate::queue::Key;

@@ -20,6 +20,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
         state-dir = "/var/lib/wasmop"
         suspend-policy = "after=1s"
         memory-budget = "64MiB"
+        cache-memory = "32MiB"
         record-trace = "../trace.csv"
         durability = "none"
         encryption-key-file = "key"
@@ -57,6 +58,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     assert_eq!(config.host.state_dir, Some("/var/lib/wasmop".into()));
     assert_eq!(config.suspend_policy, "after=1s".parse().ok());
     assert_eq!(config.host.memory_budget, Some(64 << 20));
+    assert_eq!(config.host.cache_memory, Some(32 << 20));
     assert_eq!(config.host.record_trace, Some("/etc/wasmop/../trace.csv".into()));
     assert_eq!(config.host.durability, "none".parse().ok());
     assert_eq!(config.host.encryption_key_file, Some("/etc/wasmop/key".into()));

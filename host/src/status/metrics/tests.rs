@@ -9,7 +9,7 @@ use crate::guest::Cause;
 use crate::status::counters::{Counters, Totals};
 use crate::status::observed::{Election, Queue};
 use crate::status::process;
-use crate::watch::WatchStatus;
+use crate::watch::{Usage, WatchStatus};
 
 const DOCS: &str = include_str!("../../../../docs/operating.md");
 
@@ -59,6 +59,8 @@ fn page() -> Page {
         totals,
         spare_bytes: 4096,
         memory_budget: Some(64 << 20),
+        cached: Usage { bytes: 300, refused: 1 },
+        cache_memory: Some(1 << 20),
         election: Some(Election { identity: "node-1-0a1b2c3d".into(), trouble: None }),
     };
     let requests = Arc::new(RequestCounts::default());

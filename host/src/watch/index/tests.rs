@@ -43,6 +43,39 @@ fn a_relist_is_only_what_changed() {
 }
 
 #[test]
+fn objects_without_room_are_known_by_their_metadata() {
+    let room = Arc::new(Room::default());
+    room.set_limit(Some(10));
+    let mut index = Index::default();
+    index.keep_in(room.clone());
+    let whole = |key: &str, version, bytes| Seen { object: Some("x".repeat(bytes).into()), ..seen(key, version) };
+    let given = |change| match change {
+        Some(Change::Applied { object, .. } | Change::Deleted { object, .. }) => object.map(|object| object.len()),
+        other => panic!("{other:?}"),
+    };
+    // Who listens sees it all the same.
+    assert_eq!([("a", 8), ("b", 3)].map(|(key, bytes)| given(index.apply(whole(key, 1, bytes)))), [Some(8), Some(3)]);
+    assert_eq!(["a", "b"].map(|key| index.object(key).is_some()), [true, false]);
+    assert_eq!(index.get("b").unwrap().resource_version, ResourceVersion(1));
+    // It shrinks, and the other finds room when it is seen again.
+    given(index.apply(whole("a", 2, 5)));
+    assert_eq!(index.apply(whole("b", 1, 3)), None);
+    assert_eq!(index.object("b").map(|object| object.len()), Some(3));
+    assert_eq!(room.usage().bytes, 8);
+    // As large as it is, instead of itself.
+    given(index.apply(whole("a", 3, 7)));
+    assert_eq!((index.object("a").is_some(), room.usage().bytes), (true, 10));
+    index.delete(whole("a", 4, 7));
+    assert_eq!(room.usage().bytes, 3);
+    index.begin_list();
+    assert_eq!(said(index.finish_list()), ["-b"]);
+    assert_eq!(room.usage().bytes, 0);
+    given(index.apply(whole("c", 1, 6)));
+    drop(index);
+    assert_eq!(room.usage().bytes, 0);
+}
+
+#[test]
 fn a_list_that_was_given_up_deletes_nothing() {
     let mut index = Index::default();
     index.begin_list();
