@@ -10,6 +10,7 @@
 //! audit       the API server's own record of what reached it
 //! fake_api    answers to a guest's requests, without a server
 //! fake_cluster  an API server that the test plays, for what a real one is too slow for
+//! browser     a page as a browser has it
 //! child_host  a host as a process of its own
 //! inner_host  a host in this process, and what it says over HTTP
 //! part        a part of the test suite as a program
@@ -20,6 +21,7 @@
 #![deny(unsafe_code)]
 
 pub mod audit;
+pub mod browser;
 pub mod child_host;
 pub mod fake_api;
 pub mod fake_cluster;

@@ -3,8 +3,10 @@
 #![deny(unsafe_code)]
 
 mod bench;
+mod chromium;
 mod command;
 mod componentize_py;
+mod debian;
 mod demo;
 mod repository;
 mod setup;

@@ -20,7 +20,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::repository;
+use crate::{debian, repository};
 
 const MODULE: &str = "github.com/tinygo-org/tinygo";
 
@@ -28,7 +28,7 @@ const MODULE: &str = "github.com/tinygo-org/tinygo";
 const CACHE_FOLDER: &str = "tinygo-0.42.0";
 
 /// What TinyGo is built with and needs at run time: Debian's packages, and a file each brings.
-const PACKAGES: &[(&str, &str)] = &[
+const PACKAGES: debian::Packages = &[
     ("llvm-22-dev", "/usr/lib/llvm-22/include/llvm-c/Core.h"),
     ("libclang-22-dev", "/usr/lib/llvm-22/include/clang-c/Index.h"),
     ("clang-22", "/usr/bin/clang-22"),
@@ -74,44 +74,13 @@ pub fn ensure(root: &Path) -> Result<PathBuf> {
             "TinyGo is built with Go, and there is no `go` on the PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
         );
     }
-    install_packages()?;
+    debian::install(
+        "TinyGo",
+        PACKAGES,
+        "install TinyGo 0.42 itself instead, see https://tinygo.org/getting-started/install",
+    )?;
     build(root, &cache_folder()?)?;
     find().context("TinyGo was built but does not run\nhelp: run `tinygo version` in the cache folder to see why")
-}
-
-/// Installs those of Debian's packages that are missing.
-fn install_packages() -> Result<()> {
-    let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|&(package, _)| package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let by_hand = format!("apt-get install --no-install-recommends {}", missing.join(" "));
-    if !succeeds(Command::new("apt-get").arg("--version")) {
-        bail!(
-            "TinyGo needs LLVM 22, binaryen and wasi-libc, which this script installs on Debian and Ubuntu only\n\
-             help: install TinyGo 0.42 itself instead, see https://tinygo.org/getting-started/install"
-        );
-    }
-    // Reading one's own id without libc: the owner of /proc/self is who runs this.
-    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-    if !is_root {
-        bail!("TinyGo needs packages that are not installed: {}\nhelp: sudo {by_hand}", missing.join(" "));
-    }
-    eprintln!("tinygo: installing {} (about 200 MB to download)", missing.join(" "));
-    let apt = |arguments: &[&str]| -> Result<()> {
-        let mut command = Command::new("apt-get");
-        run(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
-    };
-    // A list that could not be refreshed may still do.
-    let updated = apt(&["-qq", "update"]);
-    let mut install = vec!["-qq", "-y", "--no-install-recommends", "install"];
-    install.extend(&missing);
-    apt(&install).with_context(|| {
-        let update =
-            updated.err().map(|error| format!(" (`apt-get update` failed too: {error:#})")).unwrap_or_default();
-        format!("cannot install what TinyGo needs{update}\nhelp: run `{by_hand}` to see why")
-    })
 }
 
 /// Builds TinyGo and makes its folder; atomic, so that an interrupted build is none.

@@ -1,5 +1,6 @@
 //! What a running host tells about itself, above all while its disk is bad, on a real API server.
 
+mod page;
 mod policies;
 
 use std::process::{Command, ExitCode};
@@ -7,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
+use wasmop_e2e::browser;
 use wasmop_e2e::guests;
 use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::object::Object;
 use wasmop_e2e::part;
 use wasmop_e2e::probe::ProbeStatus;
-use wasmop_e2e::table::Table;
+use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::world::Cluster;
 use wasmop_host::snapshot::faults::Fault;
 use wasmop_host::status::save_failure::Reason;
@@ -53,6 +55,12 @@ async fn run() -> Result<bool> {
     set("disk that fails to write, same", refused(&host, &probe, Fault::Writes, Reason::IOError, FEW).await);
     set("disk that confirms nothing: told until it does", unconfirmed(&host, &probe).await);
     set("slow disk: goes on, is measured, no condition", slow(&host, &probe).await);
+    let row = "the page in a browser: states, errors, memory over time";
+    match browser::missing() {
+        Some(reason) => table.set(row, COLUMN, Cell::Skipped(reason)),
+        None => table.tell(row, COLUMN, page::shown(&host, &probe).await),
+    }
+    let mut set = |row, result| table.tell(row, COLUMN, result);
     let before = probe.observed().await?;
     host.stop().await?;
     let host = start()?;

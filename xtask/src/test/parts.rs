@@ -6,7 +6,7 @@ use wasmop_testbed::controlplane::{self, Binaries};
 
 use super::report::Report;
 use super::{cargo_test, go_test, lint};
-use crate::{command, componentize_py, repository, setup, tinygo, torture};
+use crate::{chromium, command, componentize_py, repository, setup, tinygo, torture};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -178,7 +178,11 @@ fn soft(report: &mut Report) -> Result<()> {
 fn operating(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "operating"]), Some("operating"), report)
+    let mut test = cargo_test(&["--workspace", "--test", "operating"]);
+    if let Some(reason) = chromium::missing() {
+        test.env("WASMOP_E2E_SKIP_BROWSER", reason);
+    }
+    cargo_test::run(&mut test, Some("operating"), report)
 }
 
 fn api_server(report: &mut Report) -> Result<()> {

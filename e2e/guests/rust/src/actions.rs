@@ -147,7 +147,7 @@ impl Acting<'_> {
         }
         let errors = self.known.errors + 1;
         self.memory.update(&self.uid(), |known| known.errors = errors);
-        Err(Error::Failed(format!("error {errors} of {count}, as asked for")))
+        Err(Error::Failed(format!("error {errors} of {count}, as asked for{}", self.probe.spec.value)))
     }
 
     /// Provokes a conflict by updating the status of a copy that is older than the status, then

@@ -1,0 +1,52 @@
+//! The host's page, in a browser.
+
+use anyhow::{Result, ensure};
+use wasmop_e2e::browser;
+use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::object::Object;
+use wasmop_e2e::probe::{ProbeSpec, spec};
+use wasmop_host::snapshot::faults::Fault;
+use wasmop_host::status::values::State;
+
+use crate::FEW;
+
+/// What a guest says is no markup.
+const MARKUP: &str = "<img src=x onerror=\"document.title='run'\">";
+
+/// A suspended controller whose last reconcile failed, and the same on a disk that refuses snapshots.
+pub async fn shown(host: &Host, probe: &Object) -> Result<()> {
+    let profile = tempfile::tempdir()?;
+    let document = async || browser::document(host.address, profile.path()).await;
+    probe.change_to(ProbeSpec { count: 1, ..spec("error", MARKUP) }).await?;
+    host.until("suspended", |c| c.state == State::Suspended && c.last_error.is_some()).await?;
+    let page = document().await?;
+    let has = |page: &str, what: &str| {
+        ensure!(page.contains(what), "the page has no {what:?}:\n{page}");
+        Ok(())
+    };
+    has(&page, &format!("<td>{}</td><td class=\"suspended\">suspended</td>", probe.name))?;
+    has(&page, "1 controllers: 0 resident, 0 busy, 1 suspended")?;
+    has(&page, "error 1 of 1, as asked for&lt;img src=x")?;
+    ensure!(
+        !page.contains("<img") && page.contains("<title>wasmop</title>"),
+        "the guest's markup is the page's:\n{page}"
+    );
+    // Of the process and of the instances, from the host's own history and from what the page has asked since.
+    let lines: Vec<_> = page.split("<polyline points=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    ensure!(lines.len() == 2, "{} lines in the chart:\n{page}", lines.len());
+    for points in lines {
+        ensure!(points.split(' ').count() > 2 && !points.contains("NaN"), "a line of the chart is {points:?}");
+    }
+    host.disk.set(Fault::Full);
+    probe.change("not on disk").await?;
+    let failing = host.until("failing", |c| !c.conditions.is_empty()).await;
+    let page = document().await;
+    host.disk.set(Fault::None);
+    failing?;
+    has(&page?, "<td class=\"failing\">SnapshotFailing=DiskFull")?;
+    for change in 0..FEW {
+        probe.change(&change.to_string()).await?;
+    }
+    host.until("well", |c| c.conditions.is_empty() && c.state == State::Suspended).await?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Debian's packages that are missing, installed.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Names, and a file that each brings.
+pub type Packages = &'static [(&'static str, &'static str)];
+
+/// Installs those of `packages` that are missing; needs root. `instead`: what to do on another system.
+pub fn install(what: &str, packages: Packages, instead: &str) -> Result<()> {
+    let missing: Vec<&str> =
+        packages.iter().filter(|(_, file)| !Path::new(file).exists()).map(|&(package, _)| package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    let by_hand = format!("apt-get install --no-install-recommends {names}");
+    if !apt().arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        bail!("{what} needs {names}, which this script installs on Debian and Ubuntu only\nhelp: {instead}");
+    }
+    // Reading one's own id without libc: the owner of /proc/self is who runs this.
+    if !fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0) {
+        bail!("{what} needs packages that are not installed: {names}\nhelp: sudo {by_hand}");
+    }
+    eprintln!("installing {names}");
+    // A list that could not be refreshed may still do.
+    let updated = run(&["-qq", "update"]);
+    run(&[&["-qq", "-y", "--no-install-recommends", "install"], &missing[..]].concat()).with_context(|| {
+        let update = updated.err().map(|error| format!(" (`apt-get update` failed too: {error:#})"));
+        format!("cannot install what {what} needs{}\nhelp: run `{by_hand}` to see why", update.unwrap_or_default())
+    })
+}
+
+fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    apt
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    // Its messages belong with ours; stdout is for data.
+    let status = apt().args(arguments).stdout(std::io::stderr()).status().context("cannot run apt-get")?;
+    if !status.success() {
+        bail!("`apt-get {}` failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
