@@ -20,7 +20,7 @@ use crate::queue::{Backoff, Key, SavedQueue, WorkQueue};
 pub const MAX_STEP_BYTES: usize = 256 << 10;
 /// Most events delivered in one step, and most objects handed out for it: taking in what a step did keeps the host's
 /// loop for a few microseconds an event, and other controllers wait meanwhile.
-pub const MAX_STEP_EVENTS: usize = 64;
+pub const MAX_STEP_EVENTS: usize = 16;
 /// Most registrations of one controller.
 const MAX_REGISTRATIONS: usize = 256;
 /// Most watches of one controller, those of all its registrations together.

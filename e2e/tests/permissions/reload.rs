@@ -189,8 +189,10 @@ impl Stage {
         self.create("two").await?;
         let widened = self.change(STAYS, ALL)?;
         self.until_current("two").await?;
-        let records = self.host.log.records()?;
         let of_two = |r: &Record| r.text("object") == "reload/two";
+        // Its status may be there before the host has logged that.
+        self.logged(narrowed, "line about it", of_two)?;
+        let records = self.host.log.records()?;
         let first = records.iter().position(of_two).context("nothing is logged about it")?;
         ensure!(first >= widened, "it was seen without a grant: {:?}", records[first]);
         Ok(())

@@ -7,6 +7,9 @@ use wasmop_package::manifest::Limits;
 use super::bucket::{Bucket, Rate};
 
 const BURST_SECONDS: u64 = 4;
+/// Once lines are dropped, there is to be room for this part of a second's bytes before one is written again. Not for
+/// more: writing keeps the host's loop.
+const ROOM: u64 = 8;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lines {
@@ -35,7 +38,7 @@ impl Lines {
         let per_second = limits.log_bytes_per_second;
         let rate = Rate { per_second, burst: per_second.saturating_mul(BURST_SECONDS) };
         // Once some are dropped, all are until there is room again: else the short ones alone would be left.
-        let needed = if self.dropped > 0 { (per_second / 2).max(bytes as u64) } else { bytes as u64 };
+        let needed = if self.dropped > 0 { (per_second / ROOM).max(bytes as u64) } else { bytes as u64 };
         if self.bucket.ready_at(rate, needed) > now {
             self.dropped = self.dropped.saturating_add(1);
             return Line::Dropped;
@@ -62,10 +65,10 @@ mod tests {
             (0, 4000, Line::Written { dropped: 0 }),
             (0, 10, Line::Dropped),
             (10, 10, Line::Dropped),
-            (499, 10, Line::Dropped),
-            (500, 10, Line::Written { dropped: 3 }),
-            (500, 10, Line::Written { dropped: 0 }),
-            (500, 1000, Line::Dropped),
+            (124, 10, Line::Dropped),
+            (125, 10, Line::Written { dropped: 3 }),
+            (125, 10, Line::Written { dropped: 0 }),
+            (125, 1000, Line::Dropped),
         ] {
             assert_eq!(lines.line(&LIMITS, bytes, ms(at)), expected, "{bytes} bytes at {at} ms");
         }
