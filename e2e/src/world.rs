@@ -16,6 +16,7 @@ use wasmop_testbed::host::{Host, HostOptions};
 
 use crate::fault_proxy::FaultProxy;
 use crate::guests::{self, Guest};
+use crate::wall_clock::WallClock;
 
 /// For anything that should happen at once: long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(45);
@@ -92,6 +93,7 @@ impl Cluster {
             state_dir: self.dir().join(format!("{name}-state")),
             suspend_after: Some(SUSPEND_AFTER),
             args: Vec::new(),
+            env: Vec::new(),
             log: self.dir().join(format!("{name}.log")),
             output: None,
             current_dir: None,
@@ -111,6 +113,8 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
 pub struct World {
     pub cluster: Cluster,
     pub proxy: FaultProxy,
+    /// The hosts'.
+    pub clock: WallClock,
     guests: Vec<Guest>,
     options: HostOptions,
     host: Mutex<Host>,
@@ -128,8 +132,10 @@ impl World {
         let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
         options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
         std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+        let clock = WallClock::new(cluster.dir())?;
+        options.env = clock.environment();
         let host = Host::spawn(&options)?;
-        let world = World { cluster, proxy, guests, options, host: Mutex::new(host), starts: Mutex::new(1) };
+        let world = World { cluster, proxy, clock, guests, options, host: Mutex::new(host), starts: Mutex::new(1) };
         world.wait_ready().await?;
         Ok(Arc::new(world))
     }

@@ -1,12 +1,13 @@
 //! What a host that ends, one way or the other, leaves to the next: prepared before, verified after.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
 use kube::api::DeleteParams;
 
-use crate::probe::{ProbeStatus, spec};
+use crate::probe::{ProbeSpec, ProbeStatus, spec};
 use crate::scene::Scene;
 
 /// A behaviour that ends and restarts the host, for all guests at once.
@@ -32,6 +33,10 @@ pub struct Prepared {
     before: ProbeStatus,
 }
 
+/// For suspending in between.
+const WAIT: Duration = Duration::from_secs(2);
+/// Seconds.
+const HOUR: i64 = 3600;
 /// Objects that are not touched while there is no host.
 const UNTOUCHED: [&str; 3] = ["untouched-1", "untouched-2", "untouched-3"];
 
@@ -65,7 +70,44 @@ pub fn all() -> Vec<Restart> {
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
             verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
         },
+        Restart {
+            name: "wall clock set: waits last as long as they are to",
+            how: How::Terminate,
+            prepare: |scene| Box::pin(prepare_waiting(scene)),
+            meanwhile: |scene| Box::pin(async move { scene.world.clock.step_to(0) }),
+            verify: |scene, _| Box::pin(verify_waits(scene)),
+        },
     ]
+}
+
+/// In mid-reconcile, by a wall clock that is an hour ahead of the next host's.
+async fn prepare_waiting(scene: Scene) -> Result<Prepared> {
+    scene.world.clock.step_to(HOUR)?;
+    wait_suspended(&scene, "waiting").await?;
+    Ok(Prepared { before: ProbeStatus::default() })
+}
+
+async fn wait_suspended(scene: &Scene, name: &str) -> Result<()> {
+    let position = scene.position()?;
+    scene.create(name, ProbeSpec { delay_ms: WAIT.as_millis() as u64, ..spec("sleep", "") }).await?;
+    scene.until_logged(position, "a suspension in mid-reconcile", |record| record.message() == "suspended").await?;
+    ensure!(!scene.probes().get(name).await?.is_current(), "it was suspended only after the wait");
+    Ok(())
+}
+
+/// Over the restart, and while the host runs; then the clock is right again.
+async fn verify_waits(scene: Scene) -> Result<()> {
+    scene.until_current("waiting").await?;
+    scene.remove("waiting").await?;
+    for (name, seconds) in [("forth", HOUR), ("back", 0)] {
+        let begun = Instant::now();
+        wait_suspended(&scene, name).await?;
+        scene.world.clock.step_to(seconds)?;
+        scene.until_current(name).await.with_context(|| format!("the clock was set {name}"))?;
+        ensure!(begun.elapsed() >= WAIT, "the clock was set {name}, and it waited {:?} only", begun.elapsed());
+        scene.remove(name).await?;
+    }
+    Ok(())
 }
 
 /// Objects that have been reconciled, as the last snapshot knows.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
+use k8s_openapi::jiff::{Timestamp, ToSpan};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -30,6 +31,7 @@ use crate::fault_proxy::{Fault, FaultProxy, Rule};
 use crate::guests::Guest;
 use crate::process;
 use crate::rows::{Rows, percentile};
+use crate::wall_clock::WallClock;
 use crate::world::{Cluster, PATIENCE};
 
 /// How long a fault lasts, milliseconds.
@@ -67,9 +69,11 @@ enum Trouble {
     ServerAway,
     /// The host itself stands still, and its clocks jump.
     Paused,
+    /// Its wall clock is set, an hour forth and back.
+    ClockSteps,
 }
 
-const TROUBLES: [Trouble; 14] = [
+const TROUBLES: [Trouble; 15] = [
     Trouble::Latency,
     Trouble::SlowBodies,
     Trouble::CutConnections,
@@ -84,11 +88,16 @@ const TROUBLES: [Trouble; 14] = [
     Trouble::Expired,
     Trouble::ServerAway,
     Trouble::Paused,
+    Trouble::ClockSteps,
 ];
+
+/// Where the wall clock is set to, seconds from where it belongs, one after the other.
+const STEPS: [i64; 4] = [3600, -3600, 1800, 0];
 
 /// See the module's description.
 pub struct FaultTorture {
     proxy: FaultProxy,
+    clock: WallClock,
     host: Host,
     workloads: Vec<Workload>,
     cluster: Cluster,
@@ -109,6 +118,8 @@ impl FaultTorture {
         let mut options = cluster.host_options("host", packages)?;
         options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
         std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+        let clock = WallClock::new(cluster.dir())?;
+        options.env = clock.environment();
         let mut workloads = Vec::new();
         for guest in guests {
             cluster.create_namespace(guest.name).await?;
@@ -117,6 +128,7 @@ impl FaultTorture {
         let host = Host::spawn(&options)?;
         Ok(FaultTorture {
             proxy,
+            clock,
             host,
             workloads,
             cluster,
@@ -193,7 +205,7 @@ impl FaultTorture {
     }
 
     /// Makes it, for so long.
-    async fn trouble(&self, trouble: Trouble, lasts: Duration) -> Result<()> {
+    async fn trouble(&mut self, trouble: Trouble, lasts: Duration) -> Result<()> {
         let status = |code, retry_after_seconds| Fault::Status { code, retry_after_seconds };
         let rule = match trouble {
             Trouble::Latency => Rule::new("", "", Fault::Delay(lasts / 4)),
@@ -226,12 +238,36 @@ impl FaultTorture {
                 sleep(lasts).await;
                 return Ok(kill_process(pid, Signal::CONT)?);
             }
+            Trouble::ClockSteps => {
+                for seconds in STEPS {
+                    let from = self.host.log.position()?;
+                    self.clock.step_to(seconds)?;
+                    sleep(lasts / STEPS.len() as u32).await;
+                    self.until_logged_at(from, seconds).await?;
+                }
+                return Ok(());
+            }
         };
         let active = self.proxy.add(rule);
         // So that watches meet it, too.
         self.proxy.cut_connections().await;
         sleep(lasts).await;
         active.release();
+        Ok(())
+    }
+
+    /// The host has taken its clock to be set, which what it logs shows: else nothing was tried.
+    async fn until_logged_at(&mut self, from: usize, seconds: i64) -> Result<()> {
+        let wanted = Timestamp::now() + seconds.seconds();
+        let is_at = |record: &Record| {
+            let at = record.text("timestamp").parse::<Timestamp>();
+            at.is_ok_and(|at| at.duration_since(wanted).as_secs().abs() < 60)
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !self.host.log.records()?[from..].iter().any(is_at) {
+            ensure!(Instant::now() < deadline, "nothing is logged at {wanted}: {}", self.host.log.tail(3));
+            sleep(POLL).await;
+        }
         Ok(())
     }
 

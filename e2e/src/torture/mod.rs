@@ -33,6 +33,7 @@ use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Log;
 
 use crate::guests::Guest;
+use crate::wall_clock::WallClock;
 use crate::world::{Cluster, PATIENCE};
 use files::Found;
 use moment::{End, Moment, Phase, Windows};
@@ -44,6 +45,8 @@ const POLL: Duration = Duration::from_millis(15);
 /// Short, so that the load's pauses are long enough for it; shorter ones have a snapshot written while
 /// the one before waits for its fsync.
 const SUSPEND_AFTER_MS: [u64; 3] = [10, 40, 100];
+/// How far ahead the wall clock of a host is, seconds: for the next host it seems to have been set.
+const CLOCKS: [i64; 4] = [0, 0, 60, 3600];
 /// Of so many rounds the first is spent on killing a host that has never been ready, up to a few.
 const ROUNDS_PER_FIRST_START: u64 = 5;
 const MOST_FIRST_STARTS: u64 = 5;
@@ -61,6 +64,7 @@ const PHASES: [(Phase, u32); 5] =
 pub struct Torture {
     cluster: Cluster,
     options: HostOptions,
+    clock: WallClock,
     host: Option<Host>,
     starts: u32,
     workloads: Vec<Workload>,
@@ -73,14 +77,16 @@ impl Torture {
     /// Creates what the guests are to work on; no host yet.
     pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<Torture> {
         cluster.create_crd().await?;
-        let options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
+        let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
+        let clock = WallClock::new(cluster.dir())?;
+        options.env = clock.environment();
         let mut workloads = Vec::new();
         for guest in guests {
             cluster.create_namespace(guest.name).await?;
             workloads.push(Workload::create(&cluster.client, guest).await?);
         }
         let (windows, tally) = (Windows::default(), Tally::default());
-        Ok(Torture { cluster, options, host: None, starts: 0, workloads, windows, seed, tally })
+        Ok(Torture { cluster, options, clock, host: None, starts: 0, workloads, windows, seed, tally })
     }
 
     /// All rounds; a failed one is reported, and the next begins with a new state directory.
@@ -172,6 +178,7 @@ impl Torture {
         try_join_all(self.workloads.iter_mut().map(Workload::begun)).await?;
         let millis = SUSPEND_AFTER_MS.choose(rng).copied().unwrap_or_default();
         self.options.suspend_after = Some(Duration::from_millis(millis));
+        self.clock.step_to(CLOCKS.choose(rng).copied().unwrap_or(0))?;
         self.starts += 1;
         let before =
             std::mem::replace(&mut self.options.log, self.cluster.dir().join(format!("host-{}.log", self.starts)));

@@ -27,6 +27,8 @@ pub struct HostOptions {
     pub suspend_after: Option<Duration>,
     /// Further arguments.
     pub args: Vec<String>,
+    /// Environment, besides what it inherits.
+    pub env: Vec<(String, PathBuf)>,
     pub log: PathBuf,
     /// Where its standard output goes; `None`: nowhere.
     pub output: Option<PathBuf>,
@@ -75,6 +77,7 @@ impl Host {
             Some(path) => File::create(path).with_context(|| format!("creating {}", path.display()))?.into(),
         };
         command.args(options.arguments()).stdin(Stdio::null()).stdout(output).stderr(log);
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         if let Some(dir) = &options.current_dir {
             command.current_dir(dir);
         }

@@ -36,10 +36,32 @@ var sleepQueueBaseTime int64
 //go:extern runtime.timerQueue
 var timerQueue *timerNode
 
+//go:wasmimport wasmop:controller/sys@0.1.0 now
+func importNow() uint64
+
+//go:wasmimport wasmop:controller/sys@0.1.0 monotonic
+func importMonotonic() uint64
+
 var (
 	bell     = make(chan struct{}, 1)
 	stepping bool
+	// wallAhead is how far the wall clock was ahead of the monotonic clock in the last step.
+	wallAhead = clockDifference()
 )
+
+func clockDifference() int64 { return int64(importNow() - importMonotonic()) }
+
+// followWallClock moves what waits as far as the wall clock was set since the last step: TinyGo measures time by
+// the wall clock, and a wait is to last as long as it was to, which the monotonic clock tells.
+func followWallClock() {
+	now := clockDifference()
+	moved := now - wallAhead
+	wallAhead = now
+	sleepQueueBaseTime += moved
+	for node := timerQueue; node != nil; node = node.next {
+		node.timer.when += moved
+	}
+}
 
 // step is a plain export, which runs on the system stack: it wakes one permanent goroutine and
 // runs the scheduler until that says so. A //go:wasmexport would start a goroutine, with a new
@@ -51,6 +73,7 @@ func step() {
 		stepping = true
 		go stepper()
 	}
+	followWallClock()
 	select {
 	case bell <- struct{}{}:
 	default: // the step before did not end, which a trap has told the host

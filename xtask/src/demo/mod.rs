@@ -75,6 +75,7 @@ impl Demo {
             state_dir: "state".into(),
             suspend_after: Some(SUSPEND_AFTER),
             args: Vec::new(),
+            env: Vec::new(),
             log: dir.join("host.log"),
             output: None,
             current_dir: Some(dir.clone()),
