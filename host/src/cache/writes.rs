@@ -117,15 +117,19 @@ impl Writes {
         (!cached.is_empty()).then_some(Writes { cached, under_way: Vec::new(), gates: Vec::new(), sent: 0 })
     }
 
+    /// Whether the controller has this cached: only then its writes are known here, and may it read from a cache.
+    pub fn are_of(&self, resource: &Resource) -> bool {
+        let is_it = |c: &Resource| c.group == resource.group && (c.plural == resource.plural || c.plural.is_empty());
+        self.cached.iter().any(is_it)
+    }
+
     /// A request is on its way.
     pub fn sent(&mut self, call: u64, allowed: &Allowed) {
         if !matches!(allowed.verb, "create" | "update" | "patch" | "delete" | "deletecollection") {
             return;
         }
         let resource = Resource { group: (*allowed.group).into(), plural: (*allowed.resource).into() };
-        let is_cached =
-            |c: &Resource| c.group == resource.group && (c.plural == resource.plural || c.plural.is_empty());
-        if allowed.resource.is_empty() || !self.cached.iter().any(is_cached) {
+        if allowed.resource.is_empty() || !self.are_of(&resource) {
             return;
         }
         self.sent += 1;

@@ -77,7 +77,8 @@ impl Host {
         let caches = self.caches(index, &resource);
         let sole = caches.len() == 1;
         let slot = &mut self.slots[index as usize];
-        let writes = slot.writes.as_mut().ok_or(CachedRead::NotWatched)?;
+        // Others may have the same watch hold whole objects.
+        let writes = slot.writes.as_mut().filter(|writes| writes.are_of(&resource)).ok_or(CachedRead::NotWatched)?;
         let most = (slot.package.limits().response_bytes as usize)
             .min(slot.credit.as_ref().map_or(RESPONSE_CREDIT, |credit| credit.available_permits()));
         let key = key_of(allowed).filter(|_| allowed.verb == "get");

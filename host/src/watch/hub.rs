@@ -28,12 +28,14 @@ pub struct WatchHub {
     journals: Option<Journals>,
     /// For the whole objects of all watches.
     room: Arc<Room>,
+    /// By what is asked for, whole objects or not.
     ids: HashMap<WatchRequest, WatchId>,
     watches: HashMap<WatchId, Watch>,
     next_id: u32,
 }
 
 struct Watch {
+    /// For whole objects if any subscriber has asked for them.
     request: WatchRequest,
     /// `subscribe`s that were not `release`d.
     subscribers: usize,
@@ -79,7 +81,7 @@ pub(super) struct State {
     pub lists: u64,
     /// As an earlier host has seen it.
     pub was_namespaced: Option<bool>,
-    /// Whole objects are wanted, which the journal doesn't have.
+    /// Whole objects are wanted, of which the index has metadata until the next list.
     needs_list: bool,
     deferred: Vec<Deferred>,
 }
@@ -153,6 +155,14 @@ impl Shared {
         }
     }
 
+    /// From now on whole objects are wanted, which a list will bring.
+    fn needs_list(&self) {
+        let mut state = self.state();
+        state.needs_list = true;
+        state.synced = false;
+        state.position = None;
+    }
+
     /// The watch has to wait; told once for each cause.
     pub fn wait_for(&self, waiting: Waiting) {
         let mut state = self.state();
@@ -187,8 +197,8 @@ impl Shared {
     /// The same, after the first list if need be: who is to see all there is does not see what was there
     /// before, and who needs whole objects needs that list.
     fn replay_listed(&self, state: &mut State, subscriber: u64, seen: Option<u64>, until: u64) {
-        let from_journal_alone = !state.synced && self.recovered() > 0;
-        if from_journal_alone && (seen.is_none() || state.needs_list) {
+        let from_journal_alone = self.recovered() > 0;
+        if !state.synced && (state.needs_list || from_journal_alone && seen.is_none()) {
             state.deferred.push(Deferred { subscriber, seen, until });
         } else {
             self.replay(state, subscriber, seen, until);
@@ -225,12 +235,24 @@ impl WatchHub {
         }
     }
 
-    /// Starts a watch, or joins the one there is for an equal request. One that joins has missed
+    /// Starts a watch, or joins the one there is for the same objects. One that joins has missed
     /// what came before: `replay` gives it.
+    ///
+    /// A watch that has whole objects serves those that want metadata only; one that has not begins to list and watch
+    /// them when somebody wants them, which changes nothing for the others.
     pub fn subscribe(&mut self, request: WatchRequest) -> WatchId {
-        if let Some(&id) = self.ids.get(&request) {
+        let key = WatchRequest { full_objects: false, ..request.clone() };
+        if let Some(&id) = self.ids.get(&key) {
             if let Some(watch) = self.watches.get_mut(&id) {
                 watch.subscribers += 1;
+                if request.full_objects && !watch.request.full_objects {
+                    watch.request.full_objects = true;
+                    watch.task.abort();
+                    watch.state.needs_list();
+                    let state = watch.state.clone();
+                    let task = self.upstream(&request, state);
+                    self.watches.entry(id).and_modify(|watch| watch.task = task);
+                }
             }
             return id;
         }
@@ -247,13 +269,17 @@ impl WatchHub {
         });
         state.index.keep_in(self.room.clone());
         let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::new(state), journal, start });
-        let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let upstream =
-            Upstream::new(self.pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
-        let task = tokio::spawn(upstream.run()).abort_handle();
-        self.ids.insert(request.clone(), id);
+        let task = self.upstream(&request, state.clone());
+        self.ids.insert(key, id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });
         id
+    }
+
+    /// Begins to list and watch.
+    fn upstream(&self, request: &WatchRequest, state: Arc<Shared>) -> AbortHandle {
+        let (client, discovery) = (self.client.clone(), self.discovery.clone());
+        let upstream = Upstream::new(self.pace, client, discovery, request.clone(), state, self.streaming.clone());
+        tokio::spawn(upstream.run()).abort_handle()
     }
 
     /// Undoes one `subscribe`; a watch that nobody wants any more ends.
@@ -264,7 +290,7 @@ impl WatchHub {
             && let Some(watch) = self.watches.remove(&id)
         {
             watch.task.abort();
-            self.ids.remove(&watch.request);
+            self.ids.remove(&WatchRequest { full_objects: false, ..watch.request });
         }
     }
 

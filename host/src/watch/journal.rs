@@ -61,13 +61,12 @@ fn name(request: &WatchRequest) -> String {
         namespace,
         label_selector,
         field_selector,
-        full_objects,
+        // Journals have metadata only.
+        full_objects: _,
         service_account,
     } = request;
     let namespace = namespace.as_deref().unwrap_or("*");
-    let what = format!(
-        "{group}\n{version}\n{kind}\n{plural}\n{namespace}\n{label_selector}\n{field_selector}\n{full_objects}"
-    );
+    let what = format!("{group}\n{version}\n{kind}\n{plural}\n{namespace}\n{label_selector}\n{field_selector}");
     match service_account {
         None => what,
         Some(account) => format!("{what}\n{}", account.user()),

@@ -38,7 +38,7 @@ use crate::queue::Key;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(pub u32);
 
-/// What to watch. Equal requests share one upstream.
+/// What to watch. Requests for the same objects share one upstream, whole ones or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WatchRequest {
     /// Empty for the core group.

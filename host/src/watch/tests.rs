@@ -296,6 +296,54 @@ async fn full_objects_are_kept_without_managed_fields() {
 }
 
 #[tokio::test]
+async fn a_watch_of_whole_objects_serves_who_wants_metadata() {
+    let mut world = World::new();
+    let whole = || WatchRequest { full_objects: true, ..request() };
+    let first = world.hub.subscribe(whole());
+    world.serve_websites().await;
+    world.request("limit=500").await.list("10", &[("a/a", 1)]);
+    let stream = world.request("watch=true").await.stream();
+    assert_eq!(world.changes().await, ["+a/a", "synced"]);
+    assert_eq!((world.hub.subscribe(request()), world.hub.len()), (first, 1));
+    // It stays what it is, also for whoever comes again.
+    world.hub.release(first);
+    assert_eq!(world.hub.subscribe(whole()), first);
+    stream.event("MODIFIED", &object("a/a", 11));
+    assert_eq!(world.next().await, "~a/a");
+    world.hub.release(first);
+    world.hub.release(first);
+    assert!(world.hub.is_empty());
+    assert_ne!(world.hub.subscribe(request()), first);
+}
+
+#[tokio::test]
+async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_them() {
+    let (mut world, id, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    assert_eq!(world.hub.subscribe(WatchRequest { full_objects: true, ..request() }), id);
+    world.hub.replay(id, 7);
+    assert!(world.hub.look(id, |_| ()).is_none(), "it has none to show yet");
+    while !stream.0.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    let list = world.request("limit=500").await;
+    assert_eq!(list.accept, "");
+    list.list("12", &[("a/a", 1), ("a/b", 11)]);
+    // For everybody what has changed, for the new one all there is and was.
+    let mut said = Vec::new();
+    while said.last().is_none_or(|(_, text)| text != "replayed") {
+        let WatchEvent { replay, change, .. } = world.events.recv().await.unwrap();
+        if let Change::Applied { object, .. } = &change {
+            assert!(object.is_some(), "{change:?}");
+        }
+        said.push((replay.map(|replay| replay.subscriber), say(&change).0));
+    }
+    let expected = [(None, "~a/b"), (None, "synced"), (Some(7), "+a/a"), (Some(7), "replayed")];
+    assert_eq!(said, expected.map(|(subscriber, text)| (subscriber, text.to_owned())));
+    assert_eq!(world.hub.look(id, |known| known.index.object("a/a").is_some()), Some(true));
+    assert_eq!(world.hub.len(), 1);
+}
+
+#[tokio::test]
 async fn each_identity_has_a_watch_of_its_own() {
     let (mut world, first, _stream) = World::watching(&[("a/a", 1), ("b/b", 2)]).await;
     let account: Arc<ServiceAccount> = Arc::new("a/website".parse().unwrap());
