@@ -52,3 +52,9 @@ func MatchEveryOwner(w *watchSpec) { w.Relation = relationOwner }
 // client.FromCache come from the host's memory then, never older than what the controller has
 // written itself; without it every read asks the API server.
 func Cached(w *watchSpec) { w.Cached = true }
+
+// IgnoreOwnWrites leaves out changes that the controller made itself: what it writes while it reconciles an object
+// does not have that object reconciled again. Only of writes that create an object or say which version they
+// change is that certain: Create, Update and Status().Update of what was read before, and patches with
+// metadata.resourceVersion. Others count as ever.
+func IgnoreOwnWrites(w *watchSpec) { w.IgnoreOwnWrites = true }

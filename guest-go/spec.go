@@ -19,6 +19,7 @@ type watchSpec struct {
 	FieldSelector     string   `json:"fieldSelector,omitempty"`
 	GenerationChanged bool     `json:"generationChanged,omitempty"`
 	Cached            bool     `json:"cached,omitempty"`
+	IgnoreOwnWrites   bool     `json:"ignoreOwnWrites,omitempty"`
 }
 
 // relation is how a change of a watched object becomes an object to reconcile.

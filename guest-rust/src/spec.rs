@@ -36,6 +36,9 @@ pub struct WatchSpec {
     /// The host keeps the objects, and answers reads that may come from a cache.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
+    /// Changes that this controller made itself in a reconcile cause no other reconcile of that object.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_own_writes: bool,
 }
 
 /// How a change of a watched object becomes objects to reconcile.
@@ -62,6 +65,7 @@ impl WatchSpec {
             field_selector: config.field_selector.unwrap_or_default(),
             generation_changed: false,
             cached: false,
+            ignore_own_writes: false,
         }
     }
 }

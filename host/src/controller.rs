@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use wasmop_package::manifest::ControllerSpec;
 
 use crate::guest::{Action, Call, Event, EventKind, StepOutput};
+use crate::own_writes::Settled;
 use crate::queue::{Backoff, Key, SavedQueue, WorkQueue};
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
@@ -197,6 +198,24 @@ impl Controller {
     pub fn enqueue(&mut self, registration: u32, key: Key, now: Duration) {
         if let Some(r) = self.registrations.get_mut(registration as usize) {
             r.queue.add(key, now);
+        }
+    }
+
+    /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.
+    pub fn enqueue_held(&mut self, registration: u32, key: Key, now: Duration) -> bool {
+        self.registrations.get_mut(registration as usize).is_some_and(|r| r.queue.add_held(key, now))
+    }
+
+    /// It is known whose the held changes were. Whether that spares a reconcile.
+    pub fn settle(&mut self, settled: &Settled) -> bool {
+        let (Settled::Own((registration, key)) | Settled::Other((registration, key))) = settled;
+        let Some(r) = self.registrations.get_mut(*registration as usize) else { return false };
+        match settled {
+            Settled::Own(_) => r.queue.take_back(key),
+            Settled::Other(_) => {
+                r.queue.keep_held(key);
+                false
+            }
         }
     }
 

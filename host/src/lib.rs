@@ -33,6 +33,7 @@ pub mod instance;
 pub mod limits;
 pub mod live;
 pub mod memory;
+pub mod own_writes;
 pub mod page_map;
 pub mod permissions;
 pub mod pool;

@@ -47,6 +47,8 @@ struct Item {
     /// Added while processing: queued again by `done`. After `import` with `queued` as well, until it is known
     /// by `resume` or `take` whether that work goes on.
     again: bool,
+    /// `again` is only what `add_held` has added, and can be taken back.
+    held: bool,
     /// In `WorkQueue::timers` with this time. Excludes `queued` and `again`, which are sooner.
     due: Option<Duration>,
     /// Failures in a row.
@@ -89,6 +91,34 @@ impl WorkQueue {
         self.enqueue(key);
     }
 
+    /// As `add`, for a reason that may turn out to be none. Whether it can be taken back: only what is being processed
+    /// and was not added meanwhile can.
+    pub fn add_held(&mut self, key: Key, now: Duration) -> bool {
+        let is_first = self.items.get(&key).is_none_or(|item| !item.again || item.held);
+        self.add(key.clone(), now);
+        match self.items.get_mut(&key).filter(|item| item.processing && item.again && is_first) {
+            Some(item) => {
+                item.held = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What `add_held` added had no reason. Whether that spares a reconcile.
+    pub fn take_back(&mut self, key: &str) -> bool {
+        let Some(item) = self.items.get_mut(key).filter(|item| item.processing && item.held) else { return false };
+        (item.again, item.held) = (false, false);
+        true
+    }
+
+    /// What `add_held` added had a reason.
+    pub fn keep_held(&mut self, key: &str) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.held = false;
+        }
+    }
+
     /// The object is to be reconciled at `at`, unless it will be sooner anyway.
     pub fn add_at(&mut self, key: Key, at: Duration) {
         let item = self.items.entry(key.clone()).or_default();
@@ -115,7 +145,7 @@ impl WorkQueue {
         }
         let item = self.items.entry(key.clone()).or_default();
         item.queued = false;
-        item.again = false;
+        (item.again, item.held) = (false, false);
         item.processing = true;
         self.processing += 1;
         Some(key)
@@ -129,6 +159,7 @@ impl WorkQueue {
             return;
         }
         item.processing = false;
+        item.held = false;
         self.processing -= 1;
         if std::mem::take(&mut item.again) {
             item.queued = true;
@@ -288,6 +319,7 @@ impl WorkQueue {
         self.clear_due(&key);
         let item = self.items.entry(key.clone()).or_default();
         if item.processing {
+            item.held = false;
             if !std::mem::replace(&mut item.again, true) {
                 self.adds = self.adds.wrapping_add(1);
             }

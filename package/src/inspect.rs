@@ -252,6 +252,9 @@ fn watched(watch: &WatchSpec) -> String {
     if watch.cached {
         text.push_str(", cached");
     }
+    if watch.ignore_own_writes {
+        text.push_str(", not by own writes");
+    }
     text
 }
 

@@ -127,6 +127,9 @@ pub struct WatchSpec {
     /// The host keeps the objects, and answers reads that may come from a cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
+    /// Changes that the controller itself made in a reconcile cause no other reconcile of that object, where that can be proven.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_own_writes: bool,
 }
 
 /// How a change of a watched object becomes keys to reconcile.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use tokio::time::Instant;
 
 use super::suspension::config_map_path;
@@ -42,4 +43,28 @@ pub async fn own_writes(scene: Scene) -> Result<()> {
     let probe = scene.change_and_wait("rewritten", ProbeSpec { count: 20, ..spec("write-cached", "two") }).await?;
     ensure!(probe.observed().echo == "read its writes", "the echo is {:?}", probe.observed().echo);
     scene.remove("rewritten").await
+}
+
+/// What it replaces itself has nothing reconciled again; what somebody else changes has, also in the middle of it.
+pub async fn ignored(scene: Scene) -> Result<()> {
+    scene.create_and_wait("replaced", spec("child", "one")).await?;
+    scene.until_suspended().await?;
+    let mut before = scene.probes().get("replaced").await?.observed().seen;
+    for round in 0..3 {
+        let value = format!("round {round}");
+        scene.change_and_wait("replaced", ProbeSpec { count: 4, ..spec("replace", &value) }).await?;
+        // Nothing is left to do.
+        scene.until_suspended().await?;
+        let now = scene.probes().get("replaced").await?.observed().seen;
+        ensure!(now == before + 1, "round {round}: {} reconciles for one change", now - before);
+        let child = scene.config_maps().get("replaced").await?;
+        ensure!(child.data.is_some_and(|data| data["value"] == format!("{value}-3")), "the child was not replaced");
+        let foreign = serde_json::json!({ "data": { "other": value } });
+        scene.config_maps().patch("replaced", &PatchParams::default(), &Patch::Merge(&foreign)).await?;
+        scene.until("replaced", "reconciled again", |probe| probe.observed().seen > now).await?;
+        scene.until_suspended().await?;
+        before = scene.probes().get("replaced").await?.observed().seen;
+        ensure!(before == now + 1, "round {round}: {} reconciles for somebody's change", before - now);
+    }
+    scene.remove("replaced").await
 }

@@ -106,6 +106,12 @@ where
         self
     }
 
+    /// Has a wasmop host leave out changes of the kind named last that this controller made itself. Natively it has no
+    /// effect.
+    pub fn ignore_own_writes(self) -> Self {
+        self
+    }
+
     /// Reconciles the objects that `mapper` returns when an object of another kind changes.
     pub fn watches<Other, I>(
         self,

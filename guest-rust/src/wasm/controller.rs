@@ -92,6 +92,17 @@ where
         self
     }
 
+    /// Has the host leave out changes of the kind named last (see [`cached`](Controller::cached)) that this controller
+    /// made itself: what it writes while it reconciles an object does not have that object reconciled again.
+    ///
+    /// Only of writes that create an object or say which version they change is that certain: `replace` and
+    /// `replace_status` of what was read before, and patches with `metadata.resourceVersion`. Others count as
+    /// ever. Natively it has no effect.
+    pub fn ignore_own_writes(mut self) -> Self {
+        self.spec.watches.last_mut().unwrap_or(&mut self.spec.primary).ignore_own_writes = true;
+        self
+    }
+
     /// Limits and timing. `debounce` is the host's business and has no effect there.
     pub fn with_config(mut self, config: Config) -> Self {
         self.spec.max_concurrent_reconciles = config.max_concurrent_reconciles().into();

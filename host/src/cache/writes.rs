@@ -26,6 +26,13 @@ pub struct Resource {
     pub plural: Box<str>,
 }
 
+impl Resource {
+    /// What a watch is of.
+    pub fn of(watch: &WatchSpec) -> Resource {
+        Resource { group: (*watch.group).into(), plural: (*watch.plural).into() }
+    }
+}
+
 /// The writes of one controller to what it has cached.
 #[derive(Debug)]
 pub struct Writes {
@@ -110,10 +117,8 @@ fn key(namespace: Option<&str>, name: &str) -> Key {
 impl Writes {
     /// Of a controller with these watches; `None` if it has nothing cached.
     pub fn of<'a>(watches: impl Iterator<Item = &'a WatchSpec>) -> Option<Writes> {
-        let cached: Vec<_> = watches
-            .filter(|watch| watch.cached || watch.relation == Relation::Map)
-            .map(|watch| Resource { group: (*watch.group).into(), plural: (*watch.plural).into() })
-            .collect();
+        let cached: Vec<_> =
+            watches.filter(|watch| watch.cached || watch.relation == Relation::Map).map(Resource::of).collect();
         (!cached.is_empty()).then_some(Writes { cached, under_way: Vec::new(), gates: Vec::new(), sent: 0 })
     }
 

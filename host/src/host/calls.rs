@@ -38,6 +38,12 @@ impl Host {
         if let (Some(writes), Some(allowed)) = (&mut slot.writes, &allowed) {
             writes.sent(call.id, allowed);
         }
+        if let (Some(own), Some(allowed)) = (&mut slot.own_writes, &allowed)
+            // What such a request answers was not written.
+            && !call.path.contains("dryRun")
+        {
+            own.sent(call.id, allowed, slot.controller.task_object(call.task), &call.body);
+        }
         let token = self.next_token;
         self.next_token += 1;
         let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
@@ -95,6 +101,8 @@ impl Host {
             if let Some(writes) = &mut slot.writes {
                 writes.on_reply(call, &reply);
             }
+            let settled = slot.own_writes.as_mut().and_then(|own| own.on_reply(call, &reply));
+            slot.settle(settled);
             match reply {
                 Reply::Head { status, headers } => {
                     slot.controller.answer(call, EventKind::Head, u32::from(status), headers.into());

@@ -11,7 +11,7 @@ use super::deciding::Deciding;
 use super::leading::Lead;
 use super::telling::Regarding;
 use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
-use crate::cache::Writes;
+use crate::cache::{Resource, Writes};
 use crate::code::{InstallError, InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
 use crate::instance::Origin;
@@ -20,6 +20,7 @@ use crate::limits::pace::Pace;
 use crate::limits::problem::Problem;
 use crate::limits::requests::Requests;
 use crate::memory::PAGE;
+use crate::own_writes::OwnWrites;
 use crate::permissions::Permissions;
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
@@ -101,7 +102,9 @@ impl Host {
             }
             let specs =
                 package.manifest.registrations.iter().flat_map(|r| std::iter::once(&r.primary).chain(&r.watches));
-            let writes = Writes::of(specs).map(Box::new);
+            let writes = Writes::of(specs.clone()).map(Box::new);
+            let ignored = specs.filter(|watch| watch.ignore_own_writes).map(Resource::of);
+            let own_writes = OwnWrites::of(ignored.collect()).map(Box::new);
             self.slots.push(Slot {
                 name,
                 package,
@@ -117,6 +120,7 @@ impl Host {
                 requests: BTreeMap::new(),
                 waiting: Requests::default(),
                 writes,
+                own_writes,
                 pace: Pace::default(),
                 lines: Lines::default(),
                 credit: None,

@@ -64,6 +64,7 @@ use crate::limits::lines::Lines;
 use crate::limits::pace::Pace;
 use crate::limits::requests::Requests;
 use crate::live::Live;
+use crate::own_writes::{OwnWrites, Settled};
 use crate::permissions::learn::Learning;
 use crate::permissions::{Grant, Permissions};
 use crate::pool::Pool;
@@ -72,7 +73,7 @@ use crate::snapshot::sync::Syncer;
 use crate::snapshot::{ControllerStore, Saved, StateDir, StateDirError};
 use crate::soft::Suspended;
 use crate::status::Question;
-use crate::status::counters::{Counters, Totals};
+use crate::status::counters::{Avoided, Counters, Totals};
 use crate::status::http::{self, Source};
 use crate::status::observed;
 use crate::status::requests::RequestCounts;
@@ -239,6 +240,8 @@ struct Slot {
     waiting: Requests,
     /// What its cached reads must not be older than; only if it watches something with objects.
     writes: Option<Box<Writes>>,
+    /// What it has changed itself; only if it watches something without that.
+    own_writes: Option<Box<OwnWrites>>,
     pace: Pace,
     lines: Lines,
     /// Shared by its requests; only there while some are in flight.
@@ -561,9 +564,23 @@ impl Slot {
     fn abort_requests(&mut self) {
         for (call, request) in std::mem::take(&mut self.requests) {
             request.task.abort();
-            if let Some(writes) = &mut self.writes {
-                writes.failed(call);
-            }
+            self.request_failed(call);
+        }
+    }
+
+    /// A request ends without the whole of an answer: what it wrote is not known.
+    fn request_failed(&mut self, call: u64) {
+        if let Some(writes) = &mut self.writes {
+            writes.failed(call);
+        }
+        let settled = self.own_writes.as_mut().and_then(|own| own.failed(call));
+        self.settle(settled);
+    }
+
+    /// It is known whose changes were that may have been the controller's own.
+    fn settle(&mut self, settled: Option<Settled>) {
+        if settled.is_some_and(|settled| self.controller.settle(&settled)) {
+            self.counters.avoided(Avoided::OwnWrite);
         }
     }
 
@@ -584,7 +601,8 @@ impl Slot {
         let requests = self.requests.len() * (size_of::<Request>() + 16) + self.waiting.bytes();
         let watches =
             self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
-        let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes());
+        let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes())
+            + self.own_writes.as_ref().map_or(0, |own| size_of::<OwnWrites>() + own.bytes());
         (own + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()
     }
 }

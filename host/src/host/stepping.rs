@@ -214,9 +214,7 @@ impl Host {
             Effect::DropCall(call) => {
                 slot.waiting.forget(call);
                 if let Some(request) = slot.requests.remove(&call) {
-                    if let Some(writes) = &mut slot.writes {
-                        writes.failed(call);
-                    }
+                    slot.request_failed(call);
                     request.task.abort();
                 }
             }

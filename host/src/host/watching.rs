@@ -8,6 +8,7 @@ use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription};
+use crate::own_writes::Verdict;
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{Change, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
@@ -27,7 +28,7 @@ impl Host {
         let mut kept = BTreeSet::new();
         for (id, subscription) in self.subscriptions_of(index) {
             let is_wanted = |(wanted, request): &(Subscription, WatchRequest)| {
-                wanted.id() == subscription.id() && self.hub.request(id) == Some(request)
+                wanted.id() == subscription.id() && self.hub.serves(id, request)
             };
             if wanted.iter().any(is_wanted) {
                 kept.insert(subscription.id());
@@ -240,6 +241,9 @@ impl Host {
                 slot.primaries.get(subscription.registration as usize).and_then(|id| self.hub.namespaced((*id)?));
             let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
+                if watched.ignore_own_writes && self.is_own_write(*subscription, relation, &key, &event) {
+                    continue;
+                }
                 if relation == Relation::Own {
                     let slot = &mut self.slots[subscription.slot as usize];
                     slot.enqueue(subscription.registration, key, listed, now);
@@ -249,6 +253,31 @@ impl Host {
                 } else {
                     self.slots[subscription.slot as usize].counters.avoided(Avoided::Unrelated);
                 }
+            }
+        }
+    }
+
+    /// Whether a change is the controller's own, or may be: then it is queued so that it can be taken back.
+    fn is_own_write(&mut self, by: Subscription, relation: Relation, key: &Key, event: &WatchEvent) -> bool {
+        let (None, Change::Applied { meta, old, .. }) = (event.replay, &event.change) else { return false };
+        let now = self.now();
+        let slot = &mut self.slots[by.slot as usize];
+        let Some(own) = &mut slot.own_writes else { return false };
+        let concerned = (by.registration, key.clone());
+        match own.judge(&concerned, old.as_ref(), meta) {
+            Verdict::Other => false,
+            Verdict::Own => {
+                slot.counters.avoided(Avoided::OwnWrite);
+                true
+            }
+            Verdict::Maybe => {
+                let primary = slot.primaries.get(by.registration as usize).copied().flatten();
+                let is_watched = relation == Relation::Own || primary.is_some_and(|id| self.hub.contains(id, key));
+                let is_held = is_watched && slot.controller.enqueue_held(by.registration, key.clone(), now);
+                if is_held {
+                    own.hold(&concerned, old.as_ref(), meta);
+                }
+                is_held
             }
         }
     }

@@ -27,15 +27,18 @@ pub enum Avoided {
     Predicate,
     /// The object belongs to none that the controller watches.
     Unrelated,
+    /// The controller has made the change itself.
+    OwnWrite,
 }
 
 impl Avoided {
-    pub const ALL: [Avoided; 2] = [Avoided::Predicate, Avoided::Unrelated];
+    pub const ALL: [Avoided; 3] = [Avoided::Predicate, Avoided::Unrelated, Avoided::OwnWrite];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Avoided::Predicate => "predicate",
             Avoided::Unrelated => "unrelated",
+            Avoided::OwnWrite => "own_write",
         }
     }
 }

@@ -61,6 +61,17 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 		echo, err = r.readCached(ctx, p)
 	case "write-cached":
 		echo, err = r.writeCached(ctx, p)
+	case "replace":
+		for n := range p.Spec.Count {
+			var cm corev1.ConfigMap
+			if err := r.client.Get(ctx, client.ObjectKeyFromObject(p), &cm); err != nil {
+				return "", result, err
+			}
+			cm.Data["value"] = fmt.Sprintf("%s-%d", p.Spec.Value, n)
+			if err := r.client.Update(ctx, &cm); err != nil {
+				return "", result, err
+			}
+		}
 	case "random":
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {

@@ -25,7 +25,7 @@ func Main() {
 		For(&Probe{}, wasmop.WithPredicates(
 			wasmop.GenerationChangedPredicate{},
 			wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
-		Owns(&corev1.ConfigMap{}, wasmop.Cached).
+		Owns(&corev1.ConfigMap{}, wasmop.Cached, wasmop.IgnoreOwnWrites).
 		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 64}).
 		Complete(&reconciler{client: mgr.GetClient()})
 	if err == nil {

@@ -77,6 +77,15 @@ impl Acting<'_> {
                 }
                 done.echo = "read its writes".to_owned();
             }
+            "replace" => {
+                for n in 0..self.probe.spec.count {
+                    let name = self.probe.name_any();
+                    let mut child = self.children().get(&name).await?;
+                    let value = format!("{}-{n}", self.probe.spec.value);
+                    child.data.get_or_insert_default().insert("value".to_owned(), value);
+                    self.children().replace(&name, &PostParams::default(), &child).await?;
+                }
+            }
             "random" => {
                 let mut bytes = [0_u8; 16];
                 getrandom::fill(&mut bytes).map_err(|error| Error::Failed(error.to_string()))?;

@@ -46,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         .generation_changed()
         .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
         .cached()
+        .ignore_own_writes()
         .shutdown_on_signal()
         .run(reconcile, on_error, Arc::new(Context { client, memory: Memory::default() }))
         .for_each(async |result| {
