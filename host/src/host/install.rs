@@ -20,7 +20,8 @@ use crate::limits::pace::Pace;
 use crate::limits::problem::Problem;
 use crate::limits::requests::Requests;
 use crate::memory::PAGE;
-use crate::permissions::Permissions;
+use crate::permissions::external::ExternalGrant;
+use crate::permissions::{Grant, Permissions};
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
@@ -64,7 +65,10 @@ impl Host {
                         }
                         Err(error) => return Err(error.into()),
                     };
-                    let permissions = Arc::new(Permissions::new(package.manifest.permissions.clone()));
+                    let permissions = Arc::new(
+                        Permissions::new(package.manifest.permissions.clone())
+                            .with_external(package.manifest.external_hosts.clone()),
+                    );
                     installed.insert(package.digest, (package.clone(), permissions.clone()));
                     (package, permissions)
                 }
@@ -85,9 +89,9 @@ impl Host {
                 counters.on_disk(snapshot.disk_bytes);
             }
             let policy = policy.or(package.manifest.suspend_policy).unwrap_or(self.policy);
-            let permissions = match grant.rules {
-                None => permissions,
-                rules => permissions.granting(rules).into(),
+            let permissions = match grant {
+                Grant { rules: None, ref external, .. } if *external == ExternalGrant::default() => permissions,
+                Grant { rules, external, .. } => permissions.granting(rules).granting_external(external).into(),
             };
             if wasi.is_some() && package.tier() == Tier::Full {
                 tracing::warn!(
