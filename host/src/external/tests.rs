@@ -11,7 +11,9 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use super::*;
 use crate::requests::test_server::{Part, TestServer, answer, chunk, chunked};
 
-const NOWHERE: Uri = Uri::from_static("https://192.0.2.1:6443");
+fn nowhere() -> Uri {
+    Uri::from_static("https://192.0.2.1:6443")
+}
 
 fn external(api_server: &Uri, authorities: Vec<CertificateDer<'static>>) -> External {
     External::new(api_server, authorities, Arc::default())
@@ -60,7 +62,7 @@ async fn what_the_guest_says_is_sent_but_for_what_is_the_connections() {
                    Proxy-Authorization: p\nTE: trailers\nExpect: 100-continue\nUser-Agent: admin\nKeep-Alive: 9\n";
     let request =
         ApiCall { method: "POST".into(), path: "//a/../b?c=%2f".into(), headers: headers.into(), body: "hello".into() };
-    let replies = call(&external(&NOWHERE, Vec::new()), named(&server), request).await;
+    let replies = call(&external(&nowhere(), Vec::new()), named(&server), request).await;
     let headers = "content-type: application/json\nx-secret: 1\nset-cookie: a=b\ncontent-length: 4\n";
     let Reply::Head { status: 201, headers: got } = &replies[0] else { panic!("{replies:?}") };
     let sorted = |lines: &str| {
@@ -85,7 +87,7 @@ async fn what_the_guest_says_is_sent_but_for_what_is_the_connections() {
 #[tokio::test]
 async fn a_redirect_is_an_answer() {
     let server = TestServer::start(|_| answer("302 Found", "location: http://127.0.0.1:1/\r\n", "")).await;
-    let replies = call(&external(&NOWHERE, Vec::new()), named(&server), get("/")).await;
+    let replies = call(&external(&nowhere(), Vec::new()), named(&server), get("/")).await;
     assert!(matches!(&replies[0], Reply::Head { status: 302, headers } if headers.contains("location: http://127")));
     assert_eq!(server.received().len(), 1);
 }
@@ -96,9 +98,9 @@ async fn what_a_name_leads_to_is_looked_at_before_it_is_connected_to() {
     let port = port(&server);
     let name = format!("http://localhost:{port}");
     let address = format!("http://127.0.0.1:{port}");
-    let nowhere = external(&NOWHERE, Vec::new());
+    let elsewhere = external(&nowhere(), Vec::new());
     for contact in [public(&name, &[]), public(&address, &[]), public(&name, &["10.0.0.0/8"])] {
-        let replies = call(&nowhere, contact, get("/")).await;
+        let replies = call(&elsewhere, contact, get("/")).await;
         assert!(failure(&replies).contains("which is not public"), "{replies:?}");
     }
     // It is the API server, whatever it is called.
@@ -108,14 +110,14 @@ async fn what_a_name_leads_to_is_looked_at_before_it_is_connected_to() {
         assert!(failure(&replies).contains("is the API server"), "{replies:?}");
     }
     assert!(server.received().is_empty());
-    let allowed = call(&nowhere, public(&name, &["127.0.0.0/8"]), get("/")).await;
+    let allowed = call(&elsewhere, public(&name, &["127.0.0.0/8"]), get("/")).await;
     assert!(matches!(allowed[0], Reply::Head { status: 200, .. }), "{allowed:?}");
 }
 
 #[tokio::test]
 async fn what_is_malformed_is_not_sent() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
-    let external = external(&NOWHERE, Vec::new());
+    let external = external(&nowhere(), Vec::new());
     let with = |headers: &str| ApiCall { headers: headers.into(), ..get("/") };
     for request in [
         get(""),
@@ -149,7 +151,7 @@ async fn a_response_is_cut_at_its_limit_and_its_failures_are_told() {
         _ => vec![chunked(), chunk("half"), Part::Send(b"nonsense".to_vec())],
     })
     .await;
-    let external = external(&NOWHERE, Vec::new());
+    let external = external(&nowhere(), Vec::new());
     assert_eq!(call(&external, named(&server), get("/long")).await, [Reply::TooLarge]);
     let cut = call(&external, named(&server), get("/cut")).await;
     assert!(matches!(cut.last(), Some(Reply::Failed(why)) if why.contains("was cut")), "{cut:?}");
@@ -162,7 +164,7 @@ async fn a_request_that_is_dropped_ends_its_connection() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let contact = Contact { target: format!("http://{address}").parse().unwrap(), reach: Reach::Named };
-    let external = external(&NOWHERE, Vec::new());
+    let external = external(&nowhere(), Vec::new());
     let request = call(&external, contact, get("/"));
     let (stream, _) = tokio::select! {
         _ = request => panic!("nobody has answered"),
@@ -205,7 +207,7 @@ async fn tls_server(names: &[&str]) -> (u16, CertificateDer<'static>) {
 async fn who_is_at_the_other_end_is_verified() {
     let (port, authority) = tls_server(&["localhost", "127.0.0.1"]).await;
     let (other_port, other) = tls_server(&["other.example"]).await;
-    let trusting = external(&NOWHERE, vec![authority, other]);
+    let trusting = external(&nowhere(), vec![authority, other]);
     let address = |port| Contact { target: format!("https://127.0.0.1:{port}").parse().unwrap(), reach: Reach::Named };
     for contact in [public(&format!("https://localhost:{port}"), &["127.0.0.0/8", "::1/128"]), address(port)] {
         let replies = call(&trusting, contact, get("/")).await;
@@ -213,7 +215,7 @@ async fn who_is_at_the_other_end_is_verified() {
     }
     let replies = call(&trusting, address(other_port), get("/")).await;
     assert!(failure(&replies).contains("not valid for name"), "{replies:?}");
-    let replies = call(&external(&NOWHERE, Vec::new()), address(port), get("/")).await;
+    let replies = call(&external(&nowhere(), Vec::new()), address(port), get("/")).await;
     assert!(failure(&replies).contains("UnknownIssuer"), "{replies:?}");
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmop_package::Tier;
+use wasmop_package::external::HostPattern;
 use wasmop_policy::Predictor;
 
 use super::deciding::Deciding;
@@ -100,6 +101,12 @@ impl Host {
                 );
             }
             let name = name.into();
+            if let hosts @ [_, ..] = permissions.external_asked() {
+                let list =
+                    |hosts: &[HostPattern]| hosts.iter().map(HostPattern::to_string).collect::<Vec<_>>().join(", ");
+                let granted = permissions.external_granted().hosts.as_deref().map_or_else(|| "all".into(), list);
+                tracing::info!(controller = &*name, asks = list(hosts), granted, "external hosts");
+            }
             if let Some(learning) = &self.learning {
                 learning.add(&name, &permissions);
             }

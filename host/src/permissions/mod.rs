@@ -180,6 +180,11 @@ impl Permissions {
         self
     }
 
+    /// The external hosts that its package asks for.
+    pub fn external_asked(&self) -> &[HostPattern] {
+        &self.external.asked
+    }
+
     /// What the owner grants of the external hosts.
     pub fn external_granted(&self) -> &ExternalGrant {
         &self.external.granted
