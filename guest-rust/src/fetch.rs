@@ -46,10 +46,10 @@ pub async fn fetch(request: Request<impl Into<Bytes>>) -> Result<Response<Bytes>
     let (mut parts, body) = request.into_parts();
     let (target, path) = split(&parts.uri)?;
     parts.uri = path;
-    #[cfg(any(target_family = "wasm", test))]
-    use crate::wasm::calls::fetch;
     #[cfg(not(any(target_family = "wasm", test)))]
     use crate::native::fetch::fetch;
+    #[cfg(any(target_family = "wasm", test))]
+    use crate::wasm::calls::fetch;
     fetch(&target, Request::from_parts(parts, body.into())).await
 }
 
@@ -81,10 +81,7 @@ mod tests {
         let mut fetch = Box::pin(fetch(request));
         assert!((&mut fetch).now_or_never().is_none());
         let headers = r#""authorization: Bearer x\nx-a: 1\nx-a: 2\n""#;
-        assert_eq!(
-            abi::told(),
-            [format!("call 1 task 0 https://api.example.com:8443 PUT /a/b?c=d {headers} hello")]
-        );
+        assert_eq!(abi::told(), [format!("call 1 task 0 https://api.example.com:8443 PUT /a/b?c=d {headers} hello")]);
         calls::on_head(1, 302, b"location: https://elsewhere.example\nset-cookie: a\nset-cookie: b\n");
         calls::on_body(1, b"one ".to_vec());
         calls::on_body(1, b"two".to_vec());

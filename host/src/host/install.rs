@@ -100,7 +100,7 @@ impl Host {
                     "its package imports nothing of WASI: what it is granted of the machine has no effect"
                 );
             }
-            let name = name.into();
+            let name: Arc<str> = name.into();
             if let hosts @ [_, ..] = permissions.external_asked() {
                 let list =
                     |hosts: &[HostPattern]| hosts.iter().map(HostPattern::to_string).collect::<Vec<_>>().join(", ");
