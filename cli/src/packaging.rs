@@ -47,6 +47,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     let step = Step::begin("Packaging", "Packaged");
     let mut manifest = Manifest {
         permissions: project.permissions.clone(),
+        external_hosts: project.external_hosts.clone(),
         limits: project.limits,
         suspend_policy: project.suspend_policy,
         crds,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use toml::de::DeTable;
+use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::{Language, Limits, PolicyRule, Toolchain};
 use wasmop_policy::Policy;
 
@@ -34,6 +35,7 @@ pub struct Project {
     /// A program and its arguments, run in the project's directory; may be empty.
     pub command: Vec<String>,
     pub permissions: Vec<PolicyRule>,
+    pub external_hosts: Vec<HostPattern>,
     pub limits: Limits,
     /// When it is suspended if its owner does not say.
     pub suspend_policy: Option<Policy>,
@@ -150,7 +152,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         )
     })?;
     let top = Table::top(source, "", document.get_ref());
-    top.only(&["package", "build", "permissions", "limits", "suspend"])?;
+    top.only(&["package", "build", "permissions", "external-hosts", "limits", "suspend"])?;
 
     let package = top.table("package", "[package]")?.ok_or_else(|| {
         failure(
@@ -193,6 +195,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         component: String::new(),
         command: Vec::new(),
         permissions: Vec::new(),
+        external_hosts: rules::external_hosts(&top)?,
         limits: Limits::default(),
         suspend_policy: None,
         crds: Vec::new(),

@@ -1,5 +1,6 @@
-//! An RBAC rule as TOML: what a package asks for, and what the owner of a host grants.
+//! An RBAC rule and external hosts as TOML: what a package asks for, and what the owner of a host grants.
 
+use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::PolicyRule;
 
 use crate::error::Failure;
@@ -63,4 +64,19 @@ pub fn read(table: &Table<'_>) -> Result<PolicyRule, Failure> {
         )),
         _ => Ok(rule),
     }
+}
+
+/// The key of a list of external hosts.
+pub const EXTERNAL_HOSTS: &str = "external-hosts";
+
+/// Reads the list of external hosts of a table; without one it is empty.
+pub fn external_hosts(table: &Table<'_>) -> Result<Vec<HostPattern>, Failure> {
+    let read = |text: &String| {
+        text.parse().map_err(|error: wasmop_package::external::BadHost| {
+            let text = error.to_string();
+            let (problem, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
+            table.bad_value(EXTERNAL_HOSTS, problem, help)
+        })
+    };
+    table.strings(EXTERNAL_HOSTS)?.iter().map(read).collect()
 }

@@ -206,3 +206,29 @@ func TestAMergePatchHoldsWhatDiffers(t *testing.T) {
 		}
 	}
 }
+
+func TestARequestToAnExternalHostHasItsHeader(t *testing.T) {
+	h := fakehost.New(t)
+	sent := make(chan abi.Request, 1)
+	h.Answer = func(r abi.Request) abi.Response {
+		sent <- r
+		return abi.Response{Status: 200, Body: []byte("{}")}
+	}
+	r := client.Request{
+		Target: "https://api.example.com", Method: "POST", Path: "/x", ContentType: "a/b",
+		Header: map[string]string{"x-b": "2", "authorization": "Bearer x"},
+	}
+	answer, err := client.New().Do(context.Background(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	got := <-sent
+	if got.Target != r.Target || got.Headers != "content-type: a/b\nauthorization: Bearer x\nx-b: 2\n" {
+		t.Errorf("%+v", got)
+	}
+	r.Header = map[string]string{"x": "a\nb: c"}
+	if _, err := client.New().Do(context.Background(), r); err == nil {
+		t.Error("a header field of two lines was sent")
+	}
+}

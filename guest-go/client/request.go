@@ -2,7 +2,10 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,16 +13,19 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// Request is any request to the API server, or to an external host the package was granted.
+// Request is any request to the API server, or to an external host that the package asks for
+// (external-hosts in wasmop.toml) and was granted.
 type Request struct {
-	// Target is empty for the cluster's API server.
+	// Target is empty for the cluster's API server, or like "https://api.example.com:8443".
 	Target string
 	Method string
 	// Path is absolute, with query.
 	Path        string
 	ContentType string
 	Accept      string
-	Body        []byte
+	// Header holds further header fields. They are sent to external hosts only.
+	Header map[string]string
+	Body   []byte
 }
 
 // Response is an answer whose body is still to be read: pod logs or a watch, for example.
@@ -38,6 +44,13 @@ func (hostClient) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	if r.Accept != "" {
 		headers += "accept: " + r.Accept + "\n"
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		value := r.Header[name]
+		if strings.ContainsAny(name, "\n:") || strings.Contains(value, "\n") {
+			return nil, fmt.Errorf("the header field %q is malformed", name)
+		}
+		headers += name + ": " + value + "\n"
 	}
 	call, err := abi.Open(ctx, abi.Request{Target: r.Target, Method: r.Method, Path: r.Path, Headers: headers, Body: r.Body})
 	if err != nil {

@@ -38,10 +38,11 @@
 //!
 //! * Time stands still while code runs, and goes on between polls: a loop that waits for
 //!   `Instant::now()` to advance never ends. `tokio::time::sleep` is right, `std::thread::sleep` is not.
-//! * There are no threads, files, sockets or environment variables but those the host was given.
+//! * There are no threads, files, sockets (for requests to other hosts there is [`fetch`]) or environment variables but those the host was given.
 //! * A panic undoes all that was done since the last await, and the reconcile that panicked is
 //!   retried with backoff.
 
+mod fetch;
 mod key;
 #[cfg(any(target_family = "wasm", test))]
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
@@ -57,6 +58,7 @@ mod native;
 #[cfg(not(target_family = "wasm"))]
 pub use native::{controller::Controller, init_logging, name};
 
+pub use fetch::{FetchError, fetch};
 pub use wasmop_macros::main;
 
 /// What [`macro@main`] expands to. Not for direct use.

@@ -26,6 +26,7 @@ pub mod controller;
 pub mod describe;
 pub mod election;
 pub mod engine;
+pub mod external;
 pub mod guest;
 pub mod host;
 pub mod identity;

@@ -14,7 +14,6 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
@@ -81,12 +80,28 @@ pub async fn execute(
         Ok(response) => response,
         Err(error) => return send(vec![Reply::Failed(chain(&error))]),
     };
+    let headers = header_lines(response.headers());
+    deliver(response, headers, stream, credit, max_bytes, send).await;
+}
+
+/// Hands a response with these header lines to `send`, as [`execute`] does.
+pub async fn deliver<B>(
+    response: http::Response<B>,
+    headers: String,
+    stream: bool,
+    credit: Arc<Semaphore>,
+    max_bytes: u64,
+    mut send: impl FnMut(Vec<Reply>),
+) where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error,
+{
     let (parts, mut body) = response.into_parts();
     let mut left = if stream { u64::MAX } else { max_bytes };
     if body.size_hint().lower() > left {
         return send(vec![Reply::TooLarge]);
     }
-    let head = Reply::Head { status: parts.status.as_u16(), headers: header_lines(&parts.headers) };
+    let head = Reply::Head { status: parts.status.as_u16(), headers };
     let mut out = Outbox { pending: vec![head], buffer: BytesMut::new(), credit };
     loop {
         let frame = match body.frame().now_or_never() {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use wasmop_policy::Policy;
 
+use crate::external::HostPattern;
 use crate::manifest::{ControllerSpec, Language, Limits, PolicyRule, Relation, Sdk, Toolchain, WatchSpec};
 use crate::package::{Interfaces, Package, PackageError, interfaces};
 use crate::section;
@@ -25,6 +26,7 @@ pub struct Inspection {
     pub tier_reason: String,
     pub registrations: Vec<ControllerSpec>,
     pub permissions: Vec<PolicyRule>,
+    pub external_hosts: Vec<HostPattern>,
     pub limits: Limits,
     /// When it is suspended, unless its owner says otherwise; `None`: as the host has it.
     pub suspend_policy: Option<Policy>,
@@ -94,6 +96,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
         sdk: package.manifest.sdk,
         registrations: package.manifest.registrations,
         permissions: package.manifest.permissions,
+        external_hosts: package.manifest.external_hosts,
         limits: package.manifest.limits,
         suspend_policy: package.manifest.suspend_policy,
     })
@@ -165,6 +168,9 @@ impl Inspection {
         }
         for (index, rule) in self.permissions.iter().enumerate() {
             line(if index == 0 { "permissions" } else { "" }, &permission(rule));
+        }
+        for (index, host) in self.external_hosts.iter().enumerate() {
+            line(if index == 0 { "contacts" } else { "" }, &host.to_string());
         }
         for (index, name) in self.imports.iter().enumerate() {
             line(if index == 0 { "imports" } else { "" }, name);

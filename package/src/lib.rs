@@ -13,6 +13,7 @@
 mod adapter;
 mod assemble;
 mod component;
+pub mod external;
 mod image;
 mod inspect;
 mod instrument;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wasmop_policy::Policy;
 
+use crate::external::HostPattern;
 pub use crate::limits::Limits;
 
 /// Version of the manifest's own shape. A host refuses a manifest with a higher one.
@@ -24,6 +25,9 @@ pub struct Manifest {
     /// Everything it may ask of the API server; all else is refused in the host.
     #[serde(default)]
     pub permissions: Vec<PolicyRule>,
+    /// The other hosts that it may contact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_hosts: Vec<HostPattern>,
     #[serde(default)]
     pub limits: Limits,
     /// When it is suspended if its owner does not say; `None`: as the host does it.
@@ -46,6 +50,7 @@ impl Manifest {
             sdk,
             registrations: Vec::new(),
             permissions: Vec::new(),
+            external_hosts: Vec::new(),
             limits: Limits::default(),
             suspend_policy: None,
             crds: Vec::new(),

@@ -6,6 +6,7 @@ use crate::manifest::{Language, Limits, Sdk, Toolchain};
 fn manifest() -> Manifest {
     Manifest {
         crds: vec!["kind: CustomResourceDefinition".into()],
+        external_hosts: vec!["https://*.example.com:8443".parse().unwrap()],
         ..Manifest::new("website", "1.2.3", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
     }
 }
@@ -40,6 +41,17 @@ fn what_was_assembled_is_parsed_back() {
     assert_eq!(image.runs().collect::<Vec<_>>(), [(100, &b"hello"[..]), (70_000, &b"world"[..])]);
     wasmparser::Validator::new().validate_all(package.component()).unwrap();
     wasmparser::Validator::new().validate_all(package.bytes()).unwrap();
+}
+
+#[test]
+fn a_manifest_without_external_hosts_asks_for_none_and_one_with_a_malformed_host_is_refused() {
+    let mut json = serde_json::to_value(manifest()).unwrap();
+    assert_eq!(json["externalHosts"], serde_json::json!(["https://*.example.com:8443"]));
+    json["externalHosts"] = serde_json::json!(["https://a.example/path"]);
+    let error = Manifest::from_section(json.to_string().as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("https://a.example/path") && error.contains("nothing may follow"), "{error}");
+    json.as_object_mut().unwrap().remove("externalHosts");
+    assert_eq!(Manifest::from_section(json.to_string().as_bytes()).unwrap().external_hosts, []);
 }
 
 #[test]

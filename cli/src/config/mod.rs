@@ -7,6 +7,7 @@
 //! ```
 
 mod election;
+mod external;
 mod plan;
 mod read;
 mod reload;
@@ -72,6 +73,10 @@ pub struct HostKeys {
     #[arg(long, value_name = "FILE")]
     pub encryption_key_file: Option<PathBuf>,
 
+    /// A file of PEM certificates by which external hosts may be known, besides the system's.
+    #[arg(long, value_name = "FILE")]
+    pub external_ca_file: Option<PathBuf>,
+
     /// Serve `/metrics`, `/healthz`, `/readyz` and a page with all controllers at this address, like
     /// `127.0.0.1:8080`; without a host (`:8080`) on all interfaces. There is no authentication
     /// [default: not served].
@@ -107,6 +112,7 @@ impl HostKeys {
             record_trace: first(&self.record_trace, &other.record_trace),
             durability: self.durability.or(other.durability),
             encryption_key_file: first(&self.encryption_key_file, &other.encryption_key_file),
+            external_ca_file: first(&self.external_ca_file, &other.external_ca_file),
             metrics_address: first(&self.metrics_address, &other.metrics_address),
             shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
             log_format: self.log_format.or(other.log_format),

@@ -12,7 +12,7 @@ use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 
 use super::election::ElectionKeys;
-use super::{Config, Controller, HostKeys, wasi};
+use super::{Config, Controller, HostKeys, external, wasi};
 use crate::error::{Failure, HelpExt};
 use crate::logging::LogFormat;
 use crate::project::{DNS_LABEL_HELP, dns_label_problem};
@@ -30,6 +30,7 @@ pub(super) const KEYS: [&str; 22] = [
     "record-trace",
     "durability",
     "encryption-key-file",
+    "external-ca-file",
     "metrics-address",
     "shutdown-timeout",
     "log-format",
@@ -43,7 +44,8 @@ pub(super) const KEYS: [&str; 22] = [
     "limits",
     "controllers",
 ];
-pub(super) const CONTROLLER_KEYS: [&str; 5] = ["package", "suspend-policy", "service-account", "grant", "wasi"];
+pub(super) const CONTROLLER_KEYS: [&str; 7] =
+    ["package", "suspend-policy", "service-account", "grant", "external-hosts", "private-addresses", "wasi"];
 
 /// Names the top level in errors.
 const TOP: &str = "the configuration file";
@@ -79,6 +81,7 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         record_trace: path("record-trace")?,
         durability: top.parsed("durability", "write `event`, `interval=SECONDS` or `none`", str::parse)?,
         encryption_key_file: path("encryption-key-file")?,
+        external_ca_file: path("external-ca-file")?,
         metrics_address: text("metrics-address")?,
         shutdown_timeout: top.parsed(
             "shutdown-timeout",
@@ -124,7 +127,11 @@ fn controller(controllers: &Table<'_>, name: &str, dir: &Path) -> Result<Control
         place,
         package,
         suspend_policy: policy(&table)?,
-        grant: Grant { rules: grant(&table, name)?, service_account: service_account.map(Into::into) },
+        grant: Grant {
+            rules: grant(&table, name)?,
+            external: external::read(&table)?,
+            service_account: service_account.map(Into::into),
+        },
         wasi: wasi.unwrap_or_default(),
     })
 }

@@ -20,6 +20,7 @@ impl Plan {
             record_trace,
             durability,
             encryption_key_file,
+            external_ca_file,
             metrics_address,
             shutdown_timeout,
             log_format,
@@ -34,6 +35,7 @@ impl Plan {
             ("record-trace", *record_trace != before.record_trace),
             ("durability", durability.unwrap_or_default() != before.durability.unwrap_or_default()),
             ("encryption-key-file", *encryption_key_file != before.encryption_key_file),
+            ("external-ca-file", *external_ca_file != before.external_ca_file),
             ("metrics-address", *metrics_address != before.metrics_address),
             (
                 "shutdown-timeout",

@@ -25,6 +25,7 @@ fn the_smallest_project_gets_the_defaults() {
 fn every_key_is_read() {
     let project = read(
         r#"
+        external-hosts = ["api.example.com", "http://10.0.0.7:9000"]
         [package]
         name = "web"
         version = "1.2.3-rc.1"
@@ -50,6 +51,8 @@ fn every_key_is_read() {
     assert_eq!(project.bin.as_deref(), Some("controller"));
     assert_eq!(project.crds, ["crds/*.yaml"]);
     assert_eq!(project.permissions.len(), 2);
+    let hosts: Vec<_> = project.external_hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["https://api.example.com", "http://10.0.0.7:9000"]);
     assert_eq!(project.permissions[0].resource_names, ["a"]);
     assert_eq!(project.permissions[1].non_resource_urls, ["/version"]);
     assert_eq!(project.limits, Limits { memory_bytes: 64 << 20, cpu_per_step_ns: 300_000_000, ..Limits::default() });

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wasmop_host::connect::{self, ConnectError, Sources};
+use wasmop_host::external;
 use wasmop_host::permissions::learn::Learning;
 use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::seal::SealKey;
@@ -43,6 +44,10 @@ pub async fn run(request: Request) -> Result<()> {
     let controllers = packages::deploy(given, &plan)?;
     let state_dir = plan.host.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
     let encryption_key = plan.host.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
+    let external_authorities = match plan.host.external_ca_file.as_deref() {
+        Some(file) => external::read_authorities(file)?,
+        None => Vec::new(),
+    };
     let metrics = plan.host.metrics_address.as_deref().map(serve_at).transpose()?;
     let sources = Sources::from_env(plan.host.kubeconfig.clone(), plan.host.context.clone());
     let cluster = connect::load(&sources).await.map_err(connect_failure)?;
@@ -61,6 +66,7 @@ pub async fn run(request: Request) -> Result<()> {
         memory_budget: plan.settings.memory_budget,
         cache_memory: plan.settings.cache_memory,
         record_trace: plan.host.record_trace.clone(),
+        external_authorities,
         durability: plan.host.durability.unwrap_or_default(),
         encryption_key,
         shutdown_timeout: plan.host.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),

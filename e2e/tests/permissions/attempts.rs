@@ -175,7 +175,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         target: "example.com",
-        ..attempt(Everything, "another host", "GET", "/", Failed("external hosts are not supported"))
+        ..attempt(Everything, "another host", "GET", "/", Failed("example.com\" is no external host"))
     },
     attempt(Everything, "allowed: list", "GET", "/api/v1/namespaces/team-a/configmaps?row=e1", Answered(200)),
     attempt(

@@ -1,6 +1,8 @@
 //! The same program without a host: tokio's runtime, logging to stderr, kube-runtime's controller.
 
 pub mod controller;
+#[cfg(not(test))]
+pub mod fetch;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;

@@ -24,9 +24,11 @@ pub enum EventKind {
     Cancel,
 }
 
-/// A request to the API server.
+/// A request to the API server, or to an external host.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call<'a> {
+    /// Empty: the API server. Else `https://host:port`.
+    pub target: &'a str,
     pub method: &'a str,
     /// With the query.
     pub path: &'a str,
@@ -168,8 +170,7 @@ mod guest {
     }
 
     pub fn call(id: u64, task: u64, call: &Call<'_>) {
-        let Call { method, path, headers, body } = call;
-        let target = "";
+        let Call { target, method, path, headers, body } = call;
         // SAFETY: as in `log`.
         #[rustfmt::skip]
         unsafe {
@@ -238,8 +239,9 @@ mod host {
     }
 
     pub fn call(id: u64, task: u64, call: &Call<'_>) {
-        let Call { method, path, headers, body } = call;
-        tell(format!("call {id} task {task} {method} {path} {headers:?} {}", String::from_utf8_lossy(body)));
+        let Call { target, method, path, headers, body } = call;
+        let target = if target.is_empty() { String::new() } else { format!("{target} ") };
+        tell(format!("call {id} task {task} {target}{method} {path} {headers:?} {}", String::from_utf8_lossy(body)));
     }
 
     pub fn drop_call(id: u64) {

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower::BoxError;
 
 use super::{abi, headers, tasks};
+use crate::fetch::FetchError;
 
 /// The API server, reached through the host. One request is one call.
 #[derive(Clone, Copy, Debug)]
@@ -106,19 +107,35 @@ impl tower::Service<Request<Body>> for HostService {
             let body = body.collect().await?.to_bytes();
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             let call = abi::Call {
+                target: "",
                 method: parts.method.as_str(),
                 path,
                 headers: &headers::to_lines(&parts.headers),
                 body: &body,
             };
-            let (head, mut response) = start(&call);
-            let head =
-                head.await.unwrap_or_else(|_| Err(CallFailed("the host ended the call without a response".into())))?;
-            *response.status_mut() = StatusCode::from_u16(head.status)?;
-            *response.headers_mut() = head.headers;
-            Ok(response)
+            make(&call).await
         })
     }
+}
+
+/// A request to an external host, and its whole response. `target`: scheme and authority.
+pub async fn fetch(target: &str, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
+    let (parts, body) = request.into_parts();
+    let fail = |error: BoxError| FetchError(super::describe(&*error));
+    let headers = headers::all_to_lines(&parts.headers)
+        .map_err(|name| FetchError(format!("the value of the header {name} is not text")))?;
+    let path = parts.uri.to_string();
+    let call = abi::Call { target, method: parts.method.as_str(), path: &path, headers: &headers, body: &body };
+    let (parts, body) = make(&call).await.map_err(fail)?.into_parts();
+    Ok(Response::from_parts(parts, body.collect().await.map_err(fail)?.to_bytes()))
+}
+
+async fn make(call: &abi::Call<'_>) -> Result<Response<ResponseBody>, BoxError> {
+    let (head, mut response) = start(call);
+    let head = head.await.unwrap_or_else(|_| Err(CallFailed("the host ended the call without a response".into())))?;
+    *response.status_mut() = StatusCode::from_u16(head.status)?;
+    *response.headers_mut() = head.headers;
+    Ok(response)
 }
 
 fn start(call: &abi::Call<'_>) -> (oneshot::Receiver<Result<Head, CallFailed>>, Response<ResponseBody>) {

@@ -2,7 +2,7 @@
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-/// The lines of those request headers that the host sends on.
+/// The lines of those request headers that the host sends on to the API server.
 pub fn to_lines(headers: &HeaderMap) -> String {
     let mut lines = String::new();
     for name in [ACCEPT, CONTENT_TYPE] {
@@ -14,6 +14,19 @@ pub fn to_lines(headers: &HeaderMap) -> String {
         }
     }
     lines
+}
+
+/// The lines of all headers; the name of one whose value is not text, if there is one.
+pub fn all_to_lines(headers: &HeaderMap) -> Result<String, HeaderName> {
+    let mut lines = String::new();
+    for (name, value) in headers {
+        let value = value.to_str().map_err(|_| name.clone())?;
+        lines.push_str(name.as_str());
+        lines.push_str(": ");
+        lines.push_str(value);
+        lines.push('\n');
+    }
+    Ok(lines)
 }
 
 /// The headers of a response. A line that is not a header is left out: the host filters them, and
@@ -42,6 +55,10 @@ mod tests {
         headers.insert(ACCEPT, HeaderValue::from_static("a/b;q=1"));
         assert_eq!(to_lines(&headers), "accept: a/b;q=1\ncontent-type: application/json\n");
         assert_eq!(to_lines(&HeaderMap::new()), "");
+        let all = "authorization: secret\ncontent-type: application/json\naccept: a/b;q=1\n";
+        assert_eq!(all_to_lines(&headers).as_deref(), Ok(all));
+        headers.insert("x-a", HeaderValue::from_bytes(&[0xff]).expect("opaque"));
+        assert_eq!(all_to_lines(&headers), Err(HeaderName::from_static("x-a")));
     }
 
     #[test]

@@ -1,28 +1,42 @@
-//! A guest's requests to the API server, if it may make them, and the answers into its inbox.
+//! A guest's requests to the API server and to external hosts, if it may make them, and the answers into its inbox.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{Host, Message, RESPONSE_CREDIT, Request};
 use crate::controller::excerpt;
 use crate::guest::{Call, EventKind};
 use crate::identity::Caller;
 use crate::limits::problem::{Limit, Problem};
+use crate::permissions::external::ExternalDenied;
 use crate::permissions::{Denied, is_stream};
 use crate::requests::{self, ApiCall, Reply};
+
+/// Where the answers to one request go.
+struct Answers {
+    tx: mpsc::UnboundedSender<Message>,
+    slot: u32,
+    call: u64,
+    token: u64,
+}
+
+impl Answers {
+    fn send(&self, replies: Vec<Reply>) {
+        // Without a receiver the host has ended.
+        let _ = self.tx.send(Message::Replies { slot: self.slot, call: self.call, token: self.token, replies });
+    }
+}
 
 impl Host {
     /// Sends a guest's request, if it has the permission.
     pub(super) fn request(&mut self, index: u32, call: Call) {
-        let slot = &mut self.slots[index as usize];
         if !call.target.is_empty() {
-            let target = excerpt(&call.target);
-            let why = format!("wasmop: external hosts are not supported, `{target}` was not contacted");
-            slot.controller.answer(call.id, EventKind::Failed, 0, why.into());
-            return;
+            return self.contact(index, call);
         }
+        let slot = &mut self.slots[index as usize];
         let checked = match &self.learning {
             None => slot.permissions.check(&call.method, &call.path).map(Some),
             Some(learning) => {
@@ -44,29 +58,71 @@ impl Host {
         {
             own.sent(call.id, allowed, slot.controller.task_object(call.task), &call.body);
         }
-        let token = self.next_token;
-        self.next_token += 1;
-        let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
-        let (client, tx, id) = (self.client.clone(), self.tx.clone(), call.id);
-        let max_bytes = slot.package.limits().response_bytes;
+        let (client, id) = (self.client.clone(), call.id);
         // A stream lasts, and must not keep others waiting.
         let stream = is_stream(&call.path);
         let connections = (!stream).then(|| self.connections.clone());
         let identity = self.others.as_ref().map(|others| &**others.identity());
         let caller = Caller::controller(&slot.name, identity, slot.service_account.clone());
-        let fence = slot.lead.fence();
         let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
-        let task = tokio::spawn(async move {
+        self.launch(index, id, stream, |credit, max_bytes, answers| async move {
             let _connection = match connections {
                 Some(connections) => connections.acquire_owned().await.ok(),
                 None => None,
             };
-            let send = |replies| {
-                let _ = tx.send(Message::Replies { slot: index, call: id, token, replies });
-            };
-            requests::fenced(fence, requests::execute(&client, caller, api_call, credit, max_bytes, send)).await;
+            requests::execute(&client, caller, api_call, credit, max_bytes, |replies| answers.send(replies)).await;
         });
-        slot.requests.insert(id, Request { stream, token, task: task.abort_handle() });
+    }
+
+    /// Sends a guest's request to an external host, if it has the permission.
+    fn contact(&mut self, index: u32, call: Call) {
+        let slot = &mut self.slots[index as usize];
+        let checked = match &self.learning {
+            None => slot.permissions.check_external(&call.target),
+            Some(learning) => learning.check_external(&slot.name, &slot.permissions, &call.target),
+        };
+        let contact = match checked {
+            Ok(contact) => contact,
+            Err(denied) => return self.deny_contact(index, &call, &denied),
+        };
+        // Which of several hosts it is concerns nobody outside of the cluster.
+        let user_agent = Caller::controller(&slot.name, None, None).user_agent;
+        let (external, id) = (self.external.clone(), call.id);
+        let call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
+        self.launch(index, id, false, |credit, max_bytes, answers| async move {
+            external.execute(contact, user_agent, call, credit, max_bytes, |replies| answers.send(replies)).await;
+        });
+    }
+
+    /// Runs a request beside the loop, for as long as the controller is this host's.
+    fn launch<F>(&mut self, index: u32, call: u64, stream: bool, run: impl FnOnce(Arc<Semaphore>, u64, Answers) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let slot = &mut self.slots[index as usize];
+        let token = self.next_token;
+        self.next_token += 1;
+        let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
+        let answers = Answers { tx: self.tx.clone(), slot: index, call, token };
+        let task = run(credit, slot.package.limits().response_bytes, answers);
+        let task = tokio::spawn(requests::fenced(slot.lead.fence(), task));
+        slot.requests.insert(call, Request { stream, token, task: task.abort_handle() });
+    }
+
+    /// Answers a request to an external host that is not allowed; nobody but the host has said anything, so there is
+    /// no response.
+    fn deny_contact(&mut self, index: u32, call: &Call, denied: &ExternalDenied) {
+        let slot = &mut self.slots[index as usize];
+        let reason = denied.problem();
+        tracing::warn!(
+            controller = &*slot.name,
+            request = %excerpt(&format!("{} {}{}", call.method, call.target, call.path)),
+            object = &*slot.controller.object_of(call.task),
+            reason,
+            help = %denied.help(&slot.name),
+            "permission denied"
+        );
+        slot.controller.answer(call.id, EventKind::Failed, 0, format!("wasmop: {reason}").into());
     }
 
     /// Answers a request that is not allowed.

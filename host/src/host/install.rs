@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmop_package::Tier;
+use wasmop_package::external::HostPattern;
 use wasmop_policy::Predictor;
 
 use super::deciding::Deciding;
@@ -21,7 +22,8 @@ use crate::limits::problem::Problem;
 use crate::limits::requests::Requests;
 use crate::memory::PAGE;
 use crate::own_writes::OwnWrites;
-use crate::permissions::Permissions;
+use crate::permissions::external::ExternalGrant;
+use crate::permissions::{Grant, Permissions};
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
@@ -65,7 +67,10 @@ impl Host {
                         }
                         Err(error) => return Err(error.into()),
                     };
-                    let permissions = Arc::new(Permissions::new(package.manifest.permissions.clone()));
+                    let permissions = Arc::new(
+                        Permissions::new(package.manifest.permissions.clone())
+                            .with_external(package.manifest.external_hosts.clone()),
+                    );
                     installed.insert(package.digest, (package.clone(), permissions.clone()));
                     (package, permissions)
                 }
@@ -86,9 +91,9 @@ impl Host {
                 counters.on_disk(snapshot.disk_bytes);
             }
             let policy = policy.or(package.manifest.suspend_policy).unwrap_or(self.policy);
-            let permissions = match grant.rules {
-                None => permissions,
-                rules => permissions.granting(rules).into(),
+            let permissions = match grant {
+                Grant { rules: None, ref external, .. } if *external == ExternalGrant::default() => permissions,
+                Grant { rules, external, .. } => permissions.granting(rules).granting_external(external).into(),
             };
             if wasi.is_some() && package.tier() == Tier::Full {
                 tracing::warn!(
@@ -96,7 +101,13 @@ impl Host {
                     "its package imports nothing of WASI: what it is granted of the machine has no effect"
                 );
             }
-            let name = name.into();
+            let name: Arc<str> = name.into();
+            if let hosts @ [_, ..] = permissions.external_asked() {
+                let list =
+                    |hosts: &[HostPattern]| hosts.iter().map(HostPattern::to_string).collect::<Vec<_>>().join(", ");
+                let granted = permissions.external_granted().hosts.as_deref().map_or_else(|| "all".into(), list);
+                tracing::info!(controller = &*name, asks = list(hosts), granted, "external hosts");
+            }
             if let Some(learning) = &self.learning {
                 learning.add(&name, &permissions);
             }

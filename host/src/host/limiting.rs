@@ -56,7 +56,7 @@ impl Host {
     pub(super) fn limit_request(&mut self, index: u32, call: Call) {
         let slot = &mut self.slots[index as usize];
         let most = slot.package.limits().api_in_flight;
-        let stream = is_stream(&call.path);
+        let stream = call.target.is_empty() && is_stream(&call.path);
         if stream && (slot.requests.values().filter(|r| r.stream).count() + slot.waiting.streams()) as u64 >= most {
             let why =
                 format!("wasmop: {most} watches or logs are open, which is as many as limits.api-in-flight allows");
@@ -97,10 +97,8 @@ impl Host {
                     }
                     // To be at the limit of what is under way is nothing unusual.
                     if anew && limit == Limit::RequestRate {
-                        let message = format!(
-                            "makes more than {} requests a second to the API server: they wait",
-                            limits.api_requests_per_second
-                        );
+                        let message =
+                            format!("makes more than {} requests a second: they wait", limits.api_requests_per_second);
                         self.tell(index, Problem::Limit(limit), None, &message);
                     }
                     return;

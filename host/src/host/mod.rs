@@ -57,6 +57,7 @@ use crate::controller::Controller;
 use crate::describe::start_payload;
 use crate::election::News;
 use crate::engine::Engine;
+use crate::external::External;
 use crate::guest::EventKind;
 use crate::identity::ServiceAccount;
 use crate::instance::Origin;
@@ -103,13 +104,19 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let server = options.cluster.cluster_url.clone();
     let (tx, rx) = mpsc::unbounded_channel();
     let requests = Arc::new(RequestCounts::default());
+    let external_requests = Arc::new(RequestCounts::default());
     let started = Arc::new(AtomicBool::new(false));
     let _server = match options.metrics {
         None => None,
         Some(listener) => {
             let tx = tx.clone();
             let ask = Box::new(move |question| tx.send(Message::Question(question)).is_ok());
-            let source = Source { ask, started: started.clone(), requests: requests.clone() };
+            let source = Source {
+                ask,
+                started: started.clone(),
+                requests: requests.clone(),
+                external_requests: external_requests.clone(),
+            };
             Some(http::serve(listener, source).map_err(HostError::Metrics)?)
         }
     };
@@ -135,6 +142,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         tx,
         next_token: 0,
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        external: Arc::new(External::new(&server, options.external_authorities, external_requests)),
         code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
         namespace: options.namespace,
         policy: options.policy,
@@ -196,6 +204,7 @@ struct Host {
     next_token: u64,
     /// A permit for each unary request under way.
     connections: Arc<Semaphore>,
+    external: Arc<External>,
     /// When to see which packages' code is no longer used; `None` while none is loaded.
     code_check: Option<tokio::time::Instant>,
     namespace: Option<String>,
@@ -557,7 +566,11 @@ struct HostState {
 
 impl Slot {
     fn grant(&self) -> Grant {
-        Grant { rules: self.permissions.granted().cloned(), service_account: self.service_account.clone() }
+        Grant {
+            rules: self.permissions.granted().cloned(),
+            external: self.permissions.external_granted().clone(),
+            service_account: self.service_account.clone(),
+        }
     }
 
     /// Cuts all requests under way, whose answers nobody gets.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
@@ -55,6 +56,9 @@ pub struct Options {
     pub limits: Limits,
     /// Where to write when controllers had something to do, for `wasmop policy simulate`.
     pub record_trace: Option<PathBuf>,
+    /// Certificates that external hosts may be known by, besides the system's; see
+    /// [`crate::external::read_authorities`].
+    pub external_authorities: Vec<CertificateDer<'static>>,
     /// When snapshots are put on disk.
     pub durability: Durability,
     /// Encrypts snapshots.
@@ -86,6 +90,7 @@ impl Options {
             cache_memory: None,
             limits: Limits::NONE,
             record_trace: None,
+            external_authorities: Vec::new(),
             durability: Durability::default(),
             encryption_key: None,
             shutdown_timeout: SHUTDOWN_TIMEOUT,

@@ -65,7 +65,7 @@ impl Host {
     /// From now on a controller may do this and no more; what lasts ends and has to be asked for again.
     fn grant(&mut self, index: u32, grant: Grant) {
         let slot = &mut self.slots[index as usize];
-        slot.permissions = slot.permissions.granting(grant.rules).into();
+        slot.permissions = slot.permissions.granting(grant.rules).granting_external(grant.external).into();
         slot.service_account = grant.service_account;
         let streams: Vec<u64> = slot.requests.iter().filter(|(_, r)| r.stream).map(|(call, _)| *call).collect();
         for call in streams {

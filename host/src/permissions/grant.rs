@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmop_package::manifest::PolicyRule;
 
+use super::external::ExternalGrant;
 use crate::identity::ServiceAccount;
 
 /// A request is allowed if the package asks for it and its owner grants it. As a ServiceAccount it must be
@@ -12,6 +13,7 @@ use crate::identity::ServiceAccount;
 pub struct Grant {
     /// `None`: whatever the package asks for.
     pub rules: Option<Arc<[PolicyRule]>>,
+    pub external: ExternalGrant,
     /// `None`: requests are made with the host's own identity.
     pub service_account: Option<Arc<ServiceAccount>>,
 }

@@ -10,8 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wasmop_package::external::{HostPattern, Target as ExternalTarget};
 use wasmop_package::manifest::PolicyRule;
 
+use super::external::{Contact, ExternalDenied};
 use super::path::{Attributes, attributes};
 use super::rules::list;
 use super::{Denied, Permissions, WATCHING, extra, grants, is_far_reaching, render};
@@ -31,13 +33,15 @@ pub struct Learning(Arc<Mutex<BTreeMap<Arc<str>, Learner>>>);
 struct Learner {
     asked: Arc<[PolicyRule]>,
     learnt: Learnt,
+    external_asked: Arc<[HostPattern]>,
+    external: BTreeSet<ExternalTarget>,
 }
 
 impl Learning {
     /// A controller that is to appear in the report, whatever it does.
     pub fn add(&self, controller: &Arc<str>, permissions: &Permissions) {
-        let asked = permissions.asked.clone();
-        self.lock().insert(controller.clone(), Learner { asked, learnt: Learnt::default() });
+        let (asked, external_asked) = (permissions.asked.clone(), permissions.external.asked.clone());
+        self.lock().insert(controller.clone(), Learner { asked, external_asked, ..Learner::default() });
     }
 
     /// Allows a request and notes it. `object`: what is being reconciled, `namespace/name`; `None` outside of a
@@ -60,6 +64,24 @@ impl Learning {
             learnt.add(&attributes, object);
         }
         Ok(())
+    }
+
+    /// Allows a request to an external host and notes it. Which addresses it may lead to is for the owner to say, as
+    /// ever.
+    pub fn check_external(
+        &self,
+        controller: &Arc<str>,
+        permissions: &Permissions,
+        target: &str,
+    ) -> Result<Contact, ExternalDenied> {
+        let target: ExternalTarget = target.parse().map_err(ExternalDenied::Malformed)?;
+        let mut learners = self.lock();
+        let known = &mut learners.entry(controller.clone()).or_default().external;
+        if known.len() >= MAX_TARGETS && !known.contains(&target) {
+            return permissions.check_external(&target.to_string());
+        }
+        known.insert(target.clone());
+        Ok(permissions.external.contact(target))
     }
 
     /// Allows a watch by the host and notes what it takes.
@@ -91,7 +113,7 @@ impl Learning {
         Ok(())
     }
 
-    /// For each controller the `[[permissions]]` that it needed, and what it asks for and did not use, as TOML.
+    /// For each controller the external hosts and `[[permissions]]` that it needed, and what it asks for and did not use, as TOML.
     pub fn report(&self) -> String {
         let texts = self.lock().iter().map(|(name, learner)| learner.report(name)).collect::<Vec<_>>();
         texts.join("\n")
@@ -105,16 +127,24 @@ impl Learning {
 impl Learner {
     fn report(&self, name: &str) -> String {
         let rules = self.learnt.rules();
-        let mut text = match rules.as_slice() {
-            [] => format!("# {name} needed no permissions in this run\n"),
+        let mut text = match (rules.as_slice(), self.external.is_empty()) {
+            ([], true) => format!("# {name} needed no permissions in this run\n"),
             _ => format!("# {name}: what it needed in this run\n"),
         };
+        // A key of the top level comes before all tables.
+        if !self.external.is_empty() {
+            let hosts: Vec<String> = self.external.iter().map(ExternalTarget::to_string).collect();
+            text.push_str(&format!("external-hosts = [{}]\n\n", list(&hosts)));
+        }
         for rule in &rules {
             text.push_str(&render("permissions", rule));
             text.push_str("\n\n");
         }
         for line in self.learnt.unused(&self.asked) {
             text.push_str(&format!("# {name}: asked for and not used: {line}\n"));
+        }
+        for pattern in self.external_asked.iter().filter(|pattern| !self.external.iter().any(|t| pattern.covers(t))) {
+            text.push_str(&format!("# {name}: asked for and not used: {pattern}\n"));
         }
         text
     }

@@ -7,6 +7,7 @@
 //! and writing RBAC objects needs the verbs `escalate` or `bind` as well, because the API server
 //! can only compare with the identity of the host. `docs/permissions.md` has the details.
 
+pub mod external;
 mod grant;
 pub mod learn;
 mod path;
@@ -15,8 +16,10 @@ mod rules;
 use std::fmt;
 use std::sync::Arc;
 
+use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::PolicyRule;
 
+use self::external::{Contact, External, ExternalDenied, ExternalGrant};
 pub use grant::Grant;
 use path::{Attributes, attributes};
 pub use path::{BadRequest, is_stream, parameters};
@@ -33,6 +36,7 @@ pub struct Permissions {
     asked: Arc<[PolicyRule]>,
     /// By its owner; `None`: all of that.
     granted: Option<Arc<[PolicyRule]>>,
+    external: External,
 }
 
 /// A request that is granted, as it was understood.
@@ -156,12 +160,39 @@ impl Missing {
 impl Permissions {
     /// All that a package asks for.
     pub fn new(asked: Vec<PolicyRule>) -> Self {
-        Permissions { asked: asked.into(), granted: None }
+        Permissions { asked: asked.into(), ..Permissions::default() }
+    }
+
+    /// The hosts that it asks to contact besides.
+    pub fn with_external(mut self, asked: Vec<HostPattern>) -> Self {
+        self.external.asked = asked.into();
+        self
     }
 
     /// Of that, what is granted as well; `None`: all.
     pub fn granting(&self, granted: Option<Arc<[PolicyRule]>>) -> Self {
-        Permissions { asked: self.asked.clone(), granted }
+        Permissions { granted, ..self.clone() }
+    }
+
+    /// Of the external hosts that it asks for, what is granted as well.
+    pub fn granting_external(mut self, granted: ExternalGrant) -> Self {
+        self.external.granted = granted;
+        self
+    }
+
+    /// The external hosts that its package asks for.
+    pub fn external_asked(&self) -> &[HostPattern] {
+        &self.external.asked
+    }
+
+    /// What the owner grants of the external hosts.
+    pub fn external_granted(&self) -> &ExternalGrant {
+        &self.external.granted
+    }
+
+    /// Whether a request to this external host may be made.
+    pub fn check_external(&self, target: &str) -> Result<Contact, ExternalDenied> {
+        self.external.check(target)
     }
 
     /// What the owner grants; `None`: all that is asked for.

@@ -85,6 +85,8 @@ pub struct Source {
     /// All packages are installed and the loop runs.
     pub started: Arc<AtomicBool>,
     pub requests: Arc<RequestCounts>,
+    /// Those to external hosts.
+    pub external_requests: Arc<RequestCounts>,
 }
 
 /// Ends, with all connections, when it is dropped.
@@ -203,7 +205,9 @@ impl State {
             Err(response) => return *response,
         };
         let format = Format::of(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());
-        let page = Page { observed, requests: self.source.requests.clone(), process: process::read() };
+        let Source { requests, external_requests, .. } = &self.source;
+        let (requests, external_requests) = (requests.clone(), external_requests.clone());
+        let page = Page { observed, requests, external_requests, process: process::read() };
         typed(format.content_type(), written(move |out| page.write(format, out).map_err(io::Error::other)))
     }
 

@@ -49,6 +49,7 @@ impl Format {
 pub struct Page {
     pub observed: Arc<Observed>,
     pub requests: Arc<RequestCounts>,
+    pub external_requests: Arc<RequestCounts>,
     pub process: ProcessStatus,
 }
 
@@ -358,6 +359,11 @@ impl Page {
                 None,
                 "Requests to the API server, by the host and by controllers, by method and code",
             ),
+            requests.iter().map(|(method, code, n)| ([("code", &**code), ("method", *method)], *n)),
+        )?;
+        let requests = self.external_requests.all();
+        out.counter(
+            ("wasmop_external_requests", None, "Requests of controllers to external hosts, by method and code"),
             requests.iter().map(|(method, code, n)| ([("code", &**code), ("method", *method)], *n)),
         )?;
         out.gauge(

@@ -20,7 +20,9 @@ pub struct RequestCounts(Mutex<BTreeMap<(MethodName, Option<StatusCode>), u64>>)
 type MethodName = &'static str;
 
 impl RequestCounts {
-    pub(super) fn count(&self, method: MethodName, code: Option<StatusCode>) {
+    /// `code`: `None` if no answer came.
+    pub fn count(&self, method: &Method, code: Option<StatusCode>) {
+        let method = name(method);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((method, code)).or_default() += 1;
     }
@@ -64,11 +66,11 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let (method, counts) = (name(request.method()), self.counts.clone());
+        let (method, counts) = (request.method().clone(), self.counts.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            counts.count(method, answer.as_ref().ok().map(Response::status));
+            counts.count(&method, answer.as_ref().ok().map(Response::status));
             answer
         })
     }

@@ -32,6 +32,8 @@ pub enum Part {
     ApiServer,
     /// What controllers try at the API server, and what its audit log has of it.
     Permissions,
+    /// Requests of all guests to hosts other than the API server.
+    External,
     /// Guests that mean no good, beside one that goes on.
     Hostile,
     /// Two hosts that share controllers: killed, stopped, cut off, replaced.
@@ -58,6 +60,7 @@ impl Part {
             Part::Operating => "operating",
             Part::ApiServer => "api-server",
             Part::Permissions => "permissions",
+            Part::External => "external",
             Part::Hostile => "hostile",
             Part::Leases => "leases",
             Part::Model => "model",
@@ -77,6 +80,7 @@ impl Part {
             Part::Operating => operating(report),
             Part::ApiServer => api_server(report),
             Part::Permissions => permissions(report),
+            Part::External => external(report),
             Part::Hostile => hostile(report),
             Part::Leases => leases(report),
             Part::Model => model(report),
@@ -195,6 +199,16 @@ fn permissions(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "permissions"]), Some("permissions"), report)
+}
+
+fn external(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    let mut test = cargo_test(&["--workspace", "--test", "external"]);
+    if let Some(reason) = tinygo::missing() {
+        test.env("WASMOP_E2E_SKIP_TINYGO", reason);
+    }
+    cargo_test::run(&mut test, Some("external"), report)
 }
 
 fn hostile(report: &mut Report) -> Result<()> {

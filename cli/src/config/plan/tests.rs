@@ -118,7 +118,7 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         file.verbose = Some(1);
         let a = file.controllers.get_mut("a").unwrap();
         a.suspend_policy = Some(Policy::Immediate);
-        a.grant = Grant { rules: Some([].into()), service_account: account("a/b") };
+        a.grant = Grant { rules: Some([].into()), service_account: account("a/b"), ..Grant::all() };
     });
     assert!(followed.is_empty(), "{followed:?}");
     for (key, change) in [

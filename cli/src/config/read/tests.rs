@@ -39,6 +39,8 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
         package = "packages/website.wasm"
         suspend-policy = "never"
         service-account = "demo/website"
+        external-hosts = ["https://*.example.com", "http://10.0.0.7"]
+        private-addresses = ["10.96.0.0/12", "::1"]
 
         [[controllers.website.grant]]
         api-groups = ["demo.dev"]
@@ -47,9 +49,11 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
 
         [controllers.certs]
         grant = "all"
+        external-hosts = "all"
 
         [controllers.nothing]
         grant = []
+        external-hosts = []
         "#,
     )
     .unwrap();
@@ -76,6 +80,12 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     assert_eq!(website.grant.service_account.as_ref().unwrap().to_string(), "demo/website");
     assert_eq!(website.grant.rules.as_ref().unwrap().len(), 1);
     assert_eq!(config.controllers["certs"].grant, Grant::all());
+    let external = &website.grant.external;
+    let hosts: Vec<_> = external.hosts.iter().flat_map(|hosts| hosts.iter()).map(ToString::to_string).collect();
+    assert_eq!(hosts, ["https://*.example.com", "http://10.0.0.7"]);
+    let ranges: Vec<_> = external.private_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.96.0.0/12", "::1/128"]);
+    assert_eq!(config.controllers["nothing"].grant.external.hosts.as_deref(), Some(&[][..]));
     assert_eq!(config.controllers["nothing"].grant.rules.as_deref(), Some(&[][..]));
 }
 
@@ -103,6 +113,17 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
             "NAMESPACE/NAME",
         ),
         ("[controllers.x]\ngrant = \"al\"", "`grant` in [controllers.x]: `al` is no grant", "[[controllers.x.grant]]"),
+        ("[controllers.x]\nexternal-hosts = \"a\"", "`external-hosts` in [controllers.x]: `a` is no grant", "\"all\""),
+        (
+            "[controllers.x]\nexternal-hosts = [\"https://a.example/b\"]",
+            "host.toml:2: `external-hosts` in [controllers.x]: \"https://a.example/b\" is no external host: nothing may follow",
+            "write it like `https://api.example.com`",
+        ),
+        (
+            "[controllers.x]\nprivate-addresses = [\"10.0.0.1/8\"]",
+            "`private-addresses` in [controllers.x]: `10.0.0.1/8` is no range of addresses",
+            "`10.96.0.0/12`",
+        ),
         ("[controllers.x]\ngrant = true", "expected a list of tables", "[[controllers.x.grant]]"),
         (
             "[controllers.x]\n[[controllers.x.grant]]\nresources = [\"pods\"]\nverbs = [\"read\"]",

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,8 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 	case "hold":
 		err = r.readOwn(ctx, p)
 		echo = "held"
+	case "fetch":
+		echo, err = r.fetch(ctx, p)
 	case "cached":
 		echo, err = r.readCached(ctx, p)
 	case "write-cached":
@@ -92,6 +95,34 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 		return "", result, wasmop.TerminalError(fmt.Errorf("unknown action %q", p.Spec.Action))
 	}
 	return echo, result, err
+}
+
+// fetch gets the URL in the value, and posts what it got there: status and body of both, and where
+// the first leads.
+func (r *reconciler) fetch(ctx context.Context, p *Probe) (string, error) {
+	scheme, rest, _ := strings.Cut(p.Spec.Value, "://")
+	host, path, _ := strings.Cut(rest, "/")
+	request := client.Request{
+		Target: scheme + "://" + host, Method: "GET", Path: "/" + path,
+		Header: map[string]string{"authorization": "Bearer own"},
+	}
+	got, location, content, err := r.do(ctx, request)
+	if err != nil {
+		return "", err
+	}
+	request.Method, request.ContentType, request.Header, request.Body = "POST", "text/plain", nil, []byte(content)
+	posted, _, answer, err := r.do(ctx, request)
+	return fmt.Sprintf("%d %s; %d %s; %s", got, content, posted, answer, location), err
+}
+
+func (r *reconciler) do(ctx context.Context, request client.Request) (status int, location, content string, err error) {
+	response, err := r.client.Do(ctx, request)
+	if err != nil {
+		return 0, "", "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response.Status, response.Header["location"], string(body), err
 }
 
 // readOwn gets the ConfigMap with the Probe's name; a test makes that request slow.

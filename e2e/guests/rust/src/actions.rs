@@ -62,6 +62,7 @@ impl Acting<'_> {
                 self.read_child().await?;
                 done.echo = "held".to_owned();
             }
+            "fetch" => done.echo = self.fetch().await?,
             "cached" => done.echo = self.read_cached().await?,
             "write-cached" => {
                 for n in 0..self.probe.spec.count {
@@ -127,6 +128,21 @@ impl Acting<'_> {
         let same = all.items.iter().any(|listed| *listed == child);
         let value = child.data.as_ref().and_then(|data| data.get("value")).cloned().unwrap_or_default();
         Ok(format!("{value},{},{same}", child.resource_version().unwrap_or_default()))
+    }
+
+    /// Gets the URL in the value, and posts what it got there: status and body of both, and where the first leads.
+    async fn fetch(&self) -> Result<String, Error> {
+        let url = self.probe.spec.value.as_str();
+        let failed = |error: &dyn std::error::Error| Error::Failed(error.to_string());
+        let request = http::Request::get(url).header("authorization", "Bearer own").body("");
+        let got = wasmop::fetch(request.map_err(|error| failed(&error))?).await.map_err(|error| failed(&error))?;
+        let request = http::Request::post(url).header("content-type", "text/plain").body(got.body().clone());
+        let posted = wasmop::fetch(request.map_err(|error| failed(&error))?).await.map_err(|error| failed(&error))?;
+        let text = |response: &http::Response<bytes::Bytes>| {
+            format!("{} {}", response.status().as_u16(), String::from_utf8_lossy(response.body()))
+        };
+        let location = got.headers().get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Ok(format!("{}; {}; {location}", text(&got), text(&posted)))
     }
 
     async fn apply_child(&self) -> Result<(), Error> {

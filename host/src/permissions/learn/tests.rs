@@ -187,3 +187,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn external_hosts_are_learnt_and_come_before_all_tables() {
+    let learning = Learning::default();
+    let controller: Arc<str> = "web".into();
+    let asked = vec!["https://*.example.org".parse().unwrap(), "http://unused.example".parse().unwrap()];
+    let permissions = Permissions::new(Vec::new()).with_external(asked);
+    learning.add(&controller, &permissions);
+    for target in ["https://b.example", "https://A.example.org:443", "https://b.example"] {
+        assert!(learning.check_external(&controller, &permissions, target).is_ok());
+    }
+    assert!(learning.check_external(&controller, &permissions, "https://b.example/").is_err());
+    learning.check(&controller, &permissions, ("GET", "/version"), None).unwrap();
+    let report = learning.report();
+    let table: &str = report.split("external-hosts").next().unwrap();
+    assert!(!table.contains("[["), "{report}");
+    assert!(report.contains("\nexternal-hosts = [\"https://a.example.org\", \"https://b.example\"]\n"), "{report}");
+    assert!(report.contains("# web: asked for and not used: http://unused.example"), "{report}");
+    assert!(!report.contains("not used: https://*"), "{report}");
+}

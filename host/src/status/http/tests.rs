@@ -55,7 +55,7 @@ fn state(observed: Option<Observed>) -> State {
         true
     });
     let started = Arc::new(AtomicBool::new(true));
-    let source = Source { ask, started, requests: Arc::default() };
+    let source = Source { ask, started, requests: Arc::default(), external_requests: Arc::default() };
     State { source, deadline: DEADLINE, memory: Mutex::default() }
 }
 

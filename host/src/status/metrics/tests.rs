@@ -64,8 +64,9 @@ fn page() -> Page {
         election: Some(Election { identity: "node-1-0a1b2c3d".into(), trouble: None }),
     };
     let requests = Arc::new(RequestCounts::default());
-    requests.count("GET", Some(http::StatusCode::OK));
-    Page { observed: Arc::new(observed), requests, process: process::read() }
+    requests.count(&http::Method::GET, Some(http::StatusCode::OK));
+    let external_requests = requests.clone();
+    Page { observed: Arc::new(observed), requests, external_requests, process: process::read() }
 }
 
 fn text_of(format: Format) -> String {
