@@ -349,6 +349,9 @@ impl Controller {
                 return misbehaved(format!("registration is not a controller spec: {error}: {}", excerpt(json)));
             }
         };
+        if let Err(refused) = spec.check_predicates() {
+            return misbehaved(refused.to_string());
+        }
         let index = self.registered as usize;
         if index >= MAX_REGISTRATIONS {
             return misbehaved(format!("more than {MAX_REGISTRATIONS} registrations"));
