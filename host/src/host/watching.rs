@@ -225,7 +225,7 @@ impl Host {
                 match self.predicates.judge(&watched.predicate, &event.change) {
                     Judged::Counts => {}
                     Judged::Ignored => {
-                        slot.counters.avoided(Avoided::Cel);
+                        slot.counters.avoided(Avoided::Predicate);
                         continue;
                     }
                     Judged::Failed(why) => {

@@ -25,19 +25,16 @@ const MAX_ERROR: usize = 240;
 pub enum Avoided {
     /// Its predicate says that such a change is none of its business.
     Predicate,
-    /// Its predicate in CEL is false.
-    Cel,
     /// The object belongs to none that the controller watches.
     Unrelated,
 }
 
 impl Avoided {
-    pub const ALL: [Avoided; 3] = [Avoided::Predicate, Avoided::Cel, Avoided::Unrelated];
+    pub const ALL: [Avoided; 2] = [Avoided::Predicate, Avoided::Unrelated];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Avoided::Predicate => "predicate",
-            Avoided::Cel => "cel",
             Avoided::Unrelated => "unrelated",
         }
     }
