@@ -37,6 +37,20 @@ func (p FieldSelectorPredicate) apply(w *watchSpec) {
 	w.FieldSelector = conjunction(w.FieldSelector, string(p))
 }
 
+// CELPredicate lets only changes through of which a CEL expression is true: over object and
+// oldObject, which is null for a new one. Deletions and what is seen first always pass.
+//
+//	wasmop.CELPredicate("object.spec != oldObject.spec")
+type CELPredicate string
+
+func (p CELPredicate) apply(w *watchSpec) {
+	if w.Predicate == "" {
+		w.Predicate = string(p)
+		return
+	}
+	w.Predicate = "(" + w.Predicate + ") && (" + string(p) + ")"
+}
+
 func conjunction(a, b string) string {
 	if a == "" {
 		return b

@@ -18,6 +18,7 @@ type watchSpec struct {
 	LabelSelector     string   `json:"labelSelector,omitempty"`
 	FieldSelector     string   `json:"fieldSelector,omitempty"`
 	GenerationChanged bool     `json:"generationChanged,omitempty"`
+	Predicate         string   `json:"predicate,omitempty"`
 	Cached            bool     `json:"cached,omitempty"`
 	IgnoreOwnWrites   bool     `json:"ignoreOwnWrites,omitempty"`
 }

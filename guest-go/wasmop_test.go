@@ -52,7 +52,7 @@ func start(t *testing.T, add func(wasmop.Manager)) *fakehost.Host {
 func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
 	h := start(t, func(mgr wasmop.Manager) {
 		err := wasmop.NewControllerManagedBy(mgr).
-			For(&website{}, wasmop.WithPredicates(wasmop.GenerationChangedPredicate{}, wasmop.LabelSelectorPredicate("a=b"), wasmop.LabelSelectorPredicate("c"))).
+			For(&website{}, wasmop.WithPredicates(wasmop.GenerationChangedPredicate{}, wasmop.LabelSelectorPredicate("a=b"), wasmop.LabelSelectorPredicate("c"), wasmop.CELPredicate("a"), wasmop.CELPredicate("b"))).
 			Owns(&appsv1.Deployment{}).
 			Owns(&corev1.Service{}, wasmop.MatchEveryOwner).
 			Watches(&corev1.Secret{}, wasmop.EnqueueRequestForObject()).
@@ -64,7 +64,7 @@ func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
 		}
 	})
 	want := `{"name":"website","namespace":"team","maxConcurrentReconciles":8,` +
-		`"primary":{"group":"example.com","version":"v1","kind":"Website","plural":"websites","relation":"own","labelSelector":"a=b,c","generationChanged":true},` +
+		`"primary":{"group":"example.com","version":"v1","kind":"Website","plural":"websites","relation":"own","labelSelector":"a=b,c","generationChanged":true,"predicate":"(a) \u0026\u0026 (b)"},` +
 		`"watches":[{"group":"apps","version":"v1","kind":"Deployment","plural":"deployments","relation":"controller"},` +
 		`{"group":"","version":"v1","kind":"Service","plural":"services","relation":"owner"},` +
 		`{"group":"","version":"v1","kind":"Secret","plural":"secrets","relation":"own"},` +

@@ -33,6 +33,9 @@ pub struct WatchSpec {
     pub field_selector: String,
     /// Changes that leave `metadata.generation` as it was cause no reconcile.
     pub generation_changed: bool,
+    /// A CEL expression: changes of which it is false cause no reconcile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub predicate: String,
     /// The host keeps the objects, and answers reads that may come from a cache.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
@@ -64,6 +67,7 @@ impl WatchSpec {
             label_selector: config.label_selector.unwrap_or_default(),
             field_selector: config.field_selector.unwrap_or_default(),
             generation_changed: false,
+            predicate: String::new(),
             cached: false,
             ignore_own_writes: false,
         }

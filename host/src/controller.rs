@@ -378,6 +378,10 @@ impl Controller {
             return misbehaved(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed"));
         }
         let known = self.registrations.get(index).is_some_and(|r| *r.spec == spec);
+        // What is known has been looked at.
+        if !known && let Err(refused) = spec.check_predicates() {
+            return misbehaved(refused.to_string());
+        }
         if !known {
             let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
             self.registrations.truncate(index);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmop_package::Package;
-use wasmop_package::manifest::ControllerSpec;
+use wasmop_package::manifest::{ControllerSpec, PredicateRefused};
 use wasmtime::component::Component;
 
 use crate::code::{initialise, step_input};
@@ -24,6 +24,8 @@ pub enum DescribeError {
     Start { cause: &'static str, detail: String, logs: String },
     #[error("the controller registered something that is not a controller spec: {error}: {spec}")]
     Spec { spec: String, error: String },
+    #[error(transparent)]
+    Predicate(#[from] PredicateRefused),
 }
 
 /// What the package registers when it is started; requests it makes then are not answered.
@@ -48,7 +50,10 @@ pub fn describe(package: &Package) -> Result<Vec<ControllerSpec>, DescribeError>
     });
     specs
         .map(|spec| {
-            serde_json::from_str(&spec).map_err(|e| DescribeError::Spec { error: e.to_string(), spec: spec.clone() })
+            let spec: ControllerSpec = serde_json::from_str(&spec)
+                .map_err(|e| DescribeError::Spec { error: e.to_string(), spec: spec.clone() })?;
+            spec.check_predicates()?;
+            Ok(spec)
         })
         .collect()
 }

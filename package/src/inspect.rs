@@ -255,6 +255,9 @@ fn watched(watch: &WatchSpec) -> String {
     if watch.generation_changed {
         text.push_str(", when the generation changes");
     }
+    if !watch.predicate.is_empty() {
+        let _ = write!(text, ", when {}", watch.predicate);
+    }
     if watch.cached {
         text.push_str(", cached");
     }

@@ -20,6 +20,7 @@ mod instrument;
 mod limits;
 pub mod manifest;
 mod package;
+pub mod predicate;
 mod refusal;
 mod section;
 mod tier;

@@ -5,6 +5,7 @@ use wasmop_policy::Policy;
 
 use crate::external::HostPattern;
 pub use crate::limits::Limits;
+use crate::predicate::{Predicate, PredicateError};
 
 /// Version of the manifest's own shape. A host refuses a manifest with a higher one.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -129,12 +130,57 @@ pub struct WatchSpec {
     /// Changes that leave `metadata.generation` as it was cause no reconcile.
     #[serde(default)]
     pub generation_changed: bool,
+    /// A CEL expression over `object` and `oldObject`: changes of which it is false cause no reconcile. Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub predicate: String,
     /// The host keeps the objects, and answers reads that may come from a cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
     /// Changes that the controller itself made in a reconcile cause no other reconcile of that object, where that can be proven.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_own_writes: bool,
+}
+
+impl ControllerSpec {
+    /// Of the primary kind and the further ones.
+    pub fn all_watches(&self) -> impl Iterator<Item = &WatchSpec> {
+        std::iter::once(&self.primary).chain(&self.watches)
+    }
+
+    /// Compiles all predicates, for the errors.
+    pub fn check_predicates(&self) -> Result<(), PredicateRefused> {
+        for watch in self.all_watches().filter(|watch| !watch.predicate.is_empty()) {
+            Predicate::new(&watch.predicate).map_err(|source| PredicateRefused {
+                kind: watch.kind.clone(),
+                text: watch.predicate.chars().take(SHOWN).collect(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Most characters shown of a predicate.
+const SHOWN: usize = 200;
+
+/// A registration with a predicate that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the predicate of the watch of {kind} is no good: {source}: `{text}`\n\
+     help: predicates are CEL over `object` and `oldObject`; docs/watching.md says what they may use"
+)]
+pub struct PredicateRefused {
+    pub kind: String,
+    /// Its beginning.
+    pub text: String,
+    pub source: PredicateError,
+}
+
+impl WatchSpec {
+    /// The watch is of whole objects, which are kept; otherwise of metadata.
+    pub fn keeps_objects(&self) -> bool {
+        self.cached || self.relation == Relation::Map || !self.predicate.is_empty()
+    }
 }
 
 /// How a change of a watched object becomes keys to reconcile.

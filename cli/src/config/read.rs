@@ -19,7 +19,7 @@ use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
 use crate::{limits, rules, units};
 
-pub(super) const KEYS: [&str; 22] = [
+pub(super) const KEYS: [&str; 23] = [
     "kubeconfig",
     "context",
     "namespace",

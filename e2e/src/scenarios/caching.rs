@@ -1,4 +1,5 @@
-//! Reads from the host's cache: what they answer, and that the API server is not asked.
+//! Reads from the host's cache: what they answer, and that the API server is not asked; and which changes of what it
+//! watches have something reconciled.
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::ResourceExt;
@@ -67,4 +68,29 @@ pub async fn ignored(scene: Scene) -> Result<()> {
         ensure!(before == now + 1, "round {round}: {} reconciles for somebody's change", before - now);
     }
     scene.remove("replaced").await
+}
+
+/// A predicate in CEL: a change that does not count has nothing reconciled, as one that comes after it shows.
+pub async fn predicate(scene: Scene) -> Result<()> {
+    for name in ["annotated", "rewritten"] {
+        scene.create_and_wait(name, spec("child", "one")).await?;
+    }
+    for round in 0..3 {
+        scene.until_suspended().await?;
+        let annotated = scene.probes().get("annotated").await?.observed().seen;
+        let rewritten = scene.probes().get("rewritten").await?.observed().seen;
+        let annotation = serde_json::json!({ "metadata": { "annotations": { "round": round.to_string() } } });
+        let data = serde_json::json!({ "data": { "round": round.to_string() } });
+        for (name, patch) in [("annotated", annotation), ("rewritten", data)] {
+            scene.config_maps().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        }
+        scene.until("rewritten", "reconciled", |probe| probe.observed().seen > rewritten).await?;
+        scene.until_suspended().await?;
+        let now = scene.probes().get("annotated").await?.observed().seen;
+        ensure!(now == annotated, "round {round}: {} reconciles for an annotation", now - annotated);
+    }
+    for name in ["annotated", "rewritten"] {
+        scene.remove(name).await?;
+    }
+    Ok(())
 }

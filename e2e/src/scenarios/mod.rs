@@ -46,6 +46,7 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("cached reads without a request", caching::reads),
         behaviour!("cached reads see own writes", caching::own_writes),
         behaviour!("own writes ignored, others' seen", caching::ignored),
+        behaviour!("predicate in CEL: what does not count", caching::predicate),
         behaviour!("counter survives suspend", suspension::counter),
         behaviour!("random and map iteration continue", suspension::random),
         behaviour!("wall and monotonic clock after resume", suspension::clocks),

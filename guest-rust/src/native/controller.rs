@@ -77,6 +77,17 @@ where
         self
     }
 
+    /// Reconciles only for those changes of the kind named last of which a CEL expression is true: over `object`
+    /// and `oldObject`, which is null for a new one. The host evaluates it, before it resumes the controller.
+    /// Deletions and what is seen first always count. Natively it has no effect: all changes count.
+    ///
+    /// ```text
+    /// .predicate("object.spec != oldObject.spec || object.metadata.labels != oldObject.metadata.labels")
+    /// ```
+    pub fn predicate(self, _cel: impl Into<String>) -> Self {
+        self
+    }
+
     /// Limits and timing. In a host `debounce` has no effect.
     pub fn with_config(self, config: Config) -> Self {
         self.with(|controller| controller.with_config(config))

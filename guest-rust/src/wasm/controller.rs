@@ -80,6 +80,18 @@ where
         self
     }
 
+    /// Reconciles only for those changes of the kind named last of which a CEL expression is true: over `object`
+    /// and `oldObject`, which is null for a new one. The host evaluates it, before it resumes the controller.
+    /// Deletions and what is seen first always count.
+    ///
+    /// ```text
+    /// .predicate("object.spec != oldObject.spec || object.metadata.labels != oldObject.metadata.labels")
+    /// ```
+    pub fn predicate(mut self, cel: impl Into<String>) -> Self {
+        self.spec.watches.last_mut().unwrap_or(&mut self.spec.primary).predicate = cel.into();
+        self
+    }
+
     /// Has the host keep the objects of the kind named last: that of [`Controller::new`], or of the last
     /// [`owns`](Controller::owns) or [`watches`](Controller::watches).
     ///

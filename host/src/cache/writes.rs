@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use wasmop_package::manifest::{Relation, WatchSpec};
+use wasmop_package::manifest::WatchSpec;
 
 use crate::permissions::Allowed;
 use crate::queue::Key;
@@ -117,8 +117,7 @@ fn key(namespace: Option<&str>, name: &str) -> Key {
 impl Writes {
     /// Of a controller with these watches; `None` if it has nothing cached.
     pub fn of<'a>(watches: impl Iterator<Item = &'a WatchSpec>) -> Option<Writes> {
-        let cached: Vec<_> =
-            watches.filter(|watch| watch.cached || watch.relation == Relation::Map).map(Resource::of).collect();
+        let cached: Vec<_> = watches.filter(|watch| watch.keeps_objects()).map(Resource::of).collect();
         (!cached.is_empty()).then_some(Writes { cached, under_way: Vec::new(), gates: Vec::new(), sent: 0 })
     }
 

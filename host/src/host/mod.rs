@@ -79,7 +79,7 @@ use crate::status::http::{self, Source};
 use crate::status::observed;
 use crate::status::requests::RequestCounts;
 use crate::wasi::WasiGrant;
-use crate::watch::{Journals, Place, WatchEvent, WatchHub, WatchId};
+use crate::watch::{Journals, Place, Predicates, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
@@ -135,6 +135,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         returning: HashMap::new(),
         starting: true,
         specs: HashSet::new(),
+        predicates: Predicates::default(),
         wakes: BTreeSet::new(),
         pool: Pool::start().map_err(HostError::Threads)?,
         syncer: Syncer::start(options.disk, options.durability).map_err(HostError::Threads)?,
@@ -195,6 +196,7 @@ struct Host {
     /// No event of a watch has been taken in yet.
     starting: bool,
     specs: HashSet<Arc<ControllerSpec>>,
+    predicates: Predicates,
     /// When which slot must be looked at next; mirrors `Slot::wake`.
     wakes: BTreeSet<(Duration, u32)>,
     pool: Pool,

@@ -8,10 +8,13 @@ use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription};
+use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
 use crate::queue::Key;
 use crate::status::counters::Avoided;
-use crate::watch::{Change, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes};
+use crate::watch::{
+    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes,
+};
 
 impl Host {
     /// Watches what a registration asks for.
@@ -219,6 +222,20 @@ impl Host {
                 slot.counters.avoided(Avoided::Predicate);
                 continue;
             }
+            if event.replay.is_none() {
+                match self.predicates.judge(&watched.predicate, &event.change) {
+                    Judged::Counts => {}
+                    Judged::Ignored => {
+                        slot.counters.avoided(Avoided::Predicate);
+                        continue;
+                    }
+                    Judged::Failed(why) => {
+                        let text = format!("the predicate of its watch of {}: {why}; the change counts", watched.kind);
+                        self.tell(subscription.slot, Problem::Predicate, None, &text);
+                    }
+                }
+            }
+            let slot = &mut self.slots[subscription.slot as usize];
             // Who sees all there is doesn't see sooner what failed before.
             let listed = event.replay.is_some_and(|replay| !replay.missed);
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };

@@ -51,6 +51,8 @@ pub enum Problem {
     Limit(Limit),
     /// It used the runtime interface in a way that makes no sense.
     Misuse,
+    /// A predicate could not be evaluated: the change counts.
+    Predicate,
     /// Its instance was lost, and begins anew after a wait.
     CrashLoop,
     /// Its package can't be run at all.
@@ -74,6 +76,7 @@ impl Problem {
             Problem::Limit(Limit::ReconcileTimeout) => "ReconcileTimedOut",
             Problem::Limit(Limit::Disk) => "SnapshotTooLarge",
             Problem::Misuse => "InterfaceMisused",
+            Problem::Predicate => "PredicateFailed",
             Problem::CrashLoop => "CrashLoop",
             Problem::Install => "InstallFailed",
         }
@@ -85,6 +88,7 @@ impl Problem {
             Problem::Step(_) => "StepFailing",
             Problem::Limit(_) => "Limited",
             Problem::Misuse => "InterfaceMisused",
+            Problem::Predicate => "PredicateFailing",
             Problem::CrashLoop => "CrashLooping",
             Problem::Install => "InstallFailed",
         }
@@ -100,6 +104,7 @@ impl Problem {
             Problem::Limit(Limit::ReconcileTimeout) => "CancelReconcile",
             Problem::Limit(Limit::Disk) => "KeepInMemory",
             Problem::Misuse => "Ignore",
+            Problem::Predicate => "LetPass",
             Problem::CrashLoop => "Restart",
             Problem::Install => "LeaveOut",
         }
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_problem_has_a_reason_that_kubernetes_takes() {
-        let mut all = vec![Problem::Misuse, Problem::CrashLoop, Problem::Install];
+        let mut all = vec![Problem::Misuse, Problem::Predicate, Problem::CrashLoop, Problem::Install];
         all.extend(crate::status::counters::CAUSES.map(Problem::Step));
         all.extend(Limit::ALL.map(Problem::Limit));
         let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();

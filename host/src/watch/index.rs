@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Change;
 use super::meta::{ObjectMetaLite, Seen};
 use super::relation::differs;
 use super::room::Room;
+use super::{Before, Change};
 use crate::queue::Key;
 
 /// Most objects remembered that are no longer what they were. Who has seen none of them, but the
@@ -30,6 +30,8 @@ pub struct Index {
     /// Number of the list last begun. Entries of an earlier one that are not in it are gone when
     /// it is complete.
     list: u32,
+    /// A list was complete, and no other has begun since: what is new now was created now.
+    complete: bool,
     /// Number of the last change.
     last: u64,
     /// What is no longer so, oldest first.
@@ -114,6 +116,7 @@ impl Index {
         Index {
             entries: present.into_iter().map(entry).collect(),
             list: 0,
+            complete: false,
             last,
             past: past.into(),
             floor,
@@ -130,11 +133,13 @@ impl Index {
     /// A list begins; one under way is given up.
     pub fn begin_list(&mut self) {
         self.list = self.list.wrapping_add(1);
+        self.complete = false;
     }
 
     /// The list is complete: what was not in it is gone.
     pub fn finish_list(&mut self) -> Vec<Change> {
         let list = self.list;
+        self.complete = true;
         let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.list != list).collect();
         let gone_now = |(key, Entry { meta, object, .. }): (Key, Entry)| {
             self.room.give_back(object.as_ref());
@@ -148,7 +153,7 @@ impl Index {
         let Seen { key, meta, object } = seen;
         let number = self.last + 1;
         let mut entry = Entry { meta: meta.clone(), object: None, list: self.list, number, behind: 0 };
-        let old = match self.entries.get_mut(&key) {
+        let (old, before) = match self.entries.get_mut(&key) {
             Some(known) if known.meta.resource_version == meta.resource_version && known.meta.uid == meta.uid => {
                 known.list = self.list;
                 // The journal has metadata only.
@@ -161,12 +166,13 @@ impl Index {
                 if !differs(&known.meta, &meta) {
                     entry.behind = behind(number, known.differs());
                 }
-                Some(std::mem::replace(known, entry).meta)
+                let known = std::mem::replace(known, entry);
+                (Some(known.meta), known.object.map_or(Before::Unknown, Before::Whole))
             }
             None => {
                 entry.object = self.room.keep(object.clone());
                 self.entries.insert(key.clone(), entry);
-                None
+                (None, if self.complete { Before::Absent } else { Before::Unknown })
             }
         };
         self.last = number;
@@ -174,7 +180,7 @@ impl Index {
             self.remember(Past { key: key.clone(), meta: old.clone(), number, stays: true });
         }
         self.touch(&key);
-        Some(Change::Applied { key, meta, old, object })
+        Some(Change::Applied { key, meta, old, object, before })
     }
 
     /// The object was deleted, or no longer matches the watch's selectors. `None` if it was not
@@ -225,6 +231,7 @@ impl Index {
             meta: entry.meta.clone(),
             old: None,
             object: entry.object.clone(),
+            before: Before::Unknown,
         })
     }
 
@@ -239,7 +246,7 @@ impl Index {
         let past = self.past.iter().filter(move |past| missed(past.number)).map(|past| {
             let (key, meta) = (past.key.clone(), past.meta.clone());
             match past.stays {
-                true => Change::Applied { key, old: Some(meta.clone()), meta, object: None },
+                true => Change::Applied { key, old: Some(meta.clone()), meta, object: None, before: Before::Unknown },
                 false => Change::Deleted { key, meta, object: None },
             }
         });
@@ -250,6 +257,7 @@ impl Index {
             meta: entry.meta.clone(),
             old: (entry.differs() <= after).then(|| entry.meta.clone()),
             object: entry.object.clone(),
+            before: Before::Unknown,
         })))
     }
 

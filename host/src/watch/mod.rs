@@ -13,13 +13,14 @@ mod hub;
 mod index;
 mod journal;
 mod meta;
+mod predicates;
 mod relation;
 mod room;
 mod upstream;
 
 use std::sync::Arc;
 
-use wasmop_package::manifest::{Relation, WatchSpec};
+use wasmop_package::manifest::WatchSpec;
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
@@ -28,6 +29,7 @@ pub use index::Index;
 pub use journal::{Journals, Place};
 pub(crate) use meta::hash;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
+pub(crate) use predicates::{Judged, Predicates};
 pub use relation::{Primary, keys_for, passes};
 pub use room::Usage;
 
@@ -59,7 +61,7 @@ pub struct WatchRequest {
 
 impl WatchRequest {
     /// What a controller of this namespace (none or empty: all) needs for this watch. A guest that maps objects to
-    /// keys itself needs to see them whole, as does one that reads them from the cache.
+    /// keys itself needs to see them whole, as does one that reads them from the cache, and a predicate.
     pub fn new(spec: &WatchSpec, namespace: Option<&str>, service_account: Option<Arc<ServiceAccount>>) -> Self {
         WatchRequest {
             group: spec.group.clone(),
@@ -69,7 +71,7 @@ impl WatchRequest {
             namespace: namespace.filter(|namespace| !namespace.is_empty()).map(Into::into),
             label_selector: spec.label_selector.clone(),
             field_selector: spec.field_selector.clone(),
-            full_objects: spec.relation == Relation::Map || spec.cached,
+            full_objects: spec.keeps_objects(),
             service_account,
         }
     }
@@ -85,6 +87,17 @@ impl WatchRequest {
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
+}
+
+/// What is known of an object before a change, as far as whole objects are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Before {
+    /// It was another or none, of which nothing more is known.
+    #[default]
+    Unknown,
+    /// It was created while the watch was in order.
+    Absent,
+    Whole(Arc<str>),
 }
 
 /// News of a watch.
@@ -110,7 +123,7 @@ pub struct Replay {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An object is new (`old` is `None`) or differs from before.
-    Applied { key: Key, meta: ObjectMetaLite, old: Option<ObjectMetaLite>, object: Option<Arc<str>> },
+    Applied { key: Key, meta: ObjectMetaLite, old: Option<ObjectMetaLite>, object: Option<Arc<str>>, before: Before },
     /// An object is gone, or no longer matches the selectors. `meta` is its last known state.
     Deleted { key: Key, meta: ObjectMetaLite, object: Option<Arc<str>> },
     /// All objects there are have been given out. Comes again after each relist and when a watch

@@ -17,6 +17,9 @@ import (
 
 const finalizer = "e2e.wasmop.dev/probe"
 
+// dataChanged: labels and annotations of a child are its own business.
+const dataChanged = "oldObject == null || !has(object.data) || !has(oldObject.data) || object.data != oldObject.data"
+
 // Main is the guest's main function.
 func Main() {
 	mgr := wasmop.NewManager(wasmop.Options{})
@@ -25,7 +28,8 @@ func Main() {
 		For(&Probe{}, wasmop.WithPredicates(
 			wasmop.GenerationChangedPredicate{},
 			wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
-		Owns(&corev1.ConfigMap{}, wasmop.Cached, wasmop.IgnoreOwnWrites).
+		Owns(&corev1.ConfigMap{}, wasmop.Cached, wasmop.IgnoreOwnWrites,
+			wasmop.WithPredicates(wasmop.CELPredicate(dataChanged))).
 		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 64}).
 		Complete(&reconciler{client: mgr.GetClient()})
 	if err == nil {

@@ -20,6 +20,9 @@ use probe::{Probe, ProbeStatus};
 
 const FINALIZER: &str = "e2e.wasmop.dev/probe";
 const FIELD_MANAGER: &str = "probe";
+/// Labels and annotations of a child are its own business.
+const DATA_CHANGED: &str =
+    "oldObject == null || !has(object.data) || !has(oldObject.data) || object.data != oldObject.data";
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -47,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
         .cached()
         .ignore_own_writes()
+        .predicate(DATA_CHANGED)
         .shutdown_on_signal()
         .run(reconcile, on_error, Arc::new(Context { client, memory: Memory::default() }))
         .for_each(async |result| {

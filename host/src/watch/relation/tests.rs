@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::super::Before;
 use super::super::meta::{GroupKind, OwnerRef, ResourceVersion};
 use super::*;
 
@@ -20,7 +21,7 @@ fn meta(owners: Vec<OwnerRef>) -> ObjectMetaLite {
 }
 
 fn applied(key: &str, old: Option<ObjectMetaLite>, meta: ObjectMetaLite) -> Change {
-    Change::Applied { key: key.into(), meta, old, object: None }
+    Change::Applied { key: key.into(), meta, old, object: None, before: Before::Unknown }
 }
 
 #[test]
