@@ -45,17 +45,24 @@ func importMonotonic() uint64
 var (
 	bell     = make(chan struct{}, 1)
 	stepping bool
-	// wallAhead is how far the wall clock was ahead of the monotonic clock in the last step.
+	// wallAhead is how far the wall clock was ahead of the monotonic clock when it was last taken to be set.
 	wallAhead = clockDifference()
 )
 
 func clockDifference() int64 { return int64(importNow() - importMonotonic()) }
 
-// followWallClock moves what waits as far as the wall clock was set since the last step: TinyGo measures time by
-// the wall clock, and a wait is to last as long as it was to, which the monotonic clock tells.
+// clockSet is by how much, in nanoseconds, the wall clock must have moved to have been set: the two clocks are not
+// read at the same moment.
+const clockSet = 1_000_000_000
+
+// followWallClock moves what waits as far as the wall clock was set: TinyGo measures time by the wall clock, and a
+// wait is to last as long as it was to, which the monotonic clock tells.
 func followWallClock() {
 	now := clockDifference()
 	moved := now - wallAhead
+	if -clockSet < moved && moved < clockSet {
+		return
+	}
 	wallAhead = now
 	sleepQueueBaseTime += moved
 	for node := timerQueue; node != nil; node = node.next {
