@@ -191,6 +191,8 @@ impl Host {
             }
             return;
         }
+        // Controllers of one package have the same predicate.
+        let mut judged: Vec<(String, Judged)> = Vec::new();
         for subscription in &*subscribers {
             if event.replay.is_some_and(|replay| replay.subscriber != subscription.id()) {
                 continue;
@@ -222,8 +224,14 @@ impl Host {
                 slot.counters.avoided(Avoided::Predicate);
                 continue;
             }
-            if event.replay.is_none() {
-                match self.predicates.judge(&watched.predicate, &event.change) {
+            if event.replay.is_none() && !watched.predicate.is_empty() {
+                let known = judged.iter().find(|(text, _)| *text == watched.predicate);
+                let verdict = known.map(|(_, verdict)| verdict.clone()).unwrap_or_else(|| {
+                    let verdict = self.predicates.judge(&watched.predicate, &event.change);
+                    judged.push((watched.predicate.clone(), verdict.clone()));
+                    verdict
+                });
+                match verdict {
                     Judged::Counts => {}
                     Judged::Ignored => {
                         slot.counters.avoided(Avoided::Predicate);
