@@ -60,30 +60,7 @@ func (hostClient) Do(ctx context.Context, r Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Response{Status: status, Header: parseHeaders(head), Body: &body{ctx: ctx, call: call}}, nil
-}
-
-type body struct {
-	ctx  context.Context
-	call *abi.Call
-	rest []byte
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
-		var err error
-		if b.rest, err = b.call.Next(b.ctx); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
-}
-
-func (b *body) Close() error {
-	b.call.Close()
-	return nil
+	return &Response{Status: status, Header: parseHeaders(head), Body: call.Body(ctx)}, nil
 }
 
 func parseHeaders(lines string) map[string]string {

@@ -11,7 +11,6 @@
 package external
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,7 +72,7 @@ func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		ProtoMajor:    1,
 		ProtoMinor:    1,
 		Header:        header,
-		Body:          &body{ctx: ctx, call: call},
+		Body:          call.Body(ctx),
 		ContentLength: length,
 		Request:       r,
 	}, nil
@@ -104,27 +103,4 @@ func parse(lines string) http.Header {
 		}
 	}
 	return header
-}
-
-type body struct {
-	ctx  context.Context
-	call *abi.Call
-	rest []byte
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
-		var err error
-		if b.rest, err = b.call.Next(b.ctx); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
-}
-
-func (b *body) Close() error {
-	b.call.Close()
-	return nil
 }

@@ -14,7 +14,7 @@ use wasmop_package::manifest::ControllerSpec;
 
 use crate::guest::{Action, Call, Event, EventKind, StepOutput};
 use crate::own_writes::Settled;
-use crate::queue::{Backoff, Key, SavedQueue, WorkQueue};
+use crate::queue::{Backoff, Key, WorkQueue};
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
 /// asked for yet waits in the host.
@@ -42,6 +42,8 @@ const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Du
 /// Waits of an object that has cost its controller the instance: the others are to get on meanwhile, and a
 /// new instance first waits itself.
 const CULPRIT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(600) };
+
+pub use self::saved::Saved;
 
 pub struct Registration {
     pub spec: Arc<ControllerSpec>,
@@ -111,23 +113,6 @@ pub struct Controller {
     crashes: u32,
     /// Not to be run before this.
     held_until: Option<Duration>,
-}
-
-/// The host's half of a snapshot. Times are relative to the moment of saving.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Saved {
-    registrations: Vec<SavedRegistration>,
-    tasks: Vec<(u64, Task)>,
-    calls: Vec<(u64, u64)>,
-    next_task: u64,
-    deadline_ns: Option<u64>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedRegistration {
-    /// `ControllerSpec` as JSON: postcard can't skip fields.
-    spec: String,
-    queue: SavedQueue,
 }
 
 impl Controller {
@@ -517,65 +502,6 @@ impl Controller {
         self.held_until
     }
 
-    /// What has to be kept with the instance's memory.
-    pub fn save(&self, now: Duration) -> Saved {
-        let registrations = self.live_registrations().map(|r| SavedRegistration {
-            spec: serde_json::to_string(&*r.spec).unwrap_or_default(),
-            queue: r.queue.export(now),
-        });
-        // Tasks the guest has not been told about yet are merely ready.
-        let undelivered = |id: &u64| {
-            self.inbox.iter().any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
-        };
-        Saved {
-            registrations: registrations.collect(),
-            tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.clone())).collect(),
-            // A call whose answer has arrived in part fails like the others; so does one whose whole
-            // answer waits in the inbox.
-            calls: self
-                .inbox
-                .iter()
-                .filter(|e| matches!(e.kind, EventKind::End | EventKind::Failed))
-                .map(|e| (e.id, e.task))
-                .chain(self.calls.iter().map(|(call, task)| (*call, *task)))
-                .collect(),
-            next_task: self.next_task,
-            deadline_ns: self.deadline.map(|d| d.saturating_sub(now).as_nanos() as u64),
-        }
-    }
-
-    /// Continues from a snapshot of another process. Calls in flight then have failed; `clock` is
-    /// the instance's monotonic clock at `now`, `elapsed` the time since it was saved.
-    pub fn restore(saved: Saved, now: Duration, clock: u64, elapsed: Duration) -> Result<Controller, String> {
-        let mut controller = Controller::new(now, clock);
-        controller.started = true;
-        controller.next_task = saved.next_task;
-        for SavedRegistration { spec, queue: saved } in saved.registrations {
-            let spec: ControllerSpec = serde_json::from_str(&spec).map_err(|e| format!("registration: {e}"))?;
-            let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
-            queue.import(saved, now.saturating_sub(elapsed));
-            controller.registrations.reserve_exact(1);
-            controller.registrations.push(Registration { spec: Arc::new(spec), queue });
-            controller.registered += 1;
-        }
-        for (id, mut task) in saved.tasks {
-            task.since = now;
-            let Some(r) = controller.registrations.get_mut(task.registration as usize) else {
-                return Err(format!("task {id} of an unknown registration"));
-            };
-            if !task.key.is_empty() {
-                r.queue.resume(&task.key);
-            }
-            controller.tasks.insert(id, task);
-        }
-        for (call, task) in saved.calls {
-            let payload = Bytes::from_static(b"the host was restarted while the request was in flight");
-            controller.inbox.push_back(Event { kind: EventKind::Failed, id: call, aux: 0, payload, task });
-        }
-        controller.deadline = saved.deadline_ns.map(|ns| now.saturating_sub(elapsed) + Duration::from_nanos(ns));
-        Ok(controller)
-    }
-
     /// Gives back what empty tables hold, before a long wait.
     pub fn shrink(&mut self) {
         if self.tasks.is_empty() {
@@ -619,5 +545,6 @@ fn is_answer(kind: EventKind) -> bool {
 }
 
 mod overdue;
+mod saved;
 #[cfg(test)]
 mod tests;

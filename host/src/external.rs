@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -32,7 +32,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use wasmop_package::external::{Host, Scheme, Target};
 
 use crate::permissions::external::{Contact, Reach};
-use crate::requests::{ApiCall, Reply};
+use crate::requests::{ApiCall, Reply, header_lines};
 use crate::status::requests::RequestCounts;
 use crate::watch::chain;
 
@@ -132,7 +132,8 @@ impl External {
         self.counts.count(&method, answer.as_ref().ok().map(Response::status));
         match answer {
             Ok(response) => {
-                let headers = response_headers(response.headers());
+                let told = response.headers().iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
+                let headers = header_lines(told);
                 crate::requests::deliver(response, headers, false, credit, max_bytes, send).await;
             }
             Err(error) => send(vec![Reply::Failed(format!("wasmop: {}: {}", contact.target, chain(&error)))]),
@@ -303,18 +304,6 @@ fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Re
     headers.insert(header::USER_AGENT, user_agent);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     Ok(request)
-}
-
-/// Lines `name: value\n` of what is not the connection's.
-fn response_headers(headers: &HeaderMap) -> String {
-    let mut lines = String::new();
-    for (name, value) in headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name)) {
-        lines.push_str(name.as_str());
-        lines.push_str(": ");
-        lines.push_str(&String::from_utf8_lossy(value.as_bytes()));
-        lines.push('\n');
-    }
-    lines
 }
 
 #[cfg(test)]

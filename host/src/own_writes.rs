@@ -114,10 +114,8 @@ impl OwnWrites {
 
     /// A request is on its way. `by`: in whose reconcile; `body`: what it sends.
     pub fn sent(&mut self, call: u64, allowed: &Allowed, by: Option<Object>, body: &[u8]) {
-        let is_it = |resource: &Resource| {
-            *resource.group == *allowed.group && (*resource.plural == *allowed.resource || resource.plural.is_empty())
-        };
-        let Some(by) = by.filter(|_| self.of.iter().any(is_it)) else { return };
+        let is_ignored = self.of.iter().any(|resource| resource.covers(&allowed.group, &allowed.resource));
+        let Some(by) = by.filter(|_| is_ignored) else { return };
         let from = match allowed.verb {
             "create" if allowed.subresource.is_empty() => None,
             "update" | "patch" => match Meta::of(body).version() {

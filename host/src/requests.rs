@@ -13,7 +13,7 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
@@ -80,7 +80,10 @@ pub async fn execute(
         Ok(response) => response,
         Err(error) => return send(vec![Reply::Failed(chain(&error))]),
     };
-    let headers = header_lines(response.headers());
+    let headers = response.headers();
+    let names = RESPONSE_HEADERS;
+    let told = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    let headers = header_lines(told);
     deliver(response, headers, stream, credit, max_bytes, send).await;
 }
 
@@ -219,15 +222,14 @@ fn request(caller: Caller, call: ApiCall) -> Result<http::Request<Body>, String>
     Ok(request)
 }
 
-fn header_lines(headers: &HeaderMap) -> String {
+/// Lines `name: value\n`.
+pub(crate) fn header_lines<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> String {
     let mut lines = String::new();
-    for name in &RESPONSE_HEADERS {
-        for value in headers.get_all(name) {
-            lines.push_str(name.as_str());
-            lines.push_str(": ");
-            lines.push_str(&String::from_utf8_lossy(value.as_bytes()));
-            lines.push('\n');
-        }
+    for (name, value) in headers {
+        lines.push_str(name.as_str());
+        lines.push_str(": ");
+        lines.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        lines.push('\n');
     }
     lines
 }

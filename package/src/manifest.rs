@@ -166,7 +166,7 @@ const SHOWN: usize = 200;
 /// A registration with a predicate that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the predicate of the watch of {kind} is no good: {source}: `{text}`\n\
+    "the predicate of the watch of {kind} is refused: {source}: `{text}`\n\
      help: predicates are CEL over `object` and `oldObject`; docs/watching.md says what they may use"
 )]
 pub struct PredicateRefused {

@@ -1,8 +1,8 @@
 //! A browser for the host's page.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::debian;
+use crate::{command, debian};
 
 const PROGRAM: &str = "chromium";
 const PACKAGES: debian::Packages = &[("chromium", "/usr/bin/chromium")];
@@ -22,7 +22,5 @@ pub fn missing() -> Option<String> {
 }
 
 fn runs() -> bool {
-    let mut program = Command::new(PROGRAM);
-    let program = program.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    program.status().is_ok_and(|status| status.success())
+    command::succeeds(Command::new(PROGRAM).arg("--version"))
 }

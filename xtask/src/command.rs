@@ -38,6 +38,17 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Runs it with what it prints on our stderr: stdout is for data. An error if it fails.
+pub fn run_aside(command: &mut Command) -> Result<()> {
+    run(command.stdin(Stdio::null()).stdout(std::io::stderr()))
+}
+
+/// Whether it runs and succeeds; what it prints is of no interest.
+pub fn succeeds(command: &mut Command) -> bool {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
 pub fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow::Error {
     anyhow!("{} cannot be started: {error}\nhelp: install it, or add it to PATH", command.get_program().display())
 }

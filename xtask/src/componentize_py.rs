@@ -6,11 +6,11 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::repository;
+use crate::{command, repository};
 
 const VERSION: &str = "0.25.1";
 const PROGRAM: &str = "componentize-py";
@@ -49,12 +49,12 @@ fn install(environment: &Path) -> Result<()> {
     if environment.exists() {
         fs::remove_dir_all(environment).with_context(|| format!("cannot replace `{}`", environment.display()))?;
     }
-    run(Command::new(python).args(["-m", "venv"]).arg(environment)).context(
+    command::run_aside(Command::new(python).args(["-m", "venv"]).arg(environment)).context(
         "cannot make a Python environment\nhelp: Debian and Ubuntu have its module apart: apt-get install python3-venv",
     )?;
     let requirement = format!("{PROGRAM}=={VERSION}");
     let mut pip = Command::new(environment.join("bin/python"));
-    run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &requirement]))
+    command::run_aside(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &requirement]))
         .context("cannot install componentize-py\nhelp: is a Python package index reachable?")?;
     if !runs(&environment.join("bin").join(PROGRAM)) {
         bail!("componentize-py {VERSION} was installed and does not run");
@@ -68,17 +68,5 @@ fn which_python() -> Result<&'static str> {
 }
 
 fn runs(program: &Path) -> bool {
-    let mut command = Command::new(program);
-    let command = command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    // Its messages belong with ours; stdout is for data.
-    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    let status = status.with_context(|| format!("cannot run {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} failed ({status})");
-    }
-    Ok(())
+    command::succeeds(Command::new(program).arg("--version"))
 }

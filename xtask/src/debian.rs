@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::command;
 
 /// Names, and a file that each brings.
 pub type Packages = &'static [(&'static str, &'static str)];
@@ -19,7 +21,7 @@ pub fn install(what: &str, packages: Packages, instead: &str) -> Result<()> {
     }
     let names = missing.join(" ");
     let by_hand = format!("apt-get install --no-install-recommends {names}");
-    if !apt().arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+    if !command::succeeds(Command::new("apt-get").arg("--version")) {
         bail!("{what} needs {names}, which this script installs on Debian and Ubuntu only\nhelp: {instead}");
     }
     // Reading one's own id without libc: the owner of /proc/self is who runs this.
@@ -35,17 +37,6 @@ pub fn install(what: &str, packages: Packages, instead: &str) -> Result<()> {
     })
 }
 
-fn apt() -> Command {
-    let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-    apt
-}
-
 fn run(arguments: &[&str]) -> Result<()> {
-    // Its messages belong with ours; stdout is for data.
-    let status = apt().args(arguments).stdout(std::io::stderr()).status().context("cannot run apt-get")?;
-    if !status.success() {
-        bail!("`apt-get {}` failed ({status})", arguments.join(" "));
-    }
-    Ok(())
+    command::run_aside(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
 }

@@ -16,11 +16,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{debian, repository};
+use crate::{command, debian, repository};
 
 const MODULE: &str = "github.com/tinygo-org/tinygo";
 
@@ -69,7 +69,7 @@ pub fn ensure(root: &Path) -> Result<PathBuf> {
     if let Some(program) = find() {
         return Ok(program);
     }
-    if !succeeds(Command::new("go").arg("version")) {
+    if !command::succeeds(Command::new("go").arg("version")) {
         bail!(
             "TinyGo is built with Go, and there is no `go` on the PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
         );
@@ -96,12 +96,13 @@ fn build(root: &Path, folder: &Path) -> Result<()> {
     go_build.current_dir(&modules).env("CGO_ENABLED", "1").args(["build", "-mod=readonly", "-tags=llvm22"]);
     go_build.arg(format!("-ldflags=-s -w -X {MODULE}/goenv.TINYGOROOT={}", folder.display()));
     go_build.arg("-o").arg(staging.join("bin/tinygo")).arg(MODULE);
-    run(&mut go_build).context(
+    command::run_aside(&mut go_build).context(
         "cannot build TinyGo from its Go module\nhelp: is a Go module proxy reachable, and is there a C++ compiler?",
     )?;
 
-    let module = output(Command::new("go").current_dir(&modules).args(["list", "-m", "-f", "{{.Dir}}", MODULE]))?;
-    let goroot = output(Command::new("go").args(["env", "GOROOT"]))?;
+    let module =
+        command::output(Command::new("go").current_dir(&modules).args(["list", "-m", "-f", "{{.Dir}}", MODULE]))?;
+    let goroot = command::output(Command::new("go").args(["env", "GOROOT"]))?;
     let module = Path::new(module.trim());
     for part in ["src", "targets"] {
         copy_folder(&module.join(part), &staging.join(part))?;
@@ -153,28 +154,5 @@ fn cache_folder() -> Result<PathBuf> {
 }
 
 fn runs(program: &Path) -> bool {
-    succeeds(Command::new(program).arg("version"))
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    // Its messages belong with ours; stdout is for data.
-    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    let status = status.with_context(|| format!("cannot run {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} failed ({status})");
-    }
-    Ok(())
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    command::succeeds(Command::new(program).arg("version"))
 }

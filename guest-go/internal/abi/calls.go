@@ -120,6 +120,32 @@ func (c *Call) Close() {
 	}
 }
 
+// Body is what follows the head. Reading it blocks the goroutine until more arrives, or until ctx ends.
+func (c *Call) Body(ctx context.Context) io.ReadCloser { return &body{ctx: ctx, call: c} }
+
+type body struct {
+	ctx  context.Context
+	call *Call
+	rest []byte
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	for len(b.rest) == 0 {
+		var err error
+		if b.rest, err = b.call.Next(b.ctx); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+func (b *body) Close() error {
+	b.call.Close()
+	return nil
+}
+
 // wait parks the goroutine until ready or until ctx ends, which drops the call. When both happen in
 // the same step the end of ctx wins: after a step that trapped, the host delivers its events once
 // more with the culprit's cancellation before them, and the culprit must not get as far again.

@@ -31,6 +31,11 @@ impl Resource {
     pub fn of(watch: &WatchSpec) -> Resource {
         Resource { group: (*watch.group).into(), plural: (*watch.plural).into() }
     }
+
+    /// Whether objects of this group and plural are of it: of a watch without a plural, all of the group.
+    pub fn covers(&self, group: &str, plural: &str) -> bool {
+        *self.group == *group && (*self.plural == *plural || self.plural.is_empty())
+    }
 }
 
 /// The writes of one controller to what it has cached.
@@ -123,8 +128,7 @@ impl Writes {
 
     /// Whether the controller has this cached: only then its writes are known here, and may it read from a cache.
     pub fn are_of(&self, resource: &Resource) -> bool {
-        let is_it = |c: &Resource| c.group == resource.group && (c.plural == resource.plural || c.plural.is_empty());
-        self.cached.iter().any(is_it)
+        self.cached.iter().any(|cached| cached.covers(&resource.group, &resource.plural))
     }
 
     /// A request is on its way.

@@ -358,3 +358,29 @@ fn a_controller_has_a_bounded_number_of_watches_and_nonsense_is_refused() {
         assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Misbehaved(_))).count(), refused);
     }
 }
+
+#[test]
+fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
+    let spec = |predicate: &str| {
+        let watch = serde_json::json!({"version": "v1", "kind": "ConfigMap", "predicate": predicate});
+        serde_json::json!({"name": "maps", "primary": watch}).to_string()
+    };
+    for (predicate, said) in [
+        ("object.spec !=", "at line 1, column 15"),
+        ("self.spec == 1", "unknown variable `self`"),
+        ("object.data.map(d, d)", "`map` and `filter` are not supported"),
+    ] {
+        let mut c = Controller::new(at(0), 0);
+        c.take_batch(at(0)).unwrap();
+        let effects = c.commit(output(vec![Action::Register { spec: spec(predicate) }]), at(0), at(0));
+        let [Effect::Misbehaved(why)] = &effects[..] else { panic!("{predicate}: {effects:?}") };
+        for part in [said, "the watch of ConfigMap is refused", predicate, "help:"] {
+            assert!(why.contains(part), "{predicate}: {part:?} is not in {why}");
+        }
+        assert_eq!(c.registered(), 0);
+    }
+    let mut c = Controller::new(at(0), 0);
+    c.take_batch(at(0)).unwrap();
+    let effects = c.commit(output(vec![Action::Register { spec: spec("has(object.data)") }]), at(0), at(0));
+    assert!(matches!(effects[..], [Effect::Registered(0)]));
+}

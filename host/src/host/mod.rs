@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! here        the loop, when a slot is looked at again              options    what it is started with
+//! slot        one controller: what it is, what is under way for it
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
@@ -25,6 +26,7 @@ mod observing;
 mod options;
 mod recording;
 mod settings;
+mod slot;
 mod stepping;
 mod suspending;
 mod telling;
@@ -38,47 +40,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::AbortHandle;
 use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
 
-use self::deciding::Deciding;
-use self::leading::{Lead, Others};
+use self::leading::Others;
 pub use self::options::{Deployment, HostError, Options, SHUTDOWN_TIMEOUT};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
+use self::slot::{Phase, Request, Slot};
 use self::telling::Teller;
 use crate::batch::Report;
-use crate::cache::Writes;
 use crate::client;
-use crate::code::{CODE_LINGERS, InstalledPackage};
+use crate::code::CODE_LINGERS;
 use crate::connect;
-use crate::controller::Controller;
 use crate::describe::start_payload;
 use crate::election::News;
 use crate::engine::Engine;
 use crate::external::External;
 use crate::guest::EventKind;
-use crate::identity::ServiceAccount;
 use crate::instance::Origin;
-use crate::limits::lines::Lines;
-use crate::limits::pace::Pace;
-use crate::limits::requests::Requests;
 use crate::live::Live;
-use crate::own_writes::{OwnWrites, Settled};
 use crate::permissions::learn::Learning;
-use crate::permissions::{Grant, Permissions};
 use crate::pool::Pool;
 use crate::requests::Reply;
 use crate::snapshot::sync::Syncer;
-use crate::snapshot::{ControllerStore, Saved, StateDir, StateDirError};
+use crate::snapshot::{Saved, StateDir, StateDirError};
 use crate::soft::Suspended;
 use crate::status::Question;
-use crate::status::counters::{Avoided, Counters, Totals};
+use crate::status::counters::Totals;
 use crate::status::http::{self, Source};
 use crate::status::observed;
 use crate::status::requests::RequestCounts;
-use crate::wasi::WasiGrant;
 use crate::watch::{Journals, Place, Predicates, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
@@ -227,58 +219,6 @@ struct Host {
     /// If there are other hosts that could run its controllers.
     others: Option<Others>,
     shutting_down: bool,
-}
-
-/// A controller and where its instance is.
-struct Slot {
-    name: Arc<str>,
-    package: Arc<InstalledPackage>,
-    lead: Lead,
-    store: Arc<ControllerStore>,
-    permissions: Arc<Permissions>,
-    /// As whom its requests are made; `None`: the host.
-    service_account: Option<Arc<ServiceAccount>>,
-    wasi: Option<Arc<WasiGrant>>,
-    controller: Controller,
-    phase: Phase,
-    /// The watch of each registration's primary kind; `None` if it may not be watched.
-    primaries: Vec<Option<WatchId>>,
-    /// All of its watches, each once.
-    watches: Vec<WatchId>,
-    /// Requests in flight by the guest's call id.
-    requests: BTreeMap<u64, Request>,
-    /// Those that wait until they may be made.
-    waiting: Requests,
-    /// What its cached reads must not be older than; only if it watches something with objects.
-    writes: Option<Box<Writes>>,
-    /// What it has changed itself; only if it watches something without that.
-    own_writes: Option<Box<OwnWrites>>,
-    pace: Pace,
-    lines: Lines,
-    /// Shared by its requests; only there while some are in flight.
-    credit: Option<Arc<Semaphore>>,
-    wake: Option<Duration>,
-    deciding: Deciding,
-    /// No suspending before this: the last attempt failed.
-    save_after: Duration,
-    counters: Counters,
-}
-
-enum Phase {
-    /// Nothing in memory.
-    Suspended(Origin),
-    /// Alive; one of the soft tier stays so while it is suspended.
-    Resident(Box<Live>),
-    /// With a worker.
-    Busy,
-}
-
-struct Request {
-    /// A watch or a log that is followed: it lasts.
-    stream: bool,
-    /// Tells this request from an earlier one of the same call id.
-    token: u64,
-    task: AbortHandle,
 }
 
 #[derive(Clone, Copy)]
@@ -564,60 +504,4 @@ struct HostState {
     predictor: Predictor,
     /// What of its watches is in the work queues.
     places: Vec<Place>,
-}
-
-impl Slot {
-    fn grant(&self) -> Grant {
-        Grant {
-            rules: self.permissions.granted().cloned(),
-            external: self.permissions.external_granted().clone(),
-            service_account: self.service_account.clone(),
-        }
-    }
-
-    /// Cuts all requests under way, whose answers nobody gets.
-    fn abort_requests(&mut self) {
-        for (call, request) in std::mem::take(&mut self.requests) {
-            request.task.abort();
-            self.request_failed(call);
-        }
-    }
-
-    /// A request ends without the whole of an answer: what it wrote is not known.
-    fn request_failed(&mut self, call: u64) {
-        if let Some(writes) = &mut self.writes {
-            writes.failed(call);
-        }
-        let settled = self.own_writes.as_mut().and_then(|own| own.failed(call));
-        self.settle(settled);
-    }
-
-    /// It is known whose changes were that may have been the controller's own.
-    fn settle(&mut self, settled: Option<Settled>) {
-        if settled.is_some_and(|settled| self.controller.settle(&settled)) {
-            self.counters.avoided(Avoided::OwnWrite);
-        }
-    }
-
-    /// Lets as many bytes of responses come in as have gone.
-    fn return_credit(&mut self) {
-        let bytes = self.controller.take_credit();
-        if let Some(credit) = &self.credit {
-            credit.add_permits(bytes);
-        }
-        if self.requests.is_empty() && self.controller.is_idle() {
-            self.credit = None;
-        }
-    }
-
-    /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
-    fn ram_bytes(&self) -> u64 {
-        let own = size_of::<Slot>() - size_of::<Controller>();
-        let requests = self.requests.len() * (size_of::<Request>() + 16) + self.waiting.bytes();
-        let watches =
-            self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
-        let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes())
-            + self.own_writes.as_ref().map_or(0, |own| size_of::<OwnWrites>() + own.bytes());
-        (own + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()
-    }
 }

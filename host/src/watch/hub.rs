@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     journal: Option<Mutex<Journal>>,
     /// Where a host that starts here is in the journal, if there is one.
     start: Option<Place>,
+    /// Tells the upstream that `State::widening` is set.
+    widened: Notify,
 }
 
 /// A watch, for whoever writes its journal.
@@ -83,6 +86,8 @@ pub(super) struct State {
     pub was_namespaced: Option<bool>,
     /// Whole objects are wanted, of which the index has metadata until the next list.
     needs_list: bool,
+    /// The upstream has yet to begin with whole objects.
+    widening: bool,
     deferred: Vec<Deferred>,
 }
 
@@ -147,6 +152,9 @@ impl Shared {
     /// The watch is in order.
     pub fn synced(&self) {
         let mut state = self.state();
+        if state.widening {
+            return;
+        }
         state.synced = true;
         state.waiting = None;
         self.send(state.index.last(), None, Change::Synced);
@@ -156,11 +164,26 @@ impl Shared {
     }
 
     /// From now on whole objects are wanted, which a list will bring.
-    fn needs_list(&self) {
+    fn widen(&self) {
         let mut state = self.state();
-        state.needs_list = true;
+        (state.needs_list, state.widening) = (true, true);
         state.synced = false;
         state.position = None;
+        drop(state);
+        self.widened.notify_one();
+    }
+
+    /// Until the upstream is to begin with whole objects.
+    pub async fn widened(&self) {
+        self.widened.notified().await;
+    }
+
+    /// The upstream lists whole objects from now on. What has changed since somebody wanted them came without.
+    pub fn begin_whole(&self) {
+        let mut state = self.state();
+        state.widening = false;
+        let last = state.index.last();
+        state.deferred.iter_mut().for_each(|deferred| deferred.until = last);
     }
 
     /// The watch has to wait; told once for each cause.
@@ -247,11 +270,7 @@ impl WatchHub {
                 watch.subscribers += 1;
                 if request.full_objects && !watch.request.full_objects {
                     watch.request.full_objects = true;
-                    watch.task.abort();
-                    watch.state.needs_list();
-                    let state = watch.state.clone();
-                    let task = self.upstream(&request, state);
-                    self.watches.entry(id).and_modify(|watch| watch.task = task);
+                    watch.state.widen();
                 }
             }
             return id;
@@ -268,18 +287,15 @@ impl WatchHub {
             Mutex::new(journal)
         });
         state.index.keep_in(self.room.clone());
-        let state = Arc::new(Shared { id, events: self.events.clone(), state: Mutex::new(state), journal, start });
-        let task = self.upstream(&request, state.clone());
+        let (events, state, widened) = (self.events.clone(), Mutex::new(state), Notify::new());
+        let state = Arc::new(Shared { id, events, state, journal, start, widened });
+        let (client, discovery) = (self.client.clone(), self.discovery.clone());
+        let upstream =
+            Upstream::new(self.pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
+        let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(key, id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });
         id
-    }
-
-    /// Begins to list and watch.
-    fn upstream(&self, request: &WatchRequest, state: Arc<Shared>) -> AbortHandle {
-        let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let upstream = Upstream::new(self.pace, client, discovery, request.clone(), state, self.streaming.clone());
-        tokio::spawn(upstream.run()).abort_handle()
     }
 
     /// Undoes one `subscribe`; a watch that nobody wants any more ends.

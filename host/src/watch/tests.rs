@@ -344,6 +344,29 @@ async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_th
 }
 
 #[tokio::test]
+async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
+    let (mut world, id, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    world.hub.subscribe(WatchRequest { full_objects: true, ..request() });
+    world.hub.replay(id, 7);
+    // The watch of metadata may bring it before it ends, or the list does.
+    stream.event("MODIFIED", &object("a/b", 11));
+    world.request("limit=500").await.list("12", &[("a/a", 1), ("a/b", 11)]);
+    let mut whole = std::collections::BTreeSet::new();
+    loop {
+        match world.events.recv().await.unwrap() {
+            WatchEvent { replay: Some(Replay { subscriber: 7, .. }), change: Change::Replayed, .. } => break,
+            WatchEvent { replay, change: Change::Applied { key, object: Some(_), .. }, .. } => {
+                // To everybody, or to the new one.
+                assert!(replay.is_none_or(|replay| replay.subscriber == 7));
+                whole.insert(key);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(whole.into_iter().collect::<Vec<_>>(), ["a/a".into(), "a/b".into()] as [Key; 2]);
+}
+
+#[tokio::test]
 async fn each_identity_has_a_watch_of_its_own() {
     let (mut world, first, _stream) = World::watching(&[("a/a", 1), ("b/b", 2)]).await;
     let account: Arc<ServiceAccount> = Arc::new("a/website".parse().unwrap());

@@ -137,6 +137,10 @@ struct Bookmark<'a> {
     metadata: ListMeta<'a>,
 }
 
+fn reader(request: &WatchRequest) -> Reader {
+    Reader::new(request.full_objects.then(|| (request.api_version(), request.kind.clone())))
+}
+
 impl Upstream {
     pub fn new(
         pace: Pace,
@@ -146,14 +150,14 @@ impl Upstream {
         shared: Arc<Shared>,
         streaming: Arc<AtomicBool>,
     ) -> Self {
-        let full = request.full_objects.then(|| (request.api_version(), request.kind.clone()));
+        let reader = reader(&request);
         Upstream {
             pace,
             client,
             discovery,
             request,
             shared,
-            reader: Reader::new(full),
+            reader,
             position: None,
             streaming,
             pages_only: false,
@@ -169,7 +173,16 @@ impl Upstream {
             return self.wait_for(&failure);
         }
         loop {
-            let Err(mut failure) = self.list_or_watch().await else { continue };
+            let shared = self.shared.clone();
+            let ended = tokio::select! {
+                ended = self.list_or_watch() => Some(ended),
+                () = shared.widened() => None,
+            };
+            let Some(ended) = ended else {
+                self.begin_whole();
+                continue;
+            };
+            let Err(mut failure) = ended else { continue };
             if failure.cause == FailureCause::Because(Cause::Missing) {
                 // In place of "404 page not found".
                 failure.message = super::discovery::missing(&self.request).message;
@@ -186,6 +199,14 @@ impl Upstream {
             );
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// Lists again, and watches, with whole objects.
+    fn begin_whole(&mut self) {
+        self.request.full_objects = true;
+        self.reader = reader(&self.request);
+        self.position = None;
+        self.shared.begin_whole();
     }
 
     async fn list_or_watch(&mut self) -> Result<(), Failure> {
