@@ -188,7 +188,7 @@ impl Screen {
             output::duration(seconds),
             output::bytes(host.process.resident_memory_bytes),
             host.process.cpu_seconds,
-            host.watches.len(),
+            host.watches.iter().filter(|w| !w.follows).count(),
             host.watches.iter().map(|w| w.objects).sum::<u64>(),
         );
         let second = format!(

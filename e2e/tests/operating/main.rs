@@ -2,12 +2,14 @@
 
 mod page;
 mod policies;
+mod watches;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
+use wasmop_e2e::audit;
 use wasmop_e2e::browser;
 use wasmop_e2e::guests;
 use wasmop_e2e::inner_host::Host;
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 async fn run() -> Result<bool> {
-    let cluster = Cluster::start().await?;
+    let cluster = Cluster::start_with(audit::flags).await?;
     let guest = tokio::task::block_in_place(|| guests::build(COLUMN, cluster.dir()))?;
     cluster.create_crd().await?;
     cluster.create_namespace(guest.name).await?;
@@ -71,6 +73,7 @@ async fn run() -> Result<bool> {
     for (row, result) in policies::all(&cluster, &guest, &other).await {
         set(row, result);
     }
+    set("narrower watches: one on the API server for all, each is told of its own", watches::narrower(&cluster).await);
     println!("\n{}", table.render("operating"));
     Ok(table.is_good())
 }

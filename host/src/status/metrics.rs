@@ -374,9 +374,10 @@ impl Page {
 
     fn watching(&self, out: &mut Families<'_>) -> Result<(), Error> {
         // Watches of one resource may differ in namespace and selectors.
-        let mut resources: Vec<(&str, [u64; 4])> = Vec::new();
+        let mut resources: Vec<(&str, [u64; 5])> = Vec::new();
         for watch in &self.observed.watches {
-            let more = [1, u64::from(watch.waiting.is_some()), watch.objects as u64, watch.lists];
+            let follows = u64::from(watch.follows);
+            let more = [1 - follows, u64::from(watch.waiting.is_some()), watch.objects as u64, watch.lists, follows];
             match resources.iter_mut().find(|(resource, _)| *resource == watch.resource) {
                 Some((_, sums)) => sums.iter_mut().zip(more).for_each(|(sum, n)| *sum += n),
                 None => resources.push((&watch.resource, more)),
@@ -384,6 +385,10 @@ impl Page {
         }
         let sum = |at: usize| resources.iter().map(move |(resource, sums)| ([("resource", *resource)], sums[at]));
         out.gauge(("wasmop_watches", None, "Watches on the API server"), sum(0))?;
+        out.gauge(
+            ("wasmop_watches_following", None, "Watches served from a wider one, without one on the API server"),
+            sum(4),
+        )?;
         out.gauge(("wasmop_watches_waiting", None, "Watches that cannot be had now"), sum(1))?;
         out.gauge(("wasmop_watched_objects", None, "Objects the host keeps the metadata of"), sum(2))?;
         out.counter(("wasmop_watch_lists", None, "Lists begun: the first of each watch, and relists"), sum(3))?;

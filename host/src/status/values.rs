@@ -108,6 +108,9 @@ pub struct WatchStatus {
     pub synced: bool,
     /// What it waits for, if it cannot be had.
     pub waiting: Option<String>,
+    /// It has its objects from a wider watch, not from the API server.
+    #[serde(default)]
+    pub follows: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,6 +195,7 @@ impl From<&crate::watch::WatchStatus> for WatchStatus {
             lists: watch.lists,
             synced: watch.synced,
             waiting: watch.waiting.as_ref().map(|waiting| waiting.message.clone()),
+            follows: watch.follows,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Turns requests for watches into upstream watches, each started once.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,10 +10,13 @@ use tokio::task::AbortHandle;
 
 use super::discovery::Discovery;
 pub use super::discovery::Resolved;
-use super::journal::{Journal, Journals, Place, Recovered};
+use super::following::acquaint;
+use super::journal::{Journals, Place, Recovered};
+use super::narrowing::Narrowing;
 use super::room::{Room, Usage};
+use super::shared::{Known, Shared, State, Watched};
 use super::upstream::{Pace, Upstream};
-use super::{Cause, Change, Index, Replay, Waiting, WatchEvent, WatchId, WatchRequest};
+use super::{Cause, Change, Replay, Waiting, WatchEvent, WatchId, WatchRequest};
 use crate::queue::Key;
 
 /// The upstream watches of a host.
@@ -44,70 +46,6 @@ struct Watch {
     task: AbortHandle,
 }
 
-/// What an upstream task and the hub both see. Events are sent with the state locked, so that a
-/// replay and the changes after it arrive in order.
-pub(super) struct Shared {
-    id: WatchId,
-    events: UnboundedSender<WatchEvent>,
-    state: Mutex<State>,
-    /// To be locked before `state`.
-    journal: Option<Mutex<Journal>>,
-    /// Where a host that starts here is in the journal, if there is one.
-    start: Option<Place>,
-    /// Tells the upstream that `State::widening` is set.
-    widened: Notify,
-}
-
-/// A watch, for whoever writes its journal.
-#[derive(Clone)]
-pub struct Watched(Arc<Shared>);
-
-impl Watched {
-    /// Writes what the watch has seen since the last time.
-    pub fn save(&self) -> io::Result<()> {
-        let Some(journal) = &self.0.journal else { return Ok(()) };
-        journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).save(&self.0)
-    }
-}
-
-#[derive(Default)]
-pub(super) struct State {
-    pub index: Index,
-    /// The index holds all there is, or did when the watch was last in order.
-    pub synced: bool,
-    pub waiting: Option<Waiting>,
-    /// The index is as the objects were at this resource version, or later; `None` during a list, and if
-    /// resource versions are no numbers.
-    pub position: Option<u64>,
-    pub resolved: Option<Resolved>,
-    /// Lists begun.
-    pub lists: u64,
-    /// As an earlier host has seen it.
-    pub was_namespaced: Option<bool>,
-    /// Whole objects are wanted, of which the index has metadata until the next list.
-    needs_list: bool,
-    /// The upstream has yet to begin with whole objects.
-    widening: bool,
-    deferred: Vec<Deferred>,
-}
-
-/// The objects of a watch that is in order.
-#[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    pub index: &'a Index,
-    /// The index is as the objects were at this resource version, or later.
-    pub position: u64,
-}
-
-/// A replay that waits for the first list.
-struct Deferred {
-    subscriber: u64,
-    /// Number of the last change that the subscriber has seen.
-    seen: Option<u64>,
-    /// Number of the last change before it subscribed.
-    until: u64,
-}
-
 /// How a watch is, for people.
 #[derive(Clone, Debug)]
 pub struct WatchStatus {
@@ -120,112 +58,14 @@ pub struct WatchStatus {
     /// It was in order at least once.
     pub synced: bool,
     pub waiting: Option<Waiting>,
+    /// It has its objects from a wider watch, not from the API server.
+    pub follows: bool,
 }
 
 impl WatchStatus {
     /// It cannot be had, and not because the API server is away: somebody has to grant or install something.
     pub fn is_refused(&self) -> bool {
         self.waiting.as_ref().is_some_and(|w| matches!(w.cause, Cause::Missing | Cause::Forbidden | Cause::Invalid))
-    }
-}
-
-impl State {
-    pub fn namespaced(&self) -> Option<bool> {
-        self.resolved.as_ref().map(|resolved| resolved.namespaced).or(self.was_namespaced)
-    }
-}
-
-impl Shared {
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Changes the index and sends what came of it.
-    pub fn update<C: IntoIterator<Item = Change>>(&self, change: impl FnOnce(&mut Index) -> C) {
-        let mut state = self.state();
-        let before = state.index.last();
-        for (number, change) in (before + 1..).zip(change(&mut state.index)) {
-            self.send(number, None, change);
-        }
-    }
-
-    /// The watch is in order.
-    pub fn synced(&self) {
-        let mut state = self.state();
-        if state.widening {
-            return;
-        }
-        state.synced = true;
-        state.waiting = None;
-        self.send(state.index.last(), None, Change::Synced);
-        for Deferred { subscriber, seen, until } in std::mem::take(&mut state.deferred) {
-            self.replay(&state, subscriber, seen, until);
-        }
-    }
-
-    /// From now on whole objects are wanted, which a list will bring.
-    fn widen(&self) {
-        let mut state = self.state();
-        (state.needs_list, state.widening) = (true, true);
-        state.synced = false;
-        state.position = None;
-        drop(state);
-        self.widened.notify_one();
-    }
-
-    /// Until the upstream is to begin with whole objects.
-    pub async fn widened(&self) {
-        self.widened.notified().await;
-    }
-
-    /// The upstream lists whole objects from now on. What has changed since somebody wanted them came without.
-    pub fn begin_whole(&self) {
-        let mut state = self.state();
-        state.widening = false;
-        let last = state.index.last();
-        state.deferred.iter_mut().for_each(|deferred| deferred.until = last);
-    }
-
-    /// The watch has to wait; told once for each cause.
-    pub fn wait_for(&self, waiting: Waiting) {
-        let mut state = self.state();
-        if state.waiting.as_ref().is_none_or(|told| told.cause != waiting.cause) {
-            state.waiting = Some(waiting.clone());
-            self.send(state.index.last(), None, Change::Waiting(waiting));
-        }
-    }
-
-    fn send(&self, number: u64, replay: Option<Replay>, change: Change) {
-        // Without a receiver the host is shutting down.
-        let _ = self.events.send(WatchEvent { watch: self.id, number, replay, change });
-    }
-
-    /// Number of the last change that an earlier host saw.
-    fn recovered(&self) -> u64 {
-        self.start.map_or(0, |place| place.number)
-    }
-
-    /// Tells a subscriber what it has not seen of what was known at `until`.
-    fn replay(&self, state: &State, subscriber: u64, seen: Option<u64>, until: u64) {
-        let missed = seen.and_then(|seen| state.index.replay_between(seen, until));
-        let replay = Some(Replay { subscriber, missed: missed.is_some() });
-        let send = |change| self.send(state.index.last(), replay, change);
-        match missed {
-            Some(changes) => changes.for_each(send),
-            None => state.index.replay(until).for_each(send),
-        }
-        send(Change::Replayed);
-    }
-
-    /// The same, after the first list if need be: who is to see all there is does not see what was there
-    /// before, and who needs whole objects needs that list.
-    fn replay_listed(&self, state: &mut State, subscriber: u64, seen: Option<u64>, until: u64) {
-        let from_journal_alone = self.recovered() > 0;
-        if !state.synced && (state.needs_list || from_journal_alone && seen.is_none()) {
-            state.deferred.push(Deferred { subscriber, seen, until });
-        } else {
-            self.replay(state, subscriber, seen, until);
-        }
     }
 }
 
@@ -262,7 +102,8 @@ impl WatchHub {
     /// what came before: `replay` gives it.
     ///
     /// A watch that has whole objects serves those that want metadata only; one that has not begins to list and watch
-    /// them when somebody wants them, which changes nothing for the others.
+    /// them when somebody wants them, which changes nothing for the others. A narrower watch follows a wider one where
+    /// it can.
     pub fn subscribe(&mut self, request: WatchRequest) -> WatchId {
         let key = WatchRequest { full_objects: false, ..request.clone() };
         if let Some(&id) = self.ids.get(&key) {
@@ -278,7 +119,7 @@ impl WatchHub {
         let id = WatchId(self.next_id);
         self.next_id += 1;
         let recovered = self.journals.as_ref().map(|journals| journals.recover(&request));
-        let mut state = State::default();
+        let mut state = State { whole: request.full_objects, ..State::default() };
         let mut start = None;
         let journal = recovered.map(|Recovered { journal, index, namespaced }| {
             start = Some(Place { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
@@ -287,8 +128,23 @@ impl WatchHub {
             Mutex::new(journal)
         });
         state.index.keep_in(self.room.clone());
-        let (events, state, widened) = (self.events.clone(), Mutex::new(state), Notify::new());
-        let state = Arc::new(Shared { id, events, state, journal, start, widened });
+        let state = Arc::new(Shared {
+            id,
+            events: self.events.clone(),
+            state: Mutex::new(state),
+            journal,
+            start,
+            room: self.room.clone(),
+            widened: Notify::new(),
+            nudged: Notify::new(),
+        });
+        for other in self.watches.values() {
+            if let Some(narrowing) = Narrowing::between(&other.request, &request) {
+                acquaint(&other.state, &state, narrowing);
+            } else if let Some(narrowing) = Narrowing::between(&request, &other.request) {
+                acquaint(&state, &other.state, narrowing);
+            }
+        }
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
         let upstream =
             Upstream::new(self.pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
@@ -306,6 +162,7 @@ impl WatchHub {
             && let Some(watch) = self.watches.remove(&id)
         {
             watch.task.abort();
+            watch.state.close();
             self.ids.remove(&WatchRequest { full_objects: false, ..watch.request });
         }
     }
@@ -431,6 +288,7 @@ impl WatchHub {
                 lists: state.lists,
                 synced: state.synced,
                 waiting: state.waiting.clone(),
+                follows: state.follows,
             }
         };
         let mut all: Vec<_> = self.watches.values().map(status).collect();
@@ -438,7 +296,7 @@ impl WatchHub {
         all
     }
 
-    /// Upstream watches there are.
+    /// Watches there are.
     pub fn len(&self) -> usize {
         self.watches.len()
     }

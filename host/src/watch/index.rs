@@ -125,9 +125,29 @@ impl Index {
         }
     }
 
-    /// Whole objects take of this room; to be said before there is one.
+    /// Whole objects take of this room. Of those there are, what has no room in it is not kept.
     pub fn keep_in(&mut self, room: Arc<Room>) {
+        for entry in self.entries.values_mut() {
+            self.room.give_back(entry.object.as_ref());
+            entry.object = room.keep(entry.object.take());
+        }
         self.room = room;
+    }
+
+    /// A list was begun: it is not all from an earlier host.
+    pub fn has_begun(&self) -> bool {
+        self.list != 0
+    }
+
+    /// Nothing is missing of the last list.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The objects that were seen in the last list or since, as they are.
+    pub fn listed(&self) -> impl Iterator<Item = Seen> {
+        let listed = self.entries.iter().filter(|(_, entry)| self.list != 0 && entry.list == self.list);
+        listed.map(|(key, entry)| Seen { key: key.clone(), meta: entry.meta.clone(), object: entry.object.clone() })
     }
 
     /// A list begins; one under way is given up.
@@ -148,6 +168,16 @@ impl Index {
         gone.into_iter().map(gone_now).collect()
     }
 
+    /// The same; with `has_room: false` the object is not kept, though told.
+    pub fn apply_in(&mut self, seen: Seen, has_room: bool) -> Option<Change> {
+        let key = (!has_room).then(|| seen.key.clone());
+        let change = self.apply(seen);
+        if let Some(entry) = key.and_then(|key| self.entries.get_mut(&key)) {
+            self.room.give_back(entry.object.take().as_ref());
+        }
+        change
+    }
+
     /// The object was in a list, was added or was modified. `None` if that version of it is known.
     pub fn apply(&mut self, seen: Seen) -> Option<Change> {
         let Seen { key, meta, object } = seen;
@@ -156,8 +186,11 @@ impl Index {
         let (old, before) = match self.entries.get_mut(&key) {
             Some(known) if known.meta.resource_version == meta.resource_version && known.meta.uid == meta.uid => {
                 known.list = self.list;
-                // The journal has metadata only.
-                known.object = known.object.take().or_else(|| self.room.keep(object));
+                // The journal has metadata only; a wider watch's object is shared.
+                if object.is_some() {
+                    self.room.give_back(known.object.take().as_ref());
+                    known.object = self.room.keep(object);
+                }
                 return None;
             }
             Some(known) => {

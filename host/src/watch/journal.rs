@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{Index, Past, Present, ToSave};
 use super::meta::{GroupKind, ObjectMetaLite, OwnerRef, ResourceVersion, hash};
-use super::{WatchRequest, hub::Shared};
+use super::{WatchRequest, shared::Shared};
 use crate::queue::Key;
 use crate::snapshot::StateDir;
 use crate::snapshot::disk::{Disk, DiskFile};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::queue::Key;
 
@@ -56,6 +57,16 @@ pub struct Seen {
     pub object: Option<Arc<str>>,
 }
 
+/// What is read of an object's JSON.
+#[derive(Debug)]
+pub struct Item<'a> {
+    pub seen: Seen,
+    /// Its resource version as text: where a watch can go on from.
+    pub version: Cow<'a, str>,
+    /// `metadata.labels`
+    pub labels: Option<&'a RawValue>,
+}
+
 /// Reads objects of one watch.
 #[derive(Debug)]
 pub struct Reader {
@@ -92,6 +103,8 @@ struct RawMeta<'a> {
     deletion_timestamp: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     owner_references: Option<Vec<RawOwner<'a>>>,
+    #[serde(borrow, default)]
+    labels: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -113,8 +126,8 @@ impl Reader {
         Reader { kinds: Vec::new(), no_owners: Arc::new([]), full }
     }
 
-    /// The object, and its resource version as text: where a watch can go on from.
-    pub fn read<'a>(&mut self, json: &'a str) -> Result<(Seen, Cow<'a, str>), serde_json::Error> {
+    /// Reads one.
+    pub fn read<'a>(&mut self, json: &'a str) -> Result<Item<'a>, serde_json::Error> {
         let RawObject { metadata: raw } = serde_json::from_str(json)?;
         let key = match raw.namespace.as_deref() {
             Some(namespace) if !namespace.is_empty() => format!("{namespace}/{}", raw.name).into(),
@@ -131,7 +144,7 @@ impl Reader {
             Some((api_version, kind)) => Some(whole(json, api_version, kind)?),
             None => None,
         };
-        Ok((Seen { key, meta, object }, raw.resource_version))
+        Ok(Item { seen: Seen { key, meta, object }, version: raw.resource_version, labels: raw.labels })
     }
 
     fn owners(&mut self, raw: Vec<RawOwner>) -> Arc<[OwnerRef]> {

@@ -3,19 +3,23 @@
 //!
 //! ```text
 //! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► WatchEvent ─► host's loop
-//! replay ────► hub ──────── the index's content ─────────────────────────┘            │
+//!                     or follow a wider watch ◄── following ──┤                       │
+//! replay ────► hub ──────── the index's content ──────────────┘                       │
 //!                                              passes, keys_for ─► work queues ◄──────┘
 //! ```
 
 mod discovery;
 mod failure;
+mod following;
 mod hub;
 mod index;
 mod journal;
 mod meta;
+mod narrowing;
 mod predicates;
 mod relation;
 mod room;
+mod shared;
 mod upstream;
 
 use std::sync::Arc;
@@ -24,7 +28,7 @@ use wasmop_package::manifest::WatchSpec;
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
-pub use hub::{Known, Resolved, WatchHub, WatchStatus, Watched};
+pub use hub::{Resolved, WatchHub, WatchStatus};
 pub use index::Index;
 pub use journal::{Journals, Place};
 pub(crate) use meta::hash;
@@ -32,6 +36,7 @@ pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, See
 pub(crate) use predicates::{Judged, Predicates};
 pub use relation::{Primary, keys_for, passes};
 pub use room::Usage;
+pub use shared::{Known, Watched};
 
 use crate::identity::ServiceAccount;
 use crate::queue::Key;

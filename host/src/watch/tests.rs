@@ -15,6 +15,7 @@ use super::upstream::Pace;
 use super::*;
 
 mod failures;
+mod following;
 mod restarts;
 
 type Answer = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -486,7 +487,7 @@ async fn where_lists_are_not_streamed_no_watch_of_the_host_asks_again() {
         world.request("limit=500").await.list("11", &[("a/a", 1)]);
         assert_eq!(world.next().await, "synced");
         let _open = world.request("resourceVersion=11").await;
-        world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
+        world.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
         world.request("limit=500").await;
     }
 }

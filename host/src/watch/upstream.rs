@@ -25,11 +25,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 
+use super::WatchRequest;
 use super::discovery::Discovery;
 use super::failure::{Cause, Failure, FailureCause, Waiting};
-use super::hub::Shared;
-use super::meta::Reader;
-use super::{Index, WatchRequest};
+use super::meta::{Item, Reader};
+use super::shared::Shared;
 
 /// Objects asked for at once; client-go's and kube's page size.
 const PAGE: u32 = 500;
@@ -175,7 +175,7 @@ impl Upstream {
         loop {
             let shared = self.shared.clone();
             let ended = tokio::select! {
-                ended = self.list_or_watch() => Some(ended),
+                ended = self.serve() => Some(ended),
                 () = shared.widened() => None,
             };
             let Some(ended) = ended else {
@@ -209,16 +209,31 @@ impl Upstream {
         self.shared.begin_whole();
     }
 
-    async fn list_or_watch(&mut self) -> Result<(), Failure> {
+    /// Follows a wider watch if there is one to follow, otherwise asks the API server until there is.
+    async fn serve(&mut self) -> Result<(), Failure> {
         let path = self.resolve().await?;
+        let shared = self.shared.clone();
+        if let Some(following) = shared.follow() {
+            following.ended().await;
+            drop(following);
+            self.position = shared.state().position.map(|position| position.to_string());
+            return Ok(());
+        }
+        tokio::select! {
+            ended = self.list_or_watch(&path) => ended,
+            () = shared.can_follow() => Ok(()),
+        }
+    }
+
+    async fn list_or_watch(&mut self, path: &str) -> Result<(), Failure> {
         let lists = self.position.is_none();
         if lists && (self.pages_only || !self.streaming.load(Ordering::Relaxed)) {
-            let position = self.list(&path).await?;
+            let position = self.list(path).await?;
             self.listed(position);
             return Ok(());
         }
         let begun = Instant::now();
-        let ended = self.watch(&path).await;
+        let ended = self.watch(path).await;
         if begun.elapsed() >= self.pace.good_watch {
             self.watch_failures = 0;
         }
@@ -318,12 +333,8 @@ impl Upstream {
             limit: Some(PAGE),
             ..ListParams::default()
         };
-        {
-            let mut state = self.shared.state();
-            state.index.begin_list();
-            state.position = None;
-            state.lists += 1;
-        }
+        self.shared.begin_list();
+        self.shared.state().lists += 1;
         loop {
             let request =
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
@@ -333,15 +344,15 @@ impl Upstream {
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {
-                let (seen, _) = self.reader.read(item.get()).map_err(Failure::garbled)?;
-                self.shared.update(|index| index.apply(seen));
+                let Item { seen, labels, .. } = self.reader.read(item.get()).map_err(Failure::garbled)?;
+                self.shared.apply(seen, labels);
             }
             params.continue_token = metadata.continue_token.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 if metadata.resource_version.is_empty() {
                     return Err(Failure::garbled("the list has no resourceVersion"));
                 }
-                self.shared.update(Index::finish_list);
+                self.shared.finish_list();
                 return Ok(metadata.resource_version.into_owned());
             }
         }
@@ -349,7 +360,7 @@ impl Upstream {
 
     /// The list is complete, and the index is as it was at `position`.
     fn listed(&mut self, position: String) {
-        self.shared.state().position = position.parse().ok();
+        self.shared.set_position(position.parse().ok());
         self.position = Some(position);
         self.list_failures = 0;
         self.shared.synced();
@@ -368,9 +379,7 @@ impl Upstream {
             send_initial_events: self.position.is_none(),
         };
         if self.position.is_none() {
-            let mut state = self.shared.state();
-            state.index.begin_list();
-            state.position = None;
+            self.shared.begin_list();
         }
         let requests = kube::core::Request::new(path);
         let from = self.position.clone().unwrap_or_default();
@@ -435,20 +444,20 @@ impl Upstream {
         let Line { kind, object } = serde_json::from_str(text).map_err(Failure::garbled)?;
         let version = match kind.as_ref() {
             "ADDED" | "MODIFIED" => {
-                let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
-                self.shared.update(|index| index.apply(seen));
+                let Item { seen, version, labels } = self.reader.read(object.get()).map_err(Failure::garbled)?;
+                self.shared.apply(seen, labels);
                 version
             }
             "DELETED" => {
-                let (seen, version) = self.reader.read(object.get()).map_err(Failure::garbled)?;
-                self.shared.update(|index| index.delete(seen));
+                let Item { seen, version, .. } = self.reader.read(object.get()).map_err(Failure::garbled)?;
+                self.shared.delete(seen);
                 version
             }
             "BOOKMARK" => {
                 let Bookmark { metadata } = serde_json::from_str(object.get()).map_err(Failure::garbled)?;
                 let ends_list = metadata.annotations.and_then(|a| a.initial_events_end).is_some_and(|it| it == "true");
                 if self.position.is_none() && ends_list {
-                    self.shared.update(Index::finish_list);
+                    self.shared.finish_list();
                     self.listed(metadata.resource_version.into_owned());
                     return Ok(());
                 }
@@ -459,7 +468,7 @@ impl Upstream {
         };
         // Before the end of a list there is nothing to go on from.
         if !version.is_empty() && self.position.is_some() {
-            self.shared.state().position = version.parse().ok();
+            self.shared.set_position(version.parse().ok());
             self.position = Some(version.into_owned());
         }
         Ok(())

@@ -27,6 +27,7 @@ fn observed(controllers: usize) -> Observed {
         now: Duration::from_secs(5),
         controllers: (0..controllers).map(controller).collect(),
         watches: vec![WatchStatus {
+            follows: false,
             resource: "configmaps/v1".into(),
             objects: 3,
             lists: 1,

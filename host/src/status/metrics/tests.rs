@@ -46,8 +46,14 @@ fn page() -> Page {
     let mut totals = Totals { watch_events: 9, ..Totals::default() };
     totals.steps.observe(Duration::from_millis(2));
     totals.suspends.observe(Duration::from_micros(60));
-    let watch =
-        |objects| WatchStatus { resource: "configmaps/v1".into(), objects, lists: 1, synced: true, waiting: None };
+    let watch = |objects, follows| WatchStatus {
+        resource: "configmaps/v1".into(),
+        objects,
+        lists: 1,
+        synced: true,
+        waiting: None,
+        follows,
+    };
     let observed = Observed {
         now,
         controllers: vec![
@@ -55,7 +61,7 @@ fn page() -> Page {
             controller("quiet", State::Suspended, Counters::default()),
             controller("elsewhere", State::Standby, Counters::default()),
         ],
-        watches: vec![watch(3), watch(4)],
+        watches: vec![watch(3, false), watch(4, true)],
         totals,
         spare_bytes: 4096,
         memory_budget: Some(64 << 20),
@@ -132,7 +138,8 @@ fn numbers_come_out_as_they_were_counted() {
         r#"wasmop_limit_hits_total{controller="website",limit="log-rate"} 1"#,
         r#"wasmop_throttled_seconds_total{controller="website",limit="cpu-share"} 1.5"#,
         r#"wasmop_watched_objects{resource="configmaps/v1"} 7"#,
-        r#"wasmop_watches{resource="configmaps/v1"} 2"#,
+        r#"wasmop_watches{resource="configmaps/v1"} 1"#,
+        r#"wasmop_watches_following{resource="configmaps/v1"} 1"#,
         r#"rest_client_requests_total{code="200",method="GET"} 1"#,
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");

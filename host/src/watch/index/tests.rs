@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::meta::{Reader, ResourceVersion};
+use super::super::meta::{Item, Reader, ResourceVersion};
 use super::*;
 
 fn seen(key: &str, version: u64) -> Seen {
@@ -131,7 +131,7 @@ fn an_object_is_read_into_what_is_kept_of_it() {
         "ownerReferences":[{"apiVersion":"apps/v1","kind":"Deployment","name":"d","uid":"u-2","controller":true},
                            {"apiVersion":"v1","kind":"Node","name":"n","uid":"u-3"}]},"data":{"k":"v"}}"#;
     let mut reader = Reader::new(None);
-    let (seen, version) = reader.read(json).unwrap();
+    let Item { seen, version, .. } = reader.read(json).unwrap();
     assert_eq!((&*seen.key, version.as_ref()), ("ns/a", "123"));
     let meta = &seen.meta;
     assert_eq!((meta.resource_version, meta.generation, meta.deleting), (ResourceVersion(123), 4, true));
@@ -139,12 +139,12 @@ fn an_object_is_read_into_what_is_kept_of_it() {
     assert_eq!(owners, [("apps", "Deployment", "d", true), ("", "Node", "n", false)]);
     assert_eq!(seen.object, None);
     // Kinds of owners are shared.
-    let (again, _) = reader.read(json).unwrap();
+    let again = reader.read(json).unwrap().seen;
     assert!(Arc::ptr_eq(&again.meta.owners[0].kind, &meta.owners[0].kind));
 
     let mut full = Reader::new(Some(("v1".into(), "ConfigMap".into())));
     let item = r#"{"metadata":{"name":"a","resourceVersion":"x","managedFields":[{"manager":"m"}]},"data":{"k":"v"}}"#;
-    let (seen, _) = full.read(item).unwrap();
+    let seen = full.read(item).unwrap().seen;
     assert_eq!(&*seen.key, "a");
     let object: serde_json::Value = serde_json::from_str(&seen.object.unwrap()).unwrap();
     assert_eq!(

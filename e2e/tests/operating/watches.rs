@@ -1,0 +1,103 @@
+//! How many watches there are on the API server, as its own audit log says.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use std::time::Duration;
+use tokio::time::Instant;
+use wasmop_e2e::audit;
+use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::wat_guest::Code;
+use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
+
+const NAMESPACE: &str = "watched";
+/// Controllers, and of which ConfigMaps they are told.
+const ALL: &str = "all";
+const TEAM: &str = "team";
+const PICKED: &str = "picked";
+
+/// A controller of all ConfigMaps, one of a namespace's, and one of those with a label.
+pub async fn narrower(cluster: &Cluster) -> Result<()> {
+    cluster.create_namespace(NAMESPACE).await?;
+    let host = Host::start(
+        vec![
+            package(ALL, "", "")?,
+            package(TEAM, &format!(r#""namespace":"{NAMESPACE}","#), "")?,
+            package(PICKED, "", r#","labelSelector":"picked in (yes, perhaps),!not""#)?,
+        ],
+        &cluster.plane.kubeconfig,
+        &cluster.dir().join("watches-state"),
+    )?;
+    host.until_ready().await?;
+    let maps = |namespace: &str| Api::<ConfigMap>::namespaced(cluster.client.clone(), namespace);
+    let (here, elsewhere) = (maps(NAMESPACE), maps("default"));
+    // Whoever is told of an object, and who is not.
+    told(&host, [ALL, TEAM], async || create(&here, "plain", &[]).await).await?;
+    told(&host, [ALL], async || create(&elsewhere, "plain", &[("picked", "no")]).await).await?;
+    told(&host, [ALL, PICKED], async || create(&elsewhere, "picked", &[("picked", "yes")]).await).await?;
+    told(&host, [ALL, TEAM, PICKED], async || create(&here, "picked", &[("picked", "perhaps")]).await).await?;
+    told(&host, [ALL], async || create(&elsewhere, "not", &[("picked", "yes"), ("not", "")]).await).await?;
+    let delete = async || Ok(here.delete("picked", &DeleteParams::default()).await.map(drop)?);
+    told(&host, [ALL, TEAM, PICKED], delete).await?;
+
+    let watches = host.overview().await?.host.watches;
+    ensure!(watches.len() == 3 && watches.iter().filter(|watch| watch.follows).count() == 2, "{watches:?}");
+    let series =
+        ["wasmop_watches", "wasmop_watches_following"].map(|name| format!("{name}{{resource=\"configmaps/v1\"}}"));
+    ensure!(host.metric(&series[0]).await? == Some(1.0) && host.metric(&series[1]).await? == Some(2.0), "{series:?}");
+    let open: Vec<_> = open(cluster)?;
+    ensure!(open.len() == 1, "{} watches are open: {open:?}", open.len());
+    host.stop().await
+}
+
+/// Watches of ConfigMaps that hosts have open.
+fn open(cluster: &Cluster) -> Result<Vec<String>> {
+    let is_open = |reached: &audit::Reached| {
+        reached.verb == "watch"
+            && !reached.ended
+            && reached.uri.contains("/configmaps?")
+            && reached.user_agent.starts_with("wasmop/")
+    };
+    Ok(audit::read(cluster.dir())?.into_iter().filter(is_open).map(|reached| reached.uri).collect())
+}
+
+/// Does something, and waits until these controllers have reconciled once more; the others have not.
+async fn told<const N: usize>(host: &Host, names: [&str; N], act: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let reconciles = async || {
+        let all = host.controllers().await?;
+        let of = |name: &str| all.iter().find(|c| c.name == name).map(|c| c.reconciles).context("no controller");
+        Ok::<_, anyhow::Error>([of(ALL)?, of(TEAM)?, of(PICKED)?])
+    };
+    let before = reconciles().await?;
+    act().await?;
+    let told = |name| u64::from(names.contains(&name));
+    let expected = [before[0] + told(ALL), before[1] + told(TEAM), before[2] + told(PICKED)];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = reconciles().await?;
+        if now == expected {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{names:?}: {before:?}, then {now:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn create(maps: &Api<ConfigMap>, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+    let labels = labels.iter().map(|(label, value)| (label.to_string(), value.to_string())).collect();
+    let metadata = ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
+    maps.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await?;
+    Ok(())
+}
+
+/// Reconciles ConfigMaps by doing nothing.
+fn package(name: &str, namespace: &str, selector: &str) -> Result<Package> {
+    let spec = format!(
+        r#"{{"name":"{name}",{namespace}"primary":{{"version":"v1","kind":"ConfigMap","plural":"configmaps"{selector}}},"watches":[]}}"#
+    );
+    Code { reconcile: "(call $finish (local.get $task))", spec: Some(spec), ..Code::default() }
+        .package(name, Limits::default())
+}
