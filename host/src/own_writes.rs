@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -35,8 +36,8 @@ pub type Object = (u32, Key);
 /// The writes of one controller to what it watches without its own writes.
 #[derive(Debug, Default)]
 pub struct OwnWrites {
-    /// Of what; with an empty plural, all of the group.
-    of: Vec<Resource>,
+    /// Of what; with an empty plural, all of the group. One copy for all controllers of a package.
+    of: Arc<[Resource]>,
     under_way: Vec<UnderWay>,
     written: VecDeque<Written>,
     /// Changes that were queued and may turn out to be own.
@@ -108,8 +109,8 @@ impl Meta {
 
 impl OwnWrites {
     /// `None` if there is nothing to tell apart.
-    pub fn of(resources: Vec<Resource>) -> Option<OwnWrites> {
-        (!resources.is_empty()).then(|| OwnWrites { of: resources, ..OwnWrites::default() })
+    pub fn of(resources: &Arc<[Resource]>) -> Option<OwnWrites> {
+        (!resources.is_empty()).then(|| OwnWrites { of: resources.clone(), ..OwnWrites::default() })
     }
 
     /// A request is on its way. `by`: in whose reconcile; `body`: what it sends.
@@ -200,11 +201,16 @@ impl OwnWrites {
         self.held.push(change(concerned, old, meta));
     }
 
+    /// Gives back what it does not use.
+    pub fn shrink(&mut self) {
+        self.under_way.shrink_to_fit();
+        self.written.shrink_to_fit();
+        self.held.shrink_to_fit();
+    }
+
     /// Bytes in RAM, apart from those of answers that are under way.
     pub fn bytes(&self) -> usize {
-        let resources = |r: &Resource| size_of::<Resource>() + r.group.len() + r.plural.len();
-        self.of.iter().map(resources).sum::<usize>()
-            + self.under_way.capacity() * size_of::<UnderWay>()
+        self.under_way.capacity() * size_of::<UnderWay>()
             + (self.written.capacity() + self.held.capacity()) * size_of::<Written>()
     }
 }

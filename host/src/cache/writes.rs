@@ -4,6 +4,8 @@
 //! Gates are opened by the cache's resource version. Resource versions of one resource are in order (KEP-5504),
 //! so that a gate whose version is not known, as that of most deletions, is opened by that of a later write.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use wasmop_package::manifest::WatchSpec;
@@ -41,8 +43,8 @@ impl Resource {
 /// The writes of one controller to what it has cached.
 #[derive(Debug)]
 pub struct Writes {
-    /// What is cached; with an empty plural, all of the group.
-    cached: Vec<Resource>,
+    /// What is cached; with an empty plural, all of the group. One copy for all controllers of a package.
+    cached: Arc<[Resource]>,
     under_way: Vec<UnderWay>,
     gates: Vec<Gate>,
     /// Writes sent so far.
@@ -120,9 +122,9 @@ fn key(namespace: Option<&str>, name: &str) -> Key {
 }
 
 impl Writes {
-    /// Of a controller with these watches; `None` if it has nothing cached.
-    pub fn of<'a>(watches: impl Iterator<Item = &'a WatchSpec>) -> Option<Writes> {
-        let cached: Vec<_> = watches.filter(|watch| watch.keeps_objects()).map(Resource::of).collect();
+    /// Of a controller that has this cached; `None` if that is nothing.
+    pub fn of(cached: &Arc<[Resource]>) -> Option<Writes> {
+        let cached = cached.clone();
         (!cached.is_empty()).then_some(Writes { cached, under_way: Vec::new(), gates: Vec::new(), sent: 0 })
     }
 
@@ -271,6 +273,12 @@ impl Writes {
     pub fn forget(&mut self, resource: &Resource, position: u64) {
         self.gates
             .retain(|gate| !(gate.resource == *resource && gate.version.is_some_and(|version| version <= position)));
+    }
+
+    /// Gives back what it does not use.
+    pub fn shrink(&mut self) {
+        self.under_way.shrink_to_fit();
+        self.gates.shrink_to_fit();
     }
 
     /// Bytes in memory.

@@ -36,13 +36,40 @@ use crate::watch::Place;
 /// State, predictor and instance of a controller, and what it has seen of its watches.
 pub(super) type Recovered = (Controller, Predictor, Phase, Vec<Place>);
 
+/// A package, and what its controllers share.
+#[derive(Clone)]
+struct Installed {
+    package: Arc<InstalledPackage>,
+    /// All that it asks for.
+    permissions: Arc<Permissions>,
+    /// What it reads from the cache.
+    cached: Arc<[Resource]>,
+    /// What it watches without its own writes.
+    ignored: Arc<[Resource]>,
+}
+
+impl Installed {
+    fn new(package: InstalledPackage) -> Installed {
+        let manifest = &package.manifest;
+        let watches = || manifest.registrations.iter().flat_map(|r| std::iter::once(&r.primary).chain(&r.watches));
+        Installed {
+            permissions: Arc::new(
+                Permissions::new(manifest.permissions.clone()).with_external(manifest.external_hosts.clone()),
+            ),
+            cached: watches().filter(|watch| watch.keeps_objects()).map(Resource::of).collect(),
+            ignored: watches().filter(|watch| watch.ignore_own_writes).map(Resource::of).collect(),
+            package: Arc::new(package),
+        }
+    }
+}
+
 impl Host {
     pub(super) async fn install(
         &mut self,
         deployments: Vec<Deployment>,
         state: &Arc<StateDir>,
     ) -> Result<(), HostError> {
-        let mut installed: HashMap<[u8; 32], (Arc<InstalledPackage>, Arc<Permissions>)> = HashMap::new();
+        let mut installed: HashMap<[u8; 32], Installed> = HashMap::new();
         self.slots.reserve_exact(deployments.len());
         let mut first_error = None;
         for Deployment { name, package, settings } in deployments {
@@ -50,15 +77,15 @@ impl Host {
             if let Some(Err(source)) = wasi.as_deref().map(WasiGrant::check) {
                 return Err(HostError::Wasi { name, source });
             }
-            let (package, permissions) = match installed.get(&package.digest) {
+            let Installed { package, permissions, cached, ignored } = match installed.get(&package.digest) {
                 Some(found) => found.clone(),
                 None => {
                     let (engine, state) = (self.engine.clone(), state.clone());
                     let cap = self.limits;
                     let tier = package.tier();
                     let install = move || InstalledPackage::install(&engine, &state, &package, &cap);
-                    let package = match tokio::task::block_in_place(install) {
-                        Ok(package) => Arc::new(package),
+                    let new = match tokio::task::block_in_place(install) {
+                        Ok(package) => Installed::new(package),
                         // The others don't suffer from a package that is no good.
                         Err(error) if !matches!(error, InstallError::Io { .. }) => {
                             self.leave_out(&name, tier, &error);
@@ -67,12 +94,8 @@ impl Host {
                         }
                         Err(error) => return Err(error.into()),
                     };
-                    let permissions = Arc::new(
-                        Permissions::new(package.manifest.permissions.clone())
-                            .with_external(package.manifest.external_hosts.clone()),
-                    );
-                    installed.insert(package.digest, (package.clone(), permissions.clone()));
-                    (package, permissions)
+                    installed.insert(new.package.digest, new.clone());
+                    new
                 }
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
@@ -111,11 +134,8 @@ impl Host {
             if let Some(learning) = &self.learning {
                 learning.add(&name, &permissions);
             }
-            let specs =
-                package.manifest.registrations.iter().flat_map(|r| std::iter::once(&r.primary).chain(&r.watches));
-            let writes = Writes::of(specs.clone()).map(Box::new);
-            let ignored = specs.filter(|watch| watch.ignore_own_writes).map(Resource::of);
-            let own_writes = OwnWrites::of(ignored.collect()).map(Box::new);
+            let writes = Writes::of(&cached).map(Box::new);
+            let own_writes = OwnWrites::of(&ignored).map(Box::new);
             self.slots.push(Slot {
                 name,
                 package,

@@ -121,6 +121,22 @@ impl Slot {
         }
     }
 
+    /// Gives back what empty tables hold, before a long wait.
+    pub(super) fn shrink(&mut self) {
+        if self.requests.is_empty() {
+            self.credit = None;
+            self.requests = BTreeMap::new();
+        }
+        self.waiting.shrink();
+        if let Some(writes) = &mut self.writes {
+            writes.shrink();
+        }
+        if let Some(own_writes) = &mut self.own_writes {
+            own_writes.shrink();
+        }
+        self.controller.shrink();
+    }
+
     /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
     pub(super) fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();

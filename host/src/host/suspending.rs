@@ -1,6 +1,5 @@
 //! Instances to disk: when they are idle, when their log is full, and all of them at shutdown.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -92,11 +91,7 @@ impl Host {
         slot.phase = match instance {
             Some(instance) => Phase::Resident(instance),
             None => {
-                if slot.requests.is_empty() {
-                    slot.credit = None;
-                    slot.requests = BTreeMap::new();
-                }
-                slot.controller.shrink();
+                slot.shrink();
                 Phase::Suspended(Origin::Snapshot(saved.snapshot))
             }
         };
@@ -146,7 +141,7 @@ impl Host {
         slot.phase = Phase::Resident(instance);
         match result {
             Ok(Suspended { dirty_bytes, written_bytes, disk_bytes }) => {
-                slot.controller.shrink();
+                slot.shrink();
                 slot.deciding.predictor.on_suspended(took, written_bytes);
                 slot.counters.saved(true, written_bytes, disk_bytes);
                 self.totals.suspends.observe(took);

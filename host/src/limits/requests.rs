@@ -118,6 +118,11 @@ impl Requests {
         self.waiting.is_empty()
     }
 
+    /// Gives back what it does not use.
+    pub fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
+
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -10,7 +10,7 @@ use crate::queue::{Backoff, WorkQueue};
 const NOW: Duration = Duration::ZERO;
 
 fn own_writes() -> OwnWrites {
-    OwnWrites::of(vec![Resource { group: "".into(), plural: "configmaps".into() }]).unwrap()
+    OwnWrites::of(&[Resource { group: "".into(), plural: "configmaps".into() }].into()).unwrap()
 }
 
 fn allowed(verb: &'static str, resource: &str) -> Allowed {

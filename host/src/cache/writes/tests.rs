@@ -15,7 +15,7 @@ fn writes() -> Writes {
         "version": "v1", "kind": "ConfigMap", "plural": "configmaps", "cached": true,
     }))
     .expect("a watch");
-    Writes::of(std::iter::once(&watch)).expect("something cached")
+    Writes::of(&[Resource::of(&watch)].into()).expect("something cached")
 }
 
 fn request(verb: &'static str, resource: &str, name: Option<&str>) -> Allowed {
