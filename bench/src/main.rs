@@ -9,6 +9,7 @@ mod footprint;
 mod neighbours;
 mod objects;
 mod page_cache;
+mod predicates;
 mod resume;
 mod simulation;
 
@@ -36,6 +37,8 @@ enum Bench {
     Neighbours(Common),
     /// Memory against the number of objects in the cluster, beside controllers of kube-rs and controller-runtime
     Objects(Common),
+    /// How long predicates in CEL take, against the size of the object; `n` is its bytes
+    Predicates(Common),
     /// The native controller in Rust of `objects`, a process of its own
     #[command(hide = true)]
     ObjectsTwin(objects::TwinArgs),
@@ -118,6 +121,11 @@ fn main() -> Result<()> {
         Bench::Objects(common) => {
             let mut rows = Rows::new("objects");
             objects::run(common.quick, &mut rows)?;
+            finish(&common, &rows)
+        }
+        Bench::Predicates(common) => {
+            let mut rows = Rows::new("predicates");
+            predicates::run(common.quick, &mut rows)?;
             finish(&common, &rows)
         }
         Bench::ObjectsTwin(args) => objects::twin(args),

@@ -42,6 +42,15 @@ const GROW: &str =
     "(loop $more (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable))) (br $more))";
 const FINISH: &str = "(call $finish (local.get $task))";
 
+/// Registers for all ConfigMaps, with a predicate that lets no change pass and takes about all the work that one may.
+fn judging(name: &str) -> String {
+    let loops: String = ["a", "b", "c", "d"].map(|turn| format!("[1,2,3,4,5,6].all({turn}, ")).concat();
+    let predicate = format!("!{loops}a + b + c + d > 0))))");
+    format!(
+        r#"{{"name":"{name}","primary":{{"version":"v1","kind":"ConfigMap","plural":"configmaps","predicate":"{predicate}"}},"watches":[]}}"#
+    )
+}
+
 /// So many functions that nothing calls.
 fn functions(count: usize) -> String {
     (0..count).map(|n| format!("(func (result i32) (i32.const {n}))")).collect()
@@ -127,6 +136,9 @@ pub fn all() -> Vec<Guest> {
         guest("requeues-zero", "reconciles again at once, for ever", LITTLE_CPU,
             told("CpuShareUsedUp", "20m of a core"),
             Code { reconcile: "(call $done (local.get $task) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", ..code() }),
+        guest("judges-slowly", "has a predicate that takes its time with each change", LITTLE_CPU,
+            told("CpuShareUsedUp", "20m of a core"),
+            Code { reconcile: FINISH, spec: Some(judging("judges-slowly")), ..code() }),
         guest("parks-for-ever", "parks for 584 years", LIMITS, GoesOn,
             Code { reconcile: FINISH, end: "(call $park (i64.const -1))", ..code() }),
         guest("requeues-never", "requeues in 584 years", LIMITS, GoesOn,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, Relation};
@@ -226,11 +226,19 @@ impl Host {
             }
             if event.replay.is_none() && !watched.predicate.is_empty() {
                 let known = judged.iter().find(|(text, _)| *text == watched.predicate);
-                let verdict = known.map(|(_, verdict)| verdict.clone()).unwrap_or_else(|| {
-                    let verdict = self.predicates.judge(&watched.predicate, &event.change);
-                    judged.push((watched.predicate.clone(), verdict.clone()));
-                    verdict
-                });
+                let limits = slot.package.limits();
+                let verdict = match known {
+                    Some((_, verdict)) => verdict.clone(),
+                    // It is judged on its controller's time.
+                    None if slot.pace.is_used_up(limits, now) => Judged::Counts,
+                    None => {
+                        let begun = Instant::now();
+                        let verdict = self.predicates.judge(&watched.predicate, &event.change);
+                        slot.pace.used(limits, begun.elapsed(), now);
+                        judged.push((watched.predicate.clone(), verdict.clone()));
+                        verdict
+                    }
+                };
                 match verdict {
                     Judged::Counts => {}
                     Judged::Ignored => {

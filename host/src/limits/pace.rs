@@ -40,6 +40,11 @@ impl Pace {
         self.cpu.take(rate(limits), cpu.as_nanos() as u64, now);
     }
 
+    /// It has no CPU time left.
+    pub fn is_used_up(&self, limits: &Limits, now: Duration) -> bool {
+        self.cpu.ready_at(rate(limits), 0) > now
+    }
+
     pub fn misused(&mut self, now: Duration) {
         self.misused = Some(now + MISUSE_HOLD);
     }
@@ -96,6 +101,7 @@ mod tests {
         for (used, held_until) in [(0, None), (999, None), (1000, None), (1100, Some(1000)), (3000, Some(20_000))] {
             let mut pace = Pace::default();
             pace.used(&limits(100), ms(used), ms(0));
+            assert_eq!(pace.is_used_up(&limits(100), ms(0)), held_until.is_some(), "{used} ms used");
             assert_eq!(pace.held(&limits(100), ms(0)).map(Held::until), held_until.map(ms), "{used} ms used");
         }
     }

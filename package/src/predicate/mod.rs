@@ -28,7 +28,8 @@ pub const MAX_TEXT: usize = 2048;
 const MAX_OPENINGS: usize = 64;
 /// Of the thread that parses. 64 openings, each some ten nested calls, take a small part of it.
 const PARSER_STACK: usize = 64 << 20;
-/// Most work of one evaluation. A part of an expression is 16, a byte compared is 1: a few milliseconds.
+/// Most work of one evaluation. A part of an expression is 16, a byte compared is 1: some ten milliseconds
+/// (`cargo xtask bench predicates`).
 const BUDGET: u64 = 1 << 20;
 /// For each byte of the objects, to read it.
 const READ_COST: u64 = 4;
