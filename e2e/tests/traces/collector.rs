@@ -22,6 +22,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span as Sent, span::SpanKind};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use wasmop_e2e::tls_identity::TlsIdentity;
 use wasmop_e2e::world::PATIENCE;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -72,24 +73,40 @@ pub struct Collector {
 
 impl Collector {
     pub async fn start() -> Result<Collector> {
-        Self::answering(true).await
+        Self::start_as(None, true).await
+    }
+
+    /// Over TLS, as `localhost`.
+    pub async fn secure(identity: &TlsIdentity) -> Result<Collector> {
+        Self::start_as(Some(identity), true).await
     }
 
     /// Takes connections and answers nothing.
     pub async fn hanging() -> Result<Collector> {
-        Self::answering(false).await
+        Self::start_as(None, false).await
     }
 
-    async fn answering(answers: bool) -> Result<Collector> {
+    async fn start_as(identity: Option<&TlsIdentity>, answers: bool) -> Result<Collector> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let received: Arc<Mutex<Received>> = Arc::default();
         let into = received.clone();
+        let acceptor = identity.map(|identity| identity.acceptor.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let into = into.clone();
+                let (into, acceptor) = (into.clone(), acceptor.clone());
                 let service = service_fn(move |request| take(into.clone(), request, answers));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(async move {
+                    let connection = http1::Builder::new();
+                    match acceptor {
+                        None => drop(connection.serve_connection(TokioIo::new(stream), service).await),
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                drop(connection.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
+                });
             }
         });
         Ok(Collector { port, received })

@@ -32,11 +32,11 @@ impl Host {
             Phase::Busy => return,
         };
         let count = events.as_ref().map_or(0, Vec::len);
-        if let Source::Start { origin, .. } = &source {
-            self.trace_step(index, events.as_deref(), origin.snapshot().map(|snapshot| snapshot.disk_bytes));
-        } else {
-            self.trace_step(index, events.as_deref(), None);
-        }
+        let snapshot = match &source {
+            Source::Start { origin, .. } => origin.snapshot().map(|snapshot| snapshot.disk_bytes),
+            Source::Resident(_) => None,
+        };
+        self.trace_step(index, events.as_deref(), snapshot);
         let slot = &mut self.slots[index as usize];
         let batch =
             Batch { source, events, monotonic: slot.controller.clock(now), tasks: slot.controller.tasks().collect() };
