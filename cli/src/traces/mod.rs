@@ -14,8 +14,8 @@ mod exporter;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
@@ -79,10 +79,14 @@ fn variable(name: &str) -> Option<String> {
 
 /// What the spans are of: as the environment has it, else this program.
 fn resource() -> Resource {
-    const NAME: &str = "service.name";
-    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-    let is_named = variable("OTEL_SERVICE_NAME").is_some()
-        || attributes.split(',').any(|pair| pair.split('=').next().is_some_and(|key| key.trim() == NAME));
-    let builder = Resource::builder().with_attribute(opentelemetry::KeyValue::new("service.version", VERSION));
-    if is_named { builder.build() } else { builder.with_service_name(SERVICE_NAME).build() }
+    let said = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let is_said = |key: &str| said.split(',').any(|pair| pair.split('=').next().is_some_and(|it| it.trim() == key));
+    let mut builder = Resource::builder();
+    if variable("OTEL_SERVICE_NAME").is_none() && !is_said("service.name") {
+        builder = builder.with_service_name(SERVICE_NAME);
+    }
+    if !is_said("service.version") {
+        builder = builder.with_attribute(KeyValue::new("service.version", VERSION));
+    }
+    builder.build()
 }
