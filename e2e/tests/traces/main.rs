@@ -23,6 +23,8 @@ const COLUMNS: [&str; 2] = ["rust", "go"];
 const COMPILED: Duration = Duration::from_secs(300);
 /// Spans are sent after so many milliseconds.
 const SEND_AFTER: &str = "100";
+/// Far more than any other reconcile here takes.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a busy machine may add to that.
 const SLACK: Duration = Duration::from_secs(4);
@@ -69,6 +71,9 @@ async fn run() -> Result<bool> {
     options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
     std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
     options.args.extend(["--shutdown-timeout".into(), format!("{}s", SHUTDOWN_TIMEOUT.as_secs())]);
+    let config = cluster.dir().join("host.toml");
+    std::fs::write(&config, format!("[limits]\nreconcile-timeout = \"{}s\"\n", RECONCILE_TIMEOUT.as_secs()))?;
+    options.args.extend(["--config".into(), config.display().to_string()]);
     options.env.push(("OTEL_BSP_SCHEDULE_DELAY".into(), SEND_AFTER.into()));
     let scene = Scene { cluster, proxy, guests, options };
     let mut table = Table::new(&COLUMNS);
@@ -82,6 +87,7 @@ async fn run() -> Result<bool> {
         set("suspended when idle: a trace of its own, linked to those before", idle(&scene, &collector, guest).await);
         set("an error, and the attempt after it", error(&scene, &collector, guest).await);
         set("an endless loop: rolled back, cancelled", endless(&scene, &collector, guest).await);
+        set("one that takes too long: cancelled", overdue(&scene, &collector, guest).await);
         set("an event, not a request, where the host itself answers", cached(&scene, &collector, guest).await);
     }
     for column in COLUMNS {
@@ -215,6 +221,18 @@ async fn endless(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<
     let step = step.context("no step failed")?;
     ensure!(step.name == "step" && step.attributes.contains_key("wasmop.step.rolled_back"), "{step:?}");
     probe.change("well").await
+}
+
+async fn overdue(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let (name, cause) = ("overdue", "timeout");
+    let probe = scene.object(guest, name);
+    probe.create().await?;
+    probe.ask(ProbeSpec { delay_ms: 600_000, ..spec("sleep", "") }).await?;
+    let cancelled =
+        collector.until("the time-out", |span| is_reconcile(guest, name)(span) && span.is("error.type", cause)).await?;
+    ensure!(cancelled.is("wasmop.reconcile.result", "cancelled") && cancelled.error.is_some(), "{cancelled:?}");
+    ensure!(cancelled.end - cancelled.start >= RECONCILE_TIMEOUT.as_nanos() as u64, "{cancelled:?}");
+    probe.change("awake").await
 }
 
 /// A read from the cache, which no request is sent for.

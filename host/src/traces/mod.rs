@@ -77,7 +77,7 @@ pub struct Suspended<'a> {
 }
 
 pub struct SuspendedBytes {
-    /// That differ from the base image, or from what was on disk before.
+    /// Of pages with data that the base image has not; in the soft tier of those that were in memory alone.
     pub dirty: u64,
     pub written: u64,
     /// What the snapshot takes now.
