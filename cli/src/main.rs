@@ -23,6 +23,11 @@ mod state_dir;
 mod toml_table;
 mod toolchain;
 mod top;
+#[cfg(feature = "otlp")]
+mod traces;
+#[cfg(not(feature = "otlp"))]
+#[path = "traces/absent.rs"]
+mod traces;
 mod units;
 
 use std::process::ExitCode;

@@ -141,6 +141,8 @@ struct Inner {
     /// Those of them that begin a list, by path: also as the beginning of a watch. Each `GET` that is no watch
     /// is taken for one.
     lists: BTreeMap<String, u64>,
+    /// Of all requests that had one.
+    traceparents: Vec<String>,
 }
 
 struct State {
@@ -217,6 +219,11 @@ impl FaultProxy {
         self.state.lock().counts.clone()
     }
 
+    /// What requests had in the header `traceparent`, if they had it.
+    pub fn traceparents(&self) -> Vec<String> {
+        self.state.lock().traceparents.clone()
+    }
+
     /// Lists begun so far by path, also as the beginning of a watch; reads of single objects are among them.
     pub fn list_counts(&self) -> BTreeMap<String, u64> {
         self.state.lock().lists.clone()
@@ -242,6 +249,9 @@ impl FaultProxy {
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<ResponseBody>, BoxError> {
     let method = request.method().to_string();
     let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    if let Some(traceparent) = request.headers().get("traceparent") {
+        state.lock().traceparents.push(String::from_utf8_lossy(traceparent.as_bytes()).into_owned());
+    }
     let (mut limit, mut slow) = (None, None);
     match apply_rule(&state, &method, &path) {
         None => {}

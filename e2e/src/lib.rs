@@ -13,6 +13,7 @@
 //! browser     a page as a browser has it
 //! child_host  a host as a process of its own
 //! inner_host  a host in this process, and what it says over HTTP
+//! tls_identity  certificates of an authority of the test's own
 //! wall_clock  a host whose wall clock can be set
 //! part        a part of the test suite as a program
 //! torture     a host killed at random moments under load, again and again
@@ -37,6 +38,7 @@ pub mod rows;
 pub mod scenarios;
 pub mod scene;
 pub mod table;
+pub mod tls_identity;
 pub mod torture;
 pub mod wall_clock;
 pub mod wat_guest;

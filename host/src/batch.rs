@@ -61,6 +61,8 @@ pub struct Report {
     /// Committed steps, in order.
     pub outputs: Vec<StepOutput>,
     pub failures: Vec<Failure>,
+    /// When the worker began with it.
+    pub begun: Instant,
     /// Time to resume or start, if the instance wasn't resident.
     pub resume: Option<Duration>,
     pub step: Duration,
@@ -94,6 +96,7 @@ impl Batch {
             lost: None,
             outputs: Vec::new(),
             failures: Vec::new(),
+            begun: started,
             resume: None,
             step: Duration::ZERO,
             cpu: Duration::ZERO,

@@ -59,6 +59,9 @@ pub struct Task {
     /// When it was given, on the host's clock; after a restart, when the host began.
     #[serde(skip)]
     pub since: Duration,
+    /// How long it had been ready in the work queue then.
+    #[serde(skip)]
+    pub waited: Duration,
 }
 
 /// What the loop must do after a step.
@@ -73,7 +76,7 @@ pub enum Effect {
     /// The guest has said which objects a watched object belongs to.
     Mapped { registration: u32, keys: Vec<Key> },
     /// A reconcile ended.
-    Reconciled { registration: u32, key: Key, outcome: Outcome, took: Duration },
+    Reconciled { task: u64, registration: u32, key: Key, outcome: Outcome, took: Duration },
     /// The guest said something that makes no sense.
     Misbehaved(String),
 }
@@ -218,7 +221,7 @@ impl Controller {
         if registration >= self.registered {
             return;
         }
-        let id = self.new_task(Task { registration, key: "".into(), since: Duration::ZERO });
+        let id = self.new_task(Task { registration, key: "".into(), since: Duration::ZERO, waited: Duration::ZERO });
         let aux = registration << 16 | watch & 0xffff;
         self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
     }
@@ -287,14 +290,21 @@ impl Controller {
                 return;
             }
             let index = first.wrapping_add(turn) % registered;
-            let Some(key) = self.registrations[index].queue.take(now) else {
+            let queue = &mut self.registrations[index].queue;
+            let ready_since = queue.ready_since(now);
+            let Some(key) = queue.take(now) else {
                 empty += 1;
                 continue;
             };
             empty = 0;
             let payload = Bytes::copy_from_slice(key.as_bytes());
             let registration = index as u32;
-            let id = self.new_task(Task { registration, key, since: now });
+            let id = self.new_task(Task {
+                registration,
+                key,
+                since: now,
+                waited: now.saturating_sub(ready_since.unwrap_or(now)),
+            });
             self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: registration, payload, task: id });
         }
     }
@@ -318,7 +328,7 @@ impl Controller {
                         Some(done) if done.key.is_empty() => {
                             effects.push(Effect::Misbehaved(format!("`done` for the map task {task}")));
                         }
-                        Some(done) => effects.push(self.done(done, requeue_after, error, now)),
+                        Some(done) => effects.push(self.done(task, done, requeue_after, error, now)),
                         // It was under way when the task was cancelled.
                         None if self.cancelled.remove(&task) => {}
                         None => effects.push(Effect::Misbehaved(format!("`done` for the unknown task {task}"))),
@@ -393,8 +403,15 @@ impl Controller {
         effects.push(Effect::Call(call));
     }
 
-    fn done(&mut self, task: Task, requeue_after: Option<Duration>, error: Option<String>, now: Duration) -> Effect {
-        let Task { registration, key, since } = task;
+    fn done(
+        &mut self,
+        task: u64,
+        done: Task,
+        requeue_after: Option<Duration>,
+        error: Option<String>,
+        now: Duration,
+    ) -> Effect {
+        let Task { registration, key, since, .. } = done;
         let Some(r) = self.registrations.get_mut(registration as usize) else {
             return Effect::Misbehaved("task of an unknown registration".into());
         };
@@ -418,14 +435,14 @@ impl Controller {
             }
         };
         r.queue.done(&key, now);
-        Effect::Reconciled { registration, key, outcome, took: now.saturating_sub(since) }
+        Effect::Reconciled { task, registration, key, outcome, took: now.saturating_sub(since) }
     }
 
     /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
     /// instance could not be kept.
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.drop_events(|e| e.task == task);
-        let Task { registration, key, since } = self.tasks.remove(&task)?;
+        let Task { registration, key, since, .. } = self.tasks.remove(&task)?;
         self.cancelled.insert(task);
         if self.cancelled.len() > MAX_CANCELLED {
             self.cancelled.pop_first();
@@ -440,7 +457,7 @@ impl Controller {
         };
         r.queue.done(&key, now);
         let outcome = Outcome::Cancelled { retry_after };
-        Some(Effect::Reconciled { registration, key, outcome, took: now.saturating_sub(since) })
+        Some(Effect::Reconciled { task, registration, key, outcome, took: now.saturating_sub(since) })
     }
 
     fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
@@ -462,6 +479,12 @@ impl Controller {
     /// The same of the task that a call was made for.
     pub fn call_object(&self, call: u64) -> Option<(u32, Key)> {
         self.calls.get(&call).and_then(|task| self.task_object(*task))
+    }
+
+    /// A task that reconciles an object, with its registration.
+    pub fn reconcile(&self, task: u64) -> Option<(&Task, &Registration)> {
+        let task = self.tasks.get(&task).filter(|task| !task.key.is_empty())?;
+        Some((task, self.registrations.get(task.registration as usize)?))
     }
 
     /// The registration and object of a task, if it reconciles one.

@@ -26,8 +26,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
+pub use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use wasmop_package::external::{Host, Scheme, Target};
 
@@ -214,22 +215,31 @@ fn timed_out(what: &str, after: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", after.as_secs()))
 }
 
-/// Trusts what the system trusts, and these.
 async fn connector(authorities: Vec<CertificateDer<'static>>) -> io::Result<TlsConnector> {
+    let mut config = tls_config(system_certificates().await?.into_iter().chain(authorities))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What the system trusts.
+pub async fn system_certificates() -> io::Result<Vec<CertificateDer<'static>>> {
     let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await.map_err(io::Error::other)?;
     for error in &system.errors {
         tracing::warn!(%error, "some of the system's certificates cannot be read");
     }
+    Ok(system.certs)
+}
+
+/// Trusts these; those that cannot be read are left out.
+pub fn tls_config(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(system.certs.into_iter().chain(authorities));
+    roots.add_parsable_certificates(authorities);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+        .with_no_client_auth())
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -4,6 +4,7 @@
 //! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
 //!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
 //!         pressure    the memory there is                        status: metrics, probes, the page
+//!         traces      OpenTelemetry spans of reconciles
 //!         election    which of several hosts runs which controller
 //! pure    controller  one controller's state machine             queue, limits, permissions, identity, cache,
 //!                                                                    watch::{index, relation}
@@ -45,6 +46,7 @@ pub mod snapshot;
 pub mod soft;
 pub mod spares;
 pub mod status;
+pub mod traces;
 pub mod wasi;
 pub mod watch;
 

@@ -66,8 +66,8 @@ impl Item {
 pub struct WorkQueue {
     /// Every key there is something to remember about; `Item::is_idle` ones are removed.
     items: BTreeMap<Key, Item>,
-    /// Keys in the order they are handed out.
-    ready: VecDeque<Key>,
+    /// Keys in the order they are handed out, and since when they are ready.
+    ready: VecDeque<(Key, Duration)>,
     /// The items that have `due`, by time.
     timers: BTreeSet<(Duration, Key)>,
     processing: u32,
@@ -88,7 +88,7 @@ impl WorkQueue {
     pub fn add(&mut self, key: Key, now: Duration) {
         // What became due earlier goes first.
         self.promote(now);
-        self.enqueue(key);
+        self.enqueue(key, now);
     }
 
     /// As `add`, for a reason that may turn out to be none. Whether it can be taken back: only what is being processed
@@ -131,6 +131,12 @@ impl WorkQueue {
         self.timers.insert((at, key));
     }
 
+    /// Since when the object is ready that `take` hands out next.
+    pub fn ready_since(&mut self, now: Duration) -> Option<Duration> {
+        self.promote(now);
+        self.ready.front().filter(|_| !self.at_limit()).map(|(_, since)| *since)
+    }
+
     /// Hands out the next object, which stays in processing until `done`. `None` if nothing is
     /// ready or as many as allowed are being processed.
     pub fn take(&mut self, now: Duration) -> Option<Key> {
@@ -138,7 +144,7 @@ impl WorkQueue {
         if self.at_limit() {
             return None;
         }
-        let key = self.ready.pop_front()?;
+        let (key, _) = self.ready.pop_front()?;
         if self.ready.is_empty() {
             // Most queues are empty most of the time, and there are thousands of them.
             self.ready = VecDeque::new();
@@ -163,7 +169,7 @@ impl WorkQueue {
         self.processing -= 1;
         if std::mem::take(&mut item.again) {
             item.queued = true;
-            self.ready.push_back(key.into());
+            self.ready.push_back((key.into(), now));
         }
         self.remove_if_idle(key);
     }
@@ -251,7 +257,7 @@ impl WorkQueue {
     /// ready: whether that work took effect is unknown to whoever continues from here.
     pub fn export(&self, now: Duration) -> SavedQueue {
         let unfinished = self.items.iter().filter(|(_, item)| item.processing).map(|(key, _)| key);
-        let ready = unfinished.chain(&self.ready).map(|key| self.save(key, Wait::Ready));
+        let ready = unfinished.chain(self.ready.iter().map(|(key, _)| key)).map(|key| self.save(key, Wait::Ready));
         let rest = self.items.iter().filter(|(_, item)| !item.processing && !item.queued);
         let rest = rest.map(|(key, item)| {
             let wait = item.due.map_or(Wait::None, |due| Wait::Nanoseconds(as_nanos(due.saturating_sub(now))));
@@ -272,7 +278,7 @@ impl WorkQueue {
             item.failures = item.failures.max(failures);
             item.again |= again;
             match wait {
-                Wait::Ready => self.enqueue(key),
+                Wait::Ready => self.enqueue(key, now),
                 Wait::Nanoseconds(ns) => self.add_at(key, now.saturating_add(Duration::from_nanos(ns))),
                 Wait::None => self.remove_if_idle(&key),
             }
@@ -294,7 +300,7 @@ impl WorkQueue {
     /// ready; but again if it was added in the course of that work.
     pub fn resume(&mut self, key: &str) {
         self.clear_due(key);
-        self.ready.retain(|ready| &**ready != key);
+        self.ready.retain(|(ready, _)| &**ready != key);
         let item = self.items.entry(key.into()).or_default();
         item.queued = false;
         if !std::mem::replace(&mut item.processing, true) {
@@ -309,13 +315,14 @@ impl WorkQueue {
     /// Queues every object that is due.
     fn promote(&mut self, now: Duration) {
         while self.timers.first().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, key)) = self.timers.pop_first() {
-                self.enqueue(key);
+            if let Some((due, key)) = self.timers.pop_first() {
+                self.enqueue(key, due);
             }
         }
     }
 
-    fn enqueue(&mut self, key: Key) {
+    /// `since`: when it became so.
+    fn enqueue(&mut self, key: Key, since: Duration) {
         self.clear_due(&key);
         let item = self.items.entry(key.clone()).or_default();
         if item.processing {
@@ -326,7 +333,7 @@ impl WorkQueue {
         } else if !item.queued {
             item.queued = true;
             self.adds = self.adds.wrapping_add(1);
-            self.ready.push_back(key);
+            self.ready.push_back((key, since));
         }
     }
 

@@ -29,6 +29,9 @@ pub const CHUNK_BYTES: usize = 64 << 10;
 /// Headers of a response that the guest gets.
 const RESPONSE_HEADERS: [HeaderName; 4] = [CONTENT_TYPE, RETRY_AFTER, WARNING, HeaderName::from_static("audit-id")];
 
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// A request as the guest made it; the permission check is behind it.
 #[derive(Clone, Debug, Default)]
 pub struct ApiCall {
@@ -38,6 +41,8 @@ pub struct ApiCall {
     /// Lines `name: value\n`. Only `accept` and `content-type` are sent.
     pub headers: String,
     pub body: Bytes,
+    /// The host's trace, by which the API server can go on with it; nobody else gets it.
+    pub traceparent: Option<HeaderValue>,
 }
 
 /// A piece of the answer, in the order `Head`, any number of `Body`, `End`; or at any point
@@ -219,6 +224,9 @@ fn request(caller: Caller, call: ApiCall) -> Result<http::Request<Body>, String>
         request.headers_mut().insert(name, value);
     }
     caller.put(request.headers_mut());
+    if let Some(traceparent) = call.traceparent {
+        request.headers_mut().insert(TRACEPARENT, traceparent);
+    }
     Ok(request)
 }
 

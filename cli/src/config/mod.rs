@@ -83,6 +83,12 @@ pub struct HostKeys {
     #[arg(long, value_name = "[HOST]:PORT")]
     pub metrics_address: Option<String>,
 
+    /// Send traces of reconciles to the OpenTelemetry collector at this address, as OTLP over HTTP, like
+    /// `http://127.0.0.1:4318`; `/v1/traces` is added [default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` as it is, or
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, or not sent].
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
     /// Longest time that steps under way, suspending and the disk may take once the host is to end; whoever is not
     /// suspended by then continues from the last snapshot [default: 25s].
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
@@ -114,6 +120,7 @@ impl HostKeys {
             encryption_key_file: first(&self.encryption_key_file, &other.encryption_key_file),
             external_ca_file: first(&self.external_ca_file, &other.external_ca_file),
             metrics_address: first(&self.metrics_address, &other.metrics_address),
+            otlp_endpoint: first(&self.otlp_endpoint, &other.otlp_endpoint),
             shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
             log_format: self.log_format.or(other.log_format),
             election: self.election.or(&other.election),

@@ -19,7 +19,7 @@ use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
 use crate::{limits, rules, units};
 
-pub(super) const KEYS: [&str; 23] = [
+pub(super) const KEYS: [&str; 24] = [
     "kubeconfig",
     "context",
     "namespace",
@@ -32,6 +32,7 @@ pub(super) const KEYS: [&str; 23] = [
     "encryption-key-file",
     "external-ca-file",
     "metrics-address",
+    "otlp-endpoint",
     "shutdown-timeout",
     "log-format",
     "leader-elect",
@@ -83,6 +84,7 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         encryption_key_file: path("encryption-key-file")?,
         external_ca_file: path("external-ca-file")?,
         metrics_address: text("metrics-address")?,
+        otlp_endpoint: text("otlp-endpoint")?,
         shutdown_timeout: top.parsed(
             "shutdown-timeout",
             "write a number and a unit, like `25s`",

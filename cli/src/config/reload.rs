@@ -22,6 +22,7 @@ impl Plan {
             encryption_key_file,
             external_ca_file,
             metrics_address,
+            otlp_endpoint,
             shutdown_timeout,
             log_format,
             election,
@@ -37,6 +38,7 @@ impl Plan {
             ("encryption-key-file", *encryption_key_file != before.encryption_key_file),
             ("external-ca-file", *external_ca_file != before.external_ca_file),
             ("metrics-address", *metrics_address != before.metrics_address),
+            ("otlp-endpoint", *otlp_endpoint != before.otlp_endpoint),
             (
                 "shutdown-timeout",
                 shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT) != before.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),

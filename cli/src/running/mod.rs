@@ -5,6 +5,7 @@ mod reloading;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +20,7 @@ use wasmop_host::{HostError, Options, SHUTDOWN_TIMEOUT};
 
 use crate::config::{self, Config, Flags, Plan};
 use crate::error::{self, Failure, failure};
+use crate::traces::Traces;
 use crate::{logging, output, state_dir};
 
 /// What the command line asks for.
@@ -48,6 +50,7 @@ pub async fn run(request: Request) -> Result<()> {
         Some(file) => external::read_authorities(file)?,
         None => Vec::new(),
     };
+    let traces = Traces::start(plan.host.otlp_endpoint.as_deref(), &external_authorities).await?;
     let metrics = plan.host.metrics_address.as_deref().map(serve_at).transpose()?;
     let sources = Sources::from_env(plan.host.kubeconfig.clone(), plan.host.context.clone());
     let cluster = connect::load(&sources).await.map_err(connect_failure)?;
@@ -56,6 +59,7 @@ pub async fn run(request: Request) -> Result<()> {
         tracing::warn!(target: "wasmop", "learning permissions: controllers are not held to what they are granted");
     }
     let (changes, settings) = mpsc::unbounded_channel();
+    let shutdown_timeout = plan.host.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
     let options = Options {
         controllers,
         cluster,
@@ -69,9 +73,10 @@ pub async fn run(request: Request) -> Result<()> {
         external_authorities,
         durability: plan.host.durability.unwrap_or_default(),
         encryption_key,
-        shutdown_timeout: plan.host.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+        shutdown_timeout,
         disk: Disk::default(),
         metrics,
+        tracer: traces.as_ref().map(Traces::tracer),
         learning: learning.clone(),
         election: plan.election.clone(),
         settings: Some(settings),
@@ -81,7 +86,16 @@ pub async fn run(request: Request) -> Result<()> {
         let reloading = reloading::Reloading { file, flags, names, default_budget, plan, verbosity, changes };
         tokio::spawn(reloading.at(hang_up))
     });
-    let result = wasmop_host::run(options, signals.asked_to_end()).await;
+    let mut asked = None;
+    let asked_to_end = async {
+        signals.asked_to_end().await;
+        asked = Some(Instant::now());
+    };
+    let result = wasmop_host::run(options, asked_to_end).await;
+    if let Some(traces) = traces {
+        let used = asked.map(|at| at.elapsed()).unwrap_or_default();
+        traces.end(shutdown_timeout.saturating_sub(used)).await;
+    }
     if let Some(reloading) = reloading {
         reloading.abort();
     }

@@ -17,13 +17,14 @@ use wasmop_e2e::part;
 use wasmop_e2e::probe::{Probe, spec};
 use wasmop_e2e::scene::Scene;
 use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::tls_identity::TlsIdentity;
 use wasmop_e2e::world::{Cluster, PATIENCE, World};
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::Package;
 use wasmop_package::manifest::Manifest;
 use wasmop_testbed::host::Host;
 
-use server::{Identity, Server};
+use server::Server;
 
 const POLL: Duration = Duration::from_millis(50);
 /// For what must not happen.
@@ -46,7 +47,7 @@ struct Hosts {
 }
 
 impl Hosts {
-    async fn start(identity: &Identity) -> Result<Hosts> {
+    async fn start(identity: &TlsIdentity) -> Result<Hosts> {
         let other = Server::start(None, String::new()).await?;
         let elsewhere = format!("http://127.0.0.1:{}/", other.port);
         let plain = Server::start(None, elsewhere.clone()).await?;
@@ -74,7 +75,7 @@ impl Hosts {
 async fn run() -> Result<bool> {
     let cluster = Cluster::start().await?;
     let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
-    let identity = Identity::new()?;
+    let identity = TlsIdentity::new()?;
     let hosts = Hosts::start(&identity).await?;
     std::fs::write(cluster.dir().join("ca.pem"), &identity.authority)?;
     let config = cluster.dir().join("host.toml");

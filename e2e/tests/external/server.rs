@@ -14,13 +14,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use wasmop_e2e::tls_identity::TlsIdentity;
 
 /// Longer than a guest is idle before it is suspended.
 pub const SLOW: Duration = Duration::from_millis(900);
@@ -39,32 +35,10 @@ pub struct Server {
     received: Arc<Mutex<Vec<Received>>>,
 }
 
-/// An authority and what proves that a server is `localhost`.
-pub struct Identity {
-    /// The authority's certificate, PEM.
-    pub authority: String,
-    acceptor: TlsAcceptor,
-}
-
-impl Identity {
-    pub fn new() -> Result<Identity> {
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(["localhost".to_owned()])?.signed_by(&key, &authority)?;
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))?;
-        Ok(Identity { authority: authority.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) })
-    }
-}
-
 impl Server {
     /// A path that has `slow` in it is answered after [`SLOW`], one with `redirect` by a redirect to `elsewhere`;
     /// otherwise a GET gets `hello`, and a POST what it sent.
-    pub async fn start(identity: Option<&Identity>, elsewhere: String) -> Result<Server> {
+    pub async fn start(identity: Option<&TlsIdentity>, elsewhere: String) -> Result<Server> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();

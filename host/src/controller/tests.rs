@@ -293,7 +293,7 @@ fn what_changed_during_a_reconcile_that_goes_on_after_a_restart_is_reconciled_ag
 
 #[test]
 fn a_saved_state_that_contradicts_itself_is_refused() {
-    let task = Task { registration: 3, key: "a".into(), since: Duration::ZERO };
+    let task = Task { registration: 3, key: "a".into(), since: Duration::ZERO, waited: Duration::ZERO };
     let saved = Saved { registrations: vec![], tasks: vec![(1, task)], calls: vec![], next_task: 2, deadline_ns: None };
     assert!(Controller::restore(saved, at(0), 0, at(0)).is_err());
 }

@@ -60,8 +60,13 @@ async fn what_the_guest_says_is_sent_but_for_what_is_the_connections() {
     let headers = "Authorization: Bearer own\nX-Api-Key: k\nx-api-key: l\nAccept: a/b\nHost: evil.example\n\
                    Content-Length: 9999\nTransfer-Encoding: chunked\nConnection: x-api-key\nUpgrade: websocket\n\
                    Proxy-Authorization: p\nTE: trailers\nExpect: 100-continue\nUser-Agent: admin\nKeep-Alive: 9\n";
-    let request =
-        ApiCall { method: "POST".into(), path: "//a/../b?c=%2f".into(), headers: headers.into(), body: "hello".into() };
+    let request = ApiCall {
+        method: "POST".into(),
+        path: "//a/../b?c=%2f".into(),
+        headers: headers.into(),
+        body: "hello".into(),
+        traceparent: Some(HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+    };
     let replies = call(&external(&nowhere(), Vec::new()), named(&server), request).await;
     let headers = "content-type: application/json\nx-secret: 1\nset-cookie: a=b\ncontent-length: 4\n";
     let Reply::Head { status: 201, headers: got } = &replies[0] else { panic!("{replies:?}") };

@@ -57,6 +57,9 @@ impl Host {
             }
         };
         slot.counters.cached_read(CachedRead::Hit);
+        if let Some(traces) = &mut self.traces {
+            traces.event(index, call.task, "read from the cache", &call.method, Some(&call.path));
+        }
         let headers = Bytes::from_static(b"content-type: application/json\n");
         if !slot.controller.answer(call.id, EventKind::Head, 200, headers) {
             // It has been dropped in the step that made it.

@@ -14,6 +14,7 @@ use crate::limits::problem::{Limit, Problem};
 use crate::permissions::external::ExternalDenied;
 use crate::permissions::{Denied, is_stream};
 use crate::requests::{self, ApiCall, Reply};
+use crate::traces::{Peer, RequestSpan};
 
 /// Where the answers to one request go.
 struct Answers {
@@ -64,8 +65,11 @@ impl Host {
         let connections = (!stream).then(|| self.connections.clone());
         let identity = self.others.as_ref().map(|others| &**others.identity());
         let caller = Caller::controller(&slot.name, identity, slot.service_account.clone());
-        let api_call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
-        self.launch(index, id, stream, |credit, max_bytes, answers| async move {
+        let span = self.trace_request(index, call.task, &call.method, &Peer::ApiServer { path: &call.path });
+        let traceparent = span.as_ref().and_then(|span| span.traceparent());
+        let api_call =
+            ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body, traceparent };
+        self.launch(index, id, stream, span, |credit, max_bytes, answers| async move {
             let _connection = match connections {
                 Some(connections) => connections.acquire_owned().await.ok(),
                 None => None,
@@ -88,15 +92,25 @@ impl Host {
         // Which of several hosts it is concerns nobody outside of the cluster.
         let user_agent = Caller::controller(&slot.name, None, None).user_agent;
         let (external, id) = (self.external.clone(), call.id);
-        let call = ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body };
-        self.launch(index, id, false, |credit, max_bytes, answers| async move {
+        let span = self.trace_request(index, call.task, &call.method, &Peer::External(&contact.target));
+        // The host's traces concern nobody outside of the cluster either.
+        let traceparent = None;
+        let call =
+            ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body, traceparent };
+        self.launch(index, id, false, span, |credit, max_bytes, answers| async move {
             external.execute(contact, user_agent, call, credit, max_bytes, |replies| answers.send(replies)).await;
         });
     }
 
     /// Runs a request beside the loop, for as long as the controller is this host's.
-    fn launch<F>(&mut self, index: u32, call: u64, stream: bool, run: impl FnOnce(Arc<Semaphore>, u64, Answers) -> F)
-    where
+    fn launch<F>(
+        &mut self,
+        index: u32,
+        call: u64,
+        stream: bool,
+        span: Option<Box<RequestSpan>>,
+        run: impl FnOnce(Arc<Semaphore>, u64, Answers) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let slot = &mut self.slots[index as usize];
@@ -106,12 +120,13 @@ impl Host {
         let answers = Answers { tx: self.tx.clone(), slot: index, call, token };
         let task = run(credit, slot.package.limits().response_bytes, answers);
         let task = tokio::spawn(requests::fenced(slot.lead.fence(), task));
-        slot.requests.insert(call, Request { stream, token, task: task.abort_handle() });
+        slot.requests.insert(call, Request { stream, token, task: task.abort_handle(), span });
     }
 
     /// Answers a request to an external host that is not allowed; nobody but the host has said anything, so there is
     /// no response.
     fn deny_contact(&mut self, index: u32, call: &Call, denied: &ExternalDenied) {
+        self.trace_unsent(index, call, "request denied");
         let slot = &mut self.slots[index as usize];
         let reason = denied.problem();
         tracing::warn!(
@@ -127,6 +142,7 @@ impl Host {
 
     /// Answers a request that is not allowed.
     fn deny(&mut self, index: u32, call: &Call, denied: &Denied) {
+        self.trace_unsent(index, call, "request denied");
         let slot = &mut self.slots[index as usize];
         tracing::warn!(
             controller = &*slot.name,
@@ -154,6 +170,9 @@ impl Host {
         }
         let mut too_large = None;
         for reply in replies {
+            if let Some(span) = slot.requests.get_mut(&call).and_then(|request| request.span.as_mut()) {
+                span.on_reply(&reply);
+            }
             if let Some(writes) = &mut slot.writes {
                 writes.on_reply(call, &reply);
             }

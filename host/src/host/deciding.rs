@@ -5,6 +5,7 @@ use std::time::Duration;
 use wasmop_policy::budget::{Candidate, victims};
 use wasmop_policy::{Cause, Decision, Policy, Predictor, Prices, Situation};
 
+use super::suspending::Why;
 use super::{Host, Phase, Slot};
 
 /// What an instance holds besides its pages: wasmtime's store and tables, measured.
@@ -90,12 +91,12 @@ impl Host {
             // The disk has refused it a moment ago.
             Decision::Suspend | Decision::SuspendAndResumeAt(_) if slot.save_after > now => Some(slot.save_after),
             Decision::Suspend => {
-                self.save(index, true);
+                self.save(index, Why::Idle);
                 return None;
             }
             Decision::SuspendAndResumeAt(at) => {
                 slot.deciding.resume_at = Some(at);
-                self.save(index, true);
+                self.save(index, Why::IdleUntilExpected);
                 return None;
             }
         };
@@ -115,7 +116,7 @@ impl Host {
         let Some(budget) = self.memory_budget else { return };
         let used: u64 = self.slots.iter().map(Slot::resident_bytes).sum();
         if used > budget {
-            self.free(used - budget);
+            self.free(used - budget, Why::Budget);
         }
     }
 
@@ -123,14 +124,14 @@ impl Host {
     pub(super) fn on_pressure(&mut self) {
         self.engine.spares().clear();
         let used: u64 = self.slots.iter().map(Slot::resident_bytes).sum();
-        let freed = self.free(used / PRESSURE_SHARE);
+        let freed = self.free(used / PRESSURE_SHARE, Why::Pressure);
         if freed > 0 {
             tracing::info!(instances = freed, "memory is short on this machine: suspending what costs least");
         }
     }
 
     /// Returns how many instances are being suspended.
-    fn free(&mut self, bytes: u64) -> usize {
+    fn free(&mut self, bytes: u64, why: Why) -> usize {
         let now = self.now();
         let mut candidates = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
@@ -148,7 +149,7 @@ impl Host {
         }
         let chosen = victims(&candidates, bytes).ids;
         for &index in &chosen {
-            self.save(index, true);
+            self.save(index, why);
         }
         chosen.len()
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use wasmop_policy::Predictor;
 
+use super::suspending::Why;
 use super::{Host, HostError, Phase};
 use crate::controller::Controller;
 use crate::election::{Election, Fence, Group, Kept, News, Tenure, Trouble};
@@ -239,6 +240,7 @@ impl Host {
             self.watch(index, registration);
         }
         self.returning.remove(&index);
+        self.trace_continued(index);
     }
 
     /// Gets a controller that does not run here, or no longer, on its way to have nothing here.
@@ -267,7 +269,7 @@ impl Host {
         let is_savable = matches!(&slot.phase, Phase::Resident(instance) if matches!(**instance, Live::Full(_)));
         // Should it come back before anybody else has run it, it goes on from there.
         if !is_lost && is_savable && slot.save_after <= now {
-            self.save(index, true);
+            self.save(index, Why::Handover);
             return;
         }
         self.stand_by(index);
@@ -291,6 +293,9 @@ impl Host {
         (slot.save_after, slot.deciding.anonymous_bytes) = (Duration::ZERO, 0);
         slot.deciding.predictor = Predictor::default();
         slot.lead = Lead::Standby;
+        if let Some(traces) = &mut self.traces {
+            traces.lost(index, "the controller has stopped on this host: another may run it");
+        }
         tracing::info!(controller = &*slot.name, "has stopped here: another host may run it");
         self.schedule(index, None);
         if let Some(election) = self.others.as_ref().and_then(|others| others.election.as_ref()) {

@@ -71,6 +71,7 @@ impl Host {
         slot.counters.limit_hit(Limit::RequestsInFlight);
         let object = slot.controller.task_object(call.task);
         slot.controller.answer(call.id, EventKind::Failed, 0, Bytes::from(why.clone()));
+        self.trace_unsent(index, &call, "request refused");
         self.tell(index, Problem::Limit(Limit::RequestsInFlight), object, &why);
     }
 
@@ -119,10 +120,13 @@ impl Host {
             let Some(task) = slot.controller.overdue(timeout, now) else { return };
             let object = slot.controller.task_object(task);
             slot.counters.limit_hit(Limit::ReconcileTimeout);
+            let message = format!("the reconcile was cancelled: it took longer than {timeout:?}");
+            if let Some(traces) = &mut self.traces {
+                traces.blame(index, task, "timeout", &message);
+            }
             for effect in slot.controller.time_out(task, now) {
                 self.on_effect(index, effect);
             }
-            let message = format!("the reconcile was cancelled: it took longer than {timeout:?}");
             self.tell(index, Problem::Limit(Limit::ReconcileTimeout), object, &message);
         }
     }

@@ -14,6 +14,7 @@
 //! limiting    who is held back           telling     Kubernetes Events about controllers that misbehave
 //! leading     which controllers run here, of those that other hosts could run as well
 //! settings    what can change meanwhile  observing   what is told about all that to those who ask
+//! spans       ... and as OpenTelemetry has it
 //! ```
 
 mod caching;
@@ -27,9 +28,11 @@ mod options;
 mod recording;
 mod settings;
 mod slot;
+mod spans;
 mod stepping;
 mod suspending;
 mod telling;
+
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -48,6 +51,7 @@ pub use self::options::{Deployment, HostError, Options, SHUTDOWN_TIMEOUT};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
 use self::slot::{Phase, Request, Slot};
+use self::suspending::Why;
 use self::telling::Teller;
 use crate::batch::Report;
 use crate::client;
@@ -71,6 +75,7 @@ use crate::status::counters::Totals;
 use crate::status::http::{self, Source};
 use crate::status::observed;
 use crate::status::requests::RequestCounts;
+use crate::traces::Traces;
 use crate::watch::{Journals, Place, Predicates, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
@@ -146,6 +151,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         teller: Teller::default(),
         failed: Vec::new(),
         recorder,
+        traces: options.tracer.map(|tracer| Traces::new(tracer, server.clone())),
         learning: options.learning,
         impersonates,
         shutdown_timeout: options.shutdown_timeout,
@@ -155,6 +161,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     };
     host.limit_objects(options.cache_memory);
     host.install(options.controllers, &state).await?;
+    for slot in 0..host.slots.len() as u32 {
+        host.trace_continued(slot);
+    }
     host.check_budget(host.memory_budget)?;
     let pressure = host.tx.clone();
     if let Err(error) = crate::pressure::watch(move || pressure.send(Message::Pressure).is_ok()) {
@@ -211,6 +220,8 @@ struct Host {
     /// Controllers whose packages could not be installed.
     failed: Vec<observed::Controller>,
     recorder: Option<Recorder>,
+    /// If anybody wants to know.
+    traces: Option<Traces>,
     learning: Option<Learning>,
     /// The host's own credentials are another user's, so that no controller's can be.
     impersonates: bool,
@@ -270,6 +281,8 @@ enum Message {
         slot: u32,
         instance: Option<Box<Live>>,
         result: io::Result<Saved>,
+        why: Why,
+        begun: Instant,
         took: Duration,
     },
     /// The kernel is short of memory.
@@ -280,6 +293,8 @@ enum Message {
         slot: u32,
         instance: Box<Live>,
         result: io::Result<Suspended>,
+        why: Why,
+        begun: Instant,
         took: Duration,
     },
     Settled {
@@ -394,8 +409,7 @@ impl Host {
             Phase::Resident(_) if self.shutting_down && slot.save_after > now => return,
             // Refused by the disk a moment ago, it goes on meanwhile.
             Phase::Resident(instance) if self.shutting_down || (instance.log_is_full() && slot.save_after <= now) => {
-                let suspending = self.shutting_down;
-                self.save(index, suspending);
+                self.save(index, if self.shutting_down { Why::Shutdown } else { Why::LogFull });
                 return;
             }
             Phase::Suspended(_) if self.shutting_down => return,
@@ -463,11 +477,13 @@ impl Host {
                 self.on_replies(slot, call, token, replies);
                 Some(slot)
             }
-            Message::Saved { slot, instance, result, took } => {
+            Message::Saved { slot, instance, result, why, begun, took } => {
+                self.trace_saved(slot, why, (begun, took), &result);
                 self.on_saved(slot, instance, result, took);
                 Some(slot)
             }
-            Message::SoftSuspended { slot, instance, result, took } => {
+            Message::SoftSuspended { slot, instance, result, why, begun, took } => {
+                self.trace_soft_suspended(slot, why, (begun, took), &result);
                 self.on_soft_suspended(slot, instance, result, took);
                 Some(slot)
             }

@@ -21,6 +21,7 @@ use crate::permissions::learn::Learning;
 use crate::snapshot::disk::Disk;
 use crate::snapshot::seal::SealKey;
 use crate::snapshot::{Durability, StateDirError};
+use crate::traces::BoxedTracer;
 
 /// As long as Kubernetes gives a Pod by default, less what it takes to end.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -69,6 +70,8 @@ pub struct Options {
     pub disk: Disk,
     /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
     pub metrics: Option<TcpListener>,
+    /// Makes the spans of reconciles, see [`crate::traces`]; `None`: there are none.
+    pub tracer: Option<BoxedTracer>,
     /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
     pub learning: Option<Learning>,
     /// Other hosts run the same controllers: each is run by one of them. `None`: there are none.
@@ -96,6 +99,7 @@ impl Options {
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             disk: Disk::default(),
             metrics: None,
+            tracer: None,
             learning: None,
             election: None,
             settings: None,

@@ -22,6 +22,7 @@ use crate::own_writes::{OwnWrites, Settled};
 use crate::permissions::{Grant, Permissions};
 use crate::snapshot::ControllerStore;
 use crate::status::counters::{Avoided, Counters};
+use crate::traces::RequestSpan;
 use crate::wasi::WasiGrant;
 use crate::watch::WatchId;
 
@@ -75,6 +76,7 @@ pub(super) struct Request {
     /// Tells this request from an earlier one of the same call id.
     pub(super) token: u64,
     pub(super) task: AbortHandle,
+    pub(super) span: Option<Box<RequestSpan>>,
 }
 
 impl Slot {

@@ -12,6 +12,7 @@ use crate::guest::{Cause, LogLine};
 use crate::instance::Origin;
 use crate::limits::problem::{Limit, Problem};
 use crate::status::counters::ReconcileResult;
+use crate::traces::Stepped;
 
 impl Host {
     /// Hands the instance and a batch to a worker; with `None` it is resumed and nothing more.
@@ -31,6 +32,12 @@ impl Host {
             Phase::Busy => return,
         };
         let count = events.as_ref().map_or(0, Vec::len);
+        let snapshot = match &source {
+            Source::Start { origin, .. } => origin.snapshot().map(|snapshot| snapshot.disk_bytes),
+            Source::Resident(_) => None,
+        };
+        self.trace_step(index, events.as_deref(), snapshot);
+        let slot = &mut self.slots[index as usize];
         let batch =
             Batch { source, events, monotonic: slot.controller.clock(now), tasks: slot.controller.tasks().collect() };
         let (package, store, tx) = (slot.package.clone(), slot.store.clone(), self.tx.clone());
@@ -54,7 +61,21 @@ impl Host {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let name = slot.name.clone();
-        let Report { instance, lost, outputs, failures, resume, step, cpu } = report;
+        if let Some(traces) = &mut self.traces {
+            traces.stepped(
+                index,
+                &Stepped {
+                    begun: report.begun,
+                    resume: report.resume.filter(|_| suspended),
+                    step: report.step,
+                    cpu: report.cpu,
+                    events,
+                    rolled_back: report.failures.len(),
+                    cause: report.failures.last().map(|failure| failure.cause.as_str()),
+                },
+            );
+        }
+        let Report { instance, lost, outputs, failures, begun: _, resume, step, cpu } = report;
         let held = if resume.is_some() { 0 } else { slot.deciding.anonymous_bytes };
         slot.deciding.anonymous_bytes = instance.as_ref().map_or(0, |i| i.anonymous_bytes());
         let has_grown = slot.deciding.anonymous_bytes > held;
@@ -92,6 +113,9 @@ impl Host {
             self.tell(index, Problem::Step(failure.cause), culprit, &message);
             let slot = &mut self.slots[index as usize];
             if let Some(task) = failure.culprit {
+                if let Some(traces) = &mut self.traces {
+                    traces.blame(index, task, failure.cause.as_str(), &message);
+                }
                 let undone = !matches!(lost, Some(Lost::NotUndone));
                 if undone {
                     tracing::info!(
@@ -169,6 +193,9 @@ impl Host {
             Lost::NotUndone => "a step of a package of the soft tier can't be undone".into(),
             Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
         };
+        if let Some(traces) = &mut self.traces {
+            traces.lost(index, &reason);
+        }
         slot.counters.restarted();
         slot.waiting.clear();
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
@@ -225,7 +252,10 @@ impl Host {
                 }
             }
             Effect::Misbehaved(what) => self.on_misuses(index, &[what]),
-            Effect::Reconciled { registration, key, outcome, took } => {
+            Effect::Reconciled { task, registration, key, outcome, took } => {
+                if let Some(traces) = &mut self.traces {
+                    traces.end(index, task, &outcome);
+                }
                 let object = &*key;
                 slot.counters.reconciled(result_of(&outcome), took);
                 if let Outcome::Error { message, .. } = &outcome {

@@ -13,16 +13,52 @@ use crate::snapshot::Saved;
 use crate::snapshot::format::Moment;
 use crate::soft::{SoftInstance, Suspended};
 
+/// Why an instance is written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It has nothing to do.
+    Idle,
+    /// The same, and it is to be back by itself when it is expected to have.
+    IdleUntilExpected,
+    /// The host's instances hold more than they may.
+    Budget,
+    /// The machine is short of memory.
+    Pressure,
+    /// Another host is to run it.
+    Handover,
+    Shutdown,
+    /// It stays, but its steps since the last time are too many to be kept.
+    LogFull,
+}
+
+impl Why {
+    fn suspends(self) -> bool {
+        self != Why::LogFull
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Why::Idle => "idle",
+            Why::IdleUntilExpected => "idle-until-expected",
+            Why::Budget => "budget",
+            Why::Pressure => "pressure",
+            Why::Handover => "handover",
+            Why::Shutdown => "shutdown",
+            Why::LogFull => "log-full",
+        }
+    }
+}
+
 impl Host {
     /// Has a worker write the instance to disk, and drop it if it is to be suspended.
-    pub(super) fn save(&mut self, index: u32, suspending: bool) {
+    pub(super) fn save(&mut self, index: u32, why: Why) {
         let now = self.now();
         let (places, watches) = self.places(index);
         let slot = &mut self.slots[index as usize];
         let Phase::Resident(instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
         let mut instance = match *instance {
             Live::Full(instance) => instance,
-            Live::Soft(instance) => return self.suspend_softly(index, instance),
+            Live::Soft(instance) => return self.suspend_softly(index, instance, why),
         };
         let host_state =
             HostState { controller: slot.controller.save(now), predictor: slot.deciding.predictor.clone(), places };
@@ -33,10 +69,11 @@ impl Host {
             host_state: postcard::to_stdvec(&host_state).unwrap_or_default(),
         };
         let registered = slot.controller.registered();
+        let suspending = why.suspends();
         let (store, package, tx) = (slot.store.clone(), slot.package.clone(), self.tx.clone());
         self.schedule(index, None);
         self.pool.submit(move || {
-            let started = Instant::now();
+            let begun = Instant::now();
             // First, so that what the snapshot says it has seen is there. If it isn't, more is reconciled.
             for error in watches.iter().filter_map(|watch| watch.save().err()) {
                 tracing::debug!(%error, "what was watched could not be written");
@@ -49,8 +86,8 @@ impl Host {
                 }
                 _ => Some(Box::new(Live::Full(instance))),
             };
-            let took = started.elapsed();
-            let _ = tx.send(Message::Saved { slot: index, instance, result, took });
+            let took = begun.elapsed();
+            let _ = tx.send(Message::Saved { slot: index, instance, result, why, begun, took });
         });
     }
 
@@ -111,7 +148,7 @@ impl Host {
     }
 
     /// Has a worker move the memory of an instance of the soft tier to disk; at shutdown it ends.
-    fn suspend_softly(&mut self, index: u32, mut instance: SoftInstance) {
+    fn suspend_softly(&mut self, index: u32, mut instance: SoftInstance, why: Why) {
         let slot = &mut self.slots[index as usize];
         if self.shutting_down {
             tracing::info!(controller = &*slot.name, tier = "soft", "ended: its memory is not kept over a restart");
@@ -121,11 +158,11 @@ impl Host {
         let (store, tx) = (slot.store.clone(), self.tx.clone());
         self.schedule(index, None);
         self.pool.submit(move || {
-            let started = Instant::now();
+            let begun = Instant::now();
             let result = instance.suspend(&store);
-            let took = started.elapsed();
+            let took = begun.elapsed();
             let instance = Box::new(Live::Soft(instance));
-            let _ = tx.send(Message::SoftSuspended { slot: index, instance, result, took });
+            let _ = tx.send(Message::SoftSuspended { slot: index, instance, result, why, begun, took });
         });
     }
 
@@ -213,6 +250,9 @@ impl Host {
             );
         }
         self.stand_down().await;
+        if let Some(traces) = &mut self.traces {
+            traces.interrupt();
+        }
         let suspended = self.slots.iter().filter(|s| matches!(s.phase, Phase::Suspended(_))).count();
         tracing::info!(suspended, "shutdown complete");
     }

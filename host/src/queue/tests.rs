@@ -387,3 +387,21 @@ proptest! {
         prop_assert_eq!(restored.export(ms(77)), saved);
     }
 }
+
+#[test]
+fn an_object_is_ready_since_it_was_added_or_fell_due_or_its_last_work_ended() {
+    let mut queue = queue();
+    assert_eq!(queue.ready_since(ms(0)), None);
+    queue.add("a".into(), ms(1));
+    queue.add_at("b".into(), ms(3));
+    queue.add("a".into(), ms(2));
+    let mut taken = Vec::new();
+    while let Some(since) = queue.ready_since(ms(9)) {
+        taken.push((queue.take(ms(9)).unwrap(), since));
+    }
+    assert_eq!(taken, [("a".into(), ms(1)), ("b".into(), ms(3))]);
+    queue.add("a".into(), ms(10));
+    assert_eq!(queue.ready_since(ms(10)), None, "it is being processed");
+    queue.done("a", ms(11));
+    assert_eq!(queue.ready_since(ms(12)), Some(ms(11)));
+}

@@ -81,6 +81,7 @@ async fn the_request_is_sent_with_its_body_two_of_its_headers_and_those_of_its_c
         path: "/api/v1/namespaces/a/configmaps/c?fieldManager=m".into(),
         headers: headers.into(),
         body: Bytes::from_static(b"hello"),
+        traceparent: None,
     };
     call(&server, request).await;
     let [received] = server.received().try_into().unwrap();
@@ -93,6 +94,18 @@ async fn the_request_is_sent_with_its_body_two_of_its_headers_and_those_of_its_c
     assert!(received.headers.contains("(controller/web)"), "{}", received.headers);
     assert!(received.headers.contains("content-type: application/apply-patch+yaml"));
     assert!(received.headers.contains(&format!("host: {}", server.uri.authority().unwrap())));
+}
+
+#[tokio::test]
+async fn the_hosts_trace_goes_along_and_none_that_a_guest_makes_up() {
+    let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let made_up = || ApiCall { headers: format!("traceparent: {trace}\ntracestate: a=b\n"), ..get("/x") };
+    call(&server, made_up()).await;
+    call(&server, ApiCall { traceparent: Some(HeaderValue::from_static(trace)), ..get("/x") }).await;
+    let [without, with] = server.received().try_into().unwrap();
+    assert!(!without.headers.contains("trace"), "{}", without.headers);
+    assert!(with.headers.contains(&format!("traceparent: {trace}")), "{}", with.headers);
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub enum Part {
     Soft,
     /// What a running host tells about itself, above all on a bad disk.
     Operating,
+    /// What a collector gets of reconciles, and what a host does without one.
+    Traces,
     /// The API server killed and started anew, credentials rotated.
     ApiServer,
     /// What controllers try at the API server, and what its audit log has of it.
@@ -58,6 +60,7 @@ impl Part {
             Part::Torture => "torture",
             Part::Soft => "soft",
             Part::Operating => "operating",
+            Part::Traces => "traces",
             Part::ApiServer => "api-server",
             Part::Permissions => "permissions",
             Part::External => "external",
@@ -78,6 +81,7 @@ impl Part {
             Part::Torture => torture(report),
             Part::Soft => soft(report),
             Part::Operating => operating(report),
+            Part::Traces => traces(report),
             Part::ApiServer => api_server(report),
             Part::Permissions => permissions(report),
             Part::External => external(report),
@@ -187,6 +191,12 @@ fn operating(report: &mut Report) -> Result<()> {
         test.env("WASMOP_E2E_SKIP_BROWSER", reason);
     }
     cargo_test::run(&mut test, Some("operating"), report)
+}
+
+fn traces(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "traces"]), Some("traces"), report)
 }
 
 fn api_server(report: &mut Report) -> Result<()> {

@@ -131,6 +131,7 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         ("encryption-key-file", &|file| file.host.encryption_key_file = Some("/e".into())),
         ("shutdown-timeout", &|file| file.host.shutdown_timeout = Some(Duration::from_secs(1))),
         ("metrics-address", &|file| file.host.metrics_address = Some(":1".into())),
+        ("otlp-endpoint", &|file| file.host.otlp_endpoint = Some("http://a:4318".into())),
         ("log-format", &|file| file.host.log_format = Some(LogFormat::Json)),
         ("leader-elect", &|file| file.host.election.leader_elect = Some(true)),
         ("leader-elect-retry-period", &|file| {

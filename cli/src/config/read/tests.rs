@@ -25,6 +25,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
         durability = "none"
         encryption-key-file = "key"
         metrics-address = ":8080"
+        otlp-endpoint = "http://127.0.0.1:4318"
         shutdown-timeout = "5s"
         log-format = "json"
         leader-elect = true
@@ -67,6 +68,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     assert_eq!(config.host.durability, "none".parse().ok());
     assert_eq!(config.host.encryption_key_file, Some("/etc/wasmop/key".into()));
     assert_eq!(config.host.metrics_address.as_deref(), Some(":8080"));
+    assert_eq!(config.host.otlp_endpoint.as_deref(), Some("http://127.0.0.1:4318"));
     assert_eq!(config.host.shutdown_timeout, Some(std::time::Duration::from_secs(5)));
     assert_eq!((config.host.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
     let group = config.host.election.group().unwrap().unwrap();

@@ -1,0 +1,81 @@
+//! Requests to a collector, by the HTTP client that the host has anyway.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use opentelemetry_http::{HttpClient, HttpError};
+use tokio::runtime::Handle;
+use wasmop_host::external::{self, CertificateDer};
+
+/// As the specification has it for a batch.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection is kept for the next batch, which comes after 5 s if there is one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a collector may answer.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// A collector, and what was wrong with it last.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// The SDK exports from a thread of its own, outside of the runtime.
+    runtime: Handle,
+    problem: Arc<Mutex<Option<String>>>,
+}
+
+impl Collector {
+    /// `endpoint`: certificates are read only if it has TLS. `authorities`: trusted besides the system's.
+    pub async fn new(endpoint: &Uri, authorities: &[CertificateDer<'static>]) -> std::io::Result<Collector> {
+        let mut trusted = Vec::new();
+        if endpoint.scheme_str() == Some("https") {
+            trusted = external::system_certificates().await?;
+            trusted.extend_from_slice(authorities);
+        }
+        let tls = external::tls_config(trusted)?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
+        Ok(Collector { client, runtime: Handle::current(), problem: Arc::default() })
+    }
+
+    /// Why the last request failed that had no answer.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[async_trait]
+impl HttpClient for Collector {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let client = self.client.clone();
+        let exchange = async move {
+            let (parts, body) = client.request(request.map(Full::new)).await?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
+            Ok::<_, HttpError>(Response::from_parts(parts, body))
+        };
+        let exchange = self.runtime.spawn(async move { tokio::time::timeout(TIMEOUT, exchange).await });
+        let answer = match exchange.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(format!("no answer within {} s", TIMEOUT.as_secs()).into()),
+            // The runtime ends.
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = &answer {
+            let chain = std::iter::successors(Some(&**error as &dyn std::error::Error), |error| error.source());
+            let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        }
+        answer
+    }
+}

@@ -1,0 +1,385 @@
+//! What an OpenTelemetry collector gets of reconciles on a real API server, and what a host does without one.
+
+mod collector;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use collector::{Collector, Span};
+use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
+use wasmop_e2e::guests::{self, Guest};
+use wasmop_e2e::object::Object;
+use wasmop_e2e::part;
+use wasmop_e2e::probe::{ProbeSpec, spec};
+use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::tls_identity::TlsIdentity;
+use wasmop_e2e::world::{Cluster, PATIENCE, SUSPEND_AFTER};
+use wasmop_testbed::host::{Host, HostOptions};
+
+const COLUMNS: [&str; 2] = ["rust", "go"];
+/// For a host to be ready: it compiles packages first.
+const COMPILED: Duration = Duration::from_secs(300);
+/// Spans are sent after so many milliseconds.
+const SEND_AFTER: &str = "100";
+/// Far more than any other reconcile here takes.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// What a busy machine may add to that.
+const SLACK: Duration = Duration::from_secs(4);
+
+fn main() -> ExitCode {
+    part::main("traces", run())
+}
+
+/// Everything that the rows share.
+struct Scene {
+    cluster: Cluster,
+    proxy: FaultProxy,
+    guests: Vec<Guest>,
+    options: HostOptions,
+}
+
+impl Scene {
+    /// A host of all guests; `name` of its log.
+    fn host(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Host> {
+        let mut options = HostOptions { log: self.cluster.dir().join(format!("{name}.log")), ..self.options.clone() };
+        options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        options.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), PathBuf::from(value))));
+        let names: Vec<&str> = self.guests.iter().map(|guest| guest.name).collect();
+        let mut host = Host::spawn(&options)?;
+        tokio::task::block_in_place(|| host.wait_ready(&names, COMPILED))?;
+        Ok(host)
+    }
+
+    fn object(&self, guest: &Guest, name: &'static str) -> Object {
+        Object::new(&self.cluster, guest, name)
+    }
+}
+
+async fn run() -> Result<bool> {
+    let cluster = Cluster::start().await?;
+    let guests = COLUMNS.map(|column| tokio::task::block_in_place(|| guests::build(column, cluster.dir())));
+    let guests = guests.into_iter().collect::<Result<Vec<_>>>()?;
+    cluster.create_crd().await?;
+    for guest in &guests {
+        cluster.create_namespace(guest.name).await?;
+    }
+    let proxy = FaultProxy::start(cluster.client.clone()).await?;
+    let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
+    options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
+    std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+    options.args.extend(["--shutdown-timeout".into(), format!("{}s", SHUTDOWN_TIMEOUT.as_secs())]);
+    let config = cluster.dir().join("host.toml");
+    std::fs::write(&config, format!("[limits]\nreconcile-timeout = \"{}s\"\n", RECONCILE_TIMEOUT.as_secs()))?;
+    options.args.extend(["--config".into(), config.display().to_string()]);
+    options.env.push(("OTEL_BSP_SCHEDULE_DELAY".into(), SEND_AFTER.into()));
+    let scene = Scene { cluster, proxy, guests, options };
+    let mut table = Table::new(&COLUMNS);
+
+    let collector = Collector::start().await?;
+    let variables = [("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%20key"), ("OTEL_RESOURCE_ATTRIBUTES", "site=edge")];
+    let mut host = scene.host("traced", &["--otlp-endpoint", &collector.endpoint()], &variables)?;
+    for guest in &scene.guests {
+        let mut set = |row, result| table.tell(row, guest.column, result);
+        set("suspended amid a request: every span, nested", suspended(&scene, &collector, guest).await);
+        set("suspended when idle: a trace of its own, linked to those before", idle(&scene, &collector, guest).await);
+        set("an error, and the attempt after it", error(&scene, &collector, guest).await);
+        set("an endless loop: rolled back, cancelled", endless(&scene, &collector, guest).await);
+        set("one that takes too long: cancelled", overdue(&scene, &collector, guest).await);
+        set("an event, not a request, where the host itself answers", cached(&scene, &collector, guest).await);
+    }
+    for column in COLUMNS {
+        table.tell("the environment is heard: headers, resource", column, environment(&collector));
+    }
+    for guest in &scene.guests {
+        let result = restarted(&scene, &collector, guest, &mut host).await;
+        table.tell("host restarted meanwhile: interrupted, then continued", guest.column, result);
+    }
+    tokio::task::block_in_place(|| host.terminate())?;
+    for (row, result) in [
+        ("collector away: goes on, says so once, ends in time", away(&scene).await),
+        ("collector hangs: goes on, ends in time", hanging(&scene).await),
+        ("collector with a certificate of an authority that is named", secure(&scene).await),
+        ("OTEL_SDK_DISABLED: nothing is sent", disabled(&scene, &collector).await),
+        ("what is no endpoint is refused, with a remedy", refused(&scene)),
+    ] {
+        let cell = Cell::from(result);
+        println!("{row}: {cell:?}");
+        COLUMNS.iter().for_each(|column| table.set(row, column, cell.clone()));
+    }
+    println!("\n{}", table.render("traces"));
+    if !table.is_good() {
+        eprintln!("the hosts' logs are in {}", scene.cluster.keep_files().display());
+    }
+    Ok(table.is_good())
+}
+
+fn is_reconcile<'a>(guest: &'a Guest, name: &'a str) -> impl Fn(&Span) -> bool + 'a {
+    move |span| {
+        span.name == "reconcile"
+            && span.is("wasmop.controller", guest.name)
+            && span.is("wasmop.object.name", name)
+            && span.is("k8s.namespace.name", guest.name)
+    }
+}
+
+/// A reconcile waits for an answer while its guest is suspended.
+async fn suspended(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let name = "slow";
+    let path = format!("/api/v1/namespaces/{}/configmaps/{name}", guest.name);
+    let fault = Fault::Delay(SUSPEND_AFTER * 3);
+    let delay = scene.proxy.add(Rule::new("GET", &path, fault).times(1));
+    scene.object(guest, name).create_with(spec("hold", "")).await?;
+    drop(delay);
+    let root = collector
+        .until("the reconcile", |span| {
+            is_reconcile(guest, name)(span) && collector.below(span).iter().any(|below| below.name == "suspend")
+        })
+        .await?;
+    ensure!(root.parent.is_empty() && root.error.is_none() && !root.is_client, "{root:?}");
+    for (key, value) in [
+        ("wasmop.package.name", guest.name),
+        ("wasmop.object.kind", "Probe"),
+        ("wasmop.object.api_version", "e2e.wasmop.dev/v1"),
+        ("wasmop.reconcile.attempt", "1"),
+        ("wasmop.reconcile.result", "success"),
+        ("wasmop.tier", "full"),
+    ] {
+        ensure!(root.is(key, value), "{key} is not {value}: {root:?}");
+    }
+    let waited: f64 = root.attributes.get("wasmop.queue.wait").context("no wasmop.queue.wait")?.parse()?;
+    ensure!((0.0..PATIENCE.as_secs_f64()).contains(&waited), "waited {waited} s");
+    let below = collector.below(&root);
+    ensure!(below.iter().all(|span| span.trace == root.trace), "{below:?}");
+    for span in &below {
+        ensure!(span.is_within(&root), "{} is not within its reconcile: {span:?} {root:?}", span.name);
+    }
+    let one = |what: &str, wanted: &dyn Fn(&Span) -> bool| {
+        below.iter().find(|span| wanted(span)).cloned().with_context(|| format!("no {what} in {below:#?}"))
+    };
+    let get = one("GET", &|span| span.name == "GET" && span.is("url.path", &path))?;
+    ensure!(get.is_client && get.is("http.response.status_code", "404") && get.error.is_some(), "{get:?}");
+    ensure!(get.is("server.port", &scene.proxy.address().port().to_string()), "{get:?}");
+    let suspend = one("suspend", &|span| span.name == "suspend")?;
+    // Others may have left the machine with little memory.
+    let is_why = ["idle", "pressure"].into_iter().any(|reason| suspend.is("wasmop.suspend.reason", reason));
+    ensure!(is_why && suspend.is_within(&get), "{suspend:?} {get:?}");
+    ensure!(suspend.attributes.contains_key("wasmop.snapshot.written"), "{suspend:?}");
+    let resume = one("resume", &|span| span.name == "resume" && span.start > suspend.end)?;
+    ensure!(resume.attributes.contains_key("wasmop.snapshot.size"), "{resume:?}");
+    let steps: Vec<_> = below.iter().filter(|span| span.name == "step").collect();
+    let after = steps.iter().find(|step| step.start == resume.end);
+    ensure!(after.is_some() && steps.len() >= 2, "no step follows the resume: {below:#?}");
+    one("PATCH or PUT of the status", &|span| {
+        ["PATCH", "PUT"].contains(&&*span.name) && span.is("http.response.status_code", "200")
+    })?;
+    let traceparent = format!("00-{}-{}-01", get.trace, get.id);
+    ensure!(scene.proxy.traceparents().contains(&traceparent), "the API server got no {traceparent}");
+    Ok(())
+}
+
+async fn idle(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let name = "idle";
+    scene.object(guest, name).create().await?;
+    let root = collector.until("the reconcile", is_reconcile(guest, name)).await?;
+    let suspend = collector
+        .until("the suspend that follows", |span| {
+            span.name == "suspend" && span.parent.is_empty() && span.links.contains(&root.id)
+        })
+        .await?;
+    ensure!(suspend.trace != root.trace && suspend.start >= root.end, "{suspend:?} {root:?}");
+    ensure!(suspend.is("wasmop.controller", guest.name) && suspend.error.is_none(), "{suspend:?}");
+    Ok(())
+}
+
+async fn error(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let name = "failing";
+    scene.object(guest, name).create_with(ProbeSpec { count: 1, ..spec("error", "") }).await?;
+    let failed = collector.until("the failure", |span| is_reconcile(guest, name)(span) && span.error.is_some()).await?;
+    ensure!(failed.error.as_ref().is_some_and(|error| error.contains("error 1 of 1")), "{failed:?}");
+    ensure!(failed.is("wasmop.reconcile.result", "error") && failed.is("error.type", "reconcile-error"), "{failed:?}");
+    ensure!(failed.is("wasmop.reconcile.attempt", "1"), "{failed:?}");
+    collector
+        .until("the second attempt", |span| {
+            is_reconcile(guest, name)(span) && span.is("wasmop.reconcile.attempt", "2") && span.error.is_none()
+        })
+        .await?;
+    Ok(())
+}
+
+async fn endless(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let (name, cause) = ("endless", "cpu-limit");
+    let probe = scene.object(guest, name);
+    probe.create().await?;
+    probe.ask(spec("loop", "")).await?;
+    let cancelled =
+        collector.until("the loop", |span| is_reconcile(guest, name)(span) && span.is("error.type", cause)).await?;
+    ensure!(cancelled.is("wasmop.reconcile.result", "cancelled") && cancelled.error.is_some(), "{cancelled:?}");
+    let step = collector.below(&cancelled).into_iter().find(|span| span.is("error.type", cause));
+    let step = step.context("no step failed")?;
+    ensure!(step.name == "step" && step.attributes.contains_key("wasmop.step.rolled_back"), "{step:?}");
+    probe.change("well").await
+}
+
+async fn overdue(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let (name, cause) = ("overdue", "timeout");
+    let probe = scene.object(guest, name);
+    probe.create().await?;
+    probe.ask(ProbeSpec { delay_ms: 600_000, ..spec("sleep", "") }).await?;
+    let cancelled =
+        collector.until("the time-out", |span| is_reconcile(guest, name)(span) && span.is("error.type", cause)).await?;
+    ensure!(cancelled.is("wasmop.reconcile.result", "cancelled") && cancelled.error.is_some(), "{cancelled:?}");
+    ensure!(cancelled.end - cancelled.start >= RECONCILE_TIMEOUT.as_nanos() as u64, "{cancelled:?}");
+    probe.change("awake").await
+}
+
+/// A read from the cache, which no request is sent for.
+async fn cached(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+    let name = "cached";
+    let probe = scene.object(guest, name);
+    probe.create().await?;
+    probe.change_to(spec("cached", "0")).await?;
+    let event = "read from the cache".to_owned();
+    collector.until("the cached read", |span| is_reconcile(guest, name)(span) && span.events.contains(&event)).await?;
+    Ok(())
+}
+
+/// A reconcile that outlasts its host.
+async fn restarted(scene: &Scene, collector: &Collector, guest: &Guest, host: &mut Host) -> Result<()> {
+    let name = "outlasting";
+    let path = format!("/api/v1/namespaces/{}/configmaps/{name}", guest.name);
+    let hold = scene.proxy.hold(&path);
+    let probe = scene.object(guest, name);
+    let created = probe.create_with(spec("hold", ""));
+    let restart = async {
+        hold.until_waiting(1).await?;
+        tokio::task::block_in_place(|| host.terminate())?;
+        let interrupted = collector.until("what was interrupted", |span| {
+            is_reconcile(guest, name)(span) && span.is("wasmop.reconcile.result", "interrupted")
+        });
+        let interrupted = interrupted.await?;
+        let request = collector.below(&interrupted).into_iter().find(|span| span.is("url.path", &path));
+        ensure!(request.is_some_and(|request| request.is("error.type", "cancelled")), "its request is not there");
+        drop(hold);
+        let log = format!("traced-{}", guest.column);
+        *host = scene.host(&log, &["--otlp-endpoint", &collector.endpoint()], &[])?;
+        Ok(())
+    };
+    tokio::try_join!(created, restart)?;
+    let continued = collector
+        .until("what continued", |span| is_reconcile(guest, name)(span) && span.is("wasmop.continued", "true"))
+        .await?;
+    ensure!(!continued.attributes.contains_key("wasmop.queue.wait"), "{continued:?}");
+    ensure!(collector.below(&continued).iter().any(|span| span.name == "resume"), "it was not resumed");
+    Ok(())
+}
+
+fn environment(collector: &Collector) -> Result<()> {
+    let resource = collector.resource();
+    ensure!(resource.get("service.name").is_some_and(|name| name == "wasmop"), "{resource:?}");
+    ensure!(resource.contains_key("service.version"), "{resource:?}");
+    ensure!(resource.get("site").is_some_and(|site| site == "edge"), "{resource:?}");
+    let requests = collector.requests();
+    ensure!(requests.iter().all(|(path, _)| path == "/v1/traces"), "{requests:?}");
+    ensure!(requests.first().is_some_and(|(_, key)| key == "a key"), "{requests:?}");
+    Ok(())
+}
+
+/// Changes that each guest serves.
+async fn changes(scene: &Scene, name: &'static str) -> Result<()> {
+    for guest in &scene.guests {
+        let probe = scene.object(guest, name);
+        probe.create().await?;
+        for change in 0..3 {
+            probe.change(&change.to_string()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the host, and says how long that took.
+fn end(host: &mut Host) -> Result<Duration> {
+    let start = Instant::now();
+    let status = tokio::task::block_in_place(|| host.terminate())?;
+    ensure!(status.success(), "it ended with {status}:\n{}", host.log.tail(15));
+    Ok(start.elapsed())
+}
+
+async fn away(scene: &Scene) -> Result<()> {
+    // Nobody listens where somebody did a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let mut host = scene.host("away", &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])?;
+    changes(scene, "away").await?;
+    let told = |record: &wasmop_testbed::log::Record| record.message() == "traces cannot be sent";
+    let deadline = Instant::now() + PATIENCE;
+    while !host.log.records()?.iter().any(told) {
+        ensure!(Instant::now() < deadline, "nothing is said of it:\n{}", host.log.tail(15));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for guest in &scene.guests {
+        scene.object(guest, "away").change("more").await?;
+    }
+    let took = end(&mut host)?;
+    ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the end took {took:?}");
+    let records = host.log.records()?;
+    let times = records.iter().filter(|record| told(record)).count();
+    ensure!(times == 1, "it is said {times} times");
+    let record = records.iter().find(|record| told(record)).context("it is not said")?;
+    ensure!(record.text("error").contains("refused") && !record.text("help").is_empty(), "{record:?}");
+    let others: Vec<_> = records.iter().filter(|record| record.text("target").starts_with("opentelemetry")).collect();
+    ensure!(others.len() <= 1, "the SDK says {others:?}");
+    Ok(())
+}
+
+async fn hanging(scene: &Scene) -> Result<()> {
+    let collector = Collector::hanging().await?;
+    let mut host = scene.host("hanging", &["--otlp-endpoint", &collector.endpoint()], &[])?;
+    changes(scene, "hanging").await?;
+    ensure!(!collector.requests().is_empty(), "nothing was sent to it");
+    let took = end(&mut host)?;
+    ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the end took {took:?}");
+    Ok(())
+}
+
+async fn secure(scene: &Scene) -> Result<()> {
+    let identity = TlsIdentity::new()?;
+    let authority = scene.cluster.dir().join("authority.pem");
+    std::fs::write(&authority, &identity.authority)?;
+    let collector = Collector::secure(&identity).await?;
+    let endpoint = format!("https://localhost:{}", collector.port);
+    let args = ["--otlp-endpoint", &endpoint, "--external-ca-file", &authority.display().to_string()];
+    let mut host = scene.host("secure", &args, &[])?;
+    changes(scene, "secure").await?;
+    for guest in &scene.guests {
+        collector.until("a reconcile", is_reconcile(guest, "secure")).await?;
+    }
+    end(&mut host)?;
+    Ok(())
+}
+
+fn refused(scene: &Scene) -> Result<()> {
+    let log = scene.cluster.dir().join("refused.log");
+    let mut options = HostOptions { log: log.clone(), ..scene.options.clone() };
+    options.args.extend(["--otlp-endpoint".into(), "127.0.0.1:4318".into()]);
+    let status = tokio::task::block_in_place(|| Host::spawn(&options)?.wait(PATIENCE))?;
+    let said = std::fs::read_to_string(&log)?;
+    ensure!(status.code() == Some(1), "it ended with {status}: {said}");
+    for word in ["--otlp-endpoint: `127.0.0.1:4318`", "no scheme", "help: write it like `http://127.0.0.1:4318`"] {
+        ensure!(said.contains(word), "{word:?} is not in {said}");
+    }
+    Ok(())
+}
+
+async fn disabled(scene: &Scene, collector: &Collector) -> Result<()> {
+    let (before, traced) = (collector.requests().len(), scene.proxy.traceparents().len());
+    let args = ["--otlp-endpoint", &collector.endpoint()];
+    let mut host = scene.host("disabled", &args, &[("OTEL_SDK_DISABLED", "true")])?;
+    changes(scene, "disabled").await?;
+    end(&mut host)?;
+    ensure!(collector.requests().len() == before, "something was sent");
+    ensure!(scene.proxy.traceparents().len() == traced, "the API server was told of traces");
+    Ok(())
+}

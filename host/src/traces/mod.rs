@@ -1,0 +1,365 @@
+//! Turns what the host does for reconciles into OpenTelemetry spans: from an object's turn in the work queue to the
+//! outcome, with the resumes, steps, requests and suspends in between.
+//!
+//! ```text
+//! reconcile                     the task, from the work queue to its outcome
+//! ├── resume                    the instance came back for the step that follows
+//! ├── step                      events delivered, the guest run
+//! ├── GET, PATCH, …             a request, until the last byte of its answer: see `request`
+//! └── suspend, checkpoint       the instance written to disk meanwhile
+//! suspend                       ... with nothing in flight: a trace of its own, linked to the reconciles before it
+//! ```
+//!
+//! Reconciles outlast steps and are interleaved, so their spans are values that are kept here by task; none is ever
+//! the current one of a thread. Only what is sampled and in flight is kept, and of what was served since the last
+//! resume a few ids: nothing of a controller that is suspended and idle.
+
+mod request;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use opentelemetry::global::BoxedSpan;
+pub use opentelemetry::global::BoxedTracer;
+use opentelemetry::trace::{Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer};
+use opentelemetry::{Context, KeyValue, Value};
+use wasmop_package::Tier;
+use wasmop_package::manifest::ControllerSpec;
+
+use crate::controller::{Outcome, excerpt};
+
+pub use self::request::{Peer, RequestSpan, traceparent};
+
+/// Reconciles in flight that what is done for all of them is told of, each with a span of its own; and reconciles that
+/// a suspend is linked to.
+const MAX_SHARED: usize = 16;
+
+/// A reconcile that begins.
+pub struct Begin<'a> {
+    pub controller: &'a str,
+    pub package: (&'a str, &'a str),
+    pub tier: Tier,
+    pub registration: &'a ControllerSpec,
+    /// `namespace/name`, or `name`.
+    pub object: &'a str,
+    pub at: Instant,
+    /// 1, and one more for each failure in a row.
+    pub attempt: u32,
+    /// How long it was ready; `None` if it goes on from before a restart of the host.
+    pub waited: Option<Duration>,
+}
+
+/// What a worker did with a batch of events.
+pub struct Stepped {
+    pub begun: Instant,
+    /// How long it took to resume the instance, if it was suspended.
+    pub resume: Option<Duration>,
+    /// The steps after that.
+    pub step: Duration,
+    /// CPU time of all of it.
+    pub cpu: Duration,
+    pub events: usize,
+    /// Steps that were undone.
+    pub rolled_back: usize,
+    /// Of the last of them.
+    pub cause: Option<&'static str>,
+}
+
+/// An instance that was written to disk.
+pub struct Suspended<'a> {
+    pub controller: &'a str,
+    /// It stays in memory.
+    pub checkpoint: bool,
+    pub reason: &'static str,
+    pub begun: Instant,
+    pub took: Duration,
+    pub result: Result<SuspendedBytes, String>,
+}
+
+pub struct SuspendedBytes {
+    /// Of pages with data that the base image has not; in the soft tier of those that were in memory alone.
+    pub dirty: u64,
+    pub written: u64,
+    /// What the snapshot takes now.
+    pub on_disk: u64,
+}
+
+/// Times of one trace, all from one reading of the wall clock: they nest, whatever is done to that clock meanwhile.
+#[derive(Clone, Copy)]
+struct Clock {
+    wall: SystemTime,
+    at: Instant,
+}
+
+impl Clock {
+    fn now() -> Clock {
+        Clock { wall: SystemTime::now(), at: Instant::now() }
+    }
+
+    fn time(&self, at: Instant) -> SystemTime {
+        match at.checked_duration_since(self.at) {
+            Some(later) => self.wall + later,
+            None => self.wall - self.at.duration_since(at),
+        }
+    }
+}
+
+/// A reconcile whose span is open.
+struct Flight {
+    span: BoxedSpan,
+    clock: Clock,
+    /// Its status says already why it failed.
+    blamed: bool,
+}
+
+/// A batch that is with a worker.
+struct Batch {
+    tasks: Vec<u64>,
+    snapshot_bytes: Option<u64>,
+}
+
+/// The spans of a host. Controllers are known by their slot, reconciles by slot and task.
+pub struct Traces {
+    tracer: BoxedTracer,
+    api_server: http::Uri,
+    flights: BTreeMap<(u32, u64), Flight>,
+    batches: BTreeMap<u32, Batch>,
+    /// Reconciles that ended since the last resume; the last few.
+    served: BTreeMap<u32, VecDeque<SpanContext>>,
+}
+
+impl Traces {
+    /// `api_server`: its URL.
+    pub fn new(tracer: BoxedTracer, api_server: http::Uri) -> Traces {
+        Traces { tracer, api_server, flights: BTreeMap::new(), batches: BTreeMap::new(), served: BTreeMap::new() }
+    }
+
+    /// A reconcile is handed out, or goes on after a restart of the host.
+    pub fn begin(&mut self, slot: u32, task: u64, begin: &Begin<'_>) {
+        let clock = Clock::now();
+        let Begin { registration, .. } = begin;
+        let (namespace, name) = match begin.object.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, begin.object),
+        };
+        let primary = &registration.primary;
+        let api_version = match &*primary.group {
+            "" => primary.version.clone(),
+            group => format!("{group}/{}", primary.version),
+        };
+        let mut attributes = vec![
+            text("wasmop.controller", begin.controller),
+            text("wasmop.package.name", begin.package.0),
+            text("wasmop.package.version", begin.package.1),
+            KeyValue::new("wasmop.tier", if begin.tier == Tier::Soft { "soft" } else { "full" }),
+            text("wasmop.registration", &registration.name),
+            text("wasmop.object.api_version", &api_version),
+            text("wasmop.object.kind", &primary.kind),
+            text("wasmop.object.name", name),
+            KeyValue::new("wasmop.reconcile.attempt", i64::from(begin.attempt)),
+        ];
+        attributes.extend(namespace.map(|namespace| text("k8s.namespace.name", namespace)));
+        attributes.push(match begin.waited {
+            Some(waited) => KeyValue::new("wasmop.queue.wait", waited.as_secs_f64()),
+            None => KeyValue::new("wasmop.continued", true),
+        });
+        let builder =
+            SpanBuilder::from_name("reconcile").with_start_time(clock.time(begin.at)).with_attributes(attributes);
+        let span = self.tracer.build_with_context(builder, &Context::new());
+        if span.is_recording() {
+            self.flights.insert((slot, task), Flight { span, clock, blamed: false });
+        }
+    }
+
+    /// Events of these tasks go to a worker; of none if only time has passed, which concerns all. `snapshot_bytes`: of
+    /// what the instance is resumed from.
+    pub fn stepping(&mut self, slot: u32, tasks: impl Iterator<Item = u64>, snapshot_bytes: Option<u64>) {
+        let mut tasks: Vec<u64> = tasks.collect();
+        if tasks.is_empty() {
+            tasks = self.flights_of(slot).map(|(task, _)| task).take(MAX_SHARED).collect();
+        }
+        tasks.sort_unstable();
+        tasks.dedup();
+        tasks.retain(|task| self.flights.contains_key(&(slot, *task)));
+        if !tasks.is_empty() {
+            self.batches.insert(slot, Batch { tasks, snapshot_bytes });
+        }
+    }
+
+    /// The worker is back.
+    pub fn stepped(&mut self, slot: u32, stepped: &Stepped) {
+        let Some(Batch { tasks, snapshot_bytes }) = self.batches.remove(&slot) else { return };
+        let running = stepped.begun + stepped.resume.unwrap_or_default();
+        for task in tasks {
+            let Some(flight) = self.flights.get(&(slot, task)) else { continue };
+            if stepped.resume.is_some() {
+                let bytes = snapshot_bytes.map(|bytes| count("wasmop.snapshot.size", bytes));
+                let mut span = self.child(flight, "resume", stepped.begun, bytes.into_iter().collect());
+                span.end_with_timestamp(flight.clock.time(running));
+            }
+            let mut attributes = vec![
+                count("wasmop.step.events", stepped.events as u64),
+                KeyValue::new("wasmop.step.cpu_time", stepped.cpu.as_secs_f64()),
+            ];
+            if let Some(cause) = stepped.cause {
+                attributes.push(count("wasmop.step.rolled_back", stepped.rolled_back as u64));
+                attributes.push(KeyValue::new("error.type", cause));
+            }
+            let mut span = self.child(flight, "step", running, attributes);
+            if let Some(cause) = stepped.cause {
+                span.set_status(Status::error(format!("a step failed: {cause}")));
+            }
+            span.end_with_timestamp(flight.clock.time(running + stepped.step));
+        }
+    }
+
+    /// Something that took no time.
+    pub fn event(&mut self, slot: u32, task: u64, name: &'static str, method: &str, path: Option<&str>) {
+        let Some(flight) = self.flights.get_mut(&(slot, task)) else { return };
+        let mut attributes = vec![request::method(method)];
+        attributes.extend(path.map(request::path));
+        flight.span.add_event_with_timestamp(name, flight.clock.time(Instant::now()), attributes);
+    }
+
+    /// A request of a reconcile goes out; `None` if it is not traced.
+    pub fn request(&self, slot: u32, task: u64, method: &str, peer: &Peer<'_>) -> Option<Box<RequestSpan>> {
+        let flight = self.flights.get(&(slot, task))?;
+        let builder =
+            request::builder(method, peer, &self.api_server).with_start_time(flight.clock.time(Instant::now()));
+        let span = self.tracer.build_with_context(builder, &parent(flight));
+        Some(Box::new(RequestSpan::new(span, flight.clock)))
+    }
+
+    /// Why a reconcile is about to be cancelled. `cause`: of a fixed set.
+    pub fn blame(&mut self, slot: u32, task: u64, cause: &'static str, why: &str) {
+        let Some(flight) = self.flights.get_mut(&(slot, task)) else { return };
+        flight.span.set_attribute(KeyValue::new("error.type", cause));
+        flight.span.set_status(Status::error(excerpt(why)));
+        flight.blamed = true;
+    }
+
+    /// A reconcile is over.
+    pub fn end(&mut self, slot: u32, task: u64, outcome: &Outcome) {
+        let Some(mut flight) = self.flights.remove(&(slot, task)) else { return };
+        let (result, again) = match outcome {
+            Outcome::Ok => ("success", None),
+            Outcome::Requeue(after) => ("requeue_after", Some(after)),
+            Outcome::Error { message, retry_after } => {
+                flight.fail("reconcile-error", message);
+                ("error", Some(retry_after))
+            }
+            Outcome::Cancelled { retry_after } => {
+                flight.fail("cancelled", "cancelled");
+                ("cancelled", Some(retry_after))
+            }
+        };
+        flight.span.set_attribute(KeyValue::new("wasmop.reconcile.result", result));
+        if let Some(after) = again {
+            flight.span.set_attribute(KeyValue::new("wasmop.reconcile.requeue_after", after.as_secs_f64()));
+        }
+        flight.span.end_with_timestamp(flight.clock.time(Instant::now()));
+        let served = self.served.entry(slot).or_default();
+        if served.len() == MAX_SHARED {
+            served.pop_front();
+        }
+        served.push_back(flight.span.span_context().clone());
+    }
+
+    /// The instance is gone with all that it was working on.
+    pub fn lost(&mut self, slot: u32, why: &str) {
+        self.batches.remove(&slot);
+        self.served.remove(&slot);
+        let tasks: Vec<u64> = self.flights_of(slot).map(|(task, _)| task).collect();
+        for task in tasks {
+            if let Some(mut flight) = self.flights.remove(&(slot, task)) {
+                flight.fail("instance-lost", why);
+                flight.span.set_attribute(KeyValue::new("wasmop.reconcile.result", "lost"));
+                flight.span.end_with_timestamp(flight.clock.time(Instant::now()));
+            }
+        }
+    }
+
+    /// The instance is on disk, or could not be written.
+    pub fn suspended(&mut self, slot: u32, suspended: &Suspended<'_>) {
+        let Suspended { controller, checkpoint, reason, begun, took, result } = suspended;
+        let name = if *checkpoint { "checkpoint" } else { "suspend" };
+        let mut attributes =
+            vec![text("wasmop.controller", controller), KeyValue::new("wasmop.suspend.reason", *reason)];
+        match result {
+            Ok(bytes) => attributes.extend([
+                count("wasmop.snapshot.dirty", bytes.dirty),
+                count("wasmop.snapshot.written", bytes.written),
+                count("wasmop.snapshot.size", bytes.on_disk),
+            ]),
+            Err(_) => attributes.push(KeyValue::new("error.type", "not-written")),
+        }
+        let served = match result {
+            Ok(_) if !checkpoint => self.served.remove(&slot).unwrap_or_default(),
+            _ => self.served.get(&slot).cloned().unwrap_or_default(),
+        };
+        let finish = |mut span: BoxedSpan, clock: Clock| {
+            if let Err(why) = result {
+                span.set_status(Status::error(excerpt(why)));
+            }
+            span.end_with_timestamp(clock.time(*begun + *took));
+        };
+        let mut alone = true;
+        for (_, flight) in self.flights_of(slot).take(MAX_SHARED) {
+            alone = false;
+            finish(self.child(flight, name, *begun, attributes.clone()), flight.clock);
+        }
+        if alone {
+            let clock = Clock::now();
+            let links = served.into_iter().map(Link::with_context).collect();
+            let builder = SpanBuilder::from_name(name)
+                .with_start_time(clock.time(*begun))
+                .with_attributes(attributes)
+                .with_links(links);
+            finish(self.tracer.build_with_context(builder, &Context::new()), clock);
+        }
+    }
+
+    /// The host ends: what is in flight goes on in the next one.
+    pub fn interrupt(&mut self) {
+        for (_, mut flight) in std::mem::take(&mut self.flights) {
+            flight.span.set_attribute(KeyValue::new("wasmop.reconcile.result", "interrupted"));
+            flight.span.end_with_timestamp(flight.clock.time(Instant::now()));
+        }
+    }
+
+    fn flights_of(&self, slot: u32) -> impl Iterator<Item = (u64, &Flight)> {
+        self.flights.range((slot, 0)..=(slot, u64::MAX)).map(|((_, task), flight)| (*task, flight))
+    }
+
+    fn child(&self, flight: &Flight, name: &'static str, at: Instant, attributes: Vec<KeyValue>) -> BoxedSpan {
+        let start = flight.clock.time(at);
+        let builder = SpanBuilder::from_name(name).with_start_time(start).with_attributes(attributes);
+        self.tracer.build_with_context(builder, &parent(flight))
+    }
+}
+
+impl Flight {
+    /// What failed, if nobody has said it yet.
+    fn fail(&mut self, cause: &'static str, why: &str) {
+        if !std::mem::replace(&mut self.blamed, true) {
+            self.span.set_attribute(KeyValue::new("error.type", cause));
+            self.span.set_status(Status::error(excerpt(why)));
+        }
+    }
+}
+
+/// Makes a span the child of a reconcile's.
+fn parent(flight: &Flight) -> Context {
+    Context::new().with_remote_span_context(flight.span.span_context().clone())
+}
+
+fn text(key: &'static str, value: &str) -> KeyValue {
+    KeyValue::new(key, excerpt(value))
+}
+
+fn count(key: &'static str, value: u64) -> KeyValue {
+    KeyValue::new(key, Value::I64(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests;
