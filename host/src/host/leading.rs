@@ -294,7 +294,7 @@ impl Host {
         slot.deciding.predictor = Predictor::default();
         slot.lead = Lead::Standby;
         if let Some(traces) = &mut self.traces {
-            traces.lost(index, "the controller has stopped on this host: another may run it");
+            traces.stopped(index);
         }
         tracing::info!(controller = &*slot.name, "has stopped here: another host may run it");
         self.schedule(index, None);

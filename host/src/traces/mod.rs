@@ -269,14 +269,17 @@ impl Traces {
     pub fn lost(&mut self, slot: u32, why: &str) {
         self.batches.remove(&slot);
         self.served.remove(&slot);
-        let tasks: Vec<u64> = self.flights_of(slot).map(|(task, _)| task).collect();
-        for task in tasks {
-            if let Some(mut flight) = self.flights.remove(&(slot, task)) {
-                flight.fail("instance-lost", why);
-                flight.span.set_attribute(KeyValue::new("wasmop.reconcile.result", "lost"));
-                flight.span.end_with_timestamp(flight.clock.time(Instant::now()));
-            }
+        for mut flight in self.take(slot) {
+            flight.fail("instance-lost", why);
+            flight.finish("lost");
         }
+    }
+
+    /// Another host may run the controller: it begins anew there.
+    pub fn stopped(&mut self, slot: u32) {
+        self.batches.remove(&slot);
+        self.served.remove(&slot);
+        self.take(slot).into_iter().for_each(|flight| flight.finish("interrupted"));
     }
 
     /// The instance is on disk, or could not be written.
@@ -321,10 +324,11 @@ impl Traces {
 
     /// The host ends: what is in flight goes on in the next one.
     pub fn interrupt(&mut self) {
-        for (_, mut flight) in std::mem::take(&mut self.flights) {
-            flight.span.set_attribute(KeyValue::new("wasmop.reconcile.result", "interrupted"));
-            flight.span.end_with_timestamp(flight.clock.time(Instant::now()));
-        }
+        std::mem::take(&mut self.flights).into_values().for_each(|flight| flight.finish("interrupted"));
+    }
+
+    fn take(&mut self, slot: u32) -> Vec<Flight> {
+        self.flights.extract_if((slot, 0)..=(slot, u64::MAX), |_, _| true).map(|(_, flight)| flight).collect()
     }
 
     fn flights_of(&self, slot: u32) -> impl Iterator<Item = (u64, &Flight)> {
@@ -339,6 +343,11 @@ impl Traces {
 }
 
 impl Flight {
+    fn finish(mut self, result: &'static str) {
+        self.span.set_attribute(KeyValue::new("wasmop.reconcile.result", result));
+        self.span.end_with_timestamp(self.clock.time(Instant::now()));
+    }
+
     /// What failed, if nobody has said it yet.
     fn fail(&mut self, cause: &'static str, why: &str) {
         if !std::mem::replace(&mut self.blamed, true) {

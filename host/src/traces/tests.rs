@@ -193,11 +193,16 @@ fn whatever_goes_wrong_is_the_status_of_its_span() {
     begin(&mut traces, 1, 1, "home", None);
     traces.suspended(0, &suspended("idle", false, Err("the disk is full".into())));
     traces.lost(0, "no single reconcile could be blamed");
-    let spans = spans.take();
+    let (spans, spans_of) = (spans.take(), spans);
     assert_eq!(names(&spans), ["suspend", "suspend", "reconcile", "reconcile"]);
     assert_eq!(spans[0].status, error("the disk is full"));
     assert_eq!(spans[3].status, error("no single reconcile could be blamed"));
     assert_eq!(attributes(&spans[3])["error.type"], "instance-lost");
+    // To begin anew on another host is no failure of it.
+    traces.stopped(1);
+    let [moved] = spans_of.take().try_into().unwrap();
+    assert_eq!((&*moved.name, &moved.status), ("reconcile", &Status::Unset));
+    assert_eq!(attributes(&moved)["wasmop.reconcile.result"], "interrupted");
 }
 
 #[test]
