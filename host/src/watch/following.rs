@@ -53,8 +53,11 @@ pub(super) struct Following {
 
 /// Tells two watches of each other, if the one's objects are all in the other.
 pub(super) fn acquaint(wider: &Arc<Shared>, narrower: &Arc<Shared>, narrowing: Narrowing) {
-    let (watch, its) = (Arc::downgrade(narrower), narrowing.clone());
-    wider.state().narrower.push(Narrower { watch, narrowing: its, let_go: None });
+    let mut its = wider.state();
+    its.narrower.retain(|narrower| narrower.watch.strong_count() > 0);
+    let watch = Arc::downgrade(narrower);
+    its.narrower.push(Narrower { watch, narrowing: narrowing.clone(), let_go: None });
+    drop(its);
     narrower.state().wider.push(Wider { watch: Arc::downgrade(wider), narrowing });
     narrower.nudged.notify_one();
 }
@@ -171,6 +174,8 @@ impl Shared {
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
+        // Before those that follow it ask for room for what they keep of it.
+        state.index.keep_in(Arc::default());
         state.let_go();
     }
 }

@@ -262,6 +262,39 @@ async fn one_that_follows_can_begin_to_want_whole_objects() {
     }
 }
 
+#[tokio::test]
+async fn who_follows_can_be_followed_and_keeps_its_followers_when_it_is_on_its_own() {
+    let mut world = World::new();
+    let requests = [WatchRequest { namespace: Some("a".into()), ..labelled() }, in_a(), request()];
+    let [x_in_a, a, all] = requests.map(|request| world.hub.subscribe(request));
+    world.serve_websites().await;
+    // Whoever can follow does so before it asks, if the wider one has not listed yet.
+    world.request("/v1/websites?&limit=500").await.json(
+        200,
+        &json!({"metadata": {"resourceVersion": "10"}, "items": [with_app("a/1", 1, "x"), object("a/2", 2), object("b/1", 3)]}),
+    );
+    let stream = world.request("resourceVersion=10").await.stream();
+    world
+        .told(["0: +a/1", "0: synced", "1: +a/1", "1: +a/2", "1: synced", "2: +a/1", "2: +a/2", "2: +b/1", "2: synced"])
+        .await;
+    stream.event("MODIFIED", &with_app("a/2", 11, "x"));
+    world.told(["0: +a/2", "1: ~a/2", "2: ~a/2"]).await;
+    world.hub.release(all);
+    // From the namespace's watch, which goes on, or by itself: in any case it is told once.
+    let own = world.request("/namespaces/a/websites?").await;
+    assert!(own.path.contains("resourceVersion=11"), "{}", own.path);
+    let other = tokio::time::timeout(Duration::from_millis(200), world.requests.recv()).await.ok().flatten();
+    let streams: Vec<_> = std::iter::once(own).chain(other).map(Exchange::stream).collect();
+    world.until_following(x_in_a, true).await;
+    for stream in streams.iter().filter(|stream| !stream.0.is_closed()) {
+        stream.event("DELETED", &with_app("a/1", 12, "x"));
+    }
+    let mut told = [world.events.recv().await.unwrap(), world.events.recv().await.unwrap()];
+    told.sort_by_key(|event| event.watch);
+    assert_eq!(told.map(|event| (event.watch, say(&event.change).0)), [(x_in_a, "-a/1".into()), (a, "-a/1".into())]);
+    assert_eq!([x_in_a, a].map(|id| world.held(id).len()), [1, 1]);
+}
+
 /// What may happen to a wider watch and to the narrower ones.
 #[derive(Clone, Debug)]
 enum Step {
