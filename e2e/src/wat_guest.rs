@@ -106,11 +106,11 @@ impl Code {
     }
 }
 
-/// A package of a module as text; it may read, watch and patch ConfigMaps.
+/// A package of a module as text; it may read, watch and patch ConfigMaps and Probes.
 pub fn package(name: &str, text: &str, limits: Limits) -> Result<Package> {
     let rule = PolicyRule {
-        api_groups: vec!["".into()],
-        resources: vec!["configmaps".into()],
+        api_groups: vec!["".into(), "e2e.wasmop.dev".into()],
+        resources: vec!["configmaps".into(), "probes".into()],
         verbs: ["get", "list", "watch", "patch"].map(String::from).into(),
         ..PolicyRule::default()
     };

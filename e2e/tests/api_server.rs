@@ -58,8 +58,22 @@ async fn run() -> Result<bool> {
         "API server killed, back with another certificate: no loss, one list at most",
         killed(&mut cluster, &host, &probe).await,
     );
-    let rotated = rotated(&cluster, &host, &probe, &first, || Ok(std::fs::write(&token_file, &second)?)).await;
-    set("token file rotated, the old token revoked: goes on", rotated);
+    let by_file =
+        rotated(&cluster, &host, &probe, ("first", &first), || Ok(std::fs::write(&token_file, &second)?)).await;
+    set("token file rotated, the old token revoked: goes on", by_file);
+    host.stop().await?;
+
+    let third = account_token(&cluster.client, "third").await?;
+    let fourth = account_token(&cluster.client, "fourth").await?;
+    std::fs::write(&token_file, &third)?;
+    write_kubeconfig(&cluster, by_plugin(cluster.dir(), &token_file)?, &kubeconfig)?;
+    let package = Package::parse(std::fs::read(&guest.package)?)?;
+    let host = Host::start(vec![package], &kubeconfig, &cluster.dir().join("state"))?;
+    host.until_ready().await?;
+    probe.change("by a plugin").await?;
+    let by_plugin =
+        rotated(&cluster, &host, &probe, ("third", &third), || Ok(std::fs::write(&token_file, &fourth)?)).await;
+    set("exec plugin with another token, the old one expired and revoked: goes on", by_plugin);
     host.stop().await?;
     println!("\n{}", table.render("api-server"));
     Ok(table.is_good())
@@ -88,17 +102,31 @@ async fn rotated(
     cluster: &Cluster,
     host: &Host,
     probe: &Object,
-    old: &str,
+    (secret, old): (&str, &str),
     rotate: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     rotate()?;
-    Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE).delete("first", &DeleteParams::default()).await?;
+    Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE).delete(secret, &DeleteParams::default()).await?;
     until_refused(cluster, old).await?;
     probe.ask(spec("child", "after the rotation")).await?;
     probe.until_current(PATIENCE_FOR_TOKENS).await?;
     let controller = host.controller().await?;
     ensure!(controller.restarts == 0, "{controller:?}");
     Ok(())
+}
+
+/// A plugin that gives the token in a file, and says that it expires in a moment.
+fn by_plugin(dir: &Path, token_file: &Path) -> Result<AuthInfo> {
+    let plugin = dir.join("plugin.sh");
+    let script = format!(
+        r#"printf '{{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{{"token":"%s","expirationTimestamp":"%s"}}}}' \
+    "$(cat {})" "$(date --utc --date '+65 seconds' +%Y-%m-%dT%H:%M:%SZ)""#,
+        token_file.display()
+    );
+    std::fs::write(&plugin, script)?;
+    Ok(serde_json::from_value(serde_json::json!({
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": [plugin], "interactiveMode": "Never"},
+    }))?)
 }
 
 /// A token of an account that may do everything, valid as long as the Secret of this name is there.

@@ -21,6 +21,8 @@ use rand::{Rng, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use wasmop_package::Package;
+use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::{Log, Record};
 
@@ -32,6 +34,7 @@ use crate::guests::Guest;
 use crate::process;
 use crate::rows::{Rows, percentile};
 use crate::wall_clock::WallClock;
+use crate::wat_guest::Code;
 use crate::world::{Cluster, PATIENCE};
 
 /// How long a fault lasts, milliseconds.
@@ -48,6 +51,16 @@ const GROWTH: u64 = 48 << 20;
 /// Rounds after which its memory is taken to have the size that this load gives it.
 const WARM_UP: u64 = 5;
 const MOST_FAILURES: usize = 5;
+
+/// A controller of everybody's Probes, which does nothing: the others' watches of their own follow its.
+const BYSTANDER: &str = "bystander";
+
+fn bystander() -> Result<Package> {
+    let spec =
+        r#"{"name":"bystander","primary":{"group":"e2e.wasmop.dev","version":"v1","kind":"Probe","plural":"probes"}}"#;
+    Code { reconcile: "(call $finish (local.get $task))", spec: Some(spec.into()), ..Code::default() }
+        .package(BYSTANDER, Limits::default())
+}
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +127,9 @@ impl FaultTorture {
     pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<FaultTorture> {
         cluster.create_crd().await?;
         let proxy = FaultProxy::start(cluster.client.clone()).await?;
-        let packages = guests.iter().map(|guest| guest.package.clone()).collect();
+        let mut packages: Vec<_> = guests.iter().map(|guest| guest.package.clone()).collect();
+        packages.push(cluster.dir().join(format!("{BYSTANDER}.wasm")));
+        std::fs::write(&packages[guests.len()], bystander()?.bytes())?;
         let mut options = cluster.host_options("host", packages)?;
         options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
         std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
