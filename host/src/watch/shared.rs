@@ -12,7 +12,7 @@ use super::following::{Narrower, Wider};
 use super::journal::{Journal, Place};
 use super::meta::Seen;
 use super::room::Room;
-use super::{Change, Index, Replay, Resolved, Waiting, WatchEvent, WatchId};
+use super::{Cause, Change, Index, Replay, Resolved, Waiting, WatchEvent, WatchId};
 
 /// What an upstream task and the hub both see. Events are sent with the state locked, so that a
 /// replay and the changes after it arrive in order. Of two watches the wider one is locked first.
@@ -227,9 +227,14 @@ impl Shared {
         let mut state = self.state();
         if state.waiting.as_ref().is_none_or(|told| told.cause != waiting.cause) {
             state.waiting = Some(waiting.clone());
-            self.send(state.index.last(), None, Change::Waiting(waiting));
-            // They may have more luck.
-            state.let_go();
+            self.send(state.index.last(), None, Change::Waiting(waiting.clone()));
+            if waiting.cause == Cause::Unreachable && state.position.is_some() {
+                // So it is for them, and they are not all to ask when it is back.
+                state.followers().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
+            } else {
+                // They may have more luck.
+                state.let_go();
+            }
         }
     }
 

@@ -197,6 +197,27 @@ async fn one_that_may_have_less_is_not_held_up_by_one_that_may_not_have_all() {
 }
 
 #[tokio::test]
+async fn while_the_api_server_is_away_who_follows_waits_with_the_wider_one() {
+    let mut world = World::new();
+    let a = [request(), in_a()].map(|request| world.hub.subscribe(request))[1];
+    world.serve_websites().await;
+    world.request("/v1/websites?").await.list("10", &[("a/1", 1)]);
+    drop(world.request("/v1/websites?").await.stream());
+    world.told(["0: +a/1", "0: synced", "1: +a/1", "1: synced"]).await;
+    for _ in 0..4 {
+        // Nobody else asks.
+        drop(world.request("/v1/websites?&watch=true").await);
+    }
+    world.told(["0: Unreachable", "1: Unreachable"]).await;
+    assert!(world.follow(a) && world.hub.look(a, |_| ()).is_none());
+    let stream = world.request("/v1/websites?&watch=true").await.stream();
+    world.told(["0: synced", "1: synced"]).await;
+    stream.event("MODIFIED", &object("a/1", 11));
+    world.told(["0: ~a/1", "1: ~a/1"]).await;
+    assert!(world.follow(a) && world.is_quiet());
+}
+
+#[tokio::test]
 async fn whole_objects_are_taken_from_whole_objects_only_and_are_counted_once() {
     let (mut world, all, stream) = World::watching(&[("a/1", 1)]).await;
     let a = world.hub.subscribe(whole(in_a()));
