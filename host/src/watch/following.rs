@@ -128,10 +128,12 @@ impl Shared {
         if !wider.index.has_begun() {
             return;
         }
+        // Labels of what is known by its metadata are not known, by which its own followers may judge.
+        state.let_go();
         self.begin_list_of(state);
         for seen in wider.index.listed() {
             let (has_room, object) = (seen.object.is_some(), seen.object.clone());
-            let labels = object.as_deref().and_then(labels_of);
+            let labels = object.as_deref().filter(|_| narrowing.asks_labels()).and_then(labels_of);
             if narrowing.contains(&seen.key, labels) {
                 self.apply_to(state, seen, labels, has_room);
             }

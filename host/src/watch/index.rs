@@ -168,16 +168,6 @@ impl Index {
         gone.into_iter().map(gone_now).collect()
     }
 
-    /// The same; with `has_room: false` the object is not kept, though told.
-    pub fn apply_in(&mut self, seen: Seen, has_room: bool) -> Option<Change> {
-        let key = (!has_room).then(|| seen.key.clone());
-        let change = self.apply(seen);
-        if let Some(entry) = key.and_then(|key| self.entries.get_mut(&key)) {
-            self.room.give_back(entry.object.take().as_ref());
-        }
-        change
-    }
-
     /// The object was in a list, was added or was modified. `None` if that version of it is known.
     pub fn apply(&mut self, seen: Seen) -> Option<Change> {
         let Seen { key, meta, object } = seen;
@@ -214,6 +204,16 @@ impl Index {
         }
         self.touch(&key);
         Some(Change::Applied { key, meta, old, object, before })
+    }
+
+    /// The same; with `has_room: false` the object is not kept, though told.
+    pub fn apply_in(&mut self, seen: Seen, has_room: bool) -> Option<Change> {
+        let key = (!has_room).then(|| seen.key.clone());
+        let change = self.apply(seen);
+        if let Some(entry) = key.and_then(|key| self.entries.get_mut(&key)) {
+            self.room.give_back(entry.object.take().as_ref());
+        }
+        change
     }
 
     /// The object was deleted, or no longer matches the watch's selectors. `None` if it was not

@@ -147,8 +147,8 @@ impl Shared {
         if !state.whole {
             seen.object = None;
         }
+        self.update(state, |index| index.delete(seen.clone()));
         state.followers().for_each(|(_, watch)| watch.delete(seen.clone()));
-        self.update(state, |index| index.delete(seen));
     }
 
     /// The list is complete.

@@ -316,6 +316,34 @@ async fn who_follows_can_be_followed_and_keeps_its_followers_when_it_is_on_its_o
     assert_eq!([x_in_a, a].map(|id| world.held(id).len()), [1, 1]);
 }
 
+#[tokio::test]
+async fn who_judges_by_labels_is_let_go_when_what_it_follows_takes_over_metadata() {
+    let mut world = World::new();
+    let requests = [in_a(), WatchRequest { namespace: Some("a".into()), ..labelled() }];
+    let [a, x_in_a] = requests.map(|request| world.hub.subscribe(request));
+    world.serve_websites().await;
+    let items = json!([with_app("a/1", 1, "x"), object("a/2", 2)]);
+    let list = || json!({"metadata": {"resourceVersion": "10"}, "items": items});
+    world.request("namespaces/a").await.json(200, &list());
+    let own = world.request("resourceVersion=10").await.stream();
+    world.told(["0: +a/1", "0: +a/2", "0: synced", "1: +a/1", "1: synced"]).await;
+    assert!(world.follow(x_in_a));
+    world.hub.subscribe(request());
+    world.request("/v1/websites?").await.json(200, &list());
+    let wider = world.request("/v1/websites?").await.stream();
+    // It goes on by itself, and is not told that its objects are gone, whose labels nobody knows.
+    let labelled = world.request("labelSelector=app%3Dx").await;
+    assert!(labelled.path.contains("watch=true&") && labelled.path.contains("resourceVersion=10"), "{}", labelled.path);
+    let labelled = labelled.stream();
+    closed(&own).await;
+    world.told(["0: synced", "2: +a/1", "2: +a/2", "2: synced"]).await;
+    assert_eq!([a, x_in_a].map(|id| (world.follow(id), world.held(id).len())), [(true, 2), (false, 1)]);
+    for stream in [&wider, &labelled] {
+        stream.event("MODIFIED", &with_app("a/1", 11, "x"));
+    }
+    world.told(["0: ~a/1", "1: ~a/1", "2: ~a/1"]).await;
+}
+
 /// What may happen to a wider watch and to the narrower ones.
 #[derive(Clone, Debug)]
 enum Step {
