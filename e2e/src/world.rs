@@ -100,6 +100,13 @@ impl Cluster {
             lifetime: Lifetime::Owned,
         })
     }
+
+    /// The same for a host that reaches the cluster through a proxy.
+    pub fn proxied_options(&self, proxy: &FaultProxy, name: &str, packages: Vec<PathBuf>) -> Result<HostOptions> {
+        let kubeconfig = self.dir().join("proxy.kubeconfig");
+        std::fs::write(&kubeconfig, proxy.kubeconfig())?;
+        Ok(HostOptions { kubeconfig, ..self.host_options(name, packages)? })
+    }
 }
 
 /// A client with the credentials of a kubeconfig.
@@ -129,9 +136,8 @@ impl World {
             cluster.create_namespace(guest.name).await?;
         }
         let proxy = FaultProxy::start(cluster.client.clone()).await?;
-        let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
-        options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
-        std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+        let packages = guests.iter().map(|guest| guest.package.clone()).collect();
+        let mut options = cluster.proxied_options(&proxy, "host", packages)?;
         let clock = WallClock::new(cluster.dir())?;
         options.env = clock.environment();
         let host = Host::spawn(&options)?;

@@ -130,9 +130,7 @@ impl FaultTorture {
         let mut packages: Vec<_> = guests.iter().map(|guest| guest.package.clone()).collect();
         packages.push(cluster.dir().join(format!("{BYSTANDER}.wasm")));
         std::fs::write(&packages[guests.len()], bystander()?.bytes())?;
-        let mut options = cluster.host_options("host", packages)?;
-        options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
-        std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+        let mut options = cluster.proxied_options(&proxy, "host", packages)?;
         let clock = WallClock::new(cluster.dir())?;
         options.env = clock.environment();
         let mut workloads = Vec::new();

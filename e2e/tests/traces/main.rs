@@ -67,9 +67,8 @@ async fn run() -> Result<bool> {
         cluster.create_namespace(guest.name).await?;
     }
     let proxy = FaultProxy::start(cluster.client.clone()).await?;
-    let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
-    options.kubeconfig = cluster.dir().join("proxy.kubeconfig");
-    std::fs::write(&options.kubeconfig, proxy.kubeconfig())?;
+    let packages = guests.iter().map(|guest| guest.package.clone()).collect();
+    let mut options = cluster.proxied_options(&proxy, "host", packages)?;
     options.args.extend(["--shutdown-timeout".into(), format!("{}s", SHUTDOWN_TIMEOUT.as_secs())]);
     let config = cluster.dir().join("host.toml");
     std::fs::write(&config, format!("[limits]\nreconcile-timeout = \"{}s\"\n", RECONCILE_TIMEOUT.as_secs()))?;
