@@ -12,6 +12,7 @@ import (
 
 	"github.com/wasmop/wasmop/guest-go/client"
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
+	"github.com/wasmop/wasmop/guest-go/internal/codec"
 )
 
 // Options configures a Manager.
@@ -162,7 +163,7 @@ func (m *manager) Reconcile(ctx context.Context, index int, key string) abi.Outc
 func (m *manager) Map(ctx context.Context, index, watch int, data []byte) []string {
 	mapper := m.controllers[index].maps[watch]
 	value := reflect.New(mapper.object).Interface()
-	if err := json.Unmarshal(data, value); err != nil {
+	if err := codec.Unmarshal(data, value); err != nil {
 		slog.Error("a watched object does not fit its type", "type", mapper.object.String(), "error", err)
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+
+	"github.com/wasmop/wasmop/guest-go/internal/codec"
 )
 
 // The content types of patches.
@@ -86,9 +88,7 @@ func tree(obj Object) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var t map[string]any
-	err = json.Unmarshal(b, &t)
-	return t, err
+	return codec.Tree(b)
 }
 
 // difference is the RFC 7396 merge patch that turns before into after.
@@ -125,7 +125,7 @@ func DeepCopy[T any, P interface {
 		panic(fmt.Sprintf("wasmop: %T cannot be JSON: %v", obj, err))
 	}
 	copied := P(new(T))
-	if err := json.Unmarshal(b, copied); err != nil {
+	if err := codec.Unmarshal(b, copied); err != nil {
 		panic(fmt.Sprintf("wasmop: %T does not read the JSON it writes: %v", obj, err))
 	}
 	return copied
@@ -147,7 +147,7 @@ func encode(obj Object) ([]byte, error) {
 func decode(b []byte, obj any) error {
 	v := reflect.ValueOf(obj).Elem()
 	fresh := reflect.New(v.Type())
-	if err := json.Unmarshal(b, fresh.Interface()); err != nil {
+	if err := codec.Unmarshal(b, fresh.Interface()); err != nil {
 		return err
 	}
 	v.Set(fresh.Elem())

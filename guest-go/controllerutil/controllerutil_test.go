@@ -12,6 +12,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
 	"github.com/wasmop/wasmop/guest-go/metav1"
+	"github.com/wasmop/wasmop/guest-go/resource"
 )
 
 func owner(uid string) *appsv1.Deployment {
@@ -94,5 +95,28 @@ func TestCreateOrPatchSendsOnlyWhatChanged(t *testing.T) {
 				t.Error(result, err, sent)
 			}
 		})
+	}
+}
+
+func TestEqualQuantitiesAreNoChange(t *testing.T) {
+	const stored = `{"metadata":{"namespace":"a","name":"c"},"spec":{"selector":null,"template":{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"1","memory":"1Gi"}}}]}}}}`
+	for _, test := range []struct {
+		cpu, memory resource.Quantity
+		want        controllerutil.OperationResult
+	}{
+		{"1000m", "1024Mi", controllerutil.OperationResultNone},
+		{"1", "1073741824", controllerutil.OperationResultNone},
+		{"1001m", "1Gi", controllerutil.OperationResultUpdated},
+	} {
+		h := fakehost.New(t)
+		h.Answer = func(abi.Request) abi.Response { return abi.Response{Status: 200, Body: []byte(stored)} }
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "c"}}
+		result, err := controllerutil.CreateOrPatch(context.Background(), client.New(), d, func() error {
+			d.Spec.Template.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"cpu": test.cpu, "memory": test.memory}
+			return nil
+		})
+		if err != nil || result != test.want {
+			t.Error(test, result, err)
+		}
 	}
 }

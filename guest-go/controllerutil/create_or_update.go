@@ -3,10 +3,10 @@ package controllerutil
 import (
 	"context"
 	"fmt"
-	"reflect"
 
 	"github.com/wasmop/wasmop/guest-go/apierrors"
 	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/equality"
 )
 
 // OperationResult says what CreateOrPatch did.
@@ -44,8 +44,7 @@ func CreateOrPatch[T any, P interface {
 	if !exists {
 		return OperationResultCreated, c.Create(ctx, obj)
 	}
-	// Compared as read from JSON, where an empty map and a missing one are the same.
-	if reflect.DeepEqual(before, client.DeepCopy[T, P](obj)) {
+	if equality.Semantic.DeepEqual(before, obj) {
 		return OperationResultNone, nil
 	}
 	return OperationResultUpdated, c.Patch(ctx, obj, client.MergeFrom(before))

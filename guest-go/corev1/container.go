@@ -1,6 +1,9 @@
 package corev1
 
-import "github.com/wasmop/wasmop/guest-go/metav1"
+import (
+	"github.com/wasmop/wasmop/guest-go/metav1"
+	"github.com/wasmop/wasmop/guest-go/resource"
+)
 
 // Container is a program of a Pod.
 type Container struct {
@@ -62,7 +65,7 @@ type KeySelector struct {
 }
 
 // ResourceList maps resource names such as "cpu" to quantities such as "100m".
-type ResourceList map[string]string
+type ResourceList map[string]resource.Quantity
 
 // ResourceRequirements bounds what a container may use.
 type ResourceRequirements struct {
@@ -158,8 +161,8 @@ type KeyToPath struct {
 
 // EmptyDirVolume is a directory that lives as long as the Pod.
 type EmptyDirVolume struct {
-	Medium    string `json:"medium,omitempty"`
-	SizeLimit string `json:"sizeLimit,omitempty"`
+	Medium    string            `json:"medium,omitempty"`
+	SizeLimit resource.Quantity `json:"sizeLimit,omitempty"`
 }
 
 // PersistentVolumeClaim uses a claim in the same namespace.
