@@ -122,8 +122,12 @@ func (b *Builder) watch(obj client.Object, rel relation, opts []WatchOption) wat
 	return w
 }
 
-// MapFunc names what to reconcile because of a watched object. For a deleted object it gets the
-// last state the host knows, which may be no more than its metadata.
+// MapFunc names what to reconcile because of a watched object. What it named for the object before is
+// reconciled as well: after a label has moved from one name to another, both are. So is what it names
+// without there being such an object.
+//
+// For a deleted object it gets the last state the host knows. If that is no more than the name, it is
+// not called, and what it named before is reconciled.
 type MapFunc func(ctx context.Context, obj client.Object) []Request
 
 // EventHandler says what to reconcile when a watched object changes.

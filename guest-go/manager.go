@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"strings"
 	"sync"
 
 	"github.com/wasmop/wasmop/guest-go/client"
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
-	"github.com/wasmop/wasmop/guest-go/internal/codec"
 )
 
 // Options configures a Manager.
@@ -56,7 +54,7 @@ type manager struct {
 
 	mu          sync.Mutex
 	started     bool
-	controllers []*controller // in the order of registration, which is the host's index
+	controllers []*controller
 	runnables   []Runnable
 }
 
@@ -66,11 +64,6 @@ type controller struct {
 	reconciler Reconciler
 	// maps is parallel to spec.Watches; nil where the host knows the relation.
 	maps []*mapper
-}
-
-type mapper struct {
-	object reflect.Type // the struct, without the pointer
-	f      MapFunc
 }
 
 func (m *manager) GetClient() client.Client { return client.New() }
@@ -114,13 +107,8 @@ func (m *manager) Start(ctx context.Context) error {
 	if len(m.controllers) == 0 && len(m.runnables) == 0 {
 		return errors.New("the manager has no controllers: add one with NewControllerManagedBy(mgr)…Complete(r)")
 	}
-	abi.Serve(m)
-	for _, c := range m.controllers {
-		spec, err := json.Marshal(&c.spec)
-		if err != nil {
-			return err
-		}
-		abi.Register(string(spec))
+	if err := m.register(); err != nil {
+		return err
 	}
 	failed := make(chan error, len(m.runnables))
 	for _, r := range m.runnables {
@@ -138,9 +126,34 @@ func (m *manager) Start(ctx context.Context) error {
 	}
 }
 
+// registering lets the controllers of one manager after the other be registered.
+var registering sync.Mutex
+
+// register makes the controllers known to the host, which does not know of managers: names must differ
+// between those of all managers.
+func (m *manager) register() error {
+	registering.Lock()
+	defer registering.Unlock()
+	for _, h := range abi.Registered() {
+		other := h.(*controller)
+		for _, c := range m.controllers {
+			if c.spec.Name == other.spec.Name {
+				return fmt.Errorf("controller %q has the name of a controller of another manager: give one of them another name with Named", c.spec.Name)
+			}
+		}
+	}
+	for _, c := range m.controllers {
+		spec, err := json.Marshal(&c.spec)
+		if err != nil {
+			return err
+		}
+		abi.Register(string(spec), c)
+	}
+	return nil
+}
+
 // Reconcile answers the host's reconcile event.
-func (m *manager) Reconcile(ctx context.Context, index int, key string) abi.Outcome {
-	c := m.controllers[index]
+func (c *controller) Reconcile(ctx context.Context, key string) abi.Outcome {
 	req := Request{parseKey(key)}
 	ctx = withLogger(ctx, slog.Default().With("controller", c.spec.Name, "object", key))
 	result, err := c.reconciler.Reconcile(ctx, req)
@@ -160,19 +173,8 @@ func (m *manager) Reconcile(ctx context.Context, index int, key string) abi.Outc
 }
 
 // Map answers the host's map event.
-func (m *manager) Map(ctx context.Context, index, watch int, data []byte) []string {
-	mapper := m.controllers[index].maps[watch]
-	value := reflect.New(mapper.object).Interface()
-	if err := codec.Unmarshal(data, value); err != nil {
-		slog.Error("a watched object does not fit its type", "type", mapper.object.String(), "error", err)
-		return nil
-	}
-	requests := mapper.f(ctx, value.(client.Object))
-	keys := make([]string, len(requests))
-	for i, r := range requests {
-		keys[i] = r.String()
-	}
-	return keys
+func (c *controller) Map(ctx context.Context, watch int, object []byte, gone bool) []string {
+	return c.maps[watch].keys(ctx, object, gone)
 }
 
 func parseKey(key string) NamespacedName {

@@ -136,24 +136,126 @@ func TestResultsBecomeOutcomes(t *testing.T) {
 	}
 }
 
-func TestAMapFuncGetsTheObject(t *testing.T) {
+// mapping starts a manager that maps a ConfigMap to the site its data names, and to the Website "global".
+func mapping(t *testing.T, names func(*corev1.ConfigMap) []string) *fakehost.Host {
+	t.Helper()
 	h := start(t, func(mgr wasmop.Manager) {
 		err := wasmop.NewControllerManagedBy(mgr).For(&website{}).Owns(&corev1.Service{}).
-			Watches(&corev1.ConfigMap{}, wasmop.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []wasmop.Request {
-				cm := o.(*corev1.ConfigMap)
-				return []wasmop.Request{
-					{NamespacedName: wasmop.NamespacedName{Namespace: cm.Namespace, Name: cm.Data["site"]}},
-					{NamespacedName: wasmop.NamespacedName{Name: "global"}},
+			Watches(&corev1.ConfigMap{}, wasmop.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) (requests []wasmop.Request) {
+				for _, name := range names(o.(*corev1.ConfigMap)) {
+					requests = append(requests, wasmop.Request{NamespacedName: wasmop.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
 				}
+				return requests
 			})).Complete(wasmop.Func(nothing))
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
 	<-h.Registered
-	h.Send(abi.MapEvent(1, 0, 1, `{"metadata":{"namespace":"a","name":"c"},"data":{"site":"s"}}`))
-	if got := <-h.Keys; got != "a/s\nglobal" {
-		t.Error(got)
+	return h
+}
+
+func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T) {
+	h := mapping(t, func(cm *corev1.ConfigMap) []string { return strings.Fields(cm.Data["sites"]) })
+	object := func(name, sites string) string {
+		return `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"a","name":"` + name + `"},"data":{"sites":"` + sites + `"}}`
+	}
+	const partial = `{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"namespace":"a","name":"c"}}`
+	for i, step := range []struct {
+		event func(uint64, uint32, uint32, string) abi.Event
+		data  string
+		want  string
+	}{
+		{abi.MapEvent, object("c", "one"), "a/one"},
+		{abi.MapEvent, object("c", "one"), "a/one"},
+		{abi.MapEvent, object("c", "two one"), "a/one\na/two"},
+		{abi.MapEvent, object("other", "three"), "a/three"},
+		{abi.MapEvent, object("c", "two"), "a/one\na/two"},
+		{abi.MapEvent, object("c", ""), "a/two"},
+		{abi.MapEvent, object("c", ""), ""},
+		{abi.MapEvent, object("c", "four"), "a/four"},
+		{abi.MapEvent, `{"metadata":{"namespace":"a","name":"c"},"data":5}`, "a/four"}, // does not fit the type
+		{abi.GoneEvent, partial, "a/four"},
+		{abi.GoneEvent, partial, ""},
+		{abi.MapEvent, object("c", "five"), "a/five"},
+		{abi.GoneEvent, object("c", "six"), "a/five\na/six"},
+		{abi.MapEvent, object("c", "seven"), "a/seven"},
+		{abi.MapEvent, "not JSON", ""},
+	} {
+		h.Send(step.event(uint64(i+1), 0, 1, step.data))
+		if got := <-h.Keys; got != step.want {
+			t.Errorf("step %d: got %q, want %q", i, got, step.want)
+		}
+	}
+}
+
+func TestAMapFuncThatIsOvertakenDoesNotUndoTheLaterChange(t *testing.T) {
+	begun, slow := make(chan struct{}), make(chan struct{})
+	h := mapping(t, func(cm *corev1.ConfigMap) []string {
+		if cm.Data["wait"] != "" {
+			begun <- struct{}{}
+			<-slow
+		}
+		return strings.Fields(cm.Data["sites"])
+	})
+	object := func(data string) string { return `{"metadata":{"namespace":"a","name":"c"},"data":` + data + `}` }
+	for _, later := range []struct{ event, sites, want string }{
+		{"map", `{"sites":"late"}`, "a/late"},
+		{"map", `{}`, ""},
+		{"gone", `{"sites":"late"}`, ""},
+	} {
+		h.Send(abi.MapEvent(1, 0, 1, object(`{"sites":"early","wait":"1"}`)))
+		<-begun
+		switch later.event {
+		case "map":
+			h.Send(abi.MapEvent(2, 0, 1, object(later.sites)))
+		default:
+			h.Send(abi.GoneEvent(2, 0, 1, object(later.sites)))
+		}
+		<-h.Keys
+		slow <- struct{}{}
+		if got := <-h.Keys; !strings.Contains(got, "a/early") {
+			t.Errorf("%+v: the earlier change had %q reconciled", later, got)
+		}
+		h.Send(abi.MapEvent(3, 0, 1, object(`{}`)))
+		if got := <-h.Keys; got != later.want {
+			t.Errorf("%+v: got %q", later, got)
+		}
+	}
+}
+
+func TestTwoManagersHaveTheirOwnControllers(t *testing.T) {
+	h := fakehost.New(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	managers := make([]wasmop.Manager, 2)
+	for i, name := range []string{"first", "second"} {
+		mgr := wasmop.NewManager(wasmop.Options{Namespace: name})
+		managers[i] = mgr
+		err := wasmop.NewControllerManagedBy(mgr).Named(name).For(&website{}).
+			Complete(wasmop.Func(func(context.Context, wasmop.Request) (wasmop.Result, error) {
+				return wasmop.Result{}, errors.New(name)
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go mgr.Start(ctx)
+		if spec := <-h.Registered; !strings.Contains(spec, `"name":"`+name+`","namespace":"`+name+`"`) {
+			t.Error(spec)
+		}
+	}
+	for i, name := range []string{"first", "second"} {
+		h.Send(abi.ReconcileEvent(1, uint32(i), "k"))
+		if got := <-h.Finished; got.Err == nil || got.Err.Error() != name {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	third := wasmop.NewManager(wasmop.Options{})
+	if err := wasmop.NewControllerManagedBy(third).Named("first").For(&website{}).Complete(wasmop.Func(nothing)); err != nil {
+		t.Fatal(err)
+	}
+	if err := third.Start(ctx); err == nil || !strings.Contains(err.Error(), `"first"`) {
+		t.Error("a controller with a name that is taken was registered:", err)
 	}
 }
 
@@ -198,41 +300,6 @@ func TestAttributesBecomeJSONFields(t *testing.T) {
 	log.Error("e")
 	if line := <-h.Logged; line.Level != abi.Error {
 		t.Errorf("%+v", line)
-	}
-}
-
-func TestARepeatedEventBecomesASeries(t *testing.T) {
-	h := fakehost.New(t)
-	h.Answer = func(abi.Request) abi.Response { return abi.Response{Status: 201, Body: []byte("{}")} }
-	recorder := wasmop.NewManager(wasmop.Options{}).GetEventRecorder("me")
-	site := &website{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b", UID: "u"}}
-	for range 3 {
-		recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Created", "Create", "made %d", 1)
-	}
-	recorder.Eventf(site, site, wasmop.EventTypeWarning, "Failed", "Create", strings.Repeat("é", 1000))
-	first := <-h.Called
-	var event struct {
-		Metadata                                                                      struct{ Name, Namespace string }
-		Note, ReportingController, ReportingInstance, Type, Reason, Action, EventTime string
-		Regarding                                                                     struct{ Kind, Name, UID, APIVersion string }
-	}
-	if err := json.Unmarshal(first.Body, &event); err != nil {
-		t.Fatal(err)
-	}
-	if first.Method != "POST" || first.Path != "/apis/events.k8s.io/v1/namespaces/a/events" || event.Note != "made 1" ||
-		event.ReportingController != "me" || event.Regarding.Kind != "Website" || event.Regarding.APIVersion != "example.com/v1" ||
-		!strings.HasPrefix(event.Metadata.Name, "b.") || event.EventTime == "" {
-		t.Errorf("%s %s %s", first.Method, first.Path, first.Body)
-	}
-	for count := 2; count <= 3; count++ {
-		again := <-h.Called
-		if again.Method != "PATCH" || again.Path != first.Path+"/"+event.Metadata.Name || !strings.Contains(string(again.Body), fmt.Sprintf(`"count":%d`, count)) {
-			t.Errorf("%s %s %s", again.Method, again.Path, again.Body)
-		}
-	}
-	other := <-h.Called
-	if err := json.Unmarshal(other.Body, &event); err != nil || other.Method != "POST" || len(event.Note) > 1024 || !strings.HasSuffix(event.Note, "é…") {
-		t.Error(err, other.Method, len(event.Note))
 	}
 }
 

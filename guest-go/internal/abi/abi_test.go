@@ -15,16 +15,16 @@ import (
 
 // handler is a Handler made of functions.
 type handler struct {
-	reconcile func(context.Context, int, string) abi.Outcome
-	mapKeys   func(context.Context, int, int, []byte) []string
+	reconcile func(context.Context, string) abi.Outcome
+	mapKeys   func(context.Context, int, []byte, bool) []string
 }
 
-func (h handler) Reconcile(ctx context.Context, c int, key string) abi.Outcome {
-	return h.reconcile(ctx, c, key)
+func (h handler) Reconcile(ctx context.Context, key string) abi.Outcome {
+	return h.reconcile(ctx, key)
 }
 
-func (h handler) Map(ctx context.Context, c, w int, object []byte) []string {
-	return h.mapKeys(ctx, c, w, object)
+func (h handler) Map(ctx context.Context, w int, object []byte, gone bool) []string {
+	return h.mapKeys(ctx, w, object, gone)
 }
 
 func TestAnAnswerInPiecesIsPutTogether(t *testing.T) {
@@ -104,10 +104,7 @@ func TestEndingTheContextDropsTheCall(t *testing.T) {
 func TestAReconcileReportsItsOutcome(t *testing.T) {
 	h := fakehost.New(t)
 	failure := errors.New("no")
-	abi.Serve(handler{reconcile: func(_ context.Context, controller int, key string) abi.Outcome {
-		if controller != 3 {
-			t.Error(controller)
-		}
+	abi.Register("{}", handler{reconcile: func(_ context.Context, key string) abi.Outcome {
 		switch key {
 		case "a/wait":
 			return abi.Outcome{RequeueAfter: time.Minute}
@@ -117,7 +114,7 @@ func TestAReconcileReportsItsOutcome(t *testing.T) {
 		return abi.Outcome{}
 	}})
 	for key, want := range map[string]abi.Outcome{"a/ok": {}, "a/wait": {RequeueAfter: time.Minute}, "a/fail": {Err: failure}} {
-		h.Send(abi.ReconcileEvent(7, 3, key))
+		h.Send(abi.ReconcileEvent(7, 0, key))
 		if got := <-h.Finished; got.Task != 7 || got.Outcome != want {
 			t.Errorf("%s: %+v", key, got)
 		}
@@ -126,7 +123,7 @@ func TestAReconcileReportsItsOutcome(t *testing.T) {
 
 func TestAPanicOrGoexitIsAnErrorOfThatReconcileAlone(t *testing.T) {
 	h := fakehost.New(t)
-	abi.Serve(handler{reconcile: func(_ context.Context, _ int, key string) abi.Outcome {
+	abi.Register("{}", handler{reconcile: func(_ context.Context, key string) abi.Outcome {
 		switch key {
 		case "panic":
 			panic("oh")
@@ -153,7 +150,7 @@ func TestAPanicOrGoexitIsAnErrorOfThatReconcileAlone(t *testing.T) {
 func TestACancelledReconcileEndsItsCallsAndReportsNothing(t *testing.T) {
 	h := fakehost.New(t)
 	ended := make(chan error, 1)
-	abi.Serve(handler{reconcile: func(ctx context.Context, _ int, key string) abi.Outcome {
+	abi.Register("{}", handler{reconcile: func(ctx context.Context, key string) abi.Outcome {
 		if key != "other" {
 			_, err := abi.Do(ctx, abi.Request{})
 			ended <- err
@@ -181,7 +178,7 @@ func TestACancelledReconcileEndsItsCallsAndReportsNothing(t *testing.T) {
 func TestACancellationWinsOverAnAnswerInTheSameStep(t *testing.T) {
 	h := fakehost.New(t)
 	ended := make(chan error, 1)
-	abi.Serve(handler{reconcile: func(ctx context.Context, _ int, key string) abi.Outcome {
+	abi.Register("{}", handler{reconcile: func(ctx context.Context, key string) abi.Outcome {
 		_, err := abi.Do(ctx, abi.Request{})
 		ended <- err
 		return abi.Outcome{}
@@ -198,9 +195,13 @@ func TestACancellationWinsOverAnAnswerInTheSameStep(t *testing.T) {
 
 func TestMapAnswersWithKeys(t *testing.T) {
 	h := fakehost.New(t)
-	abi.Serve(handler{mapKeys: func(_ context.Context, controller, watch int, object []byte) []string {
-		if controller != 1 || watch != 2 || string(object) != "{}" {
-			t.Error(controller, watch, string(object))
+	abi.Register("{}", handler{})
+	abi.Register("{}", handler{mapKeys: func(_ context.Context, watch int, object []byte, gone bool) []string {
+		if watch != 2 || string(object) != "{}" {
+			t.Error(watch, string(object))
+		}
+		if gone {
+			return []string{"gone"}
 		}
 		return []string{"a/b", "c"}
 	}})
@@ -208,12 +209,31 @@ func TestMapAnswersWithKeys(t *testing.T) {
 	if keys := <-h.Keys; keys != "a/b\nc" {
 		t.Error(keys)
 	}
+	h.Send(abi.GoneEvent(10, 1, 2, "{}"))
+	if keys := <-h.Keys; keys != "gone" {
+		t.Error(keys)
+	}
+}
+
+func TestEachControllerHasItsEvents(t *testing.T) {
+	h := fakehost.New(t)
+	for _, name := range []string{"first", "second"} {
+		abi.Register("{}", handler{reconcile: func(context.Context, string) abi.Outcome {
+			return abi.Outcome{Err: errors.New(name)}
+		}})
+	}
+	for index, want := range []string{"first", "second", "no such controller is registered"} {
+		h.Send(abi.ReconcileEvent(1, uint32(index), "k"))
+		if got := <-h.Finished; got.Err.Error() != want {
+			t.Error(index, got.Err)
+		}
+	}
 }
 
 func TestManyReconcilesAndCallsAtOnce(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = func(r abi.Request) abi.Response { return abi.Response{Status: 200, Body: []byte(r.Path)} }
-	abi.Serve(handler{reconcile: func(ctx context.Context, _ int, key string) abi.Outcome {
+	abi.Register("{}", handler{reconcile: func(ctx context.Context, key string) abi.Outcome {
 		for range 5 {
 			answer, err := abi.Do(ctx, abi.Request{Path: key})
 			if err != nil || string(answer.Body) != key {
@@ -236,7 +256,7 @@ func TestTheStartEventNamesThePackage(t *testing.T) {
 	h := fakehost.New(t)
 	t.Setenv("WASMOP_TEST", "")
 	done := make(chan struct{})
-	abi.Serve(handler{reconcile: func(context.Context, int, string) abi.Outcome { close(done); return abi.Outcome{} }})
+	abi.Register("{}", handler{reconcile: func(context.Context, string) abi.Outcome { close(done); return abi.Outcome{} }})
 	h.Send(abi.StartEvent(`{"name":"web","env":{"WASMOP_TEST":"1"}}`), abi.ReconcileEvent(1, 0, "k"))
 	<-done
 	if abi.Name() != "web" {

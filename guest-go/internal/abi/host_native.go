@@ -40,6 +40,11 @@ func MapEvent(task uint64, controller, watch uint32, object string) Event {
 	return newEvent(kindMap, task, controller<<16|watch, []byte(object))
 }
 
+// GoneEvent asks which keys an object belonged to that is gone.
+func GoneEvent(task uint64, controller, watch uint32, object string) Event {
+	return MapEvent(task, controller, watch|mapGone, object)
+}
+
 // HeadEvent begins a response.
 func HeadEvent(call uint64, status int, headers string) Event {
 	return newEvent(kindHead, call, uint32(status), []byte(headers))
@@ -74,6 +79,9 @@ func SetHost(h Host) {
 	hostMu.Unlock()
 	calls.clear()
 	tasks.clear()
+	handlersMu.Lock()
+	handlers = nil
+	handlersMu.Unlock()
 }
 
 // Step takes the pending events of the Host. Unlike in the sandbox it does not wait until nothing

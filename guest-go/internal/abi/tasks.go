@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,31 +21,55 @@ type Outcome struct {
 	Err error
 }
 
-// Handler is the code that answers the host's events.
+// Handler is the code that answers the host's events for one controller.
 type Handler interface {
-	Reconcile(ctx context.Context, controller int, key string) Outcome
-	// Map names the objects to reconcile because of a watched object, as keys.
-	Map(ctx context.Context, controller, watch int, object []byte) []string
+	Reconcile(ctx context.Context, key string) Outcome
+	// Map names the objects to reconcile because of a watched object, as keys. gone says that the object
+	// was deleted; it may be a PartialObjectMetadata then.
+	Map(ctx context.Context, watch int, object []byte, gone bool) []string
 }
+
+// mapGone is set in the watch index of a map event whose object is gone.
+const mapGone = 1 << 15
 
 var tasks table[context.CancelCauseFunc]
 
 var (
-	handlerMu sync.Mutex
-	handler   Handler
+	handlersMu sync.Mutex
+	handlers   []Handler // by the index that the host knows a controller by
 )
 
-// Serve installs the handler; to be called before the first controller is registered.
-func Serve(h Handler) {
-	handlerMu.Lock()
-	defer handlerMu.Unlock()
-	handler = h
+// Register tells the host about a controller.
+func Register(spec string, h Handler) {
+	handlersMu.Lock()
+	defer handlersMu.Unlock()
+	index := int(hostRegister(spec))
+	for len(handlers) <= index {
+		handlers = append(handlers, nil)
+	}
+	handlers[index] = h
 }
 
-// Register tells the host about a controller and returns its index.
-func Register(spec string) int { return int(hostRegister(spec)) }
+// Registered returns the handlers of all controllers.
+func Registered() []Handler {
+	handlersMu.Lock()
+	defer handlersMu.Unlock()
+	return slices.DeleteFunc(slices.Clone(handlers), func(h Handler) bool { return h == nil })
+}
+
+func handlerOf(index int) Handler {
+	handlersMu.Lock()
+	defer handlersMu.Unlock()
+	if index < len(handlers) {
+		return handlers[index]
+	}
+	return nil
+}
 
 type taskKey struct{}
+
+// Task returns the number of the task that ctx belongs to, 0 for none. Numbers grow.
+func Task(ctx context.Context) uint64 { return taskOf(ctx) }
 
 func taskOf(ctx context.Context) uint64 {
 	id, _ := ctx.Value(taskKey{}).(uint64)
@@ -74,9 +99,11 @@ func cancelTask(id uint64) {
 // runTask runs the handler and reports how it ended. A panic becomes an error, its stack a log line.
 // TinyGo has no recover on wasm: there a panic traps, and the host rolls the step back.
 func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, payload []byte) {
-	handlerMu.Lock()
-	h := handler
-	handlerMu.Unlock()
+	index, watch := int(e.aux), 0
+	if e.kind == kindMap {
+		index, watch = int(e.aux>>16), int(e.aux&0xffff)
+	}
+	h := handlerOf(index)
 	outcome := Outcome{Err: errors.New("the reconciler ended its goroutine")}
 	var keys []string
 	defer func() {
@@ -98,11 +125,11 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 	switch {
 	case ctx.Err() != nil: // cancelled before it began
 	case h == nil:
-		outcome = Outcome{Err: errors.New("no controller is registered")}
+		outcome = Outcome{Err: errors.New("no such controller is registered")}
 	case e.kind == kindMap:
-		keys = h.Map(ctx, int(e.aux>>16), int(e.aux&0xffff), payload)
+		keys = h.Map(ctx, watch&^mapGone, payload, watch&mapGone != 0)
 	default:
-		outcome = h.Reconcile(ctx, int(e.aux), string(payload))
+		outcome = h.Reconcile(ctx, string(payload))
 	}
 }
 

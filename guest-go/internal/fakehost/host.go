@@ -6,6 +6,7 @@ package fakehost
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
@@ -27,6 +28,8 @@ type Host struct {
 	mu     sync.Mutex
 	events []abi.Event
 	wake   chan struct{}
+
+	registered atomic.Uint32
 }
 
 // Call is a request the guest made.
@@ -102,7 +105,7 @@ func (h *Host) Next() (abi.Event, bool) {
 // Register is called by the guest.
 func (h *Host) Register(spec string) uint32 {
 	h.Registered <- spec
-	return uint32(len(h.Registered) - 1)
+	return h.registered.Add(1) - 1
 }
 
 // Call is called by the guest.
