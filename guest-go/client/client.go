@@ -22,6 +22,10 @@ func (hostClient) Get(ctx context.Context, key ObjectKey, obj Object, opts ...Ge
 	if err != nil {
 		return err
 	}
+	return get(ctx, path, obj, opts)
+}
+
+func get(ctx context.Context, path string, obj Object, opts []GetOption) error {
 	q := url.Values{}
 	for _, opt := range opts {
 		opt.applyToGet(q)
@@ -38,40 +42,7 @@ func (c hostClient) List(ctx context.Context, list ObjectList, opts ...ListOptio
 	if err != nil {
 		return err
 	}
-	if o.limit > 0 {
-		return c.page(ctx, path, &o, list)
-	}
-	// Pages keep the pieces of the answer small; they are put together in JSON because the list's
-	// item type is not known here.
-	o.limit = pageSize
-	var items []json.RawMessage
-	for {
-		var page metav1.List[json.RawMessage]
-		if err := c.page(ctx, path, &o, &page); err != nil {
-			return err
-		}
-		if page.Continue == "" && items == nil {
-			items = page.Items
-		} else {
-			items = append(items, page.Items...)
-		}
-		if page.Continue == "" {
-			page.Items = items
-			if page.Items == nil {
-				page.Items = []json.RawMessage{}
-			}
-			b, err := json.Marshal(&page)
-			if err != nil {
-				return err
-			}
-			return decode(b, list)
-		}
-		o.query.Set("continue", page.Continue)
-	}
-}
-
-func (hostClient) page(ctx context.Context, path string, o *listOptions, list any) error {
-	return exchange(ctx, abi.Request{Method: "GET", Path: withQuery(path, o.encode())}, list)
+	return readList(ctx, path, &o, list)
 }
 
 func (hostClient) Create(ctx context.Context, obj Object, opts ...WriteOption) error {
@@ -83,7 +54,7 @@ func (hostClient) Create(ctx context.Context, obj Object, opts ...WriteOption) e
 	if err != nil {
 		return err
 	}
-	return write(ctx, "POST", path, "application/json", obj, encode, opts)
+	return write(ctx, "POST", path, "application/json", obj, encode, optionsOf(opts))
 }
 
 func (c hostClient) Update(ctx context.Context, obj Object, opts ...WriteOption) error {
@@ -127,42 +98,16 @@ func (hostClient) DeleteAllOf(ctx context.Context, obj Object, opts ...ListOptio
 
 func (hostClient) Status() SubResourceWriter { return subResource{"status"} }
 
-func (hostClient) SubResource(name string) SubResourceWriter { return subResource{name} }
+func (hostClient) SubResource(name string) SubResourceClient { return subResource{name} }
 
-// subResource writes an object's subresource, or the object itself if the name is empty.
-type subResource struct{ name string }
-
-func (s subResource) Update(ctx context.Context, obj Object, opts ...WriteOption) error {
-	path, err := objectPath(obj.Resource(), ObjectKeyFromObject(obj), s.name)
-	if err != nil {
-		return err
-	}
-	return write(ctx, "PUT", path, "application/json", obj, encode, opts)
-}
-
-func (s subResource) Patch(ctx context.Context, obj Object, patch Patch, opts ...WriteOption) error {
-	path, err := objectPath(obj.Resource(), ObjectKeyFromObject(obj), s.name)
-	if err != nil {
-		return err
-	}
-	return write(ctx, "PATCH", path, patch.Type(), obj, patch.Data, opts)
-}
-
-func write(ctx context.Context, method, path, contentType string, obj Object, body func(Object) ([]byte, error), opts []WriteOption) error {
+func write(ctx context.Context, method, path, contentType string, obj Object, body func(Object) ([]byte, error), o *writeOptions) error {
 	b, err := body(obj)
 	if err != nil {
 		return err
 	}
-	q := url.Values{}
-	if owner := abi.Name(); owner != "" {
-		q.Set("fieldManager", owner)
-	}
-	for _, opt := range opts {
-		opt.applyToWrite(q)
-	}
 	return exchange(ctx, abi.Request{
 		Method:  method,
-		Path:    withQuery(path, q.Encode()),
+		Path:    withQuery(path, o.query.Encode()),
 		Headers: "content-type: " + contentType + "\n",
 		Body:    b,
 	}, obj)
@@ -178,13 +123,23 @@ func exchange(ctx context.Context, r abi.Request, out any) error {
 	if answer.Status >= 300 {
 		return apierrors.FromResponse(answer.Status, answer.Body, r.Method+" "+r.Path)
 	}
-	if out == nil {
+	if out == nil || r.Method == "POST" && isOnlyStatus(answer.Body, out) {
 		return nil
 	}
 	if err := decode(answer.Body, out); err != nil {
 		return fmt.Errorf("%s %s: the answer does not fit %T: %w", r.Method, r.Path, out, err)
 	}
 	return nil
+}
+
+// isOnlyStatus says that the API server answered how it went, and not with the object: to an eviction, for example.
+func isOnlyStatus(body []byte, out any) bool {
+	obj, ok := out.(Object)
+	if !ok || obj.Resource().Kind == "Status" {
+		return false
+	}
+	var t metav1.TypeMeta
+	return json.Unmarshal(body, &t) == nil && t.APIVersion == "v1" && t.Kind == "Status"
 }
 
 func objectPath(r metav1.Resource, key ObjectKey, sub string) (string, error) {

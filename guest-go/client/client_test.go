@@ -5,15 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/autoscalingv1"
 	"github.com/wasmop/wasmop/guest-go/client"
 	"github.com/wasmop/wasmop/guest-go/corev1"
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
 	"github.com/wasmop/wasmop/guest-go/metav1"
+	"github.com/wasmop/wasmop/guest-go/policyv1"
 )
 
 // node is a cluster-scoped kind.
@@ -57,6 +60,19 @@ func TestRequestsHaveTheMethodPathAndContentTypeOfTheirVerb(t *testing.T) {
 			return c.SubResource("scale").Patch(ctx, configMap(), client.RawPatch(client.JSONPatchType, []byte("[]")))
 		},
 			"PATCH /api/v1/namespaces/a/configmaps/b/scale application/json-patch+json"},
+		"scale": {func() error { return c.SubResource("scale").Get(ctx, configMap(), &autoscalingv1.Scale{}) },
+			"GET /api/v1/namespaces/a/configmaps/b/scale "},
+		"scale update": {func() error {
+			return c.SubResource("scale").Update(ctx, configMap(), client.WithSubResourceBody(&autoscalingv1.Scale{}))
+		}, "PUT /api/v1/namespaces/a/configmaps/b/scale application/json"},
+		"scale patch": {func() error {
+			scale := &autoscalingv1.Scale{}
+			return c.SubResource("scale").Patch(ctx, configMap(), client.MergeFrom(scale), client.WithSubResourceBody(scale))
+		}, "PATCH /api/v1/namespaces/a/configmaps/b/scale application/merge-patch+json"},
+		"evict": {func() error { return c.SubResource("eviction").Create(ctx, configMap(), &policyv1.Eviction{}) },
+			"POST /api/v1/namespaces/a/configmaps/b/eviction application/json"},
+		"status create": {func() error { return c.Status().Create(ctx, configMap(), configMap()) },
+			"POST /api/v1/namespaces/a/configmaps/b/status application/json"},
 		"delete": {func() error { return c.Delete(ctx, configMap()) }, "DELETE /api/v1/namespaces/a/configmaps/b "},
 		"delete with options": {func() error { return c.Delete(ctx, configMap(), client.PropagationPolicy("Foreground")) },
 			"DELETE /api/v1/namespaces/a/configmaps/b application/json"},
@@ -230,5 +246,127 @@ func TestARequestToAnExternalHostHasItsHeader(t *testing.T) {
 	r.Header = map[string]string{"x": "a\nb: c"}
 	if _, err := client.New().Do(context.Background(), r); err == nil {
 		t.Error("a header field of two lines was sent")
+	}
+}
+
+func TestASubresourceIsReadAndWrittenAsItsOwnType(t *testing.T) {
+	h := fakehost.New(t)
+	ctx, c := context.Background(), client.New()
+	h.Answer = ok(`{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"b","resourceVersion":"7"},"spec":{"replicas":2}}`)
+	var scale autoscalingv1.Scale
+	if err := c.SubResource("scale").Get(ctx, configMap(), &scale); err != nil || scale.Spec.Replicas != 2 {
+		t.Fatal(err, scale)
+	}
+	<-h.Called
+	scale.Spec.Replicas = 3
+	if err := c.SubResource("scale").Update(ctx, configMap(), client.WithSubResourceBody(&scale)); err != nil || scale.Spec.Replicas != 2 {
+		t.Error(err, scale)
+	}
+	if sent := (<-h.Called).Body; !strings.Contains(string(sent), `"kind":"Scale"`) || !strings.Contains(string(sent), `"replicas":3`) {
+		t.Errorf("%s", sent)
+	}
+	before := client.DeepCopy(&scale)
+	scale.Spec.Replicas = 4
+	if err := c.SubResource("scale").Patch(ctx, configMap(), client.MergeFrom(before), client.WithSubResourceBody(&scale)); err != nil {
+		t.Error(err)
+	}
+	if sent := (<-h.Called).Body; string(sent) != `{"spec":{"replicas":4}}` {
+		t.Errorf("%s", sent)
+	}
+}
+
+func TestAnAnswerThatIsOnlyAStatusLeavesTheSubresourceAsItIs(t *testing.T) {
+	h := fakehost.New(t)
+	h.Answer = ok(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201}`)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}
+	for _, sub := range []client.Object{&policyv1.Eviction{ObjectMeta: pod.ObjectMeta}, client.DeepCopy(pod)} {
+		if err := client.New().SubResource("eviction").Create(context.Background(), pod, sub); err != nil || sub.GetName() != "b" {
+			t.Errorf("%T: %v %q", sub, err, sub.GetName())
+		}
+	}
+}
+
+func TestAListIsReadWhateverTheOrderOfItsFields(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"apiVersion":"v1","items":[{"metadata":{"name":"a"}}],"kind":"ConfigMapList","metadata":{"resourceVersion":"9"}}`:     "a",
+		`{"metadata":{"resourceVersion":"9"},"new":[{"x":[1]}],"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]} `: "ab",
+		`{"metadata":{"resourceVersion":"9"},"items":null}`:                                                                     "",
+		`{"metadata":{"resourceVersion":"9"},"items":[]}`:                                                                       "",
+		`{"metadata":{"resourceVersion":"9"}}`:                                                                                  "",
+	} {
+		for _, size := range []int{1, 7, len(answer)} {
+			h := fakehost.New(t)
+			list := corev1.ConfigMapList{Items: []corev1.ConfigMap{*configMap()}}
+			done := make(chan error)
+			go func() { done <- client.New().List(context.Background(), &list) }()
+			call := <-h.Called
+			h.Send(abi.HeadEvent(call.ID, 200, ""))
+			for rest := []byte(answer); len(rest) > 0; rest = rest[min(size, len(rest)):] {
+				h.Send(abi.BodyEvent(call.ID, rest[:min(size, len(rest))]))
+			}
+			h.Send(abi.EndEvent(call.ID))
+			err := <-done
+			names := ""
+			for _, item := range list.Items {
+				names += item.Name
+			}
+			if err != nil || names != want || list.ListMeta.ResourceVersion != "9" || list.Items == nil {
+				t.Errorf("%s in pieces of %d: %v %+v", answer, size, err, list)
+			}
+		}
+	}
+}
+
+func TestAListThatBreaksOffLeavesTheListAsItWas(t *testing.T) {
+	for _, answer := range []string{"", "[]", "{", `{"items":[{"metadata":{"name":"x"}}`, `{"items":5}`, `{"items":[5]}`, `{"items":[]]`, "no JSON"} {
+		h := fakehost.New(t)
+		h.Answer = ok(answer)
+		list := corev1.ConfigMapList{Items: []corev1.ConfigMap{*configMap()}}
+		if err := client.New().List(context.Background(), &list); err == nil || len(list.Items) != 1 || list.Items[0].Name != "b" {
+			t.Errorf("%q: %v %+v", answer, err, list)
+		}
+	}
+	h := fakehost.New(t)
+	h.Answer = func(abi.Request) abi.Response {
+		return abi.Response{Status: 403, Body: []byte(`{"kind":"Status","code":403,"reason":"Forbidden","message":"x"}`)}
+	}
+	if err := client.New().List(context.Background(), &corev1.ConfigMapList{}); !apierrors.IsForbidden(err) {
+		t.Error(err)
+	}
+}
+
+func TestMemoryHoldsAListAboutOnce(t *testing.T) {
+	const items, size = 300, 50_000
+	var page strings.Builder
+	page.WriteString(`{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"9"},"items":[`)
+	for i := range items {
+		if i > 0 {
+			page.WriteString(",")
+		}
+		fmt.Fprintf(&page, `{"metadata":{"name":"b%d"},"data":{"v":"%s"}}`, i, strings.Repeat("x", size))
+	}
+	page.WriteString("]}")
+	body := []byte(page.String())
+	h := fakehost.New(t)
+	go func() {
+		call := <-h.Called
+		h.Send(abi.HeadEvent(call.ID, 200, ""))
+		const piece = 64 << 10
+		for rest := body; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
+			h.Send(abi.BodyEvent(call.ID, rest[:min(piece, len(rest))])) // shares the memory of the answer
+		}
+		h.Send(abi.EndEvent(call.ID))
+	}()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var list corev1.ConfigMapList
+	if err := client.New().List(context.Background(), &list); err != nil || len(list.Items) != items {
+		t.Fatal(err, len(list.Items))
+	}
+	runtime.ReadMemStats(&after)
+	allocated := after.TotalAlloc - before.TotalAlloc
+	t.Logf("%.1f MB allocated for a list of %.1f MB", float64(allocated)/1e6, float64(len(body))/1e6)
+	if allocated > uint64(len(body))*3/2 {
+		t.Errorf("%d bytes allocated for a list of %d", allocated, len(body))
 	}
 }

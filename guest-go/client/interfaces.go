@@ -41,7 +41,7 @@ func IgnoreNotFound(err error) error {
 type Reader interface {
 	// Get reads an object into obj, with FromCache from the host's cache. The error is apierrors.IsNotFound if there is none.
 	Get(ctx context.Context, key ObjectKey, obj Object, opts ...GetOption) error
-	// List reads all objects that match the options into list, in pages.
+	// List reads all objects that match the options into list, in pages, item by item: memory holds them once.
 	List(ctx context.Context, list ObjectList, opts ...ListOption) error
 }
 
@@ -57,10 +57,26 @@ type Writer interface {
 	DeleteAllOf(ctx context.Context, obj Object, opts ...ListOption) error
 }
 
+// SubResourceReader reads a subresource of an object.
+type SubResourceReader interface {
+	// Get reads the subresource of obj into sub.
+	Get(ctx context.Context, obj, sub Object, opts ...GetOption) error
+}
+
 // SubResourceWriter writes a subresource of an object.
 type SubResourceWriter interface {
+	// Create posts sub to the subresource of obj, an Eviction for example. The answer replaces sub if it is one.
+	Create(ctx context.Context, obj, sub Object, opts ...WriteOption) error
+	// Update replaces the subresource by that of obj, or by the one of WithSubResourceBody.
 	Update(ctx context.Context, obj Object, opts ...WriteOption) error
+	// Patch changes the subresource of obj; with WithSubResourceBody the patch is one of that.
 	Patch(ctx context.Context, obj Object, patch Patch, opts ...WriteOption) error
+}
+
+// SubResourceClient reads and writes a subresource of objects.
+type SubResourceClient interface {
+	SubResourceReader
+	SubResourceWriter
 }
 
 // Client reads and writes objects.
@@ -69,8 +85,8 @@ type Client interface {
 	Writer
 	// Status writes the status subresource.
 	Status() SubResourceWriter
-	// SubResource writes another subresource, such as "scale".
-	SubResource(name string) SubResourceWriter
+	// SubResource reads and writes a subresource, such as "scale".
+	SubResource(name string) SubResourceClient
 	// Do makes any other request and returns when the answer begins; its body can be streamed.
 	Do(ctx context.Context, r Request) (*Response, error)
 }

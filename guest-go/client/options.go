@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wasmop/wasmop/guest-go/internal/abi"
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
@@ -77,22 +78,51 @@ func equalities(m map[string]string) string {
 }
 
 // WriteOption changes how an object is written.
-type WriteOption interface{ applyToWrite(url.Values) }
+type WriteOption interface{ applyToWrite(*writeOptions) }
 
-type writeOption func(url.Values)
+type writeOptions struct {
+	query url.Values
+	body  Object
+}
 
-func (f writeOption) applyToWrite(q url.Values) { f(q) }
+func optionsOf(opts []WriteOption) *writeOptions {
+	o := &writeOptions{query: url.Values{}}
+	if owner := abi.Name(); owner != "" {
+		o.query.Set("fieldManager", owner)
+	}
+	for _, opt := range opts {
+		opt.applyToWrite(o)
+	}
+	return o
+}
+
+func (o *writeOptions) bodyOr(obj Object) Object {
+	if o.body != nil {
+		return o.body
+	}
+	return obj
+}
+
+type writeOption func(*writeOptions)
+
+func (f writeOption) applyToWrite(o *writeOptions) { f(o) }
 
 // FieldOwner is the field manager the write is made as. Without it the client uses the package's name.
 type FieldOwner string
 
-func (f FieldOwner) applyToWrite(q url.Values) { q.Set("fieldManager", string(f)) }
+func (f FieldOwner) applyToWrite(o *writeOptions) { o.query.Set("fieldManager", string(f)) }
 
 // ForceOwnership takes over fields that another manager has applied.
-var ForceOwnership WriteOption = writeOption(func(q url.Values) { q.Set("force", "true") })
+var ForceOwnership WriteOption = writeOption(func(o *writeOptions) { o.query.Set("force", "true") })
 
 // DryRunAll validates and answers without storing anything.
-var DryRunAll WriteOption = writeOption(func(q url.Values) { q.Set("dryRun", "All") })
+var DryRunAll WriteOption = writeOption(func(o *writeOptions) { o.query.Set("dryRun", "All") })
+
+// WithSubResourceBody is the subresource that SubResource(…).Update or Patch writes, and that the answer
+// replaces, if it is of another type than the object: a Scale, for example.
+func WithSubResourceBody(body Object) WriteOption {
+	return writeOption(func(o *writeOptions) { o.body = body })
+}
 
 // DeleteOption changes how an object is deleted.
 type DeleteOption interface{ applyToDelete(*deleteOptions) }

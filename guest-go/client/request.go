@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wasmop/wasmop/guest-go/apierrors"
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
@@ -76,20 +77,60 @@ func parseHeaders(lines string) map[string]string {
 // maxPatience is how often a request is repeated when the API server asks for it, as in client-go.
 const maxPatience = 10
 
-// doPatiently makes a request and repeats it when the answer is "too many requests" or a server
-// error and says when to try again.
+// doPatiently makes a request and reads the whole answer.
 func doPatiently(ctx context.Context, r abi.Request) (abi.Response, error) {
 	for attempt := 1; ; attempt++ {
 		answer, err := abi.Do(ctx, r)
-		if err != nil || attempt > maxPatience || answer.Status != 429 && answer.Status < 500 {
+		if err != nil || !isAgain(answer.Status, attempt) {
 			return answer, err
 		}
-		seconds, err := strconv.Atoi(parseHeaders(answer.Headers)["retry-after"])
-		if err != nil {
-			return answer, nil
-		}
-		if err := abi.Sleep(ctx, time.Duration(seconds)*time.Second); err != nil {
-			return abi.Response{}, err
+		again, err := waitAsAsked(ctx, answer.Headers)
+		if err != nil || !again {
+			return answer, err
 		}
 	}
+}
+
+// openPatiently makes a request and returns when its answer begins. A refusal is an error.
+func openPatiently(ctx context.Context, r abi.Request) (*abi.Call, error) {
+	for attempt := 1; ; attempt++ {
+		call, err := abi.Open(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		status, headers, err := call.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if status < 300 {
+			return call, nil
+		}
+		answer, err := call.Rest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		again := false
+		if isAgain(status, attempt) {
+			if again, err = waitAsAsked(ctx, headers); err != nil {
+				return nil, err
+			}
+		}
+		if !again {
+			return nil, apierrors.FromResponse(status, answer.Body, r.Method+" "+r.Path)
+		}
+	}
+}
+
+// isAgain says whether a request is repeated if the answer says when: it is "too many requests" or a server error.
+func isAgain(status, attempt int) bool {
+	return attempt <= maxPatience && (status == 429 || status >= 500)
+}
+
+// waitAsAsked waits as long as an answer asks, and says whether it did.
+func waitAsAsked(ctx context.Context, headers string) (bool, error) {
+	seconds, err := strconv.Atoi(parseHeaders(headers)["retry-after"])
+	if err != nil {
+		return false, nil
+	}
+	return true, abi.Sleep(ctx, time.Duration(seconds)*time.Second)
 }

@@ -43,10 +43,13 @@ type Object interface {
 	GetUID() UID
 }
 
-// ObjectList is a pointer to a List of some kind.
+// ObjectList is a pointer to a List of some kind, or to a struct that embeds one.
 type ObjectList interface {
+	GetTypeMeta() *TypeMeta
 	GetListMeta() *ListMeta
 	ItemResource() Resource
+	Clear()
+	AppendItem(fill func(item any) error) error
 }
 
 // ListMeta is the metadata of a list.
@@ -66,6 +69,16 @@ type List[T any] struct {
 
 // GetListMeta makes *List an ObjectList.
 func (l *List[T]) GetListMeta() *ListMeta { return &l.ListMeta }
+
+// Clear removes all items.
+func (l *List[T]) Clear() { l.Items = []T{} }
+
+// AppendItem adds an item, a *T, that fill reads. The client fills lists with it.
+func (l *List[T]) AppendItem(fill func(item any) error) error {
+	var item T
+	l.Items = append(l.Items, item)
+	return fill(&l.Items[len(l.Items)-1])
+}
 
 // ItemResource is the resource the items are of; zero if *T is not an Object.
 func (l *List[T]) ItemResource() Resource {

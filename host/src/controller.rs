@@ -26,6 +26,12 @@ pub const MAX_STEP_EVENTS: usize = 16;
 const MAX_REGISTRATIONS: usize = 256;
 /// Most watches of one controller, those of all its registrations together.
 const MAX_WATCHES: usize = 64;
+/// Most objects that a work queue knows of while names are added to it that no watched object has.
+const MAX_UNKNOWN: usize = 10_000;
+/// Longest key: names and namespaces have at most 253 characters.
+const MAX_KEY_BYTES: usize = 512;
+/// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
+const MAP_GONE: u32 = 1 << 15;
 /// Most bytes of a registration.
 const MAX_SPEC_BYTES: usize = 64 << 10;
 /// Most calls of one controller that are open, those included that wait until they may be made.
@@ -189,6 +195,18 @@ impl Controller {
         }
     }
 
+    /// The same for a name that a map function returned and that no watched object has. False if it is no key, or if
+    /// too many of them wait already.
+    pub fn enqueue_unknown(&mut self, registration: u32, key: Key, now: Duration) -> bool {
+        let Some(r) = self.registrations.get_mut(registration as usize) else { return false };
+        let is_key = key.len() <= MAX_KEY_BYTES && key.split('/').count() <= 2 && !key.split('/').any(str::is_empty);
+        let has_room = r.queue.is_known(&key) || r.queue.known() < MAX_UNKNOWN;
+        if is_key && has_room {
+            r.queue.add(key, now);
+        }
+        is_key && has_room
+    }
+
     /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.
     pub fn enqueue_held(&mut self, registration: u32, key: Key, now: Duration) -> bool {
         self.registrations.get_mut(registration as usize).is_some_and(|r| r.queue.add_held(key, now))
@@ -216,13 +234,13 @@ impl Controller {
         }
     }
 
-    /// The guest is to say which objects a watched object belongs to.
-    pub fn enqueue_map(&mut self, registration: u32, watch: u32, object: Bytes) {
+    /// The guest is to say which objects a watched object belongs to, or belonged to before it was `gone`.
+    pub fn enqueue_map(&mut self, registration: u32, watch: u32, object: Bytes, gone: bool) {
         if registration >= self.registered {
             return;
         }
         let id = self.new_task(Task { registration, key: "".into(), since: Duration::ZERO, waited: Duration::ZERO });
-        let aux = registration << 16 | watch & 0xffff;
+        let aux = registration << 16 | if gone { MAP_GONE } else { 0 } | watch & (MAP_GONE - 1);
         self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
     }
 

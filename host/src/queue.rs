@@ -232,6 +232,16 @@ impl WorkQueue {
         (self.ready.len(), self.timers.len(), self.adds, self.retries)
     }
 
+    /// Objects there is something to remember about, waiting or not.
+    pub fn known(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether this object is one of them.
+    pub fn is_known(&self, key: &str) -> bool {
+        self.items.contains_key(key)
+    }
+
     /// Objects handed out and not yet done.
     pub fn processing(&self) -> usize {
         self.processing as usize

@@ -59,6 +59,11 @@ func Do(ctx context.Context, r Request) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
+	return c.Rest(ctx)
+}
+
+// Rest waits for the whole answer, but for what Next has returned of it.
+func (c *Call) Rest(ctx context.Context) (Response, error) {
 	if err := c.wait(ctx, func() bool { return c.ended }); err != nil {
 		return Response{}, err
 	}
@@ -204,14 +209,22 @@ func deliver(e event, payload []byte) {
 	}
 }
 
+// response takes the pieces: they are not needed any more once they are one.
 func (c *Call) response() Response {
 	var body []byte
 	if len(c.chunks) == 1 {
 		body = c.chunks[0] // the usual case: no copy
 	} else {
+		size := 0
 		for _, chunk := range c.chunks {
+			size += len(chunk)
+		}
+		body = make([]byte, 0, size)
+		for i, chunk := range c.chunks {
 			body = append(body, chunk...)
+			c.chunks[i] = nil
 		}
 	}
+	c.chunks = nil
 	return Response{Status: c.status, Headers: c.headers, Body: body}
 }

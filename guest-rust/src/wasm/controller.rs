@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
+use super::mapped::{Mapped, Source};
 use super::{abi, describe, tasks};
 use crate::key;
 use crate::spec::{ControllerSpec, Relation, WatchSpec, namespace_of};
@@ -138,7 +139,10 @@ where
         self.watch(&api, &dyntype, config, Relation::Owner, None)
     }
 
-    /// Reconciles the objects that `mapper` returns when an object of another kind changes.
+    /// Reconciles the objects that `mapper` returns when an object of another kind changes, together with those that it
+    /// returned for that object before: after a label has moved from one name to another, both are reconciled.
+    ///
+    /// Natively `kube::runtime` reconciles only what `mapper` returns now.
     pub fn watches<Other, I>(
         self,
         api: Api<Other>,
@@ -227,7 +231,8 @@ where
         let (sender, messages) = mpsc::unbounded_channel();
         register(&spec, sender.clone());
         let is_cached = spec.primary.cached;
-        let running = Running { client, is_cached, dyntype, mappers, sender, reconciler, error_policy, context };
+        let mapped = Mapped::default();
+        let running = Running { client, is_cached, dyntype, mappers, mapped, sender, reconciler, error_policy, context };
         futures::stream::unfold((running, messages), async |(mut running, mut messages)| {
             loop {
                 // The sender is in `running`, so the channel stays open.
@@ -258,7 +263,7 @@ enum Message<K, E> {
 /// The host's events for one controller.
 pub enum FromHost {
     Reconcile { task: u64, key: String },
-    Map { task: u64, watch: usize, object: Vec<u8> },
+    Map { task: u64, watch: usize, object: Vec<u8>, gone: bool },
 }
 
 struct Running<K: Resource, Reconciler, ErrorPolicy, Ctx, E> {
@@ -267,6 +272,8 @@ struct Running<K: Resource, Reconciler, ErrorPolicy, Ctx, E> {
     is_cached: bool,
     dyntype: K::DynamicType,
     mappers: Vec<Option<Mapper>>,
+    /// What they have returned.
+    mapped: Mapped,
     sender: mpsc::UnboundedSender<Message<K, E>>,
     reconciler: Reconciler,
     error_policy: ErrorPolicy,
@@ -287,7 +294,7 @@ where
     fn on_message(&mut self, message: Message<K, Fut::Error>) -> Option<Item<K, Fut::Error>> {
         match message {
             Message::FromHost(FromHost::Reconcile { task, key }) => self.read(task, &key),
-            Message::FromHost(FromHost::Map { task, watch, object }) => self.map(task, watch, &object),
+            Message::FromHost(FromHost::Map { task, watch, object, gone }) => self.map(task, watch, &object, gone),
             // What the host has cancelled meanwhile, it has forgotten.
             Message::Read { task, .. } if !tasks::is_under_way(task) => {}
             Message::Read { task, object: Ok(Some(object)) } => self.reconcile(task, object),
@@ -372,20 +379,30 @@ where
         }
     }
 
-    fn map(&self, task: u64, watch: usize, object: &[u8]) {
+    fn map(&mut self, task: u64, watch: usize, object: &[u8], gone: bool) {
         let _entered = tasks::enter(task);
-        let keys = match self.mappers.get(watch).and_then(Option::as_ref).map(|mapper| mapper(object)) {
-            Some(Ok(keys)) => keys.join("\n"),
-            Some(Err(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a watched object is not of the type it is watched as"
-                );
-                String::new()
-            }
-            None => String::new(),
+        let not_its_type = |error: serde_json::Error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a watched object is not of the type it is watched as"
+            );
         };
-        abi::mapped(task, &keys);
+        let mapper = self.mappers.get(watch).and_then(Option::as_ref);
+        let keys = match (Source::of(object), mapper) {
+            (Ok(source), Some(mapper)) => {
+                let now = match source.is_partial && gone {
+                    true => None,
+                    false => mapper(object).map_err(not_its_type).ok(),
+                };
+                self.mapped.change(watch, source.key, now, gone)
+            }
+            (Err(error), _) => {
+                not_its_type(error);
+                Vec::new()
+            }
+            (Ok(_), None) => Vec::new(),
+        };
+        abi::mapped(task, &keys.join("\n"));
     }
 }
 
@@ -420,8 +437,8 @@ pub fn on_reconcile(task: u64, index: u32, key: &[u8]) {
 
 /// The host's `map`.
 pub fn on_map(task: u64, aux: u32, object: Vec<u8>) {
-    let (index, watch) = (aux >> 16, aux & 0xffff);
-    if !deliver(index as usize, FromHost::Map { task, watch: watch as usize, object }) {
+    let (index, watch, gone) = (aux >> 16, aux & 0x7fff, aux & 0x8000 != 0);
+    if !deliver(index as usize, FromHost::Map { task, watch: watch as usize, object, gone }) {
         abi::mapped(task, "");
     }
 }

@@ -28,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{BoxError, Layer, ServiceExt};
 
 use super::abi::{self, Event, EventKind};
-use super::{calls, controller, log, tasks};
+use super::{calls, controller, event_name, log, tasks};
 
 /// See above.
 const PARKS_WHEN_IDLE: u32 = 3;
@@ -168,6 +168,7 @@ fn start(runtime: &Runtime, payload: &[u8]) {
     log::init_logging();
     // Only the first start counts.
     let _ = kube::client::HOST_SERVICE.set(host_service);
+    let _ = kube::runtime::events::EVENT_NAME.set(event_name::generate);
     if let Some(main) = MAIN.take() {
         runtime.spawn(OneThread(main()));
     }

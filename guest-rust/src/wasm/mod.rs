@@ -11,9 +11,11 @@ pub mod calls;
 pub mod controller;
 #[cfg(target_family = "wasm")]
 pub mod executor;
+pub mod event_name;
 pub mod filter;
 pub mod headers;
 pub mod log;
+pub mod mapped;
 pub mod tasks;
 
 #[cfg(target_family = "wasm")]

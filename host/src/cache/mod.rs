@@ -9,4 +9,4 @@ mod read;
 mod writes;
 
 pub use read::{ANY_VERSION, Any, Asked, asked, list};
-pub use writes::{Resource, Writes, key_of};
+pub use writes::{Resource, Writes, key_of, newest};

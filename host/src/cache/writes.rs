@@ -2,7 +2,8 @@
 //!
 //! A write that was answered closes a gate: what it concerns is not read from a cache that may not have seen it.
 //! Gates are opened by the cache's resource version. Resource versions of one resource are in order (KEP-5504),
-//! so that a gate whose version is not known, as that of most deletions, is opened by that of a later write.
+//! so a gate whose version is not known is opened by that of a later write, or of a later read. Deletions and
+//! evictions have such gates: the answers to them name no version.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use wasmop_package::manifest::WatchSpec;
 
-use crate::permissions::Allowed;
+use super::ANY_VERSION;
+use crate::permissions::{Allowed, parameters};
 use crate::queue::Key;
 use crate::requests::Reply;
 use crate::watch::{Known, hash};
@@ -49,6 +51,23 @@ pub struct Writes {
     gates: Vec<Gate>,
     /// Writes sent so far.
     sent: u64,
+    /// Writes so far whose gates were closed.
+    closed: u64,
+    /// Reads under way that tell the version of gates.
+    reads: Vec<Read>,
+}
+
+/// A read of the newest state, sent while the version of a gate was not known.
+#[derive(Debug)]
+struct Read {
+    call: u64,
+    resource: Resource,
+    /// `None`: a list.
+    key: Option<Key>,
+    /// Number of the last gate that was closed before.
+    number: u64,
+    status: u16,
+    answer: Vec<Bytes>,
 }
 
 #[derive(Debug)]
@@ -76,8 +95,10 @@ struct Gate {
     key: Option<Key>,
     /// The object is gone, of which only this is known.
     gone: Option<u64>,
-    /// Opened at this resource version; `None`: at that of a write sent later.
+    /// Opened at this resource version; `None`: at that of a write or read sent later.
     version: Option<u64>,
+    /// Its number among those closed.
+    number: u64,
     /// Number of the last write sent before it was closed.
     since: u64,
 }
@@ -121,11 +142,41 @@ fn key(namespace: Option<&str>, name: &str) -> Key {
     }
 }
 
+/// The request for the newest state in place of a read that any version answers: the API server's own cache may not have
+/// seen a write yet either.
+pub fn newest(path_and_query: &str) -> String {
+    let Some((path, query)) = path_and_query.split_once('?') else { return path_and_query.to_owned() };
+    let is_kept = |part: &&str| *part != ANY_VERSION && !part.starts_with("resourceVersionMatch=");
+    let kept: Vec<_> = query.split('&').filter(is_kept).collect();
+    if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+}
+
+/// Whether a read is answered with the newest state, all of it or its first page.
+fn is_newest(path_and_query: &str) -> bool {
+    let older = ["resourceVersion", "resourceVersionMatch", "continue", "watch"];
+    parameters(path_and_query).is_some_and(|all| all.iter().all(|(name, _)| !older.contains(&&**name)))
+}
+
+fn parse(answer: &[Bytes]) -> Answer {
+    let bytes: usize = answer.iter().map(Bytes::len).sum();
+    match bytes > MAX_ANSWER_BYTES {
+        true => Answer::default(),
+        false => serde_json::from_slice(&answer.concat()).unwrap_or_default(),
+    }
+}
+
 impl Writes {
     /// Of a controller that has this cached; `None` if that is nothing.
     pub fn of(cached: &Arc<[Resource]>) -> Option<Writes> {
         let cached = cached.clone();
-        (!cached.is_empty()).then_some(Writes { cached, under_way: Vec::new(), gates: Vec::new(), sent: 0 })
+        (!cached.is_empty()).then_some(Writes {
+            cached,
+            under_way: Vec::new(),
+            gates: Vec::new(),
+            sent: 0,
+            closed: 0,
+            reads: Vec::new(),
+        })
     }
 
     /// Whether the controller has this cached: only then its writes are known here, and may it read from a cache.
@@ -134,7 +185,10 @@ impl Writes {
     }
 
     /// A request is on its way.
-    pub fn sent(&mut self, call: u64, allowed: &Allowed) {
+    pub fn sent(&mut self, call: u64, allowed: &Allowed, path_and_query: &str) {
+        if matches!(allowed.verb, "get" | "list") {
+            return self.read(call, allowed, path_and_query);
+        }
         if !matches!(allowed.verb, "create" | "update" | "patch" | "delete" | "deletecollection") {
             return;
         }
@@ -157,8 +211,54 @@ impl Writes {
         });
     }
 
+    fn read(&mut self, call: u64, allowed: &Allowed, path_and_query: &str) {
+        let resource = Resource { group: (*allowed.group).into(), plural: (*allowed.resource).into() };
+        let is_gated = self.gates.iter().any(|gate| gate.version.is_none() && gate.resource == resource);
+        if !is_gated || !allowed.subresource.is_empty() || !is_newest(path_and_query) {
+            return;
+        }
+        let key = key_of(allowed).filter(|_| allowed.verb == "get");
+        self.reads.push(Read { call, resource, key, number: self.closed, status: 0, answer: Vec::new() });
+    }
+
+    fn on_read(&mut self, at: usize, reply: &Reply) {
+        let read = &mut self.reads[at];
+        match reply {
+            Reply::Head { status, .. } => read.status = *status,
+            Reply::Body(bytes) => read.answer.push(bytes.clone()),
+            Reply::Failed(_) | Reply::TooLarge => drop(self.reads.swap_remove(at)),
+            Reply::End => {
+                let read = self.reads.swap_remove(at);
+                self.learn(&read);
+            }
+        }
+    }
+
+    /// What a read saw is not older than the writes whose gates were closed before it was sent.
+    fn learn(&mut self, read: &Read) {
+        let Answer { metadata, .. } = parse(&read.answer);
+        let version = metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        let is_older = |gate: &&mut Gate| {
+            gate.version.is_none()
+                && gate.number <= read.number
+                && gate.resource == read.resource
+                // The version of an object says nothing of the others, and that of a list is of them all.
+                && (read.key.is_none() || gate.key == read.key)
+        };
+        for gate in self.gates.iter_mut().filter(is_older) {
+            match read.status {
+                200 => gate.version = version,
+                404 if read.key.is_some() => gate.gone = gate.gone.or(Some(0)),
+                _ => {}
+            }
+        }
+    }
+
     /// A piece of an answer is about to be given to the guest.
     pub fn on_reply(&mut self, call: u64, reply: &Reply) {
+        if let Some(at) = self.reads.iter().position(|read| read.call == call) {
+            return self.on_read(at, reply);
+        }
         let Some(at) = self.under_way.iter().position(|write| write.call == call) else { return };
         let write = &mut self.under_way[at];
         match reply {
@@ -176,6 +276,7 @@ impl Writes {
 
     /// A call ends without the whole of an answer.
     pub fn failed(&mut self, call: u64) {
+        self.reads.retain(|read| read.call != call);
         if let Some(at) = self.under_way.iter().position(|write| write.call == call) {
             let write = self.under_way.swap_remove(at);
             if write.acknowledged {
@@ -185,12 +286,12 @@ impl Writes {
     }
 
     fn close(&mut self, write: UnderWay) {
-        let UnderWay { resource, key, is_delete, is_collection, number, answer, gone, .. } = write;
-        let bytes: usize = answer.iter().map(Bytes::len).sum();
-        let answer = if bytes > MAX_ANSWER_BYTES { Vec::new() } else { answer.concat() };
-        let Answer { metadata, details } = serde_json::from_slice(&answer).unwrap_or_default();
+        let UnderWay { resource, key, is_delete, is_collection, number: sent, answer, gone, .. } = write;
+        let Answer { metadata, details } = parse(&answer);
         let since = self.sent;
-        let gate = |key, gone, version| Gate { resource: resource.clone(), key, gone, version, since };
+        self.closed += 1;
+        let number = self.closed;
+        let gate = |key, gone, version| Gate { resource: resource.clone(), key, gone, version, number, since };
         if is_collection {
             self.gates.push(gate(None, None, None));
             return self.merge();
@@ -199,7 +300,7 @@ impl Writes {
         let key = key.or(named);
         let version = metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
         if let Some(version) = version {
-            for earlier in self.gates.iter_mut().filter(|gate| gate.resource == resource && gate.since < number) {
+            for earlier in self.gates.iter_mut().filter(|gate| gate.resource == resource && gate.since < sent) {
                 earlier.version.get_or_insert(version);
             }
         }
@@ -232,6 +333,7 @@ impl Writes {
                 Some(other) => {
                     other.version = other.version.zip(gate.version).map(|(a, b)| a.max(b));
                     other.since = other.since.max(gate.since);
+                    other.number = other.number.max(gate.number);
                 }
                 None => merged.push(Gate { key: None, gone: None, ..gate }),
             }
@@ -278,6 +380,7 @@ impl Writes {
     /// Gives back what it does not use.
     pub fn shrink(&mut self) {
         self.under_way.shrink_to_fit();
+        self.reads.shrink_to_fit();
         self.gates.shrink_to_fit();
     }
 
@@ -285,7 +388,8 @@ impl Writes {
     pub fn bytes(&self) -> usize {
         let key = |key: &Option<Key>| key.as_ref().map_or(0, |key| key.len());
         let gates: usize = self.gates.iter().map(|gate| size_of::<Gate>() + key(&gate.key)).sum();
-        size_of::<Writes>() + gates + self.under_way.len() * size_of::<UnderWay>()
+        let requests = self.under_way.len() * size_of::<UnderWay>() + self.reads.len() * size_of::<Read>();
+        size_of::<Writes>() + gates + requests
     }
 }
 

@@ -384,3 +384,32 @@ fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
     let effects = c.commit(output(vec![Action::Register { spec: spec("has(object.data)") }]), at(0), at(0));
     assert!(matches!(effects[..], [Effect::Registered(0)]));
 }
+
+#[test]
+fn a_map_event_says_whether_the_object_is_gone() {
+    let mut c = ready();
+    c.enqueue_map(0, 3, Bytes::from_static(b"{}"), false);
+    c.enqueue_map(0, 3, Bytes::from_static(b"{}"), true);
+    let batch = c.take_batch(at(0)).unwrap();
+    assert_eq!(batch.iter().map(|e| (e.kind, e.aux)).collect::<Vec<_>>(), [
+        (EventKind::Map, 3),
+        (EventKind::Map, 3 + 32768)
+    ]);
+}
+
+#[test]
+fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
+    let mut c = ready();
+    let long = "x".repeat(600);
+    for nonsense in ["", "/", "a/", "/a", "a/b/c", &long] {
+        assert!(!c.enqueue_unknown(0, nonsense.into(), at(0)), "{nonsense:?} is no key");
+    }
+    assert!(!c.enqueue_unknown(9, "a".into(), at(0)), "there is no such registration");
+    for n in 0..MAX_UNKNOWN {
+        assert!(c.enqueue_unknown(0, format!("ns/{n}").into(), at(0)));
+    }
+    assert!(c.enqueue_unknown(0, "ns/1".into(), at(0)), "it waits already");
+    assert!(!c.enqueue_unknown(0, "ns/another".into(), at(0)));
+    c.enqueue(0, "ns/watched".into(), at(0));
+    assert_eq!(c.registrations[0].queue.len(), MAX_UNKNOWN + 1);
+}

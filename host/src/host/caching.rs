@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{Host, RESPONSE_CREDIT, Subscription};
-use crate::cache::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list};
+use crate::cache::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list, newest};
 use crate::guest::{Call, EventKind};
 use crate::permissions::Allowed;
 use crate::requests::CHUNK_BYTES;
@@ -21,7 +21,8 @@ impl Host {
     }
 
     /// Answers a read from the cache; false if it is to be sent to the API server, as everything else is.
-    pub(super) fn answer_from_cache(&mut self, index: u32, call: &Call) -> bool {
+    /// One that has to see the controller's own writes then asks for the newest state.
+    pub(super) fn answer_from_cache(&mut self, index: u32, call: &mut Call) -> bool {
         let slot = &self.slots[index as usize];
         // What is learnt is what the API server is asked for.
         if slot.writes.is_none() || self.learning.is_some() || self.shutting_down {
@@ -53,6 +54,9 @@ impl Host {
             Ok(body) => body,
             Err(why) => {
                 slot.counters.cached_read(why);
+                if why == CachedRead::Written {
+                    call.path = newest(&call.path);
+                }
                 return false;
             }
         };

@@ -51,7 +51,7 @@ impl Host {
             Err(denied) => return self.deny(index, &call, &denied),
         };
         if let (Some(writes), Some(allowed)) = (&mut slot.writes, &allowed) {
-            writes.sent(call.id, allowed);
+            writes.sent(call.id, allowed, &call.path);
         }
         if let (Some(own), Some(allowed)) = (&mut slot.own_writes, &allowed)
             // What such a request answers was not written.

@@ -233,8 +233,8 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let controller = &*slot.name;
         match effect {
-            Effect::Call(call) => {
-                if !self.answer_from_cache(index, &call) {
+            Effect::Call(mut call) => {
+                if !self.answer_from_cache(index, &mut call) {
                     self.limit_request(index, call);
                 }
             }
@@ -247,8 +247,10 @@ impl Host {
             }
             Effect::Registered(registration) => self.watch(index, registration),
             Effect::Mapped { registration, keys } => {
-                for key in keys {
-                    self.enqueue_related(index, registration, key, false);
+                let refused = self.enqueue_mapped(index, registration, keys);
+                if refused > 0 {
+                    let what = format!("a map function returned {refused} names that are no keys or too many");
+                    self.on_misuses(index, &[what]);
                 }
             }
             Effect::Misbehaved(what) => self.on_misuses(index, &[what]),

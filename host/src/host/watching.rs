@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription};
@@ -13,7 +12,7 @@ use crate::own_writes::Verdict;
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{
-    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes,
+    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes, to_map,
 };
 
 impl Host {
@@ -256,16 +255,10 @@ impl Host {
             let listed = event.replay.is_some_and(|replay| !replay.missed);
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };
             if relation == Relation::Map {
-                if let Change::Applied { object: Some(object), .. } | Change::Deleted { object: Some(object), .. } =
-                    &event.change
-                {
+                let gone = matches!(event.change, Change::Deleted { .. });
+                if let Some(object) = to_map(&event.change) {
                     let watch = u32::from(subscription.watch.unwrap_or(0));
-                    let object = Bytes::copy_from_slice(object.as_bytes());
-                    slot.controller.enqueue_map(subscription.registration, watch, object);
-                    touched.insert(subscription.slot);
-                } else if matches!(event.change, Change::Deleted { .. }) {
-                    // It is gone since another host has seen it: nobody can say any more whom it concerned.
-                    self.enqueue_all(*subscription);
+                    slot.controller.enqueue_map(subscription.registration, watch, object, gone);
                     touched.insert(subscription.slot);
                 }
                 continue;
@@ -315,14 +308,21 @@ impl Host {
         }
     }
 
-    /// Queues all objects of a registration.
-    fn enqueue_all(&mut self, Subscription { slot, registration, .. }: Subscription) {
+    /// Queues what a guest's map function names. As in controller-runtime, it need not be an object that is watched.
+    /// Returns how many names there was no room for.
+    pub(super) fn enqueue_mapped(&mut self, index: u32, registration: u32, keys: Vec<Key>) -> usize {
         let now = self.now();
-        let slot = &mut self.slots[slot as usize];
-        let Some(primary) = slot.primaries.get(registration as usize).copied().flatten() else { return };
-        for key in self.hub.keys(primary) {
-            slot.controller.enqueue(registration, key, now);
+        let slot = &mut self.slots[index as usize];
+        let primary = slot.primaries.get(registration as usize).copied().flatten();
+        let mut refused = 0;
+        for key in keys {
+            if primary.is_some_and(|id| self.hub.contains(id, &key)) {
+                slot.controller.enqueue(registration, key, now);
+            } else if !slot.controller.enqueue_unknown(registration, key, now) {
+                refused += 1;
+            }
         }
+        refused
     }
 
     /// Queues an object that a change of another one concerns, if it is among those the controller

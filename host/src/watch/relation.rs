@@ -1,5 +1,6 @@
 //! Turns a change of a watched object into the objects to reconcile.
 
+use bytes::Bytes;
 use wasmop_package::manifest::Relation;
 
 use super::Change;
@@ -53,6 +54,26 @@ pub fn keys_for(relation: Relation, primary: Primary<'_>, change: &Change) -> Ve
             }
             keys
         }
+    }
+}
+
+/// What a guest maps to keys because of a change. Of an object that went while nobody kept its content, only the name
+/// is known: the guest remembers what it mapped it to before.
+pub fn to_map(change: &Change) -> Option<Bytes> {
+    match change {
+        Change::Applied { object: Some(object), .. } | Change::Deleted { object: Some(object), .. } => {
+            Some(Bytes::copy_from_slice(object.as_bytes()))
+        }
+        Change::Deleted { key, object: None, .. } => {
+            let (namespace, name) = key.split_once('/').map_or((None, &**key), |(ns, name)| (Some(ns), name));
+            let object = serde_json::json!({
+                "apiVersion": "meta.k8s.io/v1",
+                "kind": "PartialObjectMetadata",
+                "metadata": { "name": name, "namespace": namespace },
+            });
+            Some(object.to_string().into())
+        }
+        Change::Applied { object: None, .. } | Change::Synced | Change::Waiting(_) | Change::Replayed => None,
     }
 }
 

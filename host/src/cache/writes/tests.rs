@@ -77,7 +77,7 @@ fn a_write_gates_reads_until_the_cache_has_seen_it() {
         index.apply(seen("a/y", hash("u2"), 4));
         let mut writes = writes();
         let cache = Known { index: &index, position };
-        writes.sent(1, &request(verb, resource, name));
+        writes.sent(1, &request(verb, resource, name), "/");
         assert!(writes.are_in(&config_maps(), None, cache), "{what}: not acknowledged yet");
         answer(&mut writes, 1, status, body);
         let may = |key: Option<&str>| writes.are_in(&config_maps(), key.map(Into::into).as_ref(), cache);
@@ -90,24 +90,24 @@ fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_th
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
-    writes.sent(1, &request("delete", "configmaps", Some("x")));
-    writes.sent(2, &request("patch", "configmaps", Some("y")));
+    writes.sent(1, &request("delete", "configmaps", Some("x")), "/");
+    writes.sent(2, &request("patch", "configmaps", Some("y")), "/");
     answer(&mut writes, 1, 200, GONE);
     answer(&mut writes, 2, 200, &object("y", "u2", 5));
     let x: Key = "a/x".into();
     let may = |writes: &Writes, position| writes.are_in(&config_maps(), Some(&x), Known { index: &index, position });
     assert!(!may(&writes, 100), "the other write may have been before it");
-    writes.sent(3, &request("patch", "configmaps", Some("y")));
+    writes.sent(3, &request("patch", "configmaps", Some("y")), "/");
     answer(&mut writes, 3, 200, &object("y", "u2", 9));
     assert!(!may(&writes, 8));
     assert!(may(&writes, 9));
 
     let mut writes = self::writes();
-    writes.sent(1, &request("delete", "configmaps", Some("x")));
+    writes.sent(1, &request("delete", "configmaps", Some("x")), "/");
     writes.gone(&config_maps(), "a/x", hash("u1"));
     answer(&mut writes, 1, 200, GONE);
     assert!(may(&writes, 1), "its end was seen before the answer");
-    writes.sent(2, &request("delete", "configmaps", Some("x")));
+    writes.sent(2, &request("delete", "configmaps", Some("x")), "/");
     answer(&mut writes, 2, 200, GONE);
     assert!(!may(&writes, 100));
     writes.gone(&config_maps(), "a/x", hash("another"));
@@ -123,13 +123,13 @@ fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
     let x: Key = "a/x".into();
     let head = Reply::Head { status: 200, headers: String::new() };
     let mut writes = writes();
-    writes.sent(1, &request("patch", "configmaps", Some("x")));
+    writes.sent(1, &request("patch", "configmaps", Some("x")), "/");
     writes.on_reply(1, &head);
     assert!(!writes.are_in(&config_maps(), Some(&x), cache));
     writes.on_reply(1, &Reply::Failed("cut".to_owned()));
     assert!(!writes.are_in(&config_maps(), Some(&x), cache), "it has succeeded, nobody knows as what");
     let mut writes = self::writes();
-    writes.sent(1, &request("patch", "configmaps", Some("x")));
+    writes.sent(1, &request("patch", "configmaps", Some("x")), "/");
     writes.failed(1);
     assert!(writes.are_in(&config_maps(), Some(&x), cache), "nothing was acknowledged");
 }
@@ -139,7 +139,7 @@ fn gates_stay_few() {
     let index = Index::default();
     let mut writes = writes();
     for n in 1..=1000 {
-        writes.sent(n, &request("patch", "configmaps", Some(&format!("x{n}"))));
+        writes.sent(n, &request("patch", "configmaps", Some(&format!("x{n}"))), "/");
         answer(&mut writes, n, 200, &object(&format!("x{n}"), "u", n));
     }
     assert!(writes.gates.len() <= MAX_GATES + 1 && writes.bytes() < 20_000, "{} gates", writes.gates.len());
@@ -254,7 +254,7 @@ proptest! {
             match step {
                 Step::Send { object, deletes } => {
                     let verb = if deletes { "delete" } else { "patch" };
-                    writes.sent(call, &request(verb, "configmaps", Some(NAMES[object])));
+                    writes.sent(call, &request(verb, "configmaps", Some(NAMES[object])), "/");
                     under_way.push(Sent { call, object, deletes, done: None });
                 }
                 Step::Commit(n) => {
@@ -307,5 +307,101 @@ proptest! {
         }
         let cache = Known { index: &world.index, position: world.position as u64 };
         prop_assert!(writes.are_in(&config_maps(), None, cache), "{:?}", writes.gates);
+    }
+}
+
+#[test]
+fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
+    const TOKEN: &str = r#"{"kind":"TokenRequest","metadata":{"name":"x","namespace":"a"}}"#;
+    const EVICTED: &str = r#"{"kind":"Status","metadata":{},"status":"Success"}"#;
+    const LIST: &str = r#"{"items":[{"metadata":{"resourceVersion":"3"}}],"metadata":{"resourceVersion":"8"}}"#;
+    let read = object("x", "u1", 8);
+    let large = format!(r#"{{"pad":"{}","metadata":{{"resourceVersion":"8"}}}}"#, "x".repeat(MAX_ANSWER_BYTES));
+    let subresource = |name| Allowed { subresource: "token".to_owned(), ..request("create", "configmaps", name) };
+    // what, the write and its answer; the read, its path, status and answer; whether x and a list may be read from a
+    // cache at version 7, and at 8.
+    let token = || (subresource(Some("x")), TOKEN);
+    let get = || request("get", "configmaps", Some("x"));
+    let list = || request("list", "configmaps", None);
+    let gone = || (request("delete", "configmaps", Some("x")), "k8s\0");
+    let all = || (request("deletecollection", "configmaps", None), "{}");
+    let (shut, open) = ([false, false], [true, true]);
+    for (what, (write, answered), reads, path, status, body, at_7, at_8) in [
+        ("of the object", token(), get(), "/x", 200, &*read, shut, open),
+        ("of a list", token(), list(), "/?limit=500&labelSelector=a", 200, LIST, shut, open),
+        ("after an eviction", (subresource(Some("x")), EVICTED), get(), "/x", 200, &read, shut, open),
+        ("after a deletion", gone(), get(), "/x", 200, &read, shut, open),
+        ("of a list, after all were deleted", all(), list(), "/", 200, LIST, shut, open),
+        ("of one object, after all were deleted", all(), get(), "/x", 200, &read, shut, shut),
+        ("of another object", token(), request("get", "configmaps", Some("y")), "/y", 200, &read, shut, shut),
+        ("of another resource", token(), request("list", "secrets", None), "/", 200, LIST, shut, shut),
+        ("that any version answers", token(), get(), "/x?resourceVersion=0", 200, &read, shut, shut),
+        ("of a further page", token(), list(), "/?continue=x", 200, LIST, shut, shut),
+        ("that is refused", token(), get(), "/x", 403, &read, shut, shut),
+        ("that says no version", token(), get(), "/x", 200, "{}", shut, shut),
+        ("that is too large to look into", token(), list(), "/", 200, &large, shut, shut),
+    ] {
+        let mut index = Index::default();
+        index.apply(seen("a/x", hash("u1"), 3));
+        let mut writes = writes();
+        writes.sent(1, &write, "/");
+        answer(&mut writes, 1, 201, answered);
+        writes.sent(2, &reads, path);
+        answer(&mut writes, 2, status, body);
+        for (position, expected) in [(7, at_7), (8, at_8)] {
+            let cache = Known { index: &index, position };
+            let may = |key: Option<&str>| writes.are_in(&config_maps(), key.map(Into::into).as_ref(), cache);
+            assert_eq!([may(Some("a/x")), may(None)], expected, "{what}, at {position}");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
+    let mut index = Index::default();
+    index.apply(seen("a/x", hash("u1"), 3));
+    let mut writes = writes();
+    let cache = Known { index: &index, position: 100 };
+    let get = request("get", "configmaps", Some("x"));
+    for (first, second) in [(1, 2), (3, 4)] {
+        writes.sent(first, &request("create", "configmaps", Some("x")), "/");
+        answer(&mut writes, first, 201, "{}");
+        writes.sent(second, &get, "/x");
+    }
+    // The read of the first round was sent before the gate of the second was closed.
+    answer(&mut writes, 2, 200, &object("x", "u1", 8));
+    assert!(!writes.are_in(&config_maps(), Some(&"a/x".into()), cache));
+    writes.failed(4);
+    assert!(!writes.are_in(&config_maps(), Some(&"a/x".into()), cache));
+    writes.sent(5, &get, "/x");
+    answer(&mut writes, 5, 200, &object("x", "u1", 8));
+    assert!(writes.are_in(&config_maps(), Some(&"a/x".into()), cache));
+    assert!(writes.reads.is_empty());
+}
+
+#[test]
+fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not() {
+    let mut index = Index::default();
+    index.apply(seen("a/x", hash("u1"), 3));
+    let mut writes = writes();
+    writes.sent(1, &request("create", "configmaps", Some("x")), "/");
+    answer(&mut writes, 1, 201, "{}");
+    writes.sent(2, &request("get", "configmaps", Some("x")), "/x");
+    answer(&mut writes, 2, 404, "{}");
+    let key: Key = "a/x".into();
+    assert!(!writes.are_in(&config_maps(), Some(&key), Known { index: &index, position: 100 }));
+    index.delete(seen("a/x", hash("u1"), 4));
+    assert!(writes.are_in(&config_maps(), None, Known { index: &index, position: 100 }));
+}
+
+#[test]
+fn a_read_of_any_version_becomes_one_of_the_newest() {
+    for (any, expected) in [
+        ("/x?resourceVersion=0", "/x"),
+        ("/x?limit=5&resourceVersion=0&labelSelector=a", "/x?limit=5&labelSelector=a"),
+        ("/x?resourceVersion=0&resourceVersionMatch=NotOlderThan", "/x"),
+        ("/x", "/x"),
+    ] {
+        assert_eq!(newest(any), expected);
     }
 }

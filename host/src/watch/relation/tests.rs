@@ -96,3 +96,32 @@ fn only_changes_that_matter_pass_the_predicate() {
         assert_eq!((passes(true, &change), passes(false, &change)), (with, without), "{what}");
     }
 }
+
+#[test]
+fn a_guest_maps_content_or_the_name_of_what_is_gone() {
+    let object: Arc<str> = r#"{"kind":"Secret"}"#.into();
+    let partial = |metadata: &str| {
+        format!(r#"{{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{metadata}}}"#)
+    };
+    let gone = |key: &str, object| Change::Deleted { key: key.into(), meta: meta(vec![]), object };
+    let with_content = Change::Applied {
+        key: "ns/a".into(),
+        meta: meta(vec![]),
+        old: None,
+        object: Some(object.clone()),
+        before: Before::Unknown,
+    };
+    let table = [
+        (with_content, Some(object.to_string())),
+        (applied("ns/a", None, meta(vec![])), None),
+        (gone("ns/a", Some(object.clone())), Some(object.to_string())),
+        (gone("ns/a", None), Some(partial(r#"{"name":"a","namespace":"ns"}"#))),
+        (gone("a", None), Some(partial(r#"{"name":"a","namespace":null}"#))),
+        (Change::Synced, None),
+        (Change::Replayed, None),
+    ];
+    for (change, expected) in table {
+        let payload = to_map(&change).map(|payload| String::from_utf8(payload.to_vec()).unwrap());
+        assert_eq!(payload, expected, "{change:?}");
+    }
+}
