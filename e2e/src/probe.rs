@@ -31,6 +31,8 @@ pub struct ProbeStatus {
     /// Those of this object.
     pub seen: u64,
     pub value: String,
+    /// What the spec says, if the action is `exact`.
+    pub count: u64,
     pub echo: String,
 }
 

@@ -14,7 +14,8 @@ use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec};
 use crate::world::{PATIENCE, World};
 
-const POLL: Duration = Duration::from_millis(50);
+/// Between two looks at what is waited for.
+pub const POLL: Duration = Duration::from_millis(50);
 
 /// See the module's description.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use tokio::time::Instant;
 
 use super::suspension::config_map_path;
@@ -44,6 +44,28 @@ pub async fn own_writes(scene: Scene) -> Result<()> {
     let probe = scene.change_and_wait("rewritten", ProbeSpec { count: 20, ..spec("write-cached", "two") }).await?;
     ensure!(probe.observed().echo == "read its writes", "the echo is {:?}", probe.observed().echo);
     scene.remove("rewritten").await
+}
+
+/// A write whose answer names no version keeps reads from the cache no longer than until the cache has seen it.
+pub async fn subresource(scene: Scene) -> Result<()> {
+    let accounts = super::mapping::create_account(&scene, "token", None).await?;
+    let path = format!("/api/v1/namespaces/{}/serviceaccounts/token", scene.guest.name);
+    let asked = || scene.world.proxy.count("GET", &path);
+    scene.create_and_wait("token", spec("token", "create")).await?;
+    let deadline = Instant::now() + PATIENCE;
+    for round in 0.. {
+        let before = asked();
+        let probe = scene.change_and_wait("token", spec("token", &round.to_string())).await?;
+        ensure!(probe.observed().echo == "token", "the echo is {:?}", probe.observed().echo);
+        if asked() == before {
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("after {PATIENCE:?}, the API server is still asked");
+        }
+    }
+    accounts.delete("token", &DeleteParams::default()).await?;
+    scene.remove("token").await
 }
 
 /// What it replaces itself has nothing reconciled again; what somebody else changes has, also in the middle of it.

@@ -8,8 +8,11 @@ macro_rules! behaviour {
 }
 
 pub mod caching;
+pub mod events;
 pub mod hostile;
 pub mod lifecycle;
+pub mod mapping;
+pub mod objects;
 pub mod restart;
 pub mod retries;
 pub mod soft;
@@ -45,8 +48,15 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("50 objects concurrently", retries::fifty),
         behaviour!("cached reads without a request", caching::reads),
         behaviour!("cached reads see own writes", caching::own_writes),
+        behaviour!("cached reads after a write without a version", caching::subresource),
         behaviour!("own writes ignored, others' seen", caching::ignored),
         behaviour!("predicate in CEL: what does not count", caching::predicate),
+        behaviour!("map: a label moves, both names reconciled", mapping::moved),
+        behaviour!("map: a name without an object reconciled", mapping::absent),
+        behaviour!("two Events in a step, one of an odd name", events::of_one_step),
+        behaviour!("integers exact through a patch", objects::exact),
+        behaviour!("equal quantities are no change", objects::quantities),
+        behaviour!("a list of 12 MB", objects::list),
         behaviour!("counter survives suspend", suspension::counter),
         behaviour!("random and map iteration continue", suspension::random),
         behaviour!("wall and monotonic clock after resume", suspension::clocks),

@@ -232,7 +232,8 @@ where
         register(&spec, sender.clone());
         let is_cached = spec.primary.cached;
         let mapped = Mapped::default();
-        let running = Running { client, is_cached, dyntype, mappers, mapped, sender, reconciler, error_policy, context };
+        let running =
+            Running { client, is_cached, dyntype, mappers, mapped, sender, reconciler, error_policy, context };
         futures::stream::unfold((running, messages), async |(mut running, mut messages)| {
             loop {
                 // The sender is in `running`, so the channel stays open.

@@ -9,9 +9,9 @@ pub mod abi;
 pub mod calls;
 #[cfg(target_family = "wasm")]
 pub mod controller;
+pub mod event_name;
 #[cfg(target_family = "wasm")]
 pub mod executor;
-pub mod event_name;
 pub mod filter;
 pub mod headers;
 pub mod log;

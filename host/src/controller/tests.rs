@@ -391,10 +391,10 @@ fn a_map_event_says_whether_the_object_is_gone() {
     c.enqueue_map(0, 3, Bytes::from_static(b"{}"), false);
     c.enqueue_map(0, 3, Bytes::from_static(b"{}"), true);
     let batch = c.take_batch(at(0)).unwrap();
-    assert_eq!(batch.iter().map(|e| (e.kind, e.aux)).collect::<Vec<_>>(), [
-        (EventKind::Map, 3),
-        (EventKind::Map, 3 + 32768)
-    ]);
+    assert_eq!(
+        batch.iter().map(|e| (e.kind, e.aux)).collect::<Vec<_>>(),
+        [(EventKind::Map, 3), (EventKind::Map, 3 + 32768)]
+    );
 }
 
 #[test]

@@ -12,8 +12,12 @@ import (
 
 	"github.com/wasmop/wasmop/guest-go"
 	"github.com/wasmop/wasmop/guest-go/apierrors"
+	"github.com/wasmop/wasmop/guest-go/appsv1"
+	"github.com/wasmop/wasmop/guest-go/authenticationv1"
 	"github.com/wasmop/wasmop/guest-go/client"
+	"github.com/wasmop/wasmop/guest-go/controllerutil"
 	"github.com/wasmop/wasmop/guest-go/corev1"
+	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
 // act does what spec.action says and returns what to write to status.echo.
@@ -75,6 +79,15 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 				return "", result, err
 			}
 		}
+	case "exact": // see Reconcile
+	case "quantity":
+		echo, err = r.quantity(ctx, p)
+	case "events":
+		r.report(p)
+	case "token":
+		echo, err = r.token(ctx, p)
+	case "list":
+		echo, err = r.list(ctx, p)
 	case "random":
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {
@@ -172,6 +185,76 @@ func (r *reconciler) writeCached(ctx context.Context, p *Probe) (string, error) 
 		}
 	}
 	return "read its writes", nil
+}
+
+// quantity writes quantities twice, spelt otherwise than the API server answers them: the second time nothing changes.
+func (r *reconciler) quantity(ctx context.Context, p *Probe) (string, error) {
+	labels, none := map[string]string{"probe": p.Name}, int32(0)
+	limits := corev1.ResourceList{"cpu": "1000m", "memory": "1024Mi"}
+	echo := ""
+	for range 2 {
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}}
+		result, err := controllerutil.CreateOrPatch(ctx, r.client, d, func() error {
+			d.Spec.Replicas = &none
+			d.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
+			d.Spec.Template.Labels = labels
+			if len(d.Spec.Template.Spec.Containers) == 0 {
+				d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "c", Image: "none"}}
+			}
+			d.Spec.Template.Spec.Containers[0].Resources.Limits = limits
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
+		echo = string(result)
+	}
+	return echo, nil
+}
+
+// clusterRole has names that are none of an Event.
+type clusterRole struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+}
+
+func (*clusterRole) Resource() metav1.Resource {
+	return metav1.Resource{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole", Plural: "clusterroles"}
+}
+
+// report emits two Events in one step, and one about an object whose name is none of an Event.
+func (r *reconciler) report(p *Probe) {
+	r.events.Eventf(p, nil, wasmop.EventTypeNormal, "First", "Report", "the first Event of the step")
+	r.events.Eventf(p, nil, wasmop.EventTypeNormal, "Second", "Report", "the second Event of the step")
+	role := &clusterRole{ObjectMeta: metav1.ObjectMeta{Name: "system:" + p.Namespace}}
+	r.events.Eventf(role, nil, wasmop.EventTypeNormal, "OddName", "Report", "of "+p.Name)
+}
+
+// token creates a token if it is asked for, and reads the ServiceAccount with the Probe's name as any version of it.
+func (r *reconciler) token(ctx context.Context, p *Probe) (string, error) {
+	var account corev1.ServiceAccount
+	key := client.ObjectKeyFromObject(p)
+	if p.Spec.Value == "create" {
+		account.Namespace, account.Name = key.Namespace, key.Name
+		if err := r.client.SubResource("token").Create(ctx, &account, &authenticationv1.TokenRequest{}); err != nil {
+			return "", err
+		}
+	}
+	err := r.client.Get(ctx, key, &account, client.FromCache)
+	return account.Name, err
+}
+
+// list reads the ConfigMaps that have the Probe's name as a label.
+func (r *reconciler) list(ctx context.Context, p *Probe) (string, error) {
+	var all corev1.ConfigMapList
+	if err := r.client.List(ctx, &all, client.InNamespace(p.Namespace), client.MatchingLabels{"bulk": p.Name}); err != nil {
+		return "", err
+	}
+	bytes := 0
+	for i := range all.Items {
+		bytes += len(all.Items[i].Data["bulk"])
+	}
+	return fmt.Sprintf("%d,%d", len(all.Items), bytes), nil
 }
 
 // conflict provokes a conflict by updating the status from a copy that is older than the status,

@@ -30,8 +30,10 @@ func Main() {
 			wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
 		Owns(&corev1.ConfigMap{}, wasmop.Cached, wasmop.IgnoreOwnWrites,
 			wasmop.WithPredicates(wasmop.CELPredicate(dataChanged))).
+		Watches(&corev1.ServiceAccount{}, wasmop.EnqueueRequestsFromMapFunc(probeOf), wasmop.Cached,
+			wasmop.WithPredicates(wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
 		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 64}).
-		Complete(&reconciler{client: mgr.GetClient()})
+		Complete(&reconciler{client: mgr.GetClient(), events: mgr.GetEventRecorder(wasmop.Name())})
 	if err == nil {
 		err = mgr.Start(context.Background())
 	}
@@ -39,8 +41,18 @@ func Main() {
 	os.Exit(1)
 }
 
+// probeOf names the Probe that a ServiceAccount has as a label.
+func probeOf(_ context.Context, account client.Object) []wasmop.Request {
+	name := account.GetObjectMeta().Labels["probe"]
+	if name == "" {
+		return nil
+	}
+	return []wasmop.Request{{NamespacedName: wasmop.NamespacedName{Namespace: account.GetNamespace(), Name: name}}}
+}
+
 type reconciler struct {
 	client client.Client
+	events wasmop.EventRecorder
 	memory memory
 }
 
@@ -63,6 +75,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.
 	}
 	before := client.DeepCopy(&p)
 	p.Status = Status{ObservedGeneration: p.Generation, Total: total, Seen: seen, Value: p.Spec.Value, Echo: echo}
+	if p.Spec.Action == "exact" {
+		p.Status.Count = p.Spec.Count
+	}
 	if p.Status == before.Status {
 		return result, nil
 	}

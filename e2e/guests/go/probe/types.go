@@ -30,6 +30,8 @@ type Status struct {
 	Total int64  `json:"total,omitempty"`
 	Seen  int64  `json:"seen,omitempty"`
 	Value string `json:"value,omitempty"`
+	// Count is what the spec says, if the action is exact.
+	Count int64 `json:"count,omitempty"`
 	// Echo is what the action observed.
 	Echo string `json:"echo,omitempty"`
 }

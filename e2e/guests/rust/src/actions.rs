@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, ServiceAccount};
 use kube::api::{GetParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::memory::{Known, Memory};
@@ -16,6 +19,7 @@ use crate::{Error, FIELD_MANAGER};
 pub struct Acting<'a> {
     pub client: &'a Client,
     pub memory: &'a Memory,
+    pub events: &'a Recorder,
     pub probe: Arc<Probe>,
     pub known: Known,
     /// Reconciles of this guest so far.
@@ -87,6 +91,12 @@ impl Acting<'_> {
                     self.children().replace(&name, &PostParams::default(), &child).await?;
                 }
             }
+            // See `status`.
+            "exact" => {}
+            "quantity" => done.echo = self.quantity().await?,
+            "events" => self.report().await?,
+            "token" => done.echo = self.token().await?,
+            "list" => done.echo = self.list().await?,
             "random" => {
                 let mut bytes = [0_u8; 16];
                 getrandom::fill(&mut bytes).map_err(|error| Error::Failed(error.to_string()))?;
@@ -165,6 +175,80 @@ impl Acting<'_> {
         Ok(Action::await_change())
     }
 
+    /// Applies quantities twice, spelt otherwise than the API server answers them: the second time nothing changes.
+    async fn quantity(&self) -> Result<String, Error> {
+        let name = self.probe.name_any();
+        let deployments: Api<Deployment> =
+            Api::namespaced(self.client.clone(), &self.probe.namespace().unwrap_or_default());
+        let labels = serde_json::json!({ "probe": name });
+        let limits = serde_json::json!({ "cpu": "1000m", "memory": "1024Mi" });
+        let deployment = serde_json::json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": { "name": name },
+            "spec": {
+                "replicas": 0,
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": { "containers": [{ "name": "c", "image": "none", "resources": { "limits": limits } }] },
+                },
+            },
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let first = deployments.patch(&name, &params, &Patch::Apply(&deployment)).await?;
+        let second = deployments.patch(&name, &params, &Patch::Apply(&deployment)).await?;
+        let same = first.metadata.generation == second.metadata.generation;
+        Ok(if same { "unchanged" } else { "updated" }.to_owned())
+    }
+
+    /// Emits two Events in one step, and one about an object whose name is none of an Event.
+    async fn report(&self) -> Result<(), Error> {
+        let event = |reason: &str| Event {
+            type_: EventType::Normal,
+            reason: reason.to_owned(),
+            note: Some(format!("of {}", self.probe.name_any())),
+            action: "Report".to_owned(),
+            secondary: None,
+        };
+        let probe = self.probe.object_ref(&());
+        let role = ObjectReference {
+            api_version: Some("rbac.authorization.k8s.io/v1".to_owned()),
+            kind: Some("ClusterRole".to_owned()),
+            name: Some(format!("system:{}", self.probe.namespace().unwrap_or_default())),
+            ..ObjectReference::default()
+        };
+        let (first, second, odd) = (event("First"), event("Second"), event("OddName"));
+        let (first, second, odd) = futures::join!(
+            self.events.publish(&first, &probe),
+            self.events.publish(&second, &probe),
+            self.events.publish(&odd, &role)
+        );
+        first?;
+        second?;
+        odd?;
+        Ok(())
+    }
+
+    /// Creates a token if it is asked for, and reads the ServiceAccount with the Probe's name as any version of it.
+    async fn token(&self) -> Result<String, Error> {
+        let name = self.probe.name_any();
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(self.client.clone(), &self.probe.namespace().unwrap_or_default());
+        if self.probe.spec.value == "create" {
+            accounts.create_token_request(&name, &PostParams::default(), &TokenRequest::default()).await?;
+        }
+        Ok(accounts.get_with(&name, &GetParams::any()).await?.name_any())
+    }
+
+    /// Reads the ConfigMaps that have the Probe's name as a label.
+    async fn list(&self) -> Result<String, Error> {
+        let bulk = ListParams::default().labels(&format!("bulk={}", self.probe.name_any()));
+        let all = self.children().list(&bulk).await?;
+        let bytes: usize = all.items.iter().filter_map(|item| item.data.as_ref()?.get("bulk")).map(String::len).sum();
+        Ok(format!("{},{bytes}", all.items.len()))
+    }
+
     fn error(&self) -> Result<String, Error> {
         let count = self.probe.spec.count;
         if self.known.errors >= count {
@@ -205,6 +289,7 @@ impl Acting<'_> {
             total: self.total,
             seen: self.known.seen,
             value: self.probe.spec.value.clone(),
+            count: if self.probe.spec.action == "exact" { self.probe.spec.count } else { 0 },
             echo: String::new(),
         }
     }

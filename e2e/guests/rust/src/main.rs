@@ -8,9 +8,11 @@ mod probe;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{finalizer, watcher};
 use kube::{Api, Client, ResourceExt};
 
@@ -37,6 +39,13 @@ enum Error {
 struct Context {
     client: Client,
     memory: Memory,
+    events: Recorder,
+}
+
+/// The Probe that a ServiceAccount has as a label.
+fn probe_of(account: ServiceAccount) -> Option<ObjectRef<Probe>> {
+    let name = account.labels().get("probe").filter(|name| !name.is_empty())?;
+    Some(ObjectRef::new(name).within(&account.namespace()?))
 }
 
 #[wasmop::main]
@@ -45,14 +54,17 @@ async fn main() -> anyhow::Result<()> {
     let probes = Api::<Probe>::all(client.clone());
     // Several guests share a cluster; each reconciles the Probes that name it.
     let mine = watcher::Config::default().labels(&format!("guest={}", wasmop::name()));
-    wasmop::Controller::new(probes, mine)
+    let events = Recorder::new(client.clone(), wasmop::name().into());
+    wasmop::Controller::new(probes, mine.clone())
         .generation_changed()
         .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
         .cached()
         .ignore_own_writes()
         .predicate(DATA_CHANGED)
+        .watches(Api::<ServiceAccount>::all(client.clone()), mine, probe_of)
+        .cached()
         .shutdown_on_signal()
-        .run(reconcile, on_error, Arc::new(Context { client, memory: Memory::default() }))
+        .run(reconcile, on_error, Arc::new(Context { client, memory: Memory::default(), events }))
         .for_each(async |result| {
             if let Err(error) = result {
                 tracing::warn!(error = &error as &dyn std::error::Error, "reconcile failed");
@@ -69,7 +81,8 @@ fn on_error(_: Arc<Probe>, _: &Error, _: Arc<Context>) -> Action {
 
 async fn reconcile(probe: Arc<Probe>, context: Arc<Context>) -> Result<Action, Error> {
     let (total, known) = context.memory.count(&probe.uid().unwrap_or_default());
-    let acting = |probe: Arc<Probe>| Acting { client: &context.client, memory: &context.memory, probe, known, total };
+    let Context { client, memory, events } = &*context;
+    let acting = |probe: Arc<Probe>| Acting { client, memory, events, probe, known, total };
     let has_child = matches!(probe.spec.action.as_str(), "" | "child" | "slow");
     let has_finalizer = probe.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     if !has_child && !has_finalizer {

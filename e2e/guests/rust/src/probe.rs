@@ -29,6 +29,8 @@ pub struct ProbeStatus {
     /// Reconciles of this object since then.
     pub seen: u64,
     pub value: String,
+    /// What the spec says, if the action is `exact`.
+    pub count: u64,
     /// What the action observed.
     pub echo: String,
 }

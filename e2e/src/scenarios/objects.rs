@@ -1,0 +1,52 @@
+//! What becomes of values on their way through a guest, and how much of them it can hold.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+
+use crate::probe::{ProbeSpec, spec};
+use crate::scene::Scene;
+
+/// Integers that a double does not hold come back from a guest as they are.
+pub async fn exact(scene: Scene) -> Result<()> {
+    for (name, count) in [("odd", (1_u64 << 53) + 1), ("largest", i64::MAX as u64)] {
+        let probe = scene.create_and_wait(name, ProbeSpec { count, ..spec("exact", "") }).await?;
+        ensure!(probe.observed().count == count, "{count} became {}", probe.observed().count);
+        scene.remove(name).await?;
+    }
+    Ok(())
+}
+
+/// A quantity that is spelt otherwise than the API server answers it is no change.
+pub async fn quantities(scene: Scene) -> Result<()> {
+    let probe = scene.create_and_wait("quantities", spec("quantity", "")).await?;
+    ensure!(probe.observed().echo == "unchanged", "the echo is {:?}", probe.observed().echo);
+    let deployments: Api<Deployment> = Api::namespaced(scene.world.cluster.client.clone(), scene.guest.name);
+    deployments.delete("quantities", &DeleteParams::default()).await?;
+    scene.remove("quantities").await
+}
+
+/// A list of a fifth of the guest's memory.
+pub async fn list(scene: Scene) -> Result<()> {
+    const OBJECTS: usize = 24;
+    const BYTES: usize = 500_000;
+    for n in 0..OBJECTS {
+        let config_map = k8s_openapi::api::core::v1::ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(format!("bulk-{n}")),
+                labels: Some([("bulk".to_owned(), "bulk".to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            data: Some([("bulk".to_owned(), "x".repeat(BYTES))].into()),
+            ..Default::default()
+        };
+        scene.config_maps().create(&PostParams::default(), &config_map).await?;
+    }
+    let probe = scene.create_and_wait("bulk", spec("list", "")).await?;
+    let expected = format!("{OBJECTS},{}", OBJECTS * BYTES);
+    ensure!(probe.observed().echo == expected, "the echo is {:?}, not {expected}", probe.observed().echo);
+    let bulk = ListParams::default().labels("bulk=bulk");
+    scene.config_maps().delete_collection(&DeleteParams::default(), &bulk).await?;
+    scene.remove("bulk").await
+}
