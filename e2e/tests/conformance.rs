@@ -29,21 +29,20 @@ async fn run(words: &[String]) -> Result<bool> {
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let behaviours: Arc<Vec<Behaviour>> =
         Arc::new(scenarios::all().into_iter().filter(|behaviour| wanted(behaviour.name)).collect());
-    let restarts: Vec<Restart> = restart::all().into_iter().filter(|restart| wanted(restart.name)).collect();
+    let mut restarts = restart::all();
+    restarts.iter_mut().for_each(|restart| restart.rows.retain(|row| wanted(row.name)));
+    restarts.retain(|restart| !restart.rows.is_empty());
+    let rows: Vec<&str> = (behaviours.iter().map(|behaviour| behaviour.name))
+        .chain(restarts.iter().flat_map(|restart| &restart.rows).map(|row| row.name))
+        .collect();
 
     let cluster = Cluster::start().await?;
     let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
     let mut table = Table::new(&guests::COLUMNS);
-    behaviours
-        .iter()
-        .map(|behaviour| behaviour.name)
-        .chain(restarts.iter().map(|restart| restart.name))
-        .for_each(|row| table.row(row));
+    rows.iter().for_each(|row| table.row(row));
     for Column { name, guest } in &columns {
         if let Err(reason) = guest {
-            let rows =
-                behaviours.iter().map(|behaviour| behaviour.name).chain(restarts.iter().map(|restart| restart.name));
-            rows.for_each(|row| table.set(row, name, Cell::Skipped(reason.clone())));
+            rows.iter().for_each(|row| table.set(row, name, Cell::Skipped(reason.clone())));
         }
     }
     let guests: Vec<Guest> = columns.into_iter().filter_map(|column| column.guest.ok()).collect();
@@ -56,9 +55,9 @@ async fn run(words: &[String]) -> Result<bool> {
         table.set(row, column, cell);
     }
     for restart in &restarts {
-        for (scene, cell) in scenes.iter().zip(over_restart(&world, &scenes, restart).await) {
-            println!("{:<6}  {}{}", scene.guest.column, restart.name, shown(&cell));
-            table.set(restart.name, scene.guest.column, cell);
+        for (column, row, cell) in over_restart(&world, &scenes, restart).await {
+            println!("{column:<6}  {row}{}", shown(&cell));
+            table.set(row, column, cell);
         }
     }
 
@@ -103,8 +102,8 @@ async fn one_guest(scene: Scene, behaviours: Arc<Vec<Behaviour>>) -> Vec<(&'stat
     cells
 }
 
-/// Prepares all guests, ends the host, starts it again, and verifies all guests.
-async fn over_restart(world: &World, scenes: &[Scene], restart: &Restart) -> Vec<Cell> {
+/// Prepares all guests, ends the host, starts it again, and verifies all rows of all guests.
+async fn over_restart(world: &World, scenes: &[Scene], restart: &Restart) -> Vec<(&'static str, &'static str, Cell)> {
     let prepared: Vec<Result<Prepared>> = join_all(scenes.iter().map(|scene| (restart.prepare)(scene.clone()))).await;
     let restarted = async {
         match restart.how {
@@ -116,20 +115,25 @@ async fn over_restart(world: &World, scenes: &[Scene], restart: &Restart) -> Vec
         meanwhile.into_iter().collect::<Result<()>>()
     }
     .await;
-    join_all(scenes.iter().zip(prepared).map(|(scene, prepared)| {
-        let restarted = restarted.as_ref().map_err(|error| format!("{error:#}"));
-        async move {
-            let verified = async {
-                let prepared = prepared?;
-                restarted.map_err(anyhow::Error::msg)?;
-                (restart.verify)(scene.clone(), prepared).await
-            };
-            match tokio::time::timeout(LIMIT, verified).await {
-                Ok(Ok(())) => Cell::Passed,
-                Ok(Err(error)) => Cell::Failed(format!("{error:#}")),
-                Err(_) => Cell::Failed(format!("hangs: not done after {LIMIT:?}")),
+    let restarted = restarted.as_ref().map_err(|error| format!("{error:#}"));
+    let verifying = scenes.iter().zip(&prepared).flat_map(|(scene, prepared)| {
+        let restarted = restarted.clone();
+        restart.rows.iter().map(move |row| {
+            let restarted = restarted.clone();
+            async move {
+                let verified = async {
+                    let prepared = prepared.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+                    restarted.map_err(anyhow::Error::msg)?;
+                    (row.verify)(scene.clone(), prepared.clone()).await
+                };
+                let cell = match tokio::time::timeout(LIMIT, verified).await {
+                    Ok(Ok(())) => Cell::Passed,
+                    Ok(Err(error)) => Cell::Failed(format!("{error:#}")),
+                    Err(_) => Cell::Failed(format!("hangs: not done after {LIMIT:?}")),
+                };
+                (scene.guest.column, row.name, cell)
             }
-        }
-    }))
-    .await
+        })
+    });
+    join_all(verifying).await
 }

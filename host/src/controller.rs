@@ -57,7 +57,7 @@ pub struct Registration {
 }
 
 /// Work the guest has been given and has not finished.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub registration: u32,
     /// The object being reconciled; empty for a `map` task.
@@ -65,9 +65,18 @@ pub struct Task {
     /// When it was given, on the host's clock; after a restart, when the host began.
     #[serde(skip)]
     pub since: Duration,
+    /// How long it had been under way when this host took it over, the time without a host included.
+    pub before: Duration,
     /// How long it had been ready in the work queue then.
     #[serde(skip)]
     pub waited: Duration,
+}
+
+impl Task {
+    /// How long it has been under way.
+    fn took(&self, now: Duration) -> Duration {
+        self.before.saturating_add(now.saturating_sub(self.since))
+    }
 }
 
 /// What the loop must do after a step.
@@ -239,7 +248,7 @@ impl Controller {
         if registration >= self.registered {
             return;
         }
-        let id = self.new_task(Task { registration, key: "".into(), since: Duration::ZERO, waited: Duration::ZERO });
+        let id = self.new_task(Task { registration, key: "".into(), ..Task::default() });
         let aux = registration << 16 | if gone { MAP_GONE } else { 0 } | watch & (MAP_GONE - 1);
         self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
     }
@@ -321,6 +330,7 @@ impl Controller {
                 registration,
                 key,
                 since: now,
+                before: Duration::ZERO,
                 waited: now.saturating_sub(ready_since.unwrap_or(now)),
             });
             self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: registration, payload, task: id });
@@ -429,7 +439,8 @@ impl Controller {
         error: Option<String>,
         now: Duration,
     ) -> Effect {
-        let Task { registration, key, since, .. } = done;
+        let took = done.took(now);
+        let Task { registration, key, .. } = done;
         let Some(r) = self.registrations.get_mut(registration as usize) else {
             return Effect::Misbehaved("task of an unknown registration".into());
         };
@@ -453,14 +464,16 @@ impl Controller {
             }
         };
         r.queue.done(&key, now);
-        Effect::Reconciled { task, registration, key, outcome, took: now.saturating_sub(since) }
+        Effect::Reconciled { task, registration, key, outcome, took }
     }
 
     /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
     /// instance could not be kept.
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.drop_events(|e| e.task == task);
-        let Task { registration, key, since, .. } = self.tasks.remove(&task)?;
+        let cancelled = self.tasks.remove(&task)?;
+        let took = cancelled.took(now);
+        let Task { registration, key, .. } = cancelled;
         self.cancelled.insert(task);
         if self.cancelled.len() > MAX_CANCELLED {
             self.cancelled.pop_first();
@@ -475,7 +488,7 @@ impl Controller {
         };
         r.queue.done(&key, now);
         let outcome = Outcome::Cancelled { retry_after };
-        Some(Effect::Reconciled { task, registration, key, outcome, took: now.saturating_sub(since) })
+        Some(Effect::Reconciled { task, registration, key, outcome, took })
     }
 
     fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {

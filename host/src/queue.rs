@@ -281,17 +281,27 @@ impl WorkQueue {
         SavedItem { key: key.into(), wait, failures: self.failures(key), again }
     }
 
-    /// Adds what was saved to what is here; the sooner time and the larger number of failures win.
-    pub fn import(&mut self, saved: SavedQueue, now: Duration) {
+    /// Adds what was saved `elapsed` ago to what is here; the sooner time and the larger number of failures win.
+    ///
+    /// The host's clock may have begun after an object fell due, so only the time that is left is added to `now`.
+    pub fn import(&mut self, saved: SavedQueue, now: Duration, elapsed: Duration) {
+        let mut overdue = Vec::new();
         for SavedItem { key, wait, failures, again } in saved.items {
             let item = self.items.entry(key.clone()).or_default();
             item.failures = item.failures.max(failures);
             item.again |= again;
             match wait {
                 Wait::Ready => self.enqueue(key, now),
-                Wait::Nanoseconds(ns) => self.add_at(key, now.saturating_add(Duration::from_nanos(ns))),
+                Wait::Nanoseconds(ns) => match Duration::from_nanos(ns).checked_sub(elapsed) {
+                    Some(left) => self.add_at(key, now.saturating_add(left)),
+                    None => overdue.push((ns, key)),
+                },
                 Wait::None => self.remove_if_idle(&key),
             }
+        }
+        overdue.sort_unstable();
+        for (_, key) in overdue {
+            self.enqueue(key, now);
         }
     }
 

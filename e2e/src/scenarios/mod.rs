@@ -8,6 +8,7 @@ macro_rules! behaviour {
 }
 
 pub mod caching;
+pub mod downtime;
 pub mod events;
 pub mod hostile;
 pub mod lifecycle;

@@ -1,24 +1,31 @@
 //! What a host that ends, one way or the other, leaves to the next: prepared before, verified after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
 use kube::api::DeleteParams;
 
+use super::downtime;
 use crate::probe::{ProbeSpec, ProbeStatus, spec};
 use crate::scene::Scene;
 
-/// A behaviour that ends and restarts the host, for all guests at once.
+/// An end and a restart of the host, for all guests at once.
 pub struct Restart {
-    pub name: &'static str,
     pub how: How,
     /// While the host runs.
     pub prepare: fn(Scene) -> BoxFuture<'static, Result<Prepared>>,
     /// While there is none.
     pub meanwhile: fn(Scene) -> BoxFuture<'static, Result<()>>,
-    /// When there is one again.
+    /// What is to be seen of it.
+    pub rows: Vec<Row>,
+}
+
+/// A behaviour over a restart: a row of the table.
+pub struct Row {
+    pub name: &'static str,
+    /// When there is a host again; rows of one restart at the same time.
     pub verify: fn(Scene, Prepared) -> BoxFuture<'static, Result<()>>,
 }
 
@@ -28,9 +35,13 @@ pub enum How {
     Kill,
 }
 
-/// What the guest's counters were.
+/// What there was before the restart.
+#[derive(Clone, Default)]
 pub struct Prepared {
-    before: ProbeStatus,
+    /// The guest's counters.
+    pub before: ProbeStatus,
+    /// When objects were to be reconciled, had the host gone on.
+    pub due: BTreeMap<&'static str, Instant>,
 }
 
 /// For suspending in between.
@@ -43,40 +54,51 @@ const UNTOUCHED: [&str; 3] = ["untouched-1", "untouched-2", "untouched-3"];
 pub fn all() -> Vec<Restart> {
     vec![
         Restart {
-            name: "counter survives SIGTERM of the host",
             how: How::Terminate,
             prepare: |scene| Box::pin(prepare_resident(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
-            verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
+            rows: vec![Row {
+                name: "counter survives SIGTERM of the host",
+                verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
+            }],
         },
         Restart {
-            name: "counter survives SIGKILL of the host",
             how: How::Kill,
             prepare: |scene| Box::pin(prepare_snapshot(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
-            verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
+            rows: vec![Row {
+                name: "counter survives SIGKILL of the host",
+                verify: |scene, prepared| Box::pin(verify_all(scene, prepared)),
+            }],
         },
         Restart {
-            name: "only what changed is reconciled after SIGTERM",
             how: How::Terminate,
             prepare: |scene| Box::pin(prepare_many(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
-            verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
+            rows: vec![Row {
+                name: "only what changed is reconciled after SIGTERM",
+                verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
+            }],
         },
         Restart {
-            name: "only what changed is reconciled after SIGKILL",
             how: How::Kill,
             prepare: |scene| Box::pin(prepare_many(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
-            verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
+            rows: vec![Row {
+                name: "only what changed is reconciled after SIGKILL",
+                verify: |scene, prepared| Box::pin(verify_few(scene, prepared)),
+            }],
         },
         Restart {
-            name: "wall clock set: waits last as long as they are to",
             how: How::Terminate,
             prepare: |scene| Box::pin(prepare_waiting(scene)),
             meanwhile: |scene| Box::pin(async move { scene.world.clock.step_to(0) }),
-            verify: |scene, _| Box::pin(verify_waits(scene)),
+            rows: vec![Row {
+                name: "wall clock set: waits last as long as they are to",
+                verify: |scene, _| Box::pin(verify_waits(scene)),
+            }],
         },
+        downtime::restart(),
     ]
 }
 
@@ -84,7 +106,7 @@ pub fn all() -> Vec<Restart> {
 async fn prepare_waiting(scene: Scene) -> Result<Prepared> {
     scene.world.clock.step_to(HOUR)?;
     wait_suspended(&scene, "waiting").await?;
-    Ok(Prepared { before: ProbeStatus::default() })
+    Ok(Prepared::default())
 }
 
 async fn wait_suspended(scene: &Scene, name: &str) -> Result<()> {
@@ -117,7 +139,7 @@ async fn prepare_many(scene: Scene) -> Result<Prepared> {
         scene.create_and_wait(name, spec("child", "one")).await?;
     }
     scene.until_suspended().await?;
-    Ok(Prepared { before })
+    Ok(Prepared { before, ..Prepared::default() })
 }
 
 async fn verify_few(scene: Scene, _: Prepared) -> Result<()> {
@@ -147,7 +169,7 @@ async fn prepare_resident(scene: Scene) -> Result<Prepared> {
     let before = prepare(&scene).await?;
     // Its memory is newer than any snapshot now.
     let before = scene.change_and_wait("kept", spec("child", &format!("{}, then two", before.value))).await?.observed();
-    Ok(Prepared { before })
+    Ok(Prepared { before, ..Prepared::default() })
 }
 
 /// As before, but what counts is the last snapshot: what came after it is lost with the process, and
@@ -156,7 +178,7 @@ async fn prepare_snapshot(scene: Scene) -> Result<Prepared> {
     let before = prepare(&scene).await?;
     scene.until_suspended().await?;
     scene.change("late", spec("child", "just before the end")).await?;
-    Ok(Prepared { before })
+    Ok(Prepared { before, ..Prepared::default() })
 }
 
 async fn prepare(scene: &Scene) -> Result<ProbeStatus> {
@@ -177,7 +199,7 @@ async fn change_and_delete(scene: Scene) -> Result<()> {
     scene.delete("gone").await
 }
 
-async fn verify_all(scene: Scene, Prepared { before }: Prepared) -> Result<()> {
+async fn verify_all(scene: Scene, Prepared { before, .. }: Prepared) -> Result<()> {
     let ready = scene.until_logged(0, "the recovery", |record| record.message() == "controller ready").await?;
     ensure!(ready.text("from") == "snapshot", "it began anew: {}", ready.0);
     // No event is lost: neither of the time before, nor of the time between.

@@ -4,21 +4,33 @@ use std::time::Duration;
 
 use super::{Controller, Effect, Event, EventKind, Task};
 
+/// A reconcile that goes on after a restart of the host has at least this long, also if its time ran out while
+/// there was no host: a timer that it waits for fires first.
+const CONTINUED: Duration = Duration::from_secs(10);
+
+impl Task {
+    /// When it will have taken too long.
+    fn ends_at(&self, timeout: Duration) -> Duration {
+        let left = timeout.saturating_sub(self.before).max(CONTINUED.min(timeout));
+        self.since.saturating_add(left)
+    }
+}
+
 impl Controller {
-    /// The reconcile that has been under way for longest.
+    /// The reconcile that has been under way for longest, which ends before the others.
     fn oldest(&self) -> Option<(u64, &Task)> {
-        // Ids are given in the order of time.
+        // Ids are given in the order of time. What goes on after a restart began before what is new.
         self.tasks.iter().find(|(_, task)| !task.key.is_empty()).map(|(id, task)| (*id, task))
     }
 
     /// When a reconcile will have taken too long.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Duration> {
-        self.oldest().map(|(_, task)| task.since.saturating_add(timeout))
+        self.oldest().map(|(_, task)| task.ends_at(timeout))
     }
 
     /// A reconcile that has taken too long.
     pub fn overdue(&self, timeout: Duration, now: Duration) -> Option<u64> {
-        self.oldest().filter(|(_, task)| task.since.saturating_add(timeout) <= now).map(|(id, _)| id)
+        self.oldest().filter(|(_, task)| task.ends_at(timeout) <= now).map(|(id, _)| id)
     }
 
     /// Takes a task from the guest, which is told so, and tries it again with backoff. Returns what there is to do:

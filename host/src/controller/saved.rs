@@ -28,6 +28,13 @@ pub(super) struct SavedRegistration {
     pub(super) queue: SavedQueue,
 }
 
+impl Task {
+    /// As it is kept: with the time that it has taken until `now`.
+    fn saved(&self, now: Duration) -> Task {
+        Task { before: self.took(now), ..self.clone() }
+    }
+}
+
 impl Controller {
     /// What has to be kept with the instance's memory.
     pub fn save(&self, now: Duration) -> Saved {
@@ -41,7 +48,7 @@ impl Controller {
         };
         Saved {
             registrations: registrations.collect(),
-            tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.clone())).collect(),
+            tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.saved(now))).collect(),
             // A call whose answer has arrived in part fails like the others; so does one whose whole
             // answer waits in the inbox.
             calls: self
@@ -65,13 +72,14 @@ impl Controller {
         for SavedRegistration { spec, queue: saved } in saved.registrations {
             let spec: ControllerSpec = serde_json::from_str(&spec).map_err(|e| format!("registration: {e}"))?;
             let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
-            queue.import(saved, now.saturating_sub(elapsed));
+            queue.import(saved, now, elapsed);
             controller.registrations.reserve_exact(1);
             controller.registrations.push(Registration { spec: Arc::new(spec), queue });
             controller.registered += 1;
         }
         for (id, mut task) in saved.tasks {
             task.since = now;
+            task.before = task.before.saturating_add(elapsed);
             let Some(r) = controller.registrations.get_mut(task.registration as usize) else {
                 return Err(format!("task {id} of an unknown registration"));
             };
@@ -84,7 +92,8 @@ impl Controller {
             let payload = Bytes::from_static(b"the host was restarted while the request was in flight");
             controller.inbox.push_back(Event { kind: EventKind::Failed, id: call, aux: 0, payload, task });
         }
-        controller.deadline = saved.deadline_ns.map(|ns| now.saturating_sub(elapsed) + Duration::from_nanos(ns));
+        let left = saved.deadline_ns.map(|ns| Duration::from_nanos(ns).saturating_sub(elapsed));
+        controller.deadline = left.map(|left| now.saturating_add(left));
         Ok(controller)
     }
 }

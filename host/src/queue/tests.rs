@@ -198,10 +198,37 @@ fn what_was_processed_is_exported_as_ready_and_comes_first() {
     assert_eq!(serde_json::from_str::<SavedQueue>(&json).unwrap(), saved);
 
     let mut restored = WorkQueue::new(0, BACKOFF);
-    restored.import(saved, ms(1_000));
+    restored.import(saved, ms(1_000), ms(0));
     assert_eq!(restored.next_at(), Some(ms(1_003)));
     assert_eq!(restored.failures("failed"), 1);
     assert_eq!(restored.len(), 4);
+}
+
+#[test]
+fn time_between_export_and_import_counts_wherever_the_clock_stands() {
+    let mut queue = queue();
+    queue.add_at("late".into(), ms(100));
+    queue.add_at("early".into(), ms(50));
+    queue.add_at("later".into(), ms(1_000));
+    queue.add("ready".into(), ms(0));
+    let saved = queue.export(ms(10));
+    for now in [0, 1, 500, 50_000, 1 << 40] {
+        let now = ms(now);
+        for (elapsed, ready, next) in [
+            (0, vec!["ready"], Some(40)),
+            (39, vec!["ready"], Some(1)),
+            (41, vec!["ready", "early"], Some(49)),
+            (200, vec!["ready", "early", "late"], Some(790)),
+            (1 << 50, vec!["ready", "early", "late", "later"], None),
+        ] {
+            let mut restored = WorkQueue::new(0, BACKOFF);
+            restored.import(saved.clone(), now, ms(elapsed));
+            let next = next.map(|ms_left| now + ms(ms_left));
+            assert_eq!(restored.next_at(), next, "at {now:?}, {elapsed} ms later");
+            let taken: Vec<Key> = std::iter::from_fn(|| restored.take(now)).collect();
+            assert_eq!(taken.iter().map(|key| &**key).collect::<Vec<_>>(), ready, "at {now:?}, {elapsed} ms later");
+        }
+    }
 }
 
 #[test]
@@ -335,7 +362,7 @@ proptest! {
                     queue = WorkQueue::new(limit, BACKOFF);
                     // Another process has another origin of time.
                     let later = now + ms(12_345);
-                    queue.import(saved, later);
+                    queue.import(saved, later, ms(0));
                     for at in owed.0.values_mut() {
                         *at += ms(12_345);
                     }
@@ -383,7 +410,7 @@ proptest! {
         }
         let saved = queue.export(now);
         let mut restored = WorkQueue::new(0, BACKOFF);
-        restored.import(saved.clone(), ms(77));
+        restored.import(saved.clone(), ms(77), ms(0));
         prop_assert_eq!(restored.export(ms(77)), saved);
     }
 }

@@ -49,7 +49,7 @@ impl Kind {
 }
 
 /// Version of the layout and of everything that is serialised into it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Bytes before the postcard part.
 pub const PREFIX_LEN: usize = 64;
 /// Largest header read: 16 Mi pages or as many bytes of host state are beyond what a suspend writes.

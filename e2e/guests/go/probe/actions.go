@@ -51,6 +51,13 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 		start := time.Now()
 		time.Sleep(delay)
 		echo = fmt.Sprintf("slept=%d", time.Since(start).Milliseconds())
+	case "ticker":
+		ticker := time.NewTicker(delay)
+		for range p.Spec.Count {
+			<-ticker.C
+		}
+		ticker.Stop()
+		echo = fmt.Sprintf("ticks=%d", p.Spec.Count)
 	case "slow":
 		for range 3 {
 			if err := r.readOwn(ctx, p); err != nil {

@@ -55,6 +55,13 @@ impl Acting<'_> {
                 tokio::time::sleep(delay).await;
                 done.echo = format!("slept={}", start.elapsed().as_millis());
             }
+            "ticker" => {
+                let mut ticker = tokio::time::interval_at(tokio::time::Instant::now() + delay, delay);
+                for _ in 0..self.probe.spec.count {
+                    ticker.tick().await;
+                }
+                done.echo = format!("ticks={}", self.probe.spec.count);
+            }
             "slow" => {
                 for _ in 0..3 {
                     self.read_child().await?;
