@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use wasmop_host::batch::{Batch, Lost, Source};
 use wasmop_host::code::{InstalledPackage, wall_clock_ns};
-use wasmop_host::controller::{Controller, Effect, Outcome};
+use wasmop_host::controller::{Controller, Effect, Outcome, RegistrationId};
 use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::EventKind;
@@ -62,7 +62,7 @@ impl Simulation {
     /// Queues a reconcile of the one object.
     pub fn enqueue(&mut self) {
         let now = self.now();
-        self.controller.enqueue(0, "default/probe".into(), now);
+        self.controller.enqueue(RegistrationId(0), "default/probe".into(), now);
     }
 
     /// One step, if there is anything to do. Its calls are answered, for the next one.
@@ -108,7 +108,11 @@ impl Simulation {
                 bail!("the reconcile failed: {message}")
             }
             Effect::Misbehaved(what) => bail!("the guest misused its interface: {what}"),
-            Effect::Registered(_) | Effect::Mapped { .. } | Effect::DropCall(_) | Effect::Reconciled { .. } => Ok(()),
+            Effect::Registered(_)
+            | Effect::Unregistered(_)
+            | Effect::Mapped { .. }
+            | Effect::DropCall(_)
+            | Effect::Reconciled { .. } => Ok(()),
         }
     }
 

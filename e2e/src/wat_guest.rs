@@ -41,6 +41,7 @@ const FRAME: &str = r#"(module
   (import "wasmop:controller/runtime@0.1.0" "done" (func $done (param i64 i32 i64 i32 i32 i32)))
   (import "wasmop:controller/sys@0.1.0" "log" (func $log (param i32 i32 i32 i32 i32 i32 i32)))
   (import "wasmop:controller/sys@0.1.0" "park" (func $park (param i64)))
+  (import "wasmop:controller/sys@0.1.0" "random" (func $random (result i64)))
   (import "wasmop_rt" "read" (func $read (param i32 i32 i32)))
   (memory (export "memory") {pages})
   (global $task (mut i64) (i64.const 0))

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use wasmop_e2e::fake_api::FakeApi;
 use wasmop_e2e::guests;
 use wasmop_host::code::InstalledPackage;
-use wasmop_host::controller::{Controller, Effect};
+use wasmop_host::controller::{Controller, Effect, RegistrationId};
 use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::{Call, EventKind, StepInput};
@@ -210,7 +210,7 @@ fn sequence(package: &Path, seed: u64) -> Result<u64> {
         let number: u64 = rng.random();
         for twin in [&mut one, &mut other] {
             match what {
-                0..3 => twin.controller.enqueue(0, format!("default/probe-{}", number % 4).into(), now),
+                0..3 => twin.controller.enqueue(RegistrationId(0), format!("default/probe-{}", number % 4).into(), now),
                 3..8 => twin.answer(number),
                 _ => {}
             }

@@ -5,16 +5,14 @@
 //! *registrations*, each with a work queue of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wasmop_package::manifest::ControllerSpec;
 
 use crate::guest::{Action, Call, Event, EventKind, StepOutput};
 use crate::own_writes::Settled;
-use crate::queue::{Backoff, Key, WorkQueue};
+use crate::queue::{Backoff, Key};
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
 /// asked for yet waits in the host.
@@ -22,18 +20,12 @@ pub const MAX_STEP_BYTES: usize = 256 << 10;
 /// Most events delivered in one step, and most objects handed out for it: taking in what a step did keeps the host's
 /// loop for a few microseconds an event, and other controllers wait meanwhile.
 pub const MAX_STEP_EVENTS: usize = 16;
-/// Most registrations of one controller.
-const MAX_REGISTRATIONS: usize = 256;
-/// Most watches of one controller, those of all its registrations together.
-const MAX_WATCHES: usize = 64;
 /// Most objects that a work queue knows of while names are added to it that no watched object has.
 const MAX_UNKNOWN: usize = 10_000;
 /// Longest key: names and namespaces have at most 253 characters.
 const MAX_KEY_BYTES: usize = 512;
 /// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
 const MAP_GONE: u32 = 1 << 15;
-/// Most bytes of a registration.
-const MAX_SPEC_BYTES: usize = 64 << 10;
 /// Most calls of one controller that are open, those included that wait until they may be made.
 const MAX_CALLS: usize = 4096;
 /// Most bytes of what a guest says that are logged or kept.
@@ -49,17 +41,14 @@ const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Du
 /// new instance first waits itself.
 const CULPRIT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(600) };
 
+use self::registrations::Registrations;
+pub use self::registrations::{Registration, RegistrationId};
 pub use self::saved::Saved;
-
-pub struct Registration {
-    pub spec: Arc<ControllerSpec>,
-    pub queue: WorkQueue,
-}
 
 /// Work the guest has been given and has not finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    pub registration: u32,
+    pub registration: RegistrationId,
     /// The object being reconciled; empty for a `map` task.
     pub key: Key,
     /// When it was given, on the host's clock; after a restart, when the host began.
@@ -86,12 +75,14 @@ pub enum Effect {
     Call(Call),
     /// Abort a request and forget it.
     DropCall(u64),
-    /// Registration number so-and-so is new: watch for it.
-    Registered(u32),
+    /// The instance has registered this: watch for it, and let it see every object.
+    Registered(RegistrationId),
+    /// The instance has not registered this again: watch for it no longer.
+    Unregistered(RegistrationId),
     /// The guest has said which objects a watched object belongs to.
-    Mapped { registration: u32, keys: Vec<Key> },
+    Mapped { registration: RegistrationId, keys: Vec<Key> },
     /// A reconcile ended.
-    Reconciled { task: u64, registration: u32, key: Key, outcome: Outcome, took: Duration },
+    Reconciled { task: u64, registration: RegistrationId, key: Key, outcome: Outcome, took: Duration },
     /// The guest said something that makes no sense.
     Misbehaved(String),
 }
@@ -106,10 +97,8 @@ pub enum Outcome {
 
 #[derive(Default)]
 pub struct Controller {
-    pub registrations: Vec<Registration>,
-    /// How many of them the present instance has registered: after a restart from the base image
-    /// it does so again, and its queues wait until then.
-    registered: u32,
+    /// After a restart from the base image an instance registers again, and queues wait until then.
+    registrations: Registrations,
     /// The instance has been given `start`.
     started: bool,
     /// Events not yet delivered, in order. Leaves through `take_batch` and `drop_events` alone.
@@ -150,8 +139,27 @@ impl Controller {
         self.clock_base.wrapping_add(now.as_nanos() as u64)
     }
 
+    /// How often the present instance has registered, also what was refused.
     pub fn registered(&self) -> u32 {
-        self.registered
+        self.registrations.calls()
+    }
+
+    /// Whether the present instance has registered anything to reconcile.
+    pub fn has_registered(&self) -> bool {
+        self.registrations.live().next().is_some()
+    }
+
+    /// All registrations, also those that the present instance has yet to register again.
+    pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
+        self.registrations.iter()
+    }
+
+    pub fn registration(&self, id: RegistrationId) -> Option<&Registration> {
+        self.registrations.get(id)
+    }
+
+    pub fn registration_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
+        self.registrations.get_mut(id)
     }
 
     pub fn tasks(&self) -> impl Iterator<Item = u64> + '_ {
@@ -180,12 +188,12 @@ impl Controller {
         !self.started
             || !self.inbox.is_empty()
             || self.deadline.is_some_and(|d| d <= now)
-            || self.live_registrations().any(|r| r.queue.has_ready(now))
+            || self.registrations.live().any(|r| r.queue.has_ready(now))
     }
 
     /// When it will become runnable by time alone; `None` if only an event can do that.
     pub fn next_wake(&self, now: Duration) -> Option<Duration> {
-        let timers = self.live_registrations().filter_map(|r| r.queue.next_at()).chain(self.deadline).min();
+        let timers = self.registrations.live().filter_map(|r| r.queue.next_at()).chain(self.deadline).min();
         match self.held_until.filter(|t| *t > now) {
             Some(held) if !self.started || !self.inbox.is_empty() => Some(held),
             Some(held) => timers.map(|t| t.max(held)),
@@ -193,21 +201,17 @@ impl Controller {
         }
     }
 
-    fn live_registrations(&self) -> impl Iterator<Item = &Registration> {
-        self.registrations.iter().take(self.registered as usize)
-    }
-
     /// Something is to be reconciled because a watched object changed.
-    pub fn enqueue(&mut self, registration: u32, key: Key, now: Duration) {
-        if let Some(r) = self.registrations.get_mut(registration as usize) {
+    pub fn enqueue(&mut self, registration: RegistrationId, key: Key, now: Duration) {
+        if let Some(r) = self.registrations.get_mut(registration) {
             r.queue.add(key, now);
         }
     }
 
     /// The same for a name that a map function returned and that no watched object has. False if it is no key, or if
     /// too many of them wait already.
-    pub fn enqueue_unknown(&mut self, registration: u32, key: Key, now: Duration) -> bool {
-        let Some(r) = self.registrations.get_mut(registration as usize) else { return false };
+    pub fn enqueue_unknown(&mut self, registration: RegistrationId, key: Key, now: Duration) -> bool {
+        let Some(r) = self.registrations.get_mut(registration) else { return false };
         let is_key = key.len() <= MAX_KEY_BYTES && key.split('/').count() <= 2 && !key.split('/').any(str::is_empty);
         let has_room = r.queue.is_known(&key) || r.queue.known() < MAX_UNKNOWN;
         if is_key && has_room {
@@ -217,14 +221,14 @@ impl Controller {
     }
 
     /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.
-    pub fn enqueue_held(&mut self, registration: u32, key: Key, now: Duration) -> bool {
-        self.registrations.get_mut(registration as usize).is_some_and(|r| r.queue.add_held(key, now))
+    pub fn enqueue_held(&mut self, registration: RegistrationId, key: Key, now: Duration) -> bool {
+        self.registrations.get_mut(registration).is_some_and(|r| r.queue.add_held(key, now))
     }
 
     /// It is known whose the held changes were. Whether that spares a reconcile.
     pub fn settle(&mut self, settled: &Settled) -> bool {
         let (Settled::Own((registration, key)) | Settled::Other((registration, key))) = settled;
-        let Some(r) = self.registrations.get_mut(*registration as usize) else { return false };
+        let Some(r) = self.registrations.get_mut(*registration) else { return false };
         match settled {
             Settled::Own(_) => r.queue.take_back(key),
             Settled::Other(_) => {
@@ -236,20 +240,18 @@ impl Controller {
 
     /// Something is to be reconciled because a new instance is to see every object. Not one that waits
     /// for its backoff: it will be seen then.
-    pub fn enqueue_listed(&mut self, registration: u32, key: Key, now: Duration) {
-        let backing_off = self.registrations.get(registration as usize).is_some_and(|r| r.queue.is_backing_off(&key));
+    pub fn enqueue_listed(&mut self, registration: RegistrationId, key: Key, now: Duration) {
+        let backing_off = self.registrations.get(registration).is_some_and(|r| r.queue.is_backing_off(&key));
         if !backing_off {
             self.enqueue(registration, key, now);
         }
     }
 
     /// The guest is to say which objects a watched object belongs to, or belonged to before it was `gone`.
-    pub fn enqueue_map(&mut self, registration: u32, watch: u32, object: Bytes, gone: bool) {
-        if registration >= self.registered {
-            return;
-        }
+    pub fn enqueue_map(&mut self, registration: RegistrationId, watch: u8, object: Bytes, gone: bool) {
+        let Some(index) = self.registrations.index(registration) else { return };
         let id = self.new_task(Task { registration, key: "".into(), ..Task::default() });
-        let aux = registration << 16 | if gone { MAP_GONE } else { 0 } | watch & (MAP_GONE - 1);
+        let aux = index << 16 | if gone { MAP_GONE } else { 0 } | u32::from(watch);
         self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
     }
 
@@ -308,24 +310,23 @@ impl Controller {
 
     /// Puts what is to be reconciled into the inbox: as much as the next step takes, of each registration in turn.
     fn hand_out(&mut self, now: Duration) {
-        let registered = self.registered as usize;
         // Not always the same first, in case there is enough of one to fill every step.
         let first = self.next_task as usize;
         let mut empty = 0;
         for turn in 0.. {
-            if empty >= registered || self.inbox.len() >= MAX_STEP_EVENTS {
+            if empty >= self.registrations.len() || self.inbox.len() >= MAX_STEP_EVENTS {
                 return;
             }
-            let index = first.wrapping_add(turn) % registered;
-            let queue = &mut self.registrations[index].queue;
-            let ready_since = queue.ready_since(now);
-            let Some(key) = queue.take(now) else {
+            let taken = self.registrations.in_turn(first.wrapping_add(turn)).and_then(|(index, registration)| {
+                let ready_since = registration.queue.ready_since(now);
+                Some((index, registration.id, ready_since, registration.queue.take(now)?))
+            });
+            let Some((index, registration, ready_since, key)) = taken else {
                 empty += 1;
                 continue;
             };
             empty = 0;
             let payload = Bytes::copy_from_slice(key.as_bytes());
-            let registration = index as u32;
             let id = self.new_task(Task {
                 registration,
                 key,
@@ -333,7 +334,7 @@ impl Controller {
                 before: Duration::ZERO,
                 waited: now.saturating_sub(ready_since.unwrap_or(now)),
             });
-            self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: registration, payload, task: id });
+            self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
         }
     }
 
@@ -343,7 +344,10 @@ impl Controller {
         let mut effects = Vec::new();
         for action in output.actions {
             match action {
-                Action::Register { spec } => self.register(&spec, &mut effects),
+                Action::Register { spec } => effects.push(match self.registrations.register(&spec) {
+                    Ok(registration) => Effect::Registered(registration),
+                    Err(why) => Effect::Misbehaved(why),
+                }),
                 Action::Call(call) => self.call(call, &mut effects),
                 Action::DropCall { id } => {
                     if self.calls.remove(&id).is_some() {
@@ -377,44 +381,19 @@ impl Controller {
                 },
             }
         }
+        self.retire(&mut effects);
         effects
     }
 
-    fn register(&mut self, json: &str, effects: &mut Vec<Effect>) {
-        let mut misbehaved = |what: String| effects.push(Effect::Misbehaved(what));
-        if json.len() > MAX_SPEC_BYTES {
-            return misbehaved(format!("a registration of {} bytes; {MAX_SPEC_BYTES} are allowed", json.len()));
+    /// Gives up what an earlier instance had registered and this one has not, once its main function waits for no
+    /// answer any more: before, it may go on to register.
+    fn retire(&mut self, effects: &mut Vec<Effect>) {
+        if self.registrations.len() == self.registrations.live().count() || !self.has_registered() {
+            return;
         }
-        let spec: ControllerSpec = match serde_json::from_str(json) {
-            Ok(spec) => spec,
-            Err(error) => {
-                return misbehaved(format!("registration is not a controller spec: {error}: {}", excerpt(json)));
-            }
-        };
-        let index = self.registered as usize;
-        if index >= MAX_REGISTRATIONS {
-            return misbehaved(format!("more than {MAX_REGISTRATIONS} registrations"));
-        }
-        let watches =
-            self.live_registrations().map(|r| 1 + r.spec.watches.len()).sum::<usize>() + 1 + spec.watches.len();
-        if watches > MAX_WATCHES {
-            return misbehaved(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed"));
-        }
-        let known = self.registrations.get(index).is_some_and(|r| *r.spec == spec);
-        // What is known has been looked at.
-        if !known && let Err(refused) = spec.check_predicates() {
-            return misbehaved(refused.to_string());
-        }
-        if !known {
-            let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
-            self.registrations.truncate(index);
-            // Most have one, and room for more would be kept by each that is suspended.
-            self.registrations.reserve_exact(1);
-            self.registrations.push(Registration { spec: Arc::new(spec), queue });
-        }
-        self.registered += 1;
-        if !known {
-            effects.push(Effect::Registered(index as u32));
+        let main_waits = self.calls.values().any(|task| *task == 0) || self.inbox.iter().any(|event| event.task == 0);
+        if !main_waits {
+            effects.extend(self.registrations.retire().into_iter().map(Effect::Unregistered));
         }
     }
 
@@ -441,7 +420,7 @@ impl Controller {
     ) -> Effect {
         let took = done.took(now);
         let Task { registration, key, .. } = done;
-        let Some(r) = self.registrations.get_mut(registration as usize) else {
+        let Some(r) = self.registrations.get_mut(registration) else {
             return Effect::Misbehaved("task of an unknown registration".into());
         };
         let outcome = match (error, requeue_after) {
@@ -478,7 +457,7 @@ impl Controller {
         if self.cancelled.len() > MAX_CANCELLED {
             self.cancelled.pop_first();
         }
-        let r = self.registrations.get_mut(registration as usize)?;
+        let r = self.registrations.get_mut(registration)?;
         if key.is_empty() {
             return None;
         }
@@ -508,27 +487,27 @@ impl Controller {
     }
 
     /// The same of the task that a call was made for.
-    pub fn call_object(&self, call: u64) -> Option<(u32, Key)> {
+    pub fn call_object(&self, call: u64) -> Option<(RegistrationId, Key)> {
         self.calls.get(&call).and_then(|task| self.task_object(*task))
     }
 
     /// A task that reconciles an object, with its registration.
     pub fn reconcile(&self, task: u64) -> Option<(&Task, &Registration)> {
         let task = self.tasks.get(&task).filter(|task| !task.key.is_empty())?;
-        Some((task, self.registrations.get(task.registration as usize)?))
+        Some((task, self.registrations.get(task.registration)?))
     }
 
     /// The registration and object of a task, if it reconciles one.
-    pub fn task_object(&self, task: u64) -> Option<(u32, Key)> {
+    pub fn task_object(&self, task: u64) -> Option<(RegistrationId, Key)> {
         self.tasks.get(&task).filter(|t| !t.key.is_empty()).map(|t| (t.registration, t.key.clone()))
     }
 
     /// The instance is lost: the next one starts from the base image, at once or, after failures,
-    /// with backoff. Everything under way is tried again. Returns the calls to abort.
-    pub fn reset(&mut self, failed: bool, now: Duration, clock: u64) -> Vec<u64> {
+    /// with backoff. Everything under way is tried again. Returns what there is to do about calls and registrations.
+    pub fn reset(&mut self, failed: bool, now: Duration, clock: u64) -> Vec<Effect> {
         let tasks = std::mem::take(&mut self.tasks);
         for Task { registration, key, .. } in tasks.into_values() {
-            if let Some(r) = self.registrations.get_mut(registration as usize).filter(|_| !key.is_empty()) {
+            if let Some(r) = self.registrations.get_mut(registration).filter(|_| !key.is_empty()) {
                 match failed {
                     true => {
                         r.queue.retry(key.clone(), now);
@@ -542,13 +521,13 @@ impl Controller {
         self.cancelled = BTreeSet::new();
         self.deadline = None;
         self.started = false;
-        self.registered = 0;
+        let retired = self.registrations.begin_anew().into_iter().map(Effect::Unregistered);
         if failed {
             self.crashes += 1;
             self.held_until = Some(now + RESTART_BACKOFF.delay(self.crashes));
         }
         self.set_clock(now, clock);
-        std::mem::take(&mut self.calls).into_keys().collect()
+        std::mem::take(&mut self.calls).into_keys().map(Effect::DropCall).chain(retired).collect()
     }
 
     /// When the guest may run again after a restart with backoff.
@@ -567,7 +546,7 @@ impl Controller {
         if self.inbox.is_empty() {
             self.inbox = VecDeque::new();
         }
-        for r in &mut self.registrations {
+        for r in self.registrations.iter_mut() {
             r.queue.shrink();
         }
     }
@@ -599,6 +578,7 @@ fn is_answer(kind: EventKind) -> bool {
 }
 
 mod overdue;
+mod registrations;
 mod saved;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::cache::Resource;
+use crate::controller::RegistrationId;
 use crate::permissions::Allowed;
 use crate::queue::Key;
 use crate::requests::Reply;
@@ -31,7 +32,7 @@ const MAX_HELD: usize = 64;
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// An object that is being reconciled: registration and key.
-pub type Object = (u32, Key);
+pub type Object = (RegistrationId, Key);
 
 /// The writes of one controller to what it watches without its own writes.
 #[derive(Debug, Default)]

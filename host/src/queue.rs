@@ -84,6 +84,11 @@ impl WorkQueue {
         WorkQueue { max_concurrent, backoff, ..WorkQueue::default() }
     }
 
+    /// From now on so many items may be processed at once; 0 is no limit.
+    pub fn set_max_concurrent(&mut self, max_concurrent: u32) {
+        self.max_concurrent = max_concurrent;
+    }
+
     /// The object is to be reconciled as soon as possible. A pending time is forgotten.
     pub fn add(&mut self, key: Key, now: Duration) {
         // What became due earlier goes first.

@@ -1,6 +1,6 @@
 //! The guests, what each does, and what is to be told of it.
 
-use wasmop_e2e::wat_guest::{Code, FINISH_WHEN_ANSWERED, spec};
+use wasmop_e2e::wat_guest::{Code, FINISH_WHEN_ANSWERED, NAMESPACE, spec};
 use wasmop_package::manifest::Limits;
 
 /// A guest that means no good, or knows no better.
@@ -37,6 +37,9 @@ const LIMITS: Limits =
 const LITTLE_CPU: Limits = Limits { cpu_share_millis: 20, ..LIMITS };
 const FEW_REQUESTS: Limits = Limits { api_requests_per_second: 5, api_burst: 10, ..LIMITS };
 
+/// Of a registration that comes in several forms, in memory.
+const VARIANT: usize = 2048;
+
 const LOOP: &str = "(loop $ever (br $ever))";
 const GROW: &str =
     "(loop $more (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable))) (br $more))";
@@ -49,6 +52,18 @@ fn judging(name: &str) -> String {
     format!(
         r#"{{"name":"{name}","primary":{{"version":"v1","kind":"ConfigMap","plural":"configmaps","predicate":"{predicate}"}},"watches":[]}}"#
     )
+}
+
+/// Registrations for the ConfigMap of this name, with 0 to 7 further watches of it, each of [`VARIANT`] bytes.
+fn variants(name: &str) -> String {
+    let kind = format!(r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"guest={name}"}}"#);
+    let variant = |n: usize| {
+        let watches = vec![&*kind; n].join(",");
+        let spec = format!(r#"{{"name":"{name}","namespace":"{NAMESPACE}","primary":{kind},"watches":[{watches}]}}"#);
+        let text = format!("{spec:VARIANT$}").replace('"', "\\\"");
+        format!("(data (i32.const {}) \"{text}\")", 32_768 + n * VARIANT)
+    };
+    (0..8).map(variant).collect()
 }
 
 /// So many functions that nothing calls.
@@ -91,6 +106,13 @@ pub fn all() -> Vec<Guest> {
         guest("watches-much", "registers for a hundred watches at once", LIMITS,
             told("InterfaceMisused", "101 watches"),
             Code { spec: Some(spec("watches-much", &vec![r#"{"version":"v1","kind":"Secret","plural":"secrets"}"#; 100].join(","))), ..code() }),
+        guest("registers-anew", "registers otherwise each time that it begins, and traps in a timer", LIMITS,
+            told("CrashLoop", "begins anew"),
+            Code { fields: format!("(global $seen (mut i32) (i32.const 0)) {}", variants("registers-anew")),
+                   start: "(local $n i32) (loop $more (drop (call $register (i32.add (i32.const 32768) (i32.mul (i32.const 2048) (i32.and (i32.wrap_i64 (call $random)) (i32.const 7)))) (i32.const 2048))) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 7)))) (global.set $seen (i32.const 1))",
+                   reconcile: "(global.set $seen (i32.const 1)) (call $finish (local.get $task))",
+                   event: "(global.set $seen (i32.const 1))",
+                   end: "(if (i32.eqz (global.get $seen)) (then (unreachable))) (global.set $seen (i32.const 0)) (call $park (i64.const 100000000))", ..code() }),
         guest("registers-nonsense", "registers what is no JSON", LIMITS,
             told("InterfaceMisused", "not a controller spec"), Code { spec: Some("watch everything".into()), ..code() }),
         guest("calls", "makes two thousand requests in each step", FEW_REQUESTS,

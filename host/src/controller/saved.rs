@@ -1,31 +1,22 @@
 //! The host's half of a snapshot: what a controller is to go on with, and back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wasmop_package::manifest::ControllerSpec;
 
-use super::{Controller, Registration, Task};
+use super::registrations::{Registrations, SavedRegistrations};
+use super::{Controller, Task};
 use crate::guest::{Event, EventKind};
-use crate::queue::{Backoff, SavedQueue, WorkQueue};
 
 /// The host's half of a snapshot. Times are relative to the moment of saving.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Saved {
-    pub(super) registrations: Vec<SavedRegistration>,
+    pub(super) registrations: SavedRegistrations,
     pub(super) tasks: Vec<(u64, Task)>,
     pub(super) calls: Vec<(u64, u64)>,
     pub(super) next_task: u64,
     pub(super) deadline_ns: Option<u64>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SavedRegistration {
-    /// `ControllerSpec` as JSON: postcard can't skip fields.
-    pub(super) spec: String,
-    pub(super) queue: SavedQueue,
 }
 
 impl Task {
@@ -38,16 +29,12 @@ impl Task {
 impl Controller {
     /// What has to be kept with the instance's memory.
     pub fn save(&self, now: Duration) -> Saved {
-        let registrations = self.live_registrations().map(|r| SavedRegistration {
-            spec: serde_json::to_string(&*r.spec).unwrap_or_default(),
-            queue: r.queue.export(now),
-        });
         // Tasks the guest has not been told about yet are merely ready.
         let undelivered = |id: &u64| {
             self.inbox.iter().any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
         };
         Saved {
-            registrations: registrations.collect(),
+            registrations: self.registrations.save(now),
             tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.saved(now))).collect(),
             // A call whose answer has arrived in part fails like the others; so does one whose whole
             // answer waits in the inbox.
@@ -69,18 +56,11 @@ impl Controller {
         let mut controller = Controller::new(now, clock);
         controller.started = true;
         controller.next_task = saved.next_task;
-        for SavedRegistration { spec, queue: saved } in saved.registrations {
-            let spec: ControllerSpec = serde_json::from_str(&spec).map_err(|e| format!("registration: {e}"))?;
-            let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
-            queue.import(saved, now, elapsed);
-            controller.registrations.reserve_exact(1);
-            controller.registrations.push(Registration { spec: Arc::new(spec), queue });
-            controller.registered += 1;
-        }
+        controller.registrations = Registrations::restore(saved.registrations, now, elapsed)?;
         for (id, mut task) in saved.tasks {
             task.since = now;
             task.before = task.before.saturating_add(elapsed);
-            let Some(r) = controller.registrations.get_mut(task.registration as usize) else {
+            let Some(r) = controller.registrations.get_mut(task.registration) else {
                 return Err(format!("task {id} of an unknown registration"));
             };
             if !task.key.is_empty() {

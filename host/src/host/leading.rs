@@ -232,13 +232,10 @@ impl Host {
         );
         (slot.controller, slot.phase, slot.lead) = (controller, phase, Lead::Held(fence));
         slot.deciding.predictor = predictor;
-        let registered = slot.controller.registered();
         if !places.is_empty() {
             self.returning.insert(index, places);
         }
-        for registration in 0..registered {
-            self.watch(index, registration);
-        }
+        self.watch_registered(index);
         self.returning.remove(&index);
         self.trace_continued(index);
     }
@@ -278,7 +275,7 @@ impl Host {
     /// Nothing is left of a controller here but what is on disk.
     fn stand_by(&mut self, index: u32) {
         let now = self.now();
-        for (watch, subscription) in self.subscriptions_of(index) {
+        for (watch, subscription) in self.subscriptions_of(index, None) {
             self.unsubscribe(watch, subscription);
         }
         let slot = &mut self.slots[index as usize];

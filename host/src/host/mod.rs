@@ -57,6 +57,7 @@ use crate::batch::Report;
 use crate::client;
 use crate::code::CODE_LINGERS;
 use crate::connect;
+use crate::controller::RegistrationId;
 use crate::describe::start_payload;
 use crate::election::News;
 use crate::engine::Engine;
@@ -235,9 +236,9 @@ struct Host {
 #[derive(Clone, Copy)]
 struct Subscription {
     slot: u32,
-    registration: u32,
+    registration: RegistrationId,
     /// `None`: the primary kind; else an index into the spec's watches.
-    watch: Option<u16>,
+    watch: Option<u8>,
 }
 
 /// Replays for one subscription.
@@ -251,14 +252,15 @@ struct Replays {
 impl Subscription {
     /// The slot of the subscription with this number.
     fn slot_of(id: u64) -> u32 {
-        (id >> 32) as u32
+        (id >> 40) as u32
     }
 
-    /// As a number, for `WatchHub::replay`.
+    /// As a number, for `WatchHub::replay`. A host has room for far fewer than 2^24 controllers, and a controller has
+    /// at most 64 watches.
     fn id(self) -> u64 {
-        u64::from(self.slot) << 32
-            | u64::from(self.registration & 0xffff) << 16
-            | self.watch.map_or(0, |w| u64::from(w) + 1)
+        u64::from(self.slot) << 40
+            | u64::from(self.registration.0) << 8
+            | self.watch.map_or(0, |watch| u64::from(watch.saturating_add(1)))
     }
 }
 
@@ -318,9 +320,7 @@ impl Host {
         shutdown: impl Future<Output = ()>,
     ) {
         for slot in 0..self.slots.len() as u32 {
-            for registration in 0..self.slots[slot as usize].controller.registered() {
-                self.watch(slot, registration);
-            }
+            self.watch_registered(slot);
             self.pump(slot);
         }
         (self.starting, self.returning) = (false, HashMap::new());

@@ -39,7 +39,7 @@ impl Host {
 impl Slot {
     fn observe(&self) -> Controller {
         let mut queue = Queue::default();
-        for registration in &self.controller.registrations {
+        for registration in self.controller.registrations() {
             let (ready, delayed, adds, retries) = registration.queue.counts();
             queue.depth += ready;
             queue.delayed += delayed;
@@ -60,7 +60,7 @@ impl Slot {
             queue,
             active: self.controller.active(),
             requests: self.requests.len(),
-            registered: self.controller.registered() > 0,
+            registered: self.controller.has_registered(),
             counters: self.counters.clone(),
         }
     }

@@ -11,7 +11,7 @@ use super::deciding::Deciding;
 use super::leading::Lead;
 use crate::cache::Writes;
 use crate::code::InstalledPackage;
-use crate::controller::Controller;
+use crate::controller::{Controller, RegistrationId};
 use crate::identity::ServiceAccount;
 use crate::instance::Origin;
 use crate::limits::lines::Lines;
@@ -38,8 +38,8 @@ pub(super) struct Slot {
     pub(super) wasi: Option<Arc<WasiGrant>>,
     pub(super) controller: Controller,
     pub(super) phase: Phase,
-    /// The watch of each registration's primary kind; `None` if it may not be watched.
-    pub(super) primaries: Vec<Option<WatchId>>,
+    /// The watch of each registration's primary kind, where it may be watched.
+    pub(super) primaries: Vec<(RegistrationId, WatchId)>,
     /// All of its watches, each once.
     pub(super) watches: Vec<WatchId>,
     /// Requests in flight by the guest's call id.
@@ -86,6 +86,11 @@ impl Slot {
             external: self.permissions.external_granted().clone(),
             service_account: self.service_account.clone(),
         }
+    }
+
+    /// The watch of a registration's primary kind.
+    pub(super) fn primary(&self, registration: RegistrationId) -> Option<WatchId> {
+        self.primaries.iter().find(|(of, _)| *of == registration).map(|(_, watch)| *watch)
     }
 
     /// Cuts all requests under way, whose answers nobody gets.
@@ -143,8 +148,8 @@ impl Slot {
     pub(super) fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();
         let requests = self.requests.len() * (size_of::<Request>() + 16) + self.waiting.bytes();
-        let watches =
-            self.primaries.capacity() * size_of::<Option<WatchId>>() + self.watches.capacity() * size_of::<WatchId>();
+        let watches = self.primaries.capacity() * size_of::<(RegistrationId, WatchId)>()
+            + self.watches.capacity() * size_of::<WatchId>();
         let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes())
             + self.own_writes.as_ref().map_or(0, |own| size_of::<OwnWrites>() + own.bytes());
         (own + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()

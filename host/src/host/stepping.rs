@@ -183,7 +183,7 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let clock = slot.package.first_monotonic_ns();
         let failed = !matches!(lost, Lost::Snapshot(_));
-        let calls = slot.controller.reset(failed, now, clock);
+        let undone = slot.controller.reset(failed, now, clock);
         let reason = match lost {
             Lost::Snapshot(reason) => {
                 tracing::warn!(controller = &*slot.name, %reason, "snapshot rejected");
@@ -209,8 +209,8 @@ impl Host {
                 Tier::Soft => "restarted anew, its memory is lost",
             }
         );
-        for call in calls {
-            self.on_effect(index, Effect::DropCall(call));
+        for effect in undone {
+            self.on_effect(index, effect);
         }
         if failed {
             // What came before says why.
@@ -221,10 +221,6 @@ impl Host {
             self.tell(index, Problem::CrashLoop, None, &message);
         } else {
             self.slots[index as usize].counters.error(now, "", &format!("began anew: {reason}"));
-        }
-        // What it knew is lost: every object is to be seen again.
-        for (watch, subscription) in self.subscriptions_of(index) {
-            self.replay(watch, subscription);
         }
     }
 
@@ -246,6 +242,7 @@ impl Host {
                 }
             }
             Effect::Registered(registration) => self.watch(index, registration),
+            Effect::Unregistered(registration) => self.unwatch(index, registration),
             Effect::Mapped { registration, keys } => {
                 let refused = self.enqueue_mapped(index, registration, keys);
                 if refused > 0 {
@@ -258,7 +255,7 @@ impl Host {
                 if let Some(traces) = &mut self.traces {
                     traces.end(index, task, &outcome);
                 }
-                let object = &*key;
+                let (object, registration) = (&*key, registration.0);
                 slot.counters.reconciled(result_of(&outcome), took);
                 if let Outcome::Error { message, .. } = &outcome {
                     slot.counters.error(now, object, message);

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use wasmop_package::manifest::WatchSpec;
 
 use super::Host;
+use crate::controller::RegistrationId;
 use crate::limits::problem::{Problem, Told};
 use crate::queue::Key;
 use crate::watch::chain;
@@ -58,14 +59,14 @@ pub(super) enum Regarding {
 impl Host {
     /// Tells a controller's owner what it did: as its last error, and as an Event unless there was one within
     /// the last minute. `object`: the registration and object concerned.
-    pub(super) fn tell(&mut self, index: u32, problem: Problem, object: Option<(u32, Key)>, message: &str) {
+    pub(super) fn tell(&mut self, index: u32, problem: Problem, object: Option<(RegistrationId, Key)>, message: &str) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         let key = object.as_ref().map_or("", |(_, key)| &**key);
         slot.counters.problem(now, key, problem, message);
         let Some(more) = self.teller.told.happened(index, problem, now) else { return };
         let regarding = object.and_then(|(registration, key)| {
-            let kind = slot.controller.registrations.get(registration as usize)?.spec.primary.clone();
+            let kind = slot.controller.registration(registration)?.spec.primary.clone();
             Some(Regarding::Object { kind, key })
         });
         let name = slot.name.clone();

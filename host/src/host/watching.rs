@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription};
+use crate::controller::RegistrationId;
 use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
 use crate::queue::Key;
@@ -16,41 +17,73 @@ use crate::watch::{
 };
 
 impl Host {
-    /// Watches what a registration asks for.
-    pub(super) fn watch(&mut self, index: u32, registration: u32) {
-        for (subscription, request) in self.wanted(index, registration) {
-            self.subscribe(subscription, request);
+    /// Watches what a registration of the present instance asks for, and no longer what it asked for before. The
+    /// instance sees every object.
+    pub(super) fn watch(&mut self, index: u32, registration: RegistrationId) {
+        let before = self.subscriptions_of(index, Some(registration));
+        let wanted = self.wanted(index, registration);
+        for (watch, subscription) in self.resubscribe(before, wanted) {
+            self.replay(watch, subscription);
+        }
+    }
+
+    /// The same for all that a controller has registered, when it comes to this host.
+    pub(super) fn watch_registered(&mut self, index: u32) {
+        let registrations: Vec<_> = self.slots[index as usize].controller.registrations().map(|r| r.id).collect();
+        for registration in registrations {
+            self.watch(index, registration);
         }
     }
 
     /// Watches what a controller is allowed now, and no more.
     pub(super) fn rewatch(&mut self, index: u32) {
-        let registrations = self.slots[index as usize].controller.registrations.len() as u32;
-        let wanted: Vec<_> = (0..registrations).flat_map(|registration| self.wanted(index, registration)).collect();
-        let mut kept = BTreeSet::new();
-        for (id, subscription) in self.subscriptions_of(index) {
-            let is_wanted = |(wanted, request): &(Subscription, WatchRequest)| {
-                wanted.id() == subscription.id() && self.hub.serves(id, request)
-            };
-            if wanted.iter().any(is_wanted) {
-                kept.insert(subscription.id());
-            } else {
-                self.unsubscribe(id, subscription);
-            }
-        }
-        for (subscription, request) in wanted {
-            if !kept.contains(&subscription.id()) {
-                self.subscribe(subscription, request);
-            }
+        let registrations: Vec<_> = self.slots[index as usize].controller.registrations().map(|r| r.id).collect();
+        let wanted = registrations.into_iter().flat_map(|registration| self.wanted(index, registration)).collect();
+        let before = self.subscriptions_of(index, None);
+        self.resubscribe(before, wanted);
+    }
+
+    /// No longer watches for a registration that is gone.
+    pub(super) fn unwatch(&mut self, index: u32, registration: RegistrationId) {
+        for (watch, subscription) in self.subscriptions_of(index, Some(registration)) {
+            self.unsubscribe(watch, subscription);
         }
     }
 
+    /// Replaces subscriptions. Returns those that stay as they were.
+    fn resubscribe(
+        &mut self,
+        before: Vec<(WatchId, Subscription)>,
+        wanted: Vec<(Subscription, WatchRequest)>,
+    ) -> Vec<(WatchId, Subscription)> {
+        let is_in = |all: &[(WatchId, Subscription)], watch, subscription: Subscription| {
+            all.iter().any(|(other, of)| *other == watch && of.id() == subscription.id())
+        };
+        let mut kept = Vec::new();
+        for (subscription, request) in wanted {
+            // First, so that a watch that somebody else of the same controller has had goes on.
+            let watch = self.hub.subscribe(request);
+            if is_in(&before, watch, subscription) {
+                self.hub.release(watch);
+                kept.push((watch, subscription));
+            } else {
+                self.subscribe(watch, subscription);
+            }
+        }
+        for (watch, subscription) in before {
+            if !is_in(&kept, watch, subscription) {
+                self.unsubscribe(watch, subscription);
+            }
+        }
+        kept
+    }
+
     /// What a registration asks for, as far as it is allowed.
-    fn wanted(&mut self, index: u32, registration: u32) -> Vec<(Subscription, WatchRequest)> {
-        let spec = self.shared(index, registration);
+    fn wanted(&mut self, index: u32, registration: RegistrationId) -> Vec<(Subscription, WatchRequest)> {
+        let Some(spec) = self.shared(index, registration) else { return Vec::new() };
         let slot = &self.slots[index as usize];
         let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
-        let watches = spec.watches.iter().enumerate().map(|(n, w)| (Some(n as u16), w));
+        let watches = (0..u8::MAX).map(Some).zip(&spec.watches);
         let mut wanted = Vec::new();
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
             let (group, plural, namespace) = (&watched.group, &watched.plural, namespace.as_deref());
@@ -74,13 +107,14 @@ impl Host {
         wanted
     }
 
-    fn subscribe(&mut self, subscription: Subscription, request: WatchRequest) {
+    /// Tells a new subscriber what a watch of the hub has, and what comes of it.
+    fn subscribe(&mut self, id: WatchId, subscription: Subscription) {
         let Subscription { slot: index, registration, watch } = subscription;
-        let id = self.hub.subscribe(request);
         if watch.is_none() {
             let primaries = &mut self.slots[index as usize].primaries;
-            primaries.resize(primaries.len().max(registration as usize + 1), None);
-            primaries[registration as usize] = Some(id);
+            primaries.retain(|(of, _)| *of != registration);
+            primaries.reserve_exact(1);
+            primaries.push((registration, id));
         }
         let watches = &mut self.slots[index as usize].watches;
         if !watches.contains(&id) {
@@ -109,10 +143,9 @@ impl Host {
         let subscribers = Arc::make_mut(subscribers);
         subscribers.retain(|other| other.id() != subscription.id());
         let slot = &mut self.slots[index as usize];
-        if watch.is_none()
-            && let Some(primary) = slot.primaries.get_mut(registration as usize)
-        {
-            *primary = None;
+        if watch.is_none() {
+            // Another watch may have taken its place.
+            slot.primaries.retain(|primary| *primary != (registration, id));
         }
         if !subscribers.iter().any(|other| other.slot == index) {
             slot.watches.retain(|watch| *watch != id);
@@ -125,13 +158,21 @@ impl Host {
         self.hub.release(id);
     }
 
-    /// All watches of a controller.
-    pub(super) fn subscriptions_of(&self, index: u32) -> Vec<(WatchId, Subscription)> {
-        let of = |(watch, subscriptions): (&WatchId, &Arc<Vec<Subscription>>)| {
-            let mine = subscriptions.iter().filter(|s| s.slot == index).copied();
-            mine.map(|subscription| (*watch, subscription)).collect::<Vec<_>>()
+    /// All watches of a controller, or of one of its registrations.
+    pub(super) fn subscriptions_of(
+        &self,
+        index: u32,
+        registration: Option<RegistrationId>,
+    ) -> Vec<(WatchId, Subscription)> {
+        let is_wanted = |subscription: &Subscription| {
+            subscription.slot == index && registration.is_none_or(|of| of == subscription.registration)
         };
-        self.subscriptions.iter().flat_map(of).collect()
+        let watches = self.slots[index as usize].watches.iter();
+        let subscriptions = watches.filter_map(|watch| Some((watch, self.subscriptions.get(watch)?)));
+        let of = |(watch, all): (&WatchId, &Arc<Vec<Subscription>>)| {
+            all.iter().copied().filter(is_wanted).map(|subscription| (*watch, subscription)).collect::<Vec<_>>()
+        };
+        subscriptions.flat_map(of).collect()
     }
 
     /// Has a subscriber told all there is.
@@ -158,15 +199,15 @@ impl Host {
 
     /// The spec of a registration, one copy for all controllers that register the same: those of one
     /// package do.
-    fn shared(&mut self, index: u32, registration: u32) -> Arc<ControllerSpec> {
-        let own = &mut self.slots[index as usize].controller.registrations[registration as usize].spec;
+    fn shared(&mut self, index: u32, registration: RegistrationId) -> Option<Arc<ControllerSpec>> {
+        let own = &mut self.slots[index as usize].controller.registration_mut(registration)?.spec;
         match self.specs.get(own) {
             Some(shared) => *own = shared.clone(),
             None => {
                 self.specs.insert(own.clone());
             }
         }
-        own.clone()
+        Some(own.clone())
     }
 
     pub(super) fn on_watch(&mut self, event: WatchEvent, touched: &mut BTreeSet<u32>) {
@@ -202,9 +243,7 @@ impl Host {
                 continue;
             }
             let slot = &mut self.slots[subscription.slot as usize];
-            let Some(spec) =
-                slot.controller.registrations.get(subscription.registration as usize).map(|r| r.spec.clone())
-            else {
+            let Some(spec) = slot.controller.registration(subscription.registration).map(|r| r.spec.clone()) else {
                 continue;
             };
             if let Change::Waiting(waiting) = &event.change {
@@ -217,7 +256,11 @@ impl Host {
                 );
                 continue;
             }
-            let watched = subscription.watch.map_or(&spec.primary, |n| &spec.watches[n as usize]);
+            let watched = match subscription.watch {
+                None => Some(&spec.primary),
+                Some(n) => spec.watches.get(usize::from(n)),
+            };
+            let Some(watched) = watched else { continue };
             // A replay gives all objects as new: they are all to be seen.
             if !passes(watched.generation_changed, &event.change) {
                 slot.counters.avoided(Avoided::Predicate);
@@ -257,14 +300,13 @@ impl Host {
             if relation == Relation::Map {
                 let gone = matches!(event.change, Change::Deleted { .. });
                 if let Some(object) = to_map(&event.change) {
-                    let watch = u32::from(subscription.watch.unwrap_or(0));
+                    let watch = subscription.watch.unwrap_or(0);
                     slot.controller.enqueue_map(subscription.registration, watch, object, gone);
                     touched.insert(subscription.slot);
                 }
                 continue;
             }
-            let namespaced =
-                slot.primaries.get(subscription.registration as usize).and_then(|id| self.hub.namespaced((*id)?));
+            let namespaced = slot.primary(subscription.registration).and_then(|id| self.hub.namespaced(id));
             let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
                 if watched.ignore_own_writes && self.is_own_write(*subscription, relation, &key, &event) {
@@ -288,6 +330,7 @@ impl Host {
         let (None, Change::Applied { meta, old, .. }) = (event.replay, &event.change) else { return false };
         let now = self.now();
         let slot = &mut self.slots[by.slot as usize];
+        let primary = slot.primary(by.registration);
         let Some(own) = &mut slot.own_writes else { return false };
         let concerned = (by.registration, key.clone());
         match own.judge(&concerned, old.as_ref(), meta) {
@@ -297,7 +340,6 @@ impl Host {
                 true
             }
             Verdict::Maybe => {
-                let primary = slot.primaries.get(by.registration as usize).copied().flatten();
                 let is_watched = relation == Relation::Own || primary.is_some_and(|id| self.hub.contains(id, key));
                 let is_held = is_watched && slot.controller.enqueue_held(by.registration, key.clone(), now);
                 if is_held {
@@ -310,10 +352,10 @@ impl Host {
 
     /// Queues what a guest's map function names. As in controller-runtime, it need not be an object that is watched.
     /// Returns how many names there was no room for.
-    pub(super) fn enqueue_mapped(&mut self, index: u32, registration: u32, keys: Vec<Key>) -> usize {
+    pub(super) fn enqueue_mapped(&mut self, index: u32, registration: RegistrationId, keys: Vec<Key>) -> usize {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let primary = slot.primaries.get(registration as usize).copied().flatten();
+        let primary = slot.primary(registration);
         let mut refused = 0;
         for key in keys {
             if primary.is_some_and(|id| self.hub.contains(id, &key)) {
@@ -327,10 +369,10 @@ impl Host {
 
     /// Queues an object that a change of another one concerns, if it is among those the controller
     /// watches. One that isn't yet will be queued when it is. `listed`: for a new instance, which sees all.
-    pub(super) fn enqueue_related(&mut self, index: u32, registration: u32, key: Key, listed: bool) -> bool {
+    pub(super) fn enqueue_related(&mut self, index: u32, registration: RegistrationId, key: Key, listed: bool) -> bool {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let primary = slot.primaries.get(registration as usize).copied().flatten();
+        let primary = slot.primary(registration);
         let watched = primary.is_some_and(|id| self.hub.contains(id, &key));
         if watched {
             slot.enqueue(registration, key, listed, now);
@@ -340,7 +382,7 @@ impl Host {
 }
 
 impl Slot {
-    fn enqueue(&mut self, registration: u32, key: Key, listed: bool, now: Duration) {
+    fn enqueue(&mut self, registration: RegistrationId, key: Key, listed: bool, now: Duration) {
         match listed {
             true => self.controller.enqueue_listed(registration, key, now),
             false => self.controller.enqueue(registration, key, now),

@@ -26,7 +26,7 @@ fn allowed(verb: &'static str, resource: &str) -> Allowed {
 }
 
 fn object(name: &str) -> Object {
-    (0, name.into())
+    (RegistrationId(0), name.into())
 }
 
 fn meta(uid: &str, version: u64) -> ObjectMetaLite {

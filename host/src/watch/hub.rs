@@ -210,12 +210,6 @@ impl WatchHub {
         self.watches.get(&id).and_then(|watch| watch.state.start).is_some_and(|start| start.watch == place.watch)
     }
 
-    /// Whether a watch is what `subscribe` would give.
-    pub fn serves(&self, id: WatchId, request: &WatchRequest) -> bool {
-        self.ids.get(&WatchRequest { full_objects: false, ..request.clone() }) == Some(&id)
-            && self.request(id).is_some_and(|watched| watched.full_objects || !request.full_objects)
-    }
-
     /// What a watch is for.
     pub fn request(&self, id: WatchId) -> Option<&WatchRequest> {
         self.watches.get(&id).map(|watch| &watch.request)
