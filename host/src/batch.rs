@@ -50,6 +50,8 @@ pub struct Failure {
     /// The task that was cancelled for it.
     pub culprit: Option<u64>,
     pub replayed_steps: usize,
+    /// Size of the linear memory before the step, bytes; 0 if that is not known.
+    pub memory_before: u64,
 }
 
 /// What became of a batch.
@@ -79,6 +81,19 @@ pub enum Lost {
     NoCulprit,
     /// A step failed and can't be undone: the package is of the soft tier.
     NotUndone,
+    /// It was given up: nothing it did succeeded any more.
+    NothingSucceeds,
+    /// It was given up: steps failed for want of memory, of which so many bytes were in use before.
+    MemoryFull(u64),
+    /// It was given up while it had nothing to do: so many bytes of its memory were in use.
+    MemoryNearlyFull(u64),
+}
+
+impl Lost {
+    /// It was lost by a failure, so that the next one is to wait.
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, Lost::Snapshot(_) | Lost::MemoryNearlyFull(_))
+    }
 }
 
 impl Batch {
@@ -143,7 +158,15 @@ impl Batch {
                 Live::Full(full) => full,
                 Live::Soft(_) => {
                     let StepFailure { cause, reason, detail, logs, .. } = failure;
-                    report.failures.push(Failure { cause, reason, detail, logs, culprit, replayed_steps: 0 });
+                    report.failures.push(Failure {
+                        cause,
+                        reason,
+                        detail,
+                        logs,
+                        culprit,
+                        replayed_steps: 0,
+                        memory_before: 0,
+                    });
                     report.lost = Some(Lost::NotUndone);
                     report.step = stepping.elapsed();
                     return report;
@@ -163,6 +186,7 @@ impl Batch {
                 logs: failure.logs,
                 culprit,
                 replayed_steps,
+                memory_before: rolled_back.as_ref().map_or(0, Live::memory_size),
             });
             let exhausted = report.failures.len() >= MAX_ROLLBACKS;
             match rolled_back {

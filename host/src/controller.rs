@@ -118,6 +118,8 @@ pub struct Controller {
     clock_base: u64,
     /// Restarts from the base image in a row.
     crashes: u32,
+    /// When the present instance began, if it began on this host.
+    begun: Duration,
     /// Not to be run before this.
     held_until: Option<Duration>,
 }
@@ -285,7 +287,7 @@ impl Controller {
         }
         self.held_until = None;
         if !self.started {
-            self.started = true;
+            (self.started, self.begun) = (true, now);
             let payload = Bytes::new();
             return Some(vec![Event { kind: EventKind::Start, id: 0, aux: 0, payload, task: 0 }]);
         }
@@ -365,7 +367,10 @@ impl Controller {
                         None if self.cancelled.remove(&task) => {}
                         None => effects.push(Effect::Misbehaved(format!("`done` for the unknown task {task}"))),
                     }
-                    self.crashes = 0;
+                    // It works for at least as long as it has had to wait.
+                    if now.saturating_sub(self.begun) >= RESTART_BACKOFF.delay(self.crashes) {
+                        self.crashes = 0;
+                    }
                 }
                 Action::Mapped { task, keys } => match self.tasks.remove(&task) {
                     Some(Task { registration, key, .. }) if key.is_empty() => {
@@ -528,6 +533,16 @@ impl Controller {
         }
         self.set_clock(now, clock);
         std::mem::take(&mut self.calls).into_keys().map(Effect::DropCall).chain(retired).collect()
+    }
+
+    /// What failed may have failed because of the instance: all of it is tried again now.
+    pub fn retry_now(&mut self, now: Duration) {
+        self.registrations.iter_mut().for_each(|registration| registration.queue.retry_now(now));
+    }
+
+    /// Whether a reconcile waits for the answer to a call.
+    pub fn is_waiting(&self, task: u64) -> bool {
+        self.calls.values().any(|of| *of == task)
     }
 
     /// When the guest may run again after a restart with backoff.

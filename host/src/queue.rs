@@ -194,6 +194,13 @@ impl WorkQueue {
         delay
     }
 
+    /// Objects that failed are to be tried again now; they keep their numbers of failures.
+    pub fn retry_now(&mut self, now: Duration) {
+        let failed = |(_, key): &&(Duration, Key)| self.items.get(key).is_some_and(|item| item.failures > 0);
+        let keys: Vec<Key> = self.timers.iter().filter(failed).map(|(_, key)| key.clone()).collect();
+        keys.into_iter().for_each(|key| self.add(key, now));
+    }
+
     /// Whether the object failed and its next try has a time.
     pub fn is_backing_off(&self, key: &str) -> bool {
         self.items.get(key).is_some_and(|item| item.failures > 0 && item.due.is_some())

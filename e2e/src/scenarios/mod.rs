@@ -13,6 +13,7 @@ pub mod events;
 pub mod hostile;
 pub mod lifecycle;
 pub mod mapping;
+pub mod memory;
 pub mod objects;
 pub mod restart;
 pub mod retries;
@@ -66,5 +67,6 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("panic: others complete, culprit backs off", hostile::panic),
         behaviour!("endless loop: CPU limit, same", hostile::endless_loop),
         behaviour!("memory limit, same", hostile::memory_limit),
+        behaviour!("memory fills up: begins anew, all reconciled", memory::leak),
     ]
 }

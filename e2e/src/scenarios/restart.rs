@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
 use kube::api::DeleteParams;
 
-use super::downtime;
+use super::{downtime, memory};
 use crate::probe::{ProbeSpec, ProbeStatus, spec};
 use crate::scene::Scene;
 
@@ -99,6 +99,7 @@ pub fn all() -> Vec<Restart> {
             }],
         },
         downtime::restart(),
+        memory::restart(),
     ]
 }
 

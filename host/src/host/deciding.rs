@@ -86,6 +86,11 @@ impl Host {
             return Some(next.into_iter().chain(slot.deciding.resume_at).min());
         }
         let (_, decision) = slot.decide(now, &self.prices);
+        let suspends = matches!(decision, Decision::Suspend | Decision::SuspendAndResumeAt(_));
+        if suspends && self.begins_anew_while_idle(index) {
+            return Some(Some(now));
+        }
+        let slot = &mut self.slots[index as usize];
         let until = match decision {
             Decision::Stay { until } => until,
             // The disk has refused it a moment ago.

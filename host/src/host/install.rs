@@ -153,6 +153,7 @@ impl Host {
                 writes,
                 own_writes,
                 pace: Pace::default(),
+                liveness: None,
                 lines: Lines::default(),
                 credit: None,
                 wake: None,

@@ -285,7 +285,7 @@ impl Host {
         slot.abort_requests();
         slot.phase = Phase::Suspended(Origin::Fresh);
         slot.controller = Controller::new(now, slot.package.first_monotonic_ns());
-        (slot.waiting, slot.credit) = (Requests::default(), None);
+        (slot.waiting, slot.credit, slot.liveness) = (Requests::default(), None, None);
         (slot.primaries, slot.watches) = (Vec::new(), Vec::new());
         (slot.save_after, slot.deciding.anonymous_bytes) = (Duration::ZERO, 0);
         slot.deciding.predictor = Predictor::default();

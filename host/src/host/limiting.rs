@@ -111,14 +111,19 @@ impl Host {
     /// Cancels reconciles that have taken too long.
     pub(super) fn end_overdue(&mut self, index: u32) {
         let now = self.now();
+        let mut has_ended = false;
         loop {
             let slot = &mut self.slots[index as usize];
             if matches!(slot.phase, Phase::Busy) || self.shutting_down {
                 return;
             }
             let timeout = slot.package.limits().reconcile_timeout();
-            let Some(task) = slot.controller.overdue(timeout, now) else { return };
+            let Some(task) = slot.controller.overdue(timeout, now) else { break };
             let object = slot.controller.task_object(task);
+            // What waits for an answer says nothing about the instance.
+            if !slot.controller.is_waiting(task) {
+                slot.failed(object.clone(), None, now);
+            }
             slot.counters.limit_hit(Limit::ReconcileTimeout);
             let message = format!("the reconcile was cancelled: it took longer than {timeout:?}");
             if let Some(traces) = &mut self.traces {
@@ -128,6 +133,10 @@ impl Host {
                 self.on_effect(index, effect);
             }
             self.tell(index, Problem::Limit(Limit::ReconcileTimeout), object, &message);
+            has_ended = true;
+        }
+        if has_ended {
+            self.check_liveness(index);
         }
     }
 

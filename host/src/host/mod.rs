@@ -10,7 +10,7 @@
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
-//! caching     reads from the cache, and writes that they have to wait for
+//! restarts    instances that begin anew      caching    reads from the cache, and writes that they have to wait for
 //! limiting    who is held back           telling     Kubernetes Events about controllers that misbehave
 //! leading     which controllers run here, of those that other hosts could run as well
 //! settings    what can change meanwhile  observing   what is told about all that to those who ask
@@ -26,6 +26,7 @@ mod limiting;
 mod observing;
 mod options;
 mod recording;
+mod restarts;
 mod settings;
 mod slot;
 mod spans;
@@ -328,7 +329,9 @@ impl Host {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut touched = BTreeSet::new();
         loop {
-            let wake = self.wakes.first().map(|(at, _)| tokio::time::Instant::from_std(self.started + *at));
+            // A time that the clock cannot show never comes.
+            let wake = self.wakes.first().and_then(|(at, _)| self.started.checked_add(*at));
+            let wake = wake.map(tokio::time::Instant::from_std);
             let sleep_until = |at: Option<tokio::time::Instant>| async move {
                 match at {
                     Some(at) => tokio::time::sleep_until(at).await,

@@ -15,6 +15,7 @@ use crate::controller::{Controller, RegistrationId};
 use crate::identity::ServiceAccount;
 use crate::instance::Origin;
 use crate::limits::lines::Lines;
+use crate::limits::liveness::Liveness;
 use crate::limits::pace::Pace;
 use crate::limits::requests::Requests;
 use crate::live::Live;
@@ -51,6 +52,8 @@ pub(super) struct Slot {
     /// What it has changed itself; only if it watches something without that.
     pub(super) own_writes: Option<Box<OwnWrites>>,
     pub(super) pace: Pace,
+    /// Only while something goes wrong.
+    pub(super) liveness: Option<Box<Liveness>>,
     pub(super) lines: Lines,
     /// Shared by its requests; only there while some are in flight.
     pub(super) credit: Option<Arc<Semaphore>>,
@@ -85,6 +88,14 @@ impl Slot {
             rules: self.permissions.granted().cloned(),
             external: self.permissions.external_granted().clone(),
             service_account: self.service_account.clone(),
+        }
+    }
+
+    /// Its instance, if it is at home.
+    pub(super) fn live(&self) -> Option<&Live> {
+        match &self.phase {
+            Phase::Resident(instance) => Some(instance),
+            Phase::Suspended(_) | Phase::Busy => None,
         }
     }
 
@@ -152,6 +163,7 @@ impl Slot {
             + self.watches.capacity() * size_of::<WatchId>();
         let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes())
             + self.own_writes.as_ref().map_or(0, |own| size_of::<OwnWrites>() + own.bytes());
-        (own + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()
+        let liveness = self.liveness.as_ref().map_or(0, |liveness| liveness.bytes());
+        (own + liveness + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()
     }
 }

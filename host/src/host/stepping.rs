@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use wasmop_package::Tier;
-
 use super::{Host, Message, Phase};
 use crate::batch::{Batch, Failure, Lost, Report, Source};
 use crate::code::CODE_LINGERS;
@@ -109,6 +107,8 @@ impl Host {
                 "step failed"
             );
             slot.counters.step_failed(failure.cause);
+            let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == Cause::MemoryLimit);
+            slot.failed(culprit.clone(), memory, now);
             let message = why(&failure);
             self.tell(index, Problem::Step(failure.cause), culprit, &message);
             let slot = &mut self.slots[index as usize];
@@ -154,8 +154,9 @@ impl Host {
             self.tell(index, Problem::Limit(Limit::LogRate), None, &message);
         }
         self.on_misuses(index, &misuses);
-        if let Some(lost) = lost {
-            self.restart(index, lost);
+        match lost {
+            Some(lost) => self.restart(index, lost),
+            None => self.check_liveness(index),
         }
         if has_grown {
             self.keep_budget();
@@ -175,53 +176,6 @@ impl Host {
         tracing::warn!(controller = &*slot.name, what, more, "the guest misused the runtime interface");
         let more = if more > 0 { format!(" (and {more} more in this step)") } else { String::new() };
         self.tell(index, Problem::Misuse, None, &format!("misused the runtime interface: {what}{more}"));
-    }
-
-    /// The instance is gone: begin again from the base image.
-    pub(super) fn restart(&mut self, index: u32, lost: Lost) {
-        let now = self.now();
-        let slot = &mut self.slots[index as usize];
-        let clock = slot.package.first_monotonic_ns();
-        let failed = !matches!(lost, Lost::Snapshot(_));
-        let undone = slot.controller.reset(failed, now, clock);
-        let reason = match lost {
-            Lost::Snapshot(reason) => {
-                tracing::warn!(controller = &*slot.name, %reason, "snapshot rejected");
-                reason
-            }
-            Lost::Start(reason) => reason,
-            Lost::NotUndone => "a step of a package of the soft tier can't be undone".into(),
-            Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
-        };
-        if let Some(traces) = &mut self.traces {
-            traces.lost(index, &reason);
-        }
-        slot.counters.restarted();
-        slot.waiting.clear();
-        let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
-        tracing::warn!(
-            controller = &*slot.name,
-            %reason,
-            wait_ms = wait.as_millis() as u64,
-            "{}",
-            match slot.package.tier() {
-                Tier::Full => "restarted from base image",
-                Tier::Soft => "restarted anew, its memory is lost",
-            }
-        );
-        for effect in undone {
-            self.on_effect(index, effect);
-        }
-        if failed {
-            // What came before says why.
-            let slot = &mut self.slots[index as usize];
-            let cause = slot.counters.last_error().map(|last| format!("; the last error: {last}")).unwrap_or_default();
-            let message =
-                format!("begins anew in {:?}: {reason}{cause}", Duration::from_millis(wait.as_millis() as u64));
-            self.tell(index, Problem::CrashLoop, None, &message);
-        } else {
-            self.slots[index as usize].counters.error(now, "", &format!("began anew: {reason}"));
-        }
     }
 
     pub(super) fn on_effect(&mut self, index: u32, effect: Effect) {
@@ -254,6 +208,10 @@ impl Host {
             Effect::Reconciled { task, registration, key, outcome, took } => {
                 if let Some(traces) = &mut self.traces {
                     traces.end(index, task, &outcome);
+                }
+                if let Some(liveness) = slot.liveness.as_mut().filter(|_| !matches!(outcome, Outcome::Cancelled { .. }))
+                {
+                    liveness.ended(&(registration, key.clone()));
                 }
                 let (object, registration) = (&*key, registration.0);
                 slot.counters.reconciled(result_of(&outcome), took);

@@ -3,11 +3,12 @@
 //! ```text
 //! bucket    so much a second, and a burst     requests  calls that wait until they may be made
 //! pace      when a controller may run again   lines     which lines of its log are written
-//! problem   what its owner is told, and how often
+//! problem   what its owner is told, and how often  liveness  when an instance is to begin anew
 //! ```
 
 pub mod bucket;
 pub mod lines;
+pub mod liveness;
 pub mod pace;
 pub mod problem;
 pub mod requests;

@@ -55,6 +55,12 @@ pub enum Problem {
     Predicate,
     /// Its instance was lost, and begins anew after a wait.
     CrashLoop,
+    /// It was restarted because nothing it did succeeded any more.
+    NothingSucceeds,
+    /// It was restarted because its memory was full.
+    MemoryFull,
+    /// It was restarted while it had nothing to do, before its memory was full.
+    MemoryNearlyFull,
     /// Its package can't be run at all.
     Install,
 }
@@ -78,6 +84,9 @@ impl Problem {
             Problem::Misuse => "InterfaceMisused",
             Problem::Predicate => "PredicateFailed",
             Problem::CrashLoop => "CrashLoop",
+            Problem::NothingSucceeds => "NothingSucceeds",
+            Problem::MemoryFull => "MemoryFull",
+            Problem::MemoryNearlyFull => "MemoryNearlyFull",
             Problem::Install => "InstallFailed",
         }
     }
@@ -89,7 +98,8 @@ impl Problem {
             Problem::Limit(_) => "Limited",
             Problem::Misuse => "InterfaceMisused",
             Problem::Predicate => "PredicateFailing",
-            Problem::CrashLoop => "CrashLooping",
+            Problem::CrashLoop | Problem::NothingSucceeds => "CrashLooping",
+            Problem::MemoryFull | Problem::MemoryNearlyFull => "MemoryFull",
             Problem::Install => "InstallFailed",
         }
     }
@@ -105,7 +115,9 @@ impl Problem {
             Problem::Limit(Limit::Disk) => "KeepInMemory",
             Problem::Misuse => "Ignore",
             Problem::Predicate => "LetPass",
-            Problem::CrashLoop => "Restart",
+            Problem::CrashLoop | Problem::NothingSucceeds | Problem::MemoryFull | Problem::MemoryNearlyFull => {
+                "Restart"
+            }
             Problem::Install => "LeaveOut",
         }
     }

@@ -111,6 +111,11 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 		r.grow()
 	case "heap":
 		r.memory.hold(p.Spec.Count)
+	case "leak":
+		if p.Status.ObservedGeneration != p.Generation {
+			r.memory.leak(p.Spec.Count)
+		}
+		echo = "leaked"
 	default:
 		return "", result, wasmop.TerminalError(fmt.Errorf("unknown action %q", p.Spec.Action))
 	}

@@ -14,7 +14,7 @@ type memory struct {
 	objects map[metav1.UID]*object
 	// thousand is filled at the first reconcile and iterated by the action random.
 	thousand map[int]string
-	// grown is what the actions grow and heap have allocated, a MiB each.
+	// grown is what the actions grow, heap and leak have allocated, a MiB each.
 	grown [][]byte
 }
 
@@ -62,6 +62,14 @@ func (m *memory) checkThousand() string {
 		return "lost"
 	}
 	return "ok"
+}
+
+// leak holds so many MiB more, all pages written.
+func (m *memory) leak(mebibytes int64) {
+	m.mu.Lock()
+	held := int64(len(m.grown))
+	m.mu.Unlock()
+	m.hold(held + mebibytes)
 }
 
 // hold sees to it that at least this many MiB, all pages written, are held.

@@ -117,6 +117,13 @@ impl Acting<'_> {
             },
             "grow" => self.memory.grow(),
             "heap" => self.memory.hold(self.probe.spec.count),
+            "leak" => {
+                let done_before = self.probe.status.as_ref().map(|status| status.observed_generation);
+                if done_before != self.probe.metadata.generation {
+                    self.memory.leak(self.probe.spec.count);
+                }
+                done.echo = "leaked".to_owned();
+            }
             unknown => return Err(Error::Failed(format!("unknown action `{unknown}`"))),
         }
         Ok(done)

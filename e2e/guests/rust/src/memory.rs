@@ -16,7 +16,7 @@ struct Inner {
     objects: HashMap<String, Known>,
     /// Filled at the first reconcile, iterated by the action `random`.
     thousand: HashMap<u32, String>,
-    /// What the actions `grow` and `heap` have allocated, a MiB each.
+    /// What the actions `grow`, `heap` and `leak` have allocated, a MiB each.
     grown: Vec<Vec<u8>>,
 }
 
@@ -76,6 +76,13 @@ impl Memory {
     /// Allocates until there is no memory left.
     pub fn grow(&self) -> ! {
         loop {
+            self.inner().grown.push(mebibyte());
+        }
+    }
+
+    /// Holds so many MiB more.
+    pub fn leak(&self, mebibytes: u64) {
+        for _ in 0..mebibytes {
             self.inner().grown.push(mebibyte());
         }
     }

@@ -1,0 +1,207 @@
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn object(name: &str) -> Object {
+    (RegistrationId(0), name.into())
+}
+
+fn memory(mebibytes: u64) -> MemoryUse {
+    MemoryUse { used: mebibytes * MIB, base: 2 * MIB, limit: 64 * MIB }
+}
+
+/// What happens at a second.
+enum At {
+    /// A step fails on this object.
+    Fails(u64, &'static str),
+    /// ... for want of memory, of which so many MiB were in use before.
+    OutOfMemory(u64, &'static str, u64),
+    Ends(&'static str),
+    /// So many objects are found for a check.
+    Finds(usize),
+    Restarts(u64),
+}
+
+use At::{Ends, Fails, Finds, OutOfMemory, Restarts};
+
+const CHECK: Verdict = Verdict::Check(CHECKED);
+const FULL: Verdict = Verdict::Restart(Why::MemoryFull);
+const NOTHING: Verdict = Verdict::Restart(Why::NothingSucceeds);
+
+/// The verdicts other than to go on, with the place in the story of what led to them.
+fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize, Verdict)> {
+    let mut verdicts = Vec::new();
+    for (place, event) in story.iter().enumerate() {
+        let verdict = match event {
+            Fails(at, name) => {
+                liveness.failed(object(name), None, secs(*at));
+                liveness.judge(active, secs(*at))
+            }
+            OutOfMemory(at, name, used) => {
+                liveness.failed(object(name), Some(memory(*used)), secs(*at));
+                liveness.judge(active, secs(*at))
+            }
+            Ends(name) => {
+                liveness.ended(&object(name));
+                Verdict::GoOn
+            }
+            Finds(objects) => liveness.checks_with(*objects),
+            Restarts(at) => {
+                liveness.restarted(true, secs(*at));
+                Verdict::GoOn
+            }
+        };
+        if verdict != Verdict::GoOn {
+            verdicts.push((place, verdict));
+        }
+    }
+    verdicts
+}
+
+#[test]
+fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_objects() {
+    let one_fails = |times: u64| (0..times).map(|n| Fails(n * 3, "a")).collect::<Vec<_>>();
+    let table: Vec<(&str, usize, Vec<At>, Vec<(usize, Verdict)>)> = vec![
+        ("two that fail", 0, vec![Fails(0, "a"), Fails(1, "b"), Fails(2, "a")], vec![]),
+        ("three in a row", 0, vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c")], vec![(2, CHECK)]),
+        ("while others may yet end", 1, vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c")], vec![]),
+        ("and they don't", 1, vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c"), Fails(10, "a")], vec![(3, CHECK)]),
+        ("one ends between", 0, vec![Fails(0, "a"), Fails(0, "b"), Ends("x"), Fails(0, "c")], vec![]),
+        (
+            "those of the check fail as well",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c"), Finds(2), Fails(1, "d"), Fails(1, "a"), Fails(1, "e")],
+            vec![(2, CHECK), (6, NOTHING)],
+        ),
+        (
+            "there is one for the check",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c"), Finds(1), Fails(1, "d")],
+            vec![(2, CHECK), (4, NOTHING)],
+        ),
+        (
+            "there is none for the check",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c"), Finds(0)],
+            vec![(2, CHECK), (3, NOTHING)],
+        ),
+        (
+            "one of the check ends",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c"), Finds(2), Ends("d"), Fails(1, "e"), Fails(1, "a")],
+            vec![(2, CHECK)],
+        ),
+        (
+            "those of the check never run",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c"), Finds(2), Fails(5, "a"), Fails(8, "b"), Fails(10, "c")],
+            vec![(2, CHECK), (6, NOTHING)],
+        ),
+        ("one object, a few times", 0, one_fails(4), vec![]),
+        ("one object, again and again", 0, one_fails(8), vec![(4, CHECK)]),
+        ("one object, often in a moment", 0, (0..100).map(|_| Fails(0, "a")).collect(), vec![]),
+        (
+            "checks are not made all the time",
+            0,
+            vec![
+                Fails(0, "a"),
+                Fails(0, "b"),
+                Fails(0, "c"),
+                Finds(2),
+                Ends("d"),
+                Fails(9, "a"),
+                Fails(9, "b"),
+                Fails(9, "c"),
+                Fails(10, "a"),
+            ],
+            vec![(2, CHECK), (8, CHECK)],
+        ),
+    ];
+    for (what, active, story, expected) in table {
+        assert_eq!(verdicts(&mut Liveness::default(), active, &story), expected, "{what}");
+    }
+}
+
+#[test]
+fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
+    let full = |used, times, at| (0..times).map(move |_| OutOfMemory(at, "a", used)).collect::<Vec<_>>();
+    let table: Vec<(&str, usize, Vec<At>, Vec<(usize, Verdict)>)> = vec![
+        ("full", 0, full(60, 3, 0), vec![(2, FULL)]),
+        (
+            "others go on",
+            0,
+            vec![OutOfMemory(0, "a", 60), Ends("b"), OutOfMemory(1, "c", 60), Ends("b"), OutOfMemory(2, "a", 60)],
+            vec![(4, FULL)],
+        ),
+        ("others may give some back", 1, full(60, 9, 0), vec![]),
+        ("and do not", 1, full(60, 9, 0).into_iter().chain(full(60, 1, 10)).collect(), vec![(9, FULL)]),
+        ("an allocator that doubles its heap", 0, full(33, 3, 0), vec![(2, FULL)]),
+        ("little was in use", 0, full(20, 100, 0), vec![]),
+        ("a new instance", 0, full(2, 100, 0), vec![]),
+        ("it did with less", 0, full(60, 2, 0).into_iter().chain([Ends("a")]).chain(full(60, 1, 0)).collect(), vec![]),
+    ];
+    for (what, active, story, expected) in table {
+        assert_eq!(verdicts(&mut Liveness::default(), active, &story), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_restart_that_helped_nobody_is_not_repeated_soon() {
+    let full = |at| (0..3).map(move |_| OutOfMemory(at, "a", 60)).collect::<Vec<_>>();
+    let mut liveness = Liveness::default();
+    assert_eq!(verdicts(&mut liveness, 0, &full(0)), [(2, FULL)]);
+    verdicts(&mut liveness, 0, &[Restarts(0), Ends("b")]);
+    // "a" fails in the new instance, too.
+    assert_eq!(verdicts(&mut liveness, 0, &full(59)), []);
+    assert_eq!(verdicts(&mut liveness, 0, &full(60)), [(0, FULL), (1, FULL), (2, FULL)]);
+    verdicts(&mut liveness, 0, &[Restarts(60)]);
+    assert_eq!(verdicts(&mut liveness, 0, &full(179)), []);
+    assert!(!verdicts(&mut liveness, 0, &full(180)).is_empty());
+    // One that helps is repeated at once.
+    verdicts(&mut liveness, 0, &[Restarts(180), Ends("a")]);
+    assert_eq!(verdicts(&mut liveness, 0, &full(181)), [(2, FULL)]);
+}
+
+#[test]
+fn what_an_instance_failed_with_is_nothing_to_the_next() {
+    let mut liveness = Liveness::default();
+    verdicts(&mut liveness, 0, &[OutOfMemory(0, "a", 60), OutOfMemory(0, "b", 60)]);
+    liveness.restarted(false, secs(0));
+    assert_eq!(verdicts(&mut liveness, 0, &[OutOfMemory(0, "a", 60), Fails(0, "b")]), []);
+    liveness.restarted(false, secs(0));
+    assert!(liveness.is_idle());
+}
+
+#[test]
+fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_each_time() {
+    let mut liveness = Liveness::default();
+    let big = MemoryUse { used: 60 * MIB, base: 58 * MIB, limit: 64 * MIB };
+    for (memory, at, begins) in [
+        (memory(55), 0, false),
+        (memory(56), 0, true),
+        (memory(64), 599, false),
+        (memory(64), 600, true),
+        (memory(64), 600 + 1199, false),
+        (memory(64), 600 + 1200, true),
+        (memory(1), 1 << 30, false),
+        // It begins with as much.
+        (big, 1 << 30, false),
+        (memory(64), 1 << 30, true),
+        (memory(64), (1 << 30) + 86_399, false),
+    ] {
+        assert_eq!(liveness.begins_anew_while_idle(memory, secs(at)), begins, "{memory:?} at {at} s");
+    }
+}
+
+#[test]
+fn limits_of_any_size_make_sense() {
+    for (used, base, limit) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (u64::MAX, 0, u64::MAX), (0, u64::MAX, 1)] {
+        let memory = MemoryUse { used, base, limit };
+        assert_eq!(memory.has_grown(), used > base, "{memory:?}");
+        assert_eq!(memory.is_nearly_full(), used > base, "{memory:?}");
+    }
+}
