@@ -79,6 +79,8 @@ pub enum Lost {
     NoCulprit,
     /// A step failed and can't be undone: the package is of the soft tier.
     NotUndone,
+    /// It makes requests faster than it takes their answers, refusals included.
+    Overdrawn,
 }
 
 impl Batch {

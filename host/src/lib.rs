@@ -23,6 +23,7 @@ pub mod cache;
 pub mod client;
 pub mod code;
 pub mod connect;
+pub mod connections;
 pub mod controller;
 pub mod describe;
 pub mod election;

@@ -155,6 +155,7 @@ impl Host {
                 pace: Pace::default(),
                 lines: Lines::default(),
                 credit: None,
+                share: None,
                 wake: None,
                 deciding: Deciding::new(policy, predictor),
                 save_after: Duration::ZERO,

@@ -7,10 +7,10 @@ use wasmop_package::Tier;
 use super::{Host, Message, Phase};
 use crate::batch::{Batch, Failure, Lost, Report, Source};
 use crate::code::CODE_LINGERS;
-use crate::controller::{Effect, Outcome, excerpt};
+use crate::controller::{Effect, MAX_HELD_BYTES, Outcome, excerpt};
 use crate::guest::{Cause, LogLine};
 use crate::instance::Origin;
-use crate::limits::problem::{Limit, Problem};
+use crate::limits::problem::Problem;
 use crate::status::counters::ReconcileResult;
 use crate::traces::Stepped;
 
@@ -86,38 +86,42 @@ impl Host {
         if let (Some(resume), true) = (resume, suspended) {
             slot.counters.resumed(resume);
             slot.deciding.predictor.on_resumed(resume);
-            tracing::info!(
-                controller = &*name,
-                events,
-                resume_us = resume.as_micros() as u64,
-                step_us = step.as_micros() as u64,
-                "resumed"
-            );
+            if self.may_log(index, 0) {
+                tracing::info!(
+                    controller = &*name,
+                    events,
+                    resume_us = resume.as_micros() as u64,
+                    step_us = step.as_micros() as u64,
+                    "resumed"
+                );
+            }
         }
         let mut effects = Vec::new();
-        let mut log_limit = None;
+        let mut is_over_log_limit = false;
         for failure in failures {
             let slot = &mut self.slots[index as usize];
-            log_limit = log_limit.or(slot.write_logs(&failure.logs, now));
+            is_over_log_limit |= slot.write_logs(&failure.logs, now);
             let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));
             let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
-            tracing::warn!(
-                controller = &*name,
-                cause = failure.cause.as_str(),
-                object = &*object,
-                detail = %excerpt(&failure.detail),
-                "step failed"
-            );
             slot.counters.step_failed(failure.cause);
+            let detail = excerpt(&failure.detail);
+            if self.may_log(index, object.len() + detail.len()) {
+                tracing::warn!(
+                    controller = &*name,
+                    cause = failure.cause.as_str(),
+                    object = &*object,
+                    detail,
+                    "step failed"
+                );
+            }
             let message = why(&failure);
             self.tell(index, Problem::Step(failure.cause), culprit, &message);
-            let slot = &mut self.slots[index as usize];
             if let Some(task) = failure.culprit {
                 if let Some(traces) = &mut self.traces {
                     traces.blame(index, task, failure.cause.as_str(), &message);
                 }
                 let undone = !matches!(lost, Some(Lost::NotUndone));
-                if undone {
+                if undone && self.may_log(index, object.len()) {
                     tracing::info!(
                         controller = &*name,
                         culprit = &*object,
@@ -125,13 +129,13 @@ impl Host {
                         "rolled back"
                     );
                 }
-                effects.extend(slot.controller.cancelled(task, !undone, now));
+                effects.extend(self.slots[index as usize].controller.cancelled(task, !undone, now));
             }
         }
         let slot = &mut self.slots[index as usize];
         let first_registration = slot.controller.registered();
         for output in outputs {
-            log_limit = log_limit.or(slot.write_logs(&output.logs, now));
+            is_over_log_limit |= slot.write_logs(&output.logs, now);
             effects.extend(slot.controller.commit(output, stepped_at, now));
         }
         slot.phase = match instance {
@@ -149,12 +153,16 @@ impl Host {
                 effect => self.on_effect(index, effect),
             }
         }
-        if let Some(per_second) = log_limit {
-            let message = format!("writes more than {per_second} bytes of log a second: lines are dropped");
-            self.tell(index, Problem::Limit(Limit::LogRate), None, &message);
+        if is_over_log_limit {
+            self.tell_log_limit(index);
         }
         self.on_misuses(index, &misuses);
-        if let Some(lost) = lost {
+        let slot = &mut self.slots[index as usize];
+        let overdrawn = slot.controller.is_overdrawn().then(|| {
+            slot.phase = Phase::Suspended(Origin::Fresh);
+            Lost::Overdrawn
+        });
+        if let Some(lost) = lost.or(overdrawn) {
             self.restart(index, lost);
         }
         if has_grown {
@@ -171,8 +179,11 @@ impl Host {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         slot.pace.misused(now);
+        let name = slot.name.clone();
         let more = misuses.len() - 1;
-        tracing::warn!(controller = &*slot.name, what, more, "the guest misused the runtime interface");
+        if self.may_log(index, what.len()) {
+            tracing::warn!(controller = &*name, what, more, "the guest misused the runtime interface");
+        }
         let more = if more > 0 { format!(" (and {more} more in this step)") } else { String::new() };
         self.tell(index, Problem::Misuse, None, &format!("misused the runtime interface: {what}{more}"));
     }
@@ -191,6 +202,10 @@ impl Host {
             }
             Lost::Start(reason) => reason,
             Lost::NotUndone => "a step of a package of the soft tier can't be undone".into(),
+            Lost::Overdrawn => format!(
+                "it makes requests and does not take the answers: more than {} MiB wait in the host",
+                MAX_HELD_BYTES >> 20
+            ),
             Lost::NoCulprit => "a step failed and no single reconcile could be blamed for it".into(),
         };
         if let Some(traces) = &mut self.traces {
@@ -199,16 +214,19 @@ impl Host {
         slot.counters.restarted();
         slot.waiting.clear();
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
-        tracing::warn!(
-            controller = &*slot.name,
-            %reason,
-            wait_ms = wait.as_millis() as u64,
-            "{}",
-            match slot.package.tier() {
-                Tier::Full => "restarted from base image",
-                Tier::Soft => "restarted anew, its memory is lost",
-            }
-        );
+        let (name, tier) = (slot.name.clone(), slot.package.tier());
+        if self.may_log(index, reason.len()) {
+            tracing::warn!(
+                controller = &*name,
+                %reason,
+                wait_ms = wait.as_millis() as u64,
+                "{}",
+                match tier {
+                    Tier::Full => "restarted from base image",
+                    Tier::Soft => "restarted anew, its memory is lost",
+                }
+            );
+        }
         for call in calls {
             self.on_effect(index, Effect::DropCall(call));
         }
@@ -231,7 +249,6 @@ impl Host {
     pub(super) fn on_effect(&mut self, index: u32, effect: Effect) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let controller = &*slot.name;
         match effect {
             Effect::Call(mut call) => {
                 if !self.answer_from_cache(index, &mut call) {
@@ -263,6 +280,11 @@ impl Host {
                 if let Outcome::Error { message, .. } = &outcome {
                     slot.counters.error(now, object, message);
                 }
+                let said = if let Outcome::Error { message, .. } = &outcome { message.len() } else { 0 };
+                if !self.may_log(index, object.len() + said) {
+                    return;
+                }
+                let controller = &*self.slots[index as usize].name;
                 let ms = |d: Duration| d.as_millis() as u64;
                 match outcome {
                     Outcome::Ok => tracing::info!(controller, registration, object, outcome = "ok", "reconciled"),

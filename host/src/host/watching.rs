@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription};
+use crate::controller::{Found, WatchedChange};
 use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{
-    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes, to_map,
+    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes, shared,
+    to_map,
 };
 
 impl Host {
@@ -48,24 +50,28 @@ impl Host {
     /// What a registration asks for, as far as it is allowed.
     fn wanted(&mut self, index: u32, registration: u32) -> Vec<(Subscription, WatchRequest)> {
         let spec = self.shared(index, registration);
-        let slot = &self.slots[index as usize];
         let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
         let watches = spec.watches.iter().enumerate().map(|(n, w)| (Some(n as u16), w));
         let mut wanted = Vec::new();
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
+            let slot = &self.slots[index as usize];
             let (group, plural, namespace) = (&watched.group, &watched.plural, namespace.as_deref());
             let allowed = match &self.learning {
                 None => slot.permissions.may_watch(group, plural, namespace),
                 Some(learning) => learning.may_watch(&slot.name, &slot.permissions, group, plural, namespace),
             };
             if let Err(denied) = allowed {
-                tracing::warn!(
-                    controller = &*slot.name,
-                    request = %format!("watch {}", watched.kind),
-                    reason = %denied,
-                    help = %denied.help(&slot.name),
-                    "permission denied"
-                );
+                let name = slot.name.clone();
+                let (reason, help) = (denied.to_string(), denied.help(&name));
+                if self.may_log(index, watched.kind.len() + reason.len() + help.len()) {
+                    tracing::warn!(
+                        controller = &*name,
+                        request = %format!("watch {}", watched.kind),
+                        reason,
+                        help,
+                        "permission denied"
+                    );
+                }
                 continue;
             }
             let request = WatchRequest::new(watched, namespace, slot.service_account.clone());
@@ -256,9 +262,19 @@ impl Host {
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };
             if relation == Relation::Map {
                 let gone = matches!(event.change, Change::Deleted { .. });
+                let key = match &event.change {
+                    Change::Applied { key, .. } | Change::Deleted { key, .. } => key.clone(),
+                    _ => continue,
+                };
                 if let Some(object) = to_map(&event.change) {
-                    let watch = u32::from(subscription.watch.unwrap_or(0));
-                    slot.controller.enqueue_map(subscription.registration, watch, object, gone);
+                    slot.controller.enqueue_map(WatchedChange {
+                        registration: subscription.registration,
+                        watch: u32::from(subscription.watch.unwrap_or(0)),
+                        source: event.watch,
+                        key,
+                        gone,
+                        object: Some(object),
+                    });
                     touched.insert(subscription.slot);
                 }
                 continue;
@@ -304,6 +320,23 @@ impl Host {
                     own.hold(&concerned, old.as_ref(), meta);
                 }
                 is_held
+            }
+        }
+    }
+
+    /// Completes the changes that a guest is asked about next: there may have been no room for their objects.
+    pub(super) fn complete_changes(&mut self, index: u32) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        slot.controller.look_up_changes(|watch, key| match self.hub.object(watch, key) {
+            Some(object) => Found::Object(shared(object)),
+            None if self.hub.contains(watch, key) => Found::WithoutObject,
+            None => Found::Nothing,
+        });
+        for registration in slot.controller.take_all_due() {
+            let primary = slot.primaries.get(registration as usize).copied().flatten();
+            for key in primary.map(|id| self.hub.keys(id)).unwrap_or_default() {
+                slot.controller.enqueue(registration, key, now);
             }
         }
     }

@@ -246,6 +246,11 @@ impl WatchHub {
         self.watches.get(&id).is_some_and(|watch| watch.state.state().index.get(key).is_some())
     }
 
+    /// The object as JSON, if the watch holds it whole.
+    pub fn object(&self, id: WatchId, key: &str) -> Option<Arc<str>> {
+        self.watches.get(&id)?.state.state().index.object(key).cloned()
+    }
+
     /// What comes of looking at the objects that the watch holds now; `None` if it is not in order.
     pub fn look<T>(&self, id: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
         let state = self.watches.get(&id)?.state.state();
