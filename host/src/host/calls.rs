@@ -12,7 +12,7 @@ use crate::guest::{Call, EventKind};
 use crate::identity::Caller;
 use crate::limits::problem::{Limit, Problem};
 use crate::permissions::external::ExternalDenied;
-use crate::permissions::{Denied, is_stream};
+use crate::permissions::{ApiRequest, Denied, is_stream};
 use crate::requests::{self, Allowance, ApiCall, Reply};
 use crate::traces::{Peer, RequestSpan};
 
@@ -49,12 +49,15 @@ impl Host {
             return self.contact(index, call);
         }
         let slot = &mut self.slots[index as usize];
+        let request =
+            ApiRequest { method: &call.method, path_and_query: &call.path, headers: &call.headers, body: &call.body };
+        let as_account = slot.service_account.is_some();
         let checked = match &self.learning {
-            None => slot.permissions.check(&call.method, &call.path).map(Some),
+            None => slot.permissions.check_request(&request, as_account).map(Some),
             Some(learning) => {
                 let object = slot.controller.object_of(call.task);
                 let object = (call.task != 0).then_some(&*object);
-                learning.check(&slot.name, &slot.permissions, (&call.method, &call.path), object).map(|()| None)
+                learning.check(&slot.name, &slot.permissions, (&request, as_account), object).map(|()| None)
             }
         };
         let allowed = match checked {

@@ -457,7 +457,10 @@ fn writing_roles_has_to_be_granted_with_escalate() {
     let grant = |verbs: &[&str]| asked.granting(Some([rule(&group, &["clusterroles"], verbs)].into()));
     assert!(grant(&["create", "escalate"]).check("POST", ROLES).is_ok());
     let denied = grant(&["create"]).check("POST", ROLES).unwrap_err();
-    assert_eq!(denied.to_string(), "not granted to escalate clusterroles.rbac.authorization.k8s.io");
+    assert_eq!(
+        denied.to_string(),
+        "not granted to escalate clusterroles.rbac.authorization.k8s.io (a role hands out rights)"
+    );
 }
 
 #[test]
