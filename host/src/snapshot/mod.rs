@@ -19,15 +19,16 @@
 //!
 //! ```text
 //! state_dir   who may use it     store  what is there, open    image  base images
-//! save        instance to file   resume file to instance
+//! save        instance to file   resume file to instance   difference  what to write
 //! disk        all I/O            sync   when it is on disk     format, slots  no I/O
 //! faults      a bad disk, for tests                            seal   encryption
 //! ```
 //!
-//! A base image is never written once it is mapped, nor a slot that shows in some memory: the slots of
-//! the newest header are taken by nobody. A snapshot is a cache: one that is damaged
+//! What some memory maps is neither written nor cut: not a package's base image, not the places in an own base
+//! image that its instance shows, and not a slot. A snapshot is a cache: one that is damaged
 //! or foreign costs the controller its memory, not the cluster an event.
 
+mod difference;
 pub mod disk;
 pub mod faults;
 pub mod format;
