@@ -4,9 +4,10 @@
 mod place;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use place::{Place, component, guest, module, package};
+use place::{Place, closed_port, component, guest, module, package};
 use wasmop_host::snapshot::StateDir;
 
 const MAKES_A_PACKAGE: &str = "wasmop build";
@@ -161,6 +162,65 @@ fn a_state_directory_that_another_host_uses_is_refused() {
     place
         .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state])
         .fails_with(1, &[&state, "in use by another host", &std::process::id().to_string(), "--state-dir"]);
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("is mounted").uid() == 0
+}
+
+/// A directory of this owner, group and mode.
+fn directory(path: &str, owner: u32, group: u32, mode: u32) {
+    fs::create_dir(path).expect("makes it");
+    chown(path, Some(owner), Some(group)).expect("root may");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("root may");
+}
+
+#[test]
+fn a_volume_that_belongs_to_root_serves_as_a_state_directory() {
+    if !is_root() {
+        return eprintln!("only root can be another user");
+    }
+    let place = Place::new();
+    place.is_open_to_all();
+    let file = place.write("web.wasm", &package("web"));
+    let server = format!("http://127.0.0.1:{}", closed_port());
+    let kubeconfig = place.kubeconfig(&server);
+    // With a group (`fsGroup`), and as an `emptyDir` is without.
+    for (name, mode) in [("group", 0o2775), ("everybody", 0o777)] {
+        let state = place.path(name);
+        directory(&state, 0, 4321, mode);
+        for start in ["first", "second"] {
+            let run = place.wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state]);
+            run.as_user(1234, 4321).fails_with(1, &["cannot reach the API server"]);
+            let code = fs::metadata(Path::new(&state).join("code")).expect("was made");
+            assert_eq!((code.uid(), code.mode() & 0o777), (1234, 0o700), "{name}, {start} start");
+            // When a Pod is started again, the group may write all that is in its volume.
+            for part in ["code", "code/key", "lock"] {
+                let part = Path::new(&state).join(part);
+                let mode = fs::metadata(&part).expect("was made").mode() | 0o060;
+                fs::set_permissions(&part, fs::Permissions::from_mode(mode)).expect("root may");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_users_state_directory_is_refused_with_a_remedy_that_works() {
+    if !is_root() {
+        return eprintln!("only root can make another user's directory");
+    }
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let kubeconfig = place.kubeconfig(&format!("http://127.0.0.1:{}", closed_port()));
+    let state = place.path("state");
+    directory(&state, 1234, 1234, 0o755);
+    let remedy = format!("{state}/wasmop");
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state])
+        .fails_with(1, &[&state, "belongs to user 1234", &remedy, "chown -R 0 "]);
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &remedy])
+        .fails_with(1, &["cannot reach the API server"]);
 }
 
 #[test]
