@@ -4,6 +4,8 @@
 //! Files that end in `.tmpl` lose that ending and have their placeholders filled in; all others are
 //! copied as they are.
 
+pub mod cargo_workspace;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
