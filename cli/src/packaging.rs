@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use wasmop_host::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
-use wasmop_package::{Inspection, Package};
+use wasmop_package::{AssembleError, Inspection, Package, Refusal};
 
 use crate::error::{HelpExt, about, failure};
 use crate::interrupt::Cleanup;
@@ -51,10 +51,17 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         limits: project.limits,
         suspend_policy: project.suspend_policy,
         crds,
-        ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk)
+        ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk.clone())
     };
-    let package = wasmop_package::assemble(&core.module, &manifest)
-        .map_err(|error| about(format!("cannot make a package of `{}`", project.name), error))?;
+    let package = wasmop_package::assemble(&core.module, &manifest).map_err(|error| {
+        let by_dependency = match &error {
+            AssembleError::Refused(Refusal::ImportUnknown { module, .. }) => {
+                core.on_import.as_ref().and_then(|on_import| on_import(module))
+            }
+            _ => None,
+        };
+        by_dependency.unwrap_or_else(|| about(format!("cannot make a package of `{}`", project.name), error))
+    })?;
     step.done(bytes(package.len() as u64));
 
     let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");

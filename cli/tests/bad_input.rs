@@ -328,5 +328,44 @@ fn what_is_missing_without_a_terminal_is_a_usage_error() {
     place.wasmop(&["new", "web"]).fails_with(2, &["language is missing", "--lang rust|go"]);
     place
         .wasmop(&["new", "web", "--lang", "rust", "--toolchain", "tinygo"])
-        .fails_with(2, &["`--toolchain tinygo`", "Rust", "cargo"]);
+        .fails_with(2, &["`--toolchain tinygo`", "\nhelp: for Rust use: cargo\n"]);
+    place
+        .wasmop(&["new", "web", "--lang", "go", "--toolchain", "cargo"])
+        .fails_with(2, &["`--toolchain cargo`", "\nhelp: for Go use: go, tinygo\n"]);
+}
+
+#[test]
+fn an_address_that_is_none_is_a_usage_error_that_shows_the_format() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    for arguments in [&["run", &file, "--metrics-address", "localhost"][..], &["top", "--address", "80800"]] {
+        let (_, stderr) = place.wasmop(arguments).ends_with(2);
+        let bad = arguments[arguments.len() - 1];
+        assert!(stderr.contains(&format!("`{bad}` is not an address; write HOST:PORT, :PORT or PORT")), "{stderr}");
+    }
+    let config = place.write("host.toml", b"metrics-address = \"localhost\"");
+    place
+        .wasmop(&["run", &file, "--config", &config])
+        .fails_with(1, &["host.toml:1: `metrics-address`", "`localhost` is not an address", "HOST:PORT"]);
+    // A port alone is an address: what is wrong comes later.
+    place.wasmop(&["run", &file, "--metrics-address", "0"]).fails_with(1, &["no kubeconfig found"]);
+}
+
+#[test]
+fn a_flag_for_another_toolchain_is_a_usage_error() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&guest());
+    for (flag, value) in [("--features", "a"), ("--profile", "dist")] {
+        place.wasmop(&["build", "p", flag, value]).fails_with(2, &[flag, "`go`", "use --tags and --ldflags"]);
+    }
+    place.wasmop(&["build", "p", "--no-default-features"]).fails_with(2, &["--no-default-features"]);
+    let rust = place::GO_PROJECT.replace("\"go\"", "\"rust\"");
+    place.write("r/wasmop.toml", rust.as_bytes());
+    place.wasmop(&["build", "r", "--ldflags", "-X a.b=c"]).fails_with(2, &["--ldflags", "`cargo`", "--features"]);
+    place.write("r/wasmop.toml", format!("{rust}[build]\ntags = [\"a\"]\n").as_bytes());
+    place.wasmop(&["build", "r"]).fails_with(1, &["r/wasmop.toml:7", "unknown key `tags` in [build]", "features"]);
+    place.write("r/wasmop.toml", format!("{rust}[build]\nprofile = \"a b\"\n").as_bytes());
+    place
+        .wasmop(&["build", "r"])
+        .fails_with(1, &["r/wasmop.toml:7", "`a b` is not the name of a profile", "[profile]"]);
 }

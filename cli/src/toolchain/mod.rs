@@ -3,6 +3,7 @@
 //! Each toolchain is one file with one function, `build_core`. It finds the tool (or says how to
 //! get it), runs it through [`Request::run`], and reads the module it made.
 
+mod advice;
 mod cargo;
 mod component;
 mod go;
@@ -15,6 +16,7 @@ use std::process::Command;
 use anyhow::Result;
 use wasmop_package::manifest::{Sdk, Toolchain};
 
+use crate::error::Failure;
 use crate::output::Step;
 use crate::process;
 use crate::project::Project;
@@ -34,6 +36,8 @@ pub struct Core {
     pub module: Vec<u8>,
     /// The SDK the project was built with, as its lock file has it.
     pub sdk: Sdk,
+    /// Names the dependency from which an import of the module comes that wasmop does not provide.
+    pub on_import: Option<Box<dyn Fn(&str) -> Option<Failure>>>,
 }
 
 impl Request<'_> {
