@@ -31,7 +31,7 @@ pub struct File {
 }
 
 /// Where a project keeps its copy of the SDK; it is meant to be committed.
-const SDK_DIR: &str = ".wasmop/sdk";
+pub const SDK_DIR: &str = ".wasmop/sdk";
 
 /// The ending of files with placeholders.
 const TEMPLATE_ENDING: &str = ".tmpl";

@@ -262,6 +262,30 @@ fn what_the_compiler_said_is_shown_when_it_fails() {
     place.wasmop(&["build", "p"]).fails_with(1, &["main.go:3:1: syntax error", "`go build", "failed", "above"]);
 }
 
+#[test]
+fn a_copy_of_the_sdk_that_was_not_committed_is_named() {
+    let place = Place::new();
+    for language in ["go", "rust"] {
+        place.wasmop(&["new", language, "--lang", language]).succeeds();
+        fs::remove_dir_all(place.path(&format!("{language}/.wasmop"))).expect("is there");
+        let missing = format!("{language}/.wasmop/sdk/{language}");
+        place.wasmop(&["build", language]).fails_with(1, &[&missing, "git add -f .wasmop/sdk", "wasmop new"]);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_named_before_the_compiler_runs() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&guest());
+    place.fake_go(&format!("echo > '{}'", place.path("ran")));
+    let below = format!("{}/web.wasm", place.write("a-file", b""));
+    let long = format!("{}.wasm", "x".repeat(300));
+    for output in [below.as_str(), long.as_str(), "/proc/web.wasm"] {
+        place.wasmop(&["build", "p", "-o", output]).fails_with(1, &[output, "cannot write", "--output FILE"]);
+    }
+    assert!(!Path::new(&place.path("ran")).exists());
+}
+
 // Traces and policies.
 
 #[test]

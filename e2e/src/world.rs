@@ -94,7 +94,8 @@ impl Cluster {
             crd.spec.versions.iter_mut().for_each(|version| version.served = true);
             match crds.replace("probes.e2e.wasmop.dev", &PostParams::default(), &crd).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                result => return Ok(drop(result?)),
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(()),
             }
         }
     }

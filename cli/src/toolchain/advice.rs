@@ -20,8 +20,9 @@ pub struct Rule {
     /// Applies if the compiler said one of them.
     #[serde(default)]
     says: Vec<String>,
-    /// Applies if the module imports from one whose name begins with it.
-    imports: Option<String>,
+    /// Applies if the finished module shows one of them, in an import or when it is started.
+    #[serde(default)]
+    shows: Vec<String>,
     pub why: String,
     remedy: String,
 }
@@ -50,7 +51,7 @@ impl Rule {
 
     /// Whether the rule speaks of a compiler that failed.
     fn is_about_compiling(&self) -> bool {
-        self.features.is_empty() && self.imports.is_none()
+        self.features.is_empty() && self.shows.is_empty()
     }
 
     fn is_said_in(&self, said: &str) -> bool {
@@ -82,9 +83,9 @@ pub fn on_features(name: &str, version: Option<&Version>, active: &[String]) -> 
     RULES.crates.iter().filter(|rule| rule.is_about(name, version)).find(applies)
 }
 
-/// The rule for an import of the finished module, and the name of its crate.
-pub fn on_import(module: &str) -> Option<(&'static str, &'static Rule)> {
-    let applies = |rule: &&Rule| rule.imports.as_deref().is_some_and(|prefix| module.starts_with(prefix));
+/// The rule for what the finished module shows, and the name of its crate.
+pub fn on_module_that_shows(text: &str) -> Option<(&'static str, &'static Rule)> {
+    let applies = |rule: &&Rule| rule.shows.iter().any(|shown| text.contains(shown));
     RULES.crates.iter().find(applies).map(|rule| (rule.name.as_str(), rule))
 }
 
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(why("sysinfo", ""), None);
         assert_eq!(why("reqwest", ""), None);
         assert!(why("reqwest", "no method `timeout` found for struct `reqwest::ClientBuilder`").is_some());
-        // What is known of features and imports says nothing about a failed compiler.
+        // What is known of features and modules says nothing about a failed compiler.
         assert_eq!(why("kube-client", ""), None);
         assert_eq!(why("wasm-bindgen", ""), None);
     }
@@ -135,11 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn features_and_imports_find_their_rules() {
+    fn features_and_what_a_module_shows_find_their_rules() {
         let active = ["client".to_owned(), "ws".to_owned()];
         assert!(on_features("kube-client", None, &active).is_some_and(|rule| rule.why.contains("`ws`")));
         assert!(on_features("kube-client", None, &active[..1]).is_none());
-        assert_eq!(on_import("__wbindgen_placeholder__").map(|(name, _)| name), Some("wasm-bindgen"));
-        assert!(on_import("wasi_snapshot_preview1").is_none());
+        let shown = |text| on_module_that_shows(text).map(|(name, _)| name);
+        assert_eq!(shown("__wbindgen_placeholder__"), Some("wasm-bindgen"));
+        assert_eq!(shown("wasi_snapshot_preview1"), None);
     }
 }

@@ -23,7 +23,7 @@ use wasmop_package::manifest::Sdk;
 use self::graph::Graph;
 use self::lock_file::LockFile;
 use self::rustflags::Rustflags;
-use super::{Core, Request, port};
+use super::{Core, Request, need_sdk_copy, port};
 use crate::error::{HelpExt, failure};
 use crate::process::Failed;
 use crate::project::BuildOptions;
@@ -58,6 +58,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         )
         .into());
     }
+    need_sdk_copy(dir, "Cargo.toml", "rust")?;
     let cargo = Cargo::find(dir)?;
     cargo.need_target(dir)?;
 
@@ -121,8 +122,8 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     })?;
     let path = executable(&output, &bin)?;
     let module = fs::read(&path).with_context(|| format!("cannot read what cargo built: {}", path.display()))?;
-    let on_import = Box::new(move |module: &str| failed::by_import(&graph, module));
-    Ok(Core { module, sdk, on_import: Some(on_import) })
+    let blame = Box::new(move |shown: &str| failed::by_module(&graph, shown));
+    Ok(Core { module, sdk, blame: Some(blame) })
 }
 
 /// The project's choice of features, as every cargo command takes it.
@@ -283,7 +284,10 @@ impl Cargo {
                 cargo_metadata::Error::CargoMetadata { stderr } => anyhow::anyhow!(stderr.trim_end().to_owned()),
                 other => other.into(),
             })
-            .with_context(|| format!("cargo cannot read the project in {}", dir.display()))
+            .or_help(
+                format!("cargo cannot read the project in {}", dir.display()),
+                "correct its Cargo.toml until `cargo metadata` succeeds there",
+            )
     }
 }
 

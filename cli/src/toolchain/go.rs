@@ -13,7 +13,7 @@ use semver::Version;
 use serde::Deserialize;
 use wasmop_package::manifest::Sdk;
 
-use super::{Core, Request, advice};
+use super::{Core, Request, advice, need_sdk_copy};
 use crate::error::{HelpExt, failure};
 use crate::process::Failed;
 
@@ -48,12 +48,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     }
     // Ours come last, so that they hold. A -ldflags in GOFLAGS would give way to this one.
     let ours = if request.debug { "-checklinkname=0" } else { "-s -w -checklinkname=0" };
-    command.arg(format!("-ldflags={} {ours}", own.ldflags));
+    command.arg(format!("-ldflags={}", format!("{} {ours}", own.ldflags).trim_start()));
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(request, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read what go built: {}", path.display()))?;
-    Ok(Core { module, sdk, on_import: None })
+    Ok(Core { module, sdk, blame: None })
 }
 
 /// Flags of the user, from `wasmop.toml` or the command line, else from `GOFLAGS`.
@@ -164,6 +164,7 @@ fn failing_package(said: &str) -> Option<String> {
 
 /// That the project is a Go module.
 pub(super) fn need_go_mod(dir: &Path) -> Result<()> {
+    need_sdk_copy(dir, "go.mod", "go")?;
     // The module's root may be above the project.
     if dir.ancestors().any(|dir| dir.join("go.mod").is_file()) {
         return Ok(());

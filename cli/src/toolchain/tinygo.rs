@@ -56,7 +56,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(request, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read what tinygo built: {}", path.display()))?;
-    Ok(Core { module, sdk, on_import: None })
+    Ok(Core { module, sdk, blame: None })
 }
 
 /// Linker flags without Go's `-s` and `-w`, which TinyGo does not know. `-no-debug` does the same.

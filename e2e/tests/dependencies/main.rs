@@ -84,20 +84,21 @@ fn crates_and_features_that_can_work_do() {
         "error: the binary `web` requires the feature `operator`, which is not active\n\
          help: wasmop build --features operator\n      or write `features = [\"operator\"]` under [build] in wasmop.toml\n",
     );
-    let said = project.succeeds_with(&["--features", "operator"], &[("RUSTFLAGS", "-C link-arg=-fuse-ld=mold")]);
+    let said = project
+        .succeeds_with(&["--features", "operator", "--profile", "dev"], &[("RUSTFLAGS", "-C link-arg=-fuse-ld=mold")]);
     assert!(said.contains("left out of the configured rustflags") && said.contains("-fuse-ld=mold"), "{said}");
 
     // Two more crates that compile: one calls JavaScript, and one's use is wrong.
     project.edit("Cargo.toml", "hostname = \"0.3\"", "hostname = \"0.3\"\njs-sys = \"0.3\"");
     project.edit("src/main.rs", "host = ?hostname::get()", "at = js_sys::Date::now()");
     project.fails_with(
-        &["--features", "operator"],
-        "error: the crate `wasm-bindgen` V (web → js-sys → wasm-bindgen) does not build for WebAssembly: it calls the JavaScript of a browser, and there is none\n\
+        &["--features", "operator", "--profile", "dev"],
+        "error: the crate `wasm-bindgen` V (web → js-sys → wasm-bindgen) cannot work in a controller: it calls the JavaScript of a browser, and there is none\n\
          help: remove `js-sys`, or turn off its `js`, `wasm-bindgen` or `wasmbind` feature; for requests to other hosts use `wasmop::fetch` in place of `js-sys`\n",
     );
     project.edit("src/main.rs", "at = js_sys::Date::now()", "at = no_such_thing()");
     project.fails_with(
-        &["--features", "operator"],
+        &["--features", "operator", "--profile", "dev"],
         "error: `web` does not compile; the compiler's messages are above\n\
          help: correct them; code for native programs only (sockets, threads, processes) goes under `#[cfg(not(target_family = \"wasm\"))]`\n",
     );

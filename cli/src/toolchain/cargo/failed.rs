@@ -37,10 +37,14 @@ pub fn by_features(graph: &Graph, active: &ActiveFeatures) -> Option<Failure> {
     Some(by_rule(graph, graph.find(&active.name, Some(&active.version))?, rule))
 }
 
-/// The dependency from which an unknown import comes.
-pub fn by_import(graph: &Graph, module: &str) -> Option<Failure> {
-    let (name, rule) = advice::on_import(module)?;
-    Some(by_rule(graph, graph.find(name, None)?, rule))
+/// The dependency for which a finished module cannot work, by what the module shows.
+pub fn by_module(graph: &Graph, shown: &str) -> Option<Failure> {
+    let (name, rule) = advice::on_module_that_shows(shown)?;
+    let package = graph.find(name, None)?;
+    Some(failure(
+        format!("the crate {} cannot work in a controller: {}", named(graph, package), rule.why),
+        remedy(graph, package, rule),
+    ))
 }
 
 /// A crate of a version that wasmop has no port rules for.
@@ -70,17 +74,24 @@ pub fn by_version(graph: &Graph, package: &Package, unknown: &UnknownVersion) ->
 }
 
 fn by_rule(graph: &Graph, package: &Package, rule: &Rule) -> Failure {
+    failure(
+        format!("the crate {} does not build for WebAssembly: {}", named(graph, package), rule.why),
+        remedy(graph, package, rule),
+    )
+}
+
+fn remedy(graph: &Graph, package: &Package, rule: &Rule) -> String {
     let path = graph.path_to(&package.id);
     let direct = path.get(1).map_or(package.name.as_str(), |direct| direct.name.as_str());
     let declared = graph.declared(direct);
     let declaration = declared.map(|declared| declaration(declared, &rule.features, None)).unwrap_or_default();
     let version = package.version.to_string();
-    let values =
-        [("name", package.name.as_str()), ("version", &version), ("direct", direct), ("declaration", &declaration)];
-    failure(
-        format!("the crate {} does not build for WebAssembly: {}", named(graph, package), rule.why),
-        rule.remedy(&values),
-    )
+    rule.remedy(&[
+        ("name", package.name.as_str()),
+        ("version", &version),
+        ("direct", direct),
+        ("declaration", &declaration),
+    ])
 }
 
 fn not_for_wasm(graph: &Graph, package: &Package) -> Failure {
