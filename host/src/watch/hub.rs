@@ -65,7 +65,12 @@ pub struct WatchStatus {
 impl WatchStatus {
     /// It cannot be had, and not because the API server is away: somebody has to grant or install something.
     pub fn is_refused(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|w| matches!(w.cause, Cause::Missing | Cause::Forbidden | Cause::Invalid))
+        self.waiting.as_ref().is_some_and(|w| {
+            matches!(
+                w.cause,
+                Cause::Missing | Cause::VersionNotServed | Cause::NotEstablished | Cause::Forbidden | Cause::Invalid
+            )
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 //!                                              passes, keys_for ─► work queues ◄──────┘
 //! ```
 
+mod definition;
 mod discovery;
 mod failure;
 mod following;
