@@ -6,6 +6,7 @@ mod allocator;
 mod commands;
 mod config;
 mod error;
+mod heartbeat;
 mod interrupt;
 mod limits;
 mod logging;

@@ -9,6 +9,8 @@ use anyhow::Context;
 use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::heartbeat::Heartbeat;
+
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint {
@@ -76,11 +78,15 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// A long step: a spinner on a terminal, a line at its end elsewhere.
+/// How often a long step shows that it goes on, where there is no terminal.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A long step: a spinner on a terminal; elsewhere a line at its beginning, one now and then, and one at its end.
 pub struct Step {
     /// What it is called when it is done.
     done: String,
     bar: ProgressBar,
+    heartbeat: Option<Heartbeat>,
     begun: Instant,
 }
 
@@ -88,18 +94,30 @@ impl Step {
     /// Begins a step; `doing` and `done` say what it is about, while it goes on and after it
     /// ("Compiling", "Compiled").
     pub fn begin(doing: impl Into<Cow<'static, str>>, done: impl Into<String>) -> Step {
-        let bar = if is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let doing = doing.into();
+        let (bar, heartbeat) = if is_terminal() {
+            (ProgressBar::new_spinner(), None)
+        } else {
+            line(format!("{doing} …"));
+            let doing = doing.clone();
+            let print = move |elapsed, message: &str| line(still(&doing, elapsed, message));
+            (ProgressBar::hidden(), Some(Heartbeat::start(HEARTBEAT, print)))
+        };
         if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {elapsed:.dim} {wide_msg:.dim}")
         {
             bar.set_style(style);
         }
         bar.set_prefix(doing);
         bar.enable_steady_tick(Duration::from_millis(120));
-        Step { done: done.into(), bar, begun: Instant::now() }
+        Step { done: done.into(), bar, heartbeat, begun: Instant::now() }
     }
 
     /// What the step is at right now; the rest of the spinner's line.
     pub fn message(&self, text: impl Into<Cow<'static, str>>) {
+        let text = text.into();
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.set_message(&text);
+        }
         self.bar.set_message(text);
     }
 
@@ -109,8 +127,9 @@ impl Step {
     }
 
     /// Ends the step with its result; a step dropped without it has failed and leaves no line.
-    pub fn done(self, result: impl AsRef<str>) {
+    pub fn done(mut self, result: impl AsRef<str>) {
         self.bar.finish_and_clear();
+        drop(self.heartbeat.take());
         let paint = Paint::for_stderr();
         let result = result.as_ref();
         let separator = if result.is_empty() { "" } else { "  " };
@@ -127,6 +146,11 @@ impl Drop for Step {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// `Compiling web with cargo … (30 s) Compiling serde v1.0.228`.
+fn still(doing: &str, elapsed: Duration, message: &str) -> String {
+    format!("{doing} … ({}) {message}", duration(elapsed)).trim_end().to_owned()
 }
 
 /// A duration for people: `0.4 s`, `12 s`, `2 min 5 s`.
@@ -172,6 +196,13 @@ mod tests {
         ] {
             assert_eq!(bytes(number), text);
         }
+    }
+
+    #[test]
+    fn a_line_between_says_how_long_and_what() {
+        let elapsed = Duration::from_secs(30);
+        assert_eq!(still("Compiling web", elapsed, "Compiling x v1"), "Compiling web … (30 s) Compiling x v1");
+        assert_eq!(still("Packaging", elapsed, ""), "Packaging … (30 s)");
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use wasmop_host::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
-use wasmop_package::{Inspection, Package};
+use wasmop_package::{AssembleError, Inspection, Package, Refusal};
 
 use crate::error::{HelpExt, about, failure};
 use crate::interrupt::Cleanup;
 use crate::output::{Step, bytes};
 use crate::project::{Project, toolchain_name};
-use crate::toolchain::{self, Request};
+use crate::toolchain::{self, Blame, Request};
 
 /// A package that has been written.
 pub struct Built {
@@ -33,6 +33,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         )
         .into());
     }
+    temporary_file(output)?;
 
     let step = {
         let what = match project.toolchain {
@@ -51,14 +52,21 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         limits: project.limits,
         suspend_policy: project.suspend_policy,
         crds,
-        ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk)
+        ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk.clone())
     };
-    let package = wasmop_package::assemble(&core.module, &manifest)
-        .map_err(|error| about(format!("cannot make a package of `{}`", project.name), error))?;
+    let package = wasmop_package::assemble(&core.module, &manifest).map_err(|error| {
+        let by_dependency = match &error {
+            AssembleError::Refused(Refusal::ImportUnknown { module, .. }) => {
+                core.blame.as_ref().and_then(|blame| blame(module))
+            }
+            _ => None,
+        };
+        by_dependency.unwrap_or_else(|| about(format!("cannot make a package of `{}`", project.name), error))
+    })?;
     step.done(bytes(package.len() as u64));
 
     let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
-    manifest.registrations = trial_run(project, package.clone())?;
+    manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
     let package = wasmop_package::with_manifest(&package, &manifest)?;
     let inspection = wasmop_package::inspect(&package)?;
     step.done(registered(&manifest.registrations));
@@ -68,9 +76,12 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 }
 
 /// What the controller registers when it is started, away from any cluster.
-fn trial_run(project: &Project, package: Vec<u8>) -> Result<Vec<ControllerSpec>> {
+fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
     let registrations = wasmop_host::describe(&package).map_err(|error| {
+        if let Some(failure) = blame.and_then(|blame| blame(&error.to_string())) {
+            return failure;
+        }
         about(format!("`{}`", project.name), error).else_help("use an SDK of the same release as this wasmop")
     })?;
     if registrations.is_empty() {
@@ -96,30 +107,42 @@ fn registered(registrations: &[ControllerSpec]) -> String {
     format!("reconciles {}", kinds.join(", "))
 }
 
-/// Writes a file that is there whole or not at all, whatever happens in between.
-fn write_atomically(output: &Path, content: &[u8]) -> Result<()> {
-    let help = "give a place you may write to with `--output FILE`";
+const OUTPUT_HELP: &str = "give a place you may write to with `--output FILE`";
+
+/// An empty file beside `output`, which is removed if it is not made the output.
+fn temporary_file(output: &Path) -> Result<tempfile::NamedTempFile> {
     let cannot = || format!("cannot write `{}`", output.display());
+    match fs::symlink_metadata(output) {
+        // A name that is too long, for example.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).or_help(cannot(), OUTPUT_HELP),
+        _ => {}
+    }
     let dir = match output.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
     };
-    fs::create_dir_all(dir).or_help(cannot(), help)?;
-    let mut file = tempfile::Builder::new()
+    fs::create_dir_all(dir).or_help(cannot(), OUTPUT_HELP)?;
+    tempfile::Builder::new()
         .prefix(".wasmop-")
         .suffix(".tmp")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(dir)
-        .or_help(cannot(), help)?;
+        .or_help(cannot(), OUTPUT_HELP)
+}
+
+/// Writes a file that is there whole or not at all, whatever happens in between.
+fn write_atomically(output: &Path, content: &[u8]) -> Result<()> {
+    let cannot = || format!("cannot write `{}`", output.display());
+    let mut file = temporary_file(output)?;
     let cleanup = {
         let path = file.path().to_owned();
         Cleanup::new(move || {
             let _ = fs::remove_file(&path);
         })
     };
-    file.write_all(content).or_help(cannot(), help)?;
-    file.as_file().sync_all().or_help(cannot(), help)?;
-    file.persist(output).or_help(cannot(), help)?;
+    file.write_all(content).or_help(cannot(), OUTPUT_HELP)?;
+    file.as_file().sync_all().or_help(cannot(), OUTPUT_HELP)?;
+    file.persist(output).or_help(cannot(), OUTPUT_HELP)?;
     cleanup.disarm();
     Ok(())
 }

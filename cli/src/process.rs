@@ -1,14 +1,32 @@
 //! Running a compiler: its last line is the progress, and all it said is shown if it fails.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::error::failure;
 use crate::interrupt::Cleanup;
 use crate::output::Step;
+
+/// A tool that ended with an error. What it said has been shown.
+#[derive(Debug)]
+pub struct Failed {
+    /// As one would type it.
+    command: String,
+    status: ExitStatus,
+    /// All of it, without colours.
+    pub said: String,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` failed ({})\nhelp: its own messages are above", self.command, self.status)
+    }
+}
+
+impl std::error::Error for Failed {}
 
 /// Runs `command` to its end and returns its stdout.
 ///
@@ -66,7 +84,8 @@ pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
         said = String::from_utf8_lossy(&stdout).into_owned();
     }
     step.line(said.trim_end());
-    Err(failure(format!("`{shown}` failed ({status})"), "its own messages are above").into())
+    let said = console::strip_ansi_codes(&said).into_owned();
+    Err(Failed { command: shown, status, said }.into())
 }
 
 /// The command as one would type it.

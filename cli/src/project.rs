@@ -13,6 +13,10 @@ use crate::limits;
 use crate::rules;
 use crate::toml_table::{Source, Table, nearest};
 
+pub mod build_options;
+
+pub use build_options::BuildOptions;
+
 /// The project file's name.
 pub const FILE_NAME: &str = "wasmop.toml";
 
@@ -30,6 +34,8 @@ pub struct Project {
     pub bin: Option<String>,
     /// The Go main package, relative to the project's directory.
     pub package: String,
+    /// What the compiler gets besides.
+    pub options: BuildOptions,
     /// The component that `command` makes, relative to the project's directory.
     pub component: String,
     /// A program and its arguments, run in the project's directory; may be empty.
@@ -192,6 +198,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         toolchain,
         bin: None,
         package: ".".to_owned(),
+        options: BuildOptions::default(),
         component: String::new(),
         command: Vec::new(),
         permissions: Vec::new(),
@@ -203,14 +210,15 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
 
     if let Some(build) = top.table("build", "[build]")? {
         build.only(match toolchain {
-            Toolchain::Cargo => &["bin", "crds"],
-            Toolchain::Go | Toolchain::Tinygo => &["package", "crds"],
+            Toolchain::Cargo => &["bin", "features", "default-features", "profile", "crds"],
+            Toolchain::Go | Toolchain::Tinygo => &["package", "tags", "ldflags", "crds"],
             Toolchain::Component => &["component", "command", "crds"],
         })?;
         project.bin = build.string("bin")?.map(str::to_owned);
         if let Some(package) = build.string("package")? {
             project.package = package.to_owned();
         }
+        project.options = BuildOptions::read(&build)?;
         project.component = build.string("component")?.unwrap_or_default().to_owned();
         project.command = build.strings("command")?;
         project.crds = build.strings("crds")?;

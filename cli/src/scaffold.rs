@@ -4,6 +4,8 @@
 //! Files that end in `.tmpl` lose that ending and have their placeholders filled in; all others are
 //! copied as they are.
 
+pub mod cargo_workspace;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +31,7 @@ pub struct File {
 }
 
 /// Where a project keeps its copy of the SDK; it is meant to be committed.
-const SDK_DIR: &str = ".wasmop/sdk";
+pub const SDK_DIR: &str = ".wasmop/sdk";
 
 /// The ending of files with placeholders.
 const TEMPLATE_ENDING: &str = ".tmpl";

@@ -38,6 +38,17 @@ pub fn parse_cpu(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads an address to listen at, `HOST:PORT`, `:PORT` or `PORT`, the last two being the same; the error is what
+/// is wrong with it.
+pub fn parse_address(text: &str) -> Result<String, String> {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    match text.rsplit_once(':') {
+        None if is_port(text) => Ok(format!(":{text}")),
+        Some((_, port)) if is_port(port) => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not an address; write HOST:PORT, :PORT or PORT, like `127.0.0.1:8080`")),
+    }
+}
+
 /// A number and what follows it.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -55,6 +66,18 @@ mod tests {
         }
         for bad in ["", "m", "0.5m", "-1", "1 core", "half"] {
             assert!(parse_cpu(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_a_port_alone() {
+        for (text, address) in
+            [("8080", ":8080"), (":8080", ":8080"), ("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:80", "[::1]:80")]
+        {
+            assert_eq!(parse_address(text), Ok(address.to_owned()));
+        }
+        for bad in ["", ":", "localhost", "80800", ":+80", "localhost:http", "127.0.0.1"] {
+            assert!(parse_address(bad).is_err(), "{bad}");
         }
     }
 

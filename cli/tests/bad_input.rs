@@ -4,9 +4,10 @@
 mod place;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use place::{Place, component, guest, module, package};
+use place::{Place, closed_port, component, guest, module, package};
 use wasmop_host::snapshot::StateDir;
 
 const MAKES_A_PACKAGE: &str = "wasmop build";
@@ -163,6 +164,65 @@ fn a_state_directory_that_another_host_uses_is_refused() {
         .fails_with(1, &[&state, "in use by another host", &std::process::id().to_string(), "--state-dir"]);
 }
 
+fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("is mounted").uid() == 0
+}
+
+/// A directory of this owner, group and mode.
+fn directory(path: &str, owner: u32, group: u32, mode: u32) {
+    fs::create_dir(path).expect("makes it");
+    chown(path, Some(owner), Some(group)).expect("root may");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("root may");
+}
+
+#[test]
+fn a_volume_that_belongs_to_root_serves_as_a_state_directory() {
+    if !is_root() {
+        return eprintln!("only root can be another user");
+    }
+    let place = Place::new();
+    place.is_open_to_all();
+    let file = place.write("web.wasm", &package("web"));
+    let server = format!("http://127.0.0.1:{}", closed_port());
+    let kubeconfig = place.kubeconfig(&server);
+    // With a group (`fsGroup`), and as an `emptyDir` is without.
+    for (name, mode) in [("group", 0o2775), ("everybody", 0o777)] {
+        let state = place.path(name);
+        directory(&state, 0, 4321, mode);
+        for start in ["first", "second"] {
+            let run = place.wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state]);
+            run.as_user(1234, 4321).fails_with(1, &["cannot reach the API server"]);
+            let code = fs::metadata(Path::new(&state).join("code")).expect("was made");
+            assert_eq!((code.uid(), code.mode() & 0o777), (1234, 0o700), "{name}, {start} start");
+            // When a Pod is started again, the group may write all that is in its volume.
+            for part in ["code", "code/key", "lock"] {
+                let part = Path::new(&state).join(part);
+                let mode = fs::metadata(&part).expect("was made").mode() | 0o060;
+                fs::set_permissions(&part, fs::Permissions::from_mode(mode)).expect("root may");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_users_state_directory_is_refused_with_a_remedy_that_works() {
+    if !is_root() {
+        return eprintln!("only root can make another user's directory");
+    }
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    let kubeconfig = place.kubeconfig(&format!("http://127.0.0.1:{}", closed_port()));
+    let state = place.path("state");
+    directory(&state, 1234, 1234, 0o755);
+    let remedy = format!("{state}/wasmop");
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state])
+        .fails_with(1, &[&state, "belongs to user 1234", &remedy, "chown -R 0 "]);
+    place
+        .wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &remedy])
+        .fails_with(1, &["cannot reach the API server"]);
+}
+
 #[test]
 fn without_a_home_a_state_directory_must_be_given() {
     let place = Place::new();
@@ -262,6 +322,30 @@ fn what_the_compiler_said_is_shown_when_it_fails() {
     place.wasmop(&["build", "p"]).fails_with(1, &["main.go:3:1: syntax error", "`go build", "failed", "above"]);
 }
 
+#[test]
+fn a_copy_of_the_sdk_that_was_not_committed_is_named() {
+    let place = Place::new();
+    for language in ["go", "rust"] {
+        place.wasmop(&["new", language, "--lang", language]).succeeds();
+        fs::remove_dir_all(place.path(&format!("{language}/.wasmop"))).expect("is there");
+        let missing = format!("{language}/.wasmop/sdk/{language}");
+        place.wasmop(&["build", language]).fails_with(1, &[&missing, "git add -f .wasmop/sdk", "wasmop new"]);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_named_before_the_compiler_runs() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&guest());
+    place.fake_go(&format!("echo > '{}'", place.path("ran")));
+    let below = format!("{}/web.wasm", place.write("a-file", b""));
+    let long = format!("{}.wasm", "x".repeat(300));
+    for output in [below.as_str(), long.as_str(), "/proc/web.wasm"] {
+        place.wasmop(&["build", "p", "-o", output]).fails_with(1, &[output, "cannot write", "--output FILE"]);
+    }
+    assert!(!Path::new(&place.path("ran")).exists());
+}
+
 // Traces and policies.
 
 #[test]
@@ -328,5 +412,44 @@ fn what_is_missing_without_a_terminal_is_a_usage_error() {
     place.wasmop(&["new", "web"]).fails_with(2, &["language is missing", "--lang rust|go"]);
     place
         .wasmop(&["new", "web", "--lang", "rust", "--toolchain", "tinygo"])
-        .fails_with(2, &["`--toolchain tinygo`", "Rust", "cargo"]);
+        .fails_with(2, &["`--toolchain tinygo`", "\nhelp: for Rust use: cargo\n"]);
+    place
+        .wasmop(&["new", "web", "--lang", "go", "--toolchain", "cargo"])
+        .fails_with(2, &["`--toolchain cargo`", "\nhelp: for Go use: go, tinygo\n"]);
+}
+
+#[test]
+fn an_address_that_is_none_is_a_usage_error_that_shows_the_format() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    for arguments in [&["run", &file, "--metrics-address", "localhost"][..], &["top", "--address", "80800"]] {
+        let (_, stderr) = place.wasmop(arguments).ends_with(2);
+        let bad = arguments[arguments.len() - 1];
+        assert!(stderr.contains(&format!("`{bad}` is not an address; write HOST:PORT, :PORT or PORT")), "{stderr}");
+    }
+    let config = place.write("host.toml", b"metrics-address = \"localhost\"");
+    place
+        .wasmop(&["run", &file, "--config", &config])
+        .fails_with(1, &["host.toml:1: `metrics-address`", "`localhost` is not an address", "HOST:PORT"]);
+    // A port alone is an address: what is wrong comes later.
+    place.wasmop(&["run", &file, "--metrics-address", "0"]).fails_with(1, &["no kubeconfig found"]);
+}
+
+#[test]
+fn a_flag_for_another_toolchain_is_a_usage_error() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&guest());
+    for (flag, value) in [("--features", "a"), ("--profile", "dist")] {
+        place.wasmop(&["build", "p", flag, value]).fails_with(2, &[flag, "`go`", "use --tags and --ldflags"]);
+    }
+    place.wasmop(&["build", "p", "--no-default-features"]).fails_with(2, &["--no-default-features"]);
+    let rust = place::GO_PROJECT.replace("\"go\"", "\"rust\"");
+    place.write("r/wasmop.toml", rust.as_bytes());
+    place.wasmop(&["build", "r", "--ldflags", "-X a.b=c"]).fails_with(2, &["--ldflags", "`cargo`", "--features"]);
+    place.write("r/wasmop.toml", format!("{rust}[build]\ntags = [\"a\"]\n").as_bytes());
+    place.wasmop(&["build", "r"]).fails_with(1, &["r/wasmop.toml:7", "unknown key `tags` in [build]", "features"]);
+    place.write("r/wasmop.toml", format!("{rust}[build]\nprofile = \"a b\"\n").as_bytes());
+    place
+        .wasmop(&["build", "r"])
+        .fails_with(1, &["r/wasmop.toml:7", "`a b` is not the name of a profile", "[profile]"]);
 }

@@ -39,6 +39,37 @@ fn build_writes_a_package_that_says_what_it_registers() {
 }
 
 #[test]
+fn without_a_terminal_each_step_of_a_build_is_shown_when_it_begins() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&registering(SPEC));
+    let (_, stderr) = place.wasmop(&["build", "p"]).succeeds();
+    let steps = ["Compiling web with go …", "✓ Compiled", "Packaging …", "✓ Packaged", "Starting once", "✓ Started"];
+    let places: Vec<_> = steps.map(|step| stderr.find(step).unwrap_or_else(|| panic!("no {step}: {stderr}"))).into();
+    assert!(places.is_sorted(), "{stderr}");
+}
+
+#[test]
+fn tags_and_linker_flags_are_given_to_go() {
+    let place = Place::new();
+    let arguments = place.path("arguments");
+    let go = |build: &[&str]| {
+        place.project_built_by_fake_go(&registering(SPEC));
+        let module = place.path("module.wasm");
+        place.fake_go(&format!(
+            r#"echo "$@" > '{arguments}'; while [ "$1" != -o ]; do shift; done; /bin/cp '{module}' "$2""#
+        ));
+        let toml = format!("{}[build]\ntags = [\"a\", \"b\"]\nldflags = \"-X main.v=1\"\n", place::GO_PROJECT);
+        place.write("p/wasmop.toml", toml.as_bytes());
+        place.wasmop(&[&["build", "p"], build].concat()).succeeds();
+        fs::read_to_string(&arguments).expect("it ran")
+    };
+    let given = go(&[]);
+    assert!(given.contains(" -tags=a,b -ldflags=-X main.v=1 -s -w -checklinkname=0 "), "{given}");
+    let given = go(&["--tags", "c,d", "--tags", "e", "--ldflags", "-X main.v=2", "--debug"]);
+    assert!(given.contains(" -tags=c,d,e -ldflags=-X main.v=2 -checklinkname=0 "), "{given}");
+}
+
+#[test]
 fn build_warns_of_a_watch_that_the_permissions_do_not_allow() {
     let place = Place::new();
     place.project_built_by_fake_go(&registering(SPEC));
@@ -97,6 +128,21 @@ fn new_makes_a_project_for_each_toolchain() {
         let names: Vec<_> = fs::read_dir(place.path(".")).expect("is there").flatten().map(|e| e.file_name()).collect();
         assert_eq!(names.len(), 3, "{names:?}");
     }
+}
+
+#[test]
+fn new_makes_a_workspace_of_its_own_inside_one_that_does_not_name_it() {
+    let place = Place::new();
+    place.write("Cargo.toml", b"[workspace]\nmembers = [\"crates/*\"]\n");
+    let manifest = |path: &str| fs::read_to_string(place.path(path)).expect("is there");
+    let (_, stderr) = place.wasmop(&["new", "web", "--lang", "rust"]).succeeds();
+    assert!(stderr.contains("no member of the cargo workspace") && stderr.contains("`members`"), "{stderr}");
+    assert!(manifest("web/Cargo.toml").contains("\n[workspace]\n"));
+    let (_, stderr) = place.wasmop(&["new", "shop", "--lang", "rust", "--path", "crates/shop"]).succeeds();
+    assert!(!stderr.contains("workspace") && !manifest("crates/shop/Cargo.toml").contains("[workspace]"), "{stderr}");
+    // Go has nothing to do with it.
+    let (_, stderr) = place.wasmop(&["new", "site", "--lang", "go"]).succeeds();
+    assert!(!stderr.contains("workspace"), "{stderr}");
 }
 
 #[test]

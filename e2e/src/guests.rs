@@ -71,7 +71,7 @@ pub fn build(column: &'static str, out: &Path) -> Result<Guest> {
     let package = out.join(format!("{name}.wasm"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(folder);
     let mut command = Command::new(wasmop()?);
-    command.arg("build").arg(&source).arg("--output").arg(&package).env("CARGO_TARGET_DIR", target()?.join("guests"));
+    command.arg("build").arg(&source).arg("--output").arg(&package).env("CARGO_TARGET_DIR", cargo_target()?);
     cargo_variables::remove(&mut command);
     let output = command.output()?;
     if !output.status.success() {
@@ -87,6 +87,11 @@ pub fn wasmop() -> Result<PathBuf> {
         bail!("{} is missing\nhelp: cargo build --release --workspace", path.display());
     }
     Ok(path)
+}
+
+/// Where guests in Rust are built.
+pub fn cargo_target() -> Result<PathBuf> {
+    Ok(target()?.join("guests"))
 }
 
 /// cargo's target directory: this runs from `target/release` or `target/release/deps`.

@@ -11,6 +11,7 @@
 //! fake_api    answers to a guest's requests, without a server
 //! fake_cluster  an API server that the test plays, for what a real one is too slow for
 //! browser     a page as a browser has it
+//! page_widths the host's page in windows of several widths
 //! child_host  a host as a process of its own
 //! inner_host  a host in this process, and what it says over HTTP
 //! tls_identity  certificates of an authority of the test's own
@@ -31,6 +32,7 @@ pub mod fault_proxy;
 pub mod guests;
 pub mod inner_host;
 pub mod object;
+pub mod page_widths;
 pub mod part;
 pub mod probe;
 pub mod process;

@@ -76,6 +76,30 @@ impl Cluster {
         Ok(())
     }
 
+    /// Creates the Probe CRD with no version that is served.
+    pub async fn create_unserved_crd(&self) -> Result<()> {
+        let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let mut crd: CustomResourceDefinition = serde_norway::from_str(PROBE_CRD).context("reading probe-crd.yaml")?;
+        crd.spec.versions.iter_mut().for_each(|version| version.served = false);
+        crds.create(&PostParams::default(), &crd).await?;
+        Ok(())
+    }
+
+    /// Has the API server serve what [`Cluster::create_unserved_crd`] has made.
+    pub async fn serve_crd(&self) -> Result<()> {
+        let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
+        // The API server writes its status at about the same time.
+        loop {
+            let mut crd = crds.get("probes.e2e.wasmop.dev").await?;
+            crd.spec.versions.iter_mut().for_each(|version| version.served = true);
+            match crds.replace("probes.e2e.wasmop.dev", &PostParams::default(), &crd).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
     pub async fn create_namespace(&self, name: &str) -> Result<()> {
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
         Api::all(self.client.clone())

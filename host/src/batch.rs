@@ -81,6 +81,8 @@ pub enum Lost {
     NoCulprit,
     /// A step failed and can't be undone: the package is of the soft tier.
     NotUndone,
+    /// It makes requests faster than it takes their answers, refusals included.
+    Overdrawn,
     /// It was given up: nothing it did succeeded any more.
     NothingSucceeds,
     /// It was given up: steps failed for want of memory, of which so many bytes were in use before.

@@ -1,12 +1,12 @@
 //! Packages made ready to run: compiled code (a cache on disk, loaded while needed) and base image.
 //!
-//! The cache is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
+//! The cache (`code_file`) is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
 //! of the host or other compiler settings never load foreign code. Code stays loaded while an
 //! instance lives, and a little longer; a suspended controller holds none.
 
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,8 @@ use rand::RngCore;
 use wasmop_package::manifest::{Limits, Manifest};
 use wasmop_package::{Package, Tier};
 use wasmtime::component::Component;
-use xxhash_rust::xxh3::xxh3_64;
 
+use crate::code_file::{CodeFile, CodeFileError, write_whole};
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
 use crate::memory::PAGE;
@@ -47,7 +47,7 @@ pub struct InstalledPackage {
     tier: Tier,
     /// Only of the full tier.
     image: Option<Arc<BaseImage>>,
-    code_path: PathBuf,
+    code_file: CodeFile,
     package_path: PathBuf,
     code: Mutex<Code>,
 }
@@ -66,6 +66,8 @@ struct Code {
 pub enum InstallError {
     #[error("compiling {name}: {message}")]
     Compile { name: String, message: String },
+    #[error("{name}: {source}")]
+    NotExecutable { name: String, source: CodeFileError },
     #[error(
         "{name} failed to initialise: {cause}: {reason}\n{detail}\nhelp: this is code that runs before main: global initialisers and init functions"
     )]
@@ -100,8 +102,11 @@ impl InstalledPackage {
         let digest_hex = package.digest_hex();
         let code_path = state.code_dir().join(format!("{digest_hex}-{:016x}.cwasm", fingerprint(engine)));
         let package_path = state.code_dir().join(format!("{digest_hex}.wasm"));
-        write_whole(&package_path, package.bytes()).map_err(io_error)?;
-        let component = load_or_compile(engine, &code_path, package)?;
+        if !fs::read(&package_path).is_ok_and(|there| there == package.bytes()) {
+            write_whole(&package_path, package.bytes()).map_err(io_error)?;
+        }
+        let code_file = CodeFile::new(code_path, state.code_key().clone());
+        let component = load_or_compile(engine, &code_file, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
         let tier = package.tier();
         let exports = Arc::new(Exports::new(engine, &component, tier).map_err(load_error)?);
@@ -119,7 +124,7 @@ impl InstalledPackage {
             engine: engine.clone(),
             tier,
             image,
-            code_path,
+            code_file,
             package_path,
             code: Mutex::new(code),
         })
@@ -154,10 +159,10 @@ impl InstalledPackage {
         if let Some(exports) = &code.exports {
             return Ok(exports.clone());
         }
-        if let Ok(file) = File::open(&self.code_path) {
+        if let Ok(file) = File::open(self.code_file.path()) {
             read_ahead(&file, &code.touched);
         }
-        let component = match load_code(&self.engine, &self.code_path, code.checked) {
+        let component = match self.code_file.load(&self.engine, code.checked) {
             Some(component) => component,
             None => self.compile_again()?,
         };
@@ -173,7 +178,13 @@ impl InstalledPackage {
         let path = &self.package_path;
         let bytes = fs::read(path).map_err(|e| incompatible(&format!("{}: {e}", path.display())))?;
         let package = Package::parse(bytes).map_err(|e| incompatible(&e))?;
-        compile(&self.engine, &self.code_path, &package).map_err(|e| incompatible(&e))
+        if package.digest != self.digest {
+            return Err(incompatible(&format!(
+                "{} is not the package that was installed\nhelp: restart the host, which writes it again",
+                path.display()
+            )));
+        }
+        compile(&self.engine, &self.code_file, &package).map_err(|e| incompatible(&e))
     }
 
     /// Drops the code if no instance has used it for `linger`. Returns when to ask again, or `None`
@@ -292,72 +303,23 @@ fn fingerprint(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
-fn compile(engine: &Engine, code_path: &Path, package: &Package) -> Result<Component, InstallError> {
+fn compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> Result<Component, InstallError> {
     let name = &package.manifest.name;
     let started = Instant::now();
     let code = engine
         .wasmtime()
         .precompile_component(package.component())
         .map_err(|e| InstallError::Compile { name: name.clone(), message: format!("{e:#}") })?;
-    let io_error = |source| InstallError::Io { name: name.clone(), source };
-    write_whole(&sum_path(code_path), &xxh3_64(&code).to_le_bytes()).map_err(io_error)?;
-    write_whole(code_path, &code).map_err(io_error)?;
     tracing::info!(package = %name, bytes = code.len(), took_ms = started.elapsed().as_millis() as u64, "compiled");
-    drop(code);
-    load_code(engine, code_path, true).ok_or_else(|| InstallError::Compile {
-        name: name.clone(),
-        message: format!("the code just written to {} cannot be loaded", code_path.display()),
+    code_file.write(engine, &code).map_err(|error| match error {
+        CodeFileError::Io(source) => InstallError::Io { name: name.clone(), source },
+        source => InstallError::NotExecutable { name: name.clone(), source },
     })
 }
 
-fn load_or_compile(engine: &Engine, code_path: &Path, package: &Package) -> Result<Component, InstallError> {
-    match load_code(engine, code_path, false) {
+fn load_or_compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> Result<Component, InstallError> {
+    match code_file.load(engine, false) {
         Some(component) => Ok(component),
-        None => compile(engine, code_path, package),
+        None => compile(engine, code_file, package),
     }
-}
-
-fn sum_path(code_path: &Path) -> PathBuf {
-    code_path.with_extension("xxh3")
-}
-
-/// Maps compiled code, or `None` if there is none or it is damaged.
-fn load_code(engine: &Engine, path: &Path, checked: bool) -> Option<Component> {
-    if !path.exists() {
-        return None;
-    }
-    if !checked {
-        let sum = fs::read(sum_path(path)).ok()?;
-        if sum != xxh3_64(&fs::read(path).ok()?).to_le_bytes() {
-            tracing::warn!(path = %path.display(), "compiled code is damaged; compiling again");
-            return None;
-        }
-    }
-    // SAFETY: the file was written by `compile` of a host with this very engine (its name holds the
-    // fingerprint, wasmtime checks its own version on top) into a directory only this user may
-    // write (`StateDir::open`), and its checksum was verified by this process.
-    #[allow(unsafe_code)]
-    let component = unsafe { Component::deserialize_file(engine.wasmtime(), path) };
-    match component {
-        Ok(component) => Some(component),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), error = %format!("{error:#}"), "compiled code unusable; compiling again");
-            None
-        }
-    }
-}
-
-/// Writes a file that is there wholly or not at all. Skipped if a file of that size exists: the
-/// names carry content hashes.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|m| m.len() == content.len() as u64)
-        && path.extension().is_some_and(|e| e == "wasm")
-    {
-        return Ok(());
-    }
-    let tmp = path.with_extension("tmp");
-    let mut file = File::create(&tmp)?;
-    file.write_all(content)?;
-    file.sync_data()?;
-    fs::rename(&tmp, path)
 }

@@ -4,7 +4,7 @@
 //! A controller here is one instance of a package; the reconcilers it registers are its
 //! *registrations*, each with a work queue of its own.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::guest::{Action, Call, Event, EventKind, StepOutput};
 use crate::own_writes::Settled;
 use crate::queue::{Backoff, Key};
+#[cfg(test)]
+use crate::watch::WatchId;
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
 /// asked for yet waits in the host.
@@ -26,8 +28,8 @@ const MAX_UNKNOWN: usize = 10_000;
 const MAX_KEY_BYTES: usize = 512;
 /// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
 const MAP_GONE: u32 = 1 << 15;
-/// Most calls of one controller that are open, those included that wait until they may be made.
-const MAX_CALLS: usize = 4096;
+/// Most changes of which a guest is asked at a time whom they concern. The SDKs answer within the step.
+const MAX_MAPPING: usize = 64;
 /// Most bytes of what a guest says that are logged or kept.
 const MAX_TEXT: usize = 4096;
 /// Tasks remembered of which the guest may not yet know that they were cancelled.
@@ -41,6 +43,8 @@ const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Du
 /// new instance first waits itself.
 const CULPRIT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(600) };
 
+use self::account::{Account, Opened};
+pub use self::account::{Found, MAX_HELD_BYTES, WatchedChange};
 use self::registrations::Registrations;
 pub use self::registrations::{Registration, RegistrationId};
 pub use self::saved::Saved;
@@ -101,14 +105,12 @@ pub struct Controller {
     registrations: Registrations,
     /// The instance has been given `start`.
     started: bool,
-    /// Events not yet delivered, in order. Leaves through `take_batch` and `drop_events` alone.
-    inbox: VecDeque<Event>,
-    /// Bytes of response bodies that have left the inbox, see `take_credit`.
-    credit: usize,
+    /// The inbox, open calls and changes to map: what it makes the host hold.
+    account: Account,
     /// By task id. A key in here is `processing` in its registration's queue.
     tasks: BTreeMap<u64, Task>,
-    /// Open calls and their tasks, by call id.
-    calls: BTreeMap<u64, u64>,
+    /// How many of them are `map` tasks.
+    mapping: usize,
     /// Tasks that were taken from the guest: it may say `done` for each once more.
     cancelled: BTreeSet<u64>,
     next_task: u64,
@@ -174,12 +176,25 @@ impl Controller {
     }
 
     pub fn calls_in_flight(&self) -> usize {
-        self.calls.len()
+        self.account.calls().len()
+    }
+
+    /// Bytes that it makes the host hold: undelivered events, open calls, changes to map.
+    pub fn held_bytes(&self) -> usize {
+        self.account.bytes()
+    }
+
+    /// It was refused calls so often that not even the refusals have room: its instance is to be lost.
+    pub fn is_overdrawn(&self) -> bool {
+        self.account.is_overdrawn()
     }
 
     /// Nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.tasks.is_empty() && self.calls.is_empty()
+        self.account.inbox().is_empty()
+            && self.tasks.is_empty()
+            && self.account.calls().is_empty()
+            && !self.account.has_changes()
     }
 
     /// Whether a `take_batch` now would return something.
@@ -188,7 +203,8 @@ impl Controller {
             return false;
         }
         !self.started
-            || !self.inbox.is_empty()
+            || !self.account.inbox().is_empty()
+            || self.can_ask()
             || self.deadline.is_some_and(|d| d <= now)
             || self.registrations.live().any(|r| r.queue.has_ready(now))
     }
@@ -197,7 +213,7 @@ impl Controller {
     pub fn next_wake(&self, now: Duration) -> Option<Duration> {
         let timers = self.registrations.live().filter_map(|r| r.queue.next_at()).chain(self.deadline).min();
         match self.held_until.filter(|t| *t > now) {
-            Some(held) if !self.started || !self.inbox.is_empty() => Some(held),
+            Some(held) if !self.started || !self.account.inbox().is_empty() || self.can_ask() => Some(held),
             Some(held) => timers.map(|t| t.max(held)),
             None => timers,
         }
@@ -249,34 +265,75 @@ impl Controller {
         }
     }
 
-    /// The guest is to say which objects a watched object belongs to, or belonged to before it was `gone`.
-    pub fn enqueue_map(&mut self, registration: RegistrationId, watch: u8, object: Bytes, gone: bool) {
-        let Some(index) = self.registrations.index(registration) else { return };
-        let id = self.new_task(Task { registration, key: "".into(), ..Task::default() });
-        let aux = index << 16 | if gone { MAP_GONE } else { 0 } | u32::from(watch);
-        self.inbox.push_back(Event { kind: EventKind::Map, id, aux, payload: object, task: id });
+    /// The guest is to say which objects a watched object belongs to, or belonged to before it was gone.
+    pub fn enqueue_map(&mut self, change: WatchedChange) {
+        if self.registrations.index(change.registration).is_some() {
+            self.account.queue_change(change);
+        }
+    }
+
+    /// Whether it can be asked now whom a change concerns.
+    fn can_ask(&self) -> bool {
+        self.account.has_changes() && self.mapping < MAX_MAPPING
     }
 
     /// Whether the guest has yet to be asked what some change concerns: a snapshot does not have that.
     pub fn has_unasked(&self) -> bool {
-        self.inbox.iter().any(|event| event.kind == EventKind::Map)
+        self.account.has_unasked()
+    }
+
+    /// Looks up the objects of the changes that the guest is asked about next, if there was no room for them.
+    pub fn look_up_changes(&mut self, look: impl Fn(WatchId, &str) -> Found) {
+        self.account.look_up_changes(MAX_STEP_EVENTS, MAX_STEP_BYTES, look);
+    }
+
+    /// Registrations of which all objects are to be reconciled, because there was no room for changes.
+    pub fn take_all_due(&mut self) -> BTreeSet<RegistrationId> {
+        self.account.take_all_due()
     }
 
     fn new_task(&mut self, task: Task) -> u64 {
         let id = self.next_task;
         self.next_task += 1;
-        self.tasks.insert(id, task);
+        self.insert_task(id, task);
         id
     }
 
-    /// A piece of the answer to a call. `false` if the guest has dropped it.
+    fn insert_task(&mut self, id: u64, task: Task) {
+        self.mapping += usize::from(task.key.is_empty());
+        self.tasks.insert(id, task);
+    }
+
+    fn remove_task(&mut self, id: u64) -> Option<Task> {
+        let task = self.tasks.remove(&id)?;
+        self.mapping -= usize::from(task.key.is_empty());
+        Some(task)
+    }
+
+    /// A piece of the answer to a call, for which credit was taken. `false` if the guest has dropped it.
     pub fn answer(&mut self, call: u64, kind: EventKind, aux: u32, payload: Bytes) -> bool {
-        let Some(&task) = self.calls.get(&call) else { return false };
-        if matches!(kind, EventKind::End | EventKind::Failed) {
-            self.calls.remove(&call);
-        }
-        self.inbox.push_back(Event { kind, id: call, aux, payload, task });
+        let Some(event) = self.answer_event(call, kind, aux, payload) else { return false };
+        self.account.push(event);
         true
+    }
+
+    /// The same, of an answer that the host makes itself.
+    pub fn answer_itself(&mut self, call: u64, kind: EventKind, aux: u32, payload: Bytes) -> bool {
+        let Some(event) = self.answer_event(call, kind, aux, payload) else { return false };
+        self.account.push_own(event);
+        true
+    }
+
+    fn answer_event(&mut self, call: u64, kind: EventKind, aux: u32, mut payload: Bytes) -> Option<Event> {
+        let task = self.account.calls().get(&call)?.task;
+        if matches!(kind, EventKind::End | EventKind::Failed) {
+            self.account.close(call);
+        }
+        // Why a request failed may repeat what the guest wrote.
+        if kind == EventKind::Failed && payload.len() > MAX_TEXT {
+            payload = excerpt(&String::from_utf8_lossy(&payload)).into();
+        }
+        Some(Event { kind, id: call, aux, payload, task })
     }
 
     /// The events of the next step; `None` if there is nothing to run. Never more than
@@ -294,29 +351,44 @@ impl Controller {
         self.hand_out(now);
         let mut bytes = 0;
         let mut batch = Vec::new();
-        while let Some(event) = self.inbox.front() {
+        while let Some(event) = self.account.inbox().front() {
             bytes += event.cost();
             if batch.len() >= MAX_STEP_EVENTS || bytes > MAX_STEP_BYTES && !batch.is_empty() {
                 break;
             }
-            if let Some(event) = self.inbox.pop_front() {
-                self.credit += body_bytes(&event);
-                batch.push(event);
-            }
+            batch.extend(self.account.pop());
         }
-        if self.inbox.is_empty() {
-            self.inbox = VecDeque::new();
-        }
+        self.account.shrink();
         Some(batch)
     }
 
-    /// Puts what is to be reconciled into the inbox: as much as the next step takes, of each registration in turn.
+    /// Puts what the guest is to be asked and what is to be reconciled into the inbox: as much as the next step takes,
+    /// of each registration in turn.
     fn hand_out(&mut self, now: Duration) {
+        // Changes do not keep reconciles waiting: at most half of a step is for them, unless nothing else is ready.
+        self.hand_out_changes(MAX_STEP_EVENTS / 2);
+        self.hand_out_reconciles(now);
+        self.hand_out_changes(MAX_STEP_EVENTS);
+    }
+
+    /// Asks whom changes concern, until the inbox has so many events.
+    fn hand_out_changes(&mut self, until: usize) {
+        while self.account.inbox().len() < until && self.can_ask() {
+            let Some((change, payload)) = self.account.pop_change() else { return };
+            let WatchedChange { registration, watch, gone, .. } = change;
+            let Some(index) = self.registrations.index(registration) else { continue };
+            let id = self.new_task(Task { registration, key: "".into(), ..Task::default() });
+            let aux = index << 16 | if gone { MAP_GONE } else { 0 } | watch & (MAP_GONE - 1);
+            self.account.push(Event { kind: EventKind::Map, id, aux, payload, task: id });
+        }
+    }
+
+    fn hand_out_reconciles(&mut self, now: Duration) {
         // Not always the same first, in case there is enough of one to fill every step.
         let first = self.next_task as usize;
         let mut empty = 0;
         for turn in 0.. {
-            if empty >= self.registrations.len() || self.inbox.len() >= MAX_STEP_EVENTS {
+            if empty >= self.registrations.len() || self.account.inbox().len() >= MAX_STEP_EVENTS {
                 return;
             }
             let taken = self.registrations.in_turn(first.wrapping_add(turn)).and_then(|(index, registration)| {
@@ -336,7 +408,7 @@ impl Controller {
                 before: Duration::ZERO,
                 waited: now.saturating_sub(ready_since.unwrap_or(now)),
             });
-            self.inbox.push_back(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
+            self.account.push(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
         }
     }
 
@@ -352,13 +424,13 @@ impl Controller {
                 }),
                 Action::Call(call) => self.call(call, &mut effects),
                 Action::DropCall { id } => {
-                    if self.calls.remove(&id).is_some() {
-                        self.drop_events(|e| e.id == id && is_answer(e.kind));
+                    if self.account.close(id).is_some() {
+                        self.account.drop_events(|e| e.id == id && is_answer(e.kind));
                         effects.push(Effect::DropCall(id));
                     }
                 }
                 Action::Done { task, requeue_after, error } => {
-                    match self.tasks.remove(&task) {
+                    match self.remove_task(task) {
                         Some(done) if done.key.is_empty() => {
                             effects.push(Effect::Misbehaved(format!("`done` for the map task {task}")));
                         }
@@ -372,7 +444,7 @@ impl Controller {
                         self.crashes = 0;
                     }
                 }
-                Action::Mapped { task, keys } => match self.tasks.remove(&task) {
+                Action::Mapped { task, keys } => match self.remove_task(task) {
                     Some(Task { registration, key, .. }) if key.is_empty() => {
                         let keys = keys.lines().filter(|k| !k.is_empty()).map(Key::from).collect();
                         effects.push(Effect::Mapped { registration, keys });
@@ -380,7 +452,7 @@ impl Controller {
                     other => {
                         effects.push(Effect::Misbehaved(format!("`mapped` for task {task}, which is no map task")));
                         if let Some(task_) = other {
-                            self.tasks.insert(task, task_);
+                            self.insert_task(task, task_);
                         }
                     }
                 },
@@ -396,7 +468,8 @@ impl Controller {
         if self.registrations.len() == self.registrations.live().count() || !self.has_registered() {
             return;
         }
-        let main_waits = self.calls.values().any(|task| *task == 0) || self.inbox.iter().any(|event| event.task == 0);
+        let main_waits = self.account.calls().values().any(|call| call.task == 0)
+            || self.account.inbox().iter().any(|event| event.task == 0);
         if !main_waits {
             effects.extend(self.registrations.retire().into_iter().map(Effect::Unregistered));
         }
@@ -404,15 +477,15 @@ impl Controller {
 
     fn call(&mut self, call: Call, effects: &mut Vec<Effect>) {
         let id = call.id;
-        if self.calls.len() >= MAX_CALLS || self.calls.contains_key(&id) {
-            let why = if self.calls.contains_key(&id) { "this call id is in use" } else { "too many calls in flight" };
-            effects.push(Effect::Misbehaved(format!("call {id}: {why}")));
-            let payload = Bytes::from_static(b"refused by the host: duplicate call id or too many calls in flight");
-            self.inbox.push_back(Event { kind: EventKind::Failed, id, aux: 0, payload, task: call.task });
-            return;
+        match self.account.open(id, call.task, call.bytes()) {
+            Opened::Open => effects.push(Effect::Call(call)),
+            Opened::Duplicate => effects.push(Effect::Misbehaved(format!("call {id}: this call id is in use"))),
+            Opened::Full => {
+                effects.push(Effect::Misbehaved(format!("call {id}: too many calls in flight")));
+                let payload = Bytes::from_static(b"refused by the host: too many calls in flight");
+                self.account.push(Event { kind: EventKind::Failed, id, aux: 0, payload, task: call.task });
+            }
         }
-        self.calls.insert(id, call.task);
-        effects.push(Effect::Call(call));
     }
 
     fn done(
@@ -454,8 +527,8 @@ impl Controller {
     /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
     /// instance could not be kept.
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
-        self.drop_events(|e| e.task == task);
-        let cancelled = self.tasks.remove(&task)?;
+        self.account.drop_events(|e| e.task == task);
+        let cancelled = self.remove_task(task)?;
         let took = cancelled.took(now);
         let Task { registration, key, .. } = cancelled;
         self.cancelled.insert(task);
@@ -475,15 +548,10 @@ impl Controller {
         Some(Effect::Reconciled { task, registration, key, outcome, took })
     }
 
-    fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
-        self.credit += self.inbox.iter().filter(|e| dropped(e)).map(body_bytes).sum::<usize>();
-        self.inbox.retain(|e| !dropped(e));
-    }
-
-    /// Bytes of response bodies that have left the inbox since this was last asked, delivered or not:
+    /// Bytes of responses that have left the inbox since this was last asked, delivered or not:
     /// as many more may be received.
     pub fn take_credit(&mut self) -> usize {
-        std::mem::take(&mut self.credit)
+        self.account.take_credit()
     }
 
     /// The object a task reconciles, for people: empty if it is unknown or a map task.
@@ -493,7 +561,7 @@ impl Controller {
 
     /// The same of the task that a call was made for.
     pub fn call_object(&self, call: u64) -> Option<(RegistrationId, Key)> {
-        self.calls.get(&call).and_then(|task| self.task_object(*task))
+        self.account.calls().get(&call).and_then(|call| self.task_object(call.task))
     }
 
     /// A task that reconciles an object, with its registration.
@@ -522,7 +590,8 @@ impl Controller {
                 r.queue.done(&key, now);
             }
         }
-        self.drop_events(|_| true);
+        self.mapping = 0;
+        let calls = self.account.clear();
         self.cancelled = BTreeSet::new();
         self.deadline = None;
         self.started = false;
@@ -532,7 +601,7 @@ impl Controller {
             self.held_until = Some(now + RESTART_BACKOFF.delay(self.crashes));
         }
         self.set_clock(now, clock);
-        std::mem::take(&mut self.calls).into_keys().map(Effect::DropCall).chain(retired).collect()
+        calls.into_iter().map(Effect::DropCall).chain(retired).collect()
     }
 
     /// What failed may have failed because of the instance: all of it is tried again now.
@@ -542,7 +611,7 @@ impl Controller {
 
     /// Whether a reconcile waits for the answer to a call.
     pub fn is_waiting(&self, task: u64) -> bool {
-        self.calls.values().any(|of| *of == task)
+        self.account.calls().values().any(|call| call.task == task)
     }
 
     /// When the guest may run again after a restart with backoff.
@@ -555,24 +624,25 @@ impl Controller {
         if self.tasks.is_empty() {
             self.tasks = BTreeMap::new();
         }
-        if self.calls.is_empty() {
-            self.calls = BTreeMap::new();
-        }
-        if self.inbox.is_empty() {
-            self.inbox = VecDeque::new();
-        }
+        self.account.shrink();
         for r in self.registrations.iter_mut() {
             r.queue.shrink();
         }
+    }
+
+    /// The invariants of what is counted, counted anew.
+    #[cfg(test)]
+    fn check_account(&self) {
+        self.account.check();
+        assert_eq!(self.mapping, self.tasks.values().filter(|task| task.key.is_empty()).count());
     }
 
     /// Bytes this controller holds in RAM besides its instance.
     pub fn ram_bytes(&self) -> u64 {
         let registrations: usize =
             self.registrations.iter().map(|r| size_of::<Registration>() + r.queue.len() * 96).sum();
-        let inbox: usize = self.inbox.iter().map(Event::cost).sum();
-        let tables = self.tasks.len() * (size_of::<Task>() + 64) + self.calls.len() * 32;
-        (size_of::<Controller>() + registrations + inbox + tables) as u64
+        let tasks = self.tasks.len() * (size_of::<Task>() + 64);
+        (size_of::<Controller>() + registrations + self.account.bytes() + tasks) as u64
     }
 }
 
@@ -584,14 +654,11 @@ pub fn excerpt(text: &str) -> String {
     }
 }
 
-fn body_bytes(event: &Event) -> usize {
-    if event.kind == EventKind::Body { event.payload.len() } else { 0 }
-}
-
 fn is_answer(kind: EventKind) -> bool {
     matches!(kind, EventKind::Head | EventKind::Body | EventKind::End | EventKind::Failed)
 }
 
+mod account;
 mod overdue;
 mod registrations;
 mod saved;

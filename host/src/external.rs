@@ -23,7 +23,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 pub use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -33,7 +33,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use wasmop_package::external::{Host, Scheme, Target};
 
 use crate::permissions::external::{Contact, Reach};
-use crate::requests::{ApiCall, Reply, header_lines};
+use crate::requests::{Allowance, ApiCall, Reply, header_lines};
 use crate::status::requests::RequestCounts;
 use crate::watch::chain;
 
@@ -43,8 +43,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Of the head of a response.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Such requests at once, for the whole host; those to the API server have room of their own.
-const MAX_CONNECTIONS: usize = 64;
 
 /// Headers of a connection, which the host has to itself.
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -70,7 +68,6 @@ pub struct External {
     authorities: Vec<CertificateDer<'static>>,
     /// The system's certificates are read when they are needed first.
     tls: OnceCell<TlsConnector>,
-    connections: Semaphore,
     counts: Arc<RequestCounts>,
 }
 
@@ -108,7 +105,6 @@ impl External {
             api_server: (host.into(), api_server.port_u16().unwrap_or(usual_port)),
             authorities,
             tls: OnceCell::new(),
-            connections: Semaphore::new(MAX_CONNECTIONS),
             counts,
         }
     }
@@ -119,15 +115,13 @@ impl External {
         contact: Contact,
         user_agent: HeaderValue,
         call: ApiCall,
-        credit: Arc<Semaphore>,
-        max_bytes: u64,
+        allowance: Allowance,
         mut send: impl FnMut(Vec<Reply>),
     ) {
         let request = match request(&contact.target, user_agent, call) {
             Ok(request) => request,
             Err(problem) => return send(vec![Reply::Failed(format!("wasmop: {problem}"))]),
         };
-        let Ok(_connection) = self.connections.acquire().await else { return };
         let method = request.method().clone();
         let answer = self.send(&contact, request).await;
         self.counts.count(&method, answer.as_ref().ok().map(Response::status));
@@ -135,7 +129,7 @@ impl External {
             Ok(response) => {
                 let told = response.headers().iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
                 let headers = header_lines(told);
-                crate::requests::deliver(response, headers, false, credit, max_bytes, send).await;
+                crate::requests::deliver(response, headers, false, allowance, send).await;
             }
             Err(error) => send(vec![Reply::Failed(format!("wasmop: {}: {}", contact.target, chain(&error)))]),
         }

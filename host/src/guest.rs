@@ -77,6 +77,13 @@ pub struct Call {
     pub body: Bytes,
 }
 
+impl Call {
+    /// Bytes that the request holds in the host.
+    pub fn bytes(&self) -> usize {
+        self.target.len() + self.method.len() + self.path.len() + self.headers.len() + self.body.len()
+    }
+}
+
 /// A line the guest logged.
 #[derive(Clone, Debug)]
 pub struct LogLine {

@@ -81,8 +81,7 @@ impl Instance {
             Origin::Fresh => None,
             Origin::Snapshot(snapshot) => Some(store.open(snapshot)?),
         };
-        let generation = open.as_ref().map_or(0, |o| o.header.base_generation);
-        let used = package.engine().spares().take(&package.digest, generation, store.id());
+        let used = package.engine().spares().take(&package.digest, store.id(), origin.snapshot());
         let mut is_there = false;
         let (base, spare, overlay) = match (used, &open) {
             (Some(used), _) => {

@@ -8,7 +8,8 @@
 //!         election    which of several hosts runs which controller
 //! pure    controller  one controller's state machine             queue, limits, permissions, identity, cache,
 //!                                                                    watch::{index, relation}
-//! below   instance, guest, engine, code    a live instance, its step, wasmtime, compiled code
+//! below   instance, guest, engine, code    a live instance, its step, wasmtime, packages made ready to run
+//!         code_file                        compiled code on disk
 //!         live, soft, wasi                         the soft tier: components with WASI
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
 //!         page_map                         what the kernel says of that memory
@@ -22,7 +23,9 @@ pub mod batch;
 pub mod cache;
 pub mod client;
 pub mod code;
+mod code_file;
 pub mod connect;
+pub mod connections;
 pub mod controller;
 pub mod describe;
 pub mod election;

@@ -129,6 +129,8 @@ struct Region {
     capacity: usize,
     /// Bytes from `base` that the image was mapped over.
     mapped: usize,
+    /// End of the last mapping of a file, bytes from `base`: beyond it, untouched memory is zero.
+    file_end: AtomicUsize,
 }
 
 impl Region {
@@ -291,8 +293,8 @@ impl Memory {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not page-aligned"));
         }
         // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
-        // `bytes`. The file is never truncated once it is mapped, nor written where a page shows it:
-        // never at all (`snapshot`), or only where pages are anonymous (`soft`).
+        // `bytes`. While this mapping lives, its owner neither truncates the file below it nor writes
+        // where a page shows it: not at all (`snapshot`), or only where pages are anonymous (`soft`).
         let at = unsafe {
             libc::mmap(
                 (self.0.base + offset) as *mut _,
@@ -303,14 +305,21 @@ impl Memory {
                 file_offset as libc::off_t,
             )
         };
-        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        self.0.file_end.fetch_max(offset + len, Ordering::AcqRel);
+        Ok(())
     }
 
-    /// Page numbers that differ from what was mapped, ascending: pages present (or swapped out)
-    /// that are no longer backed by the file. Pages only read beyond the file may count too; they hold
-    /// zeros.
+    /// Page numbers that may differ from what was mapped, ascending: pages present (or swapped out)
+    /// that no file backs. Pages that were only read where no file is mapped may count too; they hold zeros.
+    ///
+    /// A page beyond all mapped files which the guest has written and zeroed again may be missing: the
+    /// kernel may take it back for its shared zero page.
     pub fn dirty_pages(&self) -> io::Result<Vec<u32>> {
-        page_map::dirty(self.addresses(self.size()))
+        let file_pages = self.0.file_end.load(Ordering::Acquire) / PAGE;
+        page_map::dirty(self.addresses(self.size()), file_pages as u32)
     }
 
     /// Pages of the mapped image that are in the page tables, ascending: those that were touched since it was
@@ -387,8 +396,14 @@ unsafe impl MemoryCreator for Creator {
                 return Err(fail("reserving address space"));
             }
             let mapped = mapping.map_or(0, |(_, _, len)| len.min(size));
-            let region =
-                Region { base: base as usize, reserved: total, size: AtomicUsize::new(size), capacity, mapped };
+            let region = Region {
+                base: base as usize,
+                reserved: total,
+                size: AtomicUsize::new(size),
+                capacity,
+                mapped,
+                file_end: AtomicUsize::new(mapped),
+            };
             let rw = libc::PROT_READ | libc::PROT_WRITE;
             if let Some((fd, offset, _)) = mapping.filter(|_| mapped > 0) {
                 let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
@@ -458,43 +473,88 @@ unsafe impl LinearMemory for HostMemory {
 mod tests {
     use super::*;
 
+    /// `pages` of zeros at a multiple of 2 MiB, with `file` mapped over their beginning.
+    fn memory(pages: usize, file: &File, file_pages: usize) -> Memory {
+        const ALIGN: usize = 2 << 20;
+        let (size, reserved) = (pages * PAGE, pages * PAGE + ALIGN);
+        let rw = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping; the file is mapped within its bounds.
+        let (start, base) = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let start = libc::mmap(std::ptr::null_mut(), reserved, rw, flags, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            let base = start.byte_add(start.align_offset(ALIGN));
+            let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+            if file_pages > 0 {
+                let at = libc::mmap(base, file_pages * PAGE, rw, flags, file.as_raw_fd(), 0);
+                assert_ne!(at, libc::MAP_FAILED);
+            }
+            (start as usize, base as usize)
+        };
+        // `base` is what gets unmapped: what lies before and behind is given back here.
+        // SAFETY: nothing uses these parts.
+        unsafe {
+            libc::munmap(start as *mut _, base - start);
+            libc::munmap((base + size) as *mut _, start + reserved - base - size);
+        }
+        Memory(Arc::new(Region {
+            base,
+            reserved: size,
+            size: AtomicUsize::new(size),
+            capacity: size,
+            mapped: file_pages * PAGE,
+            file_end: AtomicUsize::new(file_pages * PAGE),
+        }))
+    }
+
+    fn fill(memory: &Memory, page: u32, byte: u8) {
+        memory.check(page as usize * PAGE, PAGE).unwrap();
+        // SAFETY: in bounds, and mapped writable.
+        unsafe { std::ptr::write_bytes((memory.0.base + page as usize * PAGE) as *mut u8, byte, PAGE) };
+    }
+
     #[test]
     fn both_ways_to_ask_the_kernel_find_the_pages_that_were_written() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(64 * PAGE as u64).unwrap();
-        let size = 4096 * PAGE;
-        // SAFETY: a fresh mapping, written within its bounds below.
-        let base = unsafe {
-            let base = libc::mmap(
-                std::ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            );
-            assert_ne!(base, libc::MAP_FAILED);
-            let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-            let at = libc::mmap(base, 64 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, file.as_raw_fd(), 0);
-            assert_ne!(at, libc::MAP_FAILED);
-            base as usize
-        };
-        let region = Region { base, reserved: size, size: AtomicUsize::new(size), capacity: size, mapped: 0 };
-        let memory = Memory(Arc::new(region));
+        let memory = memory(4096, &file, 64);
         let written: Vec<u32> = (0..4096).filter(|n| n % 7 == 3 || (100..140).contains(n)).collect();
         for page in &written {
-            // SAFETY: within the mapping.
-            unsafe { *((base + *page as usize * PAGE) as *mut u8) = 1 };
+            fill(&memory, *page, 1);
         }
         // Read only: still the file's.
         // SAFETY: within the mapping.
-        assert_eq!(unsafe { *(base as *const u8) }, 0);
+        assert_eq!(unsafe { *(memory.0.base as *const u8) }, 0);
         let pagemap = File::open("/proc/self/pagemap").unwrap();
         assert_eq!(page_map::read(&pagemap, memory.addresses(memory.size())).unwrap(), written);
-        match page_map::scan_dirty(&pagemap, memory.addresses(memory.size())) {
+        match page_map::scan_dirty(&pagemap, memory.addresses(memory.size()), 64) {
             Ok(found) => assert_eq!(found, written),
             Err(e) => assert!(matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)), "{e}"),
         }
         assert_eq!(memory.dirty_pages().unwrap(), written);
+    }
+
+    /// Pages that hold zeros after a huge page was split lose their own memory (Linux 6.12 and later). Files
+    /// get no huge pages, so the test has anonymous memory stand for a mapped file.
+    #[test]
+    fn a_zeroed_page_that_the_kernel_took_back_is_dirty_where_a_file_is_mapped() {
+        let memory = memory(512, &tempfile::tempfile().unwrap(), 0);
+        let advise = |page: u32, pages: usize, advice| {
+            // SAFETY: within the mapping; no content changes.
+            unsafe { libc::madvise((memory.0.base + page as usize * PAGE) as *mut _, pages * PAGE, advice) }
+        };
+        advise(0, 512, libc::MADV_HUGEPAGE);
+        (0..512).for_each(|page| fill(&memory, page, 1));
+        (0..512).step_by(2).for_each(|page| fill(&memory, page, 0));
+        // Of a part of a huge page: splits it.
+        advise(1, 1, libc::MADV_PAGEOUT);
+        let taken_back = 512 - memory.dirty_pages().unwrap().len();
+        if taken_back == 0 {
+            eprintln!("this kernel has no huge pages, or keeps zeroed parts of them");
+        }
+        memory.0.file_end.store(256 * PAGE, Ordering::Release);
+        let dirty = memory.dirty_pages().unwrap();
+        assert!((0..256).all(|page| dirty.binary_search(&page).is_ok()), "{dirty:?}");
+        assert_eq!(512 - dirty.len(), taken_back / 2);
     }
 }

@@ -18,12 +18,13 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
 
+use crate::connections::Connection;
 use crate::election::Fence;
 use crate::identity::Caller;
 use crate::permissions::is_stream;
 use crate::watch::chain;
 
-/// Most bytes in one `Reply::Body`. A call's credit must be at least this.
+/// Most bytes in one `Reply::Body`, and in the headers of a `Reply::Head`. A call's credit must be at least twice this.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Headers of a response that the guest gets.
@@ -63,20 +64,38 @@ pub enum Reply {
     TooLarge,
 }
 
-/// Makes the call as `caller` and hands the answer to `send` in batches, each of which is worth one resume.
-///
-/// `credit` is the number of bytes that may wait undelivered. A permit is consumed for each byte
-/// of a `Reply::Body`; the receiver adds them back when it has delivered it. Closing it ends the
-/// call, as does dropping the future. `max_bytes`: of the body, if it is not a stream.
+impl Reply {
+    /// Bytes for which credit was taken.
+    pub fn credited_bytes(&self) -> usize {
+        match self {
+            Reply::Head { headers, .. } => headers.len(),
+            Reply::Body(bytes) => bytes.len(),
+            Reply::End | Reply::Failed(_) | Reply::TooLarge => 0,
+        }
+    }
+}
+
+/// What an answer may take of the host.
+pub struct Allowance {
+    /// Bytes that may wait undelivered. A permit is consumed for each byte of a `Reply::Body` and of the headers of a
+    /// `Reply::Head`; the receiver adds them back when it has delivered it. Closing it ends the call.
+    pub credit: Arc<Semaphore>,
+    /// Left to others while the answer waits for credit; a stream has none.
+    pub connection: Option<Connection>,
+    /// Of the body, if it is not a stream.
+    pub max_bytes: u64,
+}
+
+/// Makes the call as `caller` and hands the answer to `send` in batches, each of which is worth one resume. Dropping
+/// the future ends the call.
 pub async fn execute(
     client: &kube::Client,
     caller: Caller,
     call: ApiCall,
-    credit: Arc<Semaphore>,
-    max_bytes: u64,
+    allowance: Allowance,
     mut send: impl FnMut(Vec<Reply>),
 ) {
-    let stream = is_stream(&call.path);
+    let stream = is_stream(&call.method, &call.path);
     let request = match request(caller, call) {
         Ok(request) => request,
         Err(problem) => return send(vec![Reply::Failed(problem)]),
@@ -89,7 +108,7 @@ pub async fn execute(
     let names = RESPONSE_HEADERS;
     let told = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
     let headers = header_lines(told);
-    deliver(response, headers, stream, credit, max_bytes, send).await;
+    deliver(response, headers, stream, allowance, send).await;
 }
 
 /// Hands a response with these header lines to `send`, as [`execute`] does.
@@ -97,20 +116,23 @@ pub async fn deliver<B>(
     response: http::Response<B>,
     headers: String,
     stream: bool,
-    credit: Arc<Semaphore>,
-    max_bytes: u64,
+    allowance: Allowance,
     mut send: impl FnMut(Vec<Reply>),
 ) where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error,
 {
     let (parts, mut body) = response.into_parts();
-    let mut left = if stream { u64::MAX } else { max_bytes };
+    let mut left = if stream { u64::MAX } else { allowance.max_bytes };
     if body.size_hint().lower() > left {
         return send(vec![Reply::TooLarge]);
     }
+    if headers.len() > CHUNK_BYTES {
+        return send(vec![Reply::Failed(format!("the headers of the response have more than {CHUNK_BYTES} bytes"))]);
+    }
+    let unpaid = headers.len();
     let head = Reply::Head { status: parts.status.as_u16(), headers };
-    let mut out = Outbox { pending: vec![head], buffer: BytesMut::new(), credit };
+    let mut out = Outbox { pending: vec![head], unpaid, buffer: BytesMut::new(), allowance };
     loop {
         let frame = match body.frame().now_or_never() {
             Some(frame) => frame,
@@ -141,7 +163,9 @@ pub async fn deliver<B>(
                 return send(vec![Reply::Failed(format!("the response was cut: {}", chain(&error)))]);
             }
             None => {
-                out.take_buffer().await;
+                if out.take_buffer().await.is_none() {
+                    return;
+                }
                 out.pending.push(Reply::End);
                 return send(out.pending);
             }
@@ -163,8 +187,10 @@ pub async fn fenced(fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
 /// What was read and not yet handed on.
 struct Outbox {
     pending: Vec<Reply>,
+    /// Bytes of `pending` for which no credit has been taken.
+    unpaid: usize,
     buffer: BytesMut,
-    credit: Arc<Semaphore>,
+    allowance: Allowance,
 }
 
 impl Outbox {
@@ -188,13 +214,20 @@ impl Outbox {
         Some(())
     }
 
-    /// Turns the buffer into a reply as soon as there is credit for it.
+    /// Turns the buffer into a reply as soon as there is credit for it, and for what is pending.
     async fn take_buffer(&mut self) -> Option<()> {
-        if !self.buffer.is_empty() {
-            let bytes = self.buffer.split().freeze();
-            // At most CHUNK_BYTES, so it fits.
-            let permits = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            self.credit.acquire_many(permits).await.ok()?.forget();
+        let bytes = self.buffer.split().freeze();
+        // Two chunks at most, so it fits.
+        let permits = u32::try_from(bytes.len() + std::mem::take(&mut self.unpaid)).unwrap_or(u32::MAX);
+        if permits > 0 {
+            let credit = self.allowance.credit.acquire_many(permits);
+            let taken = match &mut self.allowance.connection {
+                Some(connection) => connection.leave_for(credit).await,
+                None => credit.await,
+            };
+            taken.ok()?.forget();
+        }
+        if !bytes.is_empty() {
             self.pending.push(Reply::Body(bytes));
         }
         Some(())

@@ -4,6 +4,10 @@
 //! pages. They are lent out only to instances that start from the same image, and not kept for long:
 //! a host that has nothing to do holds none. One that comes back to the controller that has left it holds
 //! what it needs already.
+//!
+//! A memory that maps a file of its controller serves that controller's next instance only, and only
+//! from the snapshot it was left with. Any later save may have reused what the memory shows, and a
+//! discarded state directory has other files under the same names.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,24 +41,24 @@ pub struct Used {
 }
 
 impl Used {
-    /// Whether it holds this snapshot. What it maps from the state file may have been overwritten.
+    /// Whether it holds this snapshot as it is.
     pub fn holds(&self, controller: u64, snapshot: &SnapshotRef) -> bool {
         self.controller == controller && self.snapshot == *snapshot && self.overlay.is_empty()
     }
 }
 
 impl Spares {
-    /// One that maps this package's image, or, if `generation` is not 0, that one of the controller, if
-    /// there is one; and nothing of another controller.
-    pub fn take(&self, digest: &[u8; 32], generation: u64, controller: u64) -> Option<Used> {
+    /// The memory that `controller` left with `snapshot`, else one that maps this package's image and
+    /// nothing else, if that is where the instance starts.
+    pub fn take(&self, digest: &[u8; 32], controller: u64, snapshot: Option<&SnapshotRef>) -> Option<Used> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |k: &Kept, own: bool| {
-            let Used { base, overlay, controller: last, .. } = &k.memory;
-            base.header.digest == *digest
-                && base.generation == generation
-                && if own { *last == controller } else { generation == 0 && overlay.is_empty() }
+        let is_own = |used: &Used| used.controller == controller && snapshot == Some(&used.snapshot);
+        let starts_from_package = snapshot.is_none_or(|s| s.base_generation == 0);
+        let is_plain = |used: &Used| starts_from_package && used.base.generation == 0 && used.overlay.is_empty();
+        let position = |fits: &dyn Fn(&Used) -> bool| {
+            kept.iter().rposition(|k| k.memory.base.header.digest == *digest && fits(&k.memory))
         };
-        let at = [true, false].into_iter().find_map(|own| kept.iter().rposition(|k| fits(k, own)))?;
+        let at = position(&is_own).or_else(|| position(&is_plain))?;
         Some(kept.remove(at).memory)
     }
 

@@ -6,6 +6,7 @@ use clap::Parser;
 use crate::output;
 use crate::packaging::{self, Built};
 use crate::project::Project;
+use crate::project::build_options::BuildFlags;
 use crate::report;
 
 /// Build a project and pack it into one file.
@@ -26,6 +27,9 @@ pub struct Build {
     #[arg(long)]
     debug: bool,
 
+    #[command(flatten)]
+    flags: BuildFlags,
+
     /// Print what was made as JSON on stdout.
     #[arg(long)]
     json: bool,
@@ -33,7 +37,8 @@ pub struct Build {
 
 impl Build {
     pub fn run(self) -> Result<()> {
-        let project = Project::load(&self.dir)?;
+        let mut project = Project::load(&self.dir)?;
+        self.flags.apply_to(&mut project)?;
         let output = match self.output {
             Some(output) => output,
             None => {

@@ -9,9 +9,8 @@ use crate::error::failure;
 use crate::output::{self, Paint};
 use crate::project::{
     DNS_LABEL_HELP, builds, default_toolchain, dns_label_problem, language_name, language_of, toolchain_name,
-    toolchains_for,
 };
-use crate::scaffold::{self, NewProject, Template};
+use crate::scaffold::{self, NewProject, Template, cargo_workspace};
 
 /// Make a new controller project from a template.
 ///
@@ -79,7 +78,7 @@ impl New {
             (Some(language), Some(toolchain)) if !builds(toolchain, language) => {
                 return Err(failure(
                     format!("`--toolchain {}` does not build {}", toolchain_name(toolchain), language_name(language)),
-                    format!("for {} use: {}", language_name(language), toolchains_for(language).join(", ")),
+                    format!("for {} use: {}", language_name(language), templates_for(language).join(", ")),
                 )
                 .usage()
                 .into());
@@ -113,7 +112,15 @@ impl New {
 
         scaffold::check_target(&dir)?;
         let template = Template::for_language(language)?;
-        scaffold::write(&dir, &template.files(&project)?)?;
+        let mut files = template.files(&project)?;
+        let workspace = match project.toolchain {
+            Toolchain::Cargo => cargo_workspace::around(&dir)?,
+            _ => None,
+        };
+        if workspace.is_some() {
+            cargo_workspace::stand_alone(&mut files);
+        }
+        scaffold::write(&dir, &files)?;
 
         let paint = Paint::for_stderr();
         output::line(format!(
@@ -123,6 +130,13 @@ impl New {
             dir.display(),
             template.description
         ));
+        if let Some(workspace) = workspace {
+            output::line(format!(
+                "It is no member of the cargo workspace in {}: its Cargo.toml has a [workspace] of its own.\n\
+                 To make it one, remove that and add it to `members` there.",
+                workspace.display()
+            ));
+        }
         output::line("\nNext:");
         if dir != Path::new(".") {
             output::line(format!("  cd {}", dir.display()));
@@ -132,6 +146,12 @@ impl New {
         output::line(format!("  wasmop run target/wasmop/{}.wasm", project.name));
         Ok(())
     }
+}
+
+/// The toolchains that build a language and that there are templates for.
+fn templates_for(language: Language) -> Vec<&'static str> {
+    let toolchains = Tool::value_variants().iter().map(|tool| Toolchain::from(*tool));
+    toolchains.filter(|toolchain| builds(*toolchain, language)).map(toolchain_name).collect()
 }
 
 fn check_name(name: &str) -> Result<()> {

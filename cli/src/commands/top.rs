@@ -14,7 +14,7 @@ use crate::units;
 #[derive(Debug, Parser)]
 pub struct Top {
     /// Where the host serves metrics.
-    #[arg(long, value_name = "[HOST]:PORT", default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "[HOST]:PORT", default_value = DEFAULT_ADDRESS, value_parser = units::parse_address)]
     address: String,
 
     /// Which column to sort by: names ascending, numbers descending.

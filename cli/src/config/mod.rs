@@ -78,9 +78,9 @@ pub struct HostKeys {
     pub external_ca_file: Option<PathBuf>,
 
     /// Serve `/metrics`, `/healthz`, `/readyz` and a page with all controllers at this address, like
-    /// `127.0.0.1:8080`; without a host (`:8080`) on all interfaces. There is no authentication
+    /// `127.0.0.1:8080`; without a host (`:8080` or `8080`) on all interfaces. There is no authentication
     /// [default: not served].
-    #[arg(long, value_name = "[HOST]:PORT")]
+    #[arg(long, value_name = "[HOST]:PORT", value_parser = units::parse_address)]
     pub metrics_address: Option<String>,
 
     /// Send traces of reconciles to the OpenTelemetry collector at this address, as OTLP over HTTP, like

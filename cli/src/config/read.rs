@@ -83,7 +83,7 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
         durability: top.parsed("durability", "write `event`, `interval=SECONDS` or `none`", str::parse)?,
         encryption_key_file: path("encryption-key-file")?,
         external_ca_file: path("external-ca-file")?,
-        metrics_address: text("metrics-address")?,
+        metrics_address: top.parsed("metrics-address", "write it like `127.0.0.1:8080`", units::parse_address)?,
         otlp_endpoint: text("otlp-endpoint")?,
         shutdown_timeout: top.parsed(
             "shutdown-timeout",

@@ -33,6 +33,9 @@ fn every_key_is_read() {
         toolchain = "cargo"
         [build]
         bin = "controller"
+        features = ["a", "b"]
+        default-features = false
+        profile = "dist"
         crds = ["crds/*.yaml"]
         [[permissions]]
         api-groups = ["apps"]
@@ -49,6 +52,13 @@ fn every_key_is_read() {
     )
     .expect("valid");
     assert_eq!(project.bin.as_deref(), Some("controller"));
+    let options = BuildOptions {
+        features: vec!["a".into(), "b".into()],
+        default_features: false,
+        profile: Some("dist".into()),
+        ..BuildOptions::default()
+    };
+    assert_eq!(project.options, options);
     assert_eq!(project.crds, ["crds/*.yaml"]);
     assert_eq!(project.permissions.len(), 2);
     let hosts: Vec<_> = project.external_hosts.iter().map(ToString::to_string).collect();
@@ -90,7 +100,10 @@ fn each_mistake_names_the_place_and_the_remedy() {
             ],
         ),
         (format!("{SMALLEST}[limit]\n"), vec!["unknown section `limit`", "did you mean `limits`?"]),
-        (format!("{SMALLEST}[build]\nbin = \"x\"\n"), vec!["unknown key `bin` in [build]", "package, crds"]),
+        (
+            format!("{SMALLEST}[build]\nbin = \"x\"\n"),
+            vec!["unknown key `bin` in [build]", "package, tags, ldflags, crds"],
+        ),
         (
             format!("{SMALLEST}[limits]\nmemory = 3\n"),
             vec!["p/wasmop.toml:6: `memory` in [limits]: expected a string", "help:"],

@@ -5,20 +5,28 @@
 //! given to cargo as `--config patch…`, and the lock file cargo then writes is either another one
 //! (cargo ≥ 1.97) or put back.
 
-use std::collections::BTreeMap;
+mod failed;
+mod graph;
+mod lock_file;
+mod rustflags;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
 use semver::Version;
 use wasmop_package::manifest::Sdk;
 
-use super::{Core, Request, port};
+use self::graph::Graph;
+use self::lock_file::LockFile;
+use self::rustflags::Rustflags;
+use super::{Core, Request, need_sdk_copy, port};
 use crate::error::{HelpExt, failure};
-use crate::interrupt::Cleanup;
+use crate::process::Failed;
+use crate::project::BuildOptions;
 
 const TARGET: &str = "wasm32-wasip1";
 
@@ -50,18 +58,24 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         )
         .into());
     }
+    need_sdk_copy(dir, "Cargo.toml", "rust")?;
     let cargo = Cargo::find(dir)?;
     cargo.need_target(dir)?;
 
-    let workspace = cargo.metadata(dir, &["--no-deps"])?;
+    let workspace = cargo.metadata(dir, &["--no-deps".to_owned()])?;
     let lock = LockFile::of(&workspace);
     lock.restore()?;
 
     request.step.message("resolving dependencies");
-    let metadata = cargo.metadata(dir, &["--filter-platform", TARGET])?;
+    let options = &request.project.options;
+    let features = features(options);
+    let filter = ["--filter-platform", TARGET].map(str::to_owned);
+    let metadata = cargo.metadata(dir, &[&filter[..], &features].concat())?;
     let package = root_package(&metadata, &manifest)?;
     let bin = choose_bin(package, request.project.bin.as_deref())?;
-    let dependencies = reachable(&metadata, &package.id);
+    let graph = Graph::new(&metadata, &package.id);
+    need_features(package, &bin, graph.features())?;
+    let dependencies = graph.reachable();
     let sdk = dependencies.iter().find(|package| package.name.as_str() == SDK_CRATE).ok_or_else(|| {
         failure(
             format!("{} does not depend on the crate `{SDK_CRATE}`", package.name),
@@ -70,32 +84,128 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     })?;
     let sdk = Sdk::new(&sdk.name, &sdk.version.to_string());
 
-    let ported = port_crates(&dependencies, &metadata.target_directory.as_std_path().join("wasmop").join("port"))?;
-    let mut command = cargo.command(dir);
-    command.arg("rustc").args(["--manifest-path".into(), manifest.into_os_string()]);
-    command.args(["--bin", &bin, "--target", TARGET, "--message-format", "json-render-diagnostics"]);
-    command.args(profile(request.debug));
-    for (name, path) in &ported {
-        command.arg("--config").arg(config(&format!("patch.crates-io.{name}.path"), path));
+    let work_dir = metadata.target_directory.as_std_path().join("wasmop");
+    // What the build and the question for its features have in common.
+    let mut common: Vec<OsString> = vec!["--manifest-path".into(), manifest.into(), "--target".into(), TARGET.into()];
+    common.extend(features.iter().map(OsString::from));
+    for ported in port_crates(&graph, &work_dir.join("port"))? {
+        common.extend(ported.arguments());
     }
     let restored_at_end = if cargo.version >= CARGO_WITH_LOCKFILE_PATH {
-        let copy = lock.copy_to(&metadata.target_directory.as_std_path().join("wasmop").join("lock"))?;
-        command.arg("--config").arg(config("resolver.lockfile-path", &copy));
+        let copy = lock.copy_to(&work_dir.join("lock"))?;
+        common.extend(["--config".into(), config("resolver.lockfile-path", &copy)]);
         None
     } else {
         Some(lock.save()?)
     };
+    let active = cargo.active_features(dir, &common)?;
+    if let Some(failure) = active.iter().find_map(|it| failed::by_features(&graph, it)) {
+        return Err(failure.into());
+    }
+
+    let mut command = cargo.command(dir);
+    command.arg("rustc").args(&common);
+    command.args(["--bin", &bin, "--message-format", "json-render-diagnostics"]);
+    command.args(profile(options.profile.as_deref(), request.debug));
+    set_rustflags(&mut command, request, needs_tokio_unstable(&active));
     command.arg("--");
-    let stack = if request.debug { DEBUG_STACK_BYTES } else { STACK_BYTES };
+    let stack = if request.debug || options.profile.is_some() { DEBUG_STACK_BYTES } else { STACK_BYTES };
     for link_arg in [format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")] {
         command.arg("-C").arg(format!("link-arg={link_arg}"));
     }
 
     let output = request.run(&mut command);
     drop(restored_at_end);
-    let path = executable(&output?, &bin)?;
+    let output = output.map_err(|error| match error.downcast::<Failed>() {
+        Ok(failed) => failed::explain(&graph, failed),
+        Err(error) => error,
+    })?;
+    let path = executable(&output, &bin)?;
     let module = fs::read(&path).with_context(|| format!("cannot read what cargo built: {}", path.display()))?;
-    Ok(Core { module, sdk })
+    let blame = Box::new(move |shown: &str| failed::by_module(&graph, shown));
+    Ok(Core { module, sdk, blame: Some(blame) })
+}
+
+/// The project's choice of features, as every cargo command takes it.
+fn features(options: &BuildOptions) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if !options.default_features {
+        arguments.push("--no-default-features".to_owned());
+    }
+    if !options.features.is_empty() {
+        arguments.extend(["--features".to_owned(), options.features.join(",")]);
+    }
+    arguments
+}
+
+/// That the features are active which the binary requires; cargo leaves it out otherwise.
+fn need_features(package: &Package, bin: &str, active: &[String]) -> Result<()> {
+    let target = package.targets.iter().find(|target| target.is_bin() && target.name == bin);
+    let missing: Vec<&str> = target
+        .iter()
+        .flat_map(|target| &target.required_features)
+        .filter(|feature| !active.contains(feature))
+        .map(String::as_str)
+        .collect();
+    let (features, active) = match missing.len() {
+        0 => return Ok(()),
+        1 => (format!("the feature `{}`", missing[0]), "is"),
+        _ => (format!("the features `{}`", missing.join("`, `")), "are"),
+    };
+    Err(failure(
+        format!("the binary `{bin}` requires {features}, which {active} not active"),
+        format!(
+            "wasmop build --features {}\nor write `features = [\"{}\"]` under [build] in {}",
+            missing.join(","),
+            missing.join("\", \""),
+            crate::project::FILE_NAME
+        ),
+    )
+    .into())
+}
+
+/// A crate of a build, with the features that are active in it.
+struct ActiveFeatures {
+    name: String,
+    version: Version,
+    features: Vec<String>,
+}
+
+/// One line of `cargo tree`: `tokio v1.54.1|rt,time (*)`, with a path before the bar if it has one.
+fn parse_tree_line(line: &str) -> Option<ActiveFeatures> {
+    let (package, features) = line.rsplit_once('|')?;
+    let mut words = package.split(' ');
+    let name = words.next()?.to_owned();
+    let version = Version::parse(words.next()?.strip_prefix('v')?).ok()?;
+    let features = features.trim_end_matches(" (*)").split(',').filter(|name| !name.is_empty());
+    Some(ActiveFeatures { name, version, features: features.map(str::to_owned).collect() })
+}
+
+/// The features for which tokio builds for wasm only with `--cfg tokio_unstable`.
+const UNSTABLE_ON_WASM: [&str; 6] = ["fs", "io-std", "net", "process", "rt-multi-thread", "signal"];
+
+/// Whether tokio has features that it builds for wasm on request only. Programs turn on all of them (`full`)
+/// and use few.
+fn needs_tokio_unstable(active: &[ActiveFeatures]) -> bool {
+    let of_tokio = active.iter().filter(|it| it.name == "tokio");
+    of_tokio.flat_map(|it| &it.features).any(|feature| UNSTABLE_ON_WASM.contains(&feature.as_str()))
+}
+
+/// Gives the compiler the user's rustflags, without those for the host.
+fn set_rustflags(command: &mut Command, request: &Request<'_>, tokio_unstable: bool) {
+    let mut flags = Rustflags::sort(rustflags::configured(request.dir()).unwrap_or_default());
+    if !flags.left_out.is_empty() {
+        let left_out = flags.left_out.join("` `");
+        request.step.line(format!("left out of the configured rustflags, as it is for native code: `{left_out}`"));
+    }
+    let asked_for = flags.kept.iter().any(|flag| flag.trim_start_matches("--cfg=") == "tokio_unstable");
+    if tokio_unstable && !asked_for {
+        flags.kept.extend(["--cfg", "tokio_unstable"].map(str::to_owned));
+    } else if flags.left_out.is_empty() {
+        // As cargo finds them.
+        return;
+    }
+    command.env(rustflags::VARIABLE, flags.encoded());
 }
 
 /// The installed cargo.
@@ -144,18 +254,40 @@ impl Cargo {
         .into())
     }
 
-    fn metadata(&self, dir: &Path, options: &[&str]) -> Result<Metadata> {
+    /// The crates that a build for wasm is made of, with their features: `cargo metadata` mixes in those of
+    /// other targets.
+    fn active_features(&self, dir: &Path, common: &[OsString]) -> Result<Vec<ActiveFeatures>> {
+        let mut command = self.command(dir);
+        command.arg("tree").args(common);
+        command.args([
+            "--edges",
+            "normal,no-proc-macro",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}|{f}",
+            "--color",
+            "never",
+        ]);
+        let text = output_of(&mut command).context("`cargo tree` failed")?;
+        Ok(text.lines().filter_map(parse_tree_line).collect())
+    }
+
+    fn metadata(&self, dir: &Path, options: &[String]) -> Result<Metadata> {
         MetadataCommand::new()
             .cargo_path(&self.program)
             .current_dir(dir)
             .manifest_path(dir.join("Cargo.toml"))
-            .other_options(options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+            .other_options(options.to_vec())
             .exec()
             .map_err(|error| match error {
                 cargo_metadata::Error::CargoMetadata { stderr } => anyhow::anyhow!(stderr.trim_end().to_owned()),
                 other => other.into(),
             })
-            .with_context(|| format!("cargo cannot read the project in {}", dir.display()))
+            .or_help(
+                format!("cargo cannot read the project in {}", dir.display()),
+                "correct its Cargo.toml until `cargo metadata` succeeds there",
+            )
     }
 }
 
@@ -174,22 +306,23 @@ fn config(key: &str, path: &Path) -> OsString {
     format!("{key}={value}").into()
 }
 
-/// The build profile, the project's own notwithstanding: a controller is small and mostly idle,
-/// and there is nothing to unwind to.
-fn profile(debug: bool) -> Vec<OsString> {
-    let (name, settings): (_, &[&str]) = if debug {
-        (
-            "wasmop-debug",
-            &["opt-level=1", "debug=\"line-tables-only\"", "strip=false", "lto=\"off\"", "panic=\"abort\""],
-        )
-    } else {
-        (
-            "wasmop",
-            &["opt-level=\"s\"", "lto=\"off\"", "codegen-units=4", "debug=false", "strip=true", "panic=\"abort\""],
-        )
-    };
+/// The build profile: the project's own named one with what a controller needs, or else wasmop's. A
+/// controller is small and mostly idle, and there is nothing to unwind to.
+fn profile(own: Option<&str>, debug: bool) -> Vec<OsString> {
+    let name = if debug { "wasmop-debug" } else { "wasmop" };
+    let inherits = format!("inherits=\"{}\"", own.unwrap_or("release"));
+    let mut settings = vec![inherits.as_str(), "panic=\"abort\""];
+    if debug {
+        settings.extend(["debug=\"line-tables-only\"", "strip=false"]);
+    }
+    if own.is_none() {
+        settings.extend(match debug {
+            true => &["opt-level=1", "lto=\"off\""][..],
+            false => &["opt-level=\"s\"", "lto=\"off\"", "codegen-units=4", "debug=false", "strip=true"],
+        });
+    }
     let mut arguments: Vec<OsString> = vec!["--profile".into(), name.into()];
-    for setting in ["inherits=\"release\""].iter().chain(settings) {
+    for setting in settings {
         arguments.push("--config".into());
         arguments.push(format!("profile.{name}.{setting}").into());
     }
@@ -236,34 +369,34 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
     }
 }
 
-/// Everything the package is built from, itself included.
-fn reachable<'a>(metadata: &'a Metadata, root: &PackageId) -> Vec<&'a Package> {
-    let packages: BTreeMap<&PackageId, &Package> =
-        metadata.packages.iter().map(|package| (&package.id, package)).collect();
-    let edges: BTreeMap<&PackageId, &[PackageId]> = metadata
-        .resolve
-        .iter()
-        .flat_map(|resolve| &resolve.nodes)
-        .map(|node| (&node.id, node.dependencies.as_slice()))
-        .collect();
-    let mut found: BTreeMap<&PackageId, &Package> = BTreeMap::new();
-    let mut next = vec![root];
-    while let Some(id) = next.pop() {
-        let Some((id, package)) = packages.get_key_value(id) else { continue };
-        if found.insert(id, package).is_none() {
-            next.extend(edges.get(id).copied().unwrap_or_default());
-        }
-    }
-    found.into_values().collect()
+/// A crate that cargo takes from a ported copy.
+struct Ported {
+    name: String,
+    version: String,
+    copy: PathBuf,
 }
 
-/// Makes the ported copies in `dir`; returns each crate's name and copy.
-fn port_crates(dependencies: &[&Package], dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+impl Ported {
+    /// A key of its own, because a build may have several versions of one crate.
+    fn arguments(&self) -> [OsString; 4] {
+        let key = format!("patch.crates-io.wasmop-{}-{}", self.name, self.version.replace(['.', '+'], "-"));
+        let package = toml::Value::String(self.name.clone());
+        let package = format!("{key}.package={package}");
+        ["--config".into(), package.into(), "--config".into(), config(&format!("{key}.path"), &self.copy)]
+    }
+}
+
+/// Makes the ported copies in `dir`.
+fn port_crates(graph: &Graph, dir: &Path) -> Result<Vec<Ported>> {
     let known = port::known()?;
-    let mut ported: Vec<(String, PathBuf)> = Vec::new();
-    for package in dependencies {
+    let mut ported: Vec<Ported> = Vec::new();
+    for package in graph.reachable() {
         let (name, version) = (package.name.as_str(), package.version.to_string());
-        let Some(port) = port::rules_for(&known, name, &version)? else { continue };
+        let port = match port::rules_for(&known, name, &version) {
+            Ok(Some(port)) => port,
+            Ok(None) => continue,
+            Err(unknown) => return Err(failed::by_version(graph, package, &unknown).into()),
+        };
         if !package.source.as_ref().is_some_and(|source| source.is_crates_io()) {
             return Err(failure(
                 format!("{port} comes from {}, not from crates.io", package.manifest_path),
@@ -274,63 +407,9 @@ fn port_crates(dependencies: &[&Package], dir: &Path) -> Result<Vec<(String, Pat
         let source = package.manifest_path.parent().context("a manifest has a directory")?.as_std_path();
         let copy = dir.join(format!("{name}-{version}"));
         port.apply(source, &copy)?;
-        ported.push((name.to_owned(), copy));
+        ported.push(Ported { name: name.to_owned(), version, copy });
     }
     Ok(ported)
-}
-
-/// The lock file of the project's workspace.
-///
-/// Invariant: while a build with patches runs on a cargo that writes to it, its original is in
-/// `saved`; whoever finds a `saved` file puts it back.
-struct LockFile {
-    path: PathBuf,
-    saved: PathBuf,
-}
-
-impl LockFile {
-    fn of(metadata: &Metadata) -> LockFile {
-        let root = metadata.workspace_root.as_std_path();
-        LockFile { path: root.join("Cargo.lock"), saved: root.join("target").join("wasmop").join("Cargo.lock.saved") }
-    }
-
-    /// Puts back what a build that was killed has left behind.
-    fn restore(&self) -> Result<()> {
-        put_back(&self.saved, &self.path).or_help(
-            format!("cannot put {} back after a build that was interrupted", self.path.display()),
-            format!("its original is {}", self.saved.display()),
-        )
-    }
-
-    /// Keeps the original until the returned value is dropped, or the program interrupted.
-    fn save(&self) -> Result<Cleanup> {
-        let dir = self.saved.parent().context("a file has a directory")?;
-        let partial = self.saved.with_extension("partial");
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::copy(&self.path, &partial))
-            .and_then(|_| fs::rename(&partial, &self.saved))
-            .with_context(|| format!("cannot keep a copy of {}", self.path.display()))?;
-        let (saved, path) = (self.saved.clone(), self.path.clone());
-        Ok(Cleanup::new(move || {
-            // If this fails the copy is still there, and the next build tries again.
-            let _ = put_back(&saved, &path);
-        }))
-    }
-
-    fn copy_to(&self, dir: &Path) -> Result<PathBuf> {
-        let copy = dir.join("Cargo.lock");
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::copy(&self.path, &copy))
-            .with_context(|| format!("cannot copy {} to {}", self.path.display(), copy.display()))?;
-        Ok(copy)
-    }
-}
-
-fn put_back(saved: &Path, path: &Path) -> std::io::Result<()> {
-    match fs::rename(saved, path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 /// The file that cargo says it made for this binary.
@@ -351,37 +430,43 @@ fn executable(messages: &[u8], bin: &str) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn lock_file(dir: &Path) -> LockFile {
-        let lock = LockFile { path: dir.join("Cargo.lock"), saved: dir.join("target/wasmop/Cargo.lock.saved") };
-        fs::write(&lock.path, "original").expect("written");
-        lock
-    }
-
-    fn content(lock: &LockFile) -> String {
-        fs::read_to_string(&lock.path).expect("read")
+    #[test]
+    fn a_line_of_the_tree_is_a_crate_with_its_features() {
+        let parsed = |line: &str| parse_tree_line(line).map(|it| (it.name, it.version.to_string(), it.features));
+        for (line, expected) in [
+            ("tokio v1.54.1|rt,time", Some(("tokio", "1.54.1", vec!["rt", "time"]))),
+            ("tokio v1.54.1|rt (*)", Some(("tokio", "1.54.1", vec!["rt"]))),
+            ("fcrs v0.1.0 (/a|b/fcrs)|", Some(("fcrs", "0.1.0", vec![]))),
+            ("", None),
+            ("[build-dependencies]", None),
+        ] {
+            let expected = expected.map(|(name, version, features): (&str, &str, Vec<&str>)| {
+                (name.to_owned(), version.to_owned(), features.into_iter().map(str::to_owned).collect())
+            });
+            assert_eq!(parsed(line), expected, "{line}");
+        }
     }
 
     #[test]
-    fn the_lock_file_is_as_it_was_after_a_build_that_changed_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lock = lock_file(dir.path());
-        let kept = lock.save().expect("saved");
-        fs::write(&lock.path, "patched").expect("written");
-        drop(kept);
-        assert_eq!(content(&lock), "original");
-        assert!(!lock.saved.exists());
+    fn tokio_is_unstable_only_with_features_that_wasm_lacks() {
+        for (line, expected) in [
+            ("tokio v1.54.1|default,macros,rt,sync,time", false),
+            ("tokio v1.54.1|full,fs,net,rt", true),
+            ("other v1.0.0|net", false),
+        ] {
+            assert_eq!(needs_tokio_unstable(&[parse_tree_line(line).expect("a crate")]), expected, "{line}");
+        }
     }
 
     #[test]
-    fn the_lock_file_is_put_back_by_the_build_after_one_that_was_killed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let lock = lock_file(dir.path());
-        std::mem::forget(lock.save().expect("saved"));
-        fs::write(&lock.path, "patched").expect("written");
-        lock.restore().expect("restored");
-        assert_eq!(content(&lock), "original");
-        lock.restore().expect("nothing to do");
-        assert_eq!(content(&lock), "original");
+    fn a_profile_of_the_project_keeps_what_it_says() {
+        let text = |own, debug| {
+            profile(own, debug).iter().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert!(text(None, false).contains("inherits=\"release\"") && text(None, false).contains("opt-level=\"s\""));
+        assert!(text(Some("dist"), false).contains("inherits=\"dist\""));
+        assert!(!text(Some("dist"), false).contains("opt-level") && !text(Some("dist"), false).contains("strip"));
+        assert!(text(Some("dist"), true).contains("strip=false"));
     }
 
     #[test]

@@ -28,5 +28,5 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         _ => "`component` in [build] of wasmop.toml must name the file that `command` makes",
     };
     let module = fs::read(&path).or_help(format!("cannot read the component `{}`", path.display()), help)?;
-    Ok(Core { module, sdk: Sdk::new(WORLD, env!("CARGO_PKG_VERSION")) })
+    Ok(Core { module, sdk: Sdk::new(WORLD, env!("CARGO_PKG_VERSION")), blame: None })
 }

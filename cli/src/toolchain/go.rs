@@ -13,8 +13,9 @@ use semver::Version;
 use serde::Deserialize;
 use wasmop_package::manifest::Sdk;
 
-use super::{Core, Request};
+use super::{Core, Request, advice, need_sdk_copy};
 use crate::error::{HelpExt, failure};
+use crate::process::Failed;
 
 /// The first Go whose runtime counts runnable goroutines, which tells the SDK that a step is over.
 const OLDEST_GO: Version = Version::new(1, 26, 0);
@@ -40,16 +41,130 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let mut command = Command::new("go");
     command.current_dir(request.dir()).env("GOOS", "wasip1").env("GOARCH", "wasm");
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]);
-    command.arg(if request.debug { "-ldflags=-checklinkname=0" } else { "-ldflags=-s -w -checklinkname=0" });
+    let own = OwnFlags::of(request)?;
+    // Go itself takes the tags in GOFLAGS unless there are others.
+    if !request.project.options.tags.is_empty() {
+        command.arg(format!("-tags={}", own.tags));
+    }
+    // Ours come last, so that they hold. A -ldflags in GOFLAGS would give way to this one.
+    let ours = if request.debug { "-checklinkname=0" } else { "-s -w -checklinkname=0" };
+    command.arg(format!("-ldflags={}", format!("{} {ours}", own.ldflags).trim_start()));
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
-    request.run(&mut command)?;
+    request.run(&mut command).map_err(|error| explain_failure(request, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read what go built: {}", path.display()))?;
-    Ok(Core { module, sdk })
+    Ok(Core { module, sdk, blame: None })
+}
+
+/// Flags of the user, from `wasmop.toml` or the command line, else from `GOFLAGS`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OwnFlags {
+    /// Separated by commas.
+    pub tags: String,
+    pub ldflags: String,
+}
+
+impl OwnFlags {
+    pub fn of(request: &Request<'_>) -> Result<OwnFlags> {
+        // It has what `go env -w` has set, too.
+        let goflags = output_of(Command::new("go").current_dir(request.dir()).args(["env", "GOFLAGS"]))?;
+        let options = &request.project.options;
+        let tags = match options.tags.is_empty() {
+            false => options.tags.join(","),
+            true => in_goflags(goflags.trim(), "tags").unwrap_or_default(),
+        };
+        let ldflags = options.ldflags.clone().or_else(|| in_goflags(goflags.trim(), "ldflags")).unwrap_or_default();
+        Ok(OwnFlags { tags, ldflags: without_pattern(&ldflags).to_owned() })
+    }
+}
+
+/// The value of a flag in `GOFLAGS`, the last one if there are several.
+fn in_goflags(goflags: &str, flag: &str) -> Option<String> {
+    let entries = split_quoted(goflags);
+    let values = entries.iter().filter_map(|entry| {
+        let (name, value) = entry.trim_start_matches('-').split_once('=')?;
+        (name == flag).then(|| value.to_owned())
+    });
+    values.last()
+}
+
+/// Splits at spaces as the go command does: an entry that begins with a quote reaches to the next one.
+fn split_quoted(text: &str) -> Vec<String> {
+    let mut entries = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (entry, after) = match first {
+            '\'' | '"' => rest[1..].split_once(first).unwrap_or((&rest[1..], "")),
+            _ => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+        };
+        entries.push(entry.to_owned());
+        rest = after.trim_start();
+    }
+    entries
+}
+
+/// `-ldflags` may begin with a pattern of packages: `all=-X main.version=1`. A controller is one program.
+fn without_pattern(flags: &str) -> &str {
+    let flags = flags.trim();
+    if flags.starts_with(['-', '\'', '"']) { flags } else { flags.split_once('=').map_or(flags, |(_, flags)| flags) }
+}
+
+/// Names the module that does not build, if it is not the project's own.
+pub(super) fn explain_failure(request: &Request<'_>, error: anyhow::Error) -> anyhow::Error {
+    let failed = match error.downcast::<Failed>() {
+        Ok(failed) => failed,
+        Err(error) => return error,
+    };
+    let Some(package) = failing_package(&failed.said) else { return failed.into() };
+    let mut list = Command::new("go");
+    list.current_dir(request.dir()).env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-e", "-f"]);
+    list.args(["{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", &package]);
+    let module = output_of(&mut list).unwrap_or_default();
+    let (path, version) = match module.trim().split_once(' ') {
+        Some((path, version)) => (path, version),
+        // Of the project itself, or of the standard library.
+        None => return own_code(&package),
+    };
+    let name = if package == path { String::new() } else { format!(" (its package `{package}`)") };
+    let problem = format!("the module `{path}` {version}{name} does not build for WebAssembly");
+    match advice::on_module(path, Version::parse(version.trim_start_matches('v')).ok().as_ref()) {
+        Some(rule) => {
+            let values = [("name", path), ("version", version), ("direct", path), ("package", &package)];
+            failure(format!("{problem}: {}", rule.why), rule.remedy(&values)).into()
+        }
+        None => failure(
+            format!("{problem} (GOOS=wasip1); the compiler's messages are above"),
+            format!(
+                "look for a version that does (`go list -m -versions {path}`), or remove the import that brings it in: `go mod why {package}` shows it"
+            ),
+        )
+        .into(),
+    }
+}
+
+fn own_code(package: &str) -> anyhow::Error {
+    failure(
+        format!("the package `{package}` does not compile; the compiler's messages are above"),
+        "correct them; code for native programs only goes in files with the line `//go:build !wasip1`",
+    )
+    .into()
+}
+
+/// The first package that the compiler complains about.
+fn failing_package(said: &str) -> Option<String> {
+    let header = said.lines().find_map(|line| line.strip_prefix("# "));
+    // `package a`, `\timports b`, `\timports c: build constraints exclude all Go files in …`
+    let excluded = || {
+        let line = said.lines().find(|line| line.contains(": build constraints exclude all Go files"))?;
+        let (before, _) = line.split_once(": build constraints")?;
+        before.split_whitespace().last()
+    };
+    header.or_else(excluded).map(|package| package.split(' ').next().unwrap_or(package).to_owned())
 }
 
 /// That the project is a Go module.
 pub(super) fn need_go_mod(dir: &Path) -> Result<()> {
+    need_sdk_copy(dir, "go.mod", "go")?;
     // The module's root may be above the project.
     if dir.ancestors().any(|dir| dir.join("go.mod").is_file()) {
         return Ok(());
@@ -135,6 +250,45 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_go_version(text), version, "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_are_found_in_goflags_whatever_their_quotes() {
+        for (goflags, tags, ldflags) in [
+            ("", None, None),
+            ("-mod=mod -tags=a,b", Some("a,b"), None),
+            ("--tags=a -tags=b '-ldflags=-s -X main.version=1.2'", Some("b"), Some("-s -X main.version=1.2")),
+            ("\"-ldflags=-X 'main.name=a b'\" -v", None, Some("-X 'main.name=a b'")),
+            ("'-tags=unfinished", Some("unfinished"), None),
+        ] {
+            assert_eq!(in_goflags(goflags, "tags").as_deref(), tags, "{goflags}");
+            assert_eq!(in_goflags(goflags, "ldflags").as_deref(), ldflags, "{goflags}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_before_linker_flags_is_dropped() {
+        for (flags, expected) in [("-X a=b", "-X a=b"), ("all=-X a=b", "-X a=b"), ("", ""), ("'-X a=b'", "'-X a=b'")] {
+            assert_eq!(without_pattern(flags), expected);
+        }
+    }
+
+    #[test]
+    fn the_package_that_failed_is_found_in_what_go_says() {
+        for (said, package) in [
+            (
+                "go: downloading x v1\n# github.com/sirupsen/logrus\nterminal.go:13:10: undefined: isTerminal\n",
+                Some("github.com/sirupsen/logrus"),
+            ),
+            ("# example.com/web [example.com/web]\n./main.go:3:1: syntax error\n", Some("example.com/web")),
+            (
+                "package example.com/web\n\timports golang.org/x/sys/unix: build constraints exclude all Go files in /m\n",
+                Some("golang.org/x/sys/unix"),
+            ),
+            ("main.go:5:2: no required module provides package x\n", None),
+        ] {
+            assert_eq!(failing_package(said).as_deref(), package, "{said}");
         }
     }
 

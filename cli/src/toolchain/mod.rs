@@ -3,6 +3,7 @@
 //! Each toolchain is one file with one function, `build_core`. It finds the tool (or says how to
 //! get it), runs it through [`Request::run`], and reads the module it made.
 
+mod advice;
 mod cargo;
 mod component;
 mod go;
@@ -15,9 +16,11 @@ use std::process::Command;
 use anyhow::Result;
 use wasmop_package::manifest::{Sdk, Toolchain};
 
+use crate::error::{Failure, failure};
 use crate::output::Step;
 use crate::process;
 use crate::project::Project;
+use crate::scaffold::SDK_DIR;
 
 /// What a toolchain is asked to build.
 pub struct Request<'a> {
@@ -28,12 +31,17 @@ pub struct Request<'a> {
     pub step: &'a Step,
 }
 
+/// From what a module shows to the dependency for which it cannot work.
+pub type Blame = Box<dyn Fn(&str) -> Option<Failure>>;
+
 /// What a toolchain made.
 pub struct Core {
     /// The core module, for `wasm32-wasip1`; or a component of the controller world.
     pub module: Vec<u8>,
     /// The SDK the project was built with, as its lock file has it.
     pub sdk: Sdk,
+    /// Names the dependency for which the module cannot work, by an import of the module or by how it fails.
+    pub blame: Option<Blame>,
 }
 
 impl Request<'_> {
@@ -52,6 +60,22 @@ impl Request<'_> {
     pub fn run(&self, command: &mut Command) -> Result<Vec<u8>> {
         process::run(command, self.step)
     }
+}
+
+/// That the copy of the SDK is there to which `manifest` refers; a `.gitignore` of hidden files leaves it out.
+fn need_sdk_copy(dir: &Path, manifest: &str, language: &str) -> Result<()> {
+    let copy = Path::new(SDK_DIR).join(language);
+    let refers = std::fs::read_to_string(dir.join(manifest)).is_ok_and(|text| text.contains(&*copy.to_string_lossy()));
+    if !refers || dir.join(&copy).is_dir() {
+        return Ok(());
+    }
+    Err(failure(
+        format!("the SDK that {manifest} refers to is not there: `{}`", dir.join(copy).display()),
+        format!(
+            "it is meant to be committed with the project (`git add -f {SDK_DIR}`); `wasmop new NAME --lang {language} --path DIR` makes another copy, in DIR/{SDK_DIR}"
+        ),
+    )
+    .into())
 }
 
 /// Builds the project's sources.

@@ -10,14 +10,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use semver::Version;
 use serde::Deserialize;
 
 use crate::error::failure;
 
 /// Every rule file there is.
-const RULE_FILES: [&str; 3] = [
+const RULE_FILES: [&str; 4] = [
     include_str!("../../../guest-rust/port/kube-client-5.0.0.toml"),
     include_str!("../../../guest-rust/port/kube-runtime-5.0.0.toml"),
+    include_str!("../../../guest-rust/port/hostname-0.3.1.toml"),
     include_str!("../../../guest-rust/port/hostname-0.4.2.toml"),
 ];
 
@@ -70,7 +72,7 @@ pub fn known() -> Result<Vec<Port>> {
 }
 
 /// The rules for this crate at this version; `None` if the crate needs none at any version.
-pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Option<&'a Port>> {
+pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Option<&'a Port>, UnknownVersion> {
     let versions: Vec<&Port> = known.iter().filter(|port| port.name == name).collect();
     if versions.is_empty() {
         return Ok(None);
@@ -78,15 +80,14 @@ pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Opt
     if let Some(port) = versions.iter().find(|port| port.version == version) {
         return Ok(Some(port));
     }
-    let list: Vec<&str> = versions.iter().map(|port| port.version.as_str()).collect();
-    Err(failure(
-        format!(
-            "{name} {version} is not a version this wasmop can build for wasm; it knows {name} {}",
-            list.join(", ")
-        ),
-        format!("cargo update -p {name}@{version} --precise {}", list[list.len() - 1]),
-    )
-    .into())
+    Err(UnknownVersion { known: versions.iter().filter_map(|port| Version::parse(&port.version).ok()).collect() })
+}
+
+/// A crate that needs rules is of a version without any.
+#[derive(Debug)]
+pub struct UnknownVersion {
+    /// The versions with rules, the newest last.
+    pub known: Vec<Version>,
 }
 
 impl Port {
@@ -249,7 +250,7 @@ count = 2
         let known = [Port::parse(RULES).expect("parsed")];
         assert!(rules_for(&known, "serde", "1.0.0").expect("fine").is_none());
         assert!(rules_for(&known, "demo", "1.2.3").expect("fine").is_some());
-        let error = rules_for(&known, "demo", "1.2.4").expect_err("an error").to_string();
-        assert!(error.contains("demo 1.2.4") && error.contains("1.2.3"), "{error}");
+        let unknown = rules_for(&known, "demo", "1.2.4").expect_err("an error");
+        assert_eq!(unknown.known, [Version::new(1, 2, 3)]);
     }
 }

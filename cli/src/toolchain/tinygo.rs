@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use semver::Version;
 
-use super::go::{need_go_mod, output_of, package_argument, sdk_of};
+use super::go::{OwnFlags, explain_failure, need_go_mod, output_of, package_argument, sdk_of};
 use super::{Core, Request};
 use crate::error::{HelpExt, failure};
 
@@ -44,11 +44,24 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     if !request.debug {
         command.arg("-no-debug");
     }
+    let own = OwnFlags::of(request)?;
+    if !own.tags.is_empty() {
+        command.arg("-tags").arg(own.tags.replace(',', " "));
+    }
+    let ldflags = without_strip(&own.ldflags);
+    if !ldflags.is_empty() {
+        command.arg("-ldflags").arg(ldflags);
+    }
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
-    request.run(&mut command)?;
+    request.run(&mut command).map_err(|error| explain_failure(request, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read what tinygo built: {}", path.display()))?;
-    Ok(Core { module, sdk })
+    Ok(Core { module, sdk, blame: None })
+}
+
+/// Linker flags without Go's `-s` and `-w`, which TinyGo does not know. `-no-debug` does the same.
+fn without_strip(ldflags: &str) -> String {
+    ldflags.split(' ').filter(|flag| !flag.is_empty() && *flag != "-s" && *flag != "-w").collect::<Vec<_>>().join(" ")
 }
 
 /// The TinyGo to use.
@@ -124,6 +137,13 @@ fn cache_folder() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn linker_flags_are_those_that_tinygo_knows() {
+        for (flags, expected) in [("", ""), ("-s -w", ""), ("-s -X main.version=1 -w", "-X main.version=1")] {
+            assert_eq!(without_strip(flags), expected);
+        }
+    }
 
     #[test]
     fn releases_and_development_builds_of_tinygo_are_understood() {

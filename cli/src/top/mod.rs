@@ -6,6 +6,7 @@
 //! ```
 
 pub mod fetch;
+mod fitting;
 pub mod plain;
 mod rows;
 pub mod screen;

@@ -15,13 +15,13 @@ use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
 use wasmop_host::status::Overview;
 use wasmop_host::status::values::State;
 
-use super::fetch;
 use super::rows::{COLUMNS, SortBy, rows, sort};
+use super::{fetch, fitting};
 use crate::output;
 
 /// How soon a key is answered while nothing else happens.
 const POLL: Duration = Duration::from_millis(100);
-const KEYS: &str = "q quit   ← → sort   r reverse   ↑ ↓ scroll";
+const KEYS: [&str; 4] = ["q quit", "← → sort", "r reverse", "↑ ↓ scroll"];
 
 /// What is shown.
 struct Screen {
@@ -132,8 +132,9 @@ impl Screen {
     fn draw(&mut self, frame: &mut Frame<'_>) {
         let [head, table, foot] =
             Layout::vertical([Constraint::Length(3), Constraint::Min(1), Constraint::Length(1)]).areas(frame.area());
-        frame.render_widget(Paragraph::new(self.head()), head);
-        frame.render_widget(Paragraph::new(KEYS).style(Style::new().add_modifier(Modifier::DIM)), foot);
+        frame.render_widget(Paragraph::new(self.head(head.width)), head);
+        let keys = fitting::line(KEYS, "   ", foot.width);
+        frame.render_widget(Paragraph::new(keys).style(Style::new().add_modifier(Modifier::DIM)), foot);
         let mut rows = rows(&self.now, self.before.as_ref());
         sort(&mut rows, self.by);
         if self.reversed {
@@ -141,20 +142,17 @@ impl Screen {
         }
         let wall = self.now.host.timestamp_seconds;
         let cells: Vec<_> = rows.iter().map(|row| COLUMNS.map(|column| (column.cell)(row, wall))).collect();
-        let width = |column: usize| {
+        let natural: [u16; COLUMNS.len()] = std::array::from_fn(|column| {
             let longest = cells.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
             longest.max(COLUMNS[column].title.len() + 1) as u16
-        };
-        let widths = (0..COLUMNS.len()).map(|column| match column {
-            0 => Constraint::Length(width(0).min(32)),
-            column if column + 1 == COLUMNS.len() => Constraint::Min(20),
-            column => Constraint::Length(width(column)),
         });
-        let titles = COLUMNS.iter().map(|column| match column.by == self.by {
-            true => {
+        let shown = fitting::fit(&natural, table.width, self.by);
+        let widths = shown.iter().map(|(_, width)| Constraint::Length(*width));
+        let titles = shown.iter().map(|(column, _)| match &COLUMNS[*column] {
+            column if column.by == self.by => {
                 Cell::from(format!("{}{}", column.title, if self.reversed { "▴" } else { "▾" })).style(Modifier::BOLD)
             }
-            false => Cell::from(column.title),
+            column => Cell::from(column.title),
         });
         let lines = rows.iter().zip(&cells).map(|(row, cells)| {
             let color = match row.status.state {
@@ -164,49 +162,52 @@ impl Screen {
                 State::Suspended | State::Standby => Style::new().add_modifier(Modifier::DIM),
             };
             let failing = if row.status.conditions.is_empty() { Style::new() } else { Style::new().fg(Color::Red) };
-            TableRow::new(cells.iter().enumerate().map(|(at, cell)| match at {
-                1 => Cell::from(cell.as_str()).style(color),
-                at if at + 1 == COLUMNS.len() => Cell::from(cell.as_str()).style(failing),
-                _ => Cell::from(cell.as_str()),
+            TableRow::new(shown.iter().map(move |(column, width)| {
+                let cell = Cell::from(fitting::cut(&cells[*column], *width));
+                match COLUMNS[*column].by {
+                    SortBy::State => cell.style(color),
+                    SortBy::LastError => cell.style(failing),
+                    _ => cell,
+                }
             }))
         });
         let drawn = Table::new(lines, widths)
             .header(TableRow::new(titles).style(Style::new().add_modifier(Modifier::REVERSED)))
-            .column_spacing(2)
+            .column_spacing(fitting::SPACING)
             .row_highlight_style(Style::new().add_modifier(Modifier::UNDERLINED));
         frame.render_stateful_widget(drawn, table, &mut self.place);
     }
 
-    fn head(&self) -> Vec<Line<'_>> {
+    /// What is known of the host, the most important first, as far as there is room.
+    fn head(&self, room: u16) -> Vec<Line<'_>> {
         let host = &self.now.host;
         let budget = host.memory_budget_bytes.map_or(String::new(), |b| format!(" of {}", output::bytes(b)));
         let seconds = Duration::from_secs_f64(host.uptime_seconds.max(0.0));
-        let first = format!(
-            "{}  wasmop {}  up {}  process {}  CPU {:.1} s  {} watches, {} objects",
-            self.address,
-            host.version,
-            output::duration(seconds),
-            output::bytes(host.process.resident_memory_bytes),
-            host.process.cpu_seconds,
-            host.watches.iter().filter(|w| !w.follows).count(),
-            host.watches.iter().map(|w| w.objects).sum::<u64>(),
-        );
-        let second = format!(
-            "{} controllers: {} resident, {} busy, {} suspended; instances {}{budget}, spare {}, on disk {}",
-            self.now.controllers.len(),
-            host.resident,
-            host.busy,
-            host.suspended,
-            output::bytes(host.resident_bytes),
-            output::bytes(host.spare_bytes),
-            output::bytes(host.disk_bytes),
-        );
+        let first = [
+            self.address.clone(),
+            format!("process {}", output::bytes(host.process.resident_memory_bytes)),
+            format!("up {}", output::duration(seconds)),
+            format!("CPU {:.1} s", host.process.cpu_seconds),
+            format!("wasmop {}", host.version),
+            format!("{} watches", host.watches.iter().filter(|w| !w.follows).count()),
+            format!("{} objects", host.watches.iter().map(|w| w.objects).sum::<u64>()),
+        ];
+        let second = [
+            format!("{} controllers", self.now.controllers.len()),
+            format!("{} resident", host.resident),
+            format!("{} busy", host.busy),
+            format!("{} suspended", host.suspended),
+            format!("instances {}{budget}", output::bytes(host.resident_bytes)),
+            format!("on disk {}", output::bytes(host.disk_bytes)),
+            format!("spare {}", output::bytes(host.spare_bytes)),
+        ];
         let third = match (&self.problem, host.not_ready.first()) {
             (Some(problem), _) => Span::styled(problem.as_str(), Style::new().fg(Color::Red)),
             (None, Some(reason)) => Span::styled(format!("not ready: {reason}"), Style::new().fg(Color::Yellow)),
             (None, None) => Span::raw(""),
         };
-        vec![Line::raw(first), Line::raw(second), Line::from(third)]
+        let line = |parts: &[String], separator| fitting::line(parts.iter().map(String::as_str), separator, room);
+        vec![Line::raw(line(&first, "  ")), Line::raw(line(&second, ", ")), Line::from(third)]
     }
 }
 
@@ -250,6 +251,24 @@ mod tests {
         assert!(press(&mut screen, KeyCode::Left));
         let text = drawn(&mut screen);
         assert!(place(&text, "certs") < place(&text, "backup") && text.contains("LAST ERROR▾"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_the_important_columns_and_whole_words() {
+        for (width, shown, left_out) in [
+            (40, &["NAME", "STATE", "RESIDENT", "suspended", "3 controllers", "q quit"][..], "DISK"),
+            (60, &["RESIDENT", "QUEUE", "3.0MiB", "0+2", "SnapshotFailing"], "WRITTEN"),
+            (80, &["QUEUE", "LAST ERROR", "SnapshotFailing=DiskFull"], "WRITTEN"),
+            (120, &["DISK", "ERRORS", "RECONCILES", "RESTARTS"], "WRITTEN"),
+        ] {
+            let mut terminal = Terminal::new(TestBackend::new(width, 10)).unwrap();
+            terminal.draw(|frame| screen().draw(frame)).unwrap();
+            let text = terminal.backend().to_string();
+            for needle in shown {
+                assert!(text.contains(needle), "{width}: no {needle} in\n{text}");
+            }
+            assert!(!text.contains(left_out), "{width}: {left_out} is in\n{text}");
+        }
     }
 
     #[test]

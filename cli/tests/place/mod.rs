@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -67,6 +68,11 @@ impl Place {
             fs::create_dir(dir.path().join(name)).expect("makes it");
         }
         Place { dir }
+    }
+
+    /// Lets other users in.
+    pub fn is_open_to_all(&self) {
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755)).expect("is ours");
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -138,6 +144,12 @@ impl Run {
 
     pub fn without(mut self, name: &str) -> Run {
         self.command.env_remove(name);
+        self
+    }
+
+    /// Runs it as another user. Only root can.
+    pub fn as_user(mut self, user: u32, group: u32) -> Run {
+        self.command.uid(user).gid(group);
         self
     }
 

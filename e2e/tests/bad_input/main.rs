@@ -257,7 +257,13 @@ impl Stage {
             tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the missing CRD", waits))?;
         says(&record.0.to_string(), &["probes", "e2e.wasmop.dev", "CustomResourceDefinition", "kubectl apply"])?;
 
-        self.cluster.create_crd().await?;
+        self.cluster.create_unserved_crd().await?;
+        let unserved = |record: &Record| waits(record) && record.0.to_string().contains("served: false");
+        let record =
+            tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the version", unserved))?;
+        says(&record.0.to_string(), &["probes.e2e.wasmop.dev", "served: true", "serves no version"])?;
+
+        self.cluster.serve_crd().await?;
         self.reconciles("early", &mut host).await?;
         tokio::task::block_in_place(|| host.terminate())?;
         Ok(())

@@ -1,6 +1,8 @@
 //! The guests, what each does, and what is to be told of it.
 
+use anyhow::Result;
 use wasmop_e2e::wat_guest::{Code, FINISH_WHEN_ANSWERED, NAMESPACE, spec};
+use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 
 /// A guest that means no good, or knows no better.
@@ -43,6 +45,8 @@ const VARIANT: usize = 2048;
 const LOOP: &str = "(loop $ever (br $ever))";
 const GROW: &str =
     "(loop $more (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable))) (br $more))";
+/// A path at 2048, with 48 bytes: a watch that lasts.
+const WATCH_PATH: &str = r#"(data (i32.const 2048) "/api/v1/namespaces/hostile/configmaps?watch=true")"#;
 const FINISH: &str = "(call $finish (local.get $task))";
 
 /// Registers for all ConfigMaps, with a predicate that lets no change pass and takes about all the work that one may.
@@ -129,7 +133,7 @@ pub fn all() -> Vec<Guest> {
             Code { pages: 512, reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 33554432))", ..code() }),
         guest("streams", "opens a hundred watches by requests", Limits { api_in_flight: 4, ..LIMITS },
             told("RequestsInFlightLimited", "4 watches or logs are open"),
-            Code { start: "(local $n i64) (loop $more (call $call (local.get $n) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {watch-path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 100))))", ..code() }),
+            Code { fields: WATCH_PATH.into(), start: "(local $n i64) (loop $more (call $call (local.get $n) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 48) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 100))))", ..code() }),
         guest("path", "requests a path of 60,000 bytes", LIMITS, GoesOn,
             Code { reconcile: "(memory.fill (i32.const 1025) (i32.const 97) (i32.const 14000)) (memory.fill (i32.const 65536) (i32.const 97) (i32.const 60000)) (i32.store8 (i32.const 65536) (i32.const 47)) (call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 65536) (i32.const 60000) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))",
                    event: FINISH_WHEN_ANSWERED, ..code() }),
@@ -187,12 +191,39 @@ pub fn all() -> Vec<Guest> {
         guest("reads-large", "asks for an object larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
             told_on_object("ResponseTooLarge", "more than 65536 bytes"),
             Code { reconcile: "(call $get (i64.const 1) (local.get $task))", event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("watches-large", "asks to watch one object, which is larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
+            told_on_object("ResponseTooLarge", "more than 65536 bytes"),
+            Code { reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {watch-path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("follows-large", "asks to follow what is no log and larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
+            told_on_object("ResponseTooLarge", "more than 65536 bytes"),
+            Code { fields: r#"(data (i32.const 2048) "/api/v1/namespaces/hostile/configmaps/follows-large?follow=1")"#.into(),
+                   reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 60) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", event: FINISH_WHEN_ANSWERED, ..code() }),
+        guest("duplicates", "uses the number of an open request 16,000 times a step", Limits { cpu_share_millis: 100, ..LIMITS },
+            told("InterfaceMisused", "this call id is in use"),
+            Code { fields: WATCH_PATH.into(), end: "(local $n i32) (loop $more (call $call (i64.const 1) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 48) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 16000)))) (call $park (i64.const 0))", ..code() }),
+        guest("overdraws", "makes requests for ever and takes no answers", Limits { cpu_share_millis: 100, ..FEW_REQUESTS },
+            told("CrashLoop", "does not take the answers"),
+            Code { end: "(local $n i32) (loop $more (global.set $count (i64.add (global.get $count) (i64.const 1))) (call $get (global.get $count) (i64.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 16000)))) (call $park (i64.const 0))", ..code() }),
+        guest("denied", "asks 100 times a step for what it may not have, by a name of 7,900 bytes", Limits { log_bytes_per_second: 10 << 10, ..LIMITS },
+            told("LogLinesDropped", "more than 10240 bytes of log a second"),
+            Code { fields: r#"(data (i32.const 32768) "/api/v1/secrets/")"#.into(), init: "(memory.fill (i32.const 32784) (i32.const 97) (i32.const 7900))",
+                   end: "(local $n i32) (loop $more (global.set $count (i64.add (global.get $count) (i64.const 1))) (call $call (global.get $count) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 32768) (i32.const 7916) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 100)))) (call $park (i64.const 100000000))", ..code() }),
         guest("large", "has more in memory than it may have on disk", Limits { disk_bytes: 1 << 20, ..LIMITS },
             told("SnapshotTooLarge", "limits.disk is 1048576"),
             Code { pages: 64, reconcile: "(memory.fill (i32.const 65536) (i32.const 7) (i32.const 4194304)) (call $finish (local.get $task))", ..code() }),
         guest("functions", "has a hundred thousand functions", LIMITS, GoesOn,
             Code { fields: functions(100_000), reconcile: FINISH, ..code() }),
     ]
+}
+
+/// Asks 32 times for a list of some megabytes, and uses its CPU time up before it takes them.
+pub fn hog(name: &str) -> Result<Package> {
+    let code = Code {
+        fields: r#"(data (i32.const 2048) "/api/v1/namespaces/hostile/configmaps?labelSelector=large")"#.into(),
+        start: "(local $n i64) (loop $more (call $call (local.get $n) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 57) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 32)))) (local.set $n (i64.const 1500000000)) (loop $spin (br_if $spin (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))",
+        ..Code::default()
+    };
+    code.package(name, Limits { cpu_share_millis: 10, ..Limits::USUAL })
 }
 
 /// Modules that are refused when they are packaged, and what the refusal names.

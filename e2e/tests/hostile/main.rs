@@ -3,6 +3,7 @@
 
 mod guests;
 mod neighbour;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -71,6 +72,8 @@ async fn run() -> Result<bool> {
     table.set("nothing is told of the neighbour", COLUMN, untroubled(&host, good.name).await.into());
     table.set("one event a controller, cause and minute", COLUMN, few_events(&cluster.client).await.into());
     table.set("the host ends when it is asked to", COLUMN, host.stop().await.into());
+    let shared = shares::shared(&cluster, &good).await;
+    table.set("answers that their guests do not take leave connections to others", COLUMN, shared.into());
     println!("\n{}", table.render("hostile"));
     Ok(table.is_good())
 }
@@ -92,8 +95,8 @@ fn refused(fields: &str, named: &str) -> Result<()> {
 }
 
 async fn create_object(client: &Client, name: &str) -> Result<()> {
-    // That of one guest is to be large.
-    let data = if name == "reads-large" { "x".repeat(200_000) } else { String::new() };
+    // Those of some guests are to be large.
+    let data = if name.ends_with("s-large") { "x".repeat(200_000) } else { String::new() };
     let metadata = ObjectMeta {
         name: Some(name.into()),
         labels: Some([("guest".to_owned(), name.to_owned())].into()),

@@ -22,9 +22,15 @@ impl Neighbour {
             labels: Some([("guest".to_owned(), guest.to_owned())].into()),
             ..ObjectMeta::default()
         };
-        let probes = Api::namespaced(client.clone(), guest);
-        probes.create(&PostParams::default(), &Probe { metadata, spec: spec("child", "0"), status: None }).await?;
-        Ok(Neighbour(probes))
+        let neighbour = Neighbour::of(client, guest);
+        let probe = Probe { metadata, spec: spec("child", "0"), status: None };
+        neighbour.0.create(&PostParams::default(), &probe).await?;
+        Ok(neighbour)
+    }
+
+    /// The one that was created before.
+    pub fn of(client: &Client, guest: &str) -> Neighbour {
+        Neighbour(Api::namespaced(client.clone(), guest))
     }
 
     /// Waits until it has been reconciled as it is now.

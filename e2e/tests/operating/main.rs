@@ -62,6 +62,11 @@ async fn run() -> Result<bool> {
         Some(reason) => table.set(row, COLUMN, Cell::Skipped(reason)),
         None => table.tell(row, COLUMN, page::shown(&host, &probe).await),
     }
+    let row = "the page does not scroll sideways, from a phone to a desktop";
+    match browser::missing() {
+        Some(reason) => table.set(row, COLUMN, Cell::Skipped(reason)),
+        None => table.tell(row, COLUMN, page::fits(&host).await),
+    }
     let mut set = |row, result| table.tell(row, COLUMN, result);
     let before = probe.observed().await?;
     host.stop().await?;

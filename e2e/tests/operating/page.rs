@@ -1,10 +1,10 @@
 //! The host's page, in a browser.
 
 use anyhow::{Result, ensure};
-use wasmop_e2e::browser;
 use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::object::Object;
 use wasmop_e2e::probe::{ProbeSpec, spec};
+use wasmop_e2e::{browser, page_widths};
 use wasmop_host::snapshot::faults::Fault;
 use wasmop_host::status::values::State;
 
@@ -49,4 +49,9 @@ pub async fn shown(host: &Host, probe: &Object) -> Result<()> {
     }
     host.until("well", |c| c.conditions.is_empty() && c.state == State::Suspended).await?;
     Ok(())
+}
+
+/// Nothing on the page is wider than its window.
+pub async fn fits(host: &Host) -> Result<()> {
+    page_widths::fits(&host.get("/").await?.1, &host.get("/api/controllers").await?.1).await
 }

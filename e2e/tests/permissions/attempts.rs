@@ -78,11 +78,24 @@ const fn sending(headers: &'static str, name: &'static str, path: &'static str, 
     Attempt { headers, ..attempt(Asking, name, "GET", path, expected) }
 }
 
+/// One that asks for some things, and sends something.
+const fn changing(
+    name: &'static str,
+    method: &'static str,
+    path: &'static str,
+    headers: &'static str,
+    body: &'static str,
+    expected: Expected,
+) -> Attempt {
+    Attempt { headers, body, ..attempt(Asking, name, method, path, expected) }
+}
+
 const MALFORMED: Expected = Refused("wasmop: request refused");
 const UNASKED: Expected = Refused("wasmop: no permission to");
 const UNGRANTED: Expected = Refused("wasmop: not granted to");
 
 const JSON: &str = "content-type: application/json\n";
+const APPLY: &str = "content-type: application/apply-patch+yaml\n";
 const NEW_MAP: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"made"}}"#;
 const NEW_ROLE: &str = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"own"},
   "rules":[{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}]}"#;
@@ -161,6 +174,13 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "portforward", "GET", "/api/v1/namespaces/team-a/pods/p/portforward?ports=1", UNASKED),
     attempt(Everything, "proxy of a pod", "GET", "/api/v1/namespaces/team-a/pods/p/proxy/secrets", UNASKED),
     attempt(Everything, "proxy of a service", "GET", "/api/v1/namespaces/team-a/services/s:80/proxy/x", UNASKED),
+    attempt(
+        Everything,
+        "a container put into a pod",
+        "PATCH",
+        "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers",
+        UNASKED,
+    ),
     attempt(Everything, "proxy of a node", "GET", "/api/v1/nodes/n/proxy/run", UNASKED),
     Attempt {
         body: TOKEN,
@@ -244,6 +264,98 @@ pub const ATTEMPTS: &[Attempt] = &[
         body: NEW_BINDING,
         headers: JSON,
         ..attempt(Asking, "a binding without bind", "POST", BINDINGS, UNASKED)
+    },
+    // What the API server would check on the host, which may do it all.
+    changing(
+        "server-side apply of what does not exist",
+        "PATCH",
+        "/api/v1/namespaces/team-b/secrets/settings?fieldManager=x",
+        APPLY,
+        r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"settings"}}"#,
+        Refused("wasmop: no permission to create secrets"),
+    ),
+    changing(
+        "an update that creates",
+        "PUT",
+        "/api/v1/namespaces/team-a/services/evil",
+        JSON,
+        r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"evil"},"spec":{"ports":[{"port":1}]}}"#,
+        Refused("wasmop: no permission to create services"),
+    ),
+    changing(
+        "approving a certificate",
+        "PUT",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests/c/approval",
+        JSON,
+        "{}",
+        Refused("wasmop: no permission to approve signers"),
+    ),
+    changing(
+        "issuing a certificate",
+        "PATCH",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests/c/status",
+        "content-type: application/merge-patch+json\n",
+        r#"{"status":{"certificate":"eA=="}}"#,
+        Refused("wasmop: no permission to sign signers"),
+    ),
+    changing(
+        "the certificate of a node",
+        "POST",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+        JSON,
+        r#"{"spec":{"signerName":"kubernetes.io/kube-apiserver-client-kubelet"}}"#,
+        Refused("wasmop: no permission to create certificatesigningrequests/nodeclient"),
+    ),
+    changing(
+        "a trust bundle of a signer",
+        "POST",
+        "/apis/certificates.k8s.io/v1beta1/clustertrustbundles",
+        JSON,
+        r#"{"spec":{"signerName":"a.example/b","trustBundle":""}}"#,
+        Refused("wasmop: no permission to attest signers"),
+    ),
+    changing(
+        "a policy that reads what it likes",
+        "POST",
+        "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+        JSON,
+        r#"{"spec":{"paramKind":{"apiVersion":"v1","kind":"Secret"}}}"#,
+        Refused("wasmop: no permission to get *"),
+    ),
+    changing(
+        "binding a resource claim",
+        "PATCH",
+        "/apis/resource.k8s.io/v1/namespaces/team-a/resourceclaims/c/status",
+        "content-type: application/merge-patch+json\n",
+        r#"{"status":{"reservedFor":[]}}"#,
+        Refused("wasmop: no permission to patch resourceclaims/binding"),
+    ),
+    changing(
+        "a deletion that skips finalizers",
+        "DELETE",
+        "/api/v1/namespaces/team-a/configmaps/doomed",
+        JSON,
+        r#"{"ignoreStoreReadErrorWithClusterBreakingPotential":true}"#,
+        Refused("wasmop: no permission to unsafe-delete-ignore-read-errors configmaps"),
+    ),
+    changing(
+        "allowed: server-side apply",
+        "PATCH",
+        "/api/v1/namespaces/team-a/configmaps/applied?fieldManager=x&row=a0",
+        APPLY,
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"applied"}}"#,
+        Answered(201),
+    ),
+    Attempt {
+        who: Account,
+        ..changing(
+            "RBAC: server-side apply",
+            "PATCH",
+            "/api/v1/namespaces/team-a/secrets/applied?fieldManager=x&row=c0",
+            APPLY,
+            r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"applied"}}"#,
+            Answered(403),
+        )
     },
     attempt(Asking, "allowed: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=a1", Answered(200)),
     attempt(

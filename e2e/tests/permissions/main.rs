@@ -136,6 +136,15 @@ fn asked(who: Who) -> Vec<PolicyRule> {
         },
         rule(&[""], &["pods", "namespaces"], &["get", "list"]),
         rule(&["rbac.authorization.k8s.io"], &["clusterroles", "clusterrolebindings"], &["create", "patch"]),
+        rule(
+            &["certificates.k8s.io"],
+            &["certificatesigningrequests/approval", "certificatesigningrequests/status"],
+            &["update", "patch"],
+        ),
+        rule(&["certificates.k8s.io"], &["certificatesigningrequests", "clustertrustbundles"], &["create"]),
+        rule(&["admissionregistration.k8s.io"], &["validatingadmissionpolicies"], &["create"]),
+        rule(&["resource.k8s.io"], &["resourceclaims/status"], &["patch"]),
+        rule(&[""], &["services"], &["update"]),
         urls(&["/version"], &["get"]),
     ]
 }
@@ -283,6 +292,7 @@ fn judge(attempt: &Attempt, answer: &Answer, reached: &[&Reached], host: &str) -
             let verbs: &[&str] = match attempt.method {
                 "POST" => &["create"],
                 "DELETE" => &["delete"],
+                "PATCH" => &["patch"],
                 _ => &["get", "list", "watch"],
             };
             ensure!(verbs.contains(&&*record.verb), "{record:?}");

@@ -28,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::{BoxError, Layer, ServiceExt};
 
 use super::abi::{self, Event, EventKind};
-use super::{calls, controller, event_name, log, tasks};
+use super::{calls, controller, event_name, log, panic_help, tasks};
 
 /// See above.
 const PARKS_WHEN_IDLE: u32 = 3;
@@ -64,8 +64,14 @@ where
 {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("a value that is not text");
-        let fields = panic.location().map(|location| serde_json::json!({ "location": location.to_string() }));
-        abi::log(4, "panic", message, &fields.map(|fields| fields.to_string()).unwrap_or_default());
+        let mut fields = serde_json::Map::new();
+        if let Some(location) = panic.location() {
+            fields.insert("location".to_owned(), location.to_string().into());
+        }
+        if let Some(remedy) = panic_help::remedy(message) {
+            fields.insert("help".to_owned(), remedy.into());
+        }
+        abi::log(4, "panic", message, &serde_json::Value::Object(fields).to_string());
     }));
     let main = move || {
         let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {

@@ -16,6 +16,7 @@ pub mod filter;
 pub mod headers;
 pub mod log;
 pub mod mapped;
+pub mod panic_help;
 pub mod tasks;
 
 #[cfg(target_family = "wasm")]

@@ -36,18 +36,19 @@ impl Controller {
     /// Takes a task from the guest, which is told so, and tries it again with backoff. Returns what there is to do:
     /// its calls are dropped.
     pub fn time_out(&mut self, task: u64, now: Duration) -> Vec<Effect> {
-        let undelivered = self.inbox.iter().any(|e| e.task == task && e.kind == EventKind::Reconcile);
-        let calls: Vec<u64> = self.calls.iter().filter(|(_, of)| **of == task).map(|(call, _)| *call).collect();
+        let undelivered = self.account.inbox().iter().any(|e| e.task == task && e.kind == EventKind::Reconcile);
+        let calls: Vec<u64> =
+            self.account.calls().iter().filter(|(_, of)| of.task == task).map(|(call, _)| *call).collect();
         let mut effects = Vec::with_capacity(calls.len() + 1);
         for call in calls {
-            self.calls.remove(&call);
+            self.account.close(call);
             effects.push(Effect::DropCall(call));
         }
         effects.extend(self.cancelled(task, false, now));
         if !undelivered {
             // Before anything that makes it go on.
             let payload = Default::default();
-            self.inbox.push_front(Event { kind: EventKind::Cancel, id: task, aux: 0, payload, task });
+            self.account.push_front(Event { kind: EventKind::Cancel, id: task, aux: 0, payload, task });
         }
         effects
     }

@@ -31,7 +31,10 @@ impl Controller {
     pub fn save(&self, now: Duration) -> Saved {
         // Tasks the guest has not been told about yet are merely ready.
         let undelivered = |id: &u64| {
-            self.inbox.iter().any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
+            self.account
+                .inbox()
+                .iter()
+                .any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
         };
         Saved {
             registrations: self.registrations.save(now),
@@ -39,11 +42,12 @@ impl Controller {
             // A call whose answer has arrived in part fails like the others; so does one whose whole
             // answer waits in the inbox.
             calls: self
-                .inbox
+                .account
+                .inbox()
                 .iter()
                 .filter(|e| matches!(e.kind, EventKind::End | EventKind::Failed))
                 .map(|e| (e.id, e.task))
-                .chain(self.calls.iter().map(|(call, task)| (*call, *task)))
+                .chain(self.account.calls().iter().map(|(id, call)| (*id, call.task)))
                 .collect(),
             next_task: self.next_task,
             deadline_ns: self.deadline.map(|d| d.saturating_sub(now).as_nanos() as u64),
@@ -66,11 +70,11 @@ impl Controller {
             if !task.key.is_empty() {
                 r.queue.resume(&task.key);
             }
-            controller.tasks.insert(id, task);
+            controller.insert_task(id, task);
         }
         for (call, task) in saved.calls {
             let payload = Bytes::from_static(b"the host was restarted while the request was in flight");
-            controller.inbox.push_back(Event { kind: EventKind::Failed, id: call, aux: 0, payload, task });
+            controller.account.push(Event { kind: EventKind::Failed, id: call, aux: 0, payload, task });
         }
         let left = saved.deadline_ns.map(|ns| Duration::from_nanos(ns).saturating_sub(elapsed));
         controller.deadline = left.map(|left| now.saturating_add(left));

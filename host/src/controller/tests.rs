@@ -4,19 +4,19 @@ use super::*;
 const R0: RegistrationId = RegistrationId(0);
 const R1: RegistrationId = RegistrationId(1);
 
-const SPEC: &str =
+pub(super) const SPEC: &str =
     r#"{"name":"c","maxConcurrentReconciles":0,"primary":{"group":"g","version":"v1","kind":"K","plural":"ks"}}"#;
 
-fn at(ms: u64) -> Duration {
+pub(super) fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn output(actions: Vec<Action>) -> StepOutput {
+pub(super) fn output(actions: Vec<Action>) -> StepOutput {
     StepOutput { actions, ..StepOutput::default() }
 }
 
 /// A controller whose guest has started and registered one reconciler.
-fn ready() -> Controller {
+pub(super) fn ready() -> Controller {
     let mut c = Controller::new(at(0), 1_000);
     let batch = c.take_batch(at(0)).unwrap();
     assert_eq!(batch[0].kind, EventKind::Start);
@@ -25,7 +25,7 @@ fn ready() -> Controller {
     c
 }
 
-fn call(id: u64, task: u64) -> Call {
+pub(super) fn call(id: u64, task: u64) -> Call {
     let text = String::new;
     Call { id, task, target: text(), method: "GET".into(), path: "/x".into(), headers: text(), body: Bytes::new() }
 }
@@ -478,8 +478,10 @@ fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
 #[test]
 fn a_map_event_says_whether_the_object_is_gone() {
     let mut c = ready();
-    c.enqueue_map(R0, 3, Bytes::from_static(b"{}"), false);
-    c.enqueue_map(R0, 3, Bytes::from_static(b"{}"), true);
+    for gone in [false, true] {
+        let object = Some(Bytes::from_static(b"{}"));
+        c.enqueue_map(WatchedChange { registration: R0, watch: 3, source: WatchId(0), key: "a".into(), gone, object });
+    }
     let batch = c.take_batch(at(0)).unwrap();
     assert_eq!(
         batch.iter().map(|e| (e.kind, e.aux)).collect::<Vec<_>>(),

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -41,7 +42,8 @@ async fn call(external: &External, contact: Contact, call: ApiCall) -> Vec<Reply
     let mut replies = Vec::new();
     let agent = HeaderValue::from_static("wasmop/0 (controller/web)");
     let credit = Arc::new(Semaphore::new(1 << 20));
-    external.execute(contact, agent, call, credit, 1000, |batch| replies.extend(batch)).await;
+    let allowance = Allowance { credit, connection: None, max_bytes: 1000 };
+    external.execute(contact, agent, call, allowance, |batch| replies.extend(batch)).await;
     replies
 }
 

@@ -65,7 +65,7 @@ impl Host {
             traces.event(index, call.task, "read from the cache", &call.method, Some(&call.path));
         }
         let headers = Bytes::from_static(b"content-type: application/json\n");
-        if !slot.controller.answer(call.id, EventKind::Head, 200, headers) {
+        if !slot.controller.answer_itself(call.id, EventKind::Head, 200, headers) {
             // It has been dropped in the step that made it.
             credit.add_permits(body.len());
             return true;

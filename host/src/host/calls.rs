@@ -7,14 +7,25 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Host, Message, RESPONSE_CREDIT, Request};
-use crate::controller::excerpt;
+use crate::connections::Connections;
 use crate::guest::{Call, EventKind};
 use crate::identity::Caller;
 use crate::limits::problem::{Limit, Problem};
 use crate::permissions::external::ExternalDenied;
-use crate::permissions::{Denied, is_stream};
-use crate::requests::{self, ApiCall, Reply};
+use crate::permissions::{ApiRequest, Denied, is_stream};
+use crate::requests::{self, Allowance, ApiCall, Reply};
 use crate::traces::{Peer, RequestSpan};
+
+/// Most bytes of a path that are logged.
+const MAX_SHOWN: usize = 1024;
+
+/// As much of it as is logged.
+fn short(text: &str) -> String {
+    match text.len() > MAX_SHOWN {
+        true => format!("{}…", &text[..text.floor_char_boundary(MAX_SHOWN)]),
+        false => text.into(),
+    }
+}
 
 /// Where the answers to one request go.
 struct Answers {
@@ -38,12 +49,15 @@ impl Host {
             return self.contact(index, call);
         }
         let slot = &mut self.slots[index as usize];
+        let request =
+            ApiRequest { method: &call.method, path_and_query: &call.path, headers: &call.headers, body: &call.body };
+        let as_account = slot.service_account.is_some();
         let checked = match &self.learning {
-            None => slot.permissions.check(&call.method, &call.path).map(Some),
+            None => slot.permissions.check_request(&request, as_account).map(Some),
             Some(learning) => {
                 let object = slot.controller.object_of(call.task);
                 let object = (call.task != 0).then_some(&*object);
-                learning.check(&slot.name, &slot.permissions, (&call.method, &call.path), object).map(|()| None)
+                learning.check(&slot.name, &slot.permissions, (&request, as_account), object).map(|()| None)
             }
         };
         let allowed = match checked {
@@ -61,7 +75,7 @@ impl Host {
         }
         let (client, id) = (self.client.clone(), call.id);
         // A stream lasts, and must not keep others waiting.
-        let stream = is_stream(&call.path);
+        let stream = is_stream(&call.method, &call.path);
         let connections = (!stream).then(|| self.connections.clone());
         let identity = self.others.as_ref().map(|others| &**others.identity());
         let caller = Caller::controller(&slot.name, identity, slot.service_account.clone());
@@ -69,12 +83,8 @@ impl Host {
         let traceparent = span.as_ref().and_then(|span| span.traceparent());
         let api_call =
             ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body, traceparent };
-        self.launch(index, id, stream, span, |credit, max_bytes, answers| async move {
-            let _connection = match connections {
-                Some(connections) => connections.acquire_owned().await.ok(),
-                None => None,
-            };
-            requests::execute(&client, caller, api_call, credit, max_bytes, |replies| answers.send(replies)).await;
+        self.launch(index, id, connections, span, |allowance, answers| async move {
+            requests::execute(&client, caller, api_call, allowance, |replies| answers.send(replies)).await;
         });
     }
 
@@ -97,19 +107,21 @@ impl Host {
         let traceparent = None;
         let call =
             ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body, traceparent };
-        self.launch(index, id, false, span, |credit, max_bytes, answers| async move {
-            external.execute(contact, user_agent, call, credit, max_bytes, |replies| answers.send(replies)).await;
+        let connections = Some(self.external_connections.clone());
+        self.launch(index, id, connections, span, |allowance, answers| async move {
+            external.execute(contact, user_agent, call, allowance, |replies| answers.send(replies)).await;
         });
     }
 
-    /// Runs a request beside the loop, for as long as the controller is this host's.
+    /// Runs a request beside the loop, for as long as the controller is this host's: when there is room among these
+    /// connections, or at once if it is a stream and they are `None`.
     fn launch<F>(
         &mut self,
         index: u32,
         call: u64,
-        stream: bool,
+        connections: Option<Connections>,
         span: Option<Box<RequestSpan>>,
-        run: impl FnOnce(Arc<Semaphore>, u64, Answers) -> F,
+        run: impl FnOnce(Allowance, Answers) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -118,7 +130,19 @@ impl Host {
         self.next_token += 1;
         let credit = slot.credit.get_or_insert_with(|| Arc::new(Semaphore::new(RESPONSE_CREDIT))).clone();
         let answers = Answers { tx: self.tx.clone(), slot: index, call, token };
-        let task = run(credit, slot.package.limits().response_bytes, answers);
+        let share = slot.share.get_or_insert_default().clone();
+        let max_bytes = slot.package.limits().response_bytes;
+        let stream = connections.is_none();
+        let task = async move {
+            let connection = match connections {
+                None => None,
+                Some(connections) => match connections.enter(&share).await {
+                    None => return,
+                    entered => entered,
+                },
+            };
+            run(Allowance { credit, connection, max_bytes }, answers).await;
+        };
         let task = tokio::spawn(requests::fenced(slot.lead.fence(), task));
         slot.requests.insert(call, Request { stream, token, task: task.abort_handle(), span });
     }
@@ -128,15 +152,14 @@ impl Host {
     fn deny_contact(&mut self, index: u32, call: &Call, denied: &ExternalDenied) {
         self.trace_unsent(index, call, "request denied");
         let slot = &mut self.slots[index as usize];
-        let reason = denied.problem();
-        tracing::warn!(
-            controller = &*slot.name,
-            request = %excerpt(&format!("{} {}{}", call.method, call.target, call.path)),
-            object = &*slot.controller.object_of(call.task),
-            reason,
-            help = %denied.help(&slot.name),
-            "permission denied"
-        );
+        let (name, reason) = (slot.name.clone(), denied.problem());
+        let request = short(&format!("{} {}{}", call.method, call.target, short(&call.path)));
+        let object = slot.controller.object_of(call.task);
+        let help = denied.help(&name);
+        if self.may_log(index, request.len() + object.len() + reason.len() + help.len()) {
+            tracing::warn!(controller = &*name, request, object = &*object, reason, help, "permission denied");
+        }
+        let slot = &mut self.slots[index as usize];
         slot.controller.answer(call.id, EventKind::Failed, 0, format!("wasmop: {reason}").into());
     }
 
@@ -144,18 +167,18 @@ impl Host {
     fn deny(&mut self, index: u32, call: &Call, denied: &Denied) {
         self.trace_unsent(index, call, "request denied");
         let slot = &mut self.slots[index as usize];
-        tracing::warn!(
-            controller = &*slot.name,
-            request = %excerpt(&format!("{} {}", call.method, call.path)),
-            object = &*slot.controller.object_of(call.task),
-            reason = %denied,
-            help = %denied.help(&slot.name),
-            "permission denied"
-        );
+        let name = slot.name.clone();
+        let request = short(&format!("{} {}", call.method, short(&call.path)));
+        let object = slot.controller.object_of(call.task);
+        let (reason, help) = (short(&denied.to_string()), denied.help(&name));
+        if self.may_log(index, request.len() + object.len() + reason.len() + help.len()) {
+            tracing::warn!(controller = &*name, request, object = &*object, reason, help, "permission denied");
+        }
+        let slot = &mut self.slots[index as usize];
         let headers = Bytes::from_static(b"content-type: application/json\n");
-        slot.controller.answer(call.id, EventKind::Head, 403, headers);
-        slot.controller.answer(call.id, EventKind::Body, 0, denied.status_json().into());
-        slot.controller.answer(call.id, EventKind::End, 0, Bytes::new());
+        slot.controller.answer_itself(call.id, EventKind::Head, 403, headers);
+        slot.controller.answer_itself(call.id, EventKind::Body, 0, denied.status_json().into());
+        slot.controller.answer_itself(call.id, EventKind::End, 0, Bytes::new());
     }
 
     pub(super) fn on_replies(&mut self, index: u32, call: u64, token: u64, replies: Vec<Reply>) {
@@ -163,8 +186,7 @@ impl Host {
         if slot.requests.get(&call).is_none_or(|r| r.token != token) {
             // The guest dropped the call while this was on its way.
             if let Some(credit) = &slot.credit {
-                let body = |reply: &Reply| if let Reply::Body(bytes) = reply { bytes.len() } else { 0 };
-                credit.add_permits(replies.iter().map(body).sum());
+                credit.add_permits(replies.iter().map(Reply::credited_bytes).sum());
             }
             return;
         }

@@ -156,6 +156,7 @@ impl Host {
                 liveness: None,
                 lines: Lines::default(),
                 credit: None,
+                share: None,
                 wake: None,
                 deciding: Deciding::new(policy, predictor),
                 save_after: Duration::ZERO,

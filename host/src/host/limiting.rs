@@ -24,45 +24,75 @@ impl Slot {
         self.waiting.next_at(limits).into_iter().chain(overdue).min()
     }
 
-    /// Writes lines of the guest to the host's log. Returns how many bytes a second it may write, if that is news:
-    /// the first line that is too much.
-    pub(super) fn write_logs(&mut self, logs: &[LogLine], now: Duration) -> Option<u64> {
-        let per_second = self.package.limits().log_bytes_per_second;
-        let mut is_first = false;
-        for line in logs {
-            match self.lines.line(self.package.limits(), line.bytes(), now) {
-                Line::Dropped => {
-                    is_first |= !self.lines.has_dropped_before();
-                    self.counters.limit_hit(Limit::LogRate);
+    /// Whether a line of so many bytes may be written, and whether it is the first one that may not.
+    fn line(&mut self, bytes: usize, now: Duration) -> (bool, bool) {
+        let limits = self.package.limits();
+        match self.lines.line(limits, bytes, now) {
+            Line::Dropped => {
+                self.counters.limit_hit(Limit::LogRate);
+                (false, !self.lines.has_dropped_before())
+            }
+            Line::Written { dropped } => {
+                if dropped > 0 {
+                    tracing::warn!(
+                        controller = &*self.name,
+                        lines = dropped,
+                        "lines of the controller's log were dropped: it may write {} bytes a second",
+                        limits.log_bytes_per_second
+                    );
                 }
-                Line::Written { dropped } => {
-                    if dropped > 0 {
-                        tracing::warn!(
-                            controller = &*self.name,
-                            lines = dropped,
-                            "lines of the controller's log were dropped: it may write {per_second} bytes a second"
-                        );
-                    }
-                    line.emit(&self.name);
-                }
+                (true, false)
             }
         }
-        is_first.then_some(per_second)
+    }
+
+    /// Writes lines of the guest to the host's log. Returns whether the first line that is too much is among them.
+    pub(super) fn write_logs(&mut self, logs: &[LogLine], now: Duration) -> bool {
+        let mut is_news = false;
+        for line in logs {
+            let (may, is_first) = self.line(line.bytes(), now);
+            is_news |= is_first;
+            if may {
+                line.emit(&self.name);
+            }
+        }
+        is_news
     }
 }
 
+/// What a line of the host has besides texts of the guest: time, keys, names.
+const LINE_BYTES: usize = 200;
+
 impl Host {
+    /// Whether the host may write a line that is the guest's doing: it counts as one of the guest's own. `bytes`: of
+    /// what the guest has a say in.
+    pub(super) fn may_log(&mut self, index: u32, bytes: usize) -> bool {
+        let now = self.now();
+        let (may, is_first) = self.slots[index as usize].line(LINE_BYTES + bytes, now);
+        if is_first {
+            self.tell_log_limit(index);
+        }
+        may
+    }
+
+    /// The first line was dropped.
+    pub(super) fn tell_log_limit(&mut self, index: u32) {
+        let per_second = self.slots[index as usize].package.limits().log_bytes_per_second;
+        let message = format!("writes more than {per_second} bytes of log a second: lines are dropped");
+        self.tell(index, Problem::Limit(Limit::LogRate), None, &message);
+    }
+
     /// Takes in a call: it is made when the controller's limits allow it.
     pub(super) fn limit_request(&mut self, index: u32, call: Call) {
         let slot = &mut self.slots[index as usize];
         let most = slot.package.limits().api_in_flight;
-        let stream = call.target.is_empty() && is_stream(&call.path);
+        let stream = call.target.is_empty() && is_stream(&call.method, &call.path);
         if stream && (slot.requests.values().filter(|r| r.stream).count() + slot.waiting.streams()) as u64 >= most {
             let why =
                 format!("wasmop: {most} watches or logs are open, which is as many as limits.api-in-flight allows");
             self.refuse(index, call, why);
-        } else if let Some(call) = slot.waiting.push(call, stream) {
-            self.refuse(index, call, "wasmop: too much waits to be sent already".into());
+        } else {
+            slot.waiting.push(call, stream);
         }
     }
 

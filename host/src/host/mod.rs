@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
 
@@ -58,6 +58,7 @@ use crate::batch::Report;
 use crate::client;
 use crate::code::CODE_LINGERS;
 use crate::connect;
+use crate::connections::Connections;
 use crate::controller::RegistrationId;
 use crate::describe::start_payload;
 use crate::election::News;
@@ -84,8 +85,6 @@ use crate::watch::{Journals, Place, Predicates, WatchEvent, WatchHub, WatchId};
 const SAVE_RETRY: Duration = Duration::from_secs(10);
 /// Undelivered bytes of responses of one controller that may wait in the host.
 const RESPONSE_CREDIT: usize = 1 << 20;
-/// Unary requests to the API server at once, for the whole host: each needs a connection.
-const MAX_CONNECTIONS: usize = 64;
 
 /// Runs the controllers until `shutdown` completes; then suspends all and returns.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
@@ -141,7 +140,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         client,
         tx,
         next_token: 0,
-        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        connections: Connections::default(),
+        external_connections: Connections::default(),
         external: Arc::new(External::new(&server, options.external_authorities, external_requests)),
         code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
         namespace: options.namespace,
@@ -207,8 +207,10 @@ struct Host {
     client: kube::Client,
     tx: mpsc::UnboundedSender<Message>,
     next_token: u64,
-    /// A permit for each unary request under way.
-    connections: Arc<Semaphore>,
+    /// To the API server, for requests that end.
+    connections: Connections,
+    /// To external hosts.
+    external_connections: Connections,
     external: Arc<External>,
     /// When to see which packages' code is no longer used; `None` while none is loaded.
     code_check: Option<tokio::time::Instant>,
@@ -401,6 +403,7 @@ impl Host {
         let now = self.now();
         self.make_requests(index);
         self.end_overdue(index);
+        self.complete_changes(index);
         let slot = &mut self.slots[index as usize];
         slot.return_credit();
         let ready = match &slot.phase {

@@ -6,7 +6,7 @@ use wasmop_package::Tier;
 
 use super::{Host, Phase, Slot};
 use crate::batch::Lost;
-use crate::controller::RegistrationId;
+use crate::controller::{MAX_HELD_BYTES, RegistrationId};
 use crate::instance::Origin;
 use crate::limits::liveness::{MemoryUse, Verdict, Why};
 use crate::limits::problem::Problem;
@@ -46,6 +46,13 @@ impl Host {
             Lost::NotUndone => {
                 (Some(Problem::CrashLoop), "a step of a package of the soft tier can't be undone".into())
             }
+            Lost::Overdrawn => (
+                Some(Problem::CrashLoop),
+                format!(
+                    "it makes requests and does not take the answers: more than {} MiB wait in the host",
+                    MAX_HELD_BYTES >> 20
+                ),
+            ),
             Lost::NoCulprit => {
                 (Some(Problem::CrashLoop), "a step failed and no single reconcile could be blamed for it".into())
             }
@@ -76,16 +83,19 @@ impl Host {
             liveness.restarted(matches!(problem, Some(Problem::NothingSucceeds | Problem::MemoryFull)), now);
         }
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
-        tracing::warn!(
-            controller = &*slot.name,
-            %reason,
-            wait_ms = wait.as_millis() as u64,
-            "{}",
-            match slot.package.tier() {
-                Tier::Full => "restarted from base image",
-                Tier::Soft => "restarted anew, its memory is lost",
-            }
-        );
+        let (name, tier) = (slot.name.clone(), slot.package.tier());
+        if self.may_log(index, reason.len()) {
+            tracing::warn!(
+                controller = &*name,
+                %reason,
+                wait_ms = wait.as_millis() as u64,
+                "{}",
+                match tier {
+                    Tier::Full => "restarted from base image",
+                    Tier::Soft => "restarted anew, its memory is lost",
+                }
+            );
+        }
         for effect in undone {
             self.on_effect(index, effect);
         }

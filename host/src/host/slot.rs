@@ -11,6 +11,7 @@ use super::deciding::Deciding;
 use super::leading::Lead;
 use crate::cache::Writes;
 use crate::code::InstalledPackage;
+use crate::connections::Share;
 use crate::controller::{Controller, RegistrationId};
 use crate::identity::ServiceAccount;
 use crate::instance::Origin;
@@ -57,6 +58,8 @@ pub(super) struct Slot {
     pub(super) lines: Lines,
     /// Shared by its requests; only there while some are in flight.
     pub(super) credit: Option<Arc<Semaphore>>,
+    /// Of the host's connections; only there while requests are in flight.
+    pub(super) share: Option<Share>,
     pub(super) wake: Option<Duration>,
     pub(super) deciding: Deciding,
     /// No suspending before this: the last attempt failed.
@@ -142,7 +145,7 @@ impl Slot {
     /// Gives back what empty tables hold, before a long wait.
     pub(super) fn shrink(&mut self) {
         if self.requests.is_empty() {
-            self.credit = None;
+            (self.credit, self.share) = (None, None);
             self.requests = BTreeMap::new();
         }
         self.waiting.shrink();
@@ -158,7 +161,7 @@ impl Slot {
     /// Bytes this controller holds in RAM while it is suspended: an account of its own structures.
     pub(super) fn ram_bytes(&self) -> u64 {
         let own = size_of::<Slot>() - size_of::<Controller>();
-        let requests = self.requests.len() * (size_of::<Request>() + 16) + self.waiting.bytes();
+        let requests = self.requests.len() * (size_of::<Request>() + 16);
         let watches = self.primaries.capacity() * size_of::<(RegistrationId, WatchId)>()
             + self.watches.capacity() * size_of::<WatchId>();
         let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes())

@@ -8,7 +8,7 @@ use crate::code::CODE_LINGERS;
 use crate::controller::{Effect, Outcome, excerpt};
 use crate::guest::{Cause, LogLine};
 use crate::instance::Origin;
-use crate::limits::problem::{Limit, Problem};
+use crate::limits::problem::Problem;
 use crate::status::counters::ReconcileResult;
 use crate::traces::Stepped;
 
@@ -84,40 +84,44 @@ impl Host {
         if let (Some(resume), true) = (resume, suspended) {
             slot.counters.resumed(resume);
             slot.deciding.predictor.on_resumed(resume);
-            tracing::info!(
-                controller = &*name,
-                events,
-                resume_us = resume.as_micros() as u64,
-                step_us = step.as_micros() as u64,
-                "resumed"
-            );
+            if self.may_log(index, 0) {
+                tracing::info!(
+                    controller = &*name,
+                    events,
+                    resume_us = resume.as_micros() as u64,
+                    step_us = step.as_micros() as u64,
+                    "resumed"
+                );
+            }
         }
         let mut effects = Vec::new();
-        let mut log_limit = None;
+        let mut is_over_log_limit = false;
         for failure in failures {
             let slot = &mut self.slots[index as usize];
-            log_limit = log_limit.or(slot.write_logs(&failure.logs, now));
+            is_over_log_limit |= slot.write_logs(&failure.logs, now);
             let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));
             let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
-            tracing::warn!(
-                controller = &*name,
-                cause = failure.cause.as_str(),
-                object = &*object,
-                detail = %excerpt(&failure.detail),
-                "step failed"
-            );
             slot.counters.step_failed(failure.cause);
             let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == Cause::MemoryLimit);
             slot.failed(culprit.clone(), memory, now);
+            let detail = excerpt(&failure.detail);
+            if self.may_log(index, object.len() + detail.len()) {
+                tracing::warn!(
+                    controller = &*name,
+                    cause = failure.cause.as_str(),
+                    object = &*object,
+                    detail,
+                    "step failed"
+                );
+            }
             let message = why(&failure);
             self.tell(index, Problem::Step(failure.cause), culprit, &message);
-            let slot = &mut self.slots[index as usize];
             if let Some(task) = failure.culprit {
                 if let Some(traces) = &mut self.traces {
                     traces.blame(index, task, failure.cause.as_str(), &message);
                 }
                 let undone = !matches!(lost, Some(Lost::NotUndone));
-                if undone {
+                if undone && self.may_log(index, object.len()) {
                     tracing::info!(
                         controller = &*name,
                         culprit = &*object,
@@ -125,13 +129,13 @@ impl Host {
                         "rolled back"
                     );
                 }
-                effects.extend(slot.controller.cancelled(task, !undone, now));
+                effects.extend(self.slots[index as usize].controller.cancelled(task, !undone, now));
             }
         }
         let slot = &mut self.slots[index as usize];
         let first_registration = slot.controller.registered();
         for output in outputs {
-            log_limit = log_limit.or(slot.write_logs(&output.logs, now));
+            is_over_log_limit |= slot.write_logs(&output.logs, now);
             effects.extend(slot.controller.commit(output, stepped_at, now));
         }
         slot.phase = match instance {
@@ -149,12 +153,16 @@ impl Host {
                 effect => self.on_effect(index, effect),
             }
         }
-        if let Some(per_second) = log_limit {
-            let message = format!("writes more than {per_second} bytes of log a second: lines are dropped");
-            self.tell(index, Problem::Limit(Limit::LogRate), None, &message);
+        if is_over_log_limit {
+            self.tell_log_limit(index);
         }
         self.on_misuses(index, &misuses);
-        match lost {
+        let slot = &mut self.slots[index as usize];
+        let overdrawn = slot.controller.is_overdrawn().then(|| {
+            slot.phase = Phase::Suspended(Origin::Fresh);
+            Lost::Overdrawn
+        });
+        match lost.or(overdrawn) {
             Some(lost) => self.restart(index, lost),
             None => self.check_liveness(index),
         }
@@ -172,8 +180,11 @@ impl Host {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
         slot.pace.misused(now);
+        let name = slot.name.clone();
         let more = misuses.len() - 1;
-        tracing::warn!(controller = &*slot.name, what, more, "the guest misused the runtime interface");
+        if self.may_log(index, what.len()) {
+            tracing::warn!(controller = &*name, what, more, "the guest misused the runtime interface");
+        }
         let more = if more > 0 { format!(" (and {more} more in this step)") } else { String::new() };
         self.tell(index, Problem::Misuse, None, &format!("misused the runtime interface: {what}{more}"));
     }
@@ -181,7 +192,6 @@ impl Host {
     pub(super) fn on_effect(&mut self, index: u32, effect: Effect) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let controller = &*slot.name;
         match effect {
             Effect::Call(mut call) => {
                 if !self.answer_from_cache(index, &mut call) {
@@ -218,6 +228,11 @@ impl Host {
                 if let Outcome::Error { message, .. } = &outcome {
                     slot.counters.error(now, object, message);
                 }
+                let said = if let Outcome::Error { message, .. } = &outcome { message.len() } else { 0 };
+                if !self.may_log(index, object.len() + said) {
+                    return;
+                }
+                let controller = &*self.slots[index as usize].name;
                 let ms = |d: Duration| d.as_millis() as u64;
                 match outcome {
                     Outcome::Ok => tracing::info!(controller, registration, object, outcome = "ok", "reconciled"),

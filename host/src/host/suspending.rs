@@ -134,6 +134,10 @@ impl Host {
         };
         if suspended {
             slot.deciding.predictor.on_suspended(took, saved.written_bytes);
+            if !self.may_log(index, 0) {
+                return;
+            }
+            let slot = &self.slots[index as usize];
             tracing::info!(
                 controller = &*slot.name,
                 ram_bytes = slot.ram_bytes(),
@@ -182,6 +186,10 @@ impl Host {
                 slot.deciding.predictor.on_suspended(took, written_bytes);
                 slot.counters.saved(true, written_bytes, disk_bytes);
                 self.totals.suspends.observe(took);
+                if !self.may_log(index, 0) {
+                    return;
+                }
+                let slot = &self.slots[index as usize];
                 tracing::info!(
                     controller = &*slot.name,
                     tier = "soft",

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription};
-use crate::controller::RegistrationId;
+use crate::controller::{Found, RegistrationId, WatchedChange};
 use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{
-    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes, to_map,
+    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes, shared,
+    to_map,
 };
 
 impl Host {
@@ -81,24 +82,28 @@ impl Host {
     /// What a registration asks for, as far as it is allowed.
     fn wanted(&mut self, index: u32, registration: RegistrationId) -> Vec<(Subscription, WatchRequest)> {
         let Some(spec) = self.shared(index, registration) else { return Vec::new() };
-        let slot = &self.slots[index as usize];
         let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
         let watches = (0..u8::MAX).map(Some).zip(&spec.watches);
         let mut wanted = Vec::new();
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
+            let slot = &self.slots[index as usize];
             let (group, plural, namespace) = (&watched.group, &watched.plural, namespace.as_deref());
             let allowed = match &self.learning {
                 None => slot.permissions.may_watch(group, plural, namespace),
                 Some(learning) => learning.may_watch(&slot.name, &slot.permissions, group, plural, namespace),
             };
             if let Err(denied) = allowed {
-                tracing::warn!(
-                    controller = &*slot.name,
-                    request = %format!("watch {}", watched.kind),
-                    reason = %denied,
-                    help = %denied.help(&slot.name),
-                    "permission denied"
-                );
+                let name = slot.name.clone();
+                let (reason, help) = (denied.to_string(), denied.help(&name));
+                if self.may_log(index, watched.kind.len() + reason.len() + help.len()) {
+                    tracing::warn!(
+                        controller = &*name,
+                        request = %format!("watch {}", watched.kind),
+                        reason,
+                        help,
+                        "permission denied"
+                    );
+                }
                 continue;
             }
             let request = WatchRequest::new(watched, namespace, slot.service_account.clone());
@@ -299,9 +304,19 @@ impl Host {
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };
             if relation == Relation::Map {
                 let gone = matches!(event.change, Change::Deleted { .. });
+                let key = match &event.change {
+                    Change::Applied { key, .. } | Change::Deleted { key, .. } => key.clone(),
+                    _ => continue,
+                };
                 if let Some(object) = to_map(&event.change) {
-                    let watch = subscription.watch.unwrap_or(0);
-                    slot.controller.enqueue_map(subscription.registration, watch, object, gone);
+                    slot.controller.enqueue_map(WatchedChange {
+                        registration: subscription.registration,
+                        watch: subscription.watch.map_or(0, u32::from),
+                        source: event.watch,
+                        key,
+                        gone,
+                        object: Some(object),
+                    });
                     touched.insert(subscription.slot);
                 }
                 continue;
@@ -346,6 +361,22 @@ impl Host {
                     own.hold(&concerned, old.as_ref(), meta);
                 }
                 is_held
+            }
+        }
+    }
+
+    /// Completes the changes that a guest is asked about next: there may have been no room for their objects.
+    pub(super) fn complete_changes(&mut self, index: u32) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        slot.controller.look_up_changes(|watch, key| match self.hub.object(watch, key) {
+            Some(object) => Found::Object(shared(object)),
+            None if self.hub.contains(watch, key) => Found::WithoutObject,
+            None => Found::Nothing,
+        });
+        for registration in slot.controller.take_all_due() {
+            for key in slot.primary(registration).map(|id| self.hub.keys(id)).unwrap_or_default() {
+                slot.controller.enqueue(registration, key, now);
             }
         }
     }

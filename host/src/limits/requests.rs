@@ -1,4 +1,6 @@
 //! Calls of a controller that wait until they may be made: so many a second, so many under way.
+//!
+//! How much may wait is limited by the controller's account.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,15 +11,10 @@ use super::bucket::{Bucket, Rate};
 use super::problem::Limit;
 use crate::guest::Call;
 
-/// Most bytes that may wait.
-const MAX_BYTES: usize = 32 << 20;
-
 /// Empty, it holds no memory.
 #[derive(Default)]
 pub struct Requests {
     waiting: VecDeque<Waiting>,
-    /// Of those.
-    bytes: usize,
     bucket: Bucket,
     /// Since when the first of them has waited, and for what.
     held: Option<(Limit, Duration)>,
@@ -45,19 +42,9 @@ fn rate(limits: &Limits) -> Rate {
     Rate { per_second: limits.api_requests_per_second, burst: limits.api_burst }
 }
 
-fn bytes(call: &Call) -> usize {
-    size_of::<Call>() + call.method.len() + call.path.len() + call.headers.len() + call.body.len()
-}
-
 impl Requests {
-    /// Gives it back if too much waits already.
-    pub fn push(&mut self, call: Call, stream: bool) -> Option<Call> {
-        if !self.waiting.is_empty() && self.bytes + bytes(&call) > MAX_BYTES {
-            return Some(call);
-        }
-        self.bytes += bytes(&call);
+    pub fn push(&mut self, call: Call, stream: bool) {
         self.waiting.push_back(Waiting { call, stream });
-        None
     }
 
     /// The next call to make, if one may be made now; `in_flight` are under way. Returns too for how long calls
@@ -68,7 +55,6 @@ impl Requests {
             Limit::RequestsInFlight
         } else if self.bucket.try_take(rate(limits), 1, now) {
             let Some(Waiting { call, .. }) = self.waiting.pop_front() else { return (Next::Nothing, None) };
-            self.bytes -= bytes(&call);
             if self.waiting.is_empty() {
                 self.waiting = VecDeque::new();
             }
@@ -94,10 +80,8 @@ impl Requests {
 
     /// The guest has dropped a call.
     pub fn forget(&mut self, id: u64) {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.call.id == id)
-            && let Some(Waiting { call, .. }) = self.waiting.remove(at)
-        {
-            self.bytes -= bytes(&call);
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.call.id == id) {
+            self.waiting.remove(at);
         }
         if self.waiting.is_empty() {
             (self.waiting, self.held) = (VecDeque::new(), None);
@@ -106,7 +90,7 @@ impl Requests {
 
     /// The instance is gone, and its calls with it.
     pub fn clear(&mut self) {
-        (self.waiting, self.bytes, self.held) = (VecDeque::new(), 0, None);
+        (self.waiting, self.held) = (VecDeque::new(), None);
     }
 
     /// Those that last, of the ones that wait.
@@ -122,11 +106,6 @@ impl Requests {
     pub fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
     }
-
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
 
 #[cfg(test)]
@@ -141,15 +120,14 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn call(id: u64, body: usize) -> Call {
+    fn call(id: u64) -> Call {
         let text = String::new;
-        let body = Bytes::from(vec![0; body]);
-        Call { id, task: 0, target: text(), method: text(), path: text(), headers: text(), body }
+        Call { id, task: 0, target: text(), method: text(), path: text(), headers: text(), body: Bytes::new() }
     }
 
     fn waiting(ids: impl IntoIterator<Item = u64>) -> Requests {
         let mut requests = Requests::default();
-        ids.into_iter().for_each(|id| assert!(requests.push(call(id, 0), false).is_none()));
+        ids.into_iter().for_each(|id| requests.push(call(id), false));
         requests
     }
 
@@ -175,14 +153,14 @@ mod tests {
         assert_eq!(made(&mut requests, 2, 150), (vec![], Some(Limit::RequestRate)));
         assert_eq!(made(&mut requests, 0, 1000), (vec![4, 5], Some(Limit::RequestRate)));
         assert_eq!(made(&mut requests, 0, 2000), (vec![6], None));
-        assert_eq!((requests.bytes(), requests.next_at(&LIMITS)), (0, None));
+        assert_eq!(requests.next_at(&LIMITS), None);
     }
 
     #[test]
     fn one_that_lasts_waits_for_the_rate_alone() {
         let mut requests = Requests::default();
-        assert!(requests.push(call(1, 0), true).is_none());
-        assert!(requests.push(call(2, 0), false).is_none());
+        requests.push(call(1), true);
+        requests.push(call(2), false);
         assert_eq!(requests.streams(), 1);
         assert_eq!(made(&mut requests, 3, 0), (vec![1], Some(Limit::RequestsInFlight)));
     }
@@ -207,14 +185,5 @@ mod tests {
         let mut requests = waiting(1..=3);
         requests.clear();
         assert!(requests.is_empty() && made(&mut requests, 0, 0).0.is_empty());
-    }
-
-    #[test]
-    fn what_waits_is_bounded_but_one_call_always_may() {
-        let mut requests = Requests::default();
-        assert!(requests.push(call(1, 2 * MAX_BYTES), false).is_none());
-        assert_eq!(requests.push(call(2, 0), false).map(|call| call.id), Some(2));
-        assert_eq!(made(&mut requests, 0, 0).0, [1]);
-        assert!(requests.push(call(3, 0), false).is_none());
     }
 }

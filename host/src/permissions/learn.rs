@@ -14,9 +14,9 @@ use wasmop_package::external::{HostPattern, Target as ExternalTarget};
 use wasmop_package::manifest::PolicyRule;
 
 use super::external::{Contact, ExternalDenied};
-use super::path::{Attributes, attributes};
+use super::path::Attributes;
 use super::rules::list;
-use super::{Denied, Permissions, WATCHING, extra, grants, is_far_reaching, render};
+use super::{ApiRequest, Asked, Denied, Permissions, WATCHING, grants, render};
 
 /// Kinds and URLs of one controller that are learnt; a controller that makes up more is refused the rest.
 const MAX_TARGETS: usize = 4096;
@@ -50,18 +50,18 @@ impl Learning {
         &self,
         controller: &Arc<str>,
         permissions: &Permissions,
-        (method, path_and_query): (&str, &str),
+        (request, as_account): (&ApiRequest<'_>, bool),
         object: Option<&str>,
     ) -> Result<(), Denied> {
-        let attributes = attributes(method, path_and_query)?;
+        let asked = Asked::read(request, as_account)?;
         let mut learners = self.lock();
         let learnt = &mut learners.entry(controller.clone()).or_default().learnt;
-        let has_room = learnt.has_room(&attributes);
-        if is_far_reaching(&attributes) || !has_room {
-            permissions.check_all(&attributes)?;
+        let has_room = learnt.has_room(&asked.attributes);
+        if asked.is_far_reaching() || !has_room {
+            permissions.check_all(&asked)?;
         }
         if has_room {
-            learnt.add(&attributes, object);
+            learnt.add_all(&asked, object);
         }
         Ok(())
     }
@@ -232,10 +232,14 @@ impl Learnt {
         self.0.len() < MAX_TARGETS || self.0.contains_key(&Target::of(attributes))
     }
 
-    fn add(&mut self, attributes: &Attributes, object: Option<&str>) {
-        if let Some(extra) = extra(attributes) {
-            self.add(&extra, object);
+    fn add_all(&mut self, asked: &Asked, object: Option<&str>) {
+        for further in &asked.further {
+            self.add(&further.attributes, object);
         }
+        self.add(&asked.attributes, object);
+    }
+
+    fn add(&mut self, attributes: &Attributes, object: Option<&str>) {
         let name = attributes.name.as_deref().filter(|_| NAMEABLE.contains(&attributes.verb));
         let of = || name.map_or(Names::Any, |name| Names::of(name, object));
         match self.0.entry(Target::of(attributes)) {

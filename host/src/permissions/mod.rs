@@ -4,13 +4,14 @@
 //! Deny by default: what is not asked for and granted is refused in the host, before it leaves. The rules mean
 //! what they mean in a `ClusterRole`, with two exceptions, both to the safe side: subresources
 //! that hand out more than the object itself must be named (`pods/exec`; `*` does not grant it),
-//! and writing RBAC objects needs the verbs `escalate` or `bind` as well, because the API server
-//! can only compare with the identity of the host. `docs/permissions.md` has the details.
+//! and what the API server checks on the requester, the host checks for the controller
+//! (`requester`). `docs/permissions.md` has the details.
 
 pub mod external;
 mod grant;
 pub mod learn;
 mod path;
+mod requester;
 mod rules;
 
 use std::fmt;
@@ -23,11 +24,15 @@ use self::external::{Contact, External, ExternalDenied, ExternalGrant};
 pub use grant::Grant;
 use path::{Attributes, attributes};
 pub use path::{BadRequest, is_stream, parameters};
+pub use requester::ApiRequest;
+use requester::{Further, further};
 pub use rules::render;
 
 /// Subresources through which one reaches into a container, past the API server, or takes over
 /// another identity.
-const NAMED_ONLY: [&str; 5] = ["proxy", "exec", "attach", "portforward", "token"];
+const NAMED_ONLY: [&str; 6] = ["proxy", "exec", "attach", "ephemeralcontainers", "portforward", "token"];
+/// Most bytes of a name that is shown: a real one has no more.
+const MAX_SHOWN: usize = 253;
 
 /// What a controller may ask of the API server.
 #[derive(Clone, Debug, Default)]
@@ -77,24 +82,35 @@ pub struct Missing {
     pub name: Option<String>,
     /// Only for a non-resource URL.
     pub path: String,
+    /// Of what the API server checks besides: why it does.
+    pub why: &'static str,
+}
+
+/// As much of it as a name may have.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_SHOWN)]
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verbs = self.verbs.join(" and ");
         if self.resource.is_empty() {
-            return write!(f, "{verbs} the URL {}", self.path);
+            write!(f, "{verbs} the URL {}", shown(&self.path))?;
+        } else {
+            write!(f, "{verbs} {}", shown(&self.resource))?;
         }
-        write!(f, "{verbs} {}", self.resource)?;
         if !self.group.is_empty() {
-            write!(f, ".{}", self.group)?;
+            write!(f, ".{}", shown(&self.group))?;
         }
         if let Some(name) = &self.name {
-            write!(f, " {name:?}")?;
+            write!(f, " {:?}", shown(name))?;
         }
-        match &self.namespace {
-            Some(namespace) => write!(f, " in namespace {namespace:?}"),
-            None => Ok(()),
+        if let Some(namespace) = &self.namespace {
+            write!(f, " in namespace {:?}", shown(namespace))?;
+        }
+        match self.why {
+            "" => Ok(()),
+            why => write!(f, " ({why})"),
         }
     }
 }
@@ -120,9 +136,9 @@ impl Denied {
     pub fn status_json(&self) -> String {
         let (reason, details) = match self {
             Denied::NoRule(missing) | Denied::NotGranted(missing) => {
-                let kind = missing.resource.split('/').next().unwrap_or_default();
-                let name = missing.name.as_deref().unwrap_or_default();
-                ("Forbidden", serde_json::json!({"group": missing.group, "kind": kind, "name": name}))
+                let kind = shown(missing.resource.split('/').next().unwrap_or_default());
+                let name = shown(missing.name.as_deref().unwrap_or_default());
+                ("Forbidden", serde_json::json!({"group": shown(&missing.group), "kind": kind, "name": name}))
             }
             Denied::BadRequest(_) => ("Forbidden", serde_json::json!({})),
         };
@@ -200,11 +216,17 @@ impl Permissions {
         self.granted.as_ref()
     }
 
-    /// Whether this request may be made. `path_and_query` is as it will be sent.
+    /// Whether this request, which sends nothing, may be made. `path_and_query` is as it will be sent.
     pub fn check(&self, method: &str, path_and_query: &str) -> Result<Allowed, Denied> {
-        let attributes = attributes(method, path_and_query)?;
-        self.check_all(&attributes)?;
-        let Attributes { verb, group, version, resource, subresource, namespace, name, .. } = attributes;
+        self.check_request(&ApiRequest { method, path_and_query, ..ApiRequest::default() }, false)
+    }
+
+    /// Whether this request may be made. `as_account`: as a ServiceAccount, on which the API server makes its own
+    /// checks; otherwise as the host.
+    pub fn check_request(&self, request: &ApiRequest<'_>, as_account: bool) -> Result<Allowed, Denied> {
+        let asked = Asked::read(request, as_account)?;
+        self.check_all(&asked)?;
+        let Attributes { verb, group, version, resource, subresource, namespace, name, .. } = asked.attributes;
         Ok(Allowed { verb, group, version, resource, subresource, namespace, name })
     }
 
@@ -232,16 +254,38 @@ impl Permissions {
     }
 
     /// Of a request all that has to be allowed.
-    fn check_all(&self, attributes: &Attributes) -> Result<(), Denied> {
-        for attributes in std::iter::once(attributes).chain(&extra(attributes)) {
+    fn check_all(&self, asked: &Asked) -> Result<(), Denied> {
+        let further = asked.further.iter().map(|further| (&further.attributes, further.why));
+        for (attributes, why) in std::iter::once((&asked.attributes, "")).chain(further) {
+            let missing = || Box::new(Missing { why, ..*missing(vec![attributes.verb], attributes.clone()) });
             if !any_grants(&self.asked, attributes) {
-                return Err(Denied::NoRule(missing(vec![attributes.verb], attributes.clone())));
+                return Err(Denied::NoRule(missing()));
             }
             if self.granted.as_ref().is_some_and(|granted| !any_grants(granted, attributes)) {
-                return Err(Denied::NotGranted(missing(vec![attributes.verb], attributes.clone())));
+                return Err(Denied::NotGranted(missing()));
             }
         }
         Ok(())
+    }
+}
+
+/// A request with all that has to be allowed for it.
+#[derive(Debug)]
+struct Asked {
+    attributes: Attributes,
+    further: Vec<Further>,
+}
+
+impl Asked {
+    fn read(request: &ApiRequest<'_>, as_account: bool) -> Result<Asked, BadRequest> {
+        let attributes = attributes(request.method, request.path_and_query)?;
+        let further = if as_account { Vec::new() } else { further(&attributes, request) };
+        Ok(Asked { attributes, further })
+    }
+
+    /// Whether it reaches further than the object: never granted by a star, nor while permissions are learnt.
+    fn is_far_reaching(&self) -> bool {
+        NAMED_ONLY.contains(&self.attributes.subresource.as_str()) || self.further.iter().any(|further| further.is_far)
     }
 }
 
@@ -252,33 +296,7 @@ fn any_grants(rules: &[PolicyRule], attributes: &Attributes) -> bool {
     rules.iter().any(|rule| grants(rule, attributes))
 }
 
-/// What has to be granted besides, without a name.
-fn extra(attributes: &Attributes) -> Option<Attributes> {
-    let (verb, resource) = extra_verb(attributes)?;
-    Some(Attributes { verb, group: RBAC_GROUP.into(), resource: resource.into(), ..Attributes::default() })
-}
-
-/// Whether it reaches further than the object: never granted by a star, nor while permissions are learnt.
-fn is_far_reaching(attributes: &Attributes) -> bool {
-    NAMED_ONLY.contains(&attributes.subresource.as_str()) || extra_verb(attributes).is_some()
-}
-
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
-
-/// What RBAC demands besides for writing roles and bindings: the verb, and the resource it must be
-/// granted on without `resource-names`. A binding may refer to any role (which one is in its body,
-/// where nobody looks), so it takes `bind` on cluster roles.
-fn extra_verb(attributes: &Attributes) -> Option<(&'static str, &'static str)> {
-    if attributes.group != RBAC_GROUP || !matches!(attributes.verb, "create" | "update" | "patch") {
-        return None;
-    }
-    match attributes.resource.as_str() {
-        "roles" => Some(("escalate", "roles")),
-        "clusterroles" => Some(("escalate", "clusterroles")),
-        "rolebindings" | "clusterrolebindings" => Some(("bind", "clusterroles")),
-        _ => None,
-    }
-}
 
 fn grants(rule: &PolicyRule, attributes: &Attributes) -> bool {
     let has = |list: &[String], wanted: &str| list.iter().any(|item| item == "*" || item == wanted);
@@ -311,7 +329,7 @@ fn covers(pattern: &str, attributes: &Attributes) -> bool {
 fn missing(verbs: Vec<&'static str>, attributes: Attributes) -> Box<Missing> {
     let Attributes { group, resource, subresource, namespace, name, path, .. } = attributes;
     let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
-    Box::new(Missing { verbs, group, resource, namespace, name, path })
+    Box::new(Missing { verbs, group, resource, namespace, name, path, why: "" })
 }
 
 #[cfg(test)]

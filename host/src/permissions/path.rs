@@ -81,11 +81,25 @@ pub fn attributes(method: &str, path_and_query: &str) -> Result<Attributes, BadR
     }
 }
 
-/// Whether the answer to this request is a stream that goes on for as long as it is wanted: a
-/// watch, or a log that is followed.
-pub fn is_stream(path_and_query: &str) -> bool {
-    let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
-    Query::parse(query).is_some_and(|query| query.flag("watch") || query.flag("follow"))
+/// Whether the answer to this request is a stream that goes on for as long as it is wanted: a watch of a collection, or
+/// the log of a pod that is followed. The API server pays no attention to `watch` and `follow` anywhere else.
+pub fn is_stream(method: &str, path_and_query: &str) -> bool {
+    // Either word may be written with escapes.
+    let may_be = method == "GET" && ["watch", "follow", "%"].iter().any(|part| path_and_query.contains(part));
+    if !may_be {
+        return false;
+    }
+    let (Ok(attributes), Some((_, query))) = (attributes(method, path_and_query), path_and_query.split_once('?'))
+    else {
+        return false;
+    };
+    let Some(query) = Query::parse(query) else { return false };
+    let Attributes { verb, group, resource, subresource, .. } = &attributes;
+    match (*verb, group.as_str(), resource.as_str(), subresource.as_str()) {
+        ("watch", _, _, _) => query.is_set("watch"),
+        ("get", "", "pods", "log") => query.is_set("follow"),
+        _ => false,
+    }
 }
 
 /// The decoded query parameters of a path, in order; `None` if they can be read in two ways.
@@ -212,10 +226,14 @@ impl<'a> Query<'a> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_ref())
     }
 
-    /// A boolean as the API server reads it: anything but `false` and `0` is true. True as well
-    /// if it is there twice, so that no order of the two can make a watch pass for a list.
+    /// A boolean that is true if any of its values is, so that no order of two can make a watch pass for a list.
     fn flag(&self, key: &str) -> bool {
-        self.0.iter().any(|(k, value)| k == key && !value.eq_ignore_ascii_case("false") && value != "0")
+        self.0.iter().any(|(k, value)| k == key && is_true(value))
+    }
+
+    /// A boolean as the API server reads it: the first value counts.
+    fn is_set(&self, key: &str) -> bool {
+        self.get(key).is_some_and(is_true)
     }
 
     fn name_by_field_selector(&self) -> Option<String> {
@@ -230,6 +248,11 @@ impl<'a> Query<'a> {
         let name = names.next().filter(|name| !name.is_empty() && !name.contains('\\'))?;
         names.all(|other| other == name).then(|| name.to_owned())
     }
+}
+
+/// As the API server reads it: anything but `false` and `0`.
+fn is_true(value: &str) -> bool {
+    !value.eq_ignore_ascii_case("false") && value != "0"
 }
 
 /// Percent-decoding; `None` if it is malformed or the result is not UTF-8.

@@ -366,13 +366,40 @@ fn without_rules_nothing_is_granted() {
 }
 
 #[test]
-fn watches_and_followed_logs_are_streams() {
-    assert!(is_stream("/api/v1/pods?watch=true"));
-    assert!(is_stream("/api/v1/pods?&watch=1&x=y"));
-    assert!(is_stream("/api/v1/namespaces/a/pods/p/log?follow=true"));
-    assert!(!is_stream("/api/v1/namespaces/a/pods/p/log?follow=false"));
-    assert!(!is_stream("/api/v1/pods?limit=500"));
-    assert!(!is_stream("/api/v1/pods"));
+fn watches_of_collections_and_followed_logs_are_streams_and_nothing_else() {
+    for path in [
+        "/api/v1/pods?watch=true",
+        "/api/v1/pods?&watch=1&x=y",
+        "/apis/g.dev/v1/namespaces/a/things?watch",
+        "/api/v1/pods?w%61tch=1",
+        "/api/v1/pods?watch=1&watch=0",
+        "/api/v1/secrets?fieldSelector=metadata.name=a&watch=true",
+        "/api/v1/namespaces/a/pods/p/log?follow=true",
+    ] {
+        assert!(is_stream("GET", path), "{path}");
+        for method in ["PUT", "PATCH", "POST", "DELETE", "HEAD"] {
+            assert!(!is_stream(method, path), "{method} {path}");
+        }
+    }
+    for path in [
+        "/api/v1/namespaces/a/pods/p/log?follow=false",
+        "/api/v1/namespaces/a/pods/p/log?watch=true",
+        "/api/v1/pods?limit=500",
+        "/api/v1/pods",
+        "/api/v1/pods?follow=true",
+        "/api/v1/namespaces/a/configmaps/c?watch=1",
+        "/api/v1/namespaces/a/configmaps/c?follow=1",
+        "/apis/g.dev/v1/namespaces/a/pods/p/log?follow=true",
+        "/apis/g.dev/v1/namespaces/a/things/t/log?follow=true",
+        // The API server takes the first of several values.
+        "/api/v1/pods?watch=0&watch=1",
+        "/api/v1/namespaces/a/pods/p/log?follow=false&follow=true",
+        "/logs/kube-apiserver.log?follow=true",
+        "/version?watch=true",
+        "/api/v1//pods?watch=true",
+    ] {
+        assert!(!is_stream("GET", path), "{path}");
+    }
 }
 
 proptest::proptest! {
@@ -430,7 +457,10 @@ fn writing_roles_has_to_be_granted_with_escalate() {
     let grant = |verbs: &[&str]| asked.granting(Some([rule(&group, &["clusterroles"], verbs)].into()));
     assert!(grant(&["create", "escalate"]).check("POST", ROLES).is_ok());
     let denied = grant(&["create"]).check("POST", ROLES).unwrap_err();
-    assert_eq!(denied.to_string(), "not granted to escalate clusterroles.rbac.authorization.k8s.io");
+    assert_eq!(
+        denied.to_string(),
+        "not granted to escalate clusterroles.rbac.authorization.k8s.io (a role hands out rights)"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
 use super::*;
+use crate::connections::{Connections, Share};
 use crate::election::{Term, now};
 
 fn get(path: &str) -> ApiCall {
@@ -20,10 +21,15 @@ fn credit(bytes: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(bytes))
 }
 
+/// So much credit, and no other limit.
+fn with(credit: Arc<Semaphore>) -> Allowance {
+    Allowance { credit, connection: None, max_bytes: u64::MAX }
+}
+
 /// Makes the call with ample credit and returns the batches.
 async fn call(server: &TestServer, call: ApiCall) -> Vec<Vec<Reply>> {
     let mut batches = Vec::new();
-    execute(&server.client(), caller(), call, credit(64 << 20), u64::MAX, |batch| batches.push(batch)).await;
+    execute(&server.client(), caller(), call, with(credit(64 << 20)), |batch| batches.push(batch)).await;
     batches
 }
 
@@ -31,9 +37,7 @@ async fn call(server: &TestServer, call: ApiCall) -> Vec<Vec<Reply>> {
 fn start(server: &TestServer, call: ApiCall, credit: Arc<Semaphore>) -> UnboundedReceiver<Vec<Reply>> {
     let (sender, receiver) = unbounded_channel();
     let client = server.client();
-    tokio::spawn(
-        async move { execute(&client, caller(), call, credit, u64::MAX, |batch| drop(sender.send(batch))).await },
-    );
+    tokio::spawn(async move { execute(&client, caller(), call, with(credit), |batch| drop(sender.send(batch))).await });
     receiver
 }
 
@@ -133,7 +137,7 @@ async fn a_stream_is_handed_on_as_it_arrives() {
         last_chunk(),
     ];
     let server = TestServer::start(move |_| parts.clone()).await;
-    let mut batches = start(&server, get("/api/v1/pods?watch=true"), credit(CHUNK_BYTES));
+    let mut batches = start(&server, get("/api/v1/pods?watch=true"), credit(2 * CHUNK_BYTES));
     assert_eq!(batches.recv().await.unwrap(), [head(200)]);
     gates[0].notify_one();
     assert_eq!(batches.recv().await.unwrap(), [body("{\"type\":\"ADDED\"}\n")]);
@@ -166,7 +170,10 @@ async fn a_large_response_comes_in_chunks_and_waits_for_credit() {
         let Some(batch) = batches.recv().await else { break };
         for reply in batch {
             match reply {
-                Reply::Head { status, .. } => assert_eq!(status, 200),
+                Reply::Head { status, headers } => {
+                    assert_eq!(status, 200);
+                    undelivered += headers.len();
+                }
                 Reply::Body(bytes) => {
                     assert!(!bytes.is_empty() && bytes.len() <= CHUNK_BYTES);
                     undelivered += bytes.len();
@@ -190,7 +197,7 @@ async fn a_large_response_comes_in_chunks_and_waits_for_credit() {
 #[tokio::test]
 async fn a_call_stops_when_its_credit_is_closed() {
     let server = TestServer::start(|_| answer("200 OK", "", vec![b'x'; 3 * CHUNK_BYTES])).await;
-    let credit = credit(CHUNK_BYTES);
+    let credit = credit(2 * CHUNK_BYTES);
     let mut batches = start(&server, get("/x"), credit.clone());
     assert_eq!(batches.recv().await.unwrap().len(), 2);
     credit.close();
@@ -211,7 +218,7 @@ async fn a_unary_response_that_is_cut_is_a_failure_and_nothing_else() {
 async fn a_stream_that_is_cut_fails_after_what_had_arrived() {
     let parts = vec![chunked(), chunk("{\"type\":\"ADDED\"}\n"), Part::Send(b"20\r\n{\"ty".to_vec())];
     let server = TestServer::start(move |_| parts.clone()).await;
-    let replies: Vec<Reply> = call(&server, get("/x?watch=1")).await.into_iter().flatten().collect();
+    let replies: Vec<Reply> = call(&server, get("/api/v1/pods?watch=1")).await.into_iter().flatten().collect();
     assert_eq!(replies[0], head(200));
     let text: Vec<u8> =
         replies.iter().filter_map(|r| if let Reply::Body(b) = r { Some(b.to_vec()) } else { None }).flatten().collect();
@@ -234,7 +241,7 @@ async fn a_server_that_is_not_there_is_a_failure_that_says_so() {
     };
     let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
     let failed = Mutex::new(Vec::new());
-    execute(&client, caller(), get("/x"), credit(CHUNK_BYTES), u64::MAX, |batch| failed.lock().unwrap().extend(batch))
+    execute(&client, caller(), get("/x"), with(credit(2 * CHUNK_BYTES)), |batch| failed.lock().unwrap().extend(batch))
         .await;
     let failed = failed.into_inner().unwrap();
     let [Reply::Failed(problem)] = &failed[..] else { panic!("{failed:?}") };
@@ -269,7 +276,7 @@ async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
     let caller = Caller::controller("web", None, Some(Arc::new("demo/website".parse().unwrap())));
     let call = ApiCall { headers: "impersonate-user: system:admin\n".into(), ..get("/x") };
-    execute(&server.client(), caller, call, credit(CHUNK_BYTES), u64::MAX, drop).await;
+    execute(&server.client(), caller, call, with(credit(2 * CHUNK_BYTES)), drop).await;
     let [received] = server.received().try_into().unwrap();
     let mut lines: Vec<_> = received.headers.lines().filter(|line| line.starts_with("impersonate")).collect();
     lines.sort_unstable();
@@ -292,14 +299,59 @@ async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
     for (server, path, max_bytes, cut) in [
         (&server, "/x", 9, true),
         (&server, "/x", 10, false),
-        (&server, "/x?watch=true", 1, false),
+        (&server, "/api/v1/pods?watch=true", 1, false),
+        (&server, "/x?watch=true", 9, true),
+        (&server, "/api/v1/namespaces/a/pods/p?watch=true", 9, true),
+        (&server, "/api/v1/pods?follow=true", 9, true),
         (&known, "/x", 9, true),
         (&known, "/x", 10, false),
     ] {
         let mut replies = Vec::new();
-        execute(&server.client(), caller(), get(path), credit(1 << 20), max_bytes, |batch| replies.extend(batch)).await;
+        let allowance = Allowance { max_bytes, ..with(credit(1 << 20)) };
+        execute(&server.client(), caller(), get(path), allowance, |batch| replies.extend(batch)).await;
         assert_eq!(replies.last() == Some(&Reply::TooLarge), cut, "{path} {max_bytes}: {replies:?}");
     }
+}
+
+#[tokio::test]
+async fn a_response_that_waits_for_its_guest_leaves_the_connection_to_others() {
+    let server = TestServer::start(|_| answer("200 OK", "", vec![b'x'; 3 * CHUNK_BYTES])).await;
+    let (connections, share) = (Connections::default(), Share::default());
+    let credit = credit(2 * CHUNK_BYTES);
+    let connection = connections.enter(&share).await;
+    let allowance = Allowance { connection, ..with(credit.clone()) };
+    let (sender, mut batches) = unbounded_channel();
+    let client = server.client();
+    let call = execute(&client, caller(), get("/x"), allowance, move |batch| drop(sender.send(batch)));
+    let held = connections.available();
+    let mut call = std::pin::pin!(call);
+    while connections.available() == held {
+        tokio::select! {
+            () = &mut call => panic!("nobody took the response"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    // It goes on when the guest has taken what there is.
+    while let Some(batch) = {
+        tokio::select! {
+            batch = batches.recv() => batch,
+            () = &mut call => None,
+        }
+    } {
+        credit.add_permits(batch.iter().map(Reply::credited_bytes).sum());
+    }
+    let rest: Vec<Reply> = std::iter::from_fn(|| batches.try_recv().ok()).flatten().collect();
+    assert_eq!(rest.last(), Some(&Reply::End), "{rest:?}");
+}
+
+#[tokio::test]
+async fn headers_take_credit_as_a_body_does() {
+    let server = TestServer::start(|_| answer("200 OK", &format!("warning: {}\r\n", "w".repeat(4000)), "")).await;
+    let credit = credit(2 * CHUNK_BYTES);
+    let mut batches = start(&server, get("/x"), credit.clone());
+    let taken: usize = batches.recv().await.unwrap().iter().map(Reply::credited_bytes).sum();
+    assert!(taken > 4000);
+    assert_eq!(credit.available_permits(), 2 * CHUNK_BYTES - taken);
 }
 
 #[tokio::test]
@@ -309,7 +361,7 @@ async fn nothing_is_sent_once_the_clock_says_that_the_time_is_over_whoever_else_
         let mut batches = 0;
         let call = async {
             let _ = gate.acquire().await;
-            execute(&server.client(), caller(), get("/api"), credit(1 << 20), u64::MAX, |_| batches += 1).await;
+            execute(&server.client(), caller(), get("/api"), with(credit(1 << 20)), |_| batches += 1).await;
         };
         fenced(Some(fence), call).await;
         batches

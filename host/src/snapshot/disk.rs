@@ -1,7 +1,7 @@
 //! The files of a state directory. Everything that is read or written there goes through here, so
 //! that a bad disk can be put in place of a good one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -65,6 +65,17 @@ const READ_AHEAD_BYTES: u64 = 128 << 10;
 /// More slices than the kernel takes at once (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
+/// Refuses a file or directory that another user has made: it may hold anything.
+pub(crate) fn check_owner(path: &Path, meta: &Metadata) -> io::Result<()> {
+    let user = rustix::process::geteuid().as_raw();
+    if meta.uid() == user {
+        return Ok(());
+    }
+    let path = path.display();
+    let why = format!("{path} belongs to user {}, not to {user} who runs this host", meta.uid());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 impl Disk {
     pub fn with_faults(faults: Arc<dyn Faults>) -> Disk {
         Disk { faults: Some(faults) }
@@ -79,7 +90,9 @@ impl Disk {
 
     pub fn open(&self, path: &Path) -> io::Result<DiskFile> {
         self.before(Operation::Open { path, create: false })?;
-        Ok(DiskFile { file: File::open(path)?, path: path.to_owned(), disk: self.clone() })
+        let file = File::open(path)?;
+        check_owner(path, &file.metadata()?)?;
+        Ok(DiskFile { file, path: path.to_owned(), disk: self.clone() })
     }
 
     /// For reading and writing; made if need be. Only its owner may read it: guest memory may hold
@@ -87,6 +100,7 @@ impl Disk {
     pub fn open_or_create(&self, path: &Path) -> io::Result<DiskFile> {
         self.before(Operation::Open { path, create: true })?;
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        check_owner(path, &file.metadata()?)?;
         Ok(DiskFile { file, path: path.to_owned(), disk: self.clone() })
     }
 

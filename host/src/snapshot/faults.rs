@@ -74,6 +74,11 @@ impl BadDisk {
         self.state().fuse = Some(changes);
     }
 
+    /// The disk works again and has lost nothing.
+    pub fn power_on(&self) {
+        self.state().fuse = None;
+    }
+
     /// Whether the power has been cut.
     pub fn is_off(&self) -> bool {
         self.state().fuse == Some(0)

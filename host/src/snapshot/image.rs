@@ -73,9 +73,14 @@ impl BaseImage {
         Ok(BaseImage { file, data_offset, size, header, generation })
     }
 
-    /// The same image with room for a memory of `size` bytes; the new pages are zeros.
+    /// The same image with room for a memory of `size` bytes, more than it has; the new pages are zeros.
     pub fn grown(&self, disk: &Disk, size: u64) -> io::Result<BaseImage> {
         let file = self.open_for_writing(disk)?;
+        let end = self.data_offset + self.size;
+        if file.size()? > end {
+            // A save that failed has grown it before and left pages there. No memory maps them.
+            file.set_len(end)?;
+        }
         file.set_len(self.data_offset + size)?;
         let header = self.header.clone();
         Ok(BaseImage { file, data_offset: self.data_offset, size, header, generation: self.generation })

@@ -10,7 +10,7 @@
 //! STATE_DIR/
 //! ├── lock                          held by the host that uses the directory
 //! ├── leases/                       of several hosts, see `election`
-//! ├── code/<digest>-<engine>.cwasm  compiled code, a cache
+//! ├── code/<digest>-<engine>.cwasm  compiled code, a cache, and the key that authenticates it
 //! ├── images/<digest>.base          base image of a package, shared by all its controllers
 //! └── controllers/<name>/
 //!     ├── state                     the newest snapshots
@@ -19,15 +19,17 @@
 //!
 //! ```text
 //! state_dir   who may use it     store  what is there, open    image  base images
-//! save        instance to file   resume file to instance
+//! save        instance to file   resume file to instance   difference  what to write
 //! disk        all I/O            sync   when it is on disk     format, slots  no I/O
-//! faults      a bad disk, for tests                            seal   encryption
+//! faults      a bad disk, for tests      code_key  of code     seal   encryption
 //! ```
 //!
-//! A base image is never written once it is mapped, nor a slot that shows in some memory: the slots of
-//! the newest header are taken by nobody. A snapshot is a cache: one that is damaged
+//! What some memory maps is neither written nor cut: not a package's base image, not the places in an own base
+//! image that its instance shows, and not a slot. A snapshot is a cache: one that is damaged
 //! or foreign costs the controller its memory, not the cluster an event.
 
+pub mod code_key;
+mod difference;
 pub mod disk;
 pub mod faults;
 pub mod format;

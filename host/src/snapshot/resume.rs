@@ -62,8 +62,8 @@ impl Sources {
 
 /// What of an instance's memory is mapped from its state file, over the base image.
 ///
-/// A page of it that was written since is anonymous, and what lies below may have become anything: its
-/// slot is free once the page has another.
+/// No save reuses or cuts its slots while it is mapped, not even those of pages that were written since:
+/// to cut a file takes private copies of its pages away as well.
 #[derive(Default)]
 pub struct Overlay(Vec<Extent>);
 
@@ -72,13 +72,23 @@ impl Overlay {
         self.0.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn of(extents: impl IntoIterator<Item = Extent>) -> Overlay {
+        Overlay(extents.into_iter().collect())
+    }
+
     /// Pages that are mapped, ascending.
     fn pages(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(|e| e.page..e.page + e.count)
     }
 
+    /// Slots that are mapped.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(|e| e.slot..e.slot + e.count)
+    }
+
     /// The slot that shows where `page` is not anonymous.
-    fn slot_of(&self, page: u32) -> Option<u32> {
+    pub(super) fn slot_of(&self, page: u32) -> Option<u32> {
         let at = self.0.partition_point(|e| e.page <= page).checked_sub(1)?;
         let e = &self.0[at];
         (page < e.page + e.count).then(|| e.slot + (page - e.page))

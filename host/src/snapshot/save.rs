@@ -3,24 +3,22 @@
 //! A save writes the pages whose content has changed into free slots of the file, and then a header
 //! that names all pages' slots: what an earlier header names stays as it is until the new one is surely
 //! on disk (`slots`). So a save that ends anywhere leaves the snapshot before it whole, without a
-//! second file, a rename or blocks to allocate.
+//! second file, a rename or blocks to allocate. What the instance maps of the file stays as well, in place
+//! and within the file, until its memory is gone.
 //!
 //! What is in slots is copied at each resume, so of a controller that changes much, pages go back to
 //! their places in its own base image: those that the newest header, surely on disk, names a slot for.
 //! They count there as soon as a header no longer names them. A page that changes each time is
 //! written alternately into a slot and to its place, once a save.
 
-use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::difference::{Difference, difference, joined, page_of};
 use super::disk::DiskFile;
-use super::format::{
-    AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, Run, SavedPage, StateHeader, is_zero, page_sum, prefix, runs,
-    runs_with_gaps,
-};
+use super::format::{AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, SavedPage, StateHeader, prefix, runs_with_gaps};
 use super::image::BaseImage;
 use super::resume::{COPIED_PAGES, READ_GAP, Sources};
 use super::slots::Slots;
@@ -37,13 +35,6 @@ const REBASE_MIN_PAGES: u64 = 256;
 /// The package's is not kept either once resumes have copied so many times as many pages one by one as
 /// it has: a new one costs about that.
 const REBASE_COPIES: u64 = 2;
-/// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
-/// them at each resume.
-const KEPT_PAGES: usize = 32;
-/// Pages of a controller's own base image whose sums its snapshot has: 24 bytes each in the file.
-const KNOWN_PAGES: usize = 256;
-/// Pages that a snapshot says are likely to be written next.
-const EXPECTED_PAGES: usize = 512;
 /// Pages encrypted before they are written: the peak is not to grow with the memory.
 const SEALED_AT_ONCE: usize = 64;
 /// The file is cut when it has more slots than this beyond what is in use.
@@ -99,85 +90,6 @@ struct Files {
     dir: Option<PathBuf>,
     obsolete: Vec<PathBuf>,
     bytes: u64,
-}
-
-/// The pages of a snapshot.
-#[derive(Default)]
-struct Difference {
-    pages: Vec<SavedPage>,
-    /// Indexes of those that are still to be written into slots.
-    changed: Vec<usize>,
-    /// Pages to be written back into the base image, ascending.
-    back: Vec<u32>,
-}
-
-impl Difference {
-    /// Pages that have changed: those are likely to change the next time too.
-    fn expected(&self) -> Vec<Run> {
-        runs(self.changed.iter().take(EXPECTED_PAGES).map(|i| self.pages[*i].page))
-    }
-
-    /// Chooses pages to be written back into the base image, which are then part of it: those that the
-    /// newest snapshot has in a slot and that have changed, and the others if they are many.
-    fn write_back(&mut self, base: &BaseImage, previous: &Previous) {
-        let has_place = |p: &SavedPage| p.page < base.pages() && previous.has(p.page);
-        let mut is_changed = vec![false; self.pages.len()];
-        for i in &self.changed {
-            is_changed[*i] = true;
-        }
-        let kept = self.pages.iter().zip(&is_changed).filter(|(p, changed)| !**changed && has_place(p)).count();
-        let all = kept > KEPT_PAGES;
-        let (pages, mut changed) = (std::mem::take(&mut self.pages), Vec::new());
-        for (p, is_changed) in pages.into_iter().zip(is_changed) {
-            if has_place(&p) && (all || is_changed) {
-                self.back.push(p.page);
-            } else {
-                if is_changed {
-                    changed.push(self.pages.len());
-                }
-                self.pages.push(p);
-            }
-        }
-        self.changed = changed;
-    }
-
-    /// Checksum of the base image's pages that count beside these, and what is known of single ones.
-    fn base_sum(&self, memory: &[u8], base: &BaseImage, sources: &Sources) -> io::Result<(Fold, Vec<(u32, u128)>)> {
-        if base.generation == 0 {
-            return Ok((Fold(base.header.data_sum), Vec::new()));
-        }
-        let previous = &sources.previous;
-        let mut sum = previous.base_sum;
-        let mut page = vec![0; PAGE];
-        for p in self.pages.iter().filter(|p| !previous.has(p.page)) {
-            if let Some(known) = sources.known_sum(p.page) {
-                sum.toggle(p.page, known);
-            } else if base.read_page(p.page, &mut page)? {
-                sum.toggle_content(p.page, &page);
-            }
-        }
-        let mut known = BTreeMap::new();
-        for n in &self.back {
-            let content = page_of(memory, *n);
-            if !is_zero(content) {
-                let content_sum = page_sum(content);
-                sum.toggle(*n, content_sum);
-                known.insert(*n, content_sum);
-            }
-        }
-        // Those that are in slots now come back one day with another sum.
-        let is_left = |page: u32| self.pages.binary_search_by_key(&page, |p| p.page).is_err();
-        for (page, content_sum) in sources.known.iter().filter(|(page, _)| is_left(*page)) {
-            if known.len() >= KNOWN_PAGES {
-                break;
-            }
-            // What is in `back` is zero, if it is not among these.
-            if self.back.binary_search(page).is_err() {
-                known.insert(*page, *content_sum);
-            }
-        }
-        Ok((sum, known.into_iter().take(KNOWN_PAGES).collect()))
-    }
 }
 
 impl ControllerStore {
@@ -250,8 +162,13 @@ impl ControllerStore {
 
         let file = self.disk.open_or_create(&self.state_path())?;
         let end = file.size()?.div_ceil(PAGE as u64) as u32;
+        if end == 0 {
+            // New: the one before may have been discarded after it was on disk.
+            files.dir = Some(self.dir.clone());
+        }
         let mut used: Vec<u32> = previous.pages.iter().map(|p| p.slot).filter(|s| *s != 0).collect();
         used.extend(previous.header_slots.0..previous.header_slots.0 + previous.header_slots.1);
+        used.extend(sources.overlay.slots());
         let mut slots = Slots::new(used, end, reuse);
         self.write_pages(&file, memory, &mut difference, &mut slots)?;
         files.bytes += (difference.changed.len() * PAGE) as u64;
@@ -278,7 +195,8 @@ impl ControllerStore {
         let header_slots = self.write_header(&file, &header, seq, area, &mut slots, &mut files)?;
         let in_use = slots.in_use();
         if reuse && end > in_use + SPARE_SLOTS {
-            file.set_len(offset_of(in_use))?;
+            // The snapshot is complete: a file that stays too long is no reason to refuse it.
+            let _ = file.set_len(offset_of(in_use));
         }
         files.written.push(self.state_path());
 
@@ -459,64 +377,4 @@ impl Saved {
         let Files { written, dir, obsolete, .. } = std::mem::take(&mut self.files);
         Job { files: written, dir, obsolete, done: Box::new(done) }
     }
-}
-
-/// What of `memory` the base image has not. `rewrite`: all of it is to be written, whatever was before.
-fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool) -> io::Result<Difference> {
-    let Sources { base, previous, clean, .. } = sources;
-    let mut pages = Vec::with_capacity(anonymous.len());
-    let mut changed = Vec::new();
-    let mut scratch = vec![0; PAGE];
-    for (n, is_anonymous, before) in joined(anonymous, &previous.pages) {
-        let before = before.filter(|_| !rewrite);
-        if let Some(before) = before.filter(|_| !is_anonymous) {
-            // Still mapped from its slot: not even looked at.
-            pages.push(*before);
-            continue;
-        }
-        let content = page_of(memory, n);
-        let is_copy = clean.binary_search(&n).is_ok() && !previous.has(n);
-        // What the disk is not sure to have kept has to be read.
-        let known = sources.known_sum(n).filter(|_| is_copy && !rewrite);
-        if is_copy && known.is_none() && base.read_page(n, &mut scratch)? && scratch == content {
-            continue;
-        }
-        if is_zero(content) {
-            if n < base.pages() {
-                pages.push(SavedPage { page: n, ..SavedPage::default() });
-            }
-            continue;
-        }
-        let sum = page_sum(content);
-        if known == Some(sum) {
-            continue;
-        }
-        if let Some(before) = before.filter(|b| b.slot != 0 && b.sum == sum) {
-            pages.push(*before);
-            continue;
-        }
-        changed.push(pages.len());
-        pages.push(SavedPage { page: n, sum, ..SavedPage::default() });
-    }
-    Ok(Difference { pages, changed, back: Vec::new() })
-}
-
-fn page_of(memory: &[u8], n: u32) -> &[u8] {
-    &memory[n as usize * PAGE..][..PAGE]
-}
-
-/// Page numbers of either, ascending: whether the page is anonymous, and as what it is saved.
-fn joined<'a>(
-    anonymous: &'a [u32],
-    saved: &'a [SavedPage],
-) -> impl Iterator<Item = (u32, bool, Option<&'a SavedPage>)> + 'a {
-    let (mut a, mut b) = (anonymous.iter().peekable(), saved.iter().peekable());
-    std::iter::from_fn(move || {
-        let n = match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) => (**x).min(y.page),
-            (Some(x), None) => **x,
-            (None, y) => y.as_ref()?.page,
-        };
-        Some((n, a.next_if(|x| **x == n).is_some(), b.next_if(|y| y.page == n)))
-    })
 }

@@ -51,6 +51,16 @@ impl SealKey {
     }
 }
 
+impl SealKey {
+    /// A key for something else than snapshots; `None` if none can be derived.
+    pub(super) fn derive(&self, what: &[u8]) -> Option<[u8; 32]> {
+        let mut derived = [0; 32];
+        let secret = Salt::new(HKDF_SHA256, b"wasmop 1").extract(&*self.0);
+        secret.expand(&[what], &AES_256_GCM).ok()?.fill(&mut derived).ok()?;
+        Some(derived)
+    }
+}
+
 /// Encrypts and opens what belongs to one controller.
 pub struct Sealer {
     key: LessSafeKey,

@@ -1,13 +1,14 @@
 //! Which slots of a state file take the next snapshot's pages.
 //!
-//! Nothing the file may still be read back from is overwritten: not the newest snapshot, and not the
-//! newest that is surely on disk. Until those are the same, only slots beyond the end are taken.
+//! Nothing the file may still be read back from is overwritten: not the newest snapshot, not the
+//! newest that is surely on disk, and not what a memory maps. Until the first two are the same, only slots
+//! beyond the end are taken.
 
 use super::format::FIRST_SLOT;
 
 /// The slots of a file while a snapshot is written into it.
 pub struct Slots {
-    /// By the newest snapshot, and by the one in the making.
+    /// By the newest snapshot, by the one in the making, and by the instance's memory, which maps them.
     used: Vec<u32>,
     /// Slots the file has.
     end: u32,

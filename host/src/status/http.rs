@@ -5,6 +5,7 @@
 //! kilobytes of text, not megabytes.
 
 mod body;
+mod patience;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,10 +19,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use self::body::{Body, full, written};
+use self::patience::Patient;
 use super::metrics::{Format, Page};
 use super::observed::{Observed, Question};
 use super::process;
@@ -31,8 +33,12 @@ use super::values::{ControllerStatus, HostStatus, MemorySample};
 /// The loop that does not answer within this time is stuck. A step runs on other threads, so that an answer
 /// takes microseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Connections at once; further ones wait.
-const MAX_CONNECTIONS: usize = 32;
+/// Connections at once. Another one takes the place of the oldest, so that a probe always gets through.
+const MAX_CONNECTIONS: usize = 64;
+/// Long answers at once: each holds a thread and what it tells of. Probes are none.
+const MAX_LONG_ANSWERS: usize = 8;
+/// How long a client may keep one answer waiting, all together.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Who has not asked for anything by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two samples of memory, and how many are kept: an hour.
@@ -103,12 +109,12 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     tracing::info!(%address, "serving metrics, probes and the page");
-    let state = Arc::new(State { source, deadline: DEADLINE, memory: Mutex::default() });
+    let state = Arc::new(State::new(source, DEADLINE));
     let task = tokio::spawn(async move {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = tokio::task::JoinSet::new();
+        // Of those that are open, oldest first.
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
             while connections.try_join_next().is_some() {}
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -119,8 +125,14 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
                     continue;
                 }
             };
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= MAX_CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let state = state.clone();
-            connections.spawn(async move {
+            let connection = connections.spawn(async move {
                 let service = service_fn(move |request| {
                     let state = state.clone();
                     async move { Ok::<_, Infallible>(state.answer(&request).await) }
@@ -128,9 +140,9 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
                 // An error is the other side's end.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
-                drop(slot);
+                let _ = http.serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), service).await;
             });
+            open.push_back(connection);
         }
     });
     Ok(Server(task.abort_handle()))
@@ -141,9 +153,25 @@ struct State {
     /// For an answer of the host's loop.
     deadline: Duration,
     memory: Mutex<VecDeque<MemorySample>>,
+    /// A permit for each long answer.
+    long_answers: Arc<Semaphore>,
 }
 
 impl State {
+    fn new(source: Source, deadline: Duration) -> State {
+        let long_answers = Arc::new(Semaphore::new(MAX_LONG_ANSWERS));
+        State { source, deadline, memory: Mutex::default(), long_answers }
+    }
+
+    /// Room for a long answer, to be kept until it is written.
+    fn begin_long_answer(&self) -> Result<OwnedSemaphorePermit, Box<Response<Body>>> {
+        self.long_answers.clone().try_acquire_owned().map_err(|_| {
+            let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being read\n");
+            busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            Box::new(busy)
+        })
+    }
+
     async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this page is read-only\n");
@@ -184,7 +212,9 @@ impl State {
         }
     }
 
-    async fn observe(&self) -> Result<Arc<Observed>, Box<Response<Body>>> {
+    /// What a long answer tells of, and room for it.
+    async fn observe(&self) -> Result<(Arc<Observed>, OwnedSemaphorePermit), Box<Response<Body>>> {
+        let room = self.begin_long_answer()?;
         let observed = self.ask(Question::All).await?;
         let resident_bytes = observed.controllers.iter().map(|c| c.resident_bytes).sum();
         let now = process::wall_seconds();
@@ -196,11 +226,11 @@ impl State {
             let process_bytes = process::read().resident_memory_bytes;
             memory.push_back(MemorySample { timestamp_seconds: now, process_bytes, resident_bytes });
         }
-        Ok(Arc::new(observed))
+        Ok((Arc::new(observed), room))
     }
 
     async fn metrics(&self, accept: Option<&HeaderValue>) -> Response<Body> {
-        let observed = match self.observe().await {
+        let (observed, room) = match self.observe().await {
             Ok(observed) => observed,
             Err(response) => return *response,
         };
@@ -208,11 +238,12 @@ impl State {
         let Source { requests, external_requests, .. } = &self.source;
         let (requests, external_requests) = (requests.clone(), external_requests.clone());
         let page = Page { observed, requests, external_requests, process: process::read() };
-        typed(format.content_type(), written(move |out| page.write(format, out).map_err(io::Error::other)))
+        let write = move |out: &mut body::Writer| page.write(format, out).map_err(io::Error::other);
+        typed(format.content_type(), written(room, write))
     }
 
     async fn controllers(&self) -> Response<Body> {
-        let observed = match self.observe().await {
+        let (observed, room) = match self.observe().await {
             Ok(observed) => observed,
             Err(response) => return *response,
         };
@@ -227,7 +258,7 @@ impl State {
             overview.serialize_field("controllers", &Controllers { observed, wall })?;
             Ok(overview.end()?)
         };
-        typed("application/json", written(write))
+        typed("application/json", written(room, write))
     }
 
     async fn healthz(&self) -> Response<Body> {

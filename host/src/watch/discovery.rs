@@ -3,13 +3,16 @@
 //! Answers are shared: a thousand watches that wait for the same CRD ask once a second together.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::WatchRequest;
+use super::definition::{self, Definition, Reason};
 use super::failure::{Cause, Failure, FailureCause};
 
 /// A resource as the API server serves it.
@@ -36,18 +39,29 @@ struct Resource {
 /// A group version's resources at some time; `None` if it is not served.
 type Answer = (Instant, Option<Vec<Resource>>);
 
+/// Why a resource was missing at some time.
+type Explanation = (Instant, Option<Reason>);
+
+/// A value that those who want it at the same time wait for together.
+type Shared<T> = Arc<tokio::sync::Mutex<Option<T>>>;
+
 /// What the API server serves, as far as it was asked.
 pub(super) struct Discovery {
     client: kube::Client,
     /// How long an answer that did not have the resource is taken to be true.
     missing_for: Duration,
     /// By path. The inner lock makes those who want the same thing wait for one answer.
-    answers: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Answer>>>>>,
+    answers: Mutex<HashMap<String, Shared<Answer>>>,
+    /// By the name of the CustomResourceDefinition and the version.
+    explanations: Mutex<HashMap<(String, String), Shared<Explanation>>>,
+    /// The host's identity may not read CustomResourceDefinitions.
+    definitions_denied: AtomicBool,
 }
 
 impl Discovery {
     pub fn new(client: kube::Client, missing_for: Duration) -> Self {
-        Discovery { client, missing_for, answers: Mutex::default() }
+        let (answers, explanations) = (Mutex::default(), Mutex::default());
+        Discovery { client, missing_for, answers, explanations, definitions_denied: AtomicBool::new(false) }
     }
 
     /// Finds the resource. An answer from before `not_before` is not good enough.
@@ -66,8 +80,8 @@ impl Discovery {
                 _ => {}
             }
         }
-        let resources = match self.fetch(&path).await {
-            Ok(resources) => Some(resources),
+        let resources = match self.fetch::<ResourceList>(&path).await {
+            Ok(list) => Some(list.resources.unwrap_or_default()),
             Err(failure) if failure.cause == FailureCause::Because(Cause::Missing) => None,
             Err(failure) => return Err(failure),
         };
@@ -76,12 +90,41 @@ impl Discovery {
         found
     }
 
-    async fn fetch(&self, path: &str) -> Result<Vec<Resource>, Failure> {
+    /// Why a resource is missing, if its CustomResourceDefinition is there.
+    pub async fn reason(&self, request: &WatchRequest) -> Option<Reason> {
+        if request.group.is_empty() || request.plural.is_empty() || self.definitions_denied.load(Ordering::Relaxed) {
+            return None;
+        }
+        let name = format!("{}.{}", request.plural, request.group);
+        let explanation = {
+            let mut explanations = self.explanations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            explanations.entry((name.clone(), request.version.clone())).or_default().clone()
+        };
+        let mut explanation = explanation.lock().await;
+        if let Some((at, reason)) = &*explanation
+            && at.elapsed() < self.missing_for
+        {
+            return reason.clone();
+        }
+        let reason = match self.fetch::<Definition>(&format!("{}/{name}", definition::PATH)).await {
+            Ok(definition) => Some(definition.reason(&request.version)),
+            Err(failure) => {
+                if failure.cause == FailureCause::Because(Cause::Forbidden) {
+                    self.definitions_denied.store(true, Ordering::Relaxed);
+                }
+                None
+            }
+        };
+        *explanation = Some((Instant::now(), reason.clone()));
+        reason
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let request = http::Request::get(path)
             .body(Vec::new())
             .map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
-        let list = tokio::time::timeout(Duration::from_secs(30), self.client.request::<ResourceList>(request));
-        Ok(list.await.map_err(|_| Failure::timed_out("answer discovery"))??.resources.unwrap_or_default())
+        let answer = tokio::time::timeout(Duration::from_secs(30), self.client.request::<T>(request));
+        Ok(answer.await.map_err(|_| Failure::timed_out("answer discovery"))??)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use super::definition::Reason;
 use crate::identity::ServiceAccount;
 
 /// Why a watch cannot be had.
@@ -14,6 +15,10 @@ use crate::identity::ServiceAccount;
 pub enum Cause {
     /// The API server does not serve the resource (yet).
     Missing,
+    /// The resource's CustomResourceDefinition is there, but does not serve the version.
+    VersionNotServed,
+    /// The resource's CustomResourceDefinition is there, but the API server does not accept it.
+    NotEstablished,
     /// The host's credentials were not accepted.
     Unauthorized,
     /// The host's credentials are not allowed to list or watch this.
@@ -51,6 +56,12 @@ impl Waiting {
             Cause::Missing => format!(
                 "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller goes on as soon as it is there"
             ),
+            Cause::VersionNotServed => {
+                "serve that version (`served: true` in the CustomResourceDefinition), or build the controller for a version that is served; the controller goes on as soon as it is".into()
+            }
+            Cause::NotEstablished => {
+                "correct the CustomResourceDefinition (kubectl describe crd shows its conditions); the controller goes on as soon as it is established".into()
+            }
             Cause::Unauthorized => {
                 "the credentials of the kubeconfig have expired or are not valid for this API server; renew them".into()
             }
@@ -76,6 +87,8 @@ pub(super) struct Failure {
     pub message: String,
     /// The API server's wish.
     pub retry_after: Option<Duration>,
+    /// What the owner is told, if more is known than `cause`.
+    told_as: Option<Cause>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,20 +102,29 @@ pub(super) enum FailureCause {
 
 impl Failure {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None }
+        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, told_as: None }
     }
 
     pub fn garbled(error: impl fmt::Display) -> Self {
         let message = format!("the answer of the API server could not be read: {error}");
-        Failure { cause: FailureCause::Garbled, message, retry_after: None }
+        Failure { cause: FailureCause::Garbled, message, retry_after: None, told_as: None }
     }
 
     pub fn timed_out(what: &str) -> Self {
         Failure::new(Cause::Unreachable, format!("the API server did not {what} in time"))
     }
 
+    /// Adds why the resource is missing.
+    pub fn explain(&mut self, reason: Reason) {
+        self.message = format!("{}: {}", self.message, reason.message);
+        self.told_as = Some(reason.cause);
+    }
+
     /// What an owner is told, if that is worth it.
     pub fn cause_to_tell(&self) -> Cause {
+        if let Some(cause) = self.told_as {
+            return cause;
+        }
         match self.cause {
             FailureCause::Because(cause) => cause,
             FailureCause::Expired | FailureCause::Garbled => Cause::Server,
@@ -124,7 +146,12 @@ impl From<Status> for Failure {
             "" => format!("status {} {}", status.code, status.reason),
             message => format!("{} (status {})", message.chars().take(300).collect::<String>(), status.code),
         };
-        Failure { cause, message, retry_after: (seconds > 0).then(|| Duration::from_secs(seconds.into())) }
+        Failure {
+            cause,
+            message,
+            retry_after: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+            told_as: None,
+        }
     }
 }
 

@@ -65,7 +65,12 @@ pub struct WatchStatus {
 impl WatchStatus {
     /// It cannot be had, and not because the API server is away: somebody has to grant or install something.
     pub fn is_refused(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|w| matches!(w.cause, Cause::Missing | Cause::Forbidden | Cause::Invalid))
+        self.waiting.as_ref().is_some_and(|w| {
+            matches!(
+                w.cause,
+                Cause::Missing | Cause::VersionNotServed | Cause::NotEstablished | Cause::Forbidden | Cause::Invalid
+            )
+        })
     }
 }
 
@@ -238,6 +243,11 @@ impl WatchHub {
     /// Whether the watch holds this object: it exists and matches the selectors.
     pub fn contains(&self, id: WatchId, key: &str) -> bool {
         self.watches.get(&id).is_some_and(|watch| watch.state.state().index.get(key).is_some())
+    }
+
+    /// The object as JSON, if the watch holds it whole.
+    pub fn object(&self, id: WatchId, key: &str) -> Option<Arc<str>> {
+        self.watches.get(&id)?.state.state().index.object(key).cloned()
     }
 
     /// What comes of looking at the objects that the watch holds now; `None` if it is not in order.

@@ -8,6 +8,7 @@
 //!                                              passes, keys_for ─► work queues ◄──────┘
 //! ```
 
+mod definition;
 mod discovery;
 mod failure;
 mod following;
@@ -34,7 +35,7 @@ pub use journal::{Journals, Place};
 pub(crate) use meta::hash;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub(crate) use predicates::{Judged, Predicates};
-pub use relation::{Primary, keys_for, passes, to_map};
+pub use relation::{Primary, gone, keys_for, passes, shared, to_map};
 pub use room::Usage;
 pub use shared::{Known, Watched};
 

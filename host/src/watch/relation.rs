@@ -1,5 +1,7 @@
 //! Turns a change of a watched object into the objects to reconcile.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use wasmop_package::manifest::Relation;
 
@@ -57,22 +59,36 @@ pub fn keys_for(relation: Relation, primary: Primary<'_>, change: &Change) -> Ve
     }
 }
 
+/// An object of which only the name is known, as JSON.
+pub fn gone(key: &str) -> Bytes {
+    let (namespace, name) = key.split_once('/').map_or((None, key), |(ns, name)| (Some(ns), name));
+    let object = serde_json::json!({
+        "apiVersion": "meta.k8s.io/v1",
+        "kind": "PartialObjectMetadata",
+        "metadata": { "name": name, "namespace": namespace },
+    });
+    object.to_string().into()
+}
+
+/// The text as bytes, without a copy.
+pub fn shared(text: Arc<str>) -> Bytes {
+    struct Text(Arc<str>);
+    impl AsRef<[u8]> for Text {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
+    }
+    Bytes::from_owner(Text(text))
+}
+
 /// What a guest maps to keys because of a change. Of an object that went while nobody kept its content, only the name
 /// is known: the guest remembers what it mapped it to before.
 pub fn to_map(change: &Change) -> Option<Bytes> {
     match change {
         Change::Applied { object: Some(object), .. } | Change::Deleted { object: Some(object), .. } => {
-            Some(Bytes::copy_from_slice(object.as_bytes()))
+            Some(shared(object.clone()))
         }
-        Change::Deleted { key, object: None, .. } => {
-            let (namespace, name) = key.split_once('/').map_or((None, &**key), |(ns, name)| (Some(ns), name));
-            let object = serde_json::json!({
-                "apiVersion": "meta.k8s.io/v1",
-                "kind": "PartialObjectMetadata",
-                "metadata": { "name": name, "namespace": namespace },
-            });
-            Some(object.to_string().into())
-        }
+        Change::Deleted { key, object: None, .. } => Some(gone(key)),
         Change::Applied { object: None, .. } | Change::Synced | Change::Waiting(_) | Change::Replayed => None,
     }
 }

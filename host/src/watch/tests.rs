@@ -6,6 +6,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use kube::client::Body;
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -86,6 +87,8 @@ struct World {
     hub: WatchHub,
     requests: UnboundedReceiver<Exchange>,
     events: UnboundedReceiver<WatchEvent>,
+    /// The CustomResourceDefinition of websites, of which requests are answered without the test.
+    definition: Arc<Mutex<Option<Value>>>,
 }
 
 impl World {
@@ -102,9 +105,20 @@ impl World {
 
     fn streaming(pace: Pace, journals: Option<Journals>) -> Self {
         let (sender, requests) = unbounded_channel();
+        let definition = Arc::new(Mutex::new(None::<Value>));
+        let definition_asked_for = definition.clone();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let sender: UnboundedSender<Exchange> = sender.clone();
+            let definition = definition_asked_for.lock().unwrap().clone();
             async move {
+                if request.uri().path().starts_with(definition::PATH) {
+                    let (status, body) = match definition {
+                        Some(definition) => (200, definition),
+                        None => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
+                    };
+                    let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
+                    return Ok(http::Response::builder().status(status).body(body).unwrap());
+                }
                 let (answer, answered) = oneshot::channel();
                 let accept = request.headers().get("accept").map_or("", |value| value.to_str().unwrap());
                 let user = request.headers().get("impersonate-user").map(|user| user.to_str().unwrap().to_owned());
@@ -115,7 +129,7 @@ impl World {
         });
         let (sender, events) = unbounded_channel();
         let client = kube::Client::new(service, "default");
-        World { hub: WatchHub::with_pace(client, sender, journals, pace), requests, events }
+        World { hub: WatchHub::with_pace(client, sender, journals, pace), requests, events, definition }
     }
 
     /// The next request, which must have this in its path.

@@ -186,6 +186,9 @@ impl Upstream {
             if failure.cause == FailureCause::Because(Cause::Missing) {
                 // In place of "404 page not found".
                 failure.message = super::discovery::missing(&self.request).message;
+                if let Some(reason) = self.discovery.reason(&self.request).await {
+                    failure.explain(reason);
+                }
             }
             if failure.cause == FailureCause::Because(Cause::Invalid) {
                 return self.wait_for(&failure);

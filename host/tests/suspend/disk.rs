@@ -85,6 +85,24 @@ fn a_read_that_fails_is_an_error_and_not_another_state() {
     place.resident();
 }
 
+#[test]
+fn a_state_file_that_is_made_again_is_found_after_a_power_cut() {
+    for seed in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut place = Place::new(&dir.path().join("a"));
+        place.step(1);
+        place.save(true, true).unwrap();
+        place.discard();
+        place.step(2);
+        let expected = place.contents();
+        place.save(true, true).unwrap();
+        place.instance = None;
+        place.disk.lose_power(&mut StdRng::seed_from_u64(seed)).unwrap();
+        assert_eq!(place.restart().unwrap(), place.last_save(), "seed {seed}");
+        assert!(place.contents() == expected, "seed {seed}");
+    }
+}
+
 /// A life of saves and power cuts. After each cut the host must find a state that was saved: the last
 /// one that was put on disk or a later one. `large`: its memory has a base image of its own from the beginning.
 fn live(seed: u64, large: bool, sync: impl Fn(&mut StdRng) -> bool) {

@@ -57,11 +57,80 @@ const SCRIBBLER: &str = r#"(module
       (local.set $left (i32.sub (local.get $left) (i32.const 1)))
       (br_if $again (i32.gt_s (local.get $left) (i32.const 0))))))"#;
 
-pub static PACKAGE: LazyLock<Package> = LazyLock::new(|| {
-    let manifest = Manifest::new("scribbler", "0.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"));
-    let core = wat::parse_str(SCRIBBLER).unwrap();
-    Package::parse(wasmop_package::assemble(&core, &manifest).unwrap()).unwrap()
+pub static PACKAGE: LazyLock<Package> = LazyLock::new(|| package(SCRIBBLER));
+
+/// The same with a base image of 3 MiB, so that hundreds of pages in slots are no reason for another one. In
+/// place of the longest stretch it writes or clears a number in each of up to 400 pages in a row. A step at the
+/// time [`write_pages`] does what that says, and nothing else.
+pub static LARGE_PACKAGE: LazyLock<Package> = LazyLock::new(|| {
+    let replacements = [
+        (r#"(memory (export "memory") 4 40)"#, r#"(memory (export "memory") 56 80)"#),
+        (
+            "(memory.fill (i32.const 81920) (i32.const 7) (i32.const 20000)))\n  (func (export",
+            "(memory.fill (i32.const 81920) (i32.const 7) (i32.const 3000000)))\n  (func (export",
+        ),
+        (
+            "(memory.fill (i32.const 4096) (call $below (i32.const 256)) (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 4096)))",
+            "(call $stretch)",
+        ),
+        (
+            r#"(memory (export "memory") 56 80)"#,
+            r#"(import "wasmop:controller/sys@0.1.0" "now" (func $now (result i64)))
+  (memory (export "memory") 56 80)"#,
+        ),
+        (
+            r#"(local $left i32) (local $at i32) (local $what i32)"#,
+            r#"(local $left i32) (local $at i32) (local $what i32)
+    (if (i64.eq (i64.shr_u (call $now) (i64.const 40)) (i64.const 0xabcdef)) (then (call $write) (return)))"#,
+        ),
+        (
+            r#"(func $init (export"#,
+            r#"(func $write (local $at i32) (local $end i32)
+    (local.set $at (i32.mul (i32.const 4096) (i32.and (i32.wrap_i64 (call $now)) (i32.const 0xffff))))
+    (local.set $end (i32.add (local.get $at)
+      (i32.mul (i32.const 4096) (i32.and (i32.wrap_i64 (i64.shr_u (call $now) (i64.const 16))) (i32.const 0xffff)))))
+    (block $large (loop $grow
+      (br_if $large (i32.le_u (local.get $end) (i32.mul (memory.size) (i32.const 65536))))
+      (drop (memory.grow (i32.const 1)))
+      (br $grow)))
+    (loop $more
+      (if (i64.eqz (i64.and (call $now) (i64.const 0x8000000000)))
+        (then (i64.store offset=16 (local.get $at) (call $random)))
+        (else (memory.fill (local.get $at) (i32.const 0) (i32.const 4096))))
+      (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+      (br_if $more (i32.lt_u (local.get $at) (local.get $end)))))
+  (func $stretch (local $at i32) (local $left i32) (local $keep i64)
+    (local.set $at (i32.mul (i32.const 65536) (call $below (i32.const 8))))
+    (local.set $left (call $below (i32.const 400)))
+    (local.set $keep (i64.extend_i32_u (call $below (i32.const 4))))
+    (loop $more
+      (if (i64.eqz (local.get $keep))
+        (then (memory.fill (local.get $at) (i32.const 0) (i32.const 4096)))
+        (else (i64.store offset=16 (local.get $at) (call $random))))
+      (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+      (br_if $more (i32.gt_s (local.tee $left (i32.sub (local.get $left) (i32.const 1))) (i32.const 0)))))
+  (func $init (export"#,
+        ),
+    ];
+    let mut text = SCRIBBLER.to_owned();
+    for (from, to) in replacements {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text = text.replace(from, to);
+    }
+    package(&text)
 });
+
+/// What a step of [`LARGE_PACKAGE`] does: write a random number into each of `count` pages from `first`, growing the
+/// memory if need be, or fill them with zeros. `seed`, below 128, decides which numbers.
+pub fn write_pages(first: u64, count: u64, zeros: bool, seed: u64) -> u64 {
+    0xabcdef << 40 | u64::from(zeros) << 39 | seed << 32 | count << 16 | first
+}
+
+fn package(core: &str) -> Package {
+    let manifest = Manifest::new("scribbler", "0.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"));
+    let core = wat::parse_str(core).unwrap();
+    Package::parse(wasmop_package::assemble(&core, &manifest).unwrap()).unwrap()
+}
 
 /// Memory and globals.
 pub type State = (Vec<u8>, Vec<u64>);
@@ -78,6 +147,7 @@ pub struct Place {
     pub disk: Arc<BadDisk>,
     pub key: Option<SealKey>,
     pub state: Option<StateDir>,
+    parsed: &'static Package,
     pub package: Arc<InstalledPackage>,
     pub store: Arc<ControllerStore>,
     pub instance: Option<Instance>,
@@ -88,24 +158,29 @@ pub struct Place {
 
 impl Place {
     pub fn new(path: &Path) -> Place {
-        Place::with_disk(path, Arc::default(), None)
+        Place::with_disk(path, Arc::default(), None, &PACKAGE)
+    }
+
+    pub fn large(path: &Path) -> Place {
+        Place::with_disk(path, Arc::default(), None, &LARGE_PACKAGE)
     }
 
     pub fn encrypted(path: &Path, key: SealKey) -> Place {
-        Place::with_disk(path, Arc::default(), Some(key))
+        Place::with_disk(path, Arc::default(), Some(key), &PACKAGE)
     }
 
-    fn with_disk(path: &Path, disk: Arc<BadDisk>, key: Option<SealKey>) -> Place {
+    fn with_disk(path: &Path, disk: Arc<BadDisk>, key: Option<SealKey>, parsed: &'static Package) -> Place {
         let state = StateDir::open_on(disk.disk(), path, key.clone()).unwrap();
         // Of its own, as each host has it: memories that are used again belong to it.
         let engine = Engine::new().unwrap();
-        let package = Arc::new(InstalledPackage::install(&engine, &state, &PACKAGE, &Limits::NONE).unwrap());
+        let package = Arc::new(InstalledPackage::install(&engine, &state, parsed, &Limits::NONE).unwrap());
         let store = Arc::new(state.controller("c").unwrap());
         Place {
             path: path.into(),
             disk,
             key,
             state: Some(state),
+            parsed,
             package,
             store,
             instance: None,
@@ -138,7 +213,7 @@ impl Place {
         let mut instance = self.instance.take().unwrap();
         self.clock += 1;
         let moment = Moment {
-            digest: PACKAGE.digest,
+            digest: self.parsed.digest,
             wall_ns: self.clock,
             monotonic_ns: 5,
             host_state: vec![1, 2, self.clock as u8],
@@ -169,8 +244,9 @@ impl Place {
     pub fn restart(&mut self) -> Result<u64, ImageError> {
         self.instance = None;
         self.state = None;
-        *self = Place { clock: self.clock, ..Place::with_disk(&self.path, self.disk.clone(), self.key.clone()) };
-        let recovered = self.store.recover(&PACKAGE.digest, self.package.image().unwrap())?;
+        let next = Place::with_disk(&self.path, self.disk.clone(), self.key.clone(), self.parsed);
+        *self = Place { clock: self.clock, ..next };
+        let recovered = self.store.recover(&self.parsed.digest, self.package.image().unwrap())?;
         Ok(match recovered {
             None => 0,
             Some((snapshot, header)) => {
@@ -179,6 +255,13 @@ impl Place {
                 header.wall_ns
             }
         })
+    }
+
+    /// It begins anew in the same process, as a controller does that another host has run meanwhile.
+    pub fn discard(&mut self) {
+        self.instance = None;
+        self.store.discard().unwrap();
+        self.origin = Origin::Fresh;
     }
 
     /// When the last save was.

@@ -8,8 +8,9 @@ import (
 
 const httpPort = 80
 
-// The children of a Website have its name. They are applied (server-side apply), so they hold only the
-// fields this controller wants to own.
+// The children of a Website have its name and the project's, so that other controllers may have Websites in
+// the same namespace. They are applied (server-side apply), so they hold only the fields this controller
+// wants to own.
 
 func configMapFor(site *Website) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
@@ -36,7 +37,7 @@ func deploymentFor(site *Website) *appsv1.Deployment {
 					}},
 					Volumes: []corev1.Volume{{
 						Name:      "page",
-						ConfigMap: &corev1.ConfigMapVolume{Name: site.Name},
+						ConfigMap: &corev1.ConfigMapVolume{Name: childName(site)},
 					}},
 				},
 			},
@@ -55,9 +56,13 @@ func serviceFor(site *Website) *corev1.Service {
 }
 
 func childMeta(site *Website) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: site.Namespace, Name: site.Name, Labels: labels(site)}
+	return metav1.ObjectMeta{Namespace: site.Namespace, Name: childName(site), Labels: labels(site)}
+}
+
+func childName(site *Website) string {
+	return site.Name + "-" + project
 }
 
 func labels(site *Website) map[string]string {
-	return map[string]string{"app.kubernetes.io/name": site.Name}
+	return map[string]string{"app.kubernetes.io/name": site.Name, "app.kubernetes.io/managed-by": project}
 }

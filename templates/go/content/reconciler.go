@@ -66,21 +66,40 @@ func (r *WebsiteReconciler) addFinalizer(ctx context.Context, site *Website) err
 
 // applyChildren applies what the Website owns and returns the Deployment as it is now.
 func (r *WebsiteReconciler) applyChildren(ctx context.Context, site *Website) (*appsv1.Deployment, error) {
-	deployment := deploymentFor(site)
-	for _, child := range []client.Object{configMapFor(site), deployment, serviceFor(site)} {
-		if err := controllerutil.SetControllerReference(site, child); err != nil {
-			return nil, err
-		}
-		if err := r.Patch(ctx, child, client.Apply, client.ForceOwnership); err != nil {
-			return nil, err
-		}
+	if err := applyChild(ctx, r, site, configMapFor(site)); err != nil {
+		return nil, err
 	}
-	return deployment, nil
+	deployment := deploymentFor(site)
+	if err := applyChild(ctx, r, site, deployment); err != nil {
+		return nil, err
+	}
+	return deployment, applyChild(ctx, r, site, serviceFor(site))
+}
+
+// applyChild creates or updates a child. An object of the same name that is no child of the Website is left
+// alone.
+func applyChild[T any, P interface {
+	*T
+	client.Object
+}](ctx context.Context, r *WebsiteReconciler, site *Website, child P) error {
+	existing := P(new(T))
+	err := r.Get(ctx, client.ObjectKeyFromObject(child), existing)
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	if owner := metav1.GetControllerOf(existing); err == nil && (owner == nil || owner.UID != site.UID) {
+		return fmt.Errorf("%s %s exists and belongs to something else; delete it, or rename the Website",
+			child.Resource().Kind, child.GetName())
+	}
+	if err := controllerutil.SetControllerReference(site, child); err != nil {
+		return err
+	}
+	return r.Patch(ctx, child, client.Apply, client.ForceOwnership)
 }
 
 func (r *WebsiteReconciler) updateStatus(ctx context.Context, site *Website, deployment *appsv1.Deployment, reconciles int64) error {
 	before := client.DeepCopy(site)
-	site.Status.URL = fmt.Sprintf("http://%s.%s.svc", site.Name, site.Namespace)
+	site.Status.URL = fmt.Sprintf("http://%s.%s.svc", childName(site), site.Namespace)
 	site.Status.Reconciles = reconciles
 	site.Status.ObservedGeneration = site.Generation
 

@@ -10,7 +10,7 @@ use wasmop_testbed::controlplane::{Binaries, ControlPlane};
 
 use crate::command;
 
-/// The name of the Website in the templates' samples, and of its children.
+/// The name of the Website in the templates' samples. Its children have the project's name besides.
 pub const WEBSITE: &str = "hello";
 
 /// The Websites of a project: each has an API group of its own.
@@ -28,12 +28,20 @@ impl Cluster {
         Cluster { binaries: binaries.clone(), kubeconfig: plane.kubeconfig.clone() }
     }
 
-    fn get(&self, project: &str, resource: &str) -> Result<Value> {
+    fn website(&self, project: &str) -> Result<Value> {
+        self.get(project, &resource(project), WEBSITE)
+    }
+
+    fn child(&self, project: &str, resource: &str) -> Result<Value> {
+        self.get(project, resource, &format!("{WEBSITE}-{project}"))
+    }
+
+    fn get(&self, project: &str, resource: &str, name: &str) -> Result<Value> {
         let mut kubectl = self.binaries.kubectl();
         kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args([
             "get",
             resource,
-            WEBSITE,
+            name,
             "-n",
             project,
             "-o",
@@ -47,10 +55,10 @@ impl Cluster {
     /// Waits until the Website has all its children and a status; returns its count of reconciles.
     pub fn wait_for_website(&self, project: &str, patience: Duration) -> Result<u64> {
         poll(patience, || {
-            let website = self.get(project, &resource(project))?;
+            let website = self.website(project)?;
             let uid = &website["metadata"]["uid"];
             for kind in ["configmap", "deployment", "service"] {
-                let child = self.get(project, kind)?;
+                let child = self.child(project, kind)?;
                 if uid.is_null() || child["metadata"]["ownerReferences"][0]["uid"] != *uid {
                     return Ok(Err(format!("{project}: the Website has no {kind} yet")));
                 }
@@ -62,11 +70,11 @@ impl Cluster {
     /// Waits until the ConfigMap has `content` and the status says so; returns the count of reconciles.
     pub fn wait_for_content(&self, project: &str, content: &str, patience: Duration) -> Result<u64> {
         poll(patience, || {
-            let child = self.get(project, "configmap")?;
+            let child = self.child(project, "configmap")?;
             if child["data"]["index.html"] != content {
                 return Ok(Err(format!("{project}: the ConfigMap's content is {}", child["data"]["index.html"])));
             }
-            let website = self.get(project, &resource(project))?;
+            let website = self.website(project)?;
             Ok(reported(&website).ok_or_else(|| format!("{project}: the Website's status is {}", website["status"])))
         })
     }

@@ -137,8 +137,8 @@ fn control_plane(report: &mut Report) -> Result<()> {
 fn bad_input(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
-    // Of the command line, and of a host with an API server.
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "bad_input"]), None, report)
+    // Of the command line, of a host with an API server, and of dependencies.
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "bad_input", "--test", "dependencies"]), None, report)
 }
 
 fn conformance(report: &mut Report) -> Result<()> {

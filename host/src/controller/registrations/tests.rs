@@ -3,11 +3,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::controller::{Controller, Effect};
+use crate::controller::{Controller, Effect, WatchedChange};
 use crate::guest::{Action, Event, EventKind, StepOutput};
+use crate::watch::WatchId;
 
 fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// Of an object that the first registration watches.
+fn change(watch: u32) -> WatchedChange {
+    let object = Some(Default::default());
+    WatchedChange { registration: RegistrationId(0), watch, source: WatchId(0), key: "a".into(), gone: false, object }
 }
 
 /// A spec as JSON. `objects`: a label selector; `watches`: kinds.
@@ -79,7 +86,7 @@ fn what_is_not_registered_again_is_given_up_and_its_id_never_used_again() {
     assert_eq!(ids(&start_again(&mut c, &[d, b.clone()])), (vec![2, 1], vec![0]));
     assert!(c.registration(RegistrationId(0)).is_none());
     c.enqueue(RegistrationId(0), "late".into(), at(0));
-    c.enqueue_map(RegistrationId(0), 7, Default::default(), false);
+    c.enqueue_map(change(7));
     assert!(!c.is_runnable(at(0)));
     assert_eq!(ids(&start_again(&mut c, &[a])), (vec![3], vec![1, 2]));
 }
@@ -154,7 +161,7 @@ fn what_was_refused_has_an_index_all_the_same() {
     assert!(matches!(effects[..], [Effect::Misbehaved(_), Effect::Registered(RegistrationId(0))]), "{effects:?}");
     assert_eq!(c.registered(), 2);
     c.enqueue(RegistrationId(0), "object".into(), at(0));
-    c.enqueue_map(RegistrationId(0), 3, Default::default(), false);
+    c.enqueue_map(change(3));
     let batch = c.take_batch(at(0)).unwrap();
     assert_eq!(batch.iter().map(|event| event.aux).collect::<BTreeSet<_>>(), BTreeSet::from([1, 1 << 16 | 3]));
     // Also for the next host.

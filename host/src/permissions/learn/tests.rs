@@ -2,10 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn request_of<'a>(method: &'a str, path_and_query: &'a str) -> ApiRequest<'a> {
+    ApiRequest { method, path_and_query, ..ApiRequest::default() }
+}
+
 fn learn(requests: &[(&str, &str, Option<&str>)]) -> Learnt {
     let mut learnt = Learnt::default();
     for (method, path, object) in requests {
-        learnt.add(&attributes(method, path).unwrap(), *object);
+        learnt.add_all(&Asked::read(&request_of(method, path), false).unwrap(), *object);
     }
     learnt
 }
@@ -107,7 +111,10 @@ fn what_reaches_further_is_learnt_only_if_it_was_asked_for_and_granted() {
         ("GET", "/api/v1/../v1/secrets"),
         ("get", "/api/v1/secrets"),
     ] {
-        assert!(learning.check(&controller, &nothing, (method, path), None).is_err(), "{method} {path}");
+        assert!(
+            learning.check(&controller, &nothing, (&request_of(method, path), false), None).is_err(),
+            "{method} {path}"
+        );
     }
     assert_eq!(learning.report(), "# c needed no permissions in this run\n");
     assert!(learning.may_watch(&controller, &nothing, "", "secrets\"]\n", None).is_err());
@@ -117,9 +124,9 @@ fn what_reaches_further_is_learnt_only_if_it_was_asked_for_and_granted() {
         verbs: vec!["create".into()],
         ..PolicyRule::default()
     }]);
-    let exec = ("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh");
-    learning.check(&controller, &asking, exec, None).unwrap();
-    assert!(learning.check(&controller, &asking.granting(Some(Arc::new([]))), exec, None).is_err());
+    let exec = request_of("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh");
+    learning.check(&controller, &asking, (&exec, false), None).unwrap();
+    assert!(learning.check(&controller, &asking.granting(Some(Arc::new([]))), (&exec, false), None).is_err());
     assert!(learning.report().contains("resources = [\"pods/exec\"]\nverbs = [\"create\"]"), "{}", learning.report());
 }
 
@@ -128,7 +135,7 @@ fn a_controller_that_makes_up_resources_is_refused_the_rest() {
     let (controller, learning): (Arc<str>, _) = ("c".into(), Learning::default());
     let check = |n: usize| {
         let path = format!("/api/v1/made-up-{n}");
-        learning.check(&controller, &Permissions::default(), ("GET", &path), None)
+        learning.check(&controller, &Permissions::default(), (&request_of("GET", &path), false), None)
     };
     for n in 0..MAX_TARGETS {
         check(n).unwrap();
@@ -168,9 +175,10 @@ proptest! {
         let mut learnt = Learnt::default();
         let mut needed = BTreeSet::new();
         for (method, path, object) in &requests {
-            let attributes = attributes(method, path).unwrap();
-            learnt.add(&attributes, object.as_deref());
-            needed.insert((attributes.verb, attributes.group, attributes.resource, attributes.subresource, attributes.path));
+            let asked = Asked::read(&request_of(method, path), false).unwrap();
+            learnt.add_all(&asked, object.as_deref());
+            let all = asked.further.into_iter().map(|further| further.attributes).chain([asked.attributes]);
+            needed.extend(all.map(|a| (a.verb, a.group, a.resource, a.subresource, a.path)));
         }
         let rules = learnt.rules();
         prop_assert!(learnt.unused(&rules).is_empty());
@@ -179,7 +187,7 @@ proptest! {
             prop_assert!(permissions.check(method, path).is_ok(), "{} {}: {:?}", method, path, permissions);
         }
         for (method, path, _) in &others {
-            let other = attributes(method, path).unwrap();
+            let other = Asked::read(&request_of(method, path), false).unwrap().attributes;
             if permissions.check(method, path).is_ok() {
                 let allowed = (other.verb, other.group, other.resource, other.subresource, other.path);
                 prop_assert!(needed.contains(&allowed), "{} {} is allowed: {:?}", method, path, permissions);
@@ -199,7 +207,7 @@ fn external_hosts_are_learnt_and_come_before_all_tables() {
         assert!(learning.check_external(&controller, &permissions, target).is_ok());
     }
     assert!(learning.check_external(&controller, &permissions, "https://b.example/").is_err());
-    learning.check(&controller, &permissions, ("GET", "/version"), None).unwrap();
+    learning.check(&controller, &permissions, (&request_of("GET", "/version"), false), None).unwrap();
     let report = learning.report();
     let table: &str = report.split("external-hosts").next().unwrap();
     assert!(!table.contains("[["), "{report}");

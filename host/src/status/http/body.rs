@@ -22,14 +22,15 @@ pub fn full(text: impl Into<Bytes>) -> Body {
 }
 
 /// What `write` writes, on a thread that may wait for whoever reads. If it fails, the body ends there; that
-/// happens only when nobody reads any more.
-pub fn written(write: impl FnOnce(&mut Writer) -> io::Result<()> + Send + 'static) -> Body {
+/// happens only when nobody reads any more. `room` is given back when the thread ends.
+pub fn written<R: Send + 'static>(room: R, write: impl FnOnce(&mut Writer) -> io::Result<()> + Send + 'static) -> Body {
     let (chunks, received) = mpsc::channel(CHUNKS);
     tokio::task::spawn_blocking(move || {
         let mut writer = Writer { buffer: BytesMut::with_capacity(CHUNK), chunks };
         if write(&mut writer).and_then(|()| writer.send()).is_err() {
             tracing::trace!("the reader of a status page went away");
         }
+        drop(room);
     });
     let frames = stream::unfold(received, |mut received: mpsc::Receiver<Bytes>| async move {
         Some((Ok(Frame::data(received.recv().await?)), received))

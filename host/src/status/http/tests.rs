@@ -57,7 +57,7 @@ fn state(observed: Option<Observed>) -> State {
     });
     let started = Arc::new(AtomicBool::new(true));
     let source = Source { ask, started, requests: Arc::default(), external_requests: Arc::default() };
-    State { source, deadline: DEADLINE, memory: Mutex::default() }
+    State::new(source, DEADLINE)
 }
 
 async fn get(state: &State, path: &str) -> (u16, String) {
@@ -181,4 +181,61 @@ fn an_address_that_is_none_is_refused_with_how_to_write_one() {
     }
     assert!(bind(":0").unwrap().local_addr().unwrap().ip().is_unspecified());
     assert!(bind("localhost:0").unwrap().local_addr().unwrap().ip().is_loopback());
+}
+
+/// Sends a request, and reads nothing.
+async fn asks(address: SocketAddr, path: &str) -> tokio::net::TcpStream {
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut connection, request.as_bytes()).await.unwrap();
+    connection
+}
+
+/// Sends a request, and reads the beginning of the answer.
+async fn answered(address: SocketAddr, path: &str) -> String {
+    let mut connection = asks(address, path).await;
+    let mut answer = vec![0; 4096];
+    let read = tokio::io::AsyncReadExt::read(&mut connection, &mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
+#[tokio::test]
+async fn probes_are_answered_however_many_read_nothing() {
+    let listener = bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let _server = serve(listener, state(Some(observed(3000))).source).unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        unread.push(asks(address, "/metrics").await);
+        if unread.len() % 32 == 0 {
+            for path in ["/healthz", "/readyz"] {
+                let answer = tokio::time::timeout(Duration::from_secs(20), answered(address, path)).await;
+                assert!(answer.is_ok_and(|text| text.starts_with("HTTP/1.1 200")), "{path} after {}", unread.len());
+            }
+        }
+    }
+    // Neither do those that send nothing keep it busy.
+    let mut silent = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    assert!(answered(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn long_answers_beyond_the_limit_are_refused_and_probes_are_not() {
+    let state = state(Some(observed(3000)));
+    let mut unread = Vec::new();
+    for _ in 0..MAX_LONG_ANSWERS {
+        let response = state.answer(&Request::get("/metrics").body(()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        unread.push(response);
+    }
+    let refused = state.answer(&Request::get("/api/controllers").body(()).unwrap()).await;
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()[header::RETRY_AFTER]),
+        (503, &HeaderValue::from_static("1"))
+    );
+    assert_eq!(get(&state, "/healthz").await.0, 200);
+    drop(unread);
 }

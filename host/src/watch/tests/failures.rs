@@ -42,6 +42,44 @@ async fn a_missing_crd_is_waited_for_and_told_once() {
 }
 
 #[tokio::test]
+async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing() {
+    let mut world = World::new();
+    world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    assert_eq!(world.next().await, "Missing");
+    let definition = |served: bool, established: &str| {
+        json!({
+            "metadata": {"name": "websites.demo.wasmop.dev"},
+            "spec": {"versions": [{"name": "v1", "served": served}, {"name": "v1beta1", "served": true}]},
+            "status": {"conditions": [{"type": "Established", "status": established, "message": "names"}]},
+        })
+    };
+    for (served, established, cause, message, help) in [
+        (false, "True", Cause::VersionNotServed, "`served: false` for v1; it serves v1beta1", "served: true"),
+        (true, "False", Cause::NotEstablished, "is not established: names", "kubectl describe crd"),
+    ] {
+        *world.definition.lock().unwrap() = Some(definition(served, established));
+        let waiting = loop {
+            let exchange = world.requests.recv().await.unwrap();
+            exchange.json(200, &json!({"resources": []}));
+            if let Ok(event) = world.events.try_recv() {
+                let Change::Waiting(waiting) = event.change else { panic!() };
+                break waiting;
+            }
+        };
+        assert_eq!(waiting.cause, cause);
+        assert!(waiting.message.contains(message), "{}", waiting.message);
+        assert!(waiting.help().contains(help), "{}", waiting.help());
+    }
+    // It is not said to be missing while it is about to be served.
+    *world.definition.lock().unwrap() = Some(definition(true, "True"));
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    world.serve_websites().await;
+    world.request("/websites?").await.list("10", &[]);
+    assert_eq!(world.next().await, "synced");
+}
+
+#[tokio::test]
 async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is_back() {
     let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
     drop(stream);

@@ -1,5 +1,5 @@
 //! The objects that serve a Website: the page in a ConfigMap, a Deployment that mounts it, and a
-//! Service in front. Each has the Website's name, and goes with it.
+//! Service in front. Each is deleted with the Website.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,21 @@ use kube::{Resource, ResourceExt};
 
 use crate::website::Website;
 
+/// Part of the children's names, so that other controllers may have Websites in the same namespace.
+const PROJECT: &str = env!("CARGO_PKG_NAME");
 const PAGE_VOLUME: &str = "page";
 const HTTP: i32 = 80;
+
+/// The name of every child.
+pub fn name(website: &Website) -> String {
+    format!("{}-{PROJECT}", website.name_any())
+}
+
+/// Whether an object that exists is a child of this Website.
+pub fn is_child<K: Resource>(object: &K, website: &Website) -> bool {
+    let controllers = object.meta().owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
+    controllers.map(|owner| &owner.uid).any(|uid| Some(uid) == website.metadata.uid.as_ref())
+}
 
 pub fn config_map(website: &Website) -> ConfigMap {
     ConfigMap {
@@ -41,7 +54,7 @@ pub fn deployment(website: &Website) -> Deployment {
     };
     let page = Volume {
         name: PAGE_VOLUME.to_owned(),
-        config_map: Some(ConfigMapVolumeSource { name: website.name_any(), ..ConfigMapVolumeSource::default() }),
+        config_map: Some(ConfigMapVolumeSource { name: name(website), ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     };
     Deployment {
@@ -80,7 +93,7 @@ pub fn service(website: &Website) -> Service {
 /// changes cause a reconcile of the Website.
 fn metadata(website: &Website) -> ObjectMeta {
     ObjectMeta {
-        name: Some(website.name_any()),
+        name: Some(name(website)),
         namespace: website.namespace(),
         labels: Some(labels(website)),
         owner_references: website.controller_owner_ref(&()).map(|owner| vec![owner]),
@@ -89,7 +102,9 @@ fn metadata(website: &Website) -> ObjectMeta {
 }
 
 fn labels(website: &Website) -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name".to_owned(), website.name_any())].into()
+    [("app.kubernetes.io/name", website.name_any()), ("app.kubernetes.io/managed-by", PROJECT.to_owned())]
+        .map(|(label, value)| (label.to_owned(), value))
+        .into()
 }
 
 #[cfg(test)]
@@ -97,10 +112,24 @@ mod tests {
     use super::*;
     use crate::website::WebsiteSpec;
 
+    fn website(uid: &str) -> Website {
+        let spec = WebsiteSpec { content: "hi".to_owned(), replicas: 2, image: "web:1".to_owned() };
+        let mut website = Website::new("hello", spec);
+        website.metadata.uid = Some(uid.to_owned());
+        website
+    }
+
+    #[test]
+    fn a_child_is_one_that_this_website_controls() {
+        let child = service(&website("1"));
+        assert_eq!(child.metadata.name, Some(format!("hello-{PROJECT}")));
+        assert!(is_child(&child, &website("1")) && !is_child(&child, &website("2")));
+        assert!(!is_child(&Service::default(), &website("1")));
+    }
+
     #[test]
     fn the_service_selects_the_pods_of_the_deployment() {
-        let spec = WebsiteSpec { content: "hi".to_owned(), replicas: 2, image: "web:1".to_owned() };
-        let website = Website::new("hello", spec);
+        let website = website("1");
         let pods = deployment(&website).spec.template.metadata.expect("metadata");
         assert_eq!(service(&website).spec.expect("a spec").selector, pods.labels);
     }

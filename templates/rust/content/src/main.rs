@@ -36,6 +36,8 @@ enum Error {
     Kube(#[from] kube::Error),
     #[error("finalizer failed")]
     Finalizer(#[source] Box<finalizer::Error<Error>>),
+    #[error("{kind} {name} exists and belongs to something else; delete it, or rename the Website")]
+    NameTaken { kind: String, name: String },
 }
 
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -86,9 +88,9 @@ async fn reconcile(website: Arc<Website>, context: Arc<Context>) -> Result<Actio
 async fn apply(websites: &Api<Website>, website: &Website, context: &Context) -> Result<Action> {
     let reconciles = context.reconciles.fetch_add(1, Ordering::Relaxed) + 1;
 
-    apply_child(context, children::config_map(website)).await?;
-    let deployment = apply_child(context, children::deployment(website)).await?;
-    apply_child(context, children::service(website)).await?;
+    apply_child(context, website, children::config_map(website)).await?;
+    let deployment = apply_child(context, website, children::deployment(website)).await?;
+    apply_child(context, website, children::service(website)).await?;
 
     match website.status.as_ref().map(|status| status.observed_generation) {
         None => publish(context, website, "Created", "Created the ConfigMap, Deployment and Service").await?,
@@ -111,12 +113,17 @@ async fn clean_up(website: &Website, context: &Context) -> Result<Action> {
     Ok(Action::await_change())
 }
 
-/// Creates or updates a child by server-side apply: what others have set in it stays.
-async fn apply_child<K>(context: &Context, child: K) -> Result<K>
+/// Creates or updates a child by server-side apply: what others have set in it stays. An object of the same name
+/// that is no child of the Website is left alone.
+async fn apply_child<K>(context: &Context, website: &Website, child: K) -> Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let api = Api::<K>::namespaced(context.client.clone(), &child.namespace().unwrap_or_default());
+    let existing = api.get_opt(&child.name_any()).await?;
+    if existing.is_some_and(|existing| !children::is_child(&existing, website)) {
+        return Err(Error::NameTaken { kind: K::kind(&()).into_owned(), name: child.name_any() });
+    }
     let params = PatchParams::apply(wasmop::name()).force();
     Ok(api.patch(&child.name_any(), &params, &Patch::Apply(&child)).await?)
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
+use crate::children;
 use crate::website::{Website, WebsiteStatus};
 
 /// The status to write. `now` is when a condition changes, if it does.
@@ -11,7 +12,7 @@ pub fn observe(website: &Website, deployment: &Deployment, reconciles: u64, now:
     let generation = website.metadata.generation.unwrap_or_default();
     let before = website.status.as_ref().map_or(&[][..], |status| &status.conditions);
     WebsiteStatus {
-        url: format!("http://{}.{}.svc", website.name_any(), website.namespace().unwrap_or_default()),
+        url: format!("http://{}.{}.svc", children::name(website), website.namespace().unwrap_or_default()),
         reconciles,
         observed_generation: generation,
         conditions: vec![ready(website, deployment, generation, before, now)],

@@ -1,0 +1,134 @@
+//! What a project gives its compiler: cargo's features and profile, Go's tags and linker flags.
+//!
+//! Each option is a key of `[build]` in `wasmop.toml` and a flag of `wasmop build`. A flag takes
+//! precedence over the key.
+
+use clap::Args;
+use wasmop_package::manifest::Toolchain;
+
+use super::{FILE_NAME, Project, toolchain_name};
+use crate::error::{Failure, failure};
+use crate::toml_table::Table;
+
+/// The options as they apply to a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// Cargo features to activate.
+    pub features: Vec<String>,
+    /// Whether the cargo feature `default` is active.
+    pub default_features: bool,
+    /// The cargo profile to build with; wasmop's own if not given.
+    pub profile: Option<String>,
+    /// Go build tags.
+    pub tags: Vec<String>,
+    /// Flags for Go's linker, as `-ldflags` takes them.
+    pub ldflags: Option<String>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        let (features, tags) = (Vec::new(), Vec::new());
+        BuildOptions { features, default_features: true, profile: None, tags, ldflags: None }
+    }
+}
+
+impl BuildOptions {
+    /// Reads the keys of `[build]`.
+    pub fn read(build: &Table<'_>) -> Result<BuildOptions, Failure> {
+        let profile = build.string("profile")?;
+        if let Some(name) = profile
+            && !is_profile_name(name)
+        {
+            return Err(build.bad_value("profile", format!("`{name}` is not the name of a profile"), PROFILE_HELP));
+        }
+        Ok(BuildOptions {
+            features: build.strings("features")?,
+            default_features: build.boolean("default-features")?.unwrap_or(true),
+            profile: profile.map(str::to_owned),
+            tags: build.strings("tags")?,
+            ldflags: build.string("ldflags")?.map(str::to_owned),
+        })
+    }
+}
+
+const PROFILE_HELP: &str = "name a profile of Cargo.toml, like `release`, or one below [profile]";
+
+fn is_profile_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+fn profile_name(text: &str) -> Result<String, String> {
+    if is_profile_name(text) { Ok(text.to_owned()) } else { Err(PROFILE_HELP.to_owned()) }
+}
+
+/// The flags of `wasmop build`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct BuildFlags {
+    /// Cargo features to activate, separated by commas or spaces; may be given several times.
+    #[arg(long, short = 'F', value_name = "FEATURES")]
+    features: Vec<String>,
+
+    /// Do not activate the cargo feature `default`.
+    #[arg(long)]
+    no_default_features: bool,
+
+    /// The cargo profile to build with.
+    #[arg(long, value_name = "PROFILE", value_parser = profile_name)]
+    profile: Option<String>,
+
+    /// Go build tags, separated by commas; may be given several times.
+    #[arg(long, value_name = "TAGS")]
+    tags: Vec<String>,
+
+    /// Flags for Go's linker, like `-X main.version=1.2.3`.
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    ldflags: Option<String>,
+}
+
+impl BuildFlags {
+    /// Puts the flags in place of the project's own options.
+    ///
+    /// Fails if a flag is for another toolchain than the project's.
+    pub fn apply_to(self, project: &mut Project) -> Result<(), Failure> {
+        let BuildFlags { features, no_default_features, profile, tags, ldflags } = self;
+        let go = matches!(project.toolchain, Toolchain::Go | Toolchain::Tinygo);
+        let cargo = project.toolchain == Toolchain::Cargo;
+        for (flag, given, fits) in [
+            ("--features", !features.is_empty(), cargo),
+            ("--no-default-features", no_default_features, cargo),
+            ("--profile", profile.is_some(), cargo),
+            ("--tags", !tags.is_empty(), go),
+            ("--ldflags", ldflags.is_some(), go),
+        ] {
+            if given && !fits {
+                let toolchain = toolchain_name(project.toolchain);
+                let help = match project.toolchain {
+                    Toolchain::Cargo => "for cargo use --features, --no-default-features and --profile".to_owned(),
+                    Toolchain::Go | Toolchain::Tinygo => "for Go use --tags and --ldflags".to_owned(),
+                    Toolchain::Component => format!("give it to the program in `command` under [build] in {FILE_NAME}"),
+                };
+                let problem = format!("`{flag}` is not for the toolchain `{toolchain}`, which builds {}", project.name);
+                return Err(failure(problem, help).usage());
+            }
+        }
+        let options = &mut project.options;
+        if !features.is_empty() {
+            options.features = split(&features);
+        }
+        if no_default_features {
+            options.default_features = false;
+        }
+        if !tags.is_empty() {
+            options.tags = split(&tags);
+        }
+        options.profile = profile.or(options.profile.take());
+        options.ldflags = ldflags.or(options.ldflags.take());
+        Ok(())
+    }
+}
+
+/// The names in lists that are separated by commas or spaces.
+fn split(lists: &[String]) -> Vec<String> {
+    let names = lists.iter().flat_map(|list| list.split([',', ' ']));
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}

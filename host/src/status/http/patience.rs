@@ -1,0 +1,130 @@
+//! A connection that gives up on a client which does not read.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Fails to write once the client has kept it waiting for too long, all waits for one answer together.
+pub struct Patient<T> {
+    io: T,
+    /// For one answer.
+    patience: Duration,
+    /// What is left of it.
+    left: Duration,
+    /// Since when a write waits, and until when it may.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl<T> Patient<T> {
+    pub fn new(io: T, patience: Duration) -> Patient<T> {
+        Patient { io, patience, left: patience, waiting: None }
+    }
+
+    /// Counts the time that a write takes.
+    fn count<R>(&mut self, result: Poll<io::Result<R>>, context: &mut Context<'_>) -> Poll<io::Result<R>> {
+        if result.is_ready() {
+            if let Some((since, _)) = self.waiting.take() {
+                self.left = self.left.saturating_sub(since.elapsed());
+            }
+            return result;
+        }
+        let left = self.left;
+        let (_, until) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
+        ready!(until.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read the answer")))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        // A request. While an answer is written no more than one buffer is read ahead.
+        if buffer.filled().len() > before {
+            self.left = self.patience;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.count(result, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_flush(context);
+        self.count(result, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_shutdown(context);
+        self.count(result, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.count(result, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (server, _client) = duplex(16);
+        let error = Patient::new(server, PATIENCE).write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_a_byte_now_and_then_is_given_up_as_well() {
+        let (server, mut client) = duplex(1);
+        let mut server = Patient::new(server, PATIENCE);
+        let slow_reader = async move {
+            let mut turns = tokio::time::interval(PATIENCE / 10);
+            loop {
+                turns.tick().await;
+                if client.read_u8().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let answer = async move { server.write_all(&[0; 1000]).await };
+        let (error, ()) = tokio::join!(answer, slow_reader);
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn each_request_has_all_the_patience() {
+        let (server, mut client) = duplex(16);
+        let mut server = Patient::new(server, PATIENCE);
+        server.left = Duration::ZERO;
+        client.write_u8(0).await.unwrap();
+        server.read_u8().await.unwrap();
+        assert_eq!(server.left, PATIENCE);
+    }
+}
