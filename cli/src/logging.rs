@@ -75,13 +75,18 @@ pub fn start(format: LogFormat, verbose: u8) -> Result<Verbosity> {
     }))
 }
 
+/// Raises what wasmop logs itself, and its network libraries to `debug` at most. A bare level would also be for the
+/// compiler, which writes gigabytes of trace.
 fn filter_for(verbose: u8) -> &'static str {
     match verbose {
         // The client logs each failed request as an error; the host says what it means.
         0 => "warn,kube_client::client=off,wasmop=info,wasmop_host=info,guest=info",
         1 => "warn,kube_client::client=off,wasmop=debug,wasmop_host=debug,guest=debug",
-        2 => "info,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug",
-        _ => "trace",
+        2 => "warn,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug,kube_client=info,kube_runtime=info",
+        _ => {
+            "warn,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug,kube_client=debug,kube_runtime=debug,\
+             hyper=debug,hyper_util=debug,rustls=debug,tower=debug"
+        }
     }
 }
 

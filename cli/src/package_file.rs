@@ -3,22 +3,41 @@
 use std::path::Path;
 
 use anyhow::Result;
-use wasmop_package::{Inspection, Package, PackageError};
+use wasmop_package::{Inspection, Package};
 
 use crate::error::{HelpExt, about, failure};
 
+/// What a file holds that can be read.
+pub enum Loaded {
+    Package(Package),
+    /// No package; `name`: that of its manifest, if it has one.
+    Refused {
+        name: Option<String>,
+        error: anyhow::Error,
+    },
+}
+
 /// Reads and checks a package.
-pub fn load(file: &Path) -> Result<Package> {
-    with(file, Package::parse)
+pub fn load(file: &Path) -> Result<Loaded> {
+    let bytes = read(file)?;
+    Ok(match Package::parse(&*bytes) {
+        Ok(package) => Loaded::Package(package),
+        Err(error) => Loaded::Refused { name: Package::name_in(&bytes), error: about(&shown(file), error).into() },
+    })
 }
 
 /// Reads a package and measures it.
 pub fn inspect(file: &Path) -> Result<Inspection> {
-    with(file, |bytes| wasmop_package::inspect(&bytes))
+    let bytes = read(file)?;
+    Ok(wasmop_package::inspect(&bytes).map_err(|error| about(&shown(file), error))?)
 }
 
-fn with<T>(file: &Path, read: impl FnOnce(Vec<u8>) -> Result<T, PackageError>) -> Result<T> {
-    let shown = format!("`{}`", file.display());
+fn shown(file: &Path) -> String {
+    format!("`{}`", file.display())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let shown = shown(file);
     if file.is_dir() {
         return Err(failure(
             format!("{shown} is a directory, not a package"),
@@ -26,9 +45,8 @@ fn with<T>(file: &Path, read: impl FnOnce(Vec<u8>) -> Result<T, PackageError>) -
         )
         .into());
     }
-    let bytes = std::fs::read(file).or_help(
+    Ok(std::fs::read(file).or_help(
         format!("cannot read the package {shown}"),
         "`wasmop build` makes a package, at target/wasmop/NAME.wasm",
-    )?;
-    Ok(read(bytes).map_err(|error| about(&shown, error))?)
+    )?)
 }

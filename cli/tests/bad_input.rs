@@ -74,8 +74,34 @@ fn a_package_cut_anywhere_is_refused() {
 #[test]
 fn two_packages_of_one_name_are_both_named() {
     let place = Place::new();
-    let (one, two) = (place.write("one.wasm", &package("web")), place.write("two.wasm", &package("web")));
-    place.wasmop(&["run", &one, &two]).fails_with(1, &["one.wasm", "two.wasm", "`web`", "another name"]);
+    let (one, same) = (place.write("one.wasm", &package("web")), place.write("same.wasm", &package("web")));
+    let mut other = package("web");
+    // A custom section of another tool.
+    other.extend(b"\0\x02\x01x");
+    let other = place.write("other.wasm", &other);
+    let two_controllers = ["[controllers.web]", "[controllers.web-2]", "--config"];
+    for (first, second, needles) in [
+        (&one, &one, &["one.wasm", "is given twice", "leave one out"][..]),
+        (&one, &same, &["one.wasm", "same.wasm", "are the same package, `web`", "leave one out"]),
+        (&one, &other, &["one.wasm", "other.wasm", "are both named `web`", "leave one out"]),
+    ] {
+        place.wasmop(&["run", first, second]).fails_with(1, needles);
+        place.wasmop(&["run", first, second]).fails_with(1, &two_controllers);
+        // What the help says leads on, to what is missing next.
+        let config = format!("[controllers.web]\npackage = \"{first}\"\n[controllers.web-2]\npackage = \"{second}\"\n");
+        let config = place.write("two.toml", config.as_bytes());
+        place.wasmop(&["run", "--config", &config]).fails_with(1, &["no kubeconfig found"]);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_package_does_not_keep_others_from_running() {
+    let place = Place::new();
+    let (good, bad) = (place.write("good.wasm", &package("web")), place.write("notes.wasm", b"hello"));
+    for files in [[&good, &bad], [&bad, &good]] {
+        place.wasmop(&["run", files[0], files[1]]).fails_with(1, &["no kubeconfig found"]);
+    }
+    place.wasmop(&["run", &bad]).fails_with(1, &["notes.wasm", "not a wasmop package"]);
 }
 
 // The configuration file.

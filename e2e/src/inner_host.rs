@@ -75,13 +75,7 @@ impl Host {
 
     /// Status and body.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        Ok((status, body.into()))
+        get(self.address, path).await
     }
 
     /// The value of a series, whose name comes with its labels as they are in the text.
@@ -138,4 +132,15 @@ impl Host {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Status and body of what a host answers.
+pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.into()))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! world       a control plane with the Probe CRD, a fault proxy before it, a host that runs all guests
 //! wat_guest   guests in WebAssembly text, for what no compiler would make
+//! patched_package  packages changed by hand, into what no build makes
 //! guests      the conformance guests, built with `wasmop build`
 //! scene       one guest's namespace: create a Probe, wait for what becomes of it, read the host's log
 //! scenarios   the behaviours, each a function of a scene
@@ -34,6 +35,7 @@ pub mod inner_host;
 pub mod object;
 pub mod page_widths;
 pub mod part;
+pub mod patched_package;
 pub mod probe;
 pub mod process;
 pub mod rows;

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::RngCore;
 use wasmop_package::manifest::{Limits, Manifest};
-use wasmop_package::{Package, Tier};
+use wasmop_package::{Package, PackageError, Tier};
 use wasmtime::component::Component;
 
+use crate::address_space::AddressSpaceError;
 use crate::code_file::{CodeFile, CodeFileError, write_whole};
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
@@ -33,6 +34,9 @@ use crate::wasi::WasiGrant;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
 pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
 
+/// Compiled code of a package, at most. It is mapped from the state directory while an instance lives.
+const MAX_CODE_BYTES: u64 = 1 << 30;
+
 /// What an instance's monotonic clock shows before its initialisation.
 pub(crate) const FIRST_MONOTONIC_NS: u64 = 1_000_000_000;
 
@@ -48,6 +52,7 @@ pub struct InstalledPackage {
     /// Only of the full tier.
     image: Option<Arc<BaseImage>>,
     code_file: CodeFile,
+    code_bytes: u64,
     package_path: PathBuf,
     code: Mutex<Code>,
 }
@@ -72,8 +77,22 @@ pub enum InstallError {
         "{name} failed to initialise: {cause}: {reason}\n{detail}\nhelp: this is code that runs before main: global initialisers and init functions"
     )]
     Init { name: String, cause: &'static str, reason: String, detail: String },
+    #[error("{name}: {source}")]
+    Code { name: String, source: PackageError },
     #[error(
-        "{name} begins with {needs} bytes of memory, more than the {cap} that this host gives it\nhelp: raise the host's limit of memory for each controller, or leave the package out"
+        "the compiled code of {name} takes {bytes} bytes, more than the {MAX_CODE_BYTES} that a host takes in\n\
+         help: build it with less code: optimise for size, and remove dependencies; `wasmop inspect` shows its parts"
+    )]
+    CodeSize { name: String, bytes: u64 },
+    #[error(
+        "{name} was not ready after {} s: compiling its code or its initialisation takes too long\n\
+         help: split up its largest functions, which are often generated; compilers slow down with the size of a function", .after.as_secs()
+    )]
+    TooSlow { name: String, after: Duration },
+    #[error("{name}: {source}")]
+    AddressSpace { name: String, source: AddressSpaceError },
+    #[error(
+        "{name} begins with {needs} bytes of memory and tables, more than the {cap} that this host gives it\nhelp: raise the host's limit of memory for each controller, or leave the package out"
     )]
     MemoryCap { name: String, needs: u64, cap: u64 },
     #[error("{name}: {source}")]
@@ -82,6 +101,18 @@ pub enum InstallError {
     Instantiate { name: String, source: InstantiateError },
     #[error("storing {name} in the state directory: {source}")]
     Io { name: String, source: io::Error },
+}
+
+impl InstallError {
+    /// Whether other packages cannot be installed either.
+    pub fn concerns_all(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match self {
+            // A smaller package may fit.
+            InstallError::Io { source, .. } => !matches!(source.kind(), FileTooLarge | QuotaExceeded | StorageFull),
+            _ => false,
+        }
+    }
 }
 
 impl InstalledPackage {
@@ -95,7 +126,8 @@ impl InstalledPackage {
     ) -> Result<InstalledPackage, InstallError> {
         let name = package.manifest.name.clone();
         let limits = package.manifest.limits.capped(cap);
-        if let Some(needs) = package.image().map(|image| image.size).filter(|size| *size > limits.memory_bytes) {
+        let needs = package.footprint().bytes();
+        if needs > limits.memory_bytes {
             return Err(InstallError::MemoryCap { name, needs, cap: limits.memory_bytes });
         }
         let io_error = |source| InstallError::Io { name: name.clone(), source };
@@ -118,6 +150,7 @@ impl InstalledPackage {
         let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
         // The text of CRDs serves inspection; a running host has no use for it.
         let manifest = Manifest { crds: Vec::new(), limits, ..package.manifest.clone() };
+        let code_bytes = fs::metadata(code_file.path()).map_or(0, |file| file.len());
         Ok(InstalledPackage {
             manifest,
             digest: package.digest,
@@ -125,6 +158,7 @@ impl InstalledPackage {
             tier,
             image,
             code_file,
+            code_bytes,
             package_path,
             code: Mutex::new(code),
         })
@@ -208,6 +242,11 @@ impl InstalledPackage {
         None
     }
 
+    /// Bytes of the compiled code on disk.
+    pub fn code_bytes(&self) -> u64 {
+        self.code_bytes
+    }
+
     /// Bytes of the compiled code that are read ahead when it is loaded.
     pub fn code_ahead_bytes(&self) -> u64 {
         let code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,7 +309,8 @@ pub fn initialise(
     let image = package.image();
     let (memory, store) = guest.memory();
     for (offset, data) in image.iter().flat_map(|image| image.runs()) {
-        memory.write(store, offset as usize, data).map_err(|source| InstallError::Io { name: name.clone(), source })?;
+        let outside = |error: io::Error| failed(InstantiateError::Wasm(format!("its memory image: {error}")));
+        memory.write(store, offset as usize, data).map_err(outside)?;
     }
     let input = step_input(FIRST_MONOTONIC_NS, Vec::new());
     match guest.init(&input) {
@@ -303,13 +343,20 @@ fn fingerprint(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
+fn check_code_size(name: &str, bytes: u64) -> Result<(), InstallError> {
+    if bytes > MAX_CODE_BYTES { Err(InstallError::CodeSize { name: name.into(), bytes }) } else { Ok(()) }
+}
+
 fn compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> Result<Component, InstallError> {
     let name = &package.manifest.name;
     let started = Instant::now();
+    package.check_code().map_err(|source| InstallError::Code { name: name.clone(), source })?;
+    tracing::info!(package = %name, wasm_bytes = package.component().len(), "compiling");
     let code = engine
         .wasmtime()
         .precompile_component(package.component())
         .map_err(|e| InstallError::Compile { name: name.clone(), message: format!("{e:#}") })?;
+    check_code_size(name, code.len() as u64)?;
     tracing::info!(package = %name, bytes = code.len(), took_ms = started.elapsed().as_millis() as u64, "compiled");
     code_file.write(engine, &code).map_err(|error| match error {
         CodeFileError::Io(source) => InstallError::Io { name: name.clone(), source },
@@ -323,3 +370,7 @@ fn load_or_compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> 
         None => compile(engine, code_file, package),
     }
 }
+
+#[cfg(test)]
+#[path = "code_tests.rs"]
+mod tests;

@@ -10,8 +10,9 @@ use wasmop_package::Tier;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
+use crate::address_space::{AddressSpace, AddressSpaceError};
 use crate::guest::Context;
-use crate::memory::Creator;
+use crate::memory::{Creator, GUARD};
 use crate::spares::Spares;
 
 pub(crate) mod world {
@@ -39,8 +40,12 @@ pub struct Engine {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the WebAssembly engine: {0}")]
-pub struct EngineError(String);
+pub enum EngineError {
+    #[error("cannot start the WebAssembly engine: {0}")]
+    Start(String),
+    #[error(transparent)]
+    AddressSpace(#[from] AddressSpaceError),
+}
 
 impl Engine {
     pub fn new() -> Result<Engine, EngineError> {
@@ -53,21 +58,28 @@ impl Engine {
     }
 
     fn with_opt_level(opt_level: OptLevel) -> Result<Engine, EngineError> {
-        let fail = |e: wasmtime::Error| EngineError(format!("{e:#}"));
+        let fail = |e: wasmtime::Error| EngineError::Start(format!("{e:#}"));
+        let address_space = AddressSpace::limited();
+        if let Some(limited) = address_space.filter(|limited| limited.instances() == 0) {
+            return Err(AddressSpaceError(limited).into());
+        }
         let mut config = Config::new();
         config.wasm_component_model(true);
         config.epoch_interruption(true);
         // Several engines of other builds may share a cache directory: see `code::CodeCache`.
         config.cranelift_opt_level(opt_level);
         config.memory_init_cow(false);
-        config.with_host_memory(Arc::new(Creator::new().map_err(EngineError)?));
+        config.with_host_memory(Arc::new(Creator::new().map_err(EngineError::Start)?));
+        config.memory_guard_size(GUARD as u64);
         // Linear memories are recreated, never moved.
         config.memory_may_move(false);
         let inner = wasmtime::Engine::new(&config).map_err(fail)?;
         let mut linker = Linker::new(&inner);
         world::Controller::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context).map_err(fail)?;
-        let ticker = Ticker::start(inner.clone()).map_err(|e| EngineError(e.to_string()))?;
-        Ok(Engine { inner, linker: Arc::new(linker), linker_with_wasi: Arc::default(), ticker, spares: Arc::default() })
+        let ticker = Ticker::start(inner.clone()).map_err(|e| EngineError::Start(e.to_string()))?;
+        // Each spare memory takes the place of an instance.
+        let spares = Arc::new(if address_space.is_some() { Spares::none() } else { Spares::default() });
+        Ok(Engine { inner, linker: Arc::new(linker), linker_with_wasi: Arc::default(), ticker, spares })
     }
 
     /// Memories to be used again.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasmop_package::Tier;
 use wasmop_package::manifest::Limits;
+use wasmop_package::{MAX_MUTABLE_GLOBALS, Tier};
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
@@ -269,11 +269,12 @@ impl Guest {
         if soft {
             context.set_wasi(Wasi::granting(wasi).map_err(InstantiateError::Wasi)?);
         }
-        let _ticking = soft.then(|| {
+        if soft {
             context.begin(&step_input(FIRST_MONOTONIC_NS, Vec::new()));
             context.cpu_limit = cpu_limit.max(MIN_INIT_CPU);
-            engine.ticking()
-        });
+        }
+        // No code of a full package runs here: its structure was checked (`wasmop_package`).
+        let _ticking = engine.ticking();
         let (instance, memory, stale) =
             with_mapping(mapping, spare, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
         store.data_mut().cpu_limit = cpu_limit;
@@ -366,15 +367,19 @@ impl Guest {
     /// The mutable globals' bits, in order.
     pub fn globals(&mut self) -> Result<Vec<u64>, InstantiateError> {
         self.refuel();
+        let engine = self.engine.clone();
+        let _ticking = engine.ticking();
         let state = self.state.ok_or(InstantiateError::NoState)?;
-        let (count,) = state.global_count.call(&mut self.store, ())?;
+        let count = self.global_count(state)?;
         (0..count).map(|i| Ok(state.global_get.call(&mut self.store, (i,))?.0)).collect()
     }
 
     pub fn set_globals(&mut self, globals: &[u64]) -> Result<(), InstantiateError> {
         self.refuel();
+        let engine = self.engine.clone();
+        let _ticking = engine.ticking();
         let state = self.state.ok_or(InstantiateError::NoState)?;
-        let (count,) = state.global_count.call(&mut self.store, ())?;
+        let count = self.global_count(state)?;
         if count as usize != globals.len() {
             return Err(InstantiateError::Wasm(format!("{} globals saved, the module has {count}", globals.len())));
         }
@@ -382,6 +387,14 @@ impl Guest {
             state.global_set.call(&mut self.store, (i as u32, *bits))?;
         }
         Ok(())
+    }
+
+    fn global_count(&mut self, state: StateAccess) -> Result<u32, InstantiateError> {
+        let (count,) = state.global_count.call(&mut self.store, ())?;
+        if count as usize > MAX_MUTABLE_GLOBALS {
+            return Err(InstantiateError::Wasm(format!("the module says that it has {count} globals")));
+        }
+        Ok(count)
     }
 
     /// Starts the CPU budget anew; calls outside a step must not trip over the last one's.
@@ -397,6 +410,11 @@ impl Guest {
 
     pub fn memory_size(&self) -> usize {
         self.memory.size()
+    }
+
+    /// Bytes of its tables, which it holds as long as it lives.
+    pub fn table_bytes(&self) -> usize {
+        self.store.data().table_bytes()
     }
 
     /// It is known to have so many pages that nobody else has: the next look can wait.
@@ -454,3 +472,6 @@ impl LogLine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,13 +12,14 @@
 //!         code_file                        compiled code on disk
 //!         live, soft, wasi                         the soft tier: components with WASI
 //!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
-//!         page_map                         what the kernel says of that memory
+//!         page_map, address_space          what the kernel says of that memory, and how much of it there may be
 //! ```
 //!
 //! [`run`] is the whole host; everything else is public for tools and benches.
 
 #![deny(unsafe_code)]
 
+pub mod address_space;
 pub mod batch;
 pub mod cache;
 pub mod client;
@@ -54,4 +55,4 @@ pub mod wasi;
 pub mod watch;
 
 pub use describe::{DescribeError, describe};
-pub use host::{ControllerSettings, Deployment, HostError, Options, SHUTDOWN_TIMEOUT, Settings, run};
+pub use host::{ControllerSettings, Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT, Settings, run};

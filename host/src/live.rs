@@ -75,7 +75,16 @@ impl Live {
 
     /// Memory that suspending it gives back, when it was last measured, bytes.
     pub fn anonymous_bytes(&self) -> u64 {
-        self.guest().anonymous_bytes()
+        let tables = match self {
+            Live::Full(_) => self.table_bytes(),
+            Live::Soft(_) => 0,
+        };
+        self.guest().anonymous_bytes() + tables
+    }
+
+    /// Tables, which one of the soft tier holds also while it is suspended, bytes.
+    pub fn table_bytes(&self) -> u64 {
+        self.guest().table_bytes() as u64
     }
 
     /// Size of the linear memory, bytes.

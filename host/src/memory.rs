@@ -31,6 +31,12 @@ const MAX_SLICES: usize = 1024;
 /// Wasm memories are at most 4 GiB; reserving all of it lets compiled code skip bounds checks.
 const DEFAULT_RESERVATION: usize = 4 << 30;
 
+/// Inaccessible bytes behind a memory: what an access with a constant offset can reach without a check.
+pub(crate) const GUARD: usize = 32 << 20;
+
+/// Address space that an instance takes, whatever memory it uses.
+pub const RESERVED: usize = DEFAULT_RESERVATION + GUARD;
+
 /// What a new memory starts with: `len` bytes of `file` from `offset`, and zeros up to `size`.
 #[derive(Clone, Copy)]
 pub struct Mapping<'a> {

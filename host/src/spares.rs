@@ -9,7 +9,7 @@
 //! from the snapshot it was left with. Any later save may have reused what the memory shows, and a
 //! discarded state directory has other files under the same names.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::memory::Spare;
@@ -20,8 +20,17 @@ const MAX_SPARES: usize = 4;
 /// A memory that holds more is given back at once.
 const MAX_BYTES: usize = 4 << 20;
 
-#[derive(Default)]
-pub struct Spares(Mutex<Vec<Kept>>);
+pub struct Spares {
+    kept: Mutex<Vec<Kept>>,
+    /// How many are kept.
+    max: usize,
+}
+
+impl Default for Spares {
+    fn default() -> Spares {
+        Spares { kept: Mutex::default(), max: MAX_SPARES }
+    }
+}
 
 struct Kept {
     memory: Used,
@@ -48,10 +57,19 @@ impl Used {
 }
 
 impl Spares {
+    /// Keeps none.
+    pub fn none() -> Spares {
+        Spares { kept: Mutex::default(), max: 0 }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The memory that `controller` left with `snapshot`, else one that maps this package's image and
     /// nothing else, if that is where the instance starts.
     pub fn take(&self, digest: &[u8; 32], controller: u64, snapshot: Option<&SnapshotRef>) -> Option<Used> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         let is_own = |used: &Used| used.controller == controller && snapshot == Some(&used.snapshot);
         let starts_from_package = snapshot.is_none_or(|s| s.base_generation == 0);
         let is_plain = |used: &Used| starts_from_package && used.base.generation == 0 && used.overlay.is_empty();
@@ -64,12 +82,12 @@ impl Spares {
 
     /// Keeps a memory for a while.
     pub fn put(&self, memory: Used) {
-        if memory.spare.bytes() > MAX_BYTES {
+        if memory.spare.bytes() > MAX_BYTES || self.max == 0 {
             return;
         }
         let kept = Kept { memory, since: Instant::now() };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let evicted = (all.len() >= MAX_SPARES).then(|| all.remove(0));
+        let mut all = self.kept();
+        let evicted = (all.len() >= self.max).then(|| all.remove(0));
         all.push(kept);
         drop(all);
         // Unmapping takes a while.
@@ -78,20 +96,20 @@ impl Spares {
 
     /// What all hold, bytes.
     pub fn bytes(&self) -> u64 {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept();
         kept.iter().map(|k| k.memory.spare.bytes() as u64).sum()
     }
 
     /// Gives all back: memory is short.
     pub fn clear(&self) {
-        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.kept());
         drop(all);
     }
 
     /// Gives back what has not been used for `linger`. Returns when to ask again, or `None` if nothing
     /// is left.
     pub fn drop_idle(&self, linger: Duration) -> Option<Duration> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.kept();
         all.retain(|k| k.since.elapsed() < linger);
         all.iter().map(|k| linger.saturating_sub(k.since.elapsed())).min()
     }

@@ -21,7 +21,7 @@ pub enum AssembleError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(
-        "the module begins with {needs} bytes of memory, more than the package's limit of {limit}\n\
+        "the module begins with {needs} bytes of memory and tables, more than the package's limit of {limit}\n\
          help: raise `memory` under [limits] in wasmop.toml"
     )]
     MemoryLimit { needs: u64, limit: u64 },
@@ -38,14 +38,14 @@ pub enum AssembleError {
 pub fn assemble(code: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleError> {
     let section = manifest.to_section()?;
     if code.starts_with(&section::COMPONENT_HEADER) {
-        check_limit(component::validate(code)?, manifest)?;
+        check_limit(component::validate(code)?.bytes(), manifest)?;
         let mut package = code.to_vec();
         section::push_custom(&mut package, MANIFEST_SECTION, &section);
         return Ok(package);
     }
     let core = code;
     let facts = validate(core)?;
-    check_limit(facts.memory, manifest)?;
+    check_limit(facts.memory.saturating_add(facts.overhead.bytes()), manifest)?;
     let instrumented = instrument(core, &facts)?;
 
     let encode = |error: Box<dyn std::error::Error + Send + Sync>| AssembleError::Encode { detail: chain(&*error) };

@@ -7,12 +7,14 @@ use wasmparser::{MemoryType, Parser, Payload, Validator, WasmFeatures};
 
 use crate::package::{self, Interfaces, interfaces};
 use crate::refusal::Refusal;
+use crate::structure::{Footprint, Structure};
+use crate::tier::Tier;
 use crate::validate::{PAGE, malformed};
 use crate::{section, tier, world};
 
-/// Checks that it is of the controller world and imports nothing but that and WASI. Returns the
-/// bytes of linear memory it begins with.
-pub(crate) fn validate(component: &[u8]) -> Result<u64, Refusal> {
+/// Checks that it is of the controller world and imports nothing but that and WASI. Returns what an instance
+/// begins with.
+pub(crate) fn validate(component: &[u8]) -> Result<Footprint, Refusal> {
     if section::find(component, package::MANIFEST_SECTION).is_some() {
         return Err(Refusal::AlreadyPackage);
     }
@@ -31,7 +33,8 @@ pub(crate) fn validate(component: &[u8]) -> Result<u64, Refusal> {
         return Err(Refusal::ComponentMemoryCount { count: memories.len() });
     };
     check_memory(memory)?;
-    Ok(memory.initial.saturating_mul(PAGE))
+    let structure = Structure::check(component, Tier::Soft).map_err(|detail| Refusal::ComponentStructure { detail })?;
+    Ok(structure.footprint)
 }
 
 /// The memories that its core modules define, at whatever depth.

@@ -20,7 +20,7 @@ use wasm_encoder::{
     BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, RawSection, Section,
     TypeSection,
 };
-use wasmparser::{DataKind, Parser, Payload, ValType};
+use wasmparser::{BinaryReader, DataKind, ExternalKind, FunctionBody, Operator, Parser, Payload, ValType};
 
 use crate::image::ImageBuilder;
 use crate::refusal::Refusal;
@@ -29,7 +29,10 @@ use crate::validate::Core;
 use crate::world::{self, STATE, World};
 
 /// Types, and functions, that are appended.
-const ADDED: u32 = 4;
+pub(crate) const ADDED: u32 = 4;
+
+/// Functions of the generated interface, in the order in which they are appended.
+const STATE_FUNCTIONS: [&str; ADDED as usize] = ["init", "global-count", "global-get", "global-set"];
 
 const TYPE: u8 = 1;
 const FUNCTION: u8 = 3;
@@ -218,10 +221,56 @@ fn exports(core: &Core<'_>) -> ExportSection {
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
     exports.export(world::STEP, ExportKind::Func, core.step);
-    for (function, name) in (added..).zip(["init", "global-count", "global-get", "global-set"]) {
+    for (function, name) in (added..).zip(STATE_FUNCTIONS) {
         exports.export(&format!("{STATE}#{name}"), ExportKind::Func, function);
     }
     exports
+}
+
+/// Checks that a module is what [`instrument`] makes of some module: no code runs when it is instantiated, and the
+/// state functions do what they say. `instrumented` are the facts about `wasm`. The error says what is different.
+pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &Core<'_>) -> Result<(), String> {
+    if instrumented.start.is_some() {
+        return Err("its module has a start function".into());
+    }
+    if !instrumented.data.is_empty() {
+        return Err("its module has active data segments".into());
+    }
+    let functions = instrumented.imported_functions.saturating_add(instrumented.defined_functions);
+    let Some(added) = instrumented.defined_functions.checked_sub(ADDED).map(|_| functions - ADDED) else {
+        return Err("its module has no state functions".into());
+    };
+    let state = (added..).zip(STATE_FUNCTIONS).map(|(function, name)| (format!("{STATE}#{name}"), function));
+    for (name, function) in state {
+        if instrumented.exports.get(&*name) != Some(&(ExternalKind::Func, function)) {
+            return Err(format!("its module's export `{name}` is another function"));
+        }
+    }
+    // With memory and step.
+    if instrumented.exports.len() != STATE_FUNCTIONS.len() + 2 {
+        return Err("its module has further exports".into());
+    }
+    let bodies: Vec<&[u8]> = instrumented.last_bodies.iter().filter_map(|body| wasm.get(body.clone())).collect();
+    let expected = [global_count(instrumented), global_get(instrumented), global_set(instrumented)];
+    let accessors = expected.into_iter().map(Function::into_raw_body);
+    match &bodies[..] {
+        [init, found @ ..] if is_init(init, added) && accessors.eq(found.iter().copied()) => Ok(()),
+        _ => Err("its state functions do something else than they should".into()),
+    }
+}
+
+/// Whether this is a body that [`init`] makes: calls of at most two of the module's functions.
+fn is_init(body: &[u8], added: u32) -> bool {
+    let body = FunctionBody::new(BinaryReader::new(body, 0));
+    let (Ok(locals), Ok(operators)) = (body.get_locals_reader(), body.get_operators_reader()) else { return false };
+    let Ok(operators) = operators.into_iter().collect::<Result<Vec<_>, _>>() else { return false };
+    let is_call =
+        |operator: &Operator<'_>| matches!(operator, Operator::Call { function_index } if *function_index < added);
+    let ends = |operators: &[Operator<'_>]| match operators {
+        [calls @ .., Operator::End] => calls.len() <= 2 && calls.iter().all(is_call),
+        _ => false,
+    };
+    locals.get_count() == 0 && ends(&operators)
 }
 
 /// With `memory.init` in the code, segments keep their numbers: an active one becomes an empty

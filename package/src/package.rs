@@ -22,8 +22,11 @@ use wasmparser::{BinaryReader, ComponentExportSectionReader, ComponentImportSect
 
 use crate::image::{ImageError, MemoryImage};
 use crate::manifest::{Manifest, ManifestError};
+use crate::refusal::Refusal;
 use crate::section::{self, Section};
+use crate::structure::{Footprint, Structure};
 use crate::tier::{self, Tier};
+use crate::validate::{check_bodies, validate_linked};
 use crate::world;
 
 pub const MANIFEST_SECTION: &str = "wasmop:manifest";
@@ -69,6 +72,18 @@ pub enum PackageError {
         "the package's memory image can't be used: {0}\nhelp: build it again with the `wasmop build` of this release"
     )]
     Image(#[from] ImageError),
+    #[error(
+        "the package's memory image ends at {end}, outside of the {memory} bytes of memory that its module begins with\n\
+         help: build it again with the `wasmop build` of this release"
+    )]
+    ImageOutside { end: u64, memory: u64 },
+    #[error(
+        "the package's code is not what `wasmop build` makes: {detail}\n\
+         help: build it again with the `wasmop build` of this release"
+    )]
+    Structure { detail: String },
+    #[error(transparent)]
+    Code(Refusal),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(
@@ -91,6 +106,7 @@ pub struct Package {
     pub digest: [u8; 32],
     bytes: Arc<[u8]>,
     layout: Layout,
+    structure: Structure,
 }
 
 /// Where the parts are. Invariant: ranges are inside the bytes and the image was parsed once.
@@ -104,27 +120,63 @@ struct Layout {
 }
 
 impl Package {
-    /// Checks the layout, the manifest, the image and that the component is of our world. The code
-    /// in it is checked by whoever compiles it.
+    /// Checks the layout, the manifest, the image, that the component is of our world and that its structure is
+    /// what `wasmop build` makes. Function bodies are left to [`Package::check_code`].
     pub fn parse(bytes: impl Into<Arc<[u8]>>) -> Result<Package, PackageError> {
         let bytes = bytes.into();
         let layout = Layout::of(&bytes)?;
         let manifest = Manifest::from_section(&bytes[layout.manifest.clone()])?;
-        match &layout.image {
-            Some(image) => drop(MemoryImage::parse(&bytes[image.clone()])?),
+        let end_of_image = match &layout.image {
+            Some(image) => Some(MemoryImage::parse(&bytes[image.clone()])?.size),
             None if has_state(&bytes[..layout.component_end])? => {
                 return Err(PackageError::SectionMissing { section: IMAGE_SECTION });
             }
-            None => {}
-        }
+            None => None,
+        };
         check_world(layout.tier(), &bytes[..layout.component_end])?;
+        let structure = Structure::check(&bytes[..layout.component_end], layout.tier())
+            .map_err(|detail| PackageError::Structure { detail })?;
+        let memory = structure.footprint.memory;
+        if let Some(end) = end_of_image.filter(|end| *end > memory) {
+            return Err(PackageError::ImageOutside { end, memory });
+        }
         let digest = Sha256::digest(&bytes).into();
-        Ok(Package { manifest, digest, bytes, layout })
+        Ok(Package { manifest, digest, bytes, layout, structure })
+    }
+
+    /// The name in the manifest of a file, be the rest of it a package or not.
+    pub fn name_in(bytes: &[u8]) -> Option<String> {
+        let manifest = section::find(bytes, MANIFEST_SECTION)?;
+        Some(Manifest::from_section(bytes.get(manifest.content)?).ok()?.name)
     }
 
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Checks the function bodies, as `wasmop build` does: to be called before the component is compiled.
+    pub fn check_code(&self) -> Result<(), PackageError> {
+        if self.tier() == Tier::Soft {
+            return Ok(());
+        }
+        let component = self.component();
+        for (number, module) in self.structure.modules.iter().enumerate() {
+            let module = &component[module.clone()];
+            let refusal = match number == self.structure.main {
+                true => validate_linked(module).err(),
+                false => check_bodies(module).err(),
+            };
+            if let Some(refusal) = refusal {
+                return Err(PackageError::Code(refusal));
+            }
+        }
+        Ok(())
+    }
+
+    /// What an instance needs before any of its code has run.
+    pub fn footprint(&self) -> Footprint {
+        self.structure.footprint
     }
 
     /// The component without our sections: what an engine compiles. It does not change when the

@@ -55,6 +55,11 @@ pub enum Refusal {
          help: don't compose components, and use an adapter that has no memory of its own"
     )]
     ComponentMemoryCount { count: usize },
+    #[error(
+        "the component can't be a controller: {detail}\n\
+         help: don't compose components; build one with a tool that makes a single core module"
+    )]
+    ComponentStructure { detail: String },
     #[error("this is a wasmop package already\nhelp: run it with `wasmop run`, or look at it with `wasmop inspect`")]
     AlreadyPackage,
 
@@ -89,6 +94,11 @@ pub enum Refusal {
          help: build without the features that use such globals (SIMD registers, reference types)"
     )]
     GlobalType { global: String, ty: String },
+    #[error(
+        "the module has more than {max} mutable globals, which are saved one by one when the controller is suspended\n\
+         help: keep state in memory; compilers use fewer than ten"
+    )]
+    GlobalCount { max: usize },
     #[error(
         "global `{module}` `{name}` is imported; a controller's globals are its own\n\
          help: link statically, without -shared or --import-*"

@@ -11,6 +11,12 @@ pub(crate) const MODULE_HEADER: [u8; HEADER] = [0, b'a', b's', b'm', 1, 0, 0, 0]
 /// Section ids of a component that are used here.
 pub(crate) const CUSTOM: u8 = 0;
 pub(crate) const CORE_MODULE: u8 = 1;
+pub(crate) const CORE_INSTANCE: u8 = 2;
+pub(crate) const COMPONENT: u8 = 4;
+pub(crate) const ALIAS: u8 = 6;
+pub(crate) const TYPE: u8 = 7;
+pub(crate) const CANONICAL: u8 = 8;
+pub(crate) const START: u8 = 9;
 pub(crate) const IMPORT: u8 = 10;
 pub(crate) const EXPORT: u8 = 11;
 

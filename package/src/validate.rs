@@ -4,15 +4,17 @@
 //! host can't read (tables, segments, reference globals, other memories) and imports it doesn't
 //! have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 
 use wasmparser::{
-    CompositeInnerType, DataKind, Encoding, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom, MemoryType,
-    Name, Operator, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
+    CompositeInnerType, DataKind, ElementItems, ElementKind, Encoding, ExternalKind, FuncType, FunctionBody,
+    GlobalType, KnownCustom, MemoryType, Name, Operator, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures,
 };
 
 use crate::adapter::{self, RT_ADAPTER, WASI_ADAPTER};
 use crate::component::check_memory;
+use crate::instrument::ADDED;
 use crate::refusal::{FunctionRef, Refusal};
 use crate::world;
 
@@ -30,6 +32,15 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::EXTENDED_CONST);
 
 pub(crate) const PAGE: u64 = 65_536;
+
+/// Mutable globals of a controller, at most. They are read and written one by one at each suspension;
+/// toolchains make fewer than ten.
+pub const MAX_MUTABLE_GLOBALS: usize = 256;
+
+/// Bytes that an entry of a table, a global, and a function that a table can hold take in the host.
+const TABLE_ENTRY: u64 = 8;
+const GLOBAL: u64 = 16;
+const FUNCTION_REFERENCE: u64 = 32;
 
 /// A module that passed, with what instrumentation has to know of it.
 #[derive(Debug, Default)]
@@ -55,15 +66,94 @@ pub(crate) struct Core<'a> {
     /// Whether it imports from `wasi_snapshot_preview1` and `wasmop_rt`.
     pub(crate) imports_wasi: bool,
     pub(crate) imports_rt: bool,
+    pub(crate) exports: BTreeMap<&'a str, (ExternalKind, u32)>,
+    /// Where the last function bodies are, oldest first; as many as instrumentation appends.
+    pub(crate) last_bodies: VecDeque<Range<usize>>,
+    /// What an instance holds besides its memory.
+    pub(crate) overhead: Overhead,
+}
+
+/// What instances of a core module hold in the host besides linear memory, in numbers of things.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Overhead {
+    pub(crate) table_entries: u64,
+    pub(crate) globals: u64,
+    /// Items of element segments.
+    pub(crate) elements: u64,
+    /// Items of segments that stay with the instance.
+    pub(crate) passive_elements: u64,
+}
+
+impl Overhead {
+    /// Adds what a section declares. Others than those of tables, globals and elements count nothing.
+    pub(crate) fn section(&mut self, payload: &Payload<'_>) -> Result<(), Refusal> {
+        match payload {
+            Payload::TableSection(section) => {
+                for table in section.clone() {
+                    let initial = table.map_err(malformed)?.ty.initial;
+                    self.table_entries = self.table_entries.saturating_add(initial);
+                }
+            }
+            Payload::GlobalSection(section) => self.globals += u64::from(section.count()),
+            Payload::ElementSection(section) => {
+                for element in section.clone() {
+                    let element = element.map_err(malformed)?;
+                    let items = u64::from(match element.items {
+                        ElementItems::Functions(items) => items.count(),
+                        ElementItems::Expressions(_, items) => items.count(),
+                    });
+                    self.elements += items;
+                    if matches!(element.kind, ElementKind::Passive) {
+                        self.passive_elements += items;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let entries = self.table_entries.saturating_add(self.passive_elements.saturating_mul(2));
+        entries.saturating_mul(TABLE_ENTRY) + self.globals * GLOBAL + self.elements * FUNCTION_REFERENCE
+    }
+}
+
+/// Reads the sections and checks what they declare, but no function body: fast, also for large modules.
+pub(crate) fn survey(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
+    check_header(wasm)?;
+    let mut scan = Scan { is_linked: true, ..Scan::default() };
+    scan.read(wasm)?;
+    scan.finish()
+}
+
+/// Checks that no function body of a module changes state that the host can't read.
+pub(crate) fn check_bodies(wasm: &[u8]) -> Result<(), Refusal> {
+    let mut scan = Scan::default();
+    let mut index = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        if let Payload::CodeSectionEntry(body) = payload.map_err(malformed)? {
+            scan.body(index, &body)?;
+            index += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Checks everything; see [`Refusal`].
 pub(crate) fn validate(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
+    validate_as(wasm, false)
+}
+
+/// The same for a module in a component.
+pub(crate) fn validate_linked(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
+    validate_as(wasm, true)
+}
+
+fn validate_as(wasm: &[u8], is_linked: bool) -> Result<Core<'_>, Refusal> {
     check_header(wasm)?;
-    let mut scan = Scan { names: function_names(wasm), ..Scan::default() };
-    for payload in Parser::new(0).parse_all(wasm) {
-        scan.payload(payload.map_err(malformed)?)?;
-    }
+    let mut scan = Scan { names: function_names(wasm), reads_bodies: true, is_linked, ..Scan::default() };
+    scan.read(wasm)?;
     let core = scan.finish();
     // What the scan doesn't look for. Where the scan has an answer too, that one is more precise.
     match Validator::new_with_features(FEATURES).validate_all(wasm) {
@@ -134,12 +224,23 @@ struct Scan<'a> {
     functions: Vec<u32>,
     globals: Vec<GlobalType>,
     memories: Vec<MemoryType>,
-    exports: BTreeMap<&'a str, (ExternalKind, u32)>,
+    reads_bodies: bool,
+    /// The module is in a component: `wit-component` has numbered imports of the same name.
+    is_linked: bool,
     bodies: u32,
     segments: u32,
 }
 
 impl<'a> Scan<'a> {
+    fn read(&mut self, wasm: &'a [u8]) -> Result<(), Refusal> {
+        for payload in Parser::new(0).parse_all(wasm) {
+            let payload = payload.map_err(malformed)?;
+            self.core.overhead.section(&payload)?;
+            self.payload(payload)?;
+        }
+        Ok(())
+    }
+
     fn payload(&mut self, payload: Payload<'a>) -> Result<(), Refusal> {
         match payload {
             Payload::TypeSection(section) => {
@@ -178,14 +279,20 @@ impl<'a> Scan<'a> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(malformed)?;
-                    self.exports.insert(export.name, (export.kind, export.index));
+                    self.core.exports.insert(export.name, (export.kind, export.index));
                 }
             }
             Payload::StartSection { func, .. } => self.core.start = Some(func),
             Payload::CodeSectionEntry(body) => {
                 let index = self.core.imported_functions.saturating_add(self.bodies);
                 self.bodies += 1;
-                self.body(index, &body)?;
+                if self.core.last_bodies.len() == ADDED as usize {
+                    self.core.last_bodies.pop_front();
+                }
+                self.core.last_bodies.push_back(body.range());
+                if self.reads_bodies {
+                    self.body(index, &body)?;
+                }
             }
             Payload::DataSection(section) => {
                 for segment in section {
@@ -228,6 +335,7 @@ impl<'a> Scan<'a> {
     }
 
     fn imported_function(&mut self, module: &str, name: &str, ty: u32) -> Result<(), Refusal> {
+        let name = if self.is_linked { unnumbered(name) } else { name };
         let unknown = || Refusal::ImportUnknown { module: module.to_string(), name: name.to_string() };
         let expected = if module == adapter::WASI {
             self.core.imports_wasi = true;
@@ -260,6 +368,9 @@ impl<'a> Scan<'a> {
         }
         match ty.content_type {
             ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64 if !ty.shared => {
+                if self.core.globals.len() >= MAX_MUTABLE_GLOBALS {
+                    return Err(Refusal::GlobalCount { max: MAX_MUTABLE_GLOBALS });
+                }
                 self.core.globals.push((index, ty.content_type));
                 Ok(())
             }
@@ -331,15 +442,15 @@ impl<'a> Scan<'a> {
         if self.memories.len() != 1 {
             return Err(Refusal::MemoryCount { count: self.memories.len() as u32 });
         }
-        match self.exports.get("memory") {
+        match self.core.exports.get("memory") {
             Some((ExternalKind::Memory, 0)) => Ok(()),
             _ => Err(Refusal::MemoryNotExported),
         }
     }
 
     fn check_step(&self) -> Result<u32, Refusal> {
-        let Some((kind, index)) = self.exports.get(world::STEP) else {
-            let exports = self.exports.keys().filter(|name| name.contains('#') || name.contains(':'));
+        let Some((kind, index)) = self.core.exports.get(world::STEP) else {
+            let exports = self.core.exports.keys().filter(|name| name.contains('#') || name.contains(':'));
             return Err(Refusal::StepMissing { exports: exports.map(|name| format!("`{name}`")).collect() });
         };
         if !matches!(kind, ExternalKind::Func | ExternalKind::FuncExact) {
@@ -353,7 +464,7 @@ impl<'a> Scan<'a> {
 
     /// An exported function without parameters and results.
     fn exported_function(&self, name: &str) -> Option<u32> {
-        let (ExternalKind::Func, index) = *self.exports.get(name)? else { return None };
+        let (ExternalKind::Func, index) = *self.core.exports.get(name)? else { return None };
         let ty = self.function_type(index)?;
         (ty.params().is_empty() && ty.results().is_empty()).then_some(index)
     }
@@ -361,6 +472,13 @@ impl<'a> Scan<'a> {
     fn function_type(&self, index: u32) -> Option<&FuncType> {
         self.types.get(*self.functions.get(index as usize)? as usize)?.as_ref()
     }
+}
+
+/// `fd_write` of `fd_write [v2]`.
+fn unnumbered(name: &str) -> &str {
+    let digits = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let numbered = name.strip_suffix(']').and_then(|name| name.rsplit_once(" [v"));
+    numbered.filter(|(_, number)| digits(number)).map_or(name, |(name, _)| name)
 }
 
 fn constant_offset(expr: &wasmparser::ConstExpr<'_>) -> Option<u32> {

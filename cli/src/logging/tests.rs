@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 
 use super::fields::Fields;
+use super::filter_for;
 use super::{json, text};
 use crate::output::Paint;
 
@@ -85,4 +87,27 @@ fn a_json_line_is_flat_and_its_four_fixed_fields_cannot_be_replaced() {
         Value::Object(line),
         json!({"timestamp": AT, "level": "INFO", "target": "guest", "message": "hello", "controller": "web", "fields": {"a": 1}})
     );
+}
+
+#[test]
+fn verbosity_raises_what_wasmop_and_controllers_log_and_no_compiler() {
+    use tracing::subscriber::with_default;
+    for verbose in 0..=4 {
+        let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter_for(verbose))).finish();
+        with_default(subscriber, || {
+            let said = [
+                tracing::enabled!(target: "cranelift_codegen::isa", Level::INFO),
+                tracing::enabled!(target: "wasmtime::runtime", Level::INFO),
+                tracing::enabled!(target: "regalloc2", Level::INFO),
+                tracing::enabled!(target: "h2::codec", Level::INFO),
+                tracing::enabled!(target: "hyper_util::client", Level::TRACE),
+                tracing::enabled!(target: "kube_client::client", Level::TRACE),
+            ];
+            assert_eq!(said, [false; 6], "-v {verbose} times");
+            assert!(tracing::enabled!(target: "cranelift_codegen::isa", Level::WARN));
+            assert_eq!(tracing::enabled!(target: "wasmop_host::host", Level::DEBUG), verbose >= 1);
+            assert_eq!(tracing::enabled!(target: "guest", Level::TRACE), verbose >= 2);
+            assert_eq!(tracing::enabled!(target: "hyper_util::client", Level::DEBUG), verbose >= 3);
+        });
+    }
 }

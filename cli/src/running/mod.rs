@@ -39,11 +39,11 @@ pub async fn run(request: Request) -> Result<()> {
     let config = request.config.as_deref().map_or(Ok(Config::default()), config::load)?;
     // A plan takes the names of packages; what is wrong with a package is to be said before.
     let given = packages::load(&request.packages)?;
-    let names: Vec<String> = given.iter().map(|package| package.manifest.name.clone()).collect();
+    let names = given.names();
     let default_budget = wasmop_host::pressure::default_budget();
     let plan = Plan::new(&request.flags, &config, &names, default_budget)?;
     let verbosity = logging::start(plan.host.log_format.unwrap_or_default(), plan.verbose)?;
-    let controllers = packages::deploy(given, &plan)?;
+    let (controllers, refused) = packages::deploy(given, &plan)?;
     let state_dir = plan.host.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
     let encryption_key = plan.host.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
     let external_authorities = match plan.host.external_ca_file.as_deref() {
@@ -62,6 +62,7 @@ pub async fn run(request: Request) -> Result<()> {
     let shutdown_timeout = plan.host.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
     let options = Options {
         controllers,
+        refused,
         cluster,
         namespace: plan.host.namespace.clone(),
         state_dir,

@@ -5,41 +5,106 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use wasmop_host::Deployment;
+use wasmop_host::{Deployment, RefusedPackage};
 use wasmop_package::Package;
 
 use crate::config::Plan;
-use crate::error::failure;
-use crate::package_file;
+use crate::error::{failure, problem_and_help};
+use crate::package_file::{self, Loaded};
 
-/// Reads packages; two may not have the same name, which is also that of their state.
-pub fn load(files: &[PathBuf]) -> Result<Vec<Package>> {
-    let mut names: BTreeMap<String, &Path> = BTreeMap::new();
-    let mut packages = Vec::new();
-    for file in files {
-        let package = package_file::load(file)?;
-        let name = package.manifest.name.clone();
-        if let Some(other) = names.insert(name.clone(), file) {
-            return Err(failure(
-                format!("`{}` and `{}` are both named `{name}`", other.display(), file.display()),
-                "run one of them, or give one another name in its wasmop.toml and build it again",
-            )
-            .into());
-        }
-        packages.push(package);
-    }
-    Ok(packages)
+/// Packages of the command line.
+#[derive(Default)]
+pub struct Given {
+    packages: Vec<Package>,
+    refused: Vec<Refused>,
 }
 
-/// The packages of the command line, under their own names, and those that the plan adds.
-pub fn deploy(given: Vec<Package>, plan: &Plan) -> Result<Vec<Deployment>> {
-    let mut packages: Vec<_> = given.into_iter().map(|package| (package.manifest.name.clone(), package)).collect();
+/// A file that is no package.
+struct Refused {
+    name: String,
+    error: anyhow::Error,
+}
+
+impl Given {
+    /// Of the controllers that they would be.
+    pub fn names(&self) -> Vec<String> {
+        let packages = self.packages.iter().map(|package| package.manifest.name.clone());
+        packages.chain(self.refused.iter().map(|refused| refused.name.clone())).collect()
+    }
+}
+
+/// Reads packages; two may not have the same name, which is also that of their state.
+pub fn load(files: &[PathBuf]) -> Result<Given> {
+    let mut named: BTreeMap<String, (&Path, [u8; 32])> = BTreeMap::new();
+    let mut given = Given::default();
+    for file in files {
+        let package = match package_file::load(file)? {
+            Loaded::Package(package) => package,
+            Loaded::Refused { name, error } => {
+                given.refused.push(Refused { name: name.unwrap_or_else(|| stem(file)), error });
+                continue;
+            }
+        };
+        let name = package.manifest.name.clone();
+        if let Some((other, digest)) = named.insert(name.clone(), (file, package.digest)) {
+            return Err(twice(&name, other, file, digest == package.digest).into());
+        }
+        given.packages.push(package);
+    }
+    Ok(given)
+}
+
+fn twice(name: &str, first: &Path, second: &Path, is_same: bool) -> crate::error::Failure {
+    let (first, second) = (first.display(), second.display());
+    if !is_same {
+        return failure(
+            format!("`{first}` and `{second}` are both named `{name}`"),
+            format!(
+                "leave one out, or name both in a file for --config: [controllers.{name}] with `package = \"{first}\"`, \
+                 and [controllers.{name}-2] with `package = \"{second}\"`"
+            ),
+        );
+    }
+    let what = if first.to_string() == second.to_string() {
+        format!("`{first}` is given twice")
+    } else {
+        format!("`{first}` and `{second}` are the same package, `{name}`")
+    };
+    failure(
+        what,
+        format!(
+            "leave one out; to run it as two controllers, name them in a file for --config, like [controllers.{name}] \
+             and [controllers.{name}-2], each with `package = \"{first}\"`"
+        ),
+    )
+}
+
+/// What a file that does not say its name is called.
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The packages of the command line, under their own names, and those that the plan adds. Those that are no
+/// packages are left out, unless they are all there is.
+pub fn deploy(given: Given, plan: &Plan) -> Result<(Vec<Deployment>, Vec<RefusedPackage>)> {
+    let Given { packages, mut refused } = given;
+    let mut packages: Vec<_> = packages.into_iter().map(|package| (package.manifest.name.clone(), package)).collect();
     for (name, file) in &plan.packages {
-        packages.push((name.clone(), package_file::load(file)?));
+        match package_file::load(file)? {
+            Loaded::Package(package) => packages.push((name.clone(), package)),
+            Loaded::Refused { error, .. } => refused.push(Refused { name: name.clone(), error }),
+        }
+    }
+    if packages.is_empty() && !refused.is_empty() {
+        return Err(refused.swap_remove(0).error);
     }
     let deployment = |(name, package): (String, Package)| {
         let settings = plan.settings.controllers.get(&name).cloned().unwrap_or_default();
         Deployment { name, package: Arc::new(package), settings }
     };
-    Ok(packages.into_iter().map(deployment).collect())
+    let refused = refused.into_iter().map(|Refused { name, error }| {
+        let (problem, help) = problem_and_help(&error);
+        RefusedPackage { name, error: format!("{problem}\nhelp: {help}") }
+    });
+    Ok((packages.into_iter().map(deployment).collect(), refused.collect()))
 }

@@ -3,6 +3,7 @@
 //! One control plane serves all tests, so they run one after the other, and without cargo's harness:
 //! the control plane ends, and its files go, with `main`.
 
+mod packages;
 mod token;
 
 use std::future::Future;
@@ -28,12 +29,15 @@ use wasmop_testbed::log::Record;
 type Test = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// `missing_crd` creates the CRD that those before must not find.
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 11] = [
     ("an_unknown_token_is_refused_with_a_remedy", |stage| Box::pin(stage.unknown_token())),
     ("an_expired_token_is_refused_with_a_remedy", |stage| Box::pin(stage.expired_token())),
     ("a_second_host_on_a_state_directory_is_refused", |stage| Box::pin(stage.second_host())),
     ("a_memory_budget_too_small_for_one_instance_is_refused", |stage| Box::pin(stage.small_budget())),
     ("encrypted_snapshots_without_their_key_are_refused_and_kept", |stage| Box::pin(stage.other_key())),
+    ("packages_made_by_hand_are_left_out_and_the_others_run", |stage| Box::pin(packages::made_by_hand(stage))),
+    ("a_host_that_compiles_answers_probes_and_ends_when_it_is_told", |stage| Box::pin(packages::compiling(stage))),
+    ("an_address_space_limit_is_named_with_a_remedy", |stage| Box::pin(packages::address_space(stage))),
     ("a_missing_crd_is_named_and_the_controller_goes_on_when_it_appears", |stage| Box::pin(stage.missing_crd())),
     ("a_forbidden_identity_is_named_and_goes_on_once_it_is_allowed", |stage| Box::pin(stage.forbidden())),
     ("lists_are_streamed_and_come_in_pages_where_that_is_refused", |stage| Box::pin(stage.streamed_lists())),

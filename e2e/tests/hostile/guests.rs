@@ -227,7 +227,7 @@ pub fn hog(name: &str) -> Result<Package> {
 }
 
 /// Modules that are refused when they are packaged, and what the refusal names.
-pub const REFUSED: [(&str, &str, &str); 8] = [
+pub const REFUSED: [(&str, &str, &str); 9] = [
     ("writes to a table", r#"(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))"#, "table.set"),
     ("grows a table", r#"(table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1))))"#, "table.grow"),
     (
@@ -236,6 +236,11 @@ pub const REFUSED: [(&str, &str, &str); 8] = [
         "table.copy",
     ),
     ("drops a data segment", r#"(data $d "x") (func (data.drop $d))"#, "data.drop"),
+    (
+        "holds more in tables than its limit of memory",
+        "(table 9000000 funcref) (table 9000000 funcref) (table 9000000 funcref) (table 9000000 funcref)",
+        "bytes of memory and tables",
+    ),
     ("has a second memory", "(memory 1)", "memor"),
     ("keeps references in globals", "(global (mut funcref) (ref.null func))", "global"),
     ("imports what nobody has", r#"(import "env" "system" (func))"#, "system"),

@@ -21,6 +21,9 @@ const MAX_ACTIONS_PER_STEP: usize = 16_384;
 /// Most bytes that the requests of one step may hold in the host; the API server takes 3 MiB in one.
 const MAX_ACTION_BYTES_PER_STEP: usize = 16 << 20;
 
+/// Bytes that an entry of a table takes: a pointer.
+const TABLE_ENTRY_BYTES: usize = size_of::<usize>();
+
 /// The store's data: input and output of the step under way, and its limits.
 pub struct Context {
     now: u64,
@@ -33,7 +36,10 @@ pub struct Context {
     action_bytes: usize,
     registered: u32,
     pub(super) entered: u64,
+    /// For the memory and the tables together.
     max_memory: usize,
+    memory_bytes: usize,
+    table_bytes: usize,
     pub(super) memory_limit_hit: bool,
     pub(super) action_limit_hit: bool,
     pub(super) cpu_limit: Duration,
@@ -64,6 +70,8 @@ impl Context {
             registered,
             entered: 0,
             max_memory: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+            memory_bytes: 0,
+            table_bytes: 0,
             memory_limit_hit: false,
             action_limit_hit: false,
             cpu_limit: Duration::from_nanos(limits.cpu_per_step_ns),
@@ -106,6 +114,10 @@ impl Context {
         wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
     }
 
+    pub(super) fn table_bytes(&self) -> usize {
+        self.table_bytes
+    }
+
     /// To be called before anything of it asks for [`Context::wasi`]; full packages import nothing that does.
     pub(super) fn set_wasi(&mut self, wasi: Wasi) {
         self.wasi = Some(Box::new(wasi));
@@ -137,14 +149,23 @@ impl Context {
 
 impl ResourceLimiter for Context {
     fn memory_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.max_memory;
+        let allowed = desired.saturating_add(self.table_bytes) <= self.max_memory;
         self.memory_limit_hit |= !allowed;
+        if allowed {
+            self.memory_bytes = desired;
+        }
         Ok(allowed)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        // Packages can't grow tables (validated); this bounds their initial size.
-        Ok(desired <= 1 << 20)
+    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current).saturating_mul(TABLE_ENTRY_BYTES);
+        let table_bytes = self.table_bytes.saturating_add(more);
+        let allowed = table_bytes.saturating_add(self.memory_bytes) <= self.max_memory;
+        self.memory_limit_hit |= !allowed;
+        if allowed {
+            self.table_bytes = table_bytes;
+        }
+        Ok(allowed)
     }
 }
 

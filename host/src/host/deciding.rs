@@ -7,6 +7,7 @@ use wasmop_policy::{Cause, Decision, Policy, Predictor, Prices, Situation};
 
 use super::suspending::Why;
 use super::{Host, Phase, Slot};
+use crate::live::Live;
 
 /// What an instance holds besides its pages: wasmtime's store and tables, measured.
 const INSTANCE_BYTES: u64 = 96 << 10;
@@ -50,6 +51,14 @@ impl Slot {
             Phase::Suspended(_) => 0,
             Phase::Resident(instance) if instance.is_suspended() => 0,
             Phase::Resident(_) | Phase::Busy => whole,
+        }
+    }
+
+    /// Bytes that its instance holds and suspending it does not give back.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        match &self.phase {
+            Phase::Resident(instance) if matches!(**instance, Live::Soft(_)) => instance.table_bytes(),
+            _ => 0,
         }
     }
 

@@ -10,8 +10,10 @@ use wasmop_policy::Predictor;
 
 use super::deciding::Deciding;
 use super::leading::Lead;
+use super::preparing::prepare;
 use super::telling::Regarding;
 use super::{ControllerSettings, Deployment, Host, HostError, HostState, Phase, Slot};
+use crate::address_space::{AddressSpace, AddressSpaceError};
 use crate::cache::{Resource, Writes};
 use crate::code::{InstallError, InstalledPackage, wall_clock_ns};
 use crate::controller::Controller;
@@ -69,7 +71,21 @@ impl Host {
         deployments: Vec<Deployment>,
         state: &Arc<StateDir>,
     ) -> Result<(), HostError> {
-        let mut installed: HashMap<[u8; 32], Installed> = HashMap::new();
+        // Instances that can be in memory at once: all may have something to do at the same time.
+        let address_space = AddressSpace::limited();
+        let room = address_space.map_or(usize::MAX, |limited| limited.instances() as usize);
+        let packages = deployments.iter().map(|deployment| deployment.package.clone());
+        let prepared = prepare(&self.engine, state, packages, &self.limits, room).await?;
+        let mut installed: HashMap<[u8; 32], Result<Installed, Arc<InstallError>>> = HashMap::new();
+        for (digest, result) in prepared {
+            let result = result.map(Installed::new).map_err(Arc::new);
+            if let Err(error) = &result
+                && error.concerns_all()
+            {
+                return Err(error.clone().into());
+            }
+            installed.insert(digest, result);
+        }
         self.slots.reserve_exact(deployments.len());
         let mut first_error = None;
         for Deployment { name, package, settings } in deployments {
@@ -77,25 +93,21 @@ impl Host {
             if let Some(Err(source)) = wasi.as_deref().map(WasiGrant::check) {
                 return Err(HostError::Wasi { name, source });
             }
-            let Installed { package, permissions, cached, ignored } = match installed.get(&package.digest) {
-                Some(found) => found.clone(),
-                None => {
-                    let (engine, state) = (self.engine.clone(), state.clone());
-                    let cap = self.limits;
-                    let tier = package.tier();
-                    let install = move || InstalledPackage::install(&engine, &state, &package, &cap);
-                    let new = match tokio::task::block_in_place(install) {
-                        Ok(package) => Installed::new(package),
-                        // The others don't suffer from a package that is no good.
-                        Err(error) if !matches!(error, InstallError::Io { .. }) => {
-                            self.leave_out(&name, tier, &error);
-                            first_error.get_or_insert(error);
-                            continue;
-                        }
-                        Err(error) => return Err(error.into()),
-                    };
-                    installed.insert(new.package.digest, new.clone());
-                    new
+            let found = match (installed.get(&package.digest), address_space) {
+                (Some(Ok(_)), Some(limited)) if self.slots.len() >= room => {
+                    Err(InstallError::AddressSpace { name: name.clone(), source: AddressSpaceError(limited) }.into())
+                }
+                (Some(found), _) => found.clone(),
+                // Every package was prepared.
+                (None, _) => continue,
+            };
+            let Installed { package, permissions, cached, ignored } = match found {
+                Ok(found) => found,
+                // The others don't suffer from a package that is no good.
+                Err(error) => {
+                    self.leave_out(&name, package.tier(), &error.to_string());
+                    first_error.get_or_insert(error);
+                    continue;
                 }
             };
             let fail = |source| HostError::Controller { name: name.clone(), source };
@@ -170,11 +182,10 @@ impl Host {
     }
 
     /// Tells of a package that can't be run, and goes on without it.
-    fn leave_out(&mut self, name: &str, tier: Tier, error: &InstallError) {
-        tracing::error!(controller = name, %error, "left out: its package cannot be run");
+    pub(super) fn leave_out(&mut self, name: &str, tier: Tier, error: &str) {
+        tracing::error!(controller = name, error, "left out: its package cannot be run");
         let mut counters = Counters::default();
-        let message = error.to_string();
-        counters.problem(self.now(), "", Problem::Install, &message);
+        counters.problem(self.now(), "", Problem::Install, error);
         self.failed.push(observed::Controller {
             name: name.into(),
             tier,
@@ -186,7 +197,7 @@ impl Host {
             registered: false,
             counters,
         });
-        self.publish(name.into(), Problem::Install, Regarding::Host, &message);
+        self.publish(name.into(), Problem::Install, Regarding::Host, error);
     }
 
     /// Refuses a budget that not even one instance fits into.

@@ -7,6 +7,7 @@
 //! ```text
 //! here        the loop, when a slot is looked at again              options    what it is started with
 //! slot        one controller: what it is, what is under way for it
+//! preparing   packages compiled, off the loop
 //! install     packages to slots          watching    registrations to watches, changes to work queues
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
@@ -25,6 +26,7 @@ mod leading;
 mod limiting;
 mod observing;
 mod options;
+mod preparing;
 mod recording;
 mod restarts;
 mod settings;
@@ -44,11 +46,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use wasmop_package::Tier;
 use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
 
 use self::leading::Others;
-pub use self::options::{Deployment, HostError, Options, SHUTDOWN_TIMEOUT};
+pub use self::options::{Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
 use self::slot::{Phase, Request, Slot};
@@ -87,7 +90,33 @@ const SAVE_RETRY: Duration = Duration::from_secs(10);
 const RESPONSE_CREDIT: usize = 1 << 20;
 
 /// Runs the controllers until `shutdown` completes; then suspends all and returns.
-pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
+pub async fn run(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
+    let settings = options.settings.take();
+    let mut shutdown = std::pin::pin!(shutdown);
+    // To start may take minutes: packages are compiled, an API server does not answer.
+    let started = tokio::select! {
+        biased;
+        () = &mut shutdown => {
+            tracing::info!("ending before the host has started");
+            return Ok(());
+        }
+        started = start(options) => started?,
+    };
+    let Started { host, rx, watch_rx, _server } = started;
+    host.run(rx, watch_rx, settings, shutdown).await;
+    Ok(())
+}
+
+/// A host that is about to run, and what comes to it.
+struct Started {
+    host: Host,
+    rx: mpsc::UnboundedReceiver<Message>,
+    watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+    _server: Option<http::Server>,
+}
+
+/// Everything before the loop.
+async fn start(options: Options) -> Result<Started, HostError> {
     let mut names = BTreeSet::new();
     if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
         return Err(HostError::DuplicateName(twice.name.clone()));
@@ -162,6 +191,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         shutting_down: false,
     };
     host.limit_objects(options.cache_memory);
+    for RefusedPackage { name, error } in options.refused {
+        host.leave_out(&name, Tier::Full, &error);
+    }
     host.install(options.controllers, &state).await?;
     for slot in 0..host.slots.len() as u32 {
         host.trace_continued(slot);
@@ -179,8 +211,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         "host started"
     );
     started.store(true, Ordering::Release);
-    host.run(rx, watch_rx, options.settings, shutdown).await;
-    Ok(())
+    Ok(Started { host, rx, watch_rx, _server })
 }
 
 struct Host {

@@ -1,5 +1,8 @@
 //! What is told about the host and its controllers, copied when somebody asks.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::leading::Lead;
 use super::{Host, Phase, Slot};
 use crate::status::observed::{Controller, Election, Observed, Question, Queue};
@@ -19,11 +22,16 @@ impl Host {
     }
 
     fn observe(&self) -> Observed {
+        let mut packages = HashSet::new();
+        let packages =
+            self.slots.iter().map(|slot| &slot.package).filter(|package| packages.insert(Arc::as_ptr(package)));
+        let code_bytes = packages.map(|package| package.code_bytes()).sum();
         Observed {
             now: self.now(),
             controllers: self.slots.iter().map(Slot::observe).chain(self.failed.iter().cloned()).collect(),
             watches: self.hub.status(),
             totals: self.totals.clone(),
+            code_bytes,
             spare_bytes: self.engine.spares().bytes(),
             memory_budget: self.memory_budget,
             cached: self.hub.objects_usage(),
@@ -56,7 +64,7 @@ impl Slot {
                 Phase::Resident(_) => State::Resident,
                 Phase::Busy => State::Busy,
             },
-            resident_bytes: self.resident_bytes(),
+            resident_bytes: self.resident_bytes() + self.kept_bytes(),
             queue,
             active: self.controller.active(),
             requests: self.requests.len(),

@@ -41,8 +41,18 @@ impl Deployment {
     }
 }
 
+/// A controller whose package was refused when it was read: it is shown as failed, beside those that run.
+#[derive(Clone, Debug)]
+pub struct RefusedPackage {
+    /// The controller's.
+    pub name: String,
+    /// Why, with a remedy.
+    pub error: String,
+}
+
 pub struct Options {
     pub controllers: Vec<Deployment>,
+    pub refused: Vec<RefusedPackage>,
     pub cluster: kube::Config,
     /// Watch only this namespace; `None` for all.
     pub namespace: Option<String>,
@@ -85,6 +95,7 @@ impl Options {
     pub fn new(controllers: Vec<Deployment>, cluster: kube::Config, state_dir: PathBuf) -> Options {
         Options {
             controllers,
+            refused: Vec::new(),
             cluster,
             namespace: None,
             state_dir,
@@ -116,7 +127,7 @@ pub enum HostError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
-    Install(#[from] InstallError),
+    Install(#[from] Arc<InstallError>),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the credentials cannot be used: {0}\nhelp: check the certificates and keys in the kubeconfig")]

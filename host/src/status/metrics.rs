@@ -296,7 +296,8 @@ impl Page {
     }
 
     fn host(&self, out: &mut Families<'_>) -> Result<(), Error> {
-        let Observed { controllers, totals, spare_bytes, memory_budget, cached, cache_memory, .. } = &*self.observed;
+        let Observed { controllers, totals, spare_bytes, code_bytes, memory_budget, cached, cache_memory, .. } =
+            &*self.observed;
         out.gauge(
             ("wasmop_controllers", None, "Controllers by where their instances are"),
             State::ALL.iter().map(|state| {
@@ -318,6 +319,7 @@ impl Page {
             ("wasmop_spare_memory", Some(Unit::Bytes), "Memory of suspended instances kept for the next resumes"),
             one(*spare_bytes),
         )?;
+        out.gauge(("wasmop_code", Some(Unit::Bytes), "Compiled code of all packages, on disk"), one(*code_bytes))?;
         out.gauge(
             (
                 "wasmop_memory_budget",

@@ -15,7 +15,7 @@ pub mod http;
 pub mod metrics;
 pub mod observed;
 pub mod problems;
-mod process;
+pub(crate) mod process;
 pub mod requests;
 pub mod save_failure;
 pub mod values;

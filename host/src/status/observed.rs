@@ -27,6 +27,8 @@ pub struct Observed {
     pub totals: Totals,
     /// Bytes of memories kept for the next resumes.
     pub spare_bytes: u64,
+    /// Bytes of the compiled code of all packages, on disk.
+    pub code_bytes: u64,
     pub memory_budget: Option<u64>,
     /// What whole objects of watches take, and may take.
     pub cached: Usage,

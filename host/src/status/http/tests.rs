@@ -36,6 +36,7 @@ fn observed(controllers: usize) -> Observed {
         }],
         totals: Totals::default(),
         spare_bytes: 0,
+        code_bytes: 0,
         memory_budget: None,
         cached: Default::default(),
         cache_memory: None,

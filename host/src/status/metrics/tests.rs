@@ -64,6 +64,7 @@ fn page() -> Page {
         watches: vec![watch(3, false), watch(4, true)],
         totals,
         spare_bytes: 4096,
+        code_bytes: 8192,
         memory_budget: Some(64 << 20),
         cached: Usage { bytes: 300, refused: 1 },
         cache_memory: Some(1 << 20),

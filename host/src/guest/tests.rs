@@ -1,0 +1,80 @@
+//! Code that no package may hold, beneath the checks that refuse such packages: each call of a guest ends.
+
+use wasmtime::component::Component;
+
+use super::*;
+
+/// The state interface with these bodies; `fields` are further ones of the module.
+fn component(count: &str, get: &str, fields: &str) -> String {
+    format!(
+        r#"(component
+          (core module $main
+            (memory (export "memory") 1)
+            (func (export "step"))
+            (func (export "init"))
+            (func (export "count") (result i32) {count})
+            (func (export "get") (param i32) (result i64) {get})
+            (func (export "set") (param i32 i64))
+            {fields})
+          (core instance $i (instantiate $main))
+          (func $step (canon lift (core func $i "step")))
+          (func $init (canon lift (core func $i "init")))
+          (func $count (result u32) (canon lift (core func $i "count")))
+          (func $get (param "index" u32) (result u64) (canon lift (core func $i "get")))
+          (func $set (param "index" u32) (param "bits" u64) (canon lift (core func $i "set")))
+          (instance $guest (export "step" (func $step)))
+          (instance $state (export "init" (func $init)) (export "global-count" (func $count))
+            (export "global-get" (func $get)) (export "global-set" (func $set)))
+          (export "wasmop:controller/guest@0.1.0" (instance $guest))
+          (export "wasmop:internal/state" (instance $state)))"#
+    )
+}
+
+const LIMITS: Limits = Limits { cpu_per_step_ns: 50_000_000, memory_bytes: 1 << 20, ..Limits::USUAL };
+
+fn instantiate(component: &str) -> Result<Guest, InstantiateError> {
+    let engine = Engine::new().unwrap();
+    let component = Component::new(engine.wasmtime(), wat::parse_str(component).unwrap()).unwrap();
+    let exports = Exports::new(&engine, &component, Tier::Full).unwrap();
+    Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, &WasiGrant::default()).map(|(guest, _)| guest)
+}
+
+const LOOP: &str = "(loop (br 0)) (unreachable)";
+
+#[test]
+fn a_start_function_that_does_not_end_is_ended() {
+    let text = component("(i32.const 0)", "(i64.const 0)", "(func $start (loop (br 0))) (start $start)");
+    let error = instantiate(&text).err().expect("its start function ended").to_string();
+    assert!(error.contains("used the CPU for more than 50ms"), "{error}");
+}
+
+#[test]
+fn state_functions_that_do_not_end_are_ended() {
+    for (count, get) in [(LOOP, "(i64.const 0)"), ("(i32.const 1)", LOOP)] {
+        let mut guest = instantiate(&component(count, get, "")).unwrap();
+        let error = guest.globals().unwrap_err().to_string();
+        assert!(error.contains("used the CPU for more than 50ms"), "{error}");
+    }
+}
+
+#[test]
+fn more_globals_than_a_package_may_have_are_not_read() {
+    let mut guest = instantiate(&component("(i32.const -1)", "(i64.const 0)", "")).unwrap();
+    let error = guest.globals().unwrap_err().to_string();
+    assert!(error.contains("4294967295 globals"), "{error}");
+}
+
+#[test]
+fn tables_count_against_the_limit_of_memory_and_are_accounted_for() {
+    // 64 KiB of memory and 960 KiB of tables are the limit.
+    for (entries, fits) in [(122_880, true), (122_881, false)] {
+        let tables = format!("(table 1 funcref) (table {} funcref)", entries - 1);
+        match instantiate(&component("(i32.const 0)", "(i64.const 0)", &tables)) {
+            Ok(guest) => {
+                assert!(fits, "{entries}");
+                assert_eq!(guest.table_bytes(), entries * 8);
+            }
+            Err(error) => assert!(!fits && error.to_string().contains("limits"), "{entries}: {error}"),
+        }
+    }
+}

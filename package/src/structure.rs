@@ -1,0 +1,276 @@
+//! The structure of a package's component, checked whenever a package is read: anyone may have made it.
+//!
+//! ```text
+//! component
+//! ├─ core module          main: the one with a memory; instrumented (full tier)
+//! ├─ core modules         adapters and linking: no memory, no start, no data; at most `MAX_LINKING_MODULES`
+//! ├─ core instances       each module once
+//! ├─ lifted functions     of main: step and the state functions, without further callbacks
+//! └─ nested components    types, imports and exports only
+//! ```
+//!
+//! So no code of a full package runs but in its own functions, which the host calls one by one, and all that an
+//! instance holds is known before there is one. Components of the soft tier are made by other tools; of them
+//! only the last line and the single memory hold. Function bodies are read when a package is compiled.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use wasmparser::{
+    BinaryReader, CanonicalFunction, CanonicalOption, ComponentAlias, Encoding, ExternalKind, FromReader, Instance,
+    MemoryType, Parser, Payload, SectionLimited, ValType,
+};
+
+use crate::component::check_memory;
+use crate::instrument::check_instrumented;
+use crate::section::{self, Section};
+use crate::tier::Tier;
+use crate::validate::{Overhead, PAGE, survey};
+
+/// Both adapters, and two modules with which `wit-component` links them.
+const MAX_LINKING_MODULES: usize = 4;
+/// Entries of a linking module's tables: one for each function of the world.
+const MAX_LINKING_TABLE: u64 = 256;
+/// Mutable globals of a linking module; the `wasmop_rt` adapter has two.
+const MAX_LINKING_GLOBALS: usize = 2;
+
+/// What an instance of a component needs before any of its code has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of linear memory it begins with.
+    pub memory: u64,
+    /// Bytes of its tables, globals and function references.
+    pub overhead: u64,
+}
+
+impl Footprint {
+    /// Bytes of both together, which the memory limit is about.
+    pub fn bytes(&self) -> u64 {
+        self.memory.saturating_add(self.overhead)
+    }
+}
+
+/// A component whose structure was checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Structure {
+    pub(crate) footprint: Footprint,
+    /// Where its core modules are.
+    pub(crate) modules: Vec<Range<usize>>,
+    /// Which of them has the memory.
+    pub(crate) main: usize,
+}
+
+impl Structure {
+    /// The error says what is wrong with `component`.
+    pub(crate) fn check(component: &[u8], tier: Tier) -> Result<Structure, String> {
+        let modules = modules(component)?;
+        let mut overhead = Overhead::default();
+        let mut memories = Vec::new();
+        for (number, module) in modules.iter().enumerate() {
+            let memory = declared(&component[module.clone()], &mut overhead)?;
+            memories.extend(memory.into_iter().map(|memory| (number, memory)));
+        }
+        let [(main, memory)] = memories[..] else {
+            return Err(format!("it has {} linear memories; there is exactly one", memories.len()));
+        };
+        check_memory(memory).map_err(|refusal| headline(&refusal.to_string()))?;
+        let memory = memory.initial.saturating_mul(PAGE);
+        let footprint = Footprint { memory, overhead: overhead.bytes() };
+        let structure = Structure { footprint, modules, main };
+        if tier == Tier::Full {
+            structure.check_full(component)?;
+        }
+        Ok(structure)
+    }
+
+    fn check_full(&self, component: &[u8]) -> Result<(), String> {
+        if self.modules.len() - 1 > MAX_LINKING_MODULES {
+            return Err(format!("it has {} core modules", self.modules.len()));
+        }
+        for (number, module) in self.modules.iter().enumerate() {
+            let module = &component[module.clone()];
+            if number == self.main {
+                let core = survey(module).map_err(|refusal| headline(&refusal.to_string()))?;
+                check_instrumented(module, &core)?;
+            } else {
+                check_linking(module)?;
+            }
+        }
+        Wiring { main: self.main, modules: self.modules.len(), ..Wiring::default() }.check(component)
+    }
+}
+
+/// The first line of an error: its help is for a project that is being built.
+fn headline(message: &str) -> String {
+    message.lines().next().unwrap_or_default().into()
+}
+
+fn damaged(error: &wasmparser::Error) -> String {
+    format!("at offset {}: {}", error.offset(), error.message())
+}
+
+fn items<'a, T: FromReader<'a>>(component: &'a [u8], section: &Section<'_>) -> Result<Vec<T>, String> {
+    let reader = BinaryReader::new(&component[section.content.clone()], section.content.start);
+    let items = SectionLimited::new(reader).map_err(|error| damaged(&error))?;
+    items.into_iter().collect::<Result<_, _>>().map_err(|error| damaged(&error))
+}
+
+fn sections(component: &[u8]) -> impl Iterator<Item = Result<Section<'_>, String>> {
+    section::sections(component).map(|section| section.map_err(|cut| format!("it is cut at offset {}", cut.offset)))
+}
+
+/// Core modules of a component, none of which may be in a nested one.
+fn modules(component: &[u8]) -> Result<Vec<Range<usize>>, String> {
+    let mut modules = Vec::new();
+    for section in sections(component) {
+        let section = section?;
+        match section.id {
+            section::CORE_MODULE => modules.push(section.content),
+            section::COMPONENT => check_nested(&component[section.content])?,
+            section::START => return Err("it has a start function".into()),
+            _ => {}
+        }
+    }
+    Ok(modules)
+}
+
+/// Nested components turn functions into the instances that are exported: they can do nothing themselves, and
+/// cannot multiply.
+fn check_nested(component: &[u8]) -> Result<(), String> {
+    if !component.starts_with(&section::COMPONENT_HEADER) {
+        return Err("a nested component has another version".into());
+    }
+    for section in sections(component) {
+        let allowed = [section::CUSTOM, section::ALIAS, section::TYPE, section::IMPORT, section::EXPORT];
+        if !allowed.contains(&section?.id) {
+            return Err("a nested component has code or instances of its own".into());
+        }
+    }
+    Ok(())
+}
+
+/// Adds up what a module declares; returns its memories.
+fn declared(module: &[u8], overhead: &mut Overhead) -> Result<Vec<MemoryType>, String> {
+    let mut memories = Vec::new();
+    for payload in Parser::new(0).parse_all(module) {
+        let payload = payload.map_err(|error| damaged(&error))?;
+        if let Payload::Version { encoding: Encoding::Component, .. } = payload {
+            return Err("a component is in the place of a core module".into());
+        }
+        overhead.section(&payload).map_err(|refusal| headline(&refusal.to_string()))?;
+        if let Payload::MemorySection(section) = payload {
+            for memory in section {
+                memories.push(memory.map_err(|error| damaged(&error))?);
+            }
+        }
+    }
+    Ok(memories)
+}
+
+/// A module of the full tier that is not the controller's.
+fn check_linking(module: &[u8]) -> Result<(), String> {
+    let mut overhead = Overhead::default();
+    let mut mutable = 0;
+    for payload in Parser::new(0).parse_all(module) {
+        let payload = payload.map_err(|error| damaged(&error))?;
+        overhead.section(&payload).map_err(|refusal| headline(&refusal.to_string()))?;
+        match payload {
+            Payload::StartSection { .. } => return Err("an adapter has a start function".into()),
+            Payload::DataSection(section) if section.count() > 0 => return Err("an adapter has data segments".into()),
+            Payload::GlobalSection(section) => {
+                for global in section {
+                    let ty = global.map_err(|error| damaged(&error))?.ty;
+                    if ty.mutable {
+                        mutable += 1;
+                    }
+                    if mutable > MAX_LINKING_GLOBALS || ty.content_type != ValType::I32 {
+                        return Err("an adapter has globals of its own".into());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if overhead.table_entries > MAX_LINKING_TABLE || overhead.passive_elements > 0 {
+        return Err("an adapter has tables of its own".into());
+    }
+    Ok(())
+}
+
+/// How the core modules of a component are connected.
+#[derive(Default)]
+struct Wiring<'a> {
+    main: usize,
+    modules: usize,
+    instantiated: HashSet<u32>,
+    /// The core instance index space: which is of the main module.
+    instances: Vec<bool>,
+    /// The core function index space: exports of the main instance by name, `None` for others.
+    functions: Vec<Option<&'a str>>,
+}
+
+impl<'a> Wiring<'a> {
+    fn check(mut self, component: &'a [u8]) -> Result<(), String> {
+        for section in sections(component) {
+            let section = section?;
+            match section.id {
+                section::CORE_INSTANCE => {
+                    items(component, &section)?.into_iter().try_for_each(|i| self.instance(&i))?
+                }
+                section::ALIAS => items(component, &section)?.into_iter().for_each(|alias| self.alias(&alias)),
+                section::CANONICAL => {
+                    items(component, &section)?.into_iter().try_for_each(|function| self.canonical(&function))?;
+                }
+                _ => {}
+            }
+        }
+        if self.instantiated.len() == self.modules { Ok(()) } else { Err("a core module is not used".into()) }
+    }
+
+    fn instance(&mut self, instance: &Instance<'_>) -> Result<(), String> {
+        let is_main = match instance {
+            Instance::Instantiate { module_index, .. } => {
+                if !self.instantiated.insert(*module_index) {
+                    return Err("a core module is instantiated twice".into());
+                }
+                *module_index as usize == self.main
+            }
+            Instance::FromExports(_) => false,
+        };
+        self.instances.push(is_main);
+        Ok(())
+    }
+
+    fn alias(&mut self, alias: &ComponentAlias<'a>) {
+        if let ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, instance_index, name } = alias {
+            let of_main = self.instances.get(*instance_index as usize) == Some(&true);
+            self.functions.push(of_main.then_some(name));
+        }
+    }
+
+    fn canonical(&mut self, function: &CanonicalFunction) -> Result<(), String> {
+        match function {
+            CanonicalFunction::Lower { options, .. } => {
+                self.functions.push(None);
+                let synchronous = |option: &CanonicalOption| {
+                    !matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_) | CanonicalOption::Gc)
+                };
+                if options.iter().all(synchronous) { Ok(()) } else { Err("it imports asynchronous functions".into()) }
+            }
+            CanonicalFunction::Lift { core_func_index, options, .. } => {
+                if !matches!(self.functions.get(*core_func_index as usize), Some(Some(_))) {
+                    return Err("it exports a function that is not of its module".into());
+                }
+                let plain = |option: &CanonicalOption| {
+                    matches!(option, CanonicalOption::UTF8 | CanonicalOption::Memory(_) | CanonicalOption::CoreType(_))
+                };
+                if options.iter().all(plain) { Ok(()) } else { Err("its exported functions call others".into()) }
+            }
+            _ => Err("it uses functions of the component model that controllers have no use for".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "structure_tests.rs"]
+mod tests;
