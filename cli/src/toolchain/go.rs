@@ -81,11 +81,11 @@ impl OwnFlags {
 /// The value of a flag in `GOFLAGS`, the last one if there are several.
 fn in_goflags(goflags: &str, flag: &str) -> Option<String> {
     let entries = split_quoted(goflags);
-    let values = entries.iter().filter_map(|entry| {
+    let mut values = entries.iter().filter_map(|entry| {
         let (name, value) = entry.trim_start_matches('-').split_once('=')?;
         (name == flag).then(|| value.to_owned())
     });
-    values.last()
+    values.next_back()
 }
 
 /// Splits at spaces as the go command does: an entry that begins with a quote reaches to the next one.
