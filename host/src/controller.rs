@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::guest::{Action, Call, Event, EventKind, StepOutput};
 use crate::own_writes::Settled;
 use crate::queue::{Backoff, Key};
-#[cfg(test)]
 use crate::watch::WatchId;
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
