@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::browser;
 
-/// A phone, a tablet, a laptop and a desktop, CSS pixels.
-const WIDTHS: [u32; 4] = [360, 800, 1200, 1920];
+/// A phone, a tablet, a laptop, a desktop, and some between, CSS pixels.
+const WIDTHS: [u32; 7] = [360, 620, 800, 960, 1200, 1420, 1920];
 
 /// The page does not scroll sideways, with `overview` as what `/api/controllers` says.
 pub async fn fits(page: &str, overview: &str) -> Result<()> {
