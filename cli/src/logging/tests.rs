@@ -69,6 +69,90 @@ fn help_and_values_of_several_lines_come_below() {
     );
 }
 
+/// The line's fields as they are read back: `name=value` with JSON strings for what is in quotes.
+fn read_back(line: &str) -> Vec<(String, String)> {
+    let (_, mut rest) = line.trim_end_matches('\n').split_once(": m  ").unwrap_or_default();
+    let mut fields = Vec::new();
+    let take = |rest: &mut &str| {
+        if !rest.starts_with('"') {
+            let (word, after) = rest.split_at(rest.find([' ', '=']).unwrap_or(rest.len()));
+            *rest = after;
+            return word.to_owned();
+        }
+        let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+        let text = strings.next().expect("a string").expect("JSON");
+        let end = strings.byte_offset();
+        *rest = &rest[end..];
+        text
+    };
+    while !rest.is_empty() {
+        let name = take(&mut rest);
+        rest = rest.strip_prefix('=').expect("a value");
+        fields.push((name, take(&mut rest)));
+        rest = rest.trim_start();
+    }
+    fields
+}
+
+#[test]
+fn names_and_values_of_any_content_can_be_read_back_from_a_line() {
+    let contents = [
+        "",
+        "plain",
+        "two words",
+        "say \"hi\"",
+        "\"",
+        "\\",
+        "a\\\"b=c\" d",
+        "x=1 level=ERROR",
+        "tab\there",
+        "a\rb",
+        "\u{1b}[2J",
+        "nul\0",
+        "\u{85}",
+        "\u{2028}x",
+        "\u{202e}evil",
+        "ü 漢字 🦀",
+        "trailing\\",
+    ];
+    for content in contents {
+        let guest = json!({ content: content, "other": [1, content] });
+        let line = text::line(
+            Paint::PLAIN,
+            AT,
+            Level::INFO,
+            "guest",
+            fields("m", &[("host", json!(content)), ("fields", guest)]),
+        );
+        assert_eq!(line.lines().count(), 1, "{line:?}");
+        assert!(!line.trim_end().chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{2028}'), "{line:?}");
+        let read = read_back(&line);
+        let list = json!([1, content]).to_string();
+        let expected = [("host", content), (content, content), ("other", &list)];
+        for (name, value) in expected {
+            assert!(read.contains(&(name.to_owned(), value.to_owned())), "{name:?}={value:?} in {line:?}: {read:?}");
+        }
+        assert_eq!(read.len(), 3, "{line:?}");
+    }
+}
+
+#[test]
+fn a_name_with_a_line_end_stays_in_its_line() {
+    let line =
+        text::line(Paint::PLAIN, AT, Level::INFO, "guest", fields("m", &[("fields", json!({"a\nERROR x": "v"}))]));
+    assert_eq!(line, "12:30:01.250 INFO  guest: m  \"a\\nERROR x\"=v\n");
+}
+
+#[test]
+fn json_lines_stay_one_line_whatever_a_guest_writes() {
+    for content in ["a\nb", "\"}\n{\"level\":\"ERROR\"", "\u{1b}\u{2028}\0"] {
+        let line = json::object(AT, "INFO", "guest", fields(content, &[("fields", json!({ content: content }))]));
+        let written = Value::Object(line.clone()).to_string();
+        assert!(!written.contains('\n'), "{written}");
+        assert_eq!(serde_json::from_str::<Value>(&written).expect("JSON"), Value::Object(line));
+    }
+}
+
 #[test]
 fn a_guest_cannot_write_to_the_terminal() {
     let line = text::line(Paint::PLAIN, AT, Level::INFO, "guest", fields("\u{1b}[2Jhi\u{7}", &[]));

@@ -1,7 +1,7 @@
 //! Lines for people: `12:30:01.250 INFO  website: suspended  ram=512 B disk=64.0 KiB`.
 //!
 //! What a controller logs itself has a bar after its name instead of the colon. Control characters
-//! in anything are shown escaped, so that no controller can write to the terminal.
+//! in anything are shown escaped, so that no controller can write to the terminal. A value in quotes is a JSON string.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -94,24 +94,45 @@ pub fn line(paint: Paint, timestamp: &str, level: Level, target: &str, mut field
 
 /// A field as people read it: bytes and microseconds with a unit instead of one in the name.
 fn show(name: &str, value: &Value) -> (String, String) {
-    let unit = |suffix: &str| Some((name.strip_suffix(suffix)?, value.as_u64()?));
+    let unit = |suffix: &str| Some((word(name.strip_suffix(suffix)?), value.as_u64()?));
     if let Some((name, bytes)) = unit("_bytes") {
-        return (name.to_owned(), output::bytes(bytes));
+        return (name, output::bytes(bytes));
     }
     if let Some((name, micros)) = unit("_us") {
-        return (name.to_owned(), short(Duration::from_micros(micros)));
+        return (name, short(Duration::from_micros(micros)));
     }
     if let Some((name, millis)) = unit("_ms") {
-        return (name.to_owned(), short(Duration::from_millis(millis)));
+        return (name, short(Duration::from_millis(millis)));
     }
     let text = match value {
-        Value::String(text) if text.is_empty() || text.contains(['"', '=']) || text.contains(' ') => {
-            if text.contains('\n') { escape(text) } else { format!("\"{}\"", escape(text)) }
-        }
-        Value::String(text) => escape(text),
-        other => escape(&other.to_string()),
+        Value::String(text) if text.contains('\n') => escape(text),
+        Value::String(text) => word(text),
+        other => word(&other.to_string()),
     };
-    (escape(name).replace('\n', " "), text)
+    (word(name), text)
+}
+
+/// A name or a value in one line, in quotes if it does not end where the next blank or `=` is. What is in quotes is
+/// escaped as in JSON, so that it can be read back.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\') && !is_escaped(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            c if is_escaped(c) => push_escaped(&mut quoted, c),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// `850 µs`, `12.3 ms`, `4.0 s`.
@@ -124,15 +145,27 @@ fn short(duration: Duration) -> String {
     }
 }
 
-/// Control characters but for the end of a line, escaped.
+/// Whether a character would do more to a terminal than show itself: a control character but for the end of a line, or
+/// one that ends a line or turns the direction of writing elsewhere.
+fn is_escaped(c: char) -> bool {
+    let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() && c != '\n' || turns
+}
+
+/// As JSON has it, so that a value in quotes is a JSON string.
+fn push_escaped(text: &mut String, c: char) {
+    let _ = write!(text, "\\u{:04x}", u32::from(c));
+}
+
+/// Text of any number of lines without anything that [`is_escaped`]; a tab is a blank.
 fn escape(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
+    if !text.chars().any(is_escaped) {
         return text.to_owned();
     }
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
         match c {
             '\t' => escaped.push(' '),
-            c if c.is_control() && c != '\n' => escaped.extend(c.escape_default()),
+            c if is_escaped(c) => push_escaped(&mut escaped, c),
             c => escaped.push(c),
         }
         escaped
