@@ -83,6 +83,29 @@ impl Limits {
         Duration::from_nanos(self.reconcile_timeout_ns)
     }
 
+    /// The value of a key, as it is written in wasmop.toml; `None` if it is unlimited or no such key.
+    pub fn in_file(&self, key: &str) -> Option<String> {
+        let (_, value) = self.by_key().into_iter().find(|(name, _)| *name == key)?;
+        if value == u64::MAX {
+            return None;
+        }
+        const TIMES: [(u64, &str); 4] =
+            [(3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms")];
+        const SIZES: [(u64, &str); 4] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+        let with_unit = |units: &[(u64, &str)]| {
+            let (size, unit) = units.iter().find(|(size, _)| value.is_multiple_of(*size))?;
+            Some(format!("\"{}{unit}\"", value / size))
+        };
+        match key {
+            "cpu-per-step" | "reconcile-timeout" => {
+                with_unit(&TIMES).or_else(|| Some(format!("\"{}s\"", Duration::from_nanos(value).as_secs_f64())))
+            }
+            "cpu-share" => Some(format!("\"{value}m\"")),
+            "api-rate" | "api-burst" | "api-in-flight" => Some(value.to_string()),
+            _ => with_unit(&SIZES),
+        }
+    }
+
     /// Each with its key in wasmop.toml.
     pub fn by_key(&self) -> [(&'static str, u64); 10] {
         [
@@ -127,6 +150,25 @@ mod tests {
         assert_eq!(Limits::default().capped(&Limits::NONE), Limits::default());
         let one = Limits { disk_bytes: 1, ..Limits::NONE };
         assert_eq!(Limits::default().capped(&one), Limits { disk_bytes: 1, ..Limits::default() });
+    }
+
+    #[test]
+    fn values_are_shown_as_they_are_written_in_the_file() {
+        let limits =
+            Limits { memory_bytes: 96 << 20, cpu_per_step_ns: 1_500_000_000, disk_bytes: u64::MAX, ..Limits::USUAL };
+        for (key, shown) in [
+            ("memory", Some("\"96MiB\"")),
+            ("cpu-per-step", Some("\"1500ms\"")),
+            ("cpu-share", Some("\"500m\"")),
+            ("reconcile-timeout", Some("\"24h\"")),
+            ("api-rate", Some("200")),
+            ("response", Some("\"64MiB\"")),
+            ("log-rate", Some("\"256KiB\"")),
+            ("disk", None),
+            ("other", None),
+        ] {
+            assert_eq!(limits.in_file(key).as_deref(), shown, "{key}");
+        }
     }
 
     #[test]
