@@ -102,6 +102,23 @@ func hostLevel(l slog.Level) abi.Level {
 	return abi.Trace
 }
 
+// slogLevel is the level of a name in the host's configuration.
+func slogLevel(name string) slog.Level {
+	switch name {
+	case "off":
+		return slog.Level(math.MaxInt)
+	case "error":
+		return slog.LevelError
+	case "warn":
+		return slog.LevelWarn
+	case "info":
+		return slog.LevelInfo
+	case "debug":
+		return slog.LevelDebug
+	}
+	return slog.Level(math.MinInt)
+}
+
 func appendKey(b []byte, key string) []byte {
 	if n := len(b); n > 0 && b[n-1] != '{' {
 		b = append(b, ',')

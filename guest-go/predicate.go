@@ -62,6 +62,12 @@ func conjunction(a, b string) string {
 // the object.
 func MatchEveryOwner(w *watchSpec) { w.Relation = relationOwner }
 
+// InNamespace watches only objects of one namespace, whatever Options.Namespace of the manager is; "" watches
+// those of all. The owner of the host may limit the namespaces further.
+func InNamespace(namespace string) WatchOption {
+	return func(w *watchSpec) { w.Namespace = &namespace }
+}
+
 // Cached makes the host keep the objects that For, Owns or Watches watches. Reads of them with
 // client.FromCache come from the host's memory then, never older than what the controller has
 // written itself; without it every read asks the API server.

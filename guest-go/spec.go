@@ -14,6 +14,7 @@ type watchSpec struct {
 	Version           string   `json:"version"`
 	Kind              string   `json:"kind"`
 	Plural            string   `json:"plural"`
+	Namespace         *string  `json:"namespace,omitempty"` // nil: the controller's; empty: all
 	Relation          relation `json:"relation"`
 	LabelSelector     string   `json:"labelSelector,omitempty"`
 	FieldSelector     string   `json:"fieldSelector,omitempty"`

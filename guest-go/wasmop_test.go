@@ -55,8 +55,8 @@ func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
 			For(&website{}, wasmop.WithPredicates(wasmop.GenerationChangedPredicate{}, wasmop.LabelSelectorPredicate("a=b"), wasmop.LabelSelectorPredicate("c"), wasmop.CELPredicate("a"), wasmop.CELPredicate("b"))).
 			Owns(&appsv1.Deployment{}).
 			Owns(&corev1.Service{}, wasmop.MatchEveryOwner).
-			Watches(&corev1.Secret{}, wasmop.EnqueueRequestForObject()).
-			Watches(&corev1.ConfigMap{}, wasmop.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []wasmop.Request { return nil })).
+			Watches(&corev1.Secret{}, wasmop.EnqueueRequestForObject(), wasmop.InNamespace("sys")).
+			Watches(&corev1.ConfigMap{}, wasmop.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []wasmop.Request { return nil }), wasmop.InNamespace("")).
 			WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 8}).
 			Complete(wasmop.Func(nothing))
 		if err != nil {
@@ -67,8 +67,8 @@ func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
 		`"primary":{"group":"example.com","version":"v1","kind":"Website","plural":"websites","relation":"own","labelSelector":"a=b,c","generationChanged":true,"predicate":"(a) \u0026\u0026 (b)"},` +
 		`"watches":[{"group":"apps","version":"v1","kind":"Deployment","plural":"deployments","relation":"controller"},` +
 		`{"group":"","version":"v1","kind":"Service","plural":"services","relation":"owner"},` +
-		`{"group":"","version":"v1","kind":"Secret","plural":"secrets","relation":"own"},` +
-		`{"group":"","version":"v1","kind":"ConfigMap","plural":"configmaps","relation":"map"}]}`
+		`{"group":"","version":"v1","kind":"Secret","plural":"secrets","namespace":"sys","relation":"own"},` +
+		`{"group":"","version":"v1","kind":"ConfigMap","plural":"configmaps","namespace":"","relation":"map"}]}`
 	if got := <-h.Registered; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use wasmop_host::batch::{Batch, Lost, Source};
 use wasmop_host::code::{InstalledPackage, wall_clock_ns};
 use wasmop_host::controller::{Controller, Effect, Outcome, RegistrationId};
-use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::EventKind;
 use wasmop_host::instance::Origin;
@@ -17,6 +16,7 @@ use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::sync::Syncer;
 use wasmop_host::snapshot::{ControllerStore, Durability, Saved, StateDir};
+use wasmop_host::startup::Startup;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 
@@ -70,14 +70,20 @@ impl Simulation {
         let now = self.now();
         let Some(mut events) = self.controller.take_batch(now) else { return Ok(None) };
         for event in events.iter_mut().filter(|e| e.kind == EventKind::Start) {
-            event.payload = start_payload(&self.package.manifest.name).into();
+            event.payload = Startup::default().payload(&self.package.manifest.name).into();
         }
         let source = match self.instance.take() {
             Some(instance) => Source::Resident(instance),
             None => Source::Start { origin: self.origin, wasi: None, registered: self.controller.registered() },
         };
         let monotonic = self.controller.clock(now);
-        let batch = Batch { source, events: Some(events), monotonic, tasks: self.controller.tasks().collect() };
+        let batch = Batch {
+            source,
+            events: Some(events),
+            monotonic,
+            tasks: self.controller.tasks().collect(),
+            startup: Default::default(),
+        };
         let report = batch.run(&self.package, &self.store);
         if let Some(failure) = report.failures.first() {
             bail!("the guest failed: {}", failure.detail);

@@ -6,6 +6,7 @@ mod text;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::HelpExt;
@@ -75,13 +76,27 @@ pub fn start(format: LogFormat, verbose: u8) -> Result<Verbosity> {
     }))
 }
 
+/// The most detailed level at which a controller's own lines are passed on to the log's filter, where nobody gave
+/// the controller a level.
+pub fn guest_level(verbose: u8) -> Option<LevelFilter> {
+    // A filter says what it wants of guests, too.
+    if filter_variable().is_some() {
+        return None;
+    }
+    Some(match verbose {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    })
+}
+
 /// Raises what wasmop logs itself, and its network libraries to `debug` at most. A bare level would also be for the
-/// compiler, which writes gigabytes of trace.
+/// compiler, which writes gigabytes of trace. Lines of guests have passed the host before, which knows the level of each.
 fn filter_for(verbose: u8) -> &'static str {
     match verbose {
         // The client logs each failed request as an error; the host says what it means.
-        0 => "warn,kube_client::client=off,wasmop=info,wasmop_host=info,guest=info",
-        1 => "warn,kube_client::client=off,wasmop=debug,wasmop_host=debug,guest=debug",
+        0 => "warn,kube_client::client=off,wasmop=info,wasmop_host=info,guest=trace",
+        1 => "warn,kube_client::client=off,wasmop=debug,wasmop_host=debug,guest=trace",
         2 => "warn,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug,kube_client=info,kube_runtime=info",
         _ => {
             "warn,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug,kube_client=debug,kube_runtime=debug,\

@@ -5,6 +5,7 @@
 mod allocator;
 mod commands;
 mod config;
+mod environment;
 mod error;
 mod heartbeat;
 mod interrupt;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use wasmop_host::Description;
 use wasmop_host::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
@@ -51,6 +52,8 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         external_hosts: project.external_hosts.clone(),
         limits: project.limits,
         suspend_policy: project.suspend_policy,
+        env: project.env.clone(),
+        args: project.args.clone(),
         crds,
         ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk.clone())
     };
@@ -69,25 +72,28 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
     let package = wasmop_package::with_manifest(&package, &manifest)?;
     let inspection = wasmop_package::inspect(&package)?;
-    step.done(registered(&manifest.registrations));
+    step.done(match &manifest.registrations[..] {
+        [] => "it waits before it registers: what it watches is known once it runs".into(),
+        registrations => registered(registrations),
+    });
 
     write_atomically(output, &package)?;
     Ok(Built { path: output.to_owned(), manifest, inspection })
 }
 
-/// What the controller registers when it is started, away from any cluster.
+/// What the controller registers when it is started, away from any cluster. Empty if it first asks the API server.
 fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
-    let registrations = wasmop_host::describe(&package).map_err(|error| {
+    let Description { registrations, waits } = wasmop_host::describe(&package).map_err(|error| {
         if let Some(failure) = blame.and_then(|blame| blame(&error.to_string())) {
             return failure;
         }
         about(format!("`{}`", project.name), error).else_help("use an SDK of the same release as this wasmop")
     })?;
-    if registrations.is_empty() {
+    if registrations.is_empty() && !waits {
         return Err(failure(
-            format!("`{}` registered no controller before its first wait", project.name),
-            "register one in `main`, before anything that waits for the API server",
+            format!("`{}` registered no controller, and waits for nothing after which it could", project.name),
+            "register one in `main`",
         )
         .into());
     }

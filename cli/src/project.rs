@@ -1,5 +1,6 @@
 //! `wasmop.toml`, the one project file for every language, as checked values.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::{Language, Limits, PolicyRule, Toolchain};
 use wasmop_policy::Policy;
 
+use crate::environment;
 use crate::error::{Failure, HelpExt, failure};
 use crate::limits;
 use crate::rules;
@@ -45,6 +47,10 @@ pub struct Project {
     pub limits: Limits,
     /// When it is suspended if its owner does not say.
     pub suspend_policy: Option<Policy>,
+    /// Its environment variables, as far as its owner does not set them.
+    pub env: BTreeMap<String, String>,
+    /// Its arguments if its owner gives none.
+    pub args: Vec<String>,
     /// Globs, relative to the project's directory.
     crds: Vec<String>,
 }
@@ -158,7 +164,7 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         )
     })?;
     let top = Table::top(source, "", document.get_ref());
-    top.only(&["package", "build", "permissions", "external-hosts", "limits", "suspend"])?;
+    top.only(&["package", "build", "permissions", "external-hosts", "limits", "suspend", "env", "args"])?;
 
     let package = top.table("package", "[package]")?.ok_or_else(|| {
         failure(
@@ -205,6 +211,8 @@ fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
         external_hosts: rules::external_hosts(&top)?,
         limits: Limits::default(),
         suspend_policy: None,
+        env: environment::table(&top, "[env]")?,
+        args: environment::args(&top)?.unwrap_or_default(),
         crds: Vec::new(),
     };
 

@@ -61,6 +61,10 @@ impl<'a> Table<'a> {
         self.entries.get(key).is_some_and(|value| value.get_ref().is_str())
     }
 
+    pub fn is_list(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| value.get_ref().is_array())
+    }
+
     /// Refuses every key that is not in `known`.
     pub fn only(&self, known: &[&str]) -> Result<()> {
         // The first in the file, not in the alphabet.

@@ -38,7 +38,8 @@
 //!
 //! * Time stands still while code runs, and goes on between polls: a loop that waits for
 //!   `Instant::now()` to advance never ends. `tokio::time::sleep` is right, `std::thread::sleep` is not.
-//! * There are no threads, files, sockets (for requests to other hosts there is [`fetch`]) or environment variables but those the host was given.
+//! * There are no threads, files or sockets (for requests to other hosts there is [`fetch`]). Environment and arguments are
+//!   those that `wasmop.toml` and the host's configuration give.
 //! * A panic undoes all that was done since the last await, and the reconcile that panicked is
 //!   retried with backoff.
 

@@ -26,6 +26,9 @@ pub struct WatchSpec {
     pub version: String,
     pub kind: String,
     pub plural: String,
+    /// `None`: the controller's; empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     pub relation: Relation,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub label_selector: String,
@@ -63,6 +66,7 @@ impl WatchSpec {
             version: K::version(dyntype).into_owned(),
             kind: K::kind(dyntype).into_owned(),
             plural: K::plural(dyntype).into_owned(),
+            namespace: None,
             relation,
             label_selector: config.label_selector.unwrap_or_default(),
             field_selector: config.field_selector.unwrap_or_default(),

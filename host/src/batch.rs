@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::code::{InstalledPackage, step_input};
-use crate::guest::{Cause, Event, EventKind, LogLine, StepFailure, StepOutput, thread_cpu_time};
+use crate::guest::{Cause, Event, EventKind, LogLine, StepFailure, StepInput, StepOutput, thread_cpu_time};
 use crate::instance::{Origin, StartError};
 use crate::live::Live;
 use crate::snapshot::ControllerStore;
+use crate::startup::Startup;
 use crate::wasi::WasiGrant;
 
 /// Attempts on one batch before the instance is given up: each costs a roll-back.
@@ -39,6 +40,8 @@ pub struct Batch {
     pub monotonic: u64,
     /// Tasks the guest is working on.
     pub tasks: Vec<u64>,
+    /// What the program was started with.
+    pub startup: Arc<Startup>,
 }
 
 /// A step that failed and was undone.
@@ -126,7 +129,7 @@ impl Batch {
             }
             Source::Start { origin, wasi, registered } => {
                 let from_snapshot = matches!(origin, Origin::Snapshot(_));
-                match Live::start(package, store, wasi.as_deref(), origin, registered) {
+                match Live::start(package, store, wasi.as_deref(), &self.startup, origin, registered) {
                     Ok(instance) => {
                         report.resume = Some(started.elapsed());
                         Box::new(instance)
@@ -143,9 +146,10 @@ impl Batch {
             }
         };
         let stepping = Instant::now();
+        let input = |events| StepInput { startup: Some(self.startup.clone()), ..step_input(self.monotonic, events) };
         let mut pending = VecDeque::from_iter(self.events);
         while let Some(events) = pending.pop_front() {
-            let (failure, events) = match instance.step(step_input(self.monotonic, events)) {
+            let (failure, events) = match instance.step(input(events)) {
                 Ok(output) => {
                     report.outputs.push(output);
                     continue;

@@ -28,6 +28,7 @@ use crate::snapshot::format::{Moment, runs_with_gaps};
 use crate::snapshot::image::ImageError;
 use crate::snapshot::resume::READ_GAP;
 use crate::snapshot::{BaseImage, StateDir};
+use crate::startup::Startup;
 use crate::wasi::WasiGrant;
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
@@ -305,7 +306,8 @@ pub fn initialise(
     let init_limits = Limits { cpu_per_step_ns: limits.cpu_per_step_ns.max(MIN_INIT_CPU.as_nanos() as u64), ..*limits };
     let failed = |source| InstallError::Instantiate { name: name.clone(), source };
     let (mut guest, _) =
-        Guest::instantiate(engine, exports, &init_limits, 0, None, None, &WasiGrant::default()).map_err(failed)?;
+        Guest::instantiate(engine, exports, &init_limits, 0, None, None, (&WasiGrant::default(), &Startup::default()))
+            .map_err(failed)?;
     let image = package.image();
     let (memory, store) = guest.memory();
     for (offset, data) in image.iter().flat_map(|image| image.runs()) {
@@ -319,7 +321,7 @@ pub fn initialise(
             Ok((guest, input))
         }
         Err(StepFailure { cause, reason, detail, logs, .. }) => {
-            crate::guest::emit_logs(&name.as_str().into(), &logs);
+            crate::guest::emit_logs(&name.as_str().into(), &crate::crash::gather(logs));
             Err(InstallError::Init { name: name.clone(), cause: cause.as_str(), reason, detail })
         }
     }
@@ -329,7 +331,7 @@ pub fn initialise(
 pub fn step_input(monotonic: u64, events: Vec<crate::guest::Event>) -> StepInput {
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
-    StepInput { now: wall_clock_ns(), monotonic, seed, events }
+    StepInput { now: wall_clock_ns(), monotonic, seed, startup: None, events }
 }
 
 /// Nanoseconds since the Unix epoch.

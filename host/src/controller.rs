@@ -34,7 +34,7 @@ const MAX_TEXT: usize = 4096;
 /// Tasks remembered of which the guest may not yet know that they were cancelled.
 const MAX_CANCELLED: usize = 256;
 /// A deadline further away is as good as none (executors keep a sentinel timer).
-const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
+pub(crate) const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
 /// Waits between restarts of an instance that could not be kept.
 const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 

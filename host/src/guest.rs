@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::engine::world::wasmop::controller::runtime;
 use crate::memory::{Mapping, Memory, MemoryCount, PAGE, Spare, with_mapping};
 use crate::pool;
+use crate::startup::Startup;
 use crate::wasi::{MAX_HANDLES, Wasi, WasiGrant};
 
 pub use context::Context;
@@ -53,6 +54,8 @@ pub struct StepInput {
     pub monotonic: u64,
     /// Seed of the random numbers handed out in this step.
     pub seed: [u8; 32],
+    /// What the program was started with; `None`: nothing.
+    pub startup: Option<Arc<Startup>>,
     pub events: Vec<Event>,
 }
 
@@ -239,7 +242,8 @@ impl Guest {
     /// they are to be put right first. Its globals are those of the module: set them with
     /// [`Guest::set_globals`] unless it is to run [`Guest::init`].
     ///
-    /// One of the soft tier runs its initialisation here, with what `wasi` grants; for others that means nothing.
+    /// One of the soft tier runs its initialisation here, with what it is granted and started with; for others that
+    /// means nothing.
     pub fn instantiate(
         engine: &Engine,
         exports: &Exports,
@@ -247,7 +251,7 @@ impl Guest {
         registered: u32,
         mapping: Option<Mapping<'_>>,
         spare: Option<Spare>,
-        wasi: &WasiGrant,
+        (wasi, startup): (&WasiGrant, &Startup),
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
         let mut store = Store::new(engine.wasmtime(), Context::new(limits, registered));
         let soft = exports.state.is_none();
@@ -267,7 +271,7 @@ impl Guest {
         context.restart_cpu_time();
         let cpu_limit = context.cpu_limit;
         if soft {
-            context.set_wasi(Wasi::granting(wasi).map_err(InstantiateError::Wasi)?);
+            context.set_wasi(Wasi::granting(wasi, startup).map_err(InstantiateError::Wasi)?);
         }
         if soft {
             context.begin(&step_input(FIRST_MONOTONIC_NS, Vec::new()));

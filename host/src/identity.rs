@@ -50,6 +50,11 @@ impl fmt::Display for ServiceAccount {
 }
 
 impl ServiceAccount {
+    /// Where it is, which is home for a controller that runs as it.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The user that the API server sees.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)

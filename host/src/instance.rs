@@ -12,6 +12,7 @@ use crate::snapshot::image::ImageError;
 use crate::snapshot::resume::{go_on, resume};
 use crate::snapshot::{ControllerStore, Overlay, Saved, SnapshotRef, Sources};
 use crate::spares::Used;
+use crate::startup::Startup;
 use crate::wasi::WasiGrant;
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
@@ -104,7 +105,7 @@ impl Instance {
             registered,
             mapping,
             spare,
-            &WasiGrant::default(),
+            (&WasiGrant::default(), &Startup::default()),
         )?;
         let sources = match open {
             Some(open) if is_there => go_on(&mut guest, base, open, &stale)?,

@@ -6,8 +6,8 @@
 //!         pressure    the memory there is                        status: metrics, probes, the page
 //!         traces      OpenTelemetry spans of reconciles
 //!         election    which of several hosts runs which controller
-//! pure    controller  one controller's state machine             queue, limits, permissions, identity, cache,
-//!                                                                    watch::{index, relation}
+//! pure    controller  one controller's state machine             crash, queue, limits, permissions, identity, cache,
+//!                                                                    startup, watch::{index, relation}
 //! below   instance, guest, engine, code    a live instance, its step, wasmtime, packages made ready to run
 //!         code_file                        compiled code on disk
 //!         live, soft, wasi                         the soft tier: components with WASI
@@ -28,6 +28,7 @@ mod code_file;
 pub mod connect;
 pub mod connections;
 pub mod controller;
+pub mod crash;
 pub mod describe;
 pub mod election;
 pub mod engine;
@@ -49,10 +50,11 @@ pub mod requests;
 pub mod snapshot;
 pub mod soft;
 pub mod spares;
+pub mod startup;
 pub mod status;
 pub mod traces;
 pub mod wasi;
 pub mod watch;
 
-pub use describe::{DescribeError, describe};
+pub use describe::{DescribeError, Description, describe};
 pub use host::{ControllerSettings, Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT, Settings, run};

@@ -7,6 +7,7 @@ use crate::guest::{Event, Guest, StepFailure, StepInput, StepOutput};
 use crate::instance::{Instance, Origin, StartError};
 use crate::snapshot::ControllerStore;
 use crate::soft::SoftInstance;
+use crate::startup::Startup;
 use crate::wasi::WasiGrant;
 
 // Always in a box.
@@ -17,11 +18,12 @@ pub enum Live {
 }
 
 impl Live {
-    /// Starts or resumes. `wasi`: for the soft tier. `registered`: controllers registered before.
+    /// Starts or resumes. `wasi`, `startup`: for the soft tier. `registered`: controllers registered before.
     pub fn start(
         package: &InstalledPackage,
         store: &ControllerStore,
         wasi: Option<&WasiGrant>,
+        startup: &Startup,
         origin: Origin,
         registered: u32,
     ) -> Result<Live, StartError> {
@@ -29,7 +31,7 @@ impl Live {
             Tier::Full => Instance::start(package, store, origin, registered).map(Live::Full),
             Tier::Soft => {
                 let nothing = WasiGrant::default();
-                SoftInstance::start(package, wasi.unwrap_or(&nothing), registered).map(Live::Soft)
+                SoftInstance::start(package, (wasi.unwrap_or(&nothing), startup), registered).map(Live::Soft)
             }
         }
     }

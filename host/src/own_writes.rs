@@ -114,6 +114,14 @@ impl OwnWrites {
         (!resources.is_empty()).then(|| OwnWrites { of: resources.clone(), ..OwnWrites::default() })
     }
 
+    /// The controller has registered, and watches these without its own writes.
+    pub fn extend(&mut self, resources: &[Resource]) {
+        let new: Vec<Resource> = resources.iter().filter(|resource| !self.of.contains(resource)).cloned().collect();
+        if !new.is_empty() {
+            self.of = self.of.iter().cloned().chain(new).collect();
+        }
+    }
+
     /// A request is on its way. `by`: in whose reconcile; `body`: what it sends.
     pub fn sent(&mut self, call: u64, allowed: &Allowed, by: Option<Object>, body: &[u8]) {
         let is_ignored = self.of.iter().any(|resource| resource.covers(&allowed.group, &allowed.resource));

@@ -29,6 +29,7 @@ use crate::memory::PAGE;
 use crate::snapshot::ControllerStore;
 use crate::snapshot::disk::DiskFile;
 use crate::snapshot::format::is_zero;
+use crate::startup::Startup;
 use crate::wasi::WasiGrant;
 
 pub struct SoftInstance {
@@ -57,10 +58,14 @@ pub struct Suspended {
 
 impl SoftInstance {
     /// A new instance; its initialisation, which is part of instantiating a component, has run.
-    pub fn start(package: &InstalledPackage, wasi: &WasiGrant, registered: u32) -> Result<SoftInstance, StartError> {
+    pub fn start(
+        package: &InstalledPackage,
+        surroundings: (&WasiGrant, &Startup),
+        registered: u32,
+    ) -> Result<SoftInstance, StartError> {
         let exports = package.exports()?;
         let (mut guest, _) =
-            Guest::instantiate(package.engine(), &exports, package.limits(), registered, None, None, wasi)?;
+            Guest::instantiate(package.engine(), &exports, package.limits(), registered, None, None, surroundings)?;
         emit_logs(&package.manifest.name.as_str().into(), &guest.take_logs());
         Ok(SoftInstance::new(guest))
     }

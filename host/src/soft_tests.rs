@@ -83,11 +83,15 @@ const WAITER: &str = r#"
 fn instance(engine: &Engine, text: &str, limits: &Limits) -> SoftInstance {
     let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
     let exports = Exports::new(engine, &component, Tier::Soft).unwrap();
-    SoftInstance::new(Guest::instantiate(engine, &exports, limits, 0, None, None, &WasiGrant::default()).unwrap().0)
+    SoftInstance::new(
+        Guest::instantiate(engine, &exports, limits, 0, None, None, (&WasiGrant::default(), &Startup::default()))
+            .unwrap()
+            .0,
+    )
 }
 
 fn input(now: u64, seed: u8) -> StepInput {
-    StepInput { now, monotonic: 0, seed: [seed; 32], events: Vec::new() }
+    StepInput { now, monotonic: 0, seed: [seed; 32], startup: None, events: Vec::new() }
 }
 
 impl SoftInstance {

@@ -1,5 +1,5 @@
-//! WASI 0.2 for packages of the soft tier: no sockets, no names and no arguments; of the environment and of files
-//! what the owner grants ([`WasiGrant`]), which is nothing by default. Clocks and random numbers are the machine's,
+//! WASI 0.2 for packages of the soft tier: no sockets and no names; of files what the owner grants ([`WasiGrant`]),
+//! which is nothing by default; environment and arguments as any controller has them ([`Startup`]). Clocks and random numbers are the machine's,
 //! standard output and error go to the host's log.
 //!
 //! A step must not hold its thread for ever, and epochs can't interrupt the host. So `wasi:io/poll`
@@ -24,6 +24,7 @@ use wasmtime_wasi_io::bindings::wasi::io::poll as async_poll;
 
 use crate::guest::{Context, LogLine, MAX_LOG_BYTES_PER_STEP};
 use crate::pool;
+use crate::startup::{PROGRAM, Startup};
 
 pub use grant::{Directory, WasiGrant};
 
@@ -43,7 +44,7 @@ pub struct Wasi {
 
 impl Wasi {
     /// Fails if a directory can't be opened; the error names it.
-    pub(crate) fn granting(grant: &WasiGrant) -> io::Result<Wasi> {
+    pub(crate) fn granting(grant: &WasiGrant, startup: &Startup) -> io::Result<Wasi> {
         let streams = [("stdout", Output::default()), ("stderr", Output::default())];
         let mut table = ResourceTable::new();
         table.set_max_capacity(if grant.directories.is_empty() { MAX_HANDLES } else { MAX_HANDLES_WITH_FILES });
@@ -58,9 +59,10 @@ impl Wasi {
             .max_random_size(MAX_RANDOM)
             // Files are read by the thread that runs the step, which has its place for that.
             .allow_blocking_current_thread(true);
-        for (name, value) in &grant.environment {
+        for (name, value) in &startup.env {
             builder.env(name, value);
         }
+        builder.arg(PROGRAM).args(&startup.args);
         for directory in &grant.directories {
             directory.open_in(&mut builder)?;
         }
@@ -212,11 +214,11 @@ mod tests {
 
     #[test]
     fn nothing_of_the_machine_is_reachable() {
-        let mut wasi = Wasi::granting(&WasiGrant::default()).unwrap();
+        let mut wasi = Wasi::granting(&WasiGrant::default(), &Startup::default()).unwrap();
         let (ctx, table) = (&mut wasi.ctx, &mut wasi.table);
         let mut cli = WasiCliCtxView { ctx: ctx.cli(), table };
         assert_eq!(cli.get_environment().unwrap(), []);
-        assert_eq!(cli.get_arguments().unwrap(), Vec::<String>::new());
+        assert_eq!(cli.get_arguments().unwrap(), [PROGRAM]);
         assert_eq!(cli.initial_cwd().unwrap(), None);
         let mut files = WasiFilesystemCtxView { ctx: ctx.filesystem(), table };
         assert!(files.get_directories().unwrap().is_empty());
@@ -239,26 +241,30 @@ mod tests {
             writable,
         };
         let grant = WasiGrant {
-            environment: [("MODE".into(), "strict".into())].into(),
             directories: vec![directory(dir.path(), "/data", false), directory(dir.path(), "/scratch", true)],
         };
-        let mut wasi = Wasi::granting(&grant).unwrap();
+        let startup = Startup {
+            env: [("MODE".into(), "strict".into())].into(),
+            args: vec!["--all".into()],
+            ..Startup::default()
+        };
+        let mut wasi = Wasi::granting(&grant, &startup).unwrap();
         let (ctx, table) = (&mut wasi.ctx, &mut wasi.table);
         let mut cli = WasiCliCtxView { ctx: ctx.cli(), table };
         assert_eq!(cli.get_environment().unwrap(), [("MODE".to_owned(), "strict".to_owned())]);
-        assert_eq!(cli.get_arguments().unwrap(), Vec::<String>::new());
+        assert_eq!(cli.get_arguments().unwrap(), [PROGRAM, "--all"]);
         let mut files = WasiFilesystemCtxView { ctx: ctx.filesystem(), table };
         let opened = files.get_directories().unwrap();
         assert_eq!(opened.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["/data", "/scratch"]);
         let missing = dir.path().join("missing");
-        let none = WasiGrant { directories: vec![directory(&missing, "/", false)], ..WasiGrant::default() };
-        let error = Wasi::granting(&none).err().unwrap().to_string();
+        let none = WasiGrant { directories: vec![directory(&missing, "/", false)] };
+        let error = Wasi::granting(&none, &startup).err().unwrap().to_string();
         assert!(error.contains(&missing.display().to_string()), "{error}");
     }
 
     #[test]
     fn standard_streams_become_lines_within_the_limit_of_a_step() {
-        let mut wasi = Wasi::granting(&WasiGrant::default()).unwrap();
+        let mut wasi = Wasi::granting(&WasiGrant::default(), &Startup::default()).unwrap();
         let mut lines = Vec::new();
         let mut stdout = wasi.streams[0].1.clone();
         for piece in ["one\ntw", "o\n", "rest"] {

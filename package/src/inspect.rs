@@ -241,6 +241,11 @@ fn watched(watch: &WatchSpec) -> String {
         "" => format!("{} {}", watch.kind, watch.version),
         group => format!("{} {group}/{}", watch.kind, watch.version),
     };
+    match watch.namespace.as_deref() {
+        None => {}
+        Some("") => text.push_str(", all namespaces"),
+        Some(namespace) => text.push_str(&format!(", namespace {namespace}")),
+    }
     match watch.relation {
         Relation::Own => {}
         Relation::Owner => text.push_str(", by owner"),

@@ -1,5 +1,7 @@
 //! What a package says about itself: the JSON in its `wasmop:manifest` section.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use wasmop_policy::Policy;
 
@@ -34,6 +36,12 @@ pub struct Manifest {
     /// When it is suspended if its owner does not say; `None`: as the host does it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend_policy: Option<Policy>,
+    /// Its environment variables, as far as its owner does not set them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Its arguments if its owner gives none, without the program's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// Custom resource definitions it needs, each a YAML or JSON document.
     #[serde(default)]
     pub crds: Vec<String>,
@@ -54,6 +62,8 @@ impl Manifest {
             external_hosts: Vec::new(),
             limits: Limits::default(),
             suspend_policy: None,
+            env: BTreeMap::new(),
+            args: Vec::new(),
             crds: Vec::new(),
         }
     }
@@ -121,6 +131,9 @@ pub struct WatchSpec {
     /// Resource name as in URLs; empty: the host asks the API server's discovery.
     #[serde(default)]
     pub plural: String,
+    /// Only objects of this namespace; empty: of all; `None`: of the controller's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     #[serde(default)]
     pub relation: Relation,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -236,6 +249,10 @@ pub enum ManifestError {
     NoVersion,
     #[error("the package's limit {limit} is 0\nhelp: set `{limit}` under [limits] in wasmop.toml, or leave it out")]
     ZeroLimit { limit: &'static str },
+    #[error("the package's environment variable `{name}` is refused: {problem}\nhelp: correct [env] in wasmop.toml")]
+    Env { name: String, problem: &'static str },
+    #[error("an argument of the package has a NUL character\nhelp: correct `args` in wasmop.toml")]
+    Args,
 }
 
 impl Manifest {
@@ -277,7 +294,26 @@ impl Manifest {
         if let Some((limit, _)) = self.limits.by_key().into_iter().find(|(_, value)| *value == 0) {
             return Err(ManifestError::ZeroLimit { limit });
         }
+        for (name, value) in &self.env {
+            if let Some(problem) = env_problem(name, value) {
+                return Err(ManifestError::Env { name: name.clone(), problem });
+            }
+        }
+        if self.args.iter().any(|arg| arg.contains('\0')) {
+            return Err(ManifestError::Args);
+        }
         Ok(())
+    }
+}
+
+/// Why an environment variable can't be handed to a program, if it can't.
+pub fn env_problem(name: &str, value: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("the name is empty"),
+        name if name.contains('=') => Some("the name contains `=`"),
+        name if name.contains('\0') => Some("the name contains a NUL character"),
+        _ if value.contains('\0') => Some("the value contains a NUL character"),
+        _ => None,
     }
 }
 

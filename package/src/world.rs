@@ -102,6 +102,8 @@ mod tests {
             (SYS, "monotonic", &[], &[I64]),
             (SYS, "random", &[], &[I64]),
             (SYS, "park", &[I64], &[]),
+            (SYS, "startup-size", &[I32], &[I64]),
+            (SYS, "startup-bytes", &[I32, I32], &[I64]),
             (RUNTIME, "next", &[I32], &[]),
             (RUNTIME, "register", &[I32, I32], &[I32]),
             (RUNTIME, "call", &[I64, I64, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32], &[]),

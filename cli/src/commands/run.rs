@@ -6,7 +6,7 @@ use clap::Parser;
 use wasmop_policy::{Policy, PolicyError};
 
 use crate::config::{Flags, HostKeys, Policies};
-use crate::{running, units};
+use crate::{environment, running, units};
 
 /// Run packages against a cluster, until SIGTERM or Ctrl-C.
 ///
@@ -38,6 +38,15 @@ pub struct Run {
     /// The same as `--suspend-policy after=DURATION`, for all controllers, whatever their packages say.
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "suspend_policy")]
     suspend_after: Option<Duration>,
+
+    /// Set an environment variable of all controllers, in place of what the configuration file and the packages
+    /// say; may be given several times.
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = environment::variable)]
+    env: Vec<(String, String)>,
+
+    /// Arguments of the controller, in place of the package's, if there is just one.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    args: Vec<String>,
 
     #[command(flatten)]
     host: HostKeys,
@@ -81,7 +90,13 @@ impl Run {
                 Some(name) => drop(policies.named.insert(name, policy)),
             }
         }
-        let flags = Flags { host: self.host, policies, verbose: self.verbose };
+        let flags = Flags {
+            host: self.host,
+            policies,
+            verbose: self.verbose,
+            env: self.env.into_iter().collect(),
+            args: self.args,
+        };
         let request =
             running::Request { packages: self.packages, config: self.config, flags, learn: self.learn_permissions };
         tokio::runtime::Builder::new_multi_thread()

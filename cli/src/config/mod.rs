@@ -8,6 +8,7 @@
 
 mod election;
 mod external;
+mod namespaces;
 mod plan;
 mod read;
 mod reload;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
 use wasmop_host::permissions::Grant;
 use wasmop_host::snapshot::Durability;
 use wasmop_host::wasi::WasiGrant;
@@ -42,9 +44,10 @@ pub struct HostKeys {
     #[arg(long, value_name = "CONTEXT")]
     pub context: Option<String>,
 
-    /// Watch this namespace only [default: all].
-    #[arg(long, short, value_name = "NAMESPACE")]
-    pub namespace: Option<String>,
+    /// Watch this namespace only, of kinds that have namespaces; several by commas, or given several times
+    /// [default: all].
+    #[arg(long, short, value_name = "NAMESPACE", value_delimiter = ',', value_parser = namespaces::parse)]
+    pub namespace: Vec<String>,
 
     /// Where suspended controllers are kept [default: ~/.local/state/wasmop].
     #[arg(long, value_name = "DIR")]
@@ -111,7 +114,7 @@ impl HostKeys {
         HostKeys {
             kubeconfig: first(&self.kubeconfig, &other.kubeconfig),
             context: first(&self.context, &other.context),
-            namespace: first(&self.namespace, &other.namespace),
+            namespace: if self.namespace.is_empty() { &other.namespace } else { &self.namespace }.clone(),
             state_dir: first(&self.state_dir, &other.state_dir),
             memory_budget: self.memory_budget.or(other.memory_budget),
             cache_memory: self.cache_memory.or(other.cache_memory),
@@ -151,4 +154,10 @@ pub struct Controller {
     pub grant: Grant,
     /// Of the machine.
     pub wasi: WasiGrant,
+    pub env: BTreeMap<String, String>,
+    /// `None`: the package's.
+    pub args: Option<Vec<String>>,
+    pub log_level: Option<LevelFilter>,
+    /// In place of the host's; empty: those.
+    pub namespaces: Vec<String>,
 }

@@ -12,6 +12,7 @@ use wasmop_policy::Policy;
 
 use super::{Config, HostKeys};
 use crate::error::{Failure, failure};
+use crate::logging;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,10 @@ pub struct Flags {
     pub host: HostKeys,
     pub policies: Policies,
     pub verbose: u8,
+    /// For all controllers.
+    pub env: BTreeMap<String, String>,
+    /// For the only controller; empty: not given.
+    pub args: Vec<String>,
 }
 
 /// When controllers are suspended.
@@ -80,28 +85,53 @@ impl Plan {
                 format!("the packages are {}", names.join(", ")),
             ));
         }
+        if !flags.args.is_empty() && names.len() != 1 {
+            return Err(failure(
+                format!("arguments after `--` are for one controller, and there are {}", names.len()),
+                "give each its `args` under [controllers.NAME] in the configuration file",
+            ));
+        }
+        let host = flags.host.or(&config.host);
+        let namespaces: BTreeSet<String> = host.namespace.iter().cloned().collect();
+        let namespaces: Vec<String> = namespaces.into_iter().collect();
         let controllers = names.into_iter().map(|name| {
             let of_file = config.controllers.get(name);
             let of_flags = flags.policies.forced.or_else(|| flags.policies.named.get(name).copied());
             let policy = of_flags.or_else(|| of_file?.suspend_policy);
             let grant = of_file.map_or_else(Grant::all, |controller| controller.grant.clone());
             let wasi = of_file.map(|controller| &controller.wasi).filter(|wasi| **wasi != WasiGrant::default());
-            (name.clone(), ControllerSettings { policy, grant, wasi: wasi.cloned().map(Into::into) })
+            let mut env = of_file.map(|controller| controller.env.clone()).unwrap_or_default();
+            env.extend(flags.env.clone());
+            let of_flags = (!flags.args.is_empty()).then(|| flags.args.clone());
+            let settings = ControllerSettings {
+                policy,
+                grant,
+                wasi: wasi.cloned().map(Into::into),
+                env,
+                args: of_flags.or_else(|| of_file?.args.clone()),
+                log_level: of_file.and_then(|controller| controller.log_level),
+                namespaces: match of_file {
+                    Some(controller) if !controller.namespaces.is_empty() => controller.namespaces.clone(),
+                    _ => namespaces.clone(),
+                },
+            };
+            (name.clone(), settings)
         });
-        let host = flags.host.or(&config.host);
+        let verbose = match flags.verbose {
+            0 => config.verbose.unwrap_or_default(),
+            verbose => verbose,
+        };
         let settings = Settings {
             policy: flags.policies.all.or(config.suspend_policy).unwrap_or_default(),
             memory_budget: host.memory_budget.or(default_budget),
             cache_memory: host.cache_memory,
+            guest_log_level: logging::guest_level(verbose),
             controllers: controllers.collect(),
         };
         Ok(Plan {
             election: host.election.group()?,
             host,
-            verbose: match flags.verbose {
-                0 => config.verbose.unwrap_or_default(),
-                verbose => verbose,
-            },
+            verbose,
             limits: config.limits.unwrap_or(Limits::NONE),
             packages,
             settings,

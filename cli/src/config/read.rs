@@ -12,12 +12,12 @@ use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 
 use super::election::ElectionKeys;
-use super::{Config, Controller, HostKeys, external, wasi};
+use super::{Config, Controller, HostKeys, external, namespaces, wasi};
 use crate::error::{Failure, HelpExt};
 use crate::logging::LogFormat;
 use crate::project::{DNS_LABEL_HELP, dns_label_problem};
 use crate::toml_table::{Source, Table};
-use crate::{limits, rules, units};
+use crate::{environment, limits, rules, units};
 
 pub(super) const KEYS: [&str; 24] = [
     "kubeconfig",
@@ -45,8 +45,19 @@ pub(super) const KEYS: [&str; 24] = [
     "limits",
     "controllers",
 ];
-pub(super) const CONTROLLER_KEYS: [&str; 7] =
-    ["package", "suspend-policy", "service-account", "grant", "external-hosts", "private-addresses", "wasi"];
+pub(super) const CONTROLLER_KEYS: [&str; 11] = [
+    "package",
+    "namespace",
+    "env",
+    "args",
+    "log-level",
+    "suspend-policy",
+    "service-account",
+    "grant",
+    "external-hosts",
+    "private-addresses",
+    "wasi",
+];
 
 /// Names the top level in errors.
 const TOP: &str = "the configuration file";
@@ -75,7 +86,7 @@ pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failu
     let host = HostKeys {
         kubeconfig: path("kubeconfig")?,
         context: text("context")?,
-        namespace: text("namespace")?,
+        namespace: namespaces::read(&top)?,
         state_dir: path("state-dir")?,
         memory_budget: top.parsed("memory-budget", "write a number and a unit, like `64MiB`", units::parse_bytes)?,
         cache_memory: top.parsed("cache-memory", "write a number and a unit, like `32MiB`", units::parse_bytes)?,
@@ -135,6 +146,10 @@ fn controller(controllers: &Table<'_>, name: &str, dir: &Path) -> Result<Control
             service_account: service_account.map(Into::into),
         },
         wasi: wasi.unwrap_or_default(),
+        env: environment::table(&table, &format!("[controllers.{name}.env]"))?,
+        args: environment::args(&table)?,
+        namespaces: namespaces::read(&table)?,
+        log_level: table.parsed("log-level", environment::LOG_LEVEL_HELP, environment::log_level)?,
     })
 }
 

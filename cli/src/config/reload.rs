@@ -62,9 +62,18 @@ impl Plan {
         }
         for (name, controller) in &settings.controllers {
             // Whole, too.
-            let ControllerSettings { policy: _, grant: _, wasi } = controller;
-            if running.settings.controllers.get(name).is_some_and(|before| before.wasi != *wasi) {
-                keys.push(format!("controllers.{name}.wasi"));
+            let ControllerSettings { policy: _, grant: _, wasi, env, args, log_level, namespaces } = controller;
+            let Some(before) = running.settings.controllers.get(name) else { continue };
+            for (key, differs) in [
+                ("wasi", before.wasi != *wasi),
+                ("env", before.env != *env),
+                ("args", before.args != *args),
+                ("log-level", before.log_level != *log_level),
+                ("namespace", before.namespaces != *namespaces && self.host.namespace == running.host.namespace),
+            ] {
+                if differs {
+                    keys.push(format!("controllers.{name}.{key}"));
+                }
             }
         }
         keys

@@ -8,23 +8,20 @@ use wasmop_host::wasi::{Directory, WasiGrant};
 use crate::error::Failure;
 use crate::toml_table::Table;
 
-pub(super) const KEYS: [&str; 2] = ["environment", "directories"];
+pub(super) const KEYS: [&str; 1] = ["directories"];
 pub(super) const DIRECTORY_KEYS: [&str; 3] = ["source", "destination", "writable"];
 
 /// `dir`: what paths are relative to. `name`: the controller's.
 pub(super) fn read(table: &Table<'_>, name: &str, dir: &Path) -> Result<WasiGrant, Failure> {
+    if table.keys().any(|key| key == "environment") {
+        return Err(table.bad_value(
+            "environment",
+            "controllers of both tiers have their environment elsewhere",
+            format!("move it to [controllers.{name}.env]"),
+        ));
+    }
     table.only(&KEYS)?;
     let mut grant = WasiGrant::default();
-    let shown = format!("[controllers.{name}.wasi.environment]");
-    if let Some(variables) = table.table("environment", &shown)? {
-        for variable in variables.keys() {
-            if variable.is_empty() || variable.contains(['=', '\0']) {
-                return Err(variables.bad_value(variable, "is no name of a variable", "leave out `=`"));
-            }
-            let value = variables.required(variable, "VALUE")?;
-            grant.environment.insert(variable.to_owned(), value.to_owned());
-        }
-    }
     let shown = format!("[[controllers.{name}.wasi.directories]]");
     let mut destinations = BTreeSet::new();
     for directory in table.tables("directories", &shown)? {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -252,14 +254,20 @@ func TestManyReconcilesAndCallsAtOnce(t *testing.T) {
 	}
 }
 
-func TestTheStartEventNamesThePackage(t *testing.T) {
+func TestTheStartEventSetsNameEnvironmentArgumentsAndLogLevel(t *testing.T) {
 	h := fakehost.New(t)
 	t.Setenv("WASMOP_TEST", "")
 	done := make(chan struct{})
 	abi.Register("{}", handler{reconcile: func(context.Context, string) abi.Outcome { close(done); return abi.Outcome{} }})
-	h.Send(abi.StartEvent(`{"name":"web","env":{"WASMOP_TEST":"1"}}`), abi.ReconcileEvent(1, 0, "k"))
+	args, level := os.Args, ""
+	defer func() { os.Args, abi.OnLogLevel = args, nil }()
+	abi.OnLogLevel = func(l string) { level = l }
+	h.Send(abi.StartEvent(`{"name":"web","env":{"WASMOP_TEST":"1"},"args":["-v",""],"logLevel":"debug"}`), abi.ReconcileEvent(1, 0, "k"))
 	<-done
-	if abi.Name() != "web" {
-		t.Error(abi.Name())
+	if abi.Name() != "web" || os.Getenv("WASMOP_TEST") != "1" || level != "debug" {
+		t.Error(abi.Name(), os.Getenv("WASMOP_TEST"), level)
+	}
+	if want := []string{args[0], "-v", ""}; !slices.Equal(os.Args, want) {
+		t.Errorf("got %q, want %q", os.Args, want)
 	}
 }

@@ -39,11 +39,13 @@ func dispatch() {
 	}
 }
 
-// begin takes the start event: name and environment, then main.
+// begin takes the start event: name, environment, arguments and log level, then main.
 func begin(payload []byte) {
 	var start struct {
-		Name string            `json:"name"`
-		Env  map[string]string `json:"env"`
+		Name     string            `json:"name"`
+		Env      map[string]string `json:"env"`
+		Args     []string          `json:"args"`
+		LogLevel string            `json:"logLevel"`
 	}
 	if err := json.Unmarshal(payload, &start); err != nil {
 		Log(Error, "wasmop", "the start event is not JSON: "+err.Error(), nil)
@@ -51,12 +53,26 @@ func begin(payload []byte) {
 	startMu.Lock()
 	name = start.Name
 	startMu.Unlock()
+	// The runtime has copied both while the base image was made, which controllers share.
 	for k, v := range start.Env {
 		if err := os.Setenv(k, v); err != nil {
 			Log(Error, "wasmop", "cannot set environment variable "+k+": "+err.Error(), nil)
 		}
 	}
+	for _, k := range readEarly() {
+		if start.Env[k] != "" {
+			Log(Warn, "wasmop", "the environment variable "+k+" was read before main, where it is still empty: read it in main or later", nil)
+		}
+	}
+	os.Args = append(os.Args[:1:1], start.Args...)
+	if start.LogLevel != "" && OnLogLevel != nil {
+		OnLogLevel(start.LogLevel)
+	}
 	startMain()
 }
+
+// OnLogLevel is called before main with the level that the host gives the controller, if it does:
+// "off", "error", "warn", "info", "debug" or "trace".
+var OnLogLevel func(level string)
 
 const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"

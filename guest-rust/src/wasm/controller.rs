@@ -36,7 +36,7 @@ type Mapper = Box<dyn Fn(&[u8]) -> Result<Vec<String>, serde_json::Error> + Send
 ///   [`Controller::cached`].
 /// * An `error_policy` that returns [`Action::await_change`] means exponential backoff, for each
 ///   object on its own, from 5 ms to 1000 s.
-/// * Kinds are watched in the namespace of the main `Api`, or in all if it has none.
+/// * The owner of the host may limit the namespaces that are watched.
 #[must_use = "a controller does nothing until it is run"]
 pub struct Controller<K>
 where
@@ -186,16 +186,13 @@ where
         relation: Relation,
         mapper: Option<Mapper>,
     ) -> Self {
+        let mut watch = WatchSpec::new::<Other>(dyntype, config, relation);
         let namespace = namespace_of(api, dyntype);
         if namespace != self.spec.namespace {
-            tracing::warn!(
-                kind = %Other::kind(dyntype),
-                ?namespace,
-                watched_instead = ?self.spec.namespace,
-                "all kinds of a controller are watched in the namespace of its main Api"
-            );
+            // Of a kind without namespaces this changes nothing.
+            watch.namespace = Some(namespace.unwrap_or_default());
         }
-        self.spec.watches.push(WatchSpec::new::<Other>(dyntype, config, relation));
+        self.spec.watches.push(watch);
         self.mappers.push(mapper);
         self
     }

@@ -75,12 +75,12 @@ where
     }));
     let main = move || {
         let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
-            // Says on stderr what the error was.
+            // Says on stderr what the error was. Either way the program has ended, and the host starts it again, as
+            // Kubernetes starts a container again that has exited.
             if main().await.report() == ExitCode::SUCCESS {
-                tracing::info!("the function main has returned");
-            } else {
-                panic!("the function main has returned an error");
+                panic!("the function main has returned");
             }
+            panic!("the function main has returned an error");
         });
         future
     };
@@ -149,17 +149,22 @@ fn on_event(runtime: &Runtime, event: Event) {
     }
 }
 
-/// Payload of `start`.
+/// Payload of `start`. The arguments come through WASI, as `std::env::args` asks for them.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Start {
     name: String,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    log_level: Option<String>,
 }
 
 fn start(runtime: &Runtime, payload: &[u8]) {
+    let mut log_level = None;
     match serde_json::from_slice::<Start>(payload) {
         Ok(start) => {
+            log_level = start.log_level;
             for (name, value) in start.env {
                 // SAFETY: there is one thread.
                 unsafe { std::env::set_var(name, value) };
@@ -171,7 +176,7 @@ fn start(runtime: &Runtime, payload: &[u8]) {
             abi::log(4, "wasmop", "the host's start event is not understood", &fields);
         }
     }
-    log::init_logging();
+    log::init_with_default(log_level.as_deref());
     // Only the first start counts.
     let _ = kube::client::HOST_SERVICE.set(host_service);
     let _ = kube::runtime::events::EVENT_NAME.set(event_name::generate);

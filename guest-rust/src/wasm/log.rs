@@ -14,11 +14,18 @@ use super::abi;
 use super::filter::{Filter, number};
 
 /// Sends everything that `tracing` records to the host's log, as far as the environment variable
-/// `RUST_LOG` allows (`info` if it is not set). Called by [`macro@crate::main`]; does nothing if a
-/// subscriber has been set already.
+/// `RUST_LOG` allows. If it is not set, that is as far as the controller's `log-level` in the host's configuration,
+/// else `info`. Called by [`macro@crate::main`]; does nothing if a subscriber has been set already.
 #[cfg(target_family = "wasm")]
 pub fn init_logging() {
-    let filter = Filter::parse(&std::env::var("RUST_LOG").unwrap_or_default());
+    init_with_default(None);
+}
+
+/// [`init_logging`], with the level that the host gives the controller.
+#[cfg(target_family = "wasm")]
+pub(crate) fn init_with_default(level: Option<&str>) {
+    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = Filter::parse(filter.as_deref().or(level).unwrap_or_default());
     let _ = tracing::subscriber::set_global_default(HostLog::new(filter));
 }
 

@@ -184,6 +184,14 @@ impl Writes {
         self.cached.iter().any(|cached| cached.covers(&resource.group, &resource.plural))
     }
 
+    /// The controller has registered, and has these cached.
+    pub fn extend(&mut self, cached: &[Resource]) {
+        let new: Vec<Resource> = cached.iter().filter(|resource| !self.cached.contains(resource)).cloned().collect();
+        if !new.is_empty() {
+            self.cached = self.cached.iter().cloned().chain(new).collect();
+        }
+    }
+
     /// A request is on its way.
     pub fn sent(&mut self, call: u64, allowed: &Allowed, path_and_query: &str) {
         if matches!(allowed.verb, "get" | "list") {

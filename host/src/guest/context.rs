@@ -1,6 +1,7 @@
 //! What a guest calls in the host: a step's input handed out, what it asks for collected.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,10 @@ use wasmtime::ResourceLimiter;
 
 use super::{Action, Call, Event, EventKind, LogLine, StepInput, StepOutput};
 use crate::engine::world::wasmop::controller::{runtime, sys};
+use crate::startup::Startup;
 use crate::wasi::Wasi;
+
+use sys::StartupStrings;
 
 /// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
 pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
@@ -35,6 +39,9 @@ pub struct Context {
     pub(super) log_bytes: usize,
     action_bytes: usize,
     registered: u32,
+    startup: Option<Arc<Startup>>,
+    /// The strings last asked for in this step, and how many there are.
+    startup_strings: Option<(StartupStrings, u32, Vec<u8>)>,
     pub(super) entered: u64,
     /// For the memory and the tables together.
     max_memory: usize,
@@ -68,6 +75,8 @@ impl Context {
             log_bytes: 0,
             action_bytes: 0,
             registered,
+            startup: None,
+            startup_strings: None,
             entered: 0,
             max_memory: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             memory_bytes: 0,
@@ -88,6 +97,8 @@ impl Context {
         self.monotonic = input.monotonic;
         self.rng = StdRng::from_seed(input.seed);
         self.inbox = input.events.iter().cloned().collect();
+        self.startup.clone_from(&input.startup);
+        self.startup_strings = None;
         self.output = StepOutput::default();
         (self.log_bytes, self.action_bytes, self.entered) = (0, 0, 0);
         (self.memory_limit_hit, self.cpu_limit_hit, self.action_limit_hit) = (false, false, false);
@@ -132,6 +143,18 @@ impl Context {
         if let Some(wasi) = &mut self.wasi {
             self.log_bytes += wasi.take_lines(&mut self.output.logs);
         }
+    }
+
+    fn startup_strings(&mut self, which: StartupStrings) -> (u32, &[u8]) {
+        if self.startup_strings.as_ref().is_none_or(|(last, ..)| *last != which) {
+            let (count, bytes) = match (&self.startup, which) {
+                (None, _) => (0, Vec::new()),
+                (Some(startup), StartupStrings::Arguments) => startup.argument_strings(),
+                (Some(startup), StartupStrings::Environment) => startup.environment_strings(),
+            };
+            self.startup_strings = Some((which, count, bytes));
+        }
+        self.startup_strings.as_ref().map_or((0, &[]), |(_, count, bytes)| (*count, bytes))
     }
 
     fn act(&mut self, bytes: usize, action: Action) -> wasmtime::Result<()> {
@@ -211,6 +234,21 @@ impl sys::Host for Context {
     fn park(&mut self, timeout_ns: u64) -> wasmtime::Result<()> {
         self.output.park = Some(Duration::from_nanos(timeout_ns));
         Ok(())
+    }
+
+    fn startup_size(&mut self, strings: StartupStrings) -> wasmtime::Result<u64> {
+        let (count, bytes) = self.startup_strings(strings);
+        // Far below 4 GiB: see `manifest::MAX_STARTUP_BYTES`.
+        Ok(u64::from(count) << 32 | bytes.len() as u64)
+    }
+
+    fn startup_bytes(&mut self, strings: StartupStrings, offset: u32) -> wasmtime::Result<u64> {
+        let (_, bytes) = self.startup_strings(strings);
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let mut word = [0; 8];
+        let len = rest.len().min(word.len());
+        word[..len].copy_from_slice(&rest[..len]);
+        Ok(u64::from_le_bytes(word))
     }
 }
 

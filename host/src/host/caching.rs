@@ -94,7 +94,9 @@ impl Host {
         for id in caches {
             let Some(request) = self.hub.request(id) else { continue };
             let covers = request.version == allowed.version
-                && (request.namespace.is_none() || request.namespace == allowed.namespace)
+                && (request.namespace.is_none()
+                    || request.namespace == allowed.namespace
+                    || self.hub.namespaced(id) == Some(false) && !request.further)
                 && (key.is_some() || request.field_selector.is_empty() && request.label_selector == any.label_selector);
             // A list of one object by its name is authorised as that: not served here.
             if !covers || (key.is_none() && allowed.name.is_some()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::slot::Write;
 use super::{Host, Message, RESPONSE_CREDIT, Request};
 use crate::connections::Connections;
 use crate::guest::{Call, EventKind};
@@ -45,6 +46,7 @@ impl Answers {
 impl Host {
     /// Sends a guest's request, if it has the permission.
     pub(super) fn request(&mut self, index: u32, call: Call) {
+        let now = self.now();
         if !call.target.is_empty() {
             return self.contact(index, call);
         }
@@ -73,6 +75,15 @@ impl Host {
         {
             own.sent(call.id, allowed, slot.controller.task_object(call.task), &call.body);
         }
+        let write = match &allowed {
+            Some(allowed) if !call.path.contains("dryRun") => {
+                Write::of(allowed, slot.controller.task_object(call.task))
+            }
+            _ => None,
+        };
+        if let Some(write) = &write {
+            slot.self_triggers.get_or_insert_default().writes(&write.object, now);
+        }
         let (client, id) = (self.client.clone(), call.id);
         // A stream lasts, and must not keep others waiting.
         let stream = is_stream(&call.method, &call.path);
@@ -86,6 +97,9 @@ impl Host {
         self.launch(index, id, connections, span, |allowance, answers| async move {
             requests::execute(&client, caller, api_call, allowance, |replies| answers.send(replies)).await;
         });
+        if let Some(request) = self.slots[index as usize].requests.get_mut(&id) {
+            request.write = write;
+        }
     }
 
     /// Sends a guest's request to an external host, if it has the permission.
@@ -144,7 +158,7 @@ impl Host {
             run(Allowance { credit, connection, max_bytes }, answers).await;
         };
         let task = tokio::spawn(requests::fenced(slot.lead.fence(), task));
-        slot.requests.insert(call, Request { stream, token, task: task.abort_handle(), span });
+        slot.requests.insert(call, Request { stream, token, task: task.abort_handle(), span, write: None });
     }
 
     /// Answers a request to an external host that is not allowed; nobody but the host has said anything, so there is
@@ -198,6 +212,7 @@ impl Host {
             if let Some(writes) = &mut slot.writes {
                 writes.on_reply(call, &reply);
             }
+            slot.follow_write(call, &reply);
             let settled = slot.own_writes.as_mut().and_then(|own| own.on_reply(call, &reply));
             slot.settle(settled);
             match reply {

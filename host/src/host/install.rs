@@ -1,6 +1,6 @@
 //! Packages to slots: compiles each package once, and continues from what an earlier host has left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::permissions::{Grant, Permissions};
 use crate::snapshot::format::FormatError;
 use crate::snapshot::image::ImageError;
 use crate::snapshot::{ControllerStore, StateDir};
+use crate::startup::{NAMESPACE_VARIABLE, Startup};
 use crate::status::counters::Counters;
 use crate::status::observed;
 use crate::status::values::State;
@@ -88,8 +89,9 @@ impl Host {
         }
         self.slots.reserve_exact(deployments.len());
         let mut first_error = None;
+        let mut startups: HashSet<Arc<Startup>> = HashSet::new();
         for Deployment { name, package, settings } in deployments {
-            let ControllerSettings { policy, grant, wasi } = settings;
+            let ControllerSettings { policy, grant, wasi, env, args, log_level, namespaces } = settings;
             if let Some(Err(source)) = wasi.as_deref().map(WasiGrant::check) {
                 return Err(HostError::Wasi { name, source });
             }
@@ -110,11 +112,28 @@ impl Host {
                     continue;
                 }
             };
+            let startup = {
+                let namespace = grant.service_account.as_ref().map(|account| account.namespace());
+                let namespace = namespace.unwrap_or_else(|| self.client.default_namespace());
+                let manifest = &package.manifest;
+                let mut all = BTreeMap::from([(NAMESPACE_VARIABLE.to_owned(), namespace.to_owned())]);
+                all.extend(manifest.env.clone());
+                all.extend(env);
+                let startup = Startup { env: all, args: args.unwrap_or_else(|| manifest.args.clone()), log_level };
+                match startups.get(&startup) {
+                    Some(shared) => shared.clone(),
+                    None => {
+                        let startup = Arc::new(startup);
+                        startups.insert(startup.clone());
+                        startup
+                    }
+                }
+            };
             let fail = |source| HostError::Controller { name: name.clone(), source };
             let store = state.controller(&name).map_err(fail)?.with_quota(package.limits().disk_bytes);
             // With other hosts what is on disk may be out of date, which shows when its Lease is acquired.
             let (lead, recovered) = match &self.others {
-                None => (Lead::Alone, self.recover(&name, &package, &store)?),
+                None => (Lead::Alone, self.recover(&name, &package, &store, &startup)?),
                 Some(_) => (Lead::Standby, self.anew(&package)),
             };
             let (controller, predictor, phase, places) = recovered;
@@ -156,6 +175,8 @@ impl Host {
                 permissions,
                 service_account: grant.service_account,
                 wasi,
+                startup,
+                namespaces: namespaces.into(),
                 controller,
                 phase,
                 primaries: Vec::new(),
@@ -164,6 +185,7 @@ impl Host {
                 waiting: Requests::default(),
                 writes,
                 own_writes,
+                self_triggers: None,
                 pace: Pace::default(),
                 liveness: None,
                 lines: Lines::default(),
@@ -225,6 +247,7 @@ impl Host {
         name: &str,
         package: &InstalledPackage,
         store: &ControllerStore,
+        startup: &Startup,
     ) -> Result<Recovered, HostError> {
         let now = self.now();
         let fresh = || self.anew(package);
@@ -244,6 +267,10 @@ impl Host {
                 let restored = postcard::from_bytes::<HostState>(&header.host_state)
                     .map_err(|e| e.to_string())
                     .and_then(|saved| {
+                        // A program reads these once, and what it has made of them is in its memory.
+                        if saved.startup != startup.fingerprint() {
+                            return Err("environment, arguments or log level have changed".into());
+                        }
                         let controller = Controller::restore(saved.controller, now, clock, elapsed)?;
                         Ok((controller, saved.predictor, saved.places))
                     });

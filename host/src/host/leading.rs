@@ -201,13 +201,14 @@ impl Host {
             return;
         }
         let (name, package, store) = (slot.name.clone(), slot.package.clone(), slot.store.clone());
+        let startup = slot.startup.clone();
         // Then nobody else has run it since the snapshot was written.
         let is_mine = before.is_some() && others.kept.tenure(&name).as_ref() == before;
         let recovered = tokio::task::block_in_place(|| {
             if !is_mine {
                 store.discard().map_err(|source| HostError::Controller { name: name.to_string(), source })?;
             }
-            let recovered = self.recover(&name, &package, &store)?;
+            let recovered = self.recover(&name, &package, &store, &startup)?;
             others
                 .kept
                 .set_tenure(&name, tenure)

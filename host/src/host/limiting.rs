@@ -5,13 +5,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::level_filters::LevelFilter;
 
 use super::{Host, Phase, Slot};
-use crate::guest::{Call, EventKind, LogLine};
+use crate::guest::{Call, Event, EventKind, LogLine};
 use crate::limits::lines::Line;
 use crate::limits::pace::Held;
 use crate::limits::problem::{Limit, Problem};
 use crate::limits::requests::Next;
+use crate::limits::self_trigger::Loop;
 use crate::permissions::is_stream;
 use crate::snapshot::OverQuota;
 
@@ -46,10 +48,12 @@ impl Slot {
         }
     }
 
-    /// Writes lines of the guest to the host's log. Returns whether the first line that is too much is among them.
-    pub(super) fn write_logs(&mut self, logs: &[LogLine], now: Duration) -> bool {
+    /// Writes lines of the guest to the host's log, as detailed as they may be. `default_level`: where nobody gave the
+    /// controller a level. Returns whether the first line that is too much is among them.
+    pub(super) fn write_logs(&mut self, logs: &[LogLine], default_level: Option<LevelFilter>, now: Duration) -> bool {
+        let level = self.startup.passes(default_level);
         let mut is_news = false;
-        for line in logs {
+        for line in logs.iter().filter(|line| line.level <= level) {
             let (may, is_first) = self.line(line.bytes(), now);
             is_news |= is_first;
             if may {
@@ -191,6 +195,24 @@ impl Host {
             self.tell(index, Problem::Limit(Limit::CpuShare), None, &message);
         }
         Some(held.until())
+    }
+
+    /// Tells of reconciles in a batch that are caused by nothing but the reconcile before.
+    pub(super) fn tell_of_loops(&mut self, index: u32, events: &[Event]) {
+        let now = self.now();
+        let slot = &mut self.slots[index as usize];
+        let Some(triggers) = &mut slot.self_triggers else { return };
+        let reconciles = events.iter().filter(|event| event.kind == EventKind::Reconcile);
+        let objects = reconciles.filter_map(|event| slot.controller.task_object(event.task));
+        let loops: Vec<Loop> = objects.filter_map(|object| triggers.began(&object, now)).collect();
+        for Loop { object, streak, lasts, target } in loops {
+            let message = format!(
+                "its reconciles cause each other, {streak} in a row within {lasts:.1?}: each writes {target}, whose change \
+                 has it reconciled again. Compare before writing, or leave such changes out of the watch: \
+                 generation_changed or ignore_own_writes in Rust, GenerationChangedPredicate or IgnoreOwnWrites in Go"
+            );
+            self.tell(index, Problem::SelfTriggered, Some(object), &message);
+        }
     }
 
     /// A snapshot was refused because it is larger than the controller may have.

@@ -12,7 +12,8 @@
 //! stepping    batches to workers         suspending  instances to disk        calls  requests and answers
 //! deciding    when idle instances go     recording   when there was something to do
 //! restarts    instances that begin anew      caching    reads from the cache, and writes that they have to wait for
-//! limiting    who is held back           telling     Kubernetes Events about controllers that misbehave
+//! limiting    who is held back           telling     what owners are told of controllers that misbehave
+//! event_recorder  ... as Kubernetes Events
 //! leading     which controllers run here, of those that other hosts could run as well
 //! settings    what can change meanwhile  observing   what is told about all that to those who ask
 //! spans       ... and as OpenTelemetry has it
@@ -21,6 +22,7 @@
 mod caching;
 mod calls;
 mod deciding;
+mod event_recorder;
 mod install;
 mod leading;
 mod limiting;
@@ -46,6 +48,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tracing::level_filters::LevelFilter;
 use wasmop_package::Tier;
 use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::{Policy, Predictor, Prices};
@@ -63,7 +66,6 @@ use crate::code::CODE_LINGERS;
 use crate::connect;
 use crate::connections::Connections;
 use crate::controller::RegistrationId;
-use crate::describe::start_payload;
 use crate::election::News;
 use crate::engine::Engine;
 use crate::external::External;
@@ -151,6 +153,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
     let version = connect::check(&client, &server).await?;
     let recorder = options.record_trace.as_deref().map(Recorder::create).transpose()?;
     let (watch_tx, watch_rx) = mpsc::unbounded_channel();
+    let teller = Teller::new(&client);
     let mut host = Host {
         started: Instant::now(),
         engine: Engine::new()?,
@@ -173,13 +176,13 @@ async fn start(options: Options) -> Result<Started, HostError> {
         external_connections: Connections::default(),
         external: Arc::new(External::new(&server, options.external_authorities, external_requests)),
         code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
-        namespace: options.namespace,
         policy: options.policy,
         prices: Prices::default(),
         memory_budget: options.memory_budget,
         cache_memory: None,
+        guest_log_level: options.guest_log_level,
         limits: options.limits,
-        teller: Teller::default(),
+        teller,
         failed: Vec::new(),
         recorder,
         traces: options.tracer.map(|tracer| Traces::new(tracer, server.clone())),
@@ -245,11 +248,12 @@ struct Host {
     external: Arc<External>,
     /// When to see which packages' code is no longer used; `None` while none is loaded.
     code_check: Option<tokio::time::Instant>,
-    namespace: Option<String>,
     policy: Policy,
     prices: Prices,
     memory_budget: Option<u64>,
     cache_memory: Option<u64>,
+    /// For controllers that nobody gave a level.
+    guest_log_level: Option<LevelFilter>,
     limits: Limits,
     teller: Teller,
     /// Controllers whose packages could not be installed.
@@ -468,8 +472,9 @@ impl Host {
             if let [start] = &mut events[..]
                 && start.kind == EventKind::Start
             {
-                start.payload = start_payload(&slot.package.manifest.name).into();
+                start.payload = slot.startup.payload(&slot.package.manifest.name).into();
             }
+            self.tell_of_loops(index, &events);
             self.step(index, Some(events), now);
             return;
         }
@@ -557,4 +562,6 @@ struct HostState {
     predictor: Predictor,
     /// What of its watches is in the work queues.
     places: Vec<Place>,
+    /// Of what the program was started with.
+    startup: u64,
 }

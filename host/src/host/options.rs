@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
+use tracing::level_filters::LevelFilter;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
@@ -54,8 +55,6 @@ pub struct Options {
     pub controllers: Vec<Deployment>,
     pub refused: Vec<RefusedPackage>,
     pub cluster: kube::Config,
-    /// Watch only this namespace; `None` for all.
-    pub namespace: Option<String>,
     pub state_dir: PathBuf,
     /// When idle instances are suspended, where the package does not say.
     pub policy: Policy,
@@ -63,6 +62,8 @@ pub struct Options {
     pub memory_budget: Option<u64>,
     /// Bytes that whole objects of watches may take; `None`: as many as there are.
     pub cache_memory: Option<u64>,
+    /// The most detailed level of a controller's own lines that is passed on, where nobody gave it a level; `None`: all.
+    pub guest_log_level: Option<LevelFilter>,
     /// No controller has more, whatever its package says.
     pub limits: Limits,
     /// Where to write when controllers had something to do, for `wasmop policy simulate`.
@@ -97,11 +98,11 @@ impl Options {
             controllers,
             refused: Vec::new(),
             cluster,
-            namespace: None,
             state_dir,
             policy: Policy::default(),
             memory_budget: None,
             cache_memory: None,
+            guest_log_level: None,
             limits: Limits::NONE,
             record_trace: None,
             external_authorities: Vec::new(),

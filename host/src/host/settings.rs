@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tracing::level_filters::LevelFilter;
 use wasmop_policy::Policy;
 
 use super::{Host, HostError};
@@ -20,6 +21,8 @@ pub struct Settings {
     pub memory_budget: Option<u64>,
     /// Bytes that whole objects of watches may take; `None`: as many as there are.
     pub cache_memory: Option<u64>,
+    /// The most detailed level of a controller's own lines that is passed on, where nobody gave it a level; `None`: all.
+    pub guest_log_level: Option<LevelFilter>,
     /// By name. A controller that is not among them stays as it is.
     pub controllers: BTreeMap<String, ControllerSettings>,
 }
@@ -32,6 +35,15 @@ pub struct ControllerSettings {
     pub grant: Grant,
     /// Of the machine, for a package of the soft tier. `None`: nothing. Followed at the start only.
     pub wasi: Option<Arc<WasiGrant>>,
+    /// Environment variables, which take precedence over the package's. Followed at the start only.
+    pub env: BTreeMap<String, String>,
+    /// Arguments in place of the package's. Followed at the start only.
+    pub args: Option<Vec<String>>,
+    /// The most detailed level it logs at. Followed at the start only.
+    pub log_level: Option<LevelFilter>,
+    /// It watches objects of these namespaces only, and of kinds without namespaces; empty: of all. Followed at the
+    /// start only.
+    pub namespaces: Vec<String>,
 }
 
 impl Host {
@@ -47,12 +59,12 @@ impl Host {
             tracing::error!(problem, help, "the new settings are refused, those from before stay in force");
             return;
         }
-        let Settings { policy, memory_budget, cache_memory, mut controllers } = settings;
+        let Settings { policy, memory_budget, cache_memory, guest_log_level, mut controllers } = settings;
         self.limit_objects(cache_memory);
-        (self.policy, self.memory_budget) = (policy, memory_budget);
+        (self.policy, self.memory_budget, self.guest_log_level) = (policy, memory_budget, guest_log_level);
         for index in 0..self.slots.len() as u32 {
             let slot = &mut self.slots[index as usize];
-            let Some(ControllerSettings { policy, grant, wasi: _ }) = controllers.remove(&*slot.name) else { continue };
+            let Some(ControllerSettings { policy, grant, .. }) = controllers.remove(&*slot.name) else { continue };
             slot.deciding.policy = policy.or(slot.package.manifest.suspend_policy).unwrap_or(self.policy);
             if slot.grant() != grant {
                 self.grant(index, grant);

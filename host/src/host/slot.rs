@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use wasmop_package::manifest::{ControllerSpec, WatchSpec};
 
 use super::deciding::Deciding;
 use super::leading::Lead;
-use crate::cache::Writes;
+use crate::cache::{Resource, Writes};
 use crate::code::InstalledPackage;
 use crate::connections::Share;
 use crate::controller::{Controller, RegistrationId};
@@ -19,10 +20,14 @@ use crate::limits::lines::Lines;
 use crate::limits::liveness::Liveness;
 use crate::limits::pace::Pace;
 use crate::limits::requests::Requests;
+use crate::limits::self_trigger::{SelfTriggers, version_in};
 use crate::live::Live;
 use crate::own_writes::{OwnWrites, Settled};
-use crate::permissions::{Grant, Permissions};
+use crate::permissions::{Allowed, Grant, Permissions};
+use crate::queue::Key;
+use crate::requests::Reply;
 use crate::snapshot::ControllerStore;
+use crate::startup::Startup;
 use crate::status::counters::{Avoided, Counters};
 use crate::traces::RequestSpan;
 use crate::wasi::WasiGrant;
@@ -38,9 +43,13 @@ pub(super) struct Slot {
     /// As whom its requests are made; `None`: the host.
     pub(super) service_account: Option<Arc<ServiceAccount>>,
     pub(super) wasi: Option<Arc<WasiGrant>>,
+    /// What its program is started with; one copy for all controllers with the same.
+    pub(super) startup: Arc<Startup>,
+    /// Whose objects it watches; empty: those of all.
+    pub(super) namespaces: Box<[String]>,
     pub(super) controller: Controller,
     pub(super) phase: Phase,
-    /// The watch of each registration's primary kind, where it may be watched.
+    /// The watches of each registration's primary kind, one for each of its namespaces.
     pub(super) primaries: Vec<(RegistrationId, WatchId)>,
     /// All of its watches, each once.
     pub(super) watches: Vec<WatchId>,
@@ -52,6 +61,8 @@ pub(super) struct Slot {
     pub(super) writes: Option<Box<Writes>>,
     /// What it has changed itself; only if it watches something without that.
     pub(super) own_writes: Option<Box<OwnWrites>>,
+    /// Objects whose reconciles may cause themselves; only there while some have written.
+    pub(super) self_triggers: Option<Box<SelfTriggers>>,
     pub(super) pace: Pace,
     /// Only while something goes wrong.
     pub(super) liveness: Option<Box<Liveness>>,
@@ -83,6 +94,35 @@ pub(super) struct Request {
     pub(super) token: u64,
     pub(super) task: AbortHandle,
     pub(super) span: Option<Box<RequestSpan>>,
+    /// If it writes in a reconcile, until the version is known that it has made.
+    pub(super) write: Option<Box<Write>>,
+}
+
+/// A request that writes in a reconcile.
+pub(super) struct Write {
+    /// What is reconciled: registration and key.
+    pub(super) object: (RegistrationId, Key),
+    /// What is written: `websites/status web/home`.
+    pub(super) target: String,
+}
+
+impl Write {
+    /// Of a request that is allowed, made in the reconcile of `object`; `None` if it writes no version.
+    pub(super) fn of(allowed: &Allowed, object: Option<(RegistrationId, Key)>) -> Option<Box<Write>> {
+        let object = object.filter(|_| matches!(allowed.verb, "create" | "update" | "patch"))?;
+        let mut target = allowed.resource.clone();
+        if !allowed.subresource.is_empty() {
+            target = format!("{target}/{}", allowed.subresource);
+        }
+        if let Some(name) = &allowed.name {
+            target.push(' ');
+            if let Some(namespace) = &allowed.namespace {
+                target.push_str(&format!("{namespace}/"));
+            }
+            target.push_str(name);
+        }
+        Some(Box::new(Write { object, target }))
+    }
 }
 
 impl Slot {
@@ -102,9 +142,27 @@ impl Slot {
         }
     }
 
-    /// The watch of a registration's primary kind.
-    pub(super) fn primary(&self, registration: RegistrationId) -> Option<WatchId> {
-        self.primaries.iter().find(|(of, _)| *of == registration).map(|(_, watch)| *watch)
+    /// Follows the writes that a registration wants followed: a package that registers late has said nothing of them
+    /// when it was built.
+    pub(super) fn follow_writes(&mut self, spec: &ControllerSpec) {
+        let resources = |wanted: fn(&WatchSpec) -> bool| {
+            spec.all_watches().filter(|watch| wanted(watch)).map(Resource::of).collect::<Vec<_>>()
+        };
+        let cached = resources(WatchSpec::keeps_objects);
+        match &mut self.writes {
+            Some(writes) => writes.extend(&cached),
+            None => self.writes = Writes::of(&cached.into()).map(Box::new),
+        }
+        let ignored = resources(|watch| watch.ignore_own_writes);
+        match &mut self.own_writes {
+            Some(own_writes) => own_writes.extend(&ignored),
+            None => self.own_writes = OwnWrites::of(&ignored.into()).map(Box::new),
+        }
+    }
+
+    /// The watches of a registration's primary kind.
+    pub(super) fn primaries_of(&self, registration: RegistrationId) -> impl Iterator<Item = WatchId> + '_ {
+        self.primaries.iter().filter(move |(of, _)| *of == registration).map(|(_, watch)| *watch)
     }
 
     /// Cuts all requests under way, whose answers nobody gets.
@@ -131,6 +189,21 @@ impl Slot {
         }
     }
 
+    /// A piece of the answer to a request has come: it may say which version a write has made.
+    pub(super) fn follow_write(&mut self, call: u64, reply: &Reply) {
+        let Some(write) = self.requests.get_mut(&call).map(|request| &mut request.write) else { return };
+        match reply {
+            Reply::Head { status, .. } if !(200..300).contains(status) => *write = None,
+            Reply::Body(bytes) => {
+                let Some(version) = write.as_ref().and_then(|_| version_in(bytes)) else { return };
+                if let (Some(write), Some(triggers)) = (write.take(), &mut self.self_triggers) {
+                    triggers.wrote(&write.object, version, &write.target);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Lets as many bytes of responses come in as have gone.
     pub(super) fn return_credit(&mut self) {
         let bytes = self.controller.take_credit();
@@ -149,6 +222,10 @@ impl Slot {
             self.requests = BTreeMap::new();
         }
         self.waiting.shrink();
+        if let Some(triggers) = &mut self.self_triggers {
+            triggers.shrink();
+        }
+        self.self_triggers.take_if(|triggers| triggers.is_empty());
         if let Some(writes) = &mut self.writes {
             writes.shrink();
         }
@@ -165,7 +242,8 @@ impl Slot {
         let watches = self.primaries.capacity() * size_of::<(RegistrationId, WatchId)>()
             + self.watches.capacity() * size_of::<WatchId>();
         let writes = self.writes.as_ref().map_or(0, |writes| writes.bytes())
-            + self.own_writes.as_ref().map_or(0, |own| size_of::<OwnWrites>() + own.bytes());
+            + self.own_writes.as_ref().map_or(0, |own| size_of::<OwnWrites>() + own.bytes())
+            + self.self_triggers.as_ref().map_or(0, |triggers| triggers.bytes());
         let liveness = self.liveness.as_ref().map_or(0, |liveness| liveness.bytes());
         (own + liveness + self.name.len() + requests + watches + writes) as u64 + self.controller.ram_bytes()
     }

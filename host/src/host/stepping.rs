@@ -6,6 +6,7 @@ use super::{Host, Message, Phase};
 use crate::batch::{Batch, Failure, Lost, Report, Source};
 use crate::code::CODE_LINGERS;
 use crate::controller::{Effect, Outcome, excerpt};
+use crate::crash;
 use crate::guest::{Cause, LogLine};
 use crate::instance::Origin;
 use crate::limits::problem::Problem;
@@ -36,8 +37,13 @@ impl Host {
         };
         self.trace_step(index, events.as_deref(), snapshot);
         let slot = &mut self.slots[index as usize];
-        let batch =
-            Batch { source, events, monotonic: slot.controller.clock(now), tasks: slot.controller.tasks().collect() };
+        let batch = Batch {
+            source,
+            events,
+            monotonic: slot.controller.clock(now),
+            tasks: slot.controller.tasks().collect(),
+            startup: slot.startup.clone(),
+        };
         let (package, store, tx) = (slot.package.clone(), slot.store.clone(), self.tx.clone());
         self.code_check.get_or_insert_with(|| tokio::time::Instant::now() + CODE_LINGERS);
         self.schedule(index, None);
@@ -96,9 +102,10 @@ impl Host {
         }
         let mut effects = Vec::new();
         let mut is_over_log_limit = false;
-        for failure in failures {
+        for mut failure in failures {
+            failure.logs = crash::gather(failure.logs);
             let slot = &mut self.slots[index as usize];
-            is_over_log_limit |= slot.write_logs(&failure.logs, now);
+            is_over_log_limit |= slot.write_logs(&failure.logs, self.guest_log_level, now);
             let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));
             let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
             slot.counters.step_failed(failure.cause);
@@ -135,7 +142,7 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let first_registration = slot.controller.registered();
         for output in outputs {
-            is_over_log_limit |= slot.write_logs(&output.logs, now);
+            is_over_log_limit |= slot.write_logs(&output.logs, self.guest_log_level, now);
             effects.extend(slot.controller.commit(output, stepped_at, now));
         }
         slot.phase = match instance {
@@ -208,6 +215,10 @@ impl Host {
             Effect::Registered(registration) => self.watch(index, registration),
             Effect::Unregistered(registration) => self.unwatch(index, registration),
             Effect::Mapped { registration, keys } => {
+                if let Some(triggers) = &mut self.slots[index as usize].self_triggers {
+                    // Whose change the guest was asked about is not known any more.
+                    keys.iter().for_each(|key| triggers.interrupted(&(registration, key.clone())));
+                }
                 let refused = self.enqueue_mapped(index, registration, keys);
                 if refused > 0 {
                     let what = format!("a map function returned {refused} names that are no keys or too many");
@@ -227,6 +238,11 @@ impl Host {
                 slot.counters.reconciled(result_of(&outcome), took);
                 if let Outcome::Error { message, .. } = &outcome {
                     slot.counters.error(now, object, message);
+                }
+                if let (Outcome::Error { .. } | Outcome::Cancelled { .. }, Some(triggers)) =
+                    (&outcome, &mut slot.self_triggers)
+                {
+                    triggers.interrupted(&(registration, key.clone()));
                 }
                 let said = if let Outcome::Error { message, .. } = &outcome { message.len() } else { 0 };
                 if !self.may_log(index, object.len() + said) {

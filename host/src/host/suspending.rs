@@ -60,8 +60,12 @@ impl Host {
             Live::Full(instance) => instance,
             Live::Soft(instance) => return self.suspend_softly(index, instance, why),
         };
-        let host_state =
-            HostState { controller: slot.controller.save(now), predictor: slot.deciding.predictor.clone(), places };
+        let host_state = HostState {
+            controller: slot.controller.save(now),
+            predictor: slot.deciding.predictor.clone(),
+            places,
+            startup: slot.startup.fingerprint(),
+        };
         let moment = Moment {
             digest: slot.package.digest,
             wall_ns: wall_clock_ns(),

@@ -1,48 +1,28 @@
 //! Kubernetes Events about controllers that misbehave, on the object being reconciled or, without one, on the
 //! namespace that the host is at home in.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::Semaphore;
 use wasmop_package::manifest::WatchSpec;
 
 use super::Host;
+use super::event_recorder::{EventRecorder, Note};
 use crate::controller::RegistrationId;
-use crate::limits::problem::{Problem, Told};
+use crate::limits::problem::{Problem, Told, how_to_raise};
 use crate::queue::Key;
-use crate::watch::chain;
-
-/// The reporting controller of all Events.
-const REPORTER: &str = "wasmop";
-/// Events being written at once, of the whole host.
-const AT_ONCE: usize = 4;
-/// Most bytes of a note: Kubernetes takes 1024.
-const MAX_NOTE: usize = 1000;
 
 /// What has been told, and by whom.
 pub(super) struct Teller {
     told: Told,
-    /// By controller: the reporting instance of an Event is what it is about. Events of one recorder that have the same reason and
-    /// object become a series.
-    recorders: HashMap<Arc<str>, Recorder>,
-    at_once: Arc<Semaphore>,
-    refused: Arc<AtomicBool>,
+    recorder: EventRecorder,
 }
 
-impl Default for Teller {
-    fn default() -> Teller {
-        Teller {
-            told: Told::default(),
-            recorders: HashMap::new(),
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
-            refused: Arc::default(),
-        }
+impl Teller {
+    pub(super) fn new(client: &kube::Client) -> Teller {
+        Teller { told: Told::default(), recorder: EventRecorder::new(client.clone()) }
     }
 }
 
@@ -62,6 +42,8 @@ impl Host {
     pub(super) fn tell(&mut self, index: u32, problem: Problem, object: Option<(RegistrationId, Key)>, message: &str) {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
+        let remedy = problem.limit_key().and_then(|key| how_to_raise(key, slot.package.limits(), &self.limits));
+        let message = &remedy.map_or_else(|| message.to_owned(), |remedy| format!("{message}; {remedy}"));
         let key = object.as_ref().map_or("", |(_, key)| &**key);
         slot.counters.problem(now, key, problem, message);
         let Some(more) = self.teller.told.happened(index, problem, now) else { return };
@@ -79,37 +61,10 @@ impl Host {
 
     /// Writes an Event, some time.
     pub(super) fn publish(&mut self, controller: Arc<str>, problem: Problem, regarding: Regarding, message: &str) {
-        let mut note = format!("controller {controller}: {message}");
-        note.truncate(note.floor_char_boundary(MAX_NOTE));
-        let event = Event {
-            type_: EventType::Warning,
-            reason: problem.reason().into(),
-            note: Some(note),
-            action: problem.action().into(),
-            secondary: None,
-        };
+        let text = format!("controller {controller}: {message}");
+        let note = Note { controller, reason: problem.reason(), action: problem.action(), text };
         let client = self.client.clone();
-        let recorder = self.teller.recorders.entry(controller.clone()).or_insert_with(|| {
-            let reporter = Reporter { controller: REPORTER.into(), instance: Some(controller.to_string()) };
-            Recorder::new(client.clone(), reporter)
-        });
-        let (recorder, refused, at_once) = (recorder.clone(), self.teller.refused.clone(), self.teller.at_once.clone());
-        tokio::spawn(async move {
-            let _permit = at_once.acquire().await;
-            let reference = reference(&client, regarding).await;
-            let Err(error) = recorder.publish(&event, &reference).await else { return };
-            let reason = chain(&error);
-            if refused.swap(true, Ordering::Relaxed) {
-                tracing::debug!(controller = &*controller, reason, "an Event could not be written");
-            } else {
-                tracing::warn!(
-                    controller = &*controller,
-                    reason,
-                    help = "let the host create and patch events of events.k8s.io in all namespaces it watches",
-                    "an Event could not be written; of further ones nothing is said"
-                );
-            }
-        });
+        self.teller.recorder.publish(note, async move { reference(&client, regarding).await });
     }
 }
 

@@ -13,14 +13,17 @@ use crate::own_writes::Verdict;
 use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{
-    Change, Judged, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, passes, shared,
-    to_map,
+    Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, namespaces,
+    passage, shared, to_map,
 };
 
 impl Host {
     /// Watches what a registration of the present instance asks for, and no longer what it asked for before. The
     /// instance sees every object.
     pub(super) fn watch(&mut self, index: u32, registration: RegistrationId) {
+        if let Some(spec) = self.shared(index, registration) {
+            self.slots[index as usize].follow_writes(&spec);
+        }
         let before = self.subscriptions_of(index, Some(registration));
         let wanted = self.wanted(index, registration);
         for (watch, subscription) in self.resubscribe(before, wanted) {
@@ -82,32 +85,48 @@ impl Host {
     /// What a registration asks for, as far as it is allowed.
     fn wanted(&mut self, index: u32, registration: RegistrationId) -> Vec<(Subscription, WatchRequest)> {
         let Some(spec) = self.shared(index, registration) else { return Vec::new() };
-        let namespace = spec.namespace.clone().or_else(|| self.namespace.clone());
         let watches = (0..u8::MAX).map(Some).zip(&spec.watches);
         let mut wanted = Vec::new();
+        let mut denied = Vec::new();
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
             let slot = &self.slots[index as usize];
-            let (group, plural, namespace) = (&watched.group, &watched.plural, namespace.as_deref());
-            let allowed = match &self.learning {
-                None => slot.permissions.may_watch(group, plural, namespace),
-                Some(learning) => learning.may_watch(&slot.name, &slot.permissions, group, plural, namespace),
-            };
-            if let Err(denied) = allowed {
-                let name = slot.name.clone();
-                let (reason, help) = (denied.to_string(), denied.help(&name));
-                if self.may_log(index, watched.kind.len() + reason.len() + help.len()) {
-                    tracing::warn!(
-                        controller = &*name,
-                        request = %format!("watch {}", watched.kind),
-                        reason,
-                        help,
-                        "permission denied"
+            let asked = watched.namespace.as_deref();
+            let namespaces = match namespaces(asked, spec.namespace.as_deref(), &slot.namespaces) {
+                Ok(namespaces) => namespaces,
+                Err(outside) => {
+                    let help = format!(
+                        "add it to `namespace` of [controllers.{}] in the host's configuration file, or to --namespace",
+                        slot.name
                     );
+                    denied.push((watched, outside.to_string(), help));
+                    continue;
                 }
-                continue;
+            };
+            for (n, namespace) in namespaces.into_iter().enumerate() {
+                let (group, plural) = (&watched.group, &watched.plural);
+                let allowed = match &self.learning {
+                    None => slot.permissions.may_watch(group, plural, namespace),
+                    Some(learning) => learning.may_watch(&slot.name, &slot.permissions, group, plural, namespace),
+                };
+                if let Err(refused) = allowed {
+                    denied.push((watched, refused.to_string(), refused.help(&slot.name)));
+                    break;
+                }
+                let request = WatchRequest::new(watched, namespace, slot.service_account.clone());
+                let request = WatchRequest { further: n > 0, ..request };
+                wanted.push((Subscription { slot: index, registration, watch }, request));
             }
-            let request = WatchRequest::new(watched, namespace, slot.service_account.clone());
-            wanted.push((Subscription { slot: index, registration, watch }, request));
+        }
+        for (watched, reason, help) in denied {
+            if self.may_log(index, watched.kind.len() + reason.len() + help.len()) {
+                tracing::warn!(
+                    controller = &*self.slots[index as usize].name,
+                    request = %format!("watch {}", watched.kind),
+                    reason,
+                    help,
+                    "permission denied"
+                );
+            }
         }
         wanted
     }
@@ -117,7 +136,6 @@ impl Host {
         let Subscription { slot: index, registration, watch } = subscription;
         if watch.is_none() {
             let primaries = &mut self.slots[index as usize].primaries;
-            primaries.retain(|(of, _)| *of != registration);
             primaries.reserve_exact(1);
             primaries.push((registration, id));
         }
@@ -267,9 +285,13 @@ impl Host {
             };
             let Some(watched) = watched else { continue };
             // A replay gives all objects as new: they are all to be seen.
-            if !passes(watched.generation_changed, &event.change) {
-                slot.counters.avoided(Avoided::Predicate);
-                continue;
+            match passage(watched.generation_changed, &event.change) {
+                Passage::Counts => {}
+                Passage::LeftOut => {
+                    slot.counters.avoided(Avoided::Predicate);
+                    continue;
+                }
+                Passage::NoChange => continue,
             }
             if event.replay.is_none() && !watched.predicate.is_empty() {
                 let known = judged.iter().find(|(text, _)| *text == watched.predicate);
@@ -321,12 +343,13 @@ impl Host {
                 }
                 continue;
             }
-            let namespaced = slot.primary(subscription.registration).and_then(|id| self.hub.namespaced(id));
+            let namespaced = slot.primaries_of(subscription.registration).find_map(|id| self.hub.namespaced(id));
             let primary = Primary { group: &spec.primary.group, kind: &spec.primary.kind, namespaced };
             for key in keys_for(relation, primary, &event.change) {
                 if watched.ignore_own_writes && self.is_own_write(*subscription, relation, &key, &event) {
                     continue;
                 }
+                self.slots[subscription.slot as usize].follow_trigger(subscription.registration, &key, &event);
                 if relation == Relation::Own {
                     let slot = &mut self.slots[subscription.slot as usize];
                     slot.enqueue(subscription.registration, key, listed, now);
@@ -345,7 +368,6 @@ impl Host {
         let (None, Change::Applied { meta, old, .. }) = (event.replay, &event.change) else { return false };
         let now = self.now();
         let slot = &mut self.slots[by.slot as usize];
-        let primary = slot.primary(by.registration);
         let Some(own) = &mut slot.own_writes else { return false };
         let concerned = (by.registration, key.clone());
         match own.judge(&concerned, old.as_ref(), meta) {
@@ -355,7 +377,8 @@ impl Host {
                 true
             }
             Verdict::Maybe => {
-                let is_watched = relation == Relation::Own || primary.is_some_and(|id| self.hub.contains(id, key));
+                let is_watched = relation == Relation::Own
+                    || slot.primaries.iter().any(|(of, id)| *of == by.registration && self.hub.contains(*id, key));
                 let is_held = is_watched && slot.controller.enqueue_held(by.registration, key.clone(), now);
                 if is_held {
                     own.hold(&concerned, old.as_ref(), meta);
@@ -375,7 +398,8 @@ impl Host {
             None => Found::Nothing,
         });
         for registration in slot.controller.take_all_due() {
-            for key in slot.primary(registration).map(|id| self.hub.keys(id)).unwrap_or_default() {
+            let keys: Vec<Key> = slot.primaries_of(registration).flat_map(|primary| self.hub.keys(primary)).collect();
+            for key in keys {
                 slot.controller.enqueue(registration, key, now);
             }
         }
@@ -386,10 +410,9 @@ impl Host {
     pub(super) fn enqueue_mapped(&mut self, index: u32, registration: RegistrationId, keys: Vec<Key>) -> usize {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let primary = slot.primary(registration);
         let mut refused = 0;
         for key in keys {
-            if primary.is_some_and(|id| self.hub.contains(id, &key)) {
+            if slot.primaries_of(registration).any(|id| self.hub.contains(id, &key)) {
                 slot.controller.enqueue(registration, key, now);
             } else if !slot.controller.enqueue_unknown(registration, key, now) {
                 refused += 1;
@@ -403,8 +426,7 @@ impl Host {
     pub(super) fn enqueue_related(&mut self, index: u32, registration: RegistrationId, key: Key, listed: bool) -> bool {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let primary = slot.primary(registration);
-        let watched = primary.is_some_and(|id| self.hub.contains(id, &key));
+        let watched = slot.primaries_of(registration).any(|id| self.hub.contains(id, &key));
         if watched {
             slot.enqueue(registration, key, listed, now);
         }
@@ -413,6 +435,18 @@ impl Host {
 }
 
 impl Slot {
+    /// A change has an object reconciled: is it what the controller has written itself?
+    fn follow_trigger(&mut self, registration: RegistrationId, key: &Key, event: &WatchEvent) {
+        let Some(triggers) = &mut self.self_triggers else { return };
+        let object = (registration, key.clone());
+        match &event.change {
+            Change::Applied { meta, .. } if event.replay.is_none() => {
+                triggers.triggered(&object, meta.resource_version);
+            }
+            _ => triggers.interrupted(&object),
+        }
+    }
+
     fn enqueue(&mut self, registration: RegistrationId, key: Key, listed: bool, now: Duration) {
         match listed {
             true => self.controller.enqueue_listed(registration, key, now),

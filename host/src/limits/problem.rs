@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use wasmop_package::manifest::Limits;
+
 use crate::guest::Cause;
 
 /// A limit that was met other than by a step that failed.
@@ -53,6 +55,8 @@ pub enum Problem {
     Misuse,
     /// A predicate could not be evaluated: the change counts.
     Predicate,
+    /// What it writes in a reconcile causes the next reconcile of the same object, again and again.
+    SelfTriggered,
     /// Its instance was lost, and begins anew after a wait.
     CrashLoop,
     /// It was restarted because nothing it did succeeded any more.
@@ -83,11 +87,28 @@ impl Problem {
             Problem::Limit(Limit::Disk) => "SnapshotTooLarge",
             Problem::Misuse => "InterfaceMisused",
             Problem::Predicate => "PredicateFailed",
+            Problem::SelfTriggered => "SelfTriggered",
             Problem::CrashLoop => "CrashLoop",
             Problem::NothingSucceeds => "NothingSucceeds",
             Problem::MemoryFull => "MemoryFull",
             Problem::MemoryNearlyFull => "MemoryNearlyFull",
             Problem::Install => "InstallFailed",
+        }
+    }
+
+    /// The key of the limit that was met, under `[limits]` in wasmop.toml and in the host's configuration.
+    pub fn limit_key(self) -> Option<&'static str> {
+        match self {
+            Problem::Step(Cause::CpuLimit) => Some("cpu-per-step"),
+            Problem::Step(Cause::MemoryLimit) | Problem::MemoryFull | Problem::MemoryNearlyFull => Some("memory"),
+            Problem::Limit(limit) => Some(limit.as_str()),
+            Problem::Step(Cause::Panic | Cause::ActionLimit | Cause::Trap)
+            | Problem::Misuse
+            | Problem::Predicate
+            | Problem::SelfTriggered
+            | Problem::CrashLoop
+            | Problem::NothingSucceeds
+            | Problem::Install => None,
         }
     }
 
@@ -98,6 +119,7 @@ impl Problem {
             Problem::Limit(_) => "Limited",
             Problem::Misuse => "InterfaceMisused",
             Problem::Predicate => "PredicateFailing",
+            Problem::SelfTriggered => "SelfTriggered",
             Problem::CrashLoop | Problem::NothingSucceeds => "CrashLooping",
             Problem::MemoryFull | Problem::MemoryNearlyFull => "MemoryFull",
             Problem::Install => "InstallFailed",
@@ -115,12 +137,28 @@ impl Problem {
             Problem::Limit(Limit::Disk) => "KeepInMemory",
             Problem::Misuse => "Ignore",
             Problem::Predicate => "LetPass",
+            Problem::SelfTriggered => "Reconcile",
             Problem::CrashLoop | Problem::NothingSucceeds | Problem::MemoryFull | Problem::MemoryNearlyFull => {
                 "Restart"
             }
             Problem::Install => "LeaveOut",
         }
     }
+}
+
+/// How to raise a limit, with its value as it is now. `limits`: the controller's; `cap`: what its host allows at most.
+pub fn how_to_raise(key: &str, limits: &Limits, cap: &Limits) -> Option<String> {
+    let value = limits.in_file(key)?;
+    Some(match cap.in_file(key) {
+        Some(cap) if cap == value => {
+            format!(
+                "the limit is `{key} = {value}` under [limits] in the host's configuration file: raise it there and restart the host"
+            )
+        }
+        _ => format!(
+            "the limit is `{key} = {value}`: raise `{key}` under [limits] in wasmop.toml and build the package again"
+        ),
+    })
 }
 
 /// One Event a controller and problem in this time.
@@ -178,8 +216,28 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_that_is_met_is_named_with_the_file_that_holds_it() {
+        let mut all = vec![Problem::Step(Cause::CpuLimit), Problem::Step(Cause::MemoryLimit)];
+        all.extend(Limit::ALL.map(Problem::Limit));
+        for problem in all {
+            let key = problem.limit_key().unwrap();
+            let value = Limits::USUAL.in_file(key).unwrap();
+            let own = how_to_raise(key, &Limits::USUAL, &Limits::NONE).unwrap();
+            assert!(own.contains(&format!("`{key} = {value}`")) && own.contains("wasmop.toml"), "{own}");
+            let capped = how_to_raise(key, &Limits::USUAL, &Limits::USUAL).unwrap();
+            assert!(
+                capped.contains(&format!("`{key} = {value}`")) && capped.contains("configuration file"),
+                "{capped}"
+            );
+        }
+        assert_eq!(PANIC.limit_key(), None);
+        assert_eq!(how_to_raise("memory", &Limits::NONE, &Limits::NONE), None);
+    }
+
+    #[test]
     fn every_problem_has_a_reason_that_kubernetes_takes() {
-        let mut all = vec![Problem::Misuse, Problem::Predicate, Problem::CrashLoop, Problem::Install];
+        let mut all =
+            vec![Problem::Misuse, Problem::Predicate, Problem::SelfTriggered, Problem::CrashLoop, Problem::Install];
         all.extend(crate::status::counters::CAUSES.map(Problem::Step));
         all.extend(Limit::ALL.map(Problem::Limit));
         let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();

@@ -1,6 +1,5 @@
 //! What the owner of a host grants a controller of the soft tier of WASI.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,8 +8,6 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 /// By default nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WasiGrant {
-    /// Variables of its environment; it sees none of the host's.
-    pub environment: BTreeMap<String, String>,
     pub directories: Vec<Directory>,
 }
 

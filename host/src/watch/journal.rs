@@ -59,13 +59,19 @@ fn name(request: &WatchRequest) -> String {
         kind,
         plural,
         namespace,
+        // What it has of a kind without namespaces, which is nothing, is not kept.
+        further,
         label_selector,
         field_selector,
         // Journals have metadata only.
         full_objects: _,
         service_account,
     } = request;
-    let namespace = namespace.as_deref().unwrap_or("*");
+    let namespace = match (namespace, further) {
+        (None, _) => "*".into(),
+        (Some(namespace), false) => namespace.clone(),
+        (Some(namespace), true) => format!("{namespace}+"),
+    };
     let what = format!("{group}\n{version}\n{kind}\n{plural}\n{namespace}\n{label_selector}\n{field_selector}");
     match service_account {
         None => what,

@@ -5,7 +5,7 @@
 //! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► WatchEvent ─► host's loop
 //!                     or follow a wider watch ◄── following ──┤                       │
 //! replay ────► hub ──────── the index's content ──────────────┘                       │
-//!                                              passes, keys_for ─► work queues ◄──────┘
+//!                                              passage, keys_for ► work queues ◄──────┘
 //! ```
 
 mod definition;
@@ -20,6 +20,7 @@ mod narrowing;
 mod predicates;
 mod relation;
 mod room;
+mod scope;
 mod shared;
 mod upstream;
 
@@ -35,8 +36,9 @@ pub use journal::{Journals, Place};
 pub(crate) use meta::hash;
 pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen};
 pub(crate) use predicates::{Judged, Predicates};
-pub use relation::{Primary, gone, keys_for, passes, shared, to_map};
+pub use relation::{Passage, Primary, gone, keys_for, passage, shared, to_map};
 pub use room::Usage;
+pub use scope::{Outside, namespaces};
 pub use shared::{Known, Watched};
 
 use crate::identity::ServiceAccount;
@@ -55,8 +57,11 @@ pub struct WatchRequest {
     pub kind: String,
     /// As in URLs; empty: taken from discovery.
     pub plural: String,
-    /// `None` for all.
+    /// `None` for all. Of a kind without namespaces all are watched in any case.
     pub namespace: Option<String>,
+    /// Of several namespaces of a controller, not the first. Of a kind without namespaces this watch has no objects: the
+    /// first has them all.
+    pub further: bool,
     pub label_selector: String,
     pub field_selector: String,
     /// Keep whole objects; otherwise only metadata is asked for.
@@ -75,6 +80,7 @@ impl WatchRequest {
             kind: spec.kind.clone(),
             plural: spec.plural.clone(),
             namespace: namespace.filter(|namespace| !namespace.is_empty()).map(Into::into),
+            further: false,
             label_selector: spec.label_selector.clone(),
             field_selector: spec.field_selector.clone(),
             full_objects: spec.keeps_objects(),

@@ -40,6 +40,7 @@ impl Narrowing {
     pub fn between(wider: &WatchRequest, narrower: &WatchRequest) -> Option<Narrowing> {
         let bare = |request: &WatchRequest| WatchRequest {
             namespace: None,
+            further: false,
             label_selector: String::new(),
             field_selector: String::new(),
             full_objects: false,
@@ -89,7 +90,9 @@ impl Narrowing {
             };
             (is == field.value) == field.equals
         };
-        self.namespace.as_deref().is_none_or(|wanted| wanted == namespace) && self.fields.iter().all(is_so)
+        // An object without a namespace is of a kind that has none, which no namespace limits.
+        let in_namespace = self.namespace.as_deref().is_none_or(|wanted| namespace.is_empty() || wanted == namespace);
+        in_namespace && self.fields.iter().all(is_so)
     }
 }
 
@@ -279,6 +282,14 @@ mod tests {
             assert_eq!(narrowing.contains("a/n", labels_of(object)), first, "{narrower:?}");
             assert_eq!(narrowing.contains("b/m", None), second, "{narrower:?}");
             assert_eq!(narrowing.contains("b/m", labels_of(r#"{"metadata":{"labels":null}}"#)), second, "{narrower:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_limits_no_kind_without_namespaces() {
+        let narrowing = Narrowing::between(&request("", "", ""), &request("a", "", "metadata.name=n")).unwrap();
+        for (key, expected) in [("a/n", true), ("b/n", false), ("n", true), ("m", false)] {
+            assert_eq!(narrowing.contains(key, None), expected, "{key}");
         }
     }
 

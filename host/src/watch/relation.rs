@@ -93,14 +93,26 @@ pub fn to_map(change: &Change) -> Option<Bytes> {
     }
 }
 
+/// What a change is to a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It causes a reconcile.
+    Counts,
+    /// The watch's `generation_changed` leaves it out.
+    LeftOut,
+    /// No object changed: the state of the watch did.
+    NoChange,
+}
+
 /// Whether a change causes a reconcile. With `generation_changed`, one that leaves
 /// `metadata.generation` as it was does not, unless the object is a new one of the same name or
 /// its deletion began. Objects without a generation always pass, as nothing tells what changed.
-pub fn passes(generation_changed: bool, change: &Change) -> bool {
+pub fn passage(generation_changed: bool, change: &Change) -> Passage {
     match change {
-        Change::Deleted { .. } | Change::Applied { old: None, .. } => true,
-        Change::Applied { meta, old: Some(old), .. } => !generation_changed || differs(old, meta),
-        Change::Synced | Change::Waiting(_) | Change::Replayed => false,
+        Change::Deleted { .. } | Change::Applied { old: None, .. } => Passage::Counts,
+        Change::Applied { meta, old: Some(old), .. } if generation_changed && !differs(old, meta) => Passage::LeftOut,
+        Change::Applied { .. } => Passage::Counts,
+        Change::Synced | Change::Waiting(_) | Change::Replayed => Passage::NoChange,
     }
 }
 

@@ -17,6 +17,7 @@ use super::*;
 
 mod failures;
 mod following;
+mod namespaces;
 mod restarts;
 
 type Answer = http::Response<UnsyncBoxBody<Bytes, BoxError>>;

@@ -216,6 +216,11 @@ impl Upstream {
     async fn serve(&mut self) -> Result<(), Failure> {
         let path = self.resolve().await?;
         let shared = self.shared.clone();
+        if self.request.further && self.is_cluster_scoped() {
+            shared.finish_list();
+            shared.synced();
+            std::future::pending::<()>().await;
+        }
         if let Some(following) = shared.follow() {
             following.ended().await;
             drop(following);
@@ -321,10 +326,16 @@ impl Upstream {
         };
         let prefix = if self.request.group.is_empty() { "/api" } else { "/apis" };
         let version = self.request.api_version();
-        Ok(match &self.request.namespace {
+        // A limit to a namespace concerns kinds that have namespaces.
+        Ok(match self.request.namespace.as_ref().filter(|_| !self.is_cluster_scoped()) {
             Some(namespace) => format!("{prefix}/{version}/namespaces/{namespace}/{plural}"),
             None => format!("{prefix}/{version}/{plural}"),
         })
+    }
+
+    /// Whether the kind has no namespaces, as far as is known.
+    fn is_cluster_scoped(&self) -> bool {
+        self.shared.state().resolved.as_ref().is_some_and(|resolved| !resolved.namespaced)
     }
 
     /// Lists all there is; the version to watch from.

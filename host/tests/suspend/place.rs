@@ -138,7 +138,7 @@ pub type State = (Vec<u8>, Vec<u64>);
 pub fn input(seed: u64) -> StepInput {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    StepInput { now: seed, monotonic: seed, seed: bytes, events: Vec::new() }
+    StepInput { now: seed, monotonic: seed, seed: bytes, startup: None, events: Vec::new() }
 }
 
 /// One controller of a host, and its disk.

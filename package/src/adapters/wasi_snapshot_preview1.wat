@@ -1,6 +1,6 @@
 ;; WASI preview 1 over `wasmop:controller/sys`, without state: no globals, no memory of its own, no
 ;; handles. So the whole state of a guest stays its own memory and globals, and it can be continued
-;; in another process. Files, sockets and environment do not exist.
+;; in another process. Files and sockets do not exist.
 ;;
 ;; Errno: 0 success, 8 EBADF, 28 EINVAL, 44 ENOENT, 52 ENOSYS.
 (module
@@ -10,6 +10,8 @@
   (import "wasmop:controller/sys@0.1.0" "monotonic" (func $monotonic (result i64)))
   (import "wasmop:controller/sys@0.1.0" "random" (func $random (result i64)))
   (import "wasmop:controller/sys@0.1.0" "park" (func $park (param i64)))
+  (import "wasmop:controller/sys@0.1.0" "startup-size" (func $startup_size (param $strings i32) (result i64)))
+  (import "wasmop:controller/sys@0.1.0" "startup-bytes" (func $startup_bytes (param $strings i32) (param $offset i32) (result i64)))
   (import "env" "memory" (memory 0))
 
   ;; ---- output: standard output and error are streams of bytes that go to the log ----
@@ -175,12 +177,34 @@
   (func (export "proc_exit") (param i32) (unreachable))
   (func (export "proc_raise") (param i32) (result i32) (unreachable))
 
-  ;; ---- arguments: ["wasmop"]; no environment (configuration comes with the `start` event) ----
+  ;; ---- arguments, after the program's name "wasmop", and environment ----
 
-  ;; klog, for one, indexes os.Args[0] before main.
+  ;; Copies the host's NUL-terminated strings to $buffer and the address of each to $pointers.
+  (func $copy_startup (param $strings i32) (param $pointers i32) (param $buffer i32)
+    (local $size i32) (local $offset i32) (local $bits i64) (local $begins i32)
+    (local.set $size (i32.wrap_i64 (call $startup_size (local.get $strings))))
+    (local.set $begins (i32.const 1))
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $offset) (local.get $size)))
+        (if (i32.eqz (i32.and (local.get $offset) (i32.const 7)))
+          (then (local.set $bits (call $startup_bytes (local.get $strings) (local.get $offset)))))
+        (if (local.get $begins)
+          (then
+            (i32.store (local.get $pointers) (i32.add (local.get $buffer) (local.get $offset)))
+            (local.set $pointers (i32.add (local.get $pointers) (i32.const 4)))))
+        (i64.store8 (i32.add (local.get $buffer) (local.get $offset)) (local.get $bits))
+        (local.set $begins (i64.eqz (i64.and (local.get $bits) (i64.const 0xff))))
+        (local.set $bits (i64.shr_u (local.get $bits) (i64.const 8)))
+        (local.set $offset (i32.add (local.get $offset) (i32.const 1)))
+        (br $next))))
+
+  ;; The program's name is always there: klog, for one, indexes os.Args[0] before main.
   (func (export "args_sizes_get") (param $count i32) (param $size i32) (result i32)
-    (i32.store (local.get $count) (i32.const 1))
-    (i32.store (local.get $size) (i32.const 7))
+    (local $both i64)
+    (local.set $both (call $startup_size (i32.const 0)))
+    (i32.store (local.get $count) (i32.add (i32.wrap_i64 (i64.shr_u (local.get $both) (i64.const 32))) (i32.const 1)))
+    (i32.store (local.get $size) (i32.add (i32.wrap_i64 (local.get $both)) (i32.const 7)))
     (i32.const 0))
   (func (export "args_get") (param $argv i32) (param $buffer i32) (result i32)
     (i32.store (local.get $argv) (local.get $buffer))
@@ -188,12 +212,17 @@
     (i32.store align=1 (local.get $buffer) (i32.const 0x6d736177))
     (i32.store16 offset=4 align=1 (local.get $buffer) (i32.const 0x706f))
     (i32.store8 offset=6 (local.get $buffer) (i32.const 0))
+    (call $copy_startup (i32.const 0) (i32.add (local.get $argv) (i32.const 4)) (i32.add (local.get $buffer) (i32.const 7)))
     (i32.const 0))
   (func (export "environ_sizes_get") (param $count i32) (param $size i32) (result i32)
-    (i32.store (local.get $count) (i32.const 0))
-    (i32.store (local.get $size) (i32.const 0))
+    (local $both i64)
+    (local.set $both (call $startup_size (i32.const 1)))
+    (i32.store (local.get $count) (i32.wrap_i64 (i64.shr_u (local.get $both) (i64.const 32))))
+    (i32.store (local.get $size) (i32.wrap_i64 (local.get $both)))
     (i32.const 0))
-  (func (export "environ_get") (param i32 i32) (result i32) (i32.const 0))
+  (func (export "environ_get") (param $environ i32) (param $buffer i32) (result i32)
+    (call $copy_startup (i32.const 1) (local.get $environ) (local.get $buffer))
+    (i32.const 0))
 
   ;; ---- file descriptors: 0, 1 and 2 are character devices, there are no others ----
 

@@ -171,6 +171,69 @@ fn clocks_random_numbers_and_arguments_come_from_the_world() {
     assert_eq!(guest.globals(), [11, 22, 1, 2, argv, 1, 0, 8, 28]);
 }
 
+/// What `get` writes for `sizes`: count, bytes, the strings that the pointers lead to, and the byte behind the last.
+fn startup(which: &str, world: World) -> (u64, u64, Vec<String>, u64) {
+    let fields = format!(
+        r#"(import "wasi_snapshot_preview1" "{which}_sizes_get" (func $sizes (param i32 i32) (result i32)))
+           (import "wasi_snapshot_preview1" "{which}_get" (func $get (param i32 i32) (result i32)))
+           (global $count (mut i32) (i32.const -1)) (global $size (mut i32) (i32.const -1)) (global $behind (mut i32) (i32.const 0))
+           (global $errno (mut i32) (i32.const -1))
+           {}"#,
+        (0..64).map(|i| format!("(global $w{i} (mut i64) (i64.const 0))")).collect::<String>()
+    );
+    let words: String =
+        (0..64).map(|i| format!("(global.set $w{i} (i64.load (i32.const {})))", 1000 + 8 * i)).collect();
+    let body = format!(
+        "(drop (call $sizes (i32.const 0) (i32.const 4)))
+         (global.set $count (i32.load (i32.const 0))) (global.set $size (i32.load (i32.const 4)))
+         (memory.fill (i32.const 1000) (i32.const 0x2a) (i32.const 512))
+         (global.set $errno (call $get (i32.const 1000) (i32.const 1064)))
+         (global.set $behind (i32.load8_u (i32.add (i32.const 1064) (global.get $size)))) {words}"
+    );
+    let mut guest = instantiate(&package(&controller(&fields, &body)), world);
+    guest.step().unwrap();
+    let globals = guest.globals();
+    assert_eq!(globals[3], 0, "errno");
+    let memory: Vec<u8> = globals[4..].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let string = |index: usize| {
+        let at = u32::from_le_bytes(memory[4 * index..][..4].try_into().unwrap()) as usize - 1000;
+        let bytes = memory[at..].split(|byte| *byte == 0).next().unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    (globals[0], globals[1], (0..globals[0] as usize).map(string).collect(), globals[2])
+}
+
+#[test]
+fn arguments_follow_the_name_of_the_program() {
+    for (arguments, expected) in [
+        (vec![], vec!["wasmop"]),
+        (vec!["-v\0"], vec!["wasmop", "-v"]),
+        (
+            vec!["--image=registry/x:1\0", "\0", "ü\0", "1234567\0"],
+            vec!["wasmop", "--image=registry/x:1", "", "ü", "1234567"],
+        ),
+    ] {
+        let world = World { arguments, ..World::default() };
+        let (count, size, strings, behind) = startup("args", world);
+        assert_eq!(strings, expected);
+        let bytes: usize = expected.iter().map(|text| text.len() + 1).sum();
+        assert_eq!(
+            (count, size, behind),
+            (expected.len() as u64, bytes as u64, 0x2a),
+            "nothing is written behind them"
+        );
+    }
+}
+
+#[test]
+fn the_environment_is_that_of_the_world() {
+    let world = World { environment: vec!["A=1\0", "LONG_NAME=a value of some length\0"], ..World::default() };
+    let (count, size, strings, behind) = startup("environ", world);
+    assert_eq!(strings, ["A=1", "LONG_NAME=a value of some length"]);
+    assert_eq!((count, size, behind), (2, 37, 0x2a));
+    assert_eq!(startup("environ", World::default()).0, 0);
+}
+
 #[test]
 fn exiting_is_a_trap() {
     let fields = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;

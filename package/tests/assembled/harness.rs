@@ -35,6 +35,29 @@ pub struct World {
     pub payload: Vec<u8>,
     pub logs: Vec<Line>,
     pub parks: Vec<u64>,
+    /// NUL-terminated.
+    pub arguments: Vec<&'static str>,
+    pub environment: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "built by lifting only")]
+enum Startup {
+    #[component(name = "arguments")]
+    Arguments,
+    #[component(name = "environment")]
+    Environment,
+}
+
+impl World {
+    fn startup(&self, of: Startup) -> &[&'static str] {
+        match of {
+            Startup::Arguments => &self.arguments,
+            Startup::Environment => &self.environment,
+        }
+    }
 }
 
 pub struct Guest {
@@ -85,6 +108,19 @@ pub fn instantiate(package: &Package, world: World) -> Guest {
     sys.func_wrap("park", |mut store, (timeout,): (u64,)| {
         store.data_mut().parks.push(timeout);
         Ok(())
+    })
+    .unwrap();
+    sys.func_wrap("startup-size", |store, (of,): (Startup,)| {
+        let strings = store.data().startup(of);
+        Ok(((strings.len() as u64) << 32 | strings.concat().len() as u64,))
+    })
+    .unwrap();
+    sys.func_wrap("startup-bytes", |store, (of, offset): (Startup, u32)| {
+        let text = store.data().startup(of).concat();
+        let mut bytes = [0; 8];
+        let rest = &text.as_bytes()[offset as usize..];
+        bytes[..rest.len().min(8)].copy_from_slice(&rest[..rest.len().min(8)]);
+        Ok((u64::from_le_bytes(bytes),))
     })
     .unwrap();
     let mut runtime = linker.instance("wasmop:controller/runtime@0.1.0").unwrap();

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
 use wasmop_host::identity::ServiceAccount;
+use wasmop_host::wasi::Directory;
 
 use super::*;
 use crate::config::{Controller, HostKeys};
+use crate::environment;
 use crate::logging::LogFormat;
 
 fn controller(package: Option<&str>) -> Controller {
@@ -13,6 +15,10 @@ fn controller(package: Option<&str>) -> Controller {
         suspend_policy: None,
         grant: Grant::default(),
         wasi: WasiGrant::default(),
+        env: BTreeMap::new(),
+        args: None,
+        log_level: None,
+        namespaces: Vec::new(),
     }
 }
 
@@ -32,7 +38,7 @@ fn plan(flags: &Flags, config: &Config, given: &[&str]) -> Result<Plan, Failure>
 fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
     let file = Config {
         host: HostKeys {
-            namespace: Some("file".into()),
+            namespace: vec!["file".into()],
             context: Some("file".into()),
             memory_budget: Some(1),
             durability: "none".parse().ok(),
@@ -43,16 +49,20 @@ fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         ..config(&[("a", controller(Some("/a.wasm")))])
     };
     let flags = Flags {
-        host: HostKeys { namespace: Some("flag".into()), memory_budget: Some(2), ..HostKeys::default() },
+        host: HostKeys { namespace: vec!["flag".into()], memory_budget: Some(2), ..HostKeys::default() },
         verbose: 2,
         policies: Policies { all: Some(Policy::Immediate), ..Policies::default() },
+        ..Flags::default()
     };
     let from_file = plan(&Flags::default(), &file, &[]).unwrap();
-    assert_eq!((from_file.host.namespace.as_deref(), from_file.host.context.as_deref()), (Some("file"), Some("file")));
+    assert_eq!(
+        (&*from_file.host.namespace, from_file.host.context.as_deref()),
+        (&["file".to_owned()][..], Some("file"))
+    );
     assert_eq!((from_file.settings.memory_budget, from_file.settings.policy), (Some(1), Policy::Never));
     assert_eq!((from_file.host.durability, from_file.verbose), ("none".parse().ok(), 1));
     let both = plan(&flags, &file, &[]).unwrap();
-    assert_eq!((both.host.namespace.as_deref(), both.host.context.as_deref()), (Some("flag"), Some("file")));
+    assert_eq!((&*both.host.namespace, both.host.context.as_deref()), (&["flag".to_owned()][..], Some("file")));
     assert_eq!((both.settings.memory_budget, both.settings.policy, both.verbose), (Some(2), Policy::Immediate, 2));
     let neither = plan(&Flags::default(), &Config::default(), &["a"]).unwrap();
     assert_eq!((neither.settings.memory_budget, neither.settings.policy), (Some(5), Policy::default()));
@@ -124,7 +134,7 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
     for (key, change) in [
         ("kubeconfig", &(|file: &mut Config| file.host.kubeconfig = Some("/k".into())) as &dyn Fn(&mut Config)),
         ("context", &|file| file.host.context = Some("c".into())),
-        ("namespace", &|file| file.host.namespace = Some("n".into())),
+        ("namespace", &|file| file.host.namespace = vec!["n".into()]),
         ("state-dir", &|file| file.host.state_dir = Some("/s".into())),
         ("record-trace", &|file| file.host.record_trace = Some("/t".into())),
         ("durability", &|file| file.host.durability = "none".parse().ok()),
@@ -140,11 +150,55 @@ fn only_what_a_running_host_cannot_follow_needs_a_restart() {
         ("limits", &|file| file.limits = Some(Limits { memory_bytes: 1 << 20, ..Limits::NONE })),
         ("controllers.a.package", &|file| file.controllers.get_mut("a").unwrap().package = Some("/x".into())),
         ("controllers.a.wasi", &|file| {
-            file.controllers.get_mut("a").unwrap().wasi.environment.insert("A".into(), "b".into());
+            let directory = Directory { source: "/a".into(), destination: "/a".into(), writable: false };
+            file.controllers.get_mut("a").unwrap().wasi.directories.push(directory);
         }),
+        ("controllers.a.env", &|file| {
+            file.controllers.get_mut("a").unwrap().env.insert("A".into(), "b".into());
+        }),
+        ("controllers.a.args", &|file| file.controllers.get_mut("a").unwrap().args = Some(Vec::new())),
+        ("controllers.a.log-level", &|file| {
+            file.controllers.get_mut("a").unwrap().log_level = environment::log_level("debug").ok();
+        }),
+        ("controllers.a.namespace", &|file| file.controllers.get_mut("a").unwrap().namespaces = vec!["n".into()]),
         ("controllers.b", &|file| drop(file.controllers.remove("b"))),
         ("controllers.c", &|file| drop(file.controllers.insert("c".into(), controller(Some("/c.wasm"))))),
     ] {
         assert_eq!(after(change), [key]);
     }
+}
+
+#[test]
+fn the_environment_and_arguments_of_flags_take_precedence_over_the_file() {
+    let env = |text: &str| text.split_whitespace().map(|text| environment::variable(text).unwrap()).collect();
+    let file = config(&[(
+        "a",
+        Controller { env: env("A=file B=file"), args: Some(vec!["--file".into()]), ..controller(Some("/a.wasm")) },
+    )]);
+    let settings = |flags: &Flags| plan(flags, &file, &[]).unwrap().settings.controllers["a"].clone();
+    let from_file = settings(&Flags::default());
+    assert_eq!((from_file.env, from_file.args), (env("A=file B=file"), Some(vec!["--file".into()])));
+    let flags = Flags { env: env("B=flag C=flag"), args: vec!["--flag".into()], ..Flags::default() };
+    let both = settings(&flags);
+    assert_eq!((both.env, both.args), (env("A=file B=flag C=flag"), Some(vec!["--flag".into()])));
+    let nothing = plan(&Flags::default(), &Config::default(), &["a"]).unwrap().settings.controllers["a"].clone();
+    assert_eq!((nothing.env, nothing.args), (BTreeMap::new(), None), "the package's own");
+    let error = plan(&flags, &file, &["b"]).unwrap_err().to_string();
+    assert!(error.contains("for one controller, and there are 2"), "{error}");
+}
+
+#[test]
+fn the_namespaces_of_a_controller_take_precedence_over_those_of_the_host() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let file = config(&[
+        ("a", Controller { namespaces: names(&["own"]), ..controller(Some("/a.wasm")) }),
+        ("b", controller(Some("/b.wasm"))),
+    ]);
+    let of = |namespace: &[&str]| {
+        let flags = Flags { host: HostKeys { namespace: names(namespace), ..HostKeys::default() }, ..Flags::default() };
+        let controllers = plan(&flags, &file, &[]).unwrap().settings.controllers;
+        (controllers["a"].namespaces.clone(), controllers["b"].namespaces.clone())
+    };
+    assert_eq!(of(&[]), (names(&["own"]), names(&[])));
+    assert_eq!(of(&["y", "x", "y"]), (names(&["own"]), names(&["x", "y"])));
 }

@@ -59,7 +59,7 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     )
     .unwrap();
     assert_eq!(config.host.kubeconfig, Some("/etc/wasmop/kubeconfig".into()));
-    assert_eq!((config.host.context.as_deref(), config.host.namespace.as_deref()), (Some("edge"), Some("demo")));
+    assert_eq!((config.host.context.as_deref(), &*config.host.namespace), (Some("edge"), &["demo".to_owned()][..]));
     assert_eq!(config.host.state_dir, Some("/var/lib/wasmop".into()));
     assert_eq!(config.suspend_policy, "after=1s".parse().ok());
     assert_eq!(config.host.memory_budget, Some(64 << 20));
@@ -139,9 +139,9 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
             "`=`",
         ),
         (
-            "[controllers.x.wasi]\nenvironment.A = 1",
-            "`A` in [controllers.x.wasi.environment]: expected a string",
-            "a string",
+            "[controllers.x.wasi]\nenvironment.A = \"1\"",
+            "`environment` in [controllers.x.wasi]: ",
+            "[controllers.x.env]",
         ),
         (
             "[[controllers.x.wasi.directories]]\nsource = \"a\"",
@@ -174,7 +174,7 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
 #[test]
 fn an_empty_file_says_nothing() {
     let config = read("# nothing\n").unwrap();
-    assert!(config.controllers.is_empty() && config.host.namespace.is_none() && config.verbose.is_none());
+    assert!(config.controllers.is_empty() && config.host.namespace.is_empty() && config.verbose.is_none());
 }
 
 /// Keys in the first column of the tables below a heading of `docs/config.md`.
@@ -206,7 +206,6 @@ fn the_example_in_the_documentation_can_be_read() {
 fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_default() {
     let text = r#"
         [controllers.x.wasi]
-        environment = { MODE = "strict" }
         [[controllers.x.wasi.directories]]
         source = "rules"
         destination = "/rules"
@@ -216,7 +215,6 @@ fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_defau
         writable = true
     "#;
     let wasi = read(text).unwrap().controllers["x"].wasi.clone();
-    assert_eq!(wasi.environment, [("MODE".to_owned(), "strict".to_owned())].into());
     let shown: Vec<_> = wasi
         .directories
         .iter()
@@ -233,4 +231,47 @@ fn limits_are_caps_and_what_is_not_named_has_none() {
     assert_eq!(read("").unwrap().limits, None);
     let error = read("[limits]\nmemoy = \"64MiB\"").unwrap_err().to_string();
     assert!(error.contains("`memoy` in [limits]"), "{error}");
+}
+
+#[test]
+fn environment_arguments_log_level_and_namespaces_are_of_one_controller() {
+    let text = r#"
+        namespace = "a"
+        [controllers.x]
+        namespace = ["c", "b", "c"]
+        args = ["--image=x", ""]
+        log-level = "debug"
+        [controllers.x.env]
+        RELATED_IMAGE = "registry/x:1"
+        EMPTY = ""
+        [controllers.y]
+    "#;
+    let config = read(text).unwrap();
+    let (x, y) = (&config.controllers["x"], &config.controllers["y"]);
+    assert_eq!(config.host.namespace, ["a"]);
+    assert_eq!(
+        (&*x.namespaces, x.args.as_deref()),
+        (&["b".into(), "c".into()][..], Some(&["--image=x".into(), "".into()][..]))
+    );
+    assert_eq!(x.log_level, Some(tracing::level_filters::LevelFilter::DEBUG));
+    assert_eq!(
+        x.env.iter().map(|(n, v)| (&**n, &**v)).collect::<Vec<_>>(),
+        [("EMPTY", ""), ("RELATED_IMAGE", "registry/x:1")]
+    );
+    assert_eq!((y.namespaces.len(), &y.args, y.log_level, y.env.len()), (0, &None, None, 0));
+    for (text, problem) in [
+        ("namespace = []", "names none"),
+        ("namespace = \"a,b\"", "other than a-z"),
+        ("[controllers.x]\nnamespace = [\"A\"]", "`A`"),
+        ("[controllers.x]\nlog-level = \"verbose\"", "`verbose` is not a log level"),
+        ("[controllers.x]\nargs = \"a b\"", "a list of strings"),
+        ("[controllers.x]\nenv = [\"A=1\"]", "a table"),
+        ("[controllers.x.env]\n\"A=B\" = \"1\"", "contains `=`"),
+        ("[controllers.x.env]\nA = 1", "expected a string"),
+        ("[controllers.x.env]\nA = \"\\u0000\"", "NUL"),
+        ("[controllers.x.wasi]\nenvironment = { A = \"1\" }", "`environment`"),
+    ] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(problem), "{text}: {error}");
+    }
 }

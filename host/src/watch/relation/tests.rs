@@ -75,25 +75,27 @@ fn only_changes_that_matter_pass_the_predicate() {
     let base = || ObjectMetaLite { generation: 3, ..meta(vec![]) };
     let next = || ObjectMetaLite { resource_version: ResourceVersion(2), ..base() };
     let deleting = || ObjectMetaLite { deleting: true, ..next() };
-    // what, change, passes with generation_changed, passes without
+    use Passage::{Counts, LeftOut, NoChange};
+    // what, change, with generation_changed, without
     let table = [
-        ("new", applied("a", None, base()), true, true),
-        ("status or metadata only", applied("a", Some(base()), next()), false, true),
-        ("generation", applied("a", Some(base()), ObjectMetaLite { generation: 4, ..next() }), true, true),
-        ("recreated under its name", applied("a", Some(base()), ObjectMetaLite { uid: 2, ..next() }), true, true),
-        ("deletion begins", applied("a", Some(base()), deleting()), true, true),
-        ("deletion goes on", applied("a", Some(deleting()), deleting()), false, true),
+        ("new", applied("a", None, base()), Counts, Counts),
+        ("status or metadata only", applied("a", Some(base()), next()), LeftOut, Counts),
+        ("generation", applied("a", Some(base()), ObjectMetaLite { generation: 4, ..next() }), Counts, Counts),
+        ("recreated under its name", applied("a", Some(base()), ObjectMetaLite { uid: 2, ..next() }), Counts, Counts),
+        ("deletion begins", applied("a", Some(base()), deleting()), Counts, Counts),
+        ("deletion goes on", applied("a", Some(deleting()), deleting()), LeftOut, Counts),
         (
             "a kind without generation",
             applied("a", Some(ObjectMetaLite { generation: 0, ..base() }), ObjectMetaLite { generation: 0, ..next() }),
-            true,
-            true,
+            Counts,
+            Counts,
         ),
-        ("deleted", Change::Deleted { key: "a".into(), meta: base(), object: None }, true, true),
-        ("synced", Change::Synced, false, false),
+        ("deleted", Change::Deleted { key: "a".into(), meta: base(), object: None }, Counts, Counts),
+        ("synced", Change::Synced, NoChange, NoChange),
+        ("replayed", Change::Replayed, NoChange, NoChange),
     ];
     for (what, change, with, without) in table {
-        assert_eq!((passes(true, &change), passes(false, &change)), (with, without), "{what}");
+        assert_eq!((passage(true, &change), passage(false, &change)), (with, without), "{what}");
     }
 }
 
