@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::future::join_all;
 use wasmop_e2e::guests::{self, Column, Guest};
 use wasmop_e2e::part;
@@ -111,7 +111,7 @@ async fn over_restart(world: &World, scenes: &[Scene], restart: &Restart) -> Vec
             How::Kill => world.kill_host()?,
         }
         let meanwhile = join_all(scenes.iter().map(|scene| (restart.meanwhile)(scene.clone()))).await;
-        world.restart_host().await?;
+        world.restart_host_with(&(restart.args)(scenes.first().context("no guest")?, scenes)?).await?;
         meanwhile.into_iter().collect::<Result<()>>()
     }
     .await;

@@ -15,13 +15,13 @@ use wasmop_e2e::fake_api::FakeApi;
 use wasmop_e2e::guests;
 use wasmop_host::code::InstalledPackage;
 use wasmop_host::controller::{Controller, Effect, RegistrationId};
-use wasmop_host::describe::start_payload;
 use wasmop_host::engine::Engine;
 use wasmop_host::guest::{Call, EventKind, StepInput};
 use wasmop_host::instance::{Instance, Origin};
 use wasmop_host::snapshot::disk::Disk;
 use wasmop_host::snapshot::format::Moment;
 use wasmop_host::snapshot::{ControllerStore, StateDir};
+use wasmop_host::startup::Startup;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 
@@ -120,13 +120,14 @@ impl Twin {
         for n in 0..1000 {
             let Some(mut events) = self.controller.take_batch(now) else { return Ok(()) };
             for event in events.iter_mut().filter(|e| e.kind == EventKind::Start) {
-                event.payload = start_payload(&self.parsed.manifest.name).into();
+                event.payload = Startup::default().payload(&self.parsed.manifest.name).into();
             }
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&seed.to_le_bytes());
             bytes[8] = n as u8;
             let wall = 1_790_000_000_000_000_000 + now.as_nanos() as u64;
-            let input = StepInput { now: wall, monotonic: self.controller.clock(now), seed: bytes, events };
+            let input =
+                StepInput { now: wall, monotonic: self.controller.clock(now), seed: bytes, startup: None, events };
             let output = match self.resident()?.step(input) {
                 Ok(output) => output,
                 Err((failure, _)) => bail!("the guest failed: {}", failure.detail),

@@ -29,6 +29,7 @@ const ERRORS: (u64, u64) = (13, 12);
 pub fn restart() -> Restart {
     Restart {
         how: How::Terminate,
+        args: super::restart::no_args,
         prepare: |scene| Box::pin(prepare(scene)),
         meanwhile: |scene| Box::pin(async move { scene.world.clock.step_to(DOWNTIME) }),
         rows: vec![

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use tokio::time::{Instant, sleep};
 use wasmop_testbed::log::Record;
 
 use super::suspension::config_map_path;
 use crate::probe::spec;
 use crate::scene::Scene;
+use crate::world::PATIENCE;
 
 /// How many reconciles are under way while one breaks the guest.
 const OTHERS: usize = 3;
@@ -22,6 +27,51 @@ pub async fn endless_loop(scene: Scene) -> Result<()> {
 
 pub async fn memory_limit(scene: Scene) -> Result<()> {
     breaks_the_guest(scene, "grow", "memory-limit").await
+}
+
+/// However many lines a language's runtime prints for it.
+pub async fn crash(scene: Scene) -> Result<()> {
+    scene.create_and_wait("bystander", spec("", "")).await?;
+    let position = scene.position()?;
+    scene.create("crashing", spec("crash", "")).await?;
+    let is_failure = |record: &Record| record.message() == "step failed";
+    scene.until_logged(position, "the crash", is_failure).await?;
+    let records = scene.logged(position)?;
+    let first = records.iter().position(is_failure).unwrap_or_default();
+    let own: Vec<_> = records[..first].iter().filter(|record| record.text("target") == "guest").collect();
+    let [report] = own[..] else { bail!("the crash is {} records in the log: {own:?}", own.len()) };
+    ensure!(report.message().contains("asked for a crash"), "its message is {:?}", report.message());
+    ensure!(!report.message().contains('\n'), "its message has several lines: {:?}", report.message());
+    if scene.guest.column == "go" {
+        let trace = report.0["fields"]["trace"].as_str().unwrap_or_default();
+        ensure!(trace.contains("goroutine ") && trace.len() < 5000, "{} bytes of trace: {trace:?}", trace.len());
+    }
+    scene.remove("crashing").await?;
+    scene.remove("bystander").await
+}
+
+/// Whose remedy is the author's, not the host's.
+pub async fn self_triggered(scene: Scene) -> Result<()> {
+    scene.create("churning", spec("churn", "")).await?;
+    let events = Api::<Event>::namespaced(scene.world.cluster.client.clone(), scene.guest.name);
+    let deadline = Instant::now() + PATIENCE;
+    let event = loop {
+        let is_of_loop = |event: &Event| event.reason.as_deref() == Some("SelfTriggered");
+        if let Some(event) = events.list(&ListParams::default()).await?.items.into_iter().find(is_of_loop) {
+            break event;
+        }
+        ensure!(Instant::now() < deadline, "no Event about reconciles that cause each other");
+        sleep(Duration::from_millis(100)).await;
+    };
+    let regarding = event.regarding.unwrap_or_default();
+    ensure!(
+        regarding.kind.as_deref() == Some("Probe") && regarding.name.as_deref() == Some("churning"),
+        "{regarding:?}"
+    );
+    let note = event.note.unwrap_or_default();
+    let written = format!("configmaps {}/churning", scene.guest.name);
+    ensure!(note.contains(&written) && note.contains("ignore_own_writes"), "{note}");
+    scene.remove("churning").await
 }
 
 async fn breaks_the_guest(scene: Scene, action: &'static str, cause: &str) -> Result<()> {

@@ -74,6 +74,7 @@ async fn until_event(scene: &Scene, reason: &str) -> Result<()> {
 pub fn restart() -> Restart {
     Restart {
         how: How::Terminate,
+        args: super::restart::no_args,
         prepare: |scene| Box::pin(fill(scene)),
         meanwhile: |scene| Box::pin(async move { create(&scene, &names(BEFORE..OBJECTS)).await }),
         rows: vec![Row {

@@ -18,6 +18,7 @@ pub mod objects;
 pub mod restart;
 pub mod retries;
 pub mod soft;
+pub mod startup;
 pub mod suspension;
 
 use futures::future::BoxFuture;
@@ -65,6 +66,8 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("timer pending over suspension fires", suspension::timer),
         behaviour!("suspend in mid-reconcile, slow API server", suspension::slow),
         behaviour!("panic: others complete, culprit backs off", hostile::panic),
+        behaviour!("a crash is one line in the log", hostile::crash),
+        behaviour!("reconciles that cause each other: an Event", hostile::self_triggered),
         behaviour!("endless loop: CPU limit, same", hostile::endless_loop),
         behaviour!("memory limit, same", hostile::memory_limit),
         behaviour!("memory fills up: begins anew, all reconciled", memory::leak),

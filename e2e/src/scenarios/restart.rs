@@ -7,13 +7,15 @@ use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
 use kube::api::DeleteParams;
 
-use super::{downtime, memory};
+use super::{downtime, memory, startup};
 use crate::probe::{ProbeSpec, ProbeStatus, spec};
 use crate::scene::Scene;
 
 /// An end and a restart of the host, for all guests at once.
 pub struct Restart {
     pub how: How,
+    /// Further arguments of the host that comes after, for these guests; those that follow have none.
+    pub args: fn(&Scene, &[Scene]) -> Result<Vec<String>>,
     /// While the host runs.
     pub prepare: fn(Scene) -> BoxFuture<'static, Result<Prepared>>,
     /// While there is none.
@@ -55,6 +57,7 @@ pub fn all() -> Vec<Restart> {
     vec![
         Restart {
             how: How::Terminate,
+            args: no_args,
             prepare: |scene| Box::pin(prepare_resident(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
             rows: vec![Row {
@@ -64,6 +67,7 @@ pub fn all() -> Vec<Restart> {
         },
         Restart {
             how: How::Kill,
+            args: no_args,
             prepare: |scene| Box::pin(prepare_snapshot(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
             rows: vec![Row {
@@ -73,6 +77,7 @@ pub fn all() -> Vec<Restart> {
         },
         Restart {
             how: How::Terminate,
+            args: no_args,
             prepare: |scene| Box::pin(prepare_many(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
             rows: vec![Row {
@@ -82,6 +87,7 @@ pub fn all() -> Vec<Restart> {
         },
         Restart {
             how: How::Kill,
+            args: no_args,
             prepare: |scene| Box::pin(prepare_many(scene)),
             meanwhile: |scene| Box::pin(change_and_delete(scene)),
             rows: vec![Row {
@@ -91,6 +97,7 @@ pub fn all() -> Vec<Restart> {
         },
         Restart {
             how: How::Terminate,
+            args: no_args,
             prepare: |scene| Box::pin(prepare_waiting(scene)),
             meanwhile: |scene| Box::pin(async move { scene.world.clock.step_to(0) }),
             rows: vec![Row {
@@ -100,7 +107,31 @@ pub fn all() -> Vec<Restart> {
         },
         downtime::restart(),
         memory::restart(),
+        Restart {
+            how: How::Terminate,
+            args: startup::owner,
+            prepare: |scene| Box::pin(startup::prepare(scene)),
+            meanwhile: |_| Box::pin(async { Ok(()) }),
+            rows: vec![Row {
+                name: "environment, arguments, log level: the owner's, at once",
+                verify: |scene, _| Box::pin(startup::verify(scene)),
+            }],
+        },
+        Restart {
+            how: How::Terminate,
+            args: startup::two_namespaces,
+            prepare: |scene| Box::pin(startup::prepare_namespaces(scene)),
+            meanwhile: |_| Box::pin(async { Ok(()) }),
+            rows: vec![Row {
+                name: "two namespaces, and a kind that is in none",
+                verify: |scene, _| Box::pin(startup::verify_namespaces(scene)),
+            }],
+        },
     ]
+}
+
+pub(super) fn no_args(_: &Scene, _: &[Scene]) -> Result<Vec<String>> {
+    Ok(Vec::new())
 }
 
 /// In mid-reconcile, by a wall clock that is an hour ahead of the next host's.

@@ -92,7 +92,7 @@ pub async fn granted(scene: &Scene) -> Outcome {
     std::fs::write(
         &file,
         format!(
-            "[controllers.{name}.wasi]\nenvironment = {{ MODE = \"test\" }}\n\
+            "[controllers.{name}]\nenv = {{ MODE = \"test\" }}\n\
              [[controllers.{name}.wasi.directories]]\nsource = \"rules\"\ndestination = \"/rules\"\n\
              [[controllers.{name}.wasi.directories]]\nsource = \"scratch\"\ndestination = \"/scratch\"\nwritable = true\n"
         ),

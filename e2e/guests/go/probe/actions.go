@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +28,10 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 	delay := time.Duration(p.Spec.DelayMs) * time.Millisecond
 	switch p.Spec.Action {
 	case "", "child":
-		err = r.child(ctx, p)
+		err = r.child(ctx, p, p.Spec.Value)
+	case "churn":
+		// Without end: each time it writes something else, of which it is told.
+		err = r.child(ctx, p, strconv.FormatInt(known.seen, 10))
 	case "conflict":
 		echo, err = r.conflict(ctx, p)
 	case "requeue":
@@ -64,7 +70,7 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 				return "", result, err
 			}
 		}
-		err = r.child(ctx, p)
+		err = r.child(ctx, p, p.Spec.Value)
 		echo = "slow-done"
 	case "hold":
 		err = r.readOwn(ctx, p)
@@ -95,6 +101,13 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 		echo, err = r.token(ctx, p)
 	case "list":
 		echo, err = r.list(ctx, p)
+	case "crash":
+		// Nobody recovers this.
+		go func() { panic("the Probe " + p.Name + " asked for a crash") }()
+		time.Sleep(time.Hour)
+	case "startup":
+		slog.Debug("what it was started with")
+		echo = fmt.Sprintf("%s;--from=%s,%s;%s", os.Getenv("MODE"), *from, strings.Join(flag.Args(), ","), os.Getenv("POD_NAMESPACE"))
 	case "random":
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {

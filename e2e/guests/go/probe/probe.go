@@ -4,8 +4,10 @@ package probe
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/wasmop/wasmop/guest-go"
 	"github.com/wasmop/wasmop/guest-go/apierrors"
@@ -20,9 +22,18 @@ const finalizer = "e2e.wasmop.dev/probe"
 // dataChanged: labels and annotations of a child are its own business.
 const dataChanged = "oldObject == null || !has(object.data) || !has(oldObject.data) || object.data != oldObject.data"
 
+var from = flag.String("from", "", "who gave the arguments")
+
 // Main is the guest's main function.
 func Main() {
+	flag.Parse()
 	mgr := wasmop.NewManager(wasmop.Options{})
+	if os.Getenv("ASK_FIRST") != "" {
+		if err := askFirst(mgr.GetClient()); err != nil {
+			slog.Error("asked first", "error", err)
+			os.Exit(1)
+		}
+	}
 	err := wasmop.NewControllerManagedBy(mgr).
 		// Several guests share a cluster; each reconciles the Probes that name it.
 		For(&Probe{}, wasmop.WithPredicates(
@@ -34,6 +45,10 @@ func Main() {
 			wasmop.WithPredicates(wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
 		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 64}).
 		Complete(&reconciler{client: mgr.GetClient(), events: mgr.GetEventRecorder(wasmop.Name())})
+	if err == nil && os.Getenv("WATCH_CLUSTER") != "" {
+		// A kind that is in no namespace itself.
+		err = wasmop.NewControllerManagedBy(mgr).For(&Namespace{}).Complete(wasmop.Func(seeNamespace))
+	}
 	if err == nil {
 		err = mgr.Start(context.Background())
 	}
@@ -48,6 +63,23 @@ func probeOf(_ context.Context, account client.Object) []wasmop.Request {
 		return nil
 	}
 	return []wasmop.Request{{NamespacedName: wasmop.NamespacedName{Namespace: account.GetNamespace(), Name: name}}}
+}
+
+// askFirst asks the API server before anything is registered.
+func askFirst(c client.Client) error {
+	var all corev1.ConfigMapList
+	err := c.List(context.Background(), &all, client.InNamespace(os.Getenv("POD_NAMESPACE")), client.Limit(1))
+	if err == nil {
+		// Long enough to be suspended in between.
+		time.Sleep(time.Second)
+		slog.Info("asked first")
+	}
+	return err
+}
+
+func seeNamespace(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
+	slog.Info("namespace seen", "namespace", req.Name)
+	return wasmop.Result{}, nil
 }
 
 type reconciler struct {
@@ -88,8 +120,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.
 	return result, err
 }
 
-// child applies the ConfigMap that has the Probe's name.
-func (r *reconciler) child(ctx context.Context, p *Probe) error {
+// child applies the ConfigMap that has the Probe's name, with this value.
+func (r *reconciler) child(ctx context.Context, p *Probe, value string) error {
 	before := client.DeepCopy(p)
 	if controllerutil.AddFinalizer(p, finalizer) {
 		if err := r.client.Patch(ctx, p, client.MergeFromWithOptimisticLock(before)); err != nil {
@@ -97,6 +129,7 @@ func (r *reconciler) child(ctx context.Context, p *Probe) error {
 		}
 	}
 	cm := configMap(p, p.Name)
+	cm.Data["value"] = value
 	if err := controllerutil.SetControllerReference(p, cm); err != nil {
 		return err
 	}

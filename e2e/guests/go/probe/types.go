@@ -35,3 +35,14 @@ type Status struct {
 	// Echo is what the action observed.
 	Echo string `json:"echo,omitempty"`
 }
+
+// Namespace is a kind without namespaces.
+type Namespace struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+}
+
+// Resource makes *Namespace a metav1.Object.
+func (*Namespace) Resource() metav1.Resource {
+	return metav1.Resource{Version: "v1", Kind: "Namespace", Plural: "namespaces"}
+}

@@ -41,7 +41,9 @@ impl Acting<'_> {
         let delay = Duration::from_millis(self.probe.spec.delay_ms);
         let mut done = Done::default();
         match self.probe.spec.action.as_str() {
-            "" | "child" => self.apply_child().await?,
+            "" | "child" => self.apply_child(&self.probe.spec.value).await?,
+            // Without end: each time it writes something else, of which it is told.
+            "churn" => self.apply_child(&self.total.to_string()).await?,
             "conflict" => done.echo = self.conflict().await?,
             "requeue" => {
                 let now = wall_clock_ns();
@@ -66,7 +68,7 @@ impl Acting<'_> {
                 for _ in 0..3 {
                     self.read_child().await?;
                 }
-                self.apply_child().await?;
+                self.apply_child(&self.probe.spec.value).await?;
                 done.echo = "slow-done".to_owned();
             }
             "hold" => {
@@ -111,6 +113,14 @@ impl Acting<'_> {
                 done.echo = format!("{hex},{}", self.memory.check_thousand());
             }
             "clock" => done.echo = format!("{},{}", wall_clock_ns(), self.known.first.elapsed().as_nanos()),
+            "startup" => {
+                tracing::debug!("what it was started with");
+                let mode = std::env::var("MODE").unwrap_or_default();
+                let arguments: Vec<String> = std::env::args().skip(1).collect();
+                done.echo = format!("{mode};{};{}", arguments.join(","), self.client.default_namespace());
+            }
+            // A panic here is a crash of the program.
+            "crash" => panic!("the Probe {} asked for a crash", self.probe.name_any()),
             "panic" => panic!("the Probe {} asked for a panic", self.probe.name_any()),
             "loop" => loop {
                 std::hint::spin_loop();
@@ -169,9 +179,10 @@ impl Acting<'_> {
         Ok(format!("{}; {}; {location}", text(&got), text(&posted)))
     }
 
-    async fn apply_child(&self) -> Result<(), Error> {
+    async fn apply_child(&self, value: &str) -> Result<(), Error> {
         let name = self.probe.name_any();
         let mut child = config_map(&self.probe, &name);
+        child.data = Some([("value".to_owned(), value.to_owned())].into());
         child.metadata.owner_references = self.probe.controller_owner_ref(&()).map(|owner| vec![owner]);
         self.children().patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&child)).await?;
         Ok(())

@@ -8,8 +8,8 @@ mod probe;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
@@ -51,11 +51,19 @@ fn probe_of(account: ServiceAccount) -> Option<ObjectRef<Probe>> {
 #[wasmop::main]
 async fn main() -> anyhow::Result<()> {
     let client = Client::try_default().await?;
+    if std::env::var_os("ASK_FIRST").is_some() {
+        let config_maps = Api::<ConfigMap>::default_namespaced(client.clone());
+        config_maps.list(&ListParams::default().limit(1)).await?;
+        // Long enough to be suspended in between.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tracing::info!("asked first");
+    }
     let probes = Api::<Probe>::all(client.clone());
     // Several guests share a cluster; each reconciles the Probes that name it.
     let mine = watcher::Config::default().labels(&format!("guest={}", wasmop::name()));
+    let namespaces = watch_namespaces(client.clone());
     let events = Recorder::new(client.clone(), wasmop::name().into());
-    wasmop::Controller::new(probes, mine.clone())
+    let probes = wasmop::Controller::new(probes, mine.clone())
         .generation_changed()
         .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
         .cached()
@@ -69,9 +77,26 @@ async fn main() -> anyhow::Result<()> {
             if let Err(error) = result {
                 tracing::warn!(error = &error as &dyn std::error::Error, "reconcile failed");
             }
-        })
-        .await;
+        });
+    futures::join!(probes, namespaces);
     Ok(())
+}
+
+/// If that is asked for, says which namespaces there are: a kind that is in none itself.
+async fn watch_namespaces(client: Client) {
+    if std::env::var_os("WATCH_CLUSTER").is_none() {
+        return;
+    }
+    let namespaces = Api::<Namespace>::all(client);
+    wasmop::Controller::new(namespaces, watcher::Config::default())
+        .run(see_namespace, |_, _: &Error, _| Action::await_change(), Arc::new(()))
+        .for_each(async |_| {})
+        .await;
+}
+
+async fn see_namespace(namespace: Arc<Namespace>, _: Arc<()>) -> Result<Action, Error> {
+    tracing::info!(namespace = namespace.name_any(), "namespace seen");
+    Ok(Action::await_change())
 }
 
 fn on_error(_: Arc<Probe>, _: &Error, _: Arc<Context>) -> Action {
