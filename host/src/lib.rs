@@ -38,6 +38,7 @@ pub mod identity;
 pub mod instance;
 pub mod limits;
 pub mod live;
+pub mod liveness;
 pub mod memory;
 pub mod own_writes;
 pub mod page_map;
