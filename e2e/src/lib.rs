@@ -15,6 +15,7 @@
 //! page_widths the host's page in windows of several widths
 //! child_host  a host as a process of its own
 //! inner_host  a host in this process, and what it says over HTTP
+//! freezing_proxy  a TCP proxy that hangs
 //! tls_identity  certificates of an authority of the test's own
 //! wall_clock  a host whose wall clock can be set
 //! part        a part of the test suite as a program
@@ -30,6 +31,7 @@ pub mod child_host;
 pub mod fake_api;
 pub mod fake_cluster;
 pub mod fault_proxy;
+pub mod freezing_proxy;
 pub mod guests;
 pub mod inner_host;
 pub mod object;

@@ -1,50 +1,185 @@
-//! A cluster's configuration to a client that keeps few connections.
+//! From a cluster's configuration to a client whose connections, credentials and proxy are as kubectl has them.
 //!
-//! kube's own client keeps every connection it ever opened at once for 90 s. A burst of a thousand
-//! controllers then holds a thousand connections of some 40 KB each while all of them are suspended.
+//! ```text
+//! request ─► user agent, server's address, impersonation ─► credentials ─► lanes ─► proxy ─► API server
+//!                                                               ▲            │
+//!                                                               └─── 401 ────┘
+//! ```
 
-use std::sync::Arc;
-use std::time::Duration;
+mod certificate;
+mod credentials;
+mod exec_plugin;
+mod p521;
+pub mod proxy;
+mod transport;
 
-use http::header::{HeaderValue, USER_AGENT};
-use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::{AsyncBufRead, TryStreamExt};
+use http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
 use kube::client::{Body, ConfigExt};
-use tower::{BoxError, ServiceBuilder};
+use kube::config::AuthInfo;
+use kube::core::Status;
+use tower::{BoxError, Service, ServiceBuilder};
 
+pub use self::credentials::CredentialError;
+use self::credentials::{Access, Credentials};
+pub(crate) use self::p521::provider as tls_provider;
+pub use self::transport::Traffic;
+use self::transport::{Lanes, LiveBody, Route};
 use crate::identity::HOST_USER_AGENT;
+use crate::liveness::RequestLimits;
 use crate::status::requests::RequestCounts;
 
-/// Idle connections kept for the next request.
-const IDLE_CONNECTIONS: usize = 8;
-/// ... and for how long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Marks a request whose response may pause for any time: a watch, a followed log.
+#[derive(Clone, Copy, Debug)]
+pub struct Streaming;
 
-/// Fails if the certificates, keys or headers of the configuration can't be used. Requests are not
-/// retried here: a guest is to see 429 and 503 and decide for itself.
-/// `counts` gets every request.
-pub fn new(config: &kube::Config, counts: &Arc<RequestCounts>) -> Result<kube::Client, kube::Error> {
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector()?);
-    connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
-    connector.set_write_timeout(config.write_timeout);
-    let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build(connector);
-    let service = ServiceBuilder::new()
-        .map_request(|mut request: http::Request<Body>| {
-            let headers = request.headers_mut();
-            headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(HOST_USER_AGENT));
-            request
-        })
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    let service = counts.before(service);
-    Ok(kube::Client::new(service, config.default_namespace.clone()))
+/// A client that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// Certificates, headers or names in the configuration cannot be used.
+    #[error("{0}")]
+    Configuration(BoxError),
 }
+
+/// Makes clients that share the credentials of one user.
+pub struct Clients {
+    config: kube::Config,
+    credentials: Arc<Credentials>,
+    limits: RequestLimits,
+}
+
+impl Clients {
+    /// Reads the credentials, which may run a plugin; does not connect.
+    ///
+    /// # Errors
+    /// The credentials cannot be had.
+    pub async fn new(config: &kube::Config) -> Result<Clients, ClientError> {
+        let credentials = Arc::new(Credentials::load(&config.auth_info).await?);
+        Ok(Clients { config: config.clone(), credentials, limits: RequestLimits::default() })
+    }
+
+    /// A client with connections of its own. Requests are not retried, except once after a 401 with newer
+    /// credentials: a guest is to see 429 and 503 and decide for itself. `counts` gets every request.
+    ///
+    /// # Errors
+    /// Certificates, headers or names in the configuration cannot be used.
+    pub fn client(&self, traffic: Traffic, counts: &Arc<RequestCounts>) -> Result<kube::Client, ClientError> {
+        let config = &self.config;
+        let failed = |error: kube::Error| ClientError::Configuration(error.into());
+        let route = Route::new(config, traffic, self.limits).map_err(ClientError::Configuration)?;
+        // Authentication providers of old, before there were plugins.
+        let mut provided = config.clone();
+        provided.auth_info = AuthInfo { auth_provider: config.auth_info.auth_provider.clone(), ..AuthInfo::default() };
+        let sender =
+            Authenticated(Arc::new(Sender { credentials: self.credentials.clone(), route, lanes: Mutex::default() }));
+        let service = ServiceBuilder::new()
+            .map_request(|mut request: Request<Body>| {
+                let headers = request.headers_mut();
+                headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(HOST_USER_AGENT));
+                request
+            })
+            .layer(config.base_uri_layer())
+            .option_layer(provided.auth_layer().map_err(failed)?)
+            .layer(config.extra_headers_layer().map_err(failed)?)
+            .map_err(BoxError::from)
+            .service(sender);
+        let service = counts.before(service);
+        Ok(kube::Client::new(service, config.default_namespace.clone()))
+    }
+}
+
+/// Sends requests with the credentials of the moment.
+struct Sender {
+    credentials: Arc<Credentials>,
+    route: Route,
+    /// Those of the certificate with this number.
+    lanes: Mutex<Option<(u64, Arc<Lanes>)>>,
+}
+
+impl Sender {
+    async fn send(&self, request: Request<Body>) -> Result<Response<LiveBody>, BoxError> {
+        let (mut parts, body) = request.into_parts();
+        let has_own = parts.headers.contains_key(AUTHORIZATION);
+        let again = body.try_clone().map(|body| (parts.clone(), body));
+        let access = self.credentials.current().await?;
+        let put = |parts: &mut http::request::Parts, access: &Access| {
+            if let Some(value) = access.authorization.as_ref().filter(|_| !has_own) {
+                parts.headers.insert(AUTHORIZATION, value.clone());
+            }
+        };
+        put(&mut parts, &access);
+        let response = self.lanes(&access).send(Request::from_parts(parts, body)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let Some((mut parts, body)) = again else { return Ok(response) };
+        let Some(newer) = self.credentials.rejected(&access).await else { return Ok(response) };
+        put(&mut parts, &newer);
+        self.lanes(&newer).send(Request::from_parts(parts, body)).await
+    }
+
+    /// Connections that present the certificate. Those of an earlier one end with what is still under way on them.
+    fn lanes(&self, access: &Access) -> Arc<Lanes> {
+        let mut held = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*held {
+            Some((number, lanes)) if *number >= access.certificate_number => lanes.clone(),
+            _ => {
+                let lanes = Arc::new(self.route.lanes(access.certificate.clone()));
+                *held = Some((access.certificate_number, lanes.clone()));
+                lanes
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Authenticated(Arc<Sender>);
+
+impl Service<Request<Body>> for Authenticated {
+    type Response = Response<LiveBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<LiveBody>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sender = self.0.clone();
+        Box::pin(async move { sender.send(request).await })
+    }
+}
+
+/// Begins a [`Streaming`] response and returns its body with the version of HTTP that it comes by.
+///
+/// # Errors
+/// As those of `kube::Client::request_stream`.
+pub async fn stream(
+    client: &kube::Client,
+    request: Request<Vec<u8>>,
+) -> Result<(Version, impl AsyncBufRead + use<>), kube::Error> {
+    let mut request = request.map(Body::from);
+    request.extensions_mut().insert(Streaming);
+    let response = client.send(request).await?;
+    let (parts, body) = response.into_parts();
+    if parts.status.is_client_error() || parts.status.is_server_error() {
+        let text = body.collect().await?.to_bytes();
+        let status = serde_json::from_slice::<Status>(&text).unwrap_or_else(|_| {
+            Status::failure(&String::from_utf8_lossy(&text), "Unknown").with_code(parts.status.as_u16())
+        });
+        return Err(kube::Error::Api(Box::new(status)));
+    }
+    Ok((parts.version, body.into_data_stream().map_err(std::io::Error::other).into_async_read()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! Turns what the user said (or didn't) about the cluster into a connection, or into an error that
 //! says what is wrong with it.
 
+mod kubeconfig;
+
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +12,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde::Deserialize;
 
+use crate::client::{CredentialError, proxy};
 use crate::watch::chain;
 
 /// How long the API server may take to answer when a host starts.
@@ -56,6 +60,9 @@ pub enum ConnectError {
     /// What the context refers to is missing or malformed.
     #[error("the kubeconfig {} cannot be used: {problem}", path.display())]
     Unusable { path: PathBuf, problem: String },
+    /// What the context refers to is to be had from a file or plugin, but cannot be.
+    #[error("no credentials for the API server: {0}")]
+    Credentials(CredentialError),
     /// In a pod, but without what a service account should bring.
     #[error("cannot use the pod's service account: {0}")]
     InCluster(String),
@@ -74,8 +81,9 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// What to do about it.
-    pub fn help(&self) -> &'static str {
-        match self {
+    pub fn help(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            ConnectError::Credentials(error) => return error.help().into(),
             ConnectError::NoKubeconfig { .. } => "name one with --kubeconfig FILE or the variable KUBECONFIG",
             ConnectError::Unreadable { .. } => "check that the file exists, may be read and is a kubeconfig",
             ConnectError::UnknownContext { .. } => {
@@ -99,7 +107,7 @@ impl ConnectError {
             }
             ConnectError::Forbidden { .. } => "use an identity that the cluster knows, and bind it to a role",
             ConnectError::NotKubernetes { .. } => "check the address of the server in the kubeconfig",
-        }
+        })
     }
 }
 
@@ -137,14 +145,25 @@ pub async fn load(sources: &Sources) -> Result<Config, ConnectError> {
     }
     // A context is one of a kubeconfig, so with --context the service account is not meant.
     if sources.in_cluster && sources.context.is_none() {
-        return Config::incluster().map_err(|error| ConnectError::InCluster(chain(&error)));
+        let mut config = Config::incluster().map_err(|error| ConnectError::InCluster(chain(&error)))?;
+        let proxy = proxy::for_server(None, variable, &config.cluster_url);
+        config.proxy_url = proxy.map_err(|error| ConnectError::InCluster(error.to_string()))?;
+        return Ok(config);
     }
     looked_at.push("the service account of a pod".into());
     Err(ConnectError::NoKubeconfig { looked_at })
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn read(path: &Path) -> Result<Kubeconfig, ConnectError> {
-    Kubeconfig::read_from(path).map_err(|error| {
+    let read = Kubeconfig::read_from(path).map(|mut read| {
+        kubeconfig::normalize(&mut read);
+        read
+    });
+    read.map_err(|error| {
         let problem = match error {
             KubeconfigError::ReadConfig(error, _) => error.to_string(),
             error => chain(&error),
@@ -153,17 +172,39 @@ fn read(path: &Path) -> Result<Kubeconfig, ConnectError> {
     })
 }
 
-async fn use_kubeconfig(kubeconfig: Kubeconfig, path: &Path, sources: &Sources) -> Result<Config, ConnectError> {
+async fn use_kubeconfig(mut kubeconfig: Kubeconfig, path: &Path, sources: &Sources) -> Result<Config, ConnectError> {
     let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-    match sources.context.as_ref().or(kubeconfig.current_context.as_ref()).filter(|context| !context.is_empty()) {
-        Some(context) if !known.contains(context) => {
-            return Err(ConnectError::UnknownContext { path: path.into(), context: context.clone(), known });
-        }
-        None => return Err(ConnectError::NoCurrentContext { path: path.into(), known }),
-        Some(_) => {}
+    let context = match sources.context.as_ref().filter(|context| !context.is_empty()) {
+        Some(context) => context.clone(),
+        None => match &kubeconfig.current_context {
+            Some(context) => context.clone(),
+            None => return Err(ConnectError::NoCurrentContext { path: path.into(), known }),
+        },
+    };
+    if !known.contains(&context) {
+        return Err(ConnectError::UnknownContext { path: path.into(), context, known });
     }
-    let options = KubeConfigOptions { context: sources.context.clone(), ..KubeConfigOptions::default() };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(path, &error))
+    let malformed = |problem: String| ConnectError::Unusable { path: path.into(), problem };
+    let configured = complete(&mut kubeconfig, &context).map_err(malformed)?;
+    let options = KubeConfigOptions { context: Some(context), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let mut config = config.map_err(|error| unusable(path, &error))?;
+    let proxy = proxy::for_server(configured.as_deref(), variable, &config.cluster_url);
+    config.proxy_url = proxy.map_err(|error| malformed(error.to_string()))?;
+    Ok(config)
+}
+
+/// Gives the server of a context its scheme, and returns the cluster's `proxy-url`, which is not left to kube.
+fn complete(kubeconfig: &mut Kubeconfig, context: &str) -> Result<Option<String>, String> {
+    let named = kubeconfig.contexts.iter().find(|named| named.name == context);
+    let Some(context) = named.and_then(|named| named.context.clone()) else { return Ok(None) };
+    let mut clusters = kubeconfig.clusters.iter_mut();
+    let cluster = clusters.find(|named| named.name == context.cluster);
+    let Some(cluster) = cluster.and_then(|named| named.cluster.as_mut()) else { return Ok(None) };
+    if let Some(server) = &cluster.server {
+        cluster.server = Some(kubeconfig::server_url(server)?);
+    }
+    Ok(cluster.proxy_url.take())
 }
 
 fn unusable(path: &Path, error: &KubeconfigError) -> ConnectError {
@@ -221,6 +262,10 @@ fn classify(error: kube::Error, server: String) -> ConnectError {
             }
         }
         kube::Error::Auth(error) => ConnectError::Unauthorized { server, problem: chain(&error) },
+        kube::Error::Service(error) if error.is::<CredentialError>() => match error.downcast::<CredentialError>() {
+            Ok(error) => ConnectError::Credentials(*error),
+            Err(error) => ConnectError::Unreachable { server, problem: error.to_string() },
+        },
         error => {
             let problem = chain(&error);
             if is_tls(&error) {

@@ -11,7 +11,6 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -24,23 +23,21 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 pub use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use wasmop_package::external::{Host, Scheme, Target};
 
+use crate::client::tls_provider;
+use crate::liveness::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, ReadDeadline, timed_out};
 use crate::permissions::external::{Contact, Reach};
 use crate::requests::{Allowance, ApiCall, Reply, header_lines};
 use crate::status::requests::RequestCounts;
 use crate::watch::chain;
 
-/// From the question to the name server to the end of the TLS handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without a byte of an answer that is awaited.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Of the head of a response.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
@@ -149,9 +146,9 @@ impl External {
             drive(&mut connection, context);
             response.as_mut().poll(context)
         });
-        let response = timeout(READ_TIMEOUT, both).await.map_err(|_| timed_out("no answer", READ_TIMEOUT))?;
+        let response = timeout(RESPONSE_TIMEOUT, both).await.map_err(|_| timed_out("no answer", RESPONSE_TIMEOUT))?;
         let response = response.map_err(io::Error::other)?;
-        Ok(response.map(|body| Driven { connection, body, idle: None }))
+        Ok(response.map(|body| Driven { connection, body, deadline: ReadDeadline::new(RESPONSE_TIMEOUT) }))
     }
 
     /// Connects to an address that may be contacted.
@@ -205,10 +202,6 @@ fn refused(address: SocketAddr) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, problem)
 }
 
-fn timed_out(what: &str, after: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", after.as_secs()))
-}
-
 async fn connector(authorities: Vec<CertificateDer<'static>>) -> io::Result<TlsConnector> {
     let mut config = tls_config(system_certificates().await?.into_iter().chain(authorities))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -228,8 +221,7 @@ pub async fn system_certificates() -> io::Result<Vec<CertificateDer<'static>>> {
 pub fn tls_config(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(tls_provider().clone())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
@@ -254,8 +246,7 @@ fn drive(connection: &mut Connection, context: &mut Context<'_>) {
 struct Driven {
     connection: Connection,
     body: Incoming,
-    /// Since more is awaited.
-    idle: Option<Pin<Box<Sleep>>>,
+    deadline: ReadDeadline,
 }
 
 impl Body for Driven {
@@ -265,12 +256,11 @@ impl Body for Driven {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         drive(&mut this.connection, context);
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.idle = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
-        }
-        let idle = this.idle.get_or_insert_with(|| Box::pin(sleep(READ_TIMEOUT)));
-        idle.as_mut().poll(context).map(|()| Some(Err(timed_out("nothing more", READ_TIMEOUT))))
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        Poll::Ready(match std::task::ready!(this.deadline.check(polled, context)) {
+            Ok(frame) => frame.map(|frame| frame.map_err(io::Error::other)),
+            Err(silent) => Some(Err(silent)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {

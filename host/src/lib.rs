@@ -39,6 +39,7 @@ pub mod identity;
 pub mod instance;
 pub mod limits;
 pub mod live;
+pub mod liveness;
 pub mod memory;
 pub mod own_writes;
 pub mod page_map;

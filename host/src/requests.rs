@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::sync::Semaphore;
 
+use crate::client::Streaming;
 use crate::connections::Connection;
 use crate::election::Fence;
 use crate::identity::Caller;
@@ -96,10 +97,13 @@ pub async fn execute(
     mut send: impl FnMut(Vec<Reply>),
 ) {
     let stream = is_stream(&call.method, &call.path);
-    let request = match request(caller, call) {
+    let mut request = match request(caller, call) {
         Ok(request) => request,
         Err(problem) => return send(vec![Reply::Failed(problem)]),
     };
+    if stream {
+        request.extensions_mut().insert(Streaming);
+    }
     let response = match client.send(request).await {
         Ok(response) => response,
         Err(error) => return send(vec![Reply::Failed(chain(&error))]),

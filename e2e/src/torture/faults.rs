@@ -30,6 +30,7 @@ use super::POLL;
 use super::told::Told;
 use super::workload::{self, Workload};
 use crate::fault_proxy::{Fault, FaultProxy, Rule};
+use crate::freezing_proxy::FreezingProxy;
 use crate::guests::Guest;
 use crate::process;
 use crate::rows::{Rows, percentile};
@@ -80,13 +81,15 @@ enum Trouble {
     /// Watches are told that their version is too old.
     Expired,
     ServerAway,
+    /// Every connection that is open freezes for the rest of the run: nothing passes, and nothing is closed.
+    Frozen,
     /// The host itself stands still, and its clocks jump.
     Paused,
     /// Its wall clock is set, an hour forth and back.
     ClockSteps,
 }
 
-const TROUBLES: [Trouble; 15] = [
+const TROUBLES: [Trouble; 16] = [
     Trouble::Latency,
     Trouble::SlowBodies,
     Trouble::CutConnections,
@@ -100,6 +103,7 @@ const TROUBLES: [Trouble; 15] = [
     Trouble::WrongContentType,
     Trouble::Expired,
     Trouble::ServerAway,
+    Trouble::Frozen,
     Trouble::Paused,
     Trouble::ClockSteps,
 ];
@@ -110,6 +114,8 @@ const STEPS: [i64; 4] = [3600, -3600, 1800, 0];
 /// See the module's description.
 pub struct FaultTorture {
     proxy: FaultProxy,
+    /// Between the host and `proxy`.
+    freezing: FreezingProxy,
     clock: WallClock,
     host: Host,
     workloads: Vec<Workload>,
@@ -130,7 +136,10 @@ impl FaultTorture {
         let mut packages: Vec<_> = guests.iter().map(|guest| guest.package.clone()).collect();
         packages.push(cluster.dir().join(format!("{BYSTANDER}.wasm")));
         std::fs::write(&packages[guests.len()], bystander()?.bytes())?;
+        let freezing = FreezingProxy::start(proxy.address()).await?;
         let mut options = cluster.proxied_options(&proxy, "host", packages)?;
+        let kubeconfig = proxy.kubeconfig().replace(&proxy.address().to_string(), &freezing.address().to_string());
+        std::fs::write(&options.kubeconfig, kubeconfig)?;
         let clock = WallClock::new(cluster.dir())?;
         options.env = clock.environment();
         let mut workloads = Vec::new();
@@ -141,6 +150,7 @@ impl FaultTorture {
         let host = Host::spawn(&options)?;
         Ok(FaultTorture {
             proxy,
+            freezing,
             clock,
             host,
             workloads,
@@ -244,6 +254,11 @@ impl FaultTorture {
                 self.proxy.stop_accepting().await;
                 sleep(lasts).await;
                 return self.proxy.accept_again().await;
+            }
+            Trouble::Frozen => {
+                self.freezing.freeze();
+                sleep(lasts).await;
+                return Ok(());
             }
             Trouble::Paused => {
                 let pid = self.host.id().and_then(|id| Pid::from_raw(id as i32)).context("no host")?;

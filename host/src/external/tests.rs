@@ -190,7 +190,7 @@ async fn tls_server(names: &[&str]) -> (u16, CertificateDer<'static>) {
     let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(tls_provider().clone())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()

@@ -217,6 +217,7 @@ impl Host {
             active: 0,
             requests: 0,
             registered: false,
+            unwatched: None,
             counters,
         });
         self.publish(name.into(), Problem::Install, Regarding::Host, error);

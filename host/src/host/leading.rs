@@ -29,6 +29,8 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// This host among others.
 pub(super) struct Others {
     group: Group,
+    /// For Leases alone.
+    client: kube::Client,
     kept: Kept,
     /// Once the controllers are installed.
     election: Option<Election>,
@@ -72,12 +74,12 @@ impl Lead {
 }
 
 impl Others {
-    pub fn new(group: Group, state_dir: &Path) -> Result<Others, HostError> {
+    pub fn new(group: Group, client: kube::Client, state_dir: &Path) -> Result<Others, HostError> {
         let kept = std::fs::read_to_string(HOSTNAME)
             .and_then(|hostname| Kept::open(state_dir, hostname.trim()))
             .map_err(|source| HostError::Leases { path: state_dir.join("leases"), source })?;
         let trouble = Some("its Lease is not held yet".into());
-        Ok(Others { group, kept, election: None, trouble })
+        Ok(Others { group, client, kept, election: None, trouble })
     }
 
     /// This host's name among them.
@@ -104,7 +106,7 @@ impl Host {
             group = %others.group.name,
             "sharing controllers with other hosts: each runs where its Lease says"
         );
-        others.election = Some(Election::start(&others.group, self.client.clone(), &others.kept, names, tell));
+        others.election = Some(Election::start(&others.group, others.client.clone(), &others.kept, names, tell));
     }
 
     /// Gives back what is held, so that others need not wait. All controllers have stopped.

@@ -61,7 +61,7 @@ use self::slot::{Phase, Request, Slot};
 use self::suspending::Why;
 use self::telling::Teller;
 use crate::batch::Report;
-use crate::client;
+use crate::client::{Clients, Traffic};
 use crate::code::CODE_LINGERS;
 use crate::connect;
 use crate::connections::Connections;
@@ -84,7 +84,7 @@ use crate::status::http::{self, Source};
 use crate::status::observed;
 use crate::status::requests::RequestCounts;
 use crate::traces::Traces;
-use crate::watch::{Journals, Place, Predicates, WatchEvent, WatchHub, WatchId};
+use crate::watch::{Journals, Place, Predicates, Waiting, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
@@ -149,7 +149,12 @@ async fn start(options: Options) -> Result<Started, HostError> {
             Some(http::serve(listener, source).map_err(HostError::Metrics)?)
         }
     };
-    let client = client::new(&options.cluster, &requests).map_err(|e| HostError::Client(e.to_string()))?;
+    let clients = Clients::new(&options.cluster).await?;
+    let client = clients.client(Traffic::General, &requests)?;
+    let others = match options.election {
+        Some(group) => Some(Others::new(group, clients.client(Traffic::Election, &requests)?, state.path())?),
+        None => None,
+    };
     let version = connect::check(&client, &server).await?;
     let recorder = options.record_trace.as_deref().map(Recorder::create).transpose()?;
     let (watch_tx, watch_rx) = mpsc::unbounded_channel();
@@ -162,6 +167,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
         subscriptions: HashMap::new(),
         seen: HashMap::new(),
         replays: BTreeMap::new(),
+        waiting: BTreeMap::new(),
         returning: HashMap::new(),
         starting: true,
         specs: HashSet::new(),
@@ -190,7 +196,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
         impersonates,
         shutdown_timeout: options.shutdown_timeout,
         totals: Totals::default(),
-        others: options.election.map(|group| Others::new(group, state.path())).transpose()?,
+        others,
         shutting_down: false,
     };
     host.limit_objects(options.cache_memory);
@@ -228,6 +234,8 @@ struct Host {
     seen: HashMap<WatchId, u64>,
     /// By slot, watch and subscription: until they are over, the subscriber has not seen what `seen` says.
     replays: BTreeMap<(u32, WatchId, u64), Replays>,
+    /// Watches that cannot be had now, and whose owner knows, by slot.
+    waiting: BTreeMap<(u32, WatchId), Unwatched>,
     /// What controllers that continue from a snapshot have seen, by slot. Empty once all are subscribed.
     returning: HashMap<u32, Vec<Place>>,
     /// No event of a watch has been taken in yet.
@@ -277,6 +285,14 @@ struct Subscription {
     registration: RegistrationId,
     /// `None`: the primary kind; else an index into the spec's watches.
     watch: Option<u8>,
+}
+
+/// A watch that a controller needs and that cannot be had.
+struct Unwatched {
+    /// As its owner was told last.
+    waiting: Waiting,
+    /// On the host's clock.
+    since: Duration,
 }
 
 /// Replays for one subscription.

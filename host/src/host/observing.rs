@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::leading::Lead;
 use super::{Host, Phase, Slot};
-use crate::status::observed::{Controller, Election, Observed, Question, Queue};
+use crate::status::observed::{Controller, Election, Observed, Question, Queue, Unwatched};
 use crate::status::values::State;
+use crate::watch::WatchId;
 
 impl Host {
     pub(super) fn answer(&self, question: Question) {
@@ -28,7 +30,10 @@ impl Host {
         let code_bytes = packages.map(|package| package.code_bytes()).sum();
         Observed {
             now: self.now(),
-            controllers: self.slots.iter().map(Slot::observe).chain(self.failed.iter().cloned()).collect(),
+            controllers: {
+                let running = self.slots.iter().zip(0..).map(|(slot, index)| slot.observe(self.unwatched(index)));
+                running.chain(self.failed.iter().cloned()).collect()
+            },
             watches: self.hub.status(),
             totals: self.totals.clone(),
             code_bytes,
@@ -44,8 +49,23 @@ impl Host {
     }
 }
 
+impl Host {
+    /// What a controller needs and cannot watch.
+    fn unwatched(&self, index: u32) -> Option<Box<Unwatched>> {
+        let watches = (index, WatchId(0))..=(index, WatchId(u32::MAX));
+        if let Some((_, super::Unwatched { waiting, since })) = self.waiting.range(watches).next() {
+            let (reason, message) = (waiting.cause.reason(), waiting.to_string().into());
+            return Some(Box::new(Unwatched { reason, message, since: *since }));
+        }
+        let slot = &self.slots[index as usize];
+        let denied = slot.controller.registrations().find(|registration| slot.primary(registration.id).is_none())?;
+        let message = format!("it is not granted to watch {}", denied.spec.primary.kind).into();
+        Some(Box::new(Unwatched { reason: "NotGranted", message, since: Duration::ZERO }))
+    }
+}
+
 impl Slot {
-    fn observe(&self) -> Controller {
+    fn observe(&self, unwatched: Option<Box<Unwatched>>) -> Controller {
         let mut queue = Queue::default();
         for registration in self.controller.registrations() {
             let (ready, delayed, adds, retries) = registration.queue.counts();
@@ -69,6 +89,7 @@ impl Slot {
             active: self.controller.active(),
             requests: self.requests.len(),
             registered: self.controller.has_registered(),
+            unwatched,
             counters: self.counters.clone(),
         }
     }

@@ -14,6 +14,7 @@ use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
 use super::{ControllerSettings, Settings};
+use crate::client::ClientError;
 use crate::code::InstallError;
 use crate::connect::ConnectError;
 use crate::election::Group;
@@ -131,7 +132,9 @@ pub enum HostError {
     Install(#[from] Arc<InstallError>),
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("the credentials cannot be used: {0}\nhelp: check the certificates and keys in the kubeconfig")]
+    #[error(
+        "the configuration of the cluster cannot be used: {0}\nhelp: check the certificates and names in the kubeconfig"
+    )]
     Client(String),
     #[error("cannot write the trace {path}: {source}\nhelp: name a file that can be written with --record-trace")]
     Trace { path: PathBuf, source: io::Error },
@@ -159,4 +162,13 @@ pub enum HostError {
     Leases { path: PathBuf, source: io::Error },
     #[error("the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
+}
+
+impl From<ClientError> for HostError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Credentials(error) => HostError::Connect(ConnectError::Credentials(error)),
+            ClientError::Configuration(error) => HostError::Client(error.to_string()),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
-use super::{Host, Replays, Slot, Subscription};
+use super::{Host, Replays, Slot, Subscription, Unwatched};
 use crate::controller::{Found, RegistrationId, WatchedChange};
 use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
@@ -172,6 +172,7 @@ impl Host {
         }
         if !subscribers.iter().any(|other| other.slot == index) {
             slot.watches.retain(|watch| *watch != id);
+            self.waiting.remove(&(index, id));
         }
         if subscribers.is_empty() {
             self.subscriptions.remove(&id);
@@ -254,6 +255,9 @@ impl Host {
             }
             return;
         }
+        if let Change::Waiting(_) | Change::Synced = &event.change {
+            return self.on_watch_state(&event, &subscribers);
+        }
         // Controllers of one package have the same predicate.
         let mut judged: Vec<(String, Judged)> = Vec::new();
         for subscription in &*subscribers {
@@ -269,16 +273,6 @@ impl Host {
             let Some(spec) = slot.controller.registration(subscription.registration).map(|r| r.spec.clone()) else {
                 continue;
             };
-            if let Change::Waiting(waiting) = &event.change {
-                tracing::warn!(
-                    controller = &*slot.name,
-                    resource = %waiting.resource,
-                    reason = %waiting.message,
-                    help = %waiting.help(),
-                    "waiting for resource"
-                );
-                continue;
-            }
             let watched = match subscription.watch {
                 None => Some(&spec.primary),
                 Some(n) => spec.watches.get(usize::from(n)),
@@ -315,7 +309,9 @@ impl Host {
                         continue;
                     }
                     Judged::Failed(why) => {
-                        let text = format!("the predicate of its watch of {}: {why}; the change counts", watched.kind);
+                        let key = event.change.key().map_or("an object", |key| &**key);
+                        let kind = &watched.kind;
+                        let text = format!("the predicate of its watch of {kind}, for {key}: {why}; the change counts");
                         self.tell(subscription.slot, Problem::Predicate, None, &text);
                     }
                 }
@@ -358,6 +354,42 @@ impl Host {
                     touched.insert(subscription.slot);
                 } else {
                     self.slots[subscription.slot as usize].counters.avoided(Avoided::Unrelated);
+                }
+            }
+        }
+    }
+
+    /// Tells each subscriber's owner that a watch cannot be had, and that it can be again. A replay covers objects,
+    /// not this.
+    fn on_watch_state(&mut self, event: &WatchEvent, subscribers: &[Subscription]) {
+        let now = self.now();
+        for subscription in subscribers {
+            if event.replay.is_some_and(|replay| replay.subscriber != subscription.id()) {
+                continue;
+            }
+            let controller = &*self.slots[subscription.slot as usize].name;
+            let place = (subscription.slot, event.watch);
+            match &event.change {
+                Change::Waiting(waiting) => {
+                    let told = self.waiting.get(&place);
+                    if told.is_some_and(|told| told.waiting.cause == waiting.cause) {
+                        continue;
+                    }
+                    tracing::warn!(
+                        controller,
+                        resource = %waiting.resource,
+                        reason = %waiting.message,
+                        help = %waiting.help(),
+                        "waiting for resource"
+                    );
+                    let since = told.map_or(now, |told| told.since);
+                    self.waiting.insert(place, Unwatched { waiting: waiting.clone(), since });
+                }
+                _ => {
+                    if let Some(told) = self.waiting.remove(&place) {
+                        let seconds = now.saturating_sub(told.since).as_secs_f64();
+                        tracing::info!(controller, resource = %told.waiting.resource, seconds, "resource is available");
+                    }
                 }
             }
         }

@@ -190,7 +190,7 @@ impl State {
             "/metrics" => self.metrics(request.headers().get(header::ACCEPT)).await,
             "/api/controllers" => self.controllers().await,
             "/healthz" => self.healthz().await,
-            "/readyz" => self.readyz().await,
+            "/readyz" => self.readyz(request.uri().query()).await,
             _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz and /api/controllers\n"),
         }
     }
@@ -272,11 +272,18 @@ impl State {
         }
     }
 
-    async fn readyz(&self) -> Response<Body> {
-        match self.ask(Question::All).await.map(|observed| observed.not_ready()) {
-            Ok(reasons) if reasons.is_empty() => text(StatusCode::OK, "ok\n"),
-            Ok(reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
-            Err(response) => *response,
+    async fn readyz(&self, query: Option<&str>) -> Response<Body> {
+        let observed = match self.ask(Question::All).await {
+            Ok(observed) => observed,
+            Err(response) => return *response,
+        };
+        let reasons = observed.not_ready();
+        let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+        match (is_verbose, reasons.is_empty()) {
+            (true, _) => text(status, observed.readiness()),
+            (false, true) => text(status, "ok\n"),
+            (false, false) => text(status, reasons.join("\n") + "\n"),
         }
     }
 }

@@ -59,7 +59,19 @@ pub struct Controller {
     pub requests: usize,
     /// It has registered what it reconciles.
     pub registered: bool,
+    /// What it needs and cannot watch now.
+    pub unwatched: Option<Box<Unwatched>>,
     pub counters: Counters,
+}
+
+/// A watch that cannot be had.
+#[derive(Clone, Debug)]
+pub struct Unwatched {
+    /// As that of a condition.
+    pub reason: &'static str,
+    pub message: Box<str>,
+    /// On the host's clock.
+    pub since: Duration,
 }
 
 /// The work queues of a controller together.
@@ -73,20 +85,63 @@ pub struct Queue {
     pub retries: u64,
 }
 
+impl Controller {
+    /// Why it cannot do anything, if it cannot.
+    fn obstacle(&self) -> Option<String> {
+        let last_error = || self.counters.last_error().unwrap_or("its package could not be installed");
+        match (&self.unwatched, self.state) {
+            (_, State::Failed) => Some(last_error().to_owned()),
+            (Some(unwatched), _) => Some(unwatched.message.to_string()),
+            (None, _) => None,
+        }
+    }
+
+    /// It waits for its first step.
+    fn is_starting(&self) -> bool {
+        let tried = self.counters.trouble().is_some_and(|t| t.restarts > 0);
+        !self.registered && !tried && !matches!(self.state, State::Failed | State::Standby)
+    }
+}
+
 impl Observed {
-    /// Why the host is not ready yet; empty if it is.
+    /// Why the host is not ready; empty if it is.
     ///
-    /// A watch that was refused, or whose kind is not served, is no reason: its controller's owner is told, and
-    /// the other controllers go on.
+    /// It is ready when nothing is still starting and at least one of the controllers that run here can work. One
+    /// that cannot does not hold up the rollout of the others; when none can, the host is of no use.
     pub fn not_ready(&self) -> Vec<String> {
-        let unstarted = self.controllers.iter().filter(|c| {
-            let tried = c.counters.trouble().is_some_and(|t| t.restarts > 0);
-            !c.registered && !tried && !matches!(c.state, State::Failed | State::Standby)
-        });
+        let unstarted = self.controllers.iter().filter(|c| c.is_starting());
         let unstarted = unstarted.map(|c| format!("controller {}: not started yet", c.name));
         let unlisted = self.watches.iter().filter(|w| !w.synced && !w.is_refused());
         let leaderless = self.election.iter().filter_map(|election| election.trouble.as_ref());
         let leaderless = leaderless.map(|trouble| format!("leader election: {trouble}"));
-        leaderless.chain(unstarted).chain(unlisted.map(|w| format!("watch {}: not listed yet", w.resource))).collect()
+        let here = self.controllers.iter().filter(|c| c.state != State::Standby);
+        // `None` if one of them has none.
+        let obstacles = here.map(|c| Some(format!("controller {}: {}", c.name, c.obstacle()?)));
+        let obstacles: Option<Vec<_>> = obstacles.collect();
+        leaderless
+            .chain(unstarted)
+            .chain(unlisted.map(|w| format!("watch {}: not listed yet", w.resource)))
+            .chain(obstacles.into_iter().flatten())
+            .collect()
+    }
+
+    /// The state of each controller, and of all that keeps the host from being ready, as `/readyz?verbose` of
+    /// Kubernetes has it.
+    pub fn readiness(&self) -> String {
+        let mut lines = String::new();
+        for controller in &self.controllers {
+            let name = &controller.name;
+            lines += &match controller.obstacle() {
+                _ if controller.is_starting() => format!("[-]controller {name}: not started yet\n"),
+                Some(obstacle) => format!("[-]controller {name}: {obstacle}\n"),
+                None if controller.state == State::Standby => format!("[+]controller {name} on standby\n"),
+                None => format!("[+]controller {name} ok\n"),
+            };
+        }
+        let reasons = self.not_ready();
+        for reason in reasons.iter().filter(|reason| !reason.starts_with("controller ")) {
+            lines += &format!("[-]{reason}\n");
+        }
+        lines + if reasons.is_empty() { "readyz check passed\n" } else { "readyz check failed\n" }
     }
 }

@@ -158,6 +158,8 @@ pub struct Condition {
     pub since_timestamp_seconds: f64,
 }
 
+/// The condition of a controller that cannot watch what it needs.
+pub const WATCH_FAILING: &str = "WatchFailing";
 /// The condition of a controller whose snapshots cannot be written.
 pub const SNAPSHOT_FAILING: &str = "SnapshotFailing";
 
@@ -232,23 +234,24 @@ impl ControllerStatus {
                 object: last.object.to_string(),
                 message: last.message.to_string(),
             }),
-            conditions: trouble.map_or_else(Vec::new, |t| {
+            conditions: {
                 let condition = |kind: &str, reason: &str, message: &str, since| Condition {
                     kind: kind.into(),
                     reason: reason.into(),
                     message: message.into(),
                     since_timestamp_seconds: unix(since),
                 };
-                let failing = t.failing.as_ref();
-                failing
-                    .map(|f| condition(SNAPSHOT_FAILING, f.reason.as_str(), &f.message, f.since))
-                    .into_iter()
-                    .chain(t.problems.standing(observed.now).map(|standing| {
-                        let problem = standing.problem;
-                        condition(problem.condition(), problem.reason(), &standing.message, standing.since)
-                    }))
-                    .collect()
-            }),
+                let unwatched = controller.unwatched.iter();
+                let unwatched = unwatched.map(|u| condition(WATCH_FAILING, u.reason, &u.message, u.since));
+                let failing = trouble.and_then(|t| t.failing.as_ref()).into_iter();
+                let failing = failing.map(|f| condition(SNAPSHOT_FAILING, f.reason.as_str(), &f.message, f.since));
+                let standing = trouble.into_iter().flat_map(|t| t.problems.standing(observed.now));
+                let standing = standing.map(|standing| {
+                    let problem = standing.problem;
+                    condition(problem.condition(), problem.reason(), &standing.message, standing.since)
+                });
+                unwatched.chain(failing).chain(standing).collect()
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kube::core::Status;
 
 use super::definition::Reason;
+use crate::client::CredentialError;
 use crate::identity::ServiceAccount;
 
 /// Why a watch cannot be had.
@@ -29,6 +30,22 @@ pub enum Cause {
     Server,
     /// The request for the watch itself is wrong; it is not tried again.
     Invalid,
+}
+
+impl Cause {
+    /// As the reason of a condition.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Cause::Missing => "ResourceNotServed",
+            Cause::VersionNotServed => "VersionNotServed",
+            Cause::NotEstablished => "NotEstablished",
+            Cause::Unauthorized => "Unauthorized",
+            Cause::Forbidden => "Forbidden",
+            Cause::Unreachable => "APIServerUnreachable",
+            Cause::Server => "APIServerError",
+            Cause::Invalid => "InvalidWatch",
+        }
+    }
 }
 
 /// A watch that has to wait.
@@ -162,6 +179,9 @@ impl From<kube::Error> for Failure {
             kube::Error::Auth(error) => Failure::new(Cause::Unauthorized, chain(&error)),
             kube::Error::SerdeError(error) => Failure::garbled(error),
             kube::Error::FromUtf8(error) => Failure::garbled(error),
+            kube::Error::Service(error) if error.is::<CredentialError>() => {
+                Failure::new(Cause::Unauthorized, error.to_string())
+            }
             kube::Error::BuildRequest(error) => Failure::new(Cause::Invalid, chain(&error)),
             error => Failure::new(Cause::Unreachable, chain(&error)),
         }

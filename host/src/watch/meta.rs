@@ -2,9 +2,11 @@
 //! watches.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::queue::Key;
@@ -107,6 +109,31 @@ struct RawMeta<'a> {
     labels: Option<&'a RawValue>,
 }
 
+/// The least that an object has.
+#[derive(Deserialize)]
+struct NamedObject<'a> {
+    #[serde(borrow)]
+    metadata: NamedMeta<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NamedMeta<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resource_version: Cow<'a, str>,
+}
+
+fn key_of(namespace: Option<&str>, name: &str) -> Key {
+    match namespace {
+        Some(namespace) if !namespace.is_empty() => format!("{namespace}/{name}").into(),
+        _ => name.into(),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawOwner<'a> {
@@ -126,13 +153,33 @@ impl Reader {
         Reader { kinds: Vec::new(), no_owners: Arc::new([]), full }
     }
 
-    /// Reads one.
+    /// Reads one. What cannot be read of it is left out, with a warning: one object must not stop the watch of all.
+    ///
+    /// # Errors
+    /// It has no name or no version.
     pub fn read<'a>(&mut self, json: &'a str) -> Result<Item<'a>, serde_json::Error> {
+        match self.read_all(json) {
+            Ok(item) => Ok(item),
+            Err(error) => {
+                let NamedObject { metadata: NamedMeta { name, namespace, resource_version } } =
+                    serde_json::from_str(json)?;
+                let key = key_of(namespace.as_deref(), &name);
+                tracing::warn!(object = &*key, %error, "an object cannot be read; it is known by its name alone");
+                let meta = ObjectMetaLite {
+                    resource_version: resource_version.as_ref().into(),
+                    generation: 0,
+                    uid: 0,
+                    deleting: false,
+                    owners: self.no_owners.clone(),
+                };
+                Ok(Item { seen: Seen { key, meta, object: None }, version: resource_version, labels: None })
+            }
+        }
+    }
+
+    fn read_all<'a>(&mut self, json: &'a str) -> Result<Item<'a>, serde_json::Error> {
         let RawObject { metadata: raw } = serde_json::from_str(json)?;
-        let key = match raw.namespace.as_deref() {
-            Some(namespace) if !namespace.is_empty() => format!("{namespace}/{}", raw.name).into(),
-            _ => raw.name.into(),
-        };
+        let key = key_of(raw.namespace.as_deref(), &raw.name);
         let meta = ObjectMetaLite {
             resource_version: raw.resource_version.as_ref().into(),
             generation: raw.generation.unwrap_or_default(),
@@ -174,17 +221,73 @@ impl Reader {
     }
 }
 
-/// The object without `managedFields`, which are as large as the rest, and with the `apiVersion`
-/// and `kind` that items of a list lack.
+/// The object without `managedFields`, which are as large as the rest, and with the `apiVersion` and `kind` that
+/// items of a list lack. Everything else stays as the API server wrote it, byte for byte: values are skipped, not
+/// read, so that neither depth nor large numbers matter.
 fn whole(json: &str, api_version: &str, kind: &str) -> Result<Arc<str>, serde_json::Error> {
-    let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
-    if let Some(metadata) = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
-        metadata.remove("managedFields");
+    let Fields(fields) = serde_json::from_str(json)?;
+    let mut text = String::with_capacity(json.len());
+    let write = |text: &mut String, name: &str, value: &str| -> Result<(), serde_json::Error> {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push_str(&serde_json::to_string(name)?);
+        text.push(':');
+        text.push_str(value);
+        Ok(())
+    };
+    for (name, given) in [("apiVersion", api_version), ("kind", kind)] {
+        if !fields.iter().any(|(field, _)| field == name) {
+            write(&mut text, name, &serde_json::to_string(given)?)?;
+        }
     }
-    object.entry("apiVersion").or_insert_with(|| api_version.into());
-    object.entry("kind").or_insert_with(|| kind.into());
-    serde_json::to_string(&object).map(Into::into)
+    for (name, value) in &fields {
+        if name != "metadata" {
+            write(&mut text, name, value.get())?;
+            continue;
+        }
+        let Fields(metadata) = serde_json::from_str(value.get())?;
+        let mut kept = String::new();
+        for (name, value) in metadata.iter().filter(|(name, _)| name != "managedFields") {
+            write(&mut kept, name, value.get())?;
+        }
+        if kept.is_empty() {
+            kept.push('{');
+        }
+        kept.push('}');
+        write(&mut text, "metadata", &kept)?;
+    }
+    text.push('}');
+    Ok(text.into())
 }
+
+/// The fields of an object in their order, unread.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(All)
+    }
+}
+
+/// A field's name, borrowed if it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Kept on disk, so the same in every process.
 pub(crate) fn hash(text: &str) -> u64 {

@@ -147,5 +147,15 @@ pub enum Change {
     Replayed,
 }
 
+impl Change {
+    /// The object that it is about, if it is about one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Change::Applied { key, .. } | Change::Deleted { key, .. } => Some(key),
+            Change::Synced | Change::Waiting(_) | Change::Replayed => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

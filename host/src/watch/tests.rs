@@ -312,6 +312,31 @@ async fn full_objects_are_kept_without_managed_fields() {
 }
 
 #[tokio::test]
+async fn object_nested_deeply_or_with_strange_metadata_stops_no_watch() {
+    let deep = |name: &str| {
+        let spec = format!("{}1{}", r#"{"n":"#.repeat(200), "}".repeat(200));
+        format!(r#"{{"metadata":{{"namespace":"a","name":"{name}","resourceVersion":"11"}},"spec":{spec}}}"#)
+    };
+    let strange = r#"{"metadata":{"namespace":"a","name":"s","resourceVersion":"12","generation":"x"}}"#;
+    let mut world = World::new();
+    world.hub.subscribe(WatchRequest { full_objects: true, ..request() });
+    world.serve_websites().await;
+    let page = format!(r#"{{"metadata":{{"resourceVersion":"10"}},"items":[{},{strange}]}}"#, deep("d"));
+    let body = Full::new(Bytes::from(page)).map_err(Into::into).boxed_unsync();
+    let _ = world.request("limit=500").await.answer.send(http::Response::new(body));
+    assert_eq!(world.changes().await, ["+a/d", "+a/s", "synced"]);
+    let stream = world.request("watch=true").await.stream();
+    for (kind, object) in [("ADDED", deep("e")), ("ADDED", strange.replace(r#""s""#, r#""t""#)), ("DELETED", deep("d"))]
+    {
+        stream.raw(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"));
+    }
+    stream.event("ADDED", &object("a/z", 13));
+    for expected in ["+a/e", "+a/t", "-a/d", "+a/z"] {
+        assert_eq!(world.next().await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_watch_of_whole_objects_serves_who_wants_metadata() {
     let mut world = World::new();
     let whole = || WatchRequest { full_objects: true, ..request() };

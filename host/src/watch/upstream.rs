@@ -30,6 +30,8 @@ use super::discovery::Discovery;
 use super::failure::{Cause, Failure, FailureCause, Waiting};
 use super::meta::{Item, Reader};
 use super::shared::Shared;
+use crate::client;
+use crate::liveness::{RESPONSE_TIMEOUT, SILENT_WATCH};
 
 /// Objects asked for at once; client-go's and kube's page size.
 const PAGE: u32 = 500;
@@ -38,7 +40,6 @@ const WATCH_SECONDS: u32 = 280;
 /// The API server ends a watch after `WATCH_SECONDS`; if not even that arrives, the connection is
 /// dead.
 const WATCH_GRACE: Duration = Duration::from_secs(15);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wish of the API server that is followed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Failures in a row after which the owner is told about something that may pass by itself.
@@ -354,7 +355,7 @@ impl Upstream {
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
             let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
             self.impersonate(&mut request);
-            let page = timeout(ANSWER_TIMEOUT, self.client.request_text(request)).await;
+            let page = timeout(RESPONSE_TIMEOUT, self.client.request_text(request)).await;
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {
@@ -406,8 +407,8 @@ impl Upstream {
         // One compressed piece an event is more work than it saves.
         self.impersonate(&mut request);
         request.headers_mut().insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
-        let stream = timeout(ANSWER_TIMEOUT, self.client.request_stream(request)).await;
-        let stream = match stream.map_err(|_| Failure::timed_out("begin a watch"))? {
+        let stream = timeout(RESPONSE_TIMEOUT, client::stream(&self.client, request)).await;
+        let (version, stream) = match stream.map_err(|_| Failure::timed_out("begin a watch"))? {
             Err(kube::Error::Api(status)) if self.position.is_none() && matches!(status.code, 400 | 422) => {
                 tracing::debug!(resource = self.resource(), error = status.message, "lists are not streamed");
                 self.streaming.store(false, Ordering::Relaxed);
@@ -423,20 +424,23 @@ impl Upstream {
         if self.position.is_some() && self.waits_for(|cause| cause != Cause::Server) {
             self.shared.synced();
         }
-        let patience = Duration::from_secs(seconds.into()) + WATCH_GRACE;
+        // HTTP/1.1 cannot tell a quiet watch from a dead connection, so a quiet one is asked for again.
+        let can_ping = version == http::Version::HTTP_2;
+        let patience = if can_ping { Duration::from_secs(seconds.into()) + WATCH_GRACE } else { SILENT_WATCH };
         let mut line = Vec::new();
         let mut brought = false;
         loop {
             line.clear();
             line.shrink_to(KEPT_LINE_BYTES);
             let mut limited = futures::AsyncReadExt::take(&mut stream, MAX_LINE_BYTES as u64);
-            let patience = if self.position.is_some() { patience } else { ANSWER_TIMEOUT };
+            let patience = if self.position.is_some() { patience } else { RESPONSE_TIMEOUT };
             let read = match timeout(patience, limited.read_until(b'\n', &mut line)).await {
                 Err(_) if self.position.is_none() => {
                     // It has begun a watch that is no list, as servers do that don't know of this.
                     self.pages_only = true;
                     return Ok(brought);
                 }
+                Err(_) if !can_ping => return Ok(brought),
                 read => read.map_err(|_| Failure::timed_out("end a watch"))?,
             };
             read.map_err(|error| Failure::new(Cause::Unreachable, format!("the watch was cut: {error}")))?;

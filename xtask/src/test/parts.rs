@@ -38,6 +38,8 @@ pub enum Part {
     External,
     /// Guests that mean no good, beside one that goes on.
     Hostile,
+    /// Connections that freeze, proxies, and credentials as kubectl has them.
+    Network,
     /// Two hosts that share controllers: killed, stopped, cut off, replaced.
     Leases,
     /// The conformance guests, suspended at random moments, against uninterrupted twins.
@@ -65,6 +67,7 @@ impl Part {
             Part::Permissions => "permissions",
             Part::External => "external",
             Part::Hostile => "hostile",
+            Part::Network => "network",
             Part::Leases => "leases",
             Part::Model => "model",
         }
@@ -86,6 +89,7 @@ impl Part {
             Part::Permissions => permissions(report),
             Part::External => external(report),
             Part::Hostile => hostile(report),
+            Part::Network => network(report),
             Part::Leases => leases(report),
             Part::Model => model(report),
         }
@@ -225,6 +229,12 @@ fn hostile(report: &mut Report) -> Result<()> {
     command::build_with_tests()?;
     setup::control_plane()?;
     cargo_test::run(&mut cargo_test(&["--workspace", "--test", "hostile"]), Some("hostile"), report)
+}
+
+fn network(report: &mut Report) -> Result<()> {
+    command::build_with_tests()?;
+    setup::control_plane()?;
+    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "network"]), Some("network"), report)
 }
 
 fn leases(report: &mut Report) -> Result<()> {

@@ -4,7 +4,7 @@ use wasmop_package::Tier;
 use super::*;
 use crate::status::Overview;
 use crate::status::counters::{Counters, Totals};
-use crate::status::observed::{Controller, Queue};
+use crate::status::observed::{Controller, Queue, Unwatched};
 use crate::status::values::State as ControllerState;
 use crate::watch::{Cause, Waiting, WatchStatus};
 
@@ -18,6 +18,7 @@ fn controller(number: usize) -> Controller {
         active: 0,
         requests: 0,
         registered: true,
+        unwatched: None,
         counters: Counters::default(),
     }
 }
@@ -72,7 +73,9 @@ async fn get(state: &State, path: &str) -> (u16, String) {
 async fn a_healthy_host_says_so_on_every_page() {
     let state = state(Some(observed(2)));
     assert_eq!(get(&state, "/healthz").await, (200, "ok\n".into()));
-    assert_eq!(get(&state, "/readyz?verbose").await, (200, "ok\n".into()));
+    assert_eq!(get(&state, "/readyz").await, (200, "ok\n".into()));
+    let verbose = "[+]controller controller-0 ok\n[+]controller controller-1 ok\nreadyz check passed\n";
+    assert_eq!(get(&state, "/readyz?verbose").await, (200, verbose.into()));
     let (status, metrics) = get(&state, "/metrics").await;
     assert!(status == 200 && metrics.contains("wasmop_controllers{state=\"suspended\"} 2\n"), "{metrics}");
     let (status, page) = get(&state, "/").await;
@@ -150,6 +153,41 @@ async fn it_is_ready_when_all_have_started_and_all_that_can_be_listed_is() {
         (observed.watches[0].synced, observed.watches[0].waiting) = (synced, waiting.clone());
         let (answered, text) = get(&state(Some(observed)), "/readyz").await;
         assert_eq!(answered, status, "{registered} {synced} {waiting:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn host_is_ready_while_one_of_its_controllers_can_work() {
+    use ControllerState::{Failed, Standby, Suspended};
+    let obstacle =
+        |reason| Unwatched { reason, message: format!("cannot watch: {reason}").into(), since: Duration::ZERO };
+    let (fine, missing, refused) = (None, Some("ResourceNotServed"), Some("Unauthorized"));
+    for (controllers, status) in [
+        (vec![(fine, Suspended)], 200),
+        (vec![(missing, Suspended)], 503),
+        (vec![(refused, Suspended), (refused, Suspended)], 503),
+        (vec![(fine, Suspended), (refused, Suspended)], 200),
+        (vec![(fine, Suspended), (fine, Failed)], 200),
+        (vec![(fine, Failed), (refused, Suspended)], 503),
+        (vec![(fine, Standby), (refused, Suspended)], 503),
+        (vec![(fine, Standby), (fine, Standby)], 200),
+    ] {
+        let mut observed = observed(controllers.len());
+        for (controller, (reason, state)) in observed.controllers.iter_mut().zip(&controllers) {
+            (controller.unwatched, controller.state) = (reason.map(obstacle).map(Box::new), *state);
+        }
+        let state = state(Some(observed));
+        let (answered, text) = get(&state, "/readyz").await;
+        assert_eq!(answered, status, "{controllers:?}: {text}");
+        let (answered, verbose) = get(&state, "/readyz?verbose").await;
+        assert_eq!(answered, status, "{controllers:?}: {verbose}");
+        for (number, (reason, _)) in controllers.iter().enumerate() {
+            let reason = reason.unwrap_or_default();
+            assert!(
+                verbose.lines().any(|line| line.contains(&format!("controller-{number}")) && line.contains(reason)),
+                "{verbose}"
+            );
+        }
     }
 }
 

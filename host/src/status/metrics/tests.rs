@@ -23,6 +23,7 @@ fn controller(name: &str, state: State, counters: Counters) -> Controller {
         active: 1,
         requests: 1,
         registered: true,
+        unwatched: None,
         counters,
     }
 }

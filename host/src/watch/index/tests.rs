@@ -158,6 +158,39 @@ fn an_object_is_read_into_what_is_kept_of_it() {
 }
 
 #[test]
+fn whole_object_is_kept_as_it_was_written_whatever_its_depth_and_numbers() {
+    let mut full = Reader::new(Some(("fc.dev/v1".into(), "Thing".into())));
+    let nested = |depth: usize| format!("{}1{}", r#"{"n":"#.repeat(depth), "}".repeat(depth));
+    for (spec, status) in [
+        (nested(200), "{}".to_owned()),
+        (nested(100_000), "[]".to_owned()),
+        (r#"{"a":9223372036854775807,"b":0.1000,"c":1e400}"#.to_owned(), r#""\u00e4\"\\""#.to_owned()),
+    ] {
+        let managed = format!(r#"[{{"fieldsV1":{spec}}}]"#);
+        let item = format!(
+            r#"{{"metadata":{{"managedFields":{managed},"name":"a","resourceVersion":"7"}},"spec":{spec},"s\u0074atus":{status}}}"#
+        );
+        let seen = full.read(&item).unwrap().seen;
+        let expected = format!(
+            r#"{{"apiVersion":"fc.dev/v1","kind":"Thing","metadata":{{"name":"a","resourceVersion":"7"}},"spec":{spec},"status":{status}}}"#
+        );
+        assert!(seen.object.as_deref() == Some(&*expected), "{:.300}", seen.object.unwrap());
+    }
+}
+
+#[test]
+fn object_whose_metadata_is_strange_is_known_by_its_name() {
+    let mut full = Reader::new(Some(("v1".into(), "ConfigMap".into())));
+    for strange in [r#""generation":"x""#, r#""ownerReferences":[{}]"#, r#""uid":{}"#, r#""deletionTimestamp":1"#] {
+        let json =
+            format!(r#"{{"metadata":{{"name":"a","namespace":"ns","resourceVersion":"9",{strange}}},"data":{{}}}}"#);
+        let Item { seen, version, labels } = full.read(&json).unwrap();
+        assert_eq!((&*seen.key, &*version, labels.is_none()), ("ns/a", "9", true), "{strange}");
+        assert_eq!((seen.meta.resource_version, seen.object), (ResourceVersion(9), None));
+    }
+}
+
+#[test]
 fn an_entry_of_the_index_is_small() {
     // With its key of some 30 bytes and the tree's slack this stays below 200 bytes an object.
     assert!(size_of::<(Key, Entry)>() <= 96, "{}", size_of::<(Key, Entry)>());

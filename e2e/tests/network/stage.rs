@@ -1,0 +1,218 @@
+//! What all rows share: a cluster, a guest, an authority for client certificates.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::config::{AuthInfo, Kubeconfig};
+use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use tokio::time::Instant;
+use wasmop_e2e::guests::{self, Guest};
+use wasmop_e2e::probe::{Probe, spec};
+use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_testbed::host::{Host, HostOptions};
+
+const COLUMN: &str = "rust";
+/// Compiling the guest beside all others that do.
+const START: Duration = Duration::from_secs(120);
+
+pub struct Stage {
+    pub cluster: Cluster,
+    pub guest: Guest,
+}
+
+impl Stage {
+    pub async fn set() -> Result<Stage> {
+        let cluster = Cluster::start().await?;
+        let guest = tokio::task::block_in_place(|| guests::build(COLUMN, cluster.dir()))?;
+        cluster.create_crd().await?;
+        Ok(Stage { cluster, guest })
+    }
+
+    /// Where the API server listens.
+    pub fn api_server(&self) -> Result<SocketAddr> {
+        Ok(self.cluster.plane.server.trim_start_matches("https://").parse()?)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.cluster.dir().join(name)
+    }
+
+    /// The administrator's kubeconfig after `change`, in a file of this name.
+    pub fn kubeconfig(&self, name: &str, change: impl FnOnce(&mut Kubeconfig)) -> Result<PathBuf> {
+        let mut kubeconfig = Kubeconfig::read_from(&self.cluster.plane.kubeconfig)?;
+        change(&mut kubeconfig);
+        let path = self.path(&format!("{name}.kubeconfig"));
+        // JSON is YAML.
+        std::fs::write(&path, serde_json::to_string(&kubeconfig)?)?;
+        Ok(path)
+    }
+
+    /// The same with another user.
+    pub fn kubeconfig_of(&self, name: &str, user: AuthInfo) -> Result<PathBuf> {
+        self.kubeconfig(name, |kubeconfig| kubeconfig.auth_infos[0].auth_info = Some(user))
+    }
+
+    /// A certificate of an administrator and its key, valid for so long, PEM. `None` if the cluster's authority is not
+    /// at hand.
+    pub fn certificate(&self, valid: Duration) -> Result<Option<(String, String)>> {
+        let Ok(key) = std::fs::read_to_string(self.path("cluster/pki/ca.key")) else { return Ok(None) };
+        let named = |pairs: &[(DnType, &str)]| -> Result<CertificateParams> {
+            let mut params = CertificateParams::new(Vec::new())?;
+            params.distinguished_name = DistinguishedName::new();
+            for (kind, value) in pairs {
+                let value = DnValue::PrintableString((*value).try_into()?);
+                params.distinguished_name.push(kind.clone(), value);
+            }
+            Ok(params)
+        };
+        let authority = Issuer::new(named(&[(DnType::CommonName, "controlplane-ca")])?, KeyPair::from_pem(&key)?);
+        let mut params = named(&[(DnType::CommonName, "network-test")])?;
+        params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
+        params.not_after = (SystemTime::now() + valid).into();
+        let key = KeyPair::generate()?;
+        Ok(Some((params.signed_by(&key, &authority)?.pem(), key.serialize_pem())))
+    }
+
+    /// A token that is good as long as the Secret of this name is there, of an account that may do everything if
+    /// `is_admin`.
+    pub async fn token(&self, name: &str, is_admin: bool) -> Result<String> {
+        let client = || self.cluster.client.clone();
+        let named = || ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        let accounts = Api::<ServiceAccount>::namespaced(client(), "default");
+        accounts
+            .create(&PostParams::default(), &ServiceAccount { metadata: named(), ..ServiceAccount::default() })
+            .await?;
+        if is_admin {
+            self.make_admin(name).await?;
+        }
+        self.another_token(name, name).await
+    }
+
+    /// Another one of the same account, bound to another Secret.
+    pub async fn another_token(&self, account: &str, secret: &str) -> Result<String> {
+        let client = || self.cluster.client.clone();
+        let metadata = ObjectMeta { name: Some(secret.into()), ..ObjectMeta::default() };
+        let secrets = Api::<Secret>::namespaced(client(), "default");
+        let created = secrets.create(&PostParams::default(), &Secret { metadata, ..Secret::default() }).await?;
+        let bound = BoundObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Secret".into()),
+            name: Some(secret.into()),
+            uid: created.metadata.uid,
+        };
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() }),
+            ..TokenRequest::default()
+        };
+        let accounts = Api::<ServiceAccount>::namespaced(client(), "default");
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+        answer.status.and_then(|status| status.token).context("no token")
+    }
+
+    pub async fn revoke(&self, secret: &str) -> Result<()> {
+        let secrets = Api::<Secret>::namespaced(self.cluster.client.clone(), "default");
+        secrets.delete(secret, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    pub async fn make_admin(&self, account: &str) -> Result<()> {
+        let subject = Subject {
+            kind: "ServiceAccount".into(),
+            name: account.into(),
+            namespace: Some("default".into()),
+            ..Subject::default()
+        };
+        let role_ref = RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".into()),
+            kind: "ClusterRole".into(),
+            name: "cluster-admin".into(),
+        };
+        let metadata = ObjectMeta { name: Some(account.into()), ..ObjectMeta::default() };
+        let binding = ClusterRoleBinding { metadata, role_ref, subjects: Some(vec![subject]) };
+        Api::all(self.cluster.client.clone()).create(&PostParams::default(), &binding).await?;
+        Ok(())
+    }
+
+    /// A host for a namespace of its own, which has one Probe that is reconciled.
+    pub async fn run(&self, name: &'static str, kubeconfig: &Path, args: &[&str]) -> Result<Run<'_>> {
+        self.cluster.create_namespace(name).await?;
+        let mut options: HostOptions = self.cluster.host_options(name, vec![self.guest.package.clone()])?;
+        options.kubeconfig = kubeconfig.to_owned();
+        options.args = ["--namespace", name].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        let run = Run { stage: self, namespace: name, host: Mutex::new(Host::spawn(&options)?) };
+        run.create("probe").await?;
+        run.until_current("probe", START).await?;
+        Ok(run)
+    }
+}
+
+/// A host with its namespace.
+pub struct Run<'a> {
+    stage: &'a Stage,
+    pub namespace: &'static str,
+    host: Mutex<Host>,
+}
+
+impl Run<'_> {
+    pub fn host(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn probes(&self) -> Api<Probe> {
+        Api::namespaced(self.stage.cluster.client.clone(), self.namespace)
+    }
+
+    pub async fn create(&self, name: &str) -> Result<()> {
+        let labels = Some([("guest".to_owned(), self.stage.guest.name.to_owned())].into());
+        let metadata = ObjectMeta { name: Some(name.into()), labels, ..ObjectMeta::default() };
+        let probe = Probe { metadata, spec: spec("child", "0"), status: None };
+        self.probes().create(&PostParams::default(), &probe).await?;
+        Ok(())
+    }
+
+    /// Changes it, past whatever is between the host and the cluster.
+    pub async fn change(&self, name: &str, value: &str) -> Result<()> {
+        let patch = serde_json::json!({ "spec": spec("child", value) });
+        self.probes().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
+    }
+
+    /// Waits until it has been reconciled as it is now.
+    pub async fn until_current(&self, name: &str, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while !self.probes().get(name).await?.is_current() {
+            if Instant::now() > deadline {
+                bail!("{name} is not reconciled after {patience:?}; the end of the log:\n{}", self.host().log.tail(15));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Changes it, which the host must notice.
+    pub async fn reconciles(&self, name: &str, value: &str, patience: Duration) -> Result<()> {
+        self.change(name, value).await?;
+        self.until_current(name, patience).await
+    }
+
+    pub async fn stop(self) -> Result<()> {
+        let status = tokio::task::block_in_place(|| self.host().terminate())?;
+        ensure!(status.success(), "the host ended with {status}:\n{}", self.host().log.tail(15));
+        Ok(())
+    }
+}
+
+/// How long a test waits for what takes no time.
+pub fn patience() -> Duration {
+    PATIENCE
+}

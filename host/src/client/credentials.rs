@@ -1,0 +1,399 @@
+//! What the host shows the API server to be let in, kept current.
+//!
+//! ```text
+//! kubeconfig ─► Credentials ─ current ─► Access (header, certificate)
+//!                   ▲                         │
+//!   files, plugin ──┘◄──── rejected (401) ────┘
+//! ```
+//!
+//! Files and plugins are read again while the host runs: at an interval, when what they gave expires, and when the
+//! API server answers 401. Whoever asks during that waits for the one who does it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine;
+use http::HeaderValue;
+use kube::config::{AuthInfo, ExecConfig};
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+use tokio_rustls::rustls::sign::CertifiedKey;
+
+use super::certificate;
+use super::exec_plugin::{self, PluginError};
+
+/// Between two looks at token and certificate files.
+const REREAD_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two runs of a plugin, or two looks at files, because of 401.
+const REJECTED_INTERVAL: Duration = Duration::from_secs(2);
+/// A plugin is run again this long before what it gave expires.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
+/// After a plugin failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Credentials that cannot be had. Cloned for every request that waited for them.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CredentialError {
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    #[error("cannot read {path}: {problem}", path = path.display())]
+    Unreadable { path: PathBuf, problem: String },
+    #[error("cannot use {what}: {problem}")]
+    Malformed { what: String, problem: String },
+}
+
+impl CredentialError {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            CredentialError::Plugin(error) => error.help.clone(),
+            CredentialError::Unreadable { .. } => {
+                "make the file readable for this user, or correct the kubeconfig".into()
+            }
+            CredentialError::Malformed { .. } => {
+                "correct the credentials in the kubeconfig or the file it names".into()
+            }
+        }
+    }
+}
+
+/// What one request shows.
+#[derive(Debug)]
+pub struct Access {
+    pub authorization: Option<HeaderValue>,
+    pub certificate: Option<Arc<CertifiedKey>>,
+    /// Changes with the certificate: a connection made with another one does not count.
+    pub certificate_number: u64,
+}
+
+impl Access {
+    fn is_same(&self, other: &Access) -> bool {
+        self.authorization == other.authorization && self.certificate_number == other.certificate_number
+    }
+}
+
+/// Where the header comes from.
+#[derive(Clone, Debug)]
+enum Token {
+    None,
+    Fixed(HeaderValue),
+    /// The last token that was read takes precedence, as in client-go; `fallback` is the kubeconfig's own.
+    File {
+        path: PathBuf,
+        fallback: Option<HeaderValue>,
+    },
+}
+
+/// A part of the certificate, PEM.
+#[derive(Clone, Debug)]
+enum Pem {
+    Data(Vec<u8>),
+    File(PathBuf),
+}
+
+impl Pem {
+    async fn read(&self) -> Result<Vec<u8>, CredentialError> {
+        match self {
+            Pem::Data(data) => Ok(data.clone()),
+            Pem::File(path) => read(path).await,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Pem::Data(_) => "the client certificate in the kubeconfig".into(),
+            Pem::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// The credentials of one user of a kubeconfig.
+pub struct Credentials {
+    token: Token,
+    certificate: Option<(Pem, Pem)>,
+    plugin: Option<ExecConfig>,
+    current: RwLock<Held>,
+    /// Held by the one that reads files or runs the plugin.
+    refreshing: Mutex<Refreshing>,
+}
+
+#[derive(Clone)]
+struct Held {
+    access: Arc<Access>,
+    /// When to look again; `None`: never.
+    look_at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Refreshing {
+    /// PEM of `access.certificate`.
+    pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// What the plugin gave expires then.
+    expires: Option<SystemTime>,
+    /// When a 401 made it look.
+    rejected_at: Option<Instant>,
+    /// The last problem that was logged.
+    told: Option<String>,
+}
+
+impl Credentials {
+    /// Reads the user's files and runs the user's plugin, if there is one.
+    ///
+    /// # Errors
+    /// Something that the kubeconfig names cannot be had or used.
+    pub async fn load(user: &AuthInfo) -> Result<Credentials, CredentialError> {
+        let fixed = match (&user.token, &user.username) {
+            (Some(token), _) => Some(bearer(token.expose_secret(), "the token in the kubeconfig")?),
+            (None, Some(name)) => {
+                let password = user.password.as_ref().map_or("", |password| password.expose_secret());
+                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+                Some(header(&format!("Basic {pair}"), "user and password in the kubeconfig")?)
+            }
+            (None, None) => None,
+        };
+        let token = match (&user.token_file, fixed) {
+            (Some(path), fallback) => Token::File { path: path.into(), fallback },
+            (None, Some(fixed)) => Token::Fixed(fixed),
+            (None, None) => Token::None,
+        };
+        let pem = |data: Option<&str>, file: &Option<String>, what: &str| match (data, file) {
+            (Some(data), _) => {
+                let decoded = base64::engine::general_purpose::STANDARD.decode(data);
+                let malformed = |error: base64::DecodeError| CredentialError::Malformed {
+                    what: what.into(),
+                    problem: format!("it is not base64: {error}"),
+                };
+                decoded.map_err(malformed).map(|data| Some(Pem::Data(data)))
+            }
+            (None, Some(file)) => Ok(Some(Pem::File(file.into()))),
+            (None, None) => Ok(None),
+        };
+        let certificate =
+            pem(user.client_certificate_data.as_deref(), &user.client_certificate, "client-certificate-data")?;
+        let key_data = user.client_key_data.as_ref().map(|key| key.expose_secret());
+        let key = pem(key_data, &user.client_key, "client-key-data")?;
+        let certificate = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (certificate, _) => {
+                let missing = if certificate.is_some() { "client-key" } else { "client-certificate" };
+                let (what, problem) = ("the client certificate".into(), format!("the kubeconfig has no {missing}"));
+                return Err(CredentialError::Malformed { what, problem });
+            }
+        };
+        // Static credentials take precedence, as in client-go.
+        let plugin = user.exec.clone().filter(|_| matches!(token, Token::None) && certificate.is_none());
+        let nothing = Access { authorization: None, certificate: None, certificate_number: 0 };
+        let credentials = Credentials {
+            token,
+            certificate,
+            plugin,
+            current: RwLock::new(Held { access: Arc::new(nothing), look_at: None }),
+            refreshing: Mutex::default(),
+        };
+        let mut refreshing = credentials.refreshing.lock().await;
+        let (access, look_at) = credentials.read(&mut refreshing, true).await?;
+        credentials.hold(Arc::new(access), look_at);
+        drop(refreshing);
+        Ok(credentials)
+    }
+
+    /// What to show now.
+    ///
+    /// # Errors
+    /// What there was has expired, and nothing newer can be had.
+    pub async fn current(&self) -> Result<Arc<Access>, CredentialError> {
+        let Held { access, look_at } = self.held();
+        if look_at.is_none_or(|at| Instant::now() < at) {
+            return Ok(access);
+        }
+        let mut refreshing = self.refreshing.lock().await;
+        let Held { access, look_at } = self.held();
+        if look_at.is_none_or(|at| Instant::now() < at) {
+            // Another one has done it.
+            return Ok(access);
+        }
+        self.refresh(&mut refreshing, access, false).await
+    }
+
+    /// The API server answered 401 to `rejected`. What to show instead, if there is something else.
+    pub async fn rejected(&self, rejected: &Access) -> Option<Arc<Access>> {
+        if self.plugin.is_none() && !self.has_files() {
+            return None;
+        }
+        let mut refreshing = self.refreshing.lock().await;
+        let Held { access, .. } = self.held();
+        if !access.is_same(rejected) {
+            return Some(access);
+        }
+        if refreshing.rejected_at.is_some_and(|at| at.elapsed() < REJECTED_INTERVAL) {
+            return None;
+        }
+        refreshing.rejected_at = Some(Instant::now());
+        let newer = self.refresh(&mut refreshing, access, true).await.ok()?;
+        (!newer.is_same(rejected)).then_some(newer)
+    }
+
+    /// Time goes on, for tests.
+    #[cfg(test)]
+    pub async fn age(&self, time: Duration) {
+        let mut refreshing = self.refreshing.lock().await;
+        refreshing.rejected_at = refreshing.rejected_at.and_then(|at| at.checked_sub(time));
+        let Held { access, look_at } = self.held();
+        self.hold(access, look_at.and_then(|at| at.checked_sub(time)));
+    }
+
+    fn has_files(&self) -> bool {
+        let is_file = |pem: &Pem| matches!(pem, Pem::File(_));
+        matches!(self.token, Token::File { .. })
+            || self.certificate.as_ref().is_some_and(|(certificate, key)| is_file(certificate) || is_file(key))
+    }
+
+    fn held(&self) -> Held {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hold(&self, access: Arc<Access>, look_at: Option<Instant>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Held { access, look_at };
+    }
+
+    /// Reads all again. What cannot be read stays as it was until it expires.
+    async fn refresh(
+        &self,
+        refreshing: &mut Refreshing,
+        before: Arc<Access>,
+        rejected: bool,
+    ) -> Result<Arc<Access>, CredentialError> {
+        match self.read(refreshing, rejected).await {
+            Ok((access, look_at)) => {
+                if refreshing.told.take().is_some() {
+                    tracing::info!("the credentials for the API server can be read again");
+                }
+                let access = if access.is_same(&before) { before } else { Arc::new(access) };
+                self.hold(access.clone(), look_at);
+                Ok(access)
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if refreshing.told.as_ref() != Some(&problem) {
+                    tracing::warn!(
+                        error = problem,
+                        help = error.help(),
+                        "the credentials for the API server cannot be renewed"
+                    );
+                    refreshing.told = Some(problem);
+                }
+                self.hold(before.clone(), Some(Instant::now() + RETRY_INTERVAL));
+                let is_over = refreshing.expires.is_some_and(|at| at <= SystemTime::now());
+                if is_over { Err(error) } else { Ok(before) }
+            }
+        }
+    }
+
+    /// Reads what there is, and says when to look again. `anew`: the plugin too, before it is time.
+    async fn read(
+        &self,
+        refreshing: &mut Refreshing,
+        anew: bool,
+    ) -> Result<(Access, Option<Instant>), CredentialError> {
+        if let Some(plugin) = &self.plugin {
+            return self.run(plugin, refreshing, anew).await;
+        }
+        let authorization = match &self.token {
+            Token::None => None,
+            Token::Fixed(value) => Some(value.clone()),
+            Token::File { path, fallback } => match (read_token(path).await, fallback) {
+                (Ok(value), _) => Some(value),
+                (Err(_), Some(fallback)) => Some(fallback.clone()),
+                (Err(error), None) => return Err(error),
+            },
+        };
+        let pem = match &self.certificate {
+            None => None,
+            Some((certificate, key)) => Some((certificate.read().await?, key.read().await?)),
+        };
+        let name = self.certificate.as_ref().map_or_else(String::new, |(certificate, _)| certificate.name());
+        let (certificate, certificate_number) = self.certified(refreshing, pem, name)?;
+        let look_at = self.has_files().then(|| Instant::now() + REREAD_INTERVAL);
+        Ok((Access { authorization, certificate, certificate_number }, look_at))
+    }
+
+    async fn run(
+        &self,
+        plugin: &ExecConfig,
+        refreshing: &mut Refreshing,
+        anew: bool,
+    ) -> Result<(Access, Option<Instant>), CredentialError> {
+        let Held { access, .. } = self.held();
+        let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default();
+        if !anew && refreshing.expires.is_none_or(|at| left(at) > EXPIRY_MARGIN) {
+            let Access { authorization, certificate, certificate_number } = &*access;
+            let (authorization, certificate) = (authorization.clone(), certificate.clone());
+            let look_at = refreshing.expires.map(|at| Instant::now() + left(at).saturating_sub(EXPIRY_MARGIN));
+            return Ok((Access { authorization, certificate, certificate_number: *certificate_number }, look_at));
+        }
+        let given = exec_plugin::run(plugin).await?;
+        let name = format!("the output of the credential plugin {:?}", plugin.command.as_deref().unwrap_or_default());
+        let authorization = given.token.map(|token| bearer(&token, &name)).transpose()?;
+        let pem = given.certificate.map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes()));
+        let (certificate, certificate_number) = self.certified(refreshing, pem, name)?;
+        refreshing.expires = given.expires;
+        // A plugin may give what is about to expire; it is not run for every request.
+        let look_at = given.expires.map(|at| {
+            let left = left(at);
+            Instant::now() + left.saturating_sub(EXPIRY_MARGIN).max(left.min(RETRY_INTERVAL))
+        });
+        Ok((Access { authorization, certificate, certificate_number }, look_at))
+    }
+
+    /// The certificate and its number, which stays while the PEM is the same.
+    fn certified(
+        &self,
+        refreshing: &mut Refreshing,
+        pem: Option<(Vec<u8>, Vec<u8>)>,
+        name: String,
+    ) -> Result<(Option<Arc<CertifiedKey>>, u64), CredentialError> {
+        let Held { access, .. } = self.held();
+        if refreshing.pem == pem {
+            return Ok((access.certificate.clone(), access.certificate_number));
+        }
+        let read = |(certificate, key): &(Vec<u8>, Vec<u8>)| certificate::read(certificate, key);
+        let certified = pem.as_ref().map(read).transpose();
+        let certified = certified.map_err(|problem| CredentialError::Malformed { what: name, problem })?;
+        refreshing.pem = pem;
+        Ok((certified, access.certificate_number + 1))
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, CredentialError> {
+    let unreadable =
+        |error: std::io::Error| CredentialError::Unreadable { path: path.into(), problem: error.to_string() };
+    tokio::fs::read(path).await.map_err(unreadable)
+}
+
+async fn read_token(path: &Path) -> Result<HeaderValue, CredentialError> {
+    let text = read(path).await?;
+    bearer(&String::from_utf8_lossy(&text), &path.display().to_string())
+}
+
+/// Whitespace around a token is not part of it; an editor ends every file with a newline.
+fn bearer(token: &str, what: &str) -> Result<HeaderValue, CredentialError> {
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(CredentialError::Malformed { what: what.into(), problem: "there is no token".into() });
+    }
+    header(&format!("Bearer {token}"), what)
+}
+
+fn header(text: &str, what: &str) -> Result<HeaderValue, CredentialError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| CredentialError::Malformed {
+        what: what.into(),
+        problem: "it has characters that no HTTP header may have".into(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Against a server and proxies on loopback that can fall silent.
+
+mod peer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::AuthInfo;
+use tempfile::TempDir;
+
+use self::peer::{Peer, Proxy, ProxyKind, authority};
+use super::*;
+
+const LIMITS: RequestLimits = RequestLimits {
+    response: Duration::from_secs(3),
+    ping_interval: Duration::from_millis(200),
+    ping_timeout: Duration::from_millis(800),
+};
+/// What is dead is found out by then, though the machine be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn clients(config: &kube::Config) -> Clients {
+    Clients { limits: LIMITS, ..Clients::new(config).await.unwrap() }
+}
+
+async fn client(config: &kube::Config, traffic: Traffic) -> kube::Client {
+    clients(config).await.client(traffic, &Arc::default()).unwrap()
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+fn streaming(path: &str) -> Request<Body> {
+    let mut request = get(path);
+    request.extensions_mut().insert(Streaming);
+    request
+}
+
+async fn text(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+#[tokio::test]
+async fn http2_stream_on_a_frozen_connection_ends_and_the_next_request_gets_another() {
+    let peer = Peer::start(&["h2", "http/1.1"]).await;
+    let client = client(&peer.config(), Traffic::General).await;
+    let mut stream = client.send(streaming("/stream")).await.unwrap().into_body();
+    assert_eq!(stream.frame().await.unwrap().unwrap().into_data().unwrap(), Bytes::from("begun"));
+    peer.freeze();
+    assert!(soon(stream.frame()).await.unwrap().is_err());
+    assert_eq!(text(client.send(get("/protocol")).await.unwrap()).await, "HTTP/2.0");
+    assert_eq!(peer.connections(), 2);
+}
+
+#[tokio::test]
+async fn request_on_a_frozen_connection_fails_and_the_next_one_gets_another() {
+    for (alpn, traffic) in
+        [(&["h2"][..], Traffic::General), (&["http/1.1"], Traffic::General), (&["h2", "http/1.1"], Traffic::Election)]
+    {
+        let peer = Peer::start(alpn).await;
+        let client = client(&peer.config(), traffic).await;
+        let protocol = text(client.send(get("/protocol")).await.unwrap()).await;
+        assert_eq!(protocol == "HTTP/2.0", alpn == ["h2"]);
+        peer.freeze();
+        assert!(soon(client.send(get("/protocol"))).await.is_err(), "{protocol}");
+        assert_eq!(text(client.send(get("/protocol")).await.unwrap()).await, protocol);
+    }
+}
+
+#[tokio::test]
+async fn response_that_stops_in_the_middle_ends_but_a_stream_may_pause() {
+    let peer = Peer::start(&["h2"]).await;
+    let client = client(&peer.config(), Traffic::General).await;
+    let mut body = client.send(get("/stream")).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    let ended = soon(body.frame()).await.unwrap().unwrap_err();
+    assert!(format!("{ended:?}").contains("nothing more within 3 s"), "{ended:?}");
+    let mut stream = client.send(streaming("/stream")).await.unwrap().into_body();
+    stream.frame().await.unwrap().unwrap();
+    let paused = tokio::time::timeout(LIMITS.response + LIMITS.ping_interval, stream.frame()).await;
+    assert!(paused.is_err(), "a stream that may pause ended: {paused:?}");
+}
+
+#[tokio::test]
+async fn responses_that_nobody_reads_hold_up_nobody() {
+    let peer = Peer::start(&["h2"]).await;
+    let client = client(&peer.config(), Traffic::General).await;
+    // The first one finds out that they can share a connection.
+    client.send(get("/protocol")).await.unwrap();
+    let unread = join_all((0..40).map(|_| client.send(get("/large")))).await;
+    assert!(unread.iter().all(Result::is_ok));
+    assert_eq!(text(client.send(get("/protocol")).await.unwrap()).await, "HTTP/2.0");
+    assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn more_streams_than_a_connection_carries_get_another_one() {
+    let peer = Peer::start(&["h2"]).await;
+    let client = client(&peer.config(), Traffic::General).await;
+    let mut streams = Vec::new();
+    for _ in 0..150 {
+        streams.push(client.send(streaming("/stream")).await.unwrap());
+    }
+    assert_eq!(peer.connections(), 3);
+    drop(streams);
+    client.send(get("/protocol")).await.unwrap();
+    assert_eq!(peer.connections(), 3);
+}
+
+#[tokio::test]
+async fn request_refused_with_401_is_repeated_once_with_newer_credentials() {
+    let peer = Peer::start(&["h2"]).await;
+    let dir = TempDir::new().unwrap();
+    let token = dir.path().join("token");
+    let mut config = peer.config();
+    std::fs::write(&token, "old").unwrap();
+    config.auth_info = AuthInfo { token_file: Some(token.display().to_string()), ..AuthInfo::default() };
+    let clients = clients(&config).await;
+    let client = clients.client(Traffic::General, &Arc::default()).unwrap();
+    peer.expect_authorization("Bearer new");
+    assert_eq!(client.send(get("/body")).await.unwrap().status(), 401);
+    assert_eq!(peer.requests(), 1, "the same credentials are no reason to try again");
+    std::fs::write(&token, "new\n").unwrap();
+    clients.credentials.age(Duration::from_secs(2)).await;
+    let request = Request::post("/body").body(Body::from(b"content".to_vec())).unwrap();
+    let response = client.send(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, "content"));
+    assert_eq!(peer.requests(), 3);
+}
+
+#[tokio::test]
+async fn new_connections_present_the_certificate_that_was_rotated() {
+    let peer = Peer::start(&["h2"]).await;
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let write = |name: &str| {
+        let (certificate, key) = authority().client(name);
+        std::fs::write(path("crt"), certificate).unwrap();
+        std::fs::write(path("key"), key).unwrap();
+    };
+    write("first");
+    let mut config = peer.config();
+    config.auth_info =
+        AuthInfo { client_certificate: Some(path("crt")), client_key: Some(path("key")), ..AuthInfo::default() };
+    let clients = clients(&config).await;
+    let client = clients.client(Traffic::General, &Arc::default()).unwrap();
+    let presented = async || text(client.send(get("/presented")).await.unwrap()).await;
+    let first = presented().await;
+    assert!(!first.is_empty());
+    write("second");
+    assert_eq!(presented().await, first);
+    clients.credentials.age(Duration::from_secs(10)).await;
+    let second = presented().await;
+    assert!(!second.is_empty() && second != first);
+}
+
+#[tokio::test]
+async fn p521_is_spoken_by_client_and_server() {
+    let pem =
+        |name: &str| std::fs::read(format!("{}/src/client/p521/testdata/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let peer = Peer::start_as(&["h2"], &pem("server.crt"), &pem("server.key"), &pem("ca.crt")).await;
+    let mut config = peer.config();
+    let testdata = format!("{}/src/client/p521/testdata", env!("CARGO_MANIFEST_DIR"));
+    config.auth_info = AuthInfo {
+        client_certificate: Some(format!("{testdata}/client.crt")),
+        client_key: Some(format!("{testdata}/client.key")),
+        ..AuthInfo::default()
+    };
+    let client = client(&config, Traffic::General).await;
+    assert!(!text(client.send(get("/presented")).await.unwrap()).await.is_empty());
+}
+
+#[tokio::test]
+async fn requests_go_through_the_proxy_with_its_password() {
+    let peer = Peer::start(&["h2"]).await;
+    for kind in [ProxyKind::Http, ProxyKind::Https, ProxyKind::Socks5] {
+        for password in [None, Some(("user", "p@ss"))] {
+            let proxy = Proxy::start(kind, password).await;
+            let mut config = peer.config();
+            config.proxy_url = Some(proxy.url(password));
+            let client = client(&config, Traffic::General).await;
+            let answer = client.send(get("/protocol")).await.unwrap_or_else(|e| panic!("{kind:?} {password:?}: {e:?}"));
+            assert_eq!(text(answer).await, "HTTP/2.0");
+            assert_eq!(proxy.targets(), [config.cluster_url.authority().unwrap().to_string()]);
+            // Without the password it does not go around the proxy.
+            if password.is_some() {
+                config.proxy_url = Some(proxy.url(None));
+                let client = self::client(&config, Traffic::General).await;
+                assert!(client.send(get("/protocol")).await.is_err(), "{kind:?}");
+            }
+        }
+    }
+}
