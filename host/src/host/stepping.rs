@@ -234,15 +234,15 @@ impl Host {
                 {
                     liveness.ended(&(registration, key.clone()));
                 }
-                let (object, registration) = (&*key, registration.0);
-                slot.counters.reconciled(result_of(&outcome), took);
-                if let Outcome::Error { message, .. } = &outcome {
-                    slot.counters.error(now, object, message);
-                }
                 if let (Outcome::Error { .. } | Outcome::Cancelled { .. }, Some(triggers)) =
                     (&outcome, &mut slot.self_triggers)
                 {
                     triggers.interrupted(&(registration, key.clone()));
+                }
+                let (object, registration) = (&*key, registration.0);
+                slot.counters.reconciled(result_of(&outcome), took);
+                if let Outcome::Error { message, .. } = &outcome {
+                    slot.counters.error(now, object, message);
                 }
                 let said = if let Outcome::Error { message, .. } = &outcome { message.len() } else { 0 };
                 if !self.may_log(index, object.len() + said) {
