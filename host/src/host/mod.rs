@@ -104,7 +104,7 @@ pub async fn run(mut options: Options, shutdown: impl Future<Output = ()>) -> Re
         }
         started = start(options) => started?,
     };
-    let Started { host, rx, watch_rx, _server } = started;
+    let Started { host, rx, watch_rx, _state, _server } = started;
     host.run(rx, watch_rx, settings, shutdown).await;
     Ok(())
 }
@@ -114,6 +114,8 @@ struct Started {
     host: Host,
     rx: mpsc::UnboundedReceiver<Message>,
     watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+    /// Locked against other hosts while it lives.
+    _state: Arc<StateDir>,
     _server: Option<http::Server>,
 }
 
@@ -220,7 +222,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
         "host started"
     );
     started.store(true, Ordering::Release);
-    Ok(Started { host, rx, watch_rx, _server })
+    Ok(Started { host, rx, watch_rx, _state: state, _server })
 }
 
 struct Host {

@@ -113,7 +113,7 @@ fn of_equal_registrations_each_keeps_a_queue_and_the_same_spec_goes_before_one_a
 #[test]
 fn queues_wait_until_an_instance_registers_again_however_often_it_fails_before() {
     let a = spec("a", "", &[]);
-    let (mut c, _) = started(&[a.clone()]);
+    let (mut c, _) = started(std::slice::from_ref(&a));
     c.enqueue(RegistrationId(0), "object".into(), at(0));
     for _ in 0..3 {
         assert!(c.reset(false, at(0), 0).is_empty());
@@ -129,7 +129,7 @@ fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
     let (mut c, _) = started(&[a.clone(), b.clone()]);
     c.reset(false, at(0), 0);
     c.take_batch(at(0)).unwrap();
-    let mut out = register(&[a.clone()]);
+    let mut out = register(std::slice::from_ref(&a));
     let text = String::new;
     let call = crate::guest::Call {
         id: 1,

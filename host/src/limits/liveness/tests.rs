@@ -28,6 +28,9 @@ enum At {
 
 use At::{Ends, Fails, Finds, OutOfMemory, Restarts};
 
+/// What it is, the reconciles under way, what happens, and the verdicts.
+type Row = (&'static str, usize, Vec<At>, Vec<(usize, Verdict)>);
+
 const CHECK: Verdict = Verdict::Check(CHECKED);
 const FULL: Verdict = Verdict::Restart(Why::MemoryFull);
 const NOTHING: Verdict = Verdict::Restart(Why::NothingSucceeds);
@@ -65,7 +68,7 @@ fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize,
 #[test]
 fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_objects() {
     let one_fails = |times: u64| (0..times).map(|n| Fails(n * 3, "a")).collect::<Vec<_>>();
-    let table: Vec<(&str, usize, Vec<At>, Vec<(usize, Verdict)>)> = vec![
+    let table: Vec<Row> = vec![
         ("two that fail", 0, vec![Fails(0, "a"), Fails(1, "b"), Fails(2, "a")], vec![]),
         ("three in a row", 0, vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c")], vec![(2, CHECK)]),
         ("while others may yet end", 1, vec![Fails(0, "a"), Fails(0, "b"), Fails(0, "c")], vec![]),
@@ -129,7 +132,7 @@ fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_object
 #[test]
 fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
     let full = |used, times, at| (0..times).map(move |_| OutOfMemory(at, "a", used)).collect::<Vec<_>>();
-    let table: Vec<(&str, usize, Vec<At>, Vec<(usize, Verdict)>)> = vec![
+    let table: Vec<Row> = vec![
         ("full", 0, full(60, 3, 0), vec![(2, FULL)]),
         (
             "others go on",
@@ -191,7 +194,7 @@ fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_e
         // It begins with as much.
         (big, 1 << 30, false),
         (memory(64), 1 << 30, true),
-        (memory(64), (1 << 30) + 86_399, false),
+        (memory(64), (1 << 30) + 4799, false),
     ] {
         assert_eq!(liveness.begins_anew_while_idle(memory, secs(at)), begins, "{memory:?} at {at} s");
     }
