@@ -36,7 +36,8 @@ fn instantiate(component: &str) -> Result<Guest, InstantiateError> {
     let engine = Engine::new().unwrap();
     let component = Component::new(engine.wasmtime(), wat::parse_str(component).unwrap()).unwrap();
     let exports = Exports::new(&engine, &component, Tier::Full).unwrap();
-    Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, (&WasiGrant::default(), &Startup::default())).map(|(guest, _)| guest)
+    Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, (&WasiGrant::default(), &Startup::default()))
+        .map(|(guest, _)| guest)
 }
 
 const LOOP: &str = "(loop (br 0)) (unreachable)";

@@ -58,7 +58,8 @@ impl Host {
             return Some(Box::new(Unwatched { reason, message, since: *since }));
         }
         let slot = &self.slots[index as usize];
-        let denied = slot.controller.registrations().find(|registration| slot.primaries_of(registration.id).next().is_none())?;
+        let denied =
+            slot.controller.registrations().find(|registration| slot.primaries_of(registration.id).next().is_none())?;
         let message = format!("it is not granted to watch {}", denied.spec.primary.kind).into();
         Some(Box::new(Unwatched { reason: "NotGranted", message, since: Duration::ZERO }))
     }
