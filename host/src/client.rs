@@ -20,6 +20,7 @@ use std::task::{Context, Poll};
 
 use futures::{AsyncBufRead, TryStreamExt};
 use http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use kube::client::{Body, ConfigExt};
@@ -63,8 +64,12 @@ impl Clients {
     /// # Errors
     /// The credentials cannot be had.
     pub async fn new(config: &kube::Config) -> Result<Clients, ClientError> {
+        let mut config = config.clone();
+        if config.cluster_url.scheme() != Some(&Scheme::HTTPS) {
+            config.auth_info = without_secrets(&config);
+        }
         let credentials = Arc::new(Credentials::load(&config.auth_info).await?);
-        Ok(Clients { config: config.clone(), credentials, limits: RequestLimits::default() })
+        Ok(Clients { config, credentials, limits: RequestLimits::default() })
     }
 
     /// A client with connections of its own. Requests are not retried, except once after a 401 with newer
@@ -94,6 +99,27 @@ impl Clients {
             .service(sender);
         let service = counts.before(service);
         Ok(kube::Client::new(service, config.default_namespace.clone()))
+    }
+}
+
+/// The user of a server that is reached without TLS. As in client-go, it gets no credentials: anyone on the way could
+/// read them.
+fn without_secrets(config: &kube::Config) -> AuthInfo {
+    let user = &config.auth_info;
+    let has_credentials = user.exec.is_some()
+        || user.auth_provider.is_some()
+        || user.token.is_some()
+        || user.token_file.is_some()
+        || user.username.is_some()
+        || user.client_certificate.is_some()
+        || user.client_certificate_data.is_some();
+    if has_credentials {
+        tracing::warn!(server = %config.cluster_url, "plain HTTP: the credentials of the kubeconfig are not sent");
+    }
+    AuthInfo {
+        impersonate: user.impersonate.clone(),
+        impersonate_groups: user.impersonate_groups.clone(),
+        ..AuthInfo::default()
     }
 }
 

@@ -225,16 +225,19 @@ impl Controller {
         }
     }
 
-    /// The same for a name that a map function returned and that no watched object has. False if it is no key, or if
-    /// too many of them wait already.
-    pub fn enqueue_unknown(&mut self, registration: RegistrationId, key: Key, now: Duration) -> bool {
-        let Some(r) = self.registrations.get_mut(registration) else { return false };
+    /// The same for a name that a map function returned and that no watched object has. Returns `None` if it is no
+    /// key, and `Some(false)` if it is dropped because too many of them are queued already.
+    pub fn enqueue_unknown(&mut self, registration: RegistrationId, key: Key, now: Duration) -> Option<bool> {
+        let r = self.registrations.get_mut(registration)?;
         let is_key = key.len() <= MAX_KEY_BYTES && key.split('/').count() <= 2 && !key.split('/').any(str::is_empty);
+        if !is_key {
+            return None;
+        }
         let has_room = r.queue.is_known(&key) || r.queue.known() < MAX_UNKNOWN;
-        if is_key && has_room {
+        if has_room {
             r.queue.add(key, now);
         }
-        is_key && has_room
+        Some(has_room)
     }
 
     /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.

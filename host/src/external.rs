@@ -32,7 +32,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use wasmop_package::external::{Host, Scheme, Target};
 
 use crate::client::tls_provider;
-use crate::liveness::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, ReadDeadline, timed_out};
+use crate::liveness::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, ReadDeadline, TRANSFER_TIMEOUT, timed_out};
 use crate::permissions::external::{Contact, Reach};
 use crate::requests::{Allowance, ApiCall, Reply, header_lines};
 use crate::status::requests::RequestCounts;
@@ -148,7 +148,11 @@ impl External {
         });
         let response = timeout(RESPONSE_TIMEOUT, both).await.map_err(|_| timed_out("no answer", RESPONSE_TIMEOUT))?;
         let response = response.map_err(io::Error::other)?;
-        Ok(response.map(|body| Driven { connection, body, deadline: ReadDeadline::new(RESPONSE_TIMEOUT) }))
+        Ok(response.map(|body| Driven {
+            connection,
+            body,
+            deadline: ReadDeadline::new(RESPONSE_TIMEOUT, TRANSFER_TIMEOUT),
+        }))
     }
 
     /// Connects to an address that may be contacted.

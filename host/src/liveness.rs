@@ -10,13 +10,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// From the name lookup to the end of the TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until the head of a response, and between two pieces of a response that is not a stream. Admission webhooks
 /// may take 30 s; with [`CONNECT_TIMEOUT`] it makes 45 s.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(35);
+/// For all of a response that is not a stream. Only time spent waiting for the peer counts. A list of 30 MB over
+/// 1 Mbit/s needs 4 min.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
 /// An HTTP/2 connection without a frame for this long gets a PING.
 pub const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// The PING must be answered within this time.
@@ -34,43 +37,68 @@ pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
     pub response: Duration,
+    pub transfer: Duration,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
 }
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        RequestLimits { response: RESPONSE_TIMEOUT, ping_interval: PING_INTERVAL, ping_timeout: PING_TIMEOUT }
+        RequestLimits {
+            response: RESPONSE_TIMEOUT,
+            transfer: TRANSFER_TIMEOUT,
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
+        }
     }
 }
 
-/// Ends a read from a peer that has been silent for too long. The time between a result and the next poll does not
-/// count.
+/// Ends a read from a peer that has been silent for too long, or that takes too long in total. The time between a
+/// result and the next poll does not count.
 #[derive(Debug)]
 pub struct ReadDeadline {
+    /// Longest silence.
     limit: Duration,
-    silence: Option<Pin<Box<Sleep>>>,
+    /// Longest wait for the peer in total.
+    total: Duration,
+    /// Waited so far, without the present silence.
+    waited: Duration,
+    silence: Option<Silence>,
+}
+
+/// The peer owes data.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    end: Pin<Box<Sleep>>,
 }
 
 impl ReadDeadline {
-    pub fn new(limit: Duration) -> ReadDeadline {
-        ReadDeadline { limit, silence: None }
+    pub fn new(limit: Duration, total: Duration) -> ReadDeadline {
+        ReadDeadline { limit, total, waited: Duration::ZERO, silence: None }
     }
 
     /// Passes on the outcome of a poll for data.
     ///
     /// # Errors
-    /// `TimedOut` if there is none and the peer has been silent for longer than the limit.
+    /// `TimedOut` if there is none and the peer has been silent, or has been waited for in total, for too long.
     pub fn check<T>(&mut self, polled: Poll<T>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(data) => {
-                self.silence = None;
+                if let Some(silence) = self.silence.take() {
+                    self.waited = self.waited.saturating_add(silence.since.elapsed());
+                }
                 Poll::Ready(Ok(data))
             }
             Poll::Pending => {
-                let limit = self.limit;
-                let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
-                silence.as_mut().poll(context).map(|()| Err(timed_out("nothing more", limit)))
+                let left = self.total.saturating_sub(self.waited);
+                let (what, limit) = match left < self.limit {
+                    true => ("the response did not end", self.total),
+                    false => ("nothing more", self.limit),
+                };
+                let new = || Silence { since: Instant::now(), end: Box::pin(sleep(left.min(self.limit))) };
+                let silence = self.silence.get_or_insert_with(new);
+                silence.end.as_mut().poll(context).map(|()| Err(timed_out(what, limit)))
             }
         }
     }
@@ -79,4 +107,51 @@ impl ReadDeadline {
 /// `no answer within 35 s`
 pub fn timed_out(what: &str, after: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", after.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Reads from a peer that sends `sends` times, each after `pause`, and then falls silent. The reader takes `busy` for
+    /// each. Returns the reads, and why they ended.
+    async fn read(mut deadline: ReadDeadline, sends: usize, pause: Duration, busy: Duration) -> (usize, String) {
+        for reads in 0.. {
+            let mut next = Box::pin(sleep(if reads < sends { pause } else { NEVER }));
+            let read = std::future::poll_fn(|context| {
+                let polled = next.as_mut().poll(context);
+                deadline.check(polled, context)
+            });
+            if let Err(error) = read.await {
+                return (reads, error.to_string());
+            }
+            sleep(busy).await;
+        }
+        unreachable!("the deadline ends it");
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_read() {
+        let (reads, error) = read(ReadDeadline::new(ms(1000), NEVER), 3, ms(1), ms(0)).await;
+        assert_eq!((reads, &*error), (3, "nothing more within 1 s"));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_drips_is_not_read_forever() {
+        let (reads, error) = read(ReadDeadline::new(NEVER, ms(1000)), usize::MAX, ms(10), ms(0)).await;
+        assert!(reads > 0 && reads <= 100, "{reads}");
+        assert_eq!(error, "the response did not end within 1 s");
+    }
+
+    #[tokio::test]
+    async fn time_that_the_reader_takes_does_not_count() {
+        let (reads, _) = read(ReadDeadline::new(NEVER, ms(2000)), 30, ms(1), ms(100)).await;
+        assert_eq!(reads, 30);
+    }
 }

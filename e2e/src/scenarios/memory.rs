@@ -18,8 +18,12 @@ const OBJECTS: usize = 8;
 /// Of them, those that it has before a restart of the host.
 const BEFORE: usize = 2;
 
-fn names(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(|i| format!("leaking-{i}")).collect()
+/// Of the objects of the scene that goes on in one host, and of the one with a restart of the host.
+const WITHIN_A_HOST: &str = "leaking";
+const OVER_A_RESTART: &str = "leaking-on";
+
+fn names(prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|i| format!("{prefix}-{i}")).collect()
 }
 
 async fn create(scene: &Scene, names: &[String]) -> Result<()> {
@@ -30,13 +34,13 @@ async fn create(scene: &Scene, names: &[String]) -> Result<()> {
 
 pub async fn leak(scene: Scene) -> Result<()> {
     let position = scene.position()?;
-    create(&scene, &names(0..OBJECTS)).await?;
-    all_reconciled(&scene, position).await
+    create(&scene, &names(WITHIN_A_HOST, 0..OBJECTS)).await?;
+    all_reconciled(&scene, WITHIN_A_HOST, position).await
 }
 
 /// Waits until all are reconciled, and checks that it took a new beginning, of which the owner was told.
-async fn all_reconciled(scene: &Scene, position: usize) -> Result<()> {
-    let names = names(0..OBJECTS);
+async fn all_reconciled(scene: &Scene, prefix: &str, position: usize) -> Result<()> {
+    let names = names(prefix, 0..OBJECTS);
     try_join_all(names.iter().map(|name| scene.until(name, "reconciled in spite of the leak", Probe::is_current)))
         .await?;
     let restarted = scene
@@ -44,9 +48,10 @@ async fn all_reconciled(scene: &Scene, position: usize) -> Result<()> {
         .await?;
     ensure!(restarted.text("reason").contains("limits.memory"), "it began anew for another reason: {}", restarted.0);
     until_event(scene, "MemoryFull").await?;
-    // What is new is reconciled as ever.
-    scene.create_and_wait("after-the-leak", spec("child", "one")).await?;
-    for name in names.iter().map(String::as_str).chain(["after-the-leak"]) {
+    // New objects are reconciled as before.
+    let after = format!("{prefix}-afterwards");
+    scene.create_and_wait(&after, spec("child", "one")).await?;
+    for name in names.iter().map(String::as_str).chain([&*after]) {
         scene.remove(name).await?;
     }
     scene.until_suspended().await?;
@@ -76,7 +81,7 @@ pub fn restart() -> Restart {
         how: How::Terminate,
         args: super::restart::no_args,
         prepare: |scene| Box::pin(fill(scene)),
-        meanwhile: |scene| Box::pin(async move { create(&scene, &names(BEFORE..OBJECTS)).await }),
+        meanwhile: |scene| Box::pin(async move { create(&scene, &names(OVER_A_RESTART, BEFORE..OBJECTS)).await }),
         rows: vec![Row {
             name: "memory fills up over a restart of the host: the same",
             verify: |scene, _| Box::pin(verify(scene)),
@@ -85,8 +90,8 @@ pub fn restart() -> Restart {
 }
 
 async fn fill(scene: Scene) -> Result<Prepared> {
-    create(&scene, &names(0..BEFORE)).await?;
-    for name in names(0..BEFORE) {
+    create(&scene, &names(OVER_A_RESTART, 0..BEFORE)).await?;
+    for name in names(OVER_A_RESTART, 0..BEFORE) {
         scene.until_current(&name).await?;
     }
     scene.until_suspended().await?;
@@ -96,5 +101,5 @@ async fn fill(scene: Scene) -> Result<Prepared> {
 async fn verify(scene: Scene) -> Result<()> {
     let ready = scene.until_logged(0, "the recovery", |record| record.message() == "controller ready").await?;
     ensure!(ready.text("from") == "snapshot", "it began anew: {}", ready.0);
-    all_reconciled(&scene, 0).await
+    all_reconciled(&scene, OVER_A_RESTART, 0).await
 }

@@ -59,6 +59,7 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("two Events in a step, one of an odd name", events::of_one_step),
         behaviour!("integers exact through a patch", objects::exact),
         behaviour!("equal quantities are no change", objects::quantities),
+        behaviour!("an object nested 200 levels, others go on", objects::nested),
         behaviour!("a list of 12 MB", objects::list),
         behaviour!("counter survives suspend", suspension::counter),
         behaviour!("random and map iteration continue", suspension::random),

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 
 use crate::probe::{ProbeSpec, spec};
 use crate::scene::Scene;
@@ -25,6 +25,22 @@ pub async fn quantities(scene: Scene) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(scene.world.cluster.client.clone(), scene.guest.name);
     deployments.delete("quantities", &DeleteParams::default()).await?;
     scene.remove("quantities").await
+}
+
+/// An object nested deeper than parsers go by default (serde_json: 128). The API server takes it, and other objects of
+/// the kind go on, as does this one: the guest does not know the field.
+pub async fn nested(scene: Scene) -> Result<()> {
+    const LEVELS: usize = 200;
+    scene.create_and_wait("nested", spec("", "one")).await?;
+    let deep = (0..LEVELS).fold(serde_json::json!(1), |inner, _| serde_json::json!({ "n": inner }));
+    let status = serde_json::json!({ "status": { "conditions": [{ "type": "Nested", "deep": deep }] } });
+    scene.probes().patch_status("nested", &PatchParams::default(), &Patch::Merge(&status)).await?;
+    scene.create_and_wait("beside-nested", spec("child", "one")).await?;
+    scene.change("nested", spec("", "two")).await?;
+    let probe = scene.until_current("nested").await?;
+    ensure!(probe.observed().value == "two", "its value is {:?}", probe.observed().value);
+    scene.remove("nested").await?;
+    scene.remove("beside-nested").await
 }
 
 /// A list of a fifth of the guest's memory.

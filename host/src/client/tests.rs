@@ -12,12 +12,14 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::config::AuthInfo;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::peer::{Peer, Proxy, ProxyKind, authority};
 use super::*;
 
 const LIMITS: RequestLimits = RequestLimits {
     response: Duration::from_secs(3),
+    transfer: Duration::from_secs(20),
     ping_interval: Duration::from_millis(200),
     ping_timeout: Duration::from_millis(800),
 };
@@ -136,6 +138,39 @@ async fn request_refused_with_401_is_repeated_once_with_newer_credentials() {
     let response = client.send(request).await.unwrap();
     assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, "content"));
     assert_eq!(peer.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_server_without_tls_gets_no_credentials() {
+    let dir = TempDir::new().unwrap();
+    let ran = dir.path().join("ran");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let users: [fn(&std::path::Path) -> serde_json::Value; 4] = [
+        |_| serde_json::json!({ "token": "secret" }),
+        |_| serde_json::json!({ "tokenFile": "no-such-file" }),
+        |_| serde_json::json!({ "username": "user", "password": "secret" }),
+        |ran| serde_json::json!({ "exec": { "command": "touch", "args": [ran], "interactiveMode": "Never" } }),
+    ];
+    for user in users {
+        let user = user(&ran);
+        let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        config.auth_info = serde_json::from_value(user.clone()).unwrap();
+        let client = client(&config, Traffic::General).await;
+        let serve = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                assert_ne!(connection.read_buf(&mut head).await.unwrap(), 0);
+            }
+            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            String::from_utf8(head).unwrap().to_lowercase()
+        };
+        let (head, response) = soon(async { tokio::join!(serve, client.send(get("/"))) }).await;
+        assert_eq!(response.unwrap().status(), 200);
+        assert!(!head.contains("authorization"), "{user}: {head}");
+    }
+    assert!(!ran.exists(), "the plugin ran");
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ impl Route {
                 _ => self.lane(tls, with_basic_auth(Tunnel::new(proxy.clone(), tcp()), proxy)),
             },
         };
-        Lanes { response: self.limits.response, new_lane: lane, lanes: Mutex::default() }
+        Lanes { limits: self.limits, new_lane: lane, lanes: Mutex::default() }
     }
 
     /// Makes pools of connections over `connector`.
@@ -194,8 +194,7 @@ type NewLane = Box<dyn Fn() -> Http + Send + Sync>;
 
 /// All connections that present one client certificate.
 pub struct Lanes {
-    /// Limit of a response's head, and of silence in its body.
-    response: Duration,
+    limits: RequestLimits,
     new_lane: NewLane,
     lanes: Mutex<Vec<Lane>>,
 }
@@ -212,9 +211,10 @@ impl Lanes {
     pub async fn send(&self, request: Request<Body>) -> Result<Response<LiveBody>, BoxError> {
         let is_streaming = request.extensions().get::<Streaming>().is_some();
         let (http, stream) = self.lane();
-        let answer = tokio::time::timeout(self.response, http.oneshot(request)).await;
-        let response = answer.map_err(|_| timed_out("no answer", self.response))??;
-        let deadline = (!is_streaming).then(|| ReadDeadline::new(self.response));
+        let RequestLimits { response: limit, transfer, .. } = self.limits;
+        let answer = tokio::time::timeout(limit, http.oneshot(request)).await;
+        let response = answer.map_err(|_| timed_out("no answer", limit))??;
+        let deadline = (!is_streaming).then(|| ReadDeadline::new(limit, transfer));
         Ok(response.map(|body| LiveBody { body, deadline, _stream: stream }))
     }
 

@@ -219,9 +219,9 @@ impl Host {
                     // Whose change the guest was asked about is not known any more.
                     keys.iter().for_each(|key| triggers.interrupted(&(registration, key.clone())));
                 }
-                let refused = self.enqueue_mapped(index, registration, keys);
-                if refused > 0 {
-                    let what = format!("a map function returned {refused} names that are no keys or too many");
+                let nonsense = self.enqueue_mapped(index, registration, keys);
+                if nonsense > 0 {
+                    let what = format!("a map function returned {nonsense} names that are no keys");
                     self.on_misuses(index, &[what]);
                 }
             }

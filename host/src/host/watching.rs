@@ -438,19 +438,31 @@ impl Host {
     }
 
     /// Queues what a guest's map function names. As in controller-runtime, it need not be an object that is watched.
-    /// Returns how many names there was no room for.
+    /// Returns how many of the names are no keys. Names beyond the room for them are dropped, and logged: the guest
+    /// does nothing wrong, and its next list brings what exists.
     pub(super) fn enqueue_mapped(&mut self, index: u32, registration: RegistrationId, keys: Vec<Key>) -> usize {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let mut refused = 0;
+        let (mut nonsense, mut dropped) = (0, 0);
         for key in keys {
             if slot.primaries_of(registration).any(|id| self.hub.contains(id, &key)) {
                 slot.controller.enqueue(registration, key, now);
-            } else if !slot.controller.enqueue_unknown(registration, key, now) {
-                refused += 1;
+            } else {
+                match slot.controller.enqueue_unknown(registration, key, now) {
+                    Some(true) => {}
+                    Some(false) => dropped += 1,
+                    None => nonsense += 1,
+                }
             }
         }
-        refused
+        if dropped > 0 && self.may_log(index, 0) {
+            tracing::warn!(
+                controller = &*self.slots[index as usize].name,
+                dropped,
+                "map function: too many names without an object wait to be reconciled; dropped the rest"
+            );
+        }
+        nonsense
     }
 
     /// Queues an object that a change of another one concerns, if it is among those the controller

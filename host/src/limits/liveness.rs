@@ -19,8 +19,13 @@ use crate::queue::{Backoff, Key};
 /// An object being reconciled.
 type Object = (RegistrationId, Key);
 
-/// So many steps that fail for want of memory are as many as it takes.
+/// This many steps that fail for lack of memory mean a full memory, if more than one object is
+/// affected. A single object may need too much, whatever the memory holds: see [`OUT_OF_MEMORY_SINGLE`].
 const OUT_OF_MEMORY: usize = 3;
+/// A single object whose steps fail this often within at least [`SINGLE_PATIENCE`] is worth a restart. It may be the
+/// only one there is.
+const OUT_OF_MEMORY_SINGLE: usize = 5;
+const SINGLE_PATIENCE: Duration = Duration::from_secs(30);
 /// So many different objects that fail in a row are suspicious, while no other is being reconciled.
 const OBJECTS: usize = 3;
 /// So are so many failures within at least [`PATIENCE`].
@@ -153,7 +158,7 @@ impl Liveness {
         }
         let is_past = |since: Duration| now.saturating_sub(since) >= PATIENCE;
         // Others may give some of it back when they end.
-        if self.out_of_memory.len() >= OUT_OF_MEMORY && (active == 0 || is_past(self.short_since)) {
+        if self.is_full(now) && (active == 0 || is_past(self.short_since)) {
             return Verdict::Restart(Why::MemoryFull);
         }
         let Some(streak) = &mut self.streak else { return Verdict::GoOn };
@@ -170,6 +175,16 @@ impl Liveness {
         self.checked = Some(now);
         streak.check = Some(Check { since: now, failures: 0, left: CHECKED });
         Verdict::Check(CHECKED)
+    }
+
+    /// Whether the failures for lack of memory mean that the memory is full.
+    fn is_full(&self, now: Duration) -> bool {
+        let Some(first) = self.out_of_memory.first() else { return false };
+        if self.out_of_memory.iter().all(|object| object == first) {
+            self.out_of_memory.len() >= OUT_OF_MEMORY_SINGLE && now.saturating_sub(self.short_since) >= SINGLE_PATIENCE
+        } else {
+            self.out_of_memory.len() >= OUT_OF_MEMORY
+        }
     }
 
     /// So many objects are reconciled as a check. What follows if there are none.

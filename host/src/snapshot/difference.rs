@@ -177,7 +177,7 @@ mod tests {
         });
         let saved = |page, slot| SavedPage { page, slot, sum: page_sum(page_of(memory, page)), ..SavedPage::default() };
         let pages = vec![saved(1, SLOT - 1), saved(17, SLOT)];
-        let overlay = is_mapped.then(|| Extent { page: 17, count: 1, slot: SLOT });
+        let overlay = is_mapped.then_some(Extent { page: 17, count: 1, slot: SLOT });
         Sources {
             base: Arc::new(base.unwrap()),
             previous: Previous { pages, ..Previous::default() },

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::WatchRequest;
 use super::definition::{self, Definition, Reason};
 use super::failure::{Cause, Failure, FailureCause};
-use crate::liveness::RESPONSE_TIMEOUT;
+use crate::liveness::TRANSFER_TIMEOUT;
 
 /// A resource as the API server serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Discovery {
         let request = http::Request::get(path)
             .body(Vec::new())
             .map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
-        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, self.client.request::<T>(request));
+        let answer = tokio::time::timeout(TRANSFER_TIMEOUT, self.client.request::<T>(request));
         Ok(answer.await.map_err(|_| Failure::timed_out("answer discovery"))??)
     }
 }

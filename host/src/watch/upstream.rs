@@ -31,7 +31,7 @@ use super::failure::{Cause, Failure, FailureCause, Waiting};
 use super::meta::{Item, Reader};
 use super::shared::Shared;
 use crate::client;
-use crate::liveness::{RESPONSE_TIMEOUT, SILENT_WATCH};
+use crate::liveness::{RESPONSE_TIMEOUT, SILENT_WATCH, TRANSFER_TIMEOUT};
 
 /// Objects asked for at once; client-go's and kube's page size.
 const PAGE: u32 = 500;
@@ -355,7 +355,7 @@ impl Upstream {
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
             let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
             self.impersonate(&mut request);
-            let page = timeout(RESPONSE_TIMEOUT, self.client.request_text(request)).await;
+            let page = timeout(TRANSFER_TIMEOUT, self.client.request_text(request)).await;
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {

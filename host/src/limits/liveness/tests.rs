@@ -131,7 +131,9 @@ fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_object
 
 #[test]
 fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
-    let full = |used, times, at| (0..times).map(move |_| OutOfMemory(at, "a", used)).collect::<Vec<_>>();
+    let by_turns = |n| if n % 2 == 0 { "a" } else { "b" };
+    let full = |used, times, at| (0..times).map(move |n| OutOfMemory(at, by_turns(n), used)).collect::<Vec<_>>();
+    let single = |times: u64, every| (0..times).map(move |n| OutOfMemory(n * every, "a", 60)).collect::<Vec<_>>();
     let table: Vec<Row> = vec![
         ("full", 0, full(60, 3, 0), vec![(2, FULL)]),
         (
@@ -145,7 +147,21 @@ fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
         ("an allocator that doubles its heap", 0, full(33, 3, 0), vec![(2, FULL)]),
         ("little was in use", 0, full(20, 100, 0), vec![]),
         ("a new instance", 0, full(2, 100, 0), vec![]),
-        ("it did with less", 0, full(60, 2, 0).into_iter().chain([Ends("a")]).chain(full(60, 1, 0)).collect(), vec![]),
+        ("one object, often in a moment", 0, single(16, 0), vec![]),
+        ("one object, too few times", 0, single(4, 9), vec![]),
+        ("one object, again and again", 0, single(5, 8), vec![(4, FULL)]),
+        (
+            "one object that ends between",
+            0,
+            single(4, 8).into_iter().chain([Ends("a")]).chain(single(4, 8)).collect(),
+            vec![],
+        ),
+        (
+            "it did with less",
+            0,
+            full(60, 2, 0).into_iter().chain([Ends("a"), Ends("b")]).chain(full(60, 1, 0)).collect(),
+            vec![],
+        ),
     ];
     for (what, active, story, expected) in table {
         assert_eq!(verdicts(&mut Liveness::default(), active, &story), expected, "{what}");
