@@ -190,7 +190,8 @@ fn verbosity_raises_what_wasmop_and_controllers_log_and_no_compiler() {
             assert_eq!(said, [false; 6], "-v {verbose} times");
             assert!(tracing::enabled!(target: "cranelift_codegen::isa", Level::WARN));
             assert_eq!(tracing::enabled!(target: "wasmop_host::host", Level::DEBUG), verbose >= 1);
-            assert_eq!(tracing::enabled!(target: "guest", Level::TRACE), verbose >= 2);
+            // The host knows the level of each controller, and passes on nothing below it.
+            assert!(tracing::enabled!(target: "guest", Level::TRACE));
             assert_eq!(tracing::enabled!(target: "hyper_util::client", Level::DEBUG), verbose >= 3);
         });
     }
