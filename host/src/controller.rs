@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::guest::{Action, Call, Event, EventKind, StepOutput};
 use crate::own_writes::Settled;
 use crate::queue::{Backoff, Key};
-use crate::watch::WatchId;
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
 /// asked for yet waits in the host.
@@ -25,10 +24,6 @@ pub const MAX_STEP_EVENTS: usize = 16;
 const MAX_UNKNOWN: usize = 10_000;
 /// Longest key: names and namespaces have at most 253 characters.
 const MAX_KEY_BYTES: usize = 512;
-/// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
-const MAP_GONE: u32 = 1 << 15;
-/// Most changes of which a guest is asked at a time whom they concern. The SDKs answer within the step.
-const MAX_MAPPING: usize = 64;
 /// Most bytes of what a guest says that are logged or kept.
 const MAX_TEXT: usize = 4096;
 /// Tasks remembered of which the guest may not yet know that they were cancelled.
@@ -65,6 +60,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// It asks the guest which objects a change concerns.
+    fn is_map(&self) -> bool {
+        self.key.is_empty()
+    }
+
     /// How long it has been under way.
     fn took(&self, now: Duration) -> Duration {
         self.before.saturating_add(now.saturating_sub(self.since))
@@ -84,6 +84,8 @@ pub enum Effect {
     Unregistered(RegistrationId),
     /// The guest has said which objects a watched object belongs to.
     Mapped { registration: RegistrationId, keys: Vec<Key> },
+    /// A map function failed: all objects of the registration are reconciled after this time.
+    MapFailed { registration: RegistrationId, message: String, retry_after: Duration },
     /// A reconcile ended.
     Reconciled { task: u64, registration: RegistrationId, key: Key, outcome: Outcome, took: Duration },
     /// The guest said something that makes no sense.
@@ -171,7 +173,7 @@ impl Controller {
 
     /// Objects being reconciled.
     pub fn active(&self) -> usize {
-        self.tasks.values().filter(|task| !task.key.is_empty()).count()
+        self.tasks.values().filter(|task| !task.is_map()).count()
     }
 
     pub fn calls_in_flight(&self) -> usize {
@@ -267,33 +269,6 @@ impl Controller {
         }
     }
 
-    /// The guest is to say which objects a watched object belongs to, or belonged to before it was gone.
-    pub fn enqueue_map(&mut self, change: WatchedChange) {
-        if self.registrations.index(change.registration).is_some() {
-            self.account.queue_change(change);
-        }
-    }
-
-    /// Whether it can be asked now whom a change concerns.
-    fn can_ask(&self) -> bool {
-        self.account.has_changes() && self.mapping < MAX_MAPPING
-    }
-
-    /// Whether the guest has yet to be asked what some change concerns: a snapshot does not have that.
-    pub fn has_unasked(&self) -> bool {
-        self.account.has_unasked()
-    }
-
-    /// Looks up the objects of the changes that the guest is asked about next, if there was no room for them.
-    pub fn look_up_changes(&mut self, look: impl Fn(WatchId, &str) -> Found) {
-        self.account.look_up_changes(MAX_STEP_EVENTS, MAX_STEP_BYTES, look);
-    }
-
-    /// Registrations of which all objects are to be reconciled, because there was no room for changes.
-    pub fn take_all_due(&mut self) -> BTreeSet<RegistrationId> {
-        self.account.take_all_due()
-    }
-
     fn new_task(&mut self, task: Task) -> u64 {
         let id = self.next_task;
         self.next_task += 1;
@@ -302,13 +277,13 @@ impl Controller {
     }
 
     fn insert_task(&mut self, id: u64, task: Task) {
-        self.mapping += usize::from(task.key.is_empty());
+        self.mapping += usize::from(task.is_map());
         self.tasks.insert(id, task);
     }
 
     fn remove_task(&mut self, id: u64) -> Option<Task> {
         let task = self.tasks.remove(&id)?;
-        self.mapping -= usize::from(task.key.is_empty());
+        self.mapping -= usize::from(task.is_map());
         Some(task)
     }
 
@@ -368,21 +343,9 @@ impl Controller {
     /// of each registration in turn.
     fn hand_out(&mut self, now: Duration) {
         // Changes do not keep reconciles waiting: at most half of a step is for them, unless nothing else is ready.
-        self.hand_out_changes(MAX_STEP_EVENTS / 2);
+        self.hand_out_changes(MAX_STEP_EVENTS / 2, now);
         self.hand_out_reconciles(now);
-        self.hand_out_changes(MAX_STEP_EVENTS);
-    }
-
-    /// Asks whom changes concern, until the inbox has so many events.
-    fn hand_out_changes(&mut self, until: usize) {
-        while self.account.inbox().len() < until && self.can_ask() {
-            let Some((change, payload)) = self.account.pop_change() else { return };
-            let WatchedChange { registration, watch, gone, .. } = change;
-            let Some(index) = self.registrations.index(registration) else { continue };
-            let id = self.new_task(Task { registration, key: "".into(), ..Task::default() });
-            let aux = index << 16 | if gone { MAP_GONE } else { 0 } | watch & (MAP_GONE - 1);
-            self.account.push(Event { kind: EventKind::Map, id, aux, payload, task: id });
-        }
+        self.hand_out_changes(MAX_STEP_EVENTS, now);
     }
 
     fn hand_out_reconciles(&mut self, now: Duration) {
@@ -433,9 +396,7 @@ impl Controller {
                 }
                 Action::Done { task, requeue_after, error } => {
                     match self.remove_task(task) {
-                        Some(done) if done.key.is_empty() => {
-                            effects.push(Effect::Misbehaved(format!("`done` for the map task {task}")));
-                        }
+                        Some(done) if done.is_map() => effects.push(self.map_done(task, &done, error, now)),
                         Some(done) => effects.push(self.done(task, done, requeue_after, error, now)),
                         // It was under way when the task was cancelled.
                         None if self.cancelled.remove(&task) => {}
@@ -447,10 +408,8 @@ impl Controller {
                     }
                 }
                 Action::Mapped { task, keys } => match self.remove_task(task) {
-                    Some(Task { registration, key, .. }) if key.is_empty() => {
-                        let keys = keys.lines().filter(|k| !k.is_empty()).map(Key::from).collect();
-                        effects.push(Effect::Mapped { registration, keys });
-                    }
+                    Some(mapped) if mapped.is_map() => effects.push(self.mapped(&mapped, &keys)),
+                    None if self.cancelled.remove(&task) => {}
                     other => {
                         effects.push(Effect::Misbehaved(format!("`mapped` for task {task}, which is no map task")));
                         if let Some(task_) = other {
@@ -526,21 +485,22 @@ impl Controller {
         Effect::Reconciled { task, registration, key, outcome, took }
     }
 
-    /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
-    /// instance could not be kept.
+    /// A task was cancelled because a step failed on it: it is tried again with backoff. Instead of a `map` task, all
+    /// objects of its registration are reconciled. `lost`: the instance could not be kept.
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.account.drop_events(|e| e.task == task);
         let cancelled = self.remove_task(task)?;
         let took = cancelled.took(now);
-        let Task { registration, key, .. } = cancelled;
         self.cancelled.insert(task);
         if self.cancelled.len() > MAX_CANCELLED {
             self.cancelled.pop_first();
         }
-        let r = self.registrations.get_mut(registration)?;
-        if key.is_empty() {
+        if cancelled.is_map() {
+            self.map_failed(cancelled.registration, now);
             return None;
         }
+        let Task { registration, key, .. } = cancelled;
+        let r = self.registrations.get_mut(registration)?;
         let retry_after = match lost {
             true => r.queue.retry_with(CULPRIT_BACKOFF, key.clone(), now),
             false => r.queue.retry(key.clone(), now),
@@ -568,13 +528,19 @@ impl Controller {
 
     /// A task that reconciles an object, with its registration.
     pub fn reconcile(&self, task: u64) -> Option<(&Task, &Registration)> {
-        let task = self.tasks.get(&task).filter(|task| !task.key.is_empty())?;
+        let task = self.tasks.get(&task).filter(|task| !task.is_map())?;
         Some((task, self.registrations.get(task.registration)?))
     }
 
     /// The registration and object of a task, if it reconciles one.
     pub fn task_object(&self, task: u64) -> Option<(RegistrationId, Key)> {
-        self.tasks.get(&task).filter(|t| !t.key.is_empty()).map(|t| (t.registration, t.key.clone()))
+        self.tasks.get(&task).filter(|t| !t.is_map()).map(|t| (t.registration, t.key.clone()))
+    }
+
+    /// What is to blame if a task fails: the object that it reconciles, or with an empty key the map function of its
+    /// registration.
+    pub fn blamed(&self, task: u64) -> Option<(RegistrationId, Key)> {
+        self.tasks.get(&task).map(|t| (t.registration, t.key.clone()))
     }
 
     /// The instance is lost: the next one starts from the base image, at once or, after failures,
@@ -636,7 +602,7 @@ impl Controller {
     #[cfg(test)]
     fn check_account(&self) {
         self.account.check();
-        assert_eq!(self.mapping, self.tasks.values().filter(|task| task.key.is_empty()).count());
+        assert_eq!(self.mapping, self.tasks.values().filter(|task| task.is_map()).count());
     }
 
     /// Bytes this controller holds in RAM besides its instance.
@@ -661,6 +627,7 @@ fn is_answer(kind: EventKind) -> bool {
 }
 
 mod account;
+mod mapping;
 mod overdue;
 mod registrations;
 mod saved;

@@ -1,5 +1,6 @@
 use super::registrations::{MAX_SPEC_BYTES, MAX_WATCHES, SavedRegistrations};
 use super::*;
+use crate::watch::WatchId;
 
 const R0: RegistrationId = RegistrationId(0);
 const R1: RegistrationId = RegistrationId(1);

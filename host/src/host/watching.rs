@@ -429,10 +429,10 @@ impl Host {
             None if self.hub.contains(watch, key) => Found::WithoutObject,
             None => Found::Nothing,
         });
-        for registration in slot.controller.take_all_due() {
+        for (registration, at) in slot.controller.take_all_due() {
             let keys: Vec<Key> = slot.primaries_of(registration).flat_map(|primary| self.hub.keys(primary)).collect();
             for key in keys {
-                slot.controller.enqueue(registration, key, now);
+                slot.controller.enqueue_at(registration, key, at, now);
             }
         }
     }

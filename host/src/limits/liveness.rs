@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::controller::RegistrationId;
 use crate::queue::{Backoff, Key};
 
-/// An object being reconciled.
+/// An object being reconciled; with an empty key, the map functions of a registration.
 type Object = (RegistrationId, Key);
 
 /// This many steps that fail for lack of memory mean a full memory, if more than one object is
@@ -120,7 +120,7 @@ struct Check {
 }
 
 impl Liveness {
-    /// A reconcile was cancelled because a step failed on it, or because it took too long and waited for nothing.
+    /// A reconcile or a map task was cancelled because a step failed on it, or because it took too long and waited for nothing.
     /// `memory`: before the step, if it failed for want of memory.
     pub fn failed(&mut self, object: Object, memory: Option<MemoryUse>, now: Duration) {
         if memory.is_some_and(|memory| memory.has_grown()) && self.out_of_memory.len() < REMEMBERED {
@@ -147,6 +147,16 @@ impl Liveness {
         self.streak = None;
         self.out_of_memory.retain(|other| other != object);
         if self.before.contains(object) {
+            (self.unhelpful, self.before, self.not_before) = (0, Vec::new(), Duration::ZERO);
+        }
+    }
+
+    /// A map function of this registration answered. It says nothing of reconciles, which may fail nonetheless.
+    pub fn mapped(&mut self, registration: RegistrationId) {
+        let object = (registration, Key::from(""));
+        self.out_of_memory.retain(|other| *other != object);
+        self.streak.take_if(|streak| streak.objects.iter().all(|(_, key)| key.is_empty()));
+        if self.before.contains(&object) {
             (self.unhelpful, self.before, self.not_before) = (0, Vec::new(), Duration::ZERO);
         }
     }

@@ -21,12 +21,14 @@ enum At {
     /// ... for want of memory, of which so many MiB were in use before.
     OutOfMemory(u64, &'static str, u64),
     Ends(&'static str),
+    /// A map function answers. One that fails is an object without a name.
+    Maps,
     /// So many objects are found for a check.
     Finds(usize),
     Restarts(u64),
 }
 
-use At::{Ends, Fails, Finds, OutOfMemory, Restarts};
+use At::{Ends, Fails, Finds, Maps, OutOfMemory, Restarts};
 
 /// What it is, the reconciles under way, what happens, and the verdicts.
 type Row = (&'static str, usize, Vec<At>, Vec<(usize, Verdict)>);
@@ -50,6 +52,10 @@ fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize,
             }
             Ends(name) => {
                 liveness.ended(&object(name));
+                Verdict::GoOn
+            }
+            Maps => {
+                liveness.mapped(RegistrationId(0));
                 Verdict::GoOn
             }
             Finds(objects) => liveness.checks_with(*objects),
@@ -108,6 +114,18 @@ fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_object
         ("one object, again and again", 0, one_fails(8), vec![(4, CHECK)]),
         ("one object, often in a moment", 0, (0..100).map(|_| Fails(0, "a")).collect(), vec![]),
         (
+            "a map function that answers between",
+            0,
+            vec![Fails(0, ""), Fails(3, ""), Fails(6, ""), Fails(9, ""), Maps, Fails(12, "")],
+            vec![],
+        ),
+        (
+            "reconciles while a map function answers",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Maps, Fails(0, "c")],
+            vec![(3, CHECK)],
+        ),
+        (
             "checks are not made all the time",
             0,
             vec![
@@ -154,6 +172,17 @@ fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
             "one object that ends between",
             0,
             single(4, 8).into_iter().chain([Ends("a")]).chain(single(4, 8)).collect(),
+            vec![],
+        ),
+        ("a map function, again and again", 0, (0..5).map(|n| OutOfMemory(n * 8, "", 60)).collect(), vec![(4, FULL)]),
+        (
+            "a map function that answers between",
+            0,
+            [0, 8, 16, 24]
+                .map(|at| OutOfMemory(at, "", 60))
+                .into_iter()
+                .chain([Maps, OutOfMemory(32, "", 60)])
+                .collect(),
             vec![],
         ),
         (
