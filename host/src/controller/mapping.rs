@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{Controller, Effect, Found, MAX_STEP_BYTES, MAX_STEP_EVENTS, RegistrationId, Task, WatchedChange, excerpt};
 use crate::guest::{Event, EventKind};
 use crate::queue::{Backoff, Key};
-use crate::watch::WatchId;
+use crate::watch::{Change, WatchId, to_map};
 
 /// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
 pub(super) const MAP_GONE: u32 = 1 << 15;
@@ -23,6 +23,16 @@ pub(super) const MAX_MAPPING: usize = 64;
 /// Waits before all objects of a registration are reconciled, while its map function fails time after time. The first
 /// wait gathers failures: a map function that always fails costs one round of reconciles for each wait.
 const MAP_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
+
+impl WatchedChange {
+    /// The change that a watch tells of. The host may not hold the object's content: it is looked up when the guest is
+    /// asked. `None` if no object changed.
+    pub fn of(registration: RegistrationId, watch: u32, source: WatchId, change: &Change) -> Option<WatchedChange> {
+        let key = change.key()?.clone();
+        let gone = matches!(change, Change::Deleted { .. });
+        Some(WatchedChange { registration, watch, source, key, gone, object: to_map(change) })
+    }
+}
 
 impl Controller {
     /// The guest is to say which objects a watched object belongs to, or belonged to before it was gone.

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::super::tests::{at, output, ready};
 use super::*;
 use crate::guest::Action;
+use crate::watch::{Before, ObjectMetaLite, ResourceVersion};
 
 const R0: RegistrationId = RegistrationId(0);
 
@@ -127,4 +128,39 @@ fn a_guest_does_not_hear_of_a_map_task_that_is_too_late_before_it_was_asked() {
     assert_eq!(c.tasks().count(), 2);
     c.time_out(2, at(0));
     assert_eq!(kinds(c.take_batch(at(0))), []);
+}
+
+#[test]
+fn a_change_without_content_is_looked_up_and_has_all_objects_reconciled_if_nobody_holds_it() {
+    let meta = ObjectMetaLite {
+        resource_version: ResourceVersion(1),
+        generation: 1,
+        uid: 1,
+        deleting: false,
+        owners: [].into(),
+    };
+    let applied = |key: &str| Change::Applied {
+        key: key.into(),
+        meta: meta.clone(),
+        old: None,
+        object: None,
+        before: Before::Unknown,
+    };
+    let deleted = Change::Deleted { key: "ns/deleted".into(), meta: meta.clone(), object: None };
+    let mut c = ready();
+    for change in [applied("ns/read"), applied("ns/unread"), applied("ns/gone"), deleted] {
+        c.enqueue_map(WatchedChange::of(R0, 3, WatchId(7), &change).unwrap());
+    }
+    assert!(WatchedChange::of(R0, 3, WatchId(7), &Change::Synced).is_none());
+    c.look_up_changes(|watch, key| {
+        assert_eq!(watch, WatchId(7));
+        match key {
+            "ns/read" => Found::Object(Bytes::from_static(b"{}")),
+            "ns/unread" => Found::WithoutObject,
+            _ => Found::Nothing,
+        }
+    });
+    let asked = c.take_batch(at(0)).unwrap();
+    assert_eq!(asked.iter().map(|event| event.aux).collect::<Vec<_>>(), [3, 3 | MAP_GONE, 3 | MAP_GONE]);
+    assert_eq!(c.take_all_due(), [(R0, at(0))].into(), "one has no content");
 }
