@@ -423,14 +423,16 @@ impl Controller {
         effects
     }
 
-    /// Gives up what an earlier instance had registered and this one has not, once its main function waits for no
-    /// answer any more: before, it may go on to register.
+    /// Gives up what an earlier instance had registered and this one has not, once its main function waits for nothing
+    /// any more: before, it may go on to register.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
-        if self.registrations.len() == self.registrations.live().count() || !self.has_registered() {
+        if self.registrations.len() == self.registrations.live().count() {
             return;
         }
         let main_waits = self.account.calls().values().any(|call| call.task == 0)
-            || self.account.inbox().iter().any(|event| event.task == 0);
+            || self.account.inbox().iter().any(|event| event.task == 0)
+            // With something registered, it may be a reconcile that waits for this.
+            || self.deadline.is_some() && !self.has_registered();
         if !main_waits {
             effects.extend(self.registrations.retire().into_iter().map(Effect::Unregistered));
         }

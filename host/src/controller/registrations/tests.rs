@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::tests::call;
 use super::*;
 use crate::controller::{Controller, Effect, WatchedChange};
 use crate::guest::{Action, Event, EventKind, StepOutput};
@@ -153,6 +154,22 @@ fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
     c.take_batch(at(0)).unwrap();
     effects.extend(c.commit(register(&[a]), at(0), at(0)));
     assert_eq!(ids(&effects), (vec![0], vec![1]));
+}
+
+#[test]
+fn an_instance_whose_main_ends_without_registering_gives_up_what_was_registered_before() {
+    let (mut c, _) = started(&["a", "b"].map(|name| spec(name, "", &[])));
+    c.reset(false, at(0), 0);
+    c.take_batch(at(0)).unwrap();
+    let asks = StepOutput { actions: vec![Action::Call(call(1, 0))], ..StepOutput::default() };
+    assert!(matches!(c.commit(asks, at(0), at(0))[..], [Effect::Call(_)]), "it waits for an answer");
+    c.answer(1, EventKind::End, 0, Default::default());
+    c.take_batch(at(0)).unwrap();
+    let sleeps = StepOutput { park: Some(at(100)), ..StepOutput::default() };
+    assert!(c.commit(sleeps, at(0), at(0)).is_empty(), "it sleeps");
+    c.take_batch(at(100)).unwrap();
+    assert_eq!(ids(&c.commit(StepOutput::default(), at(100), at(100))), (vec![], vec![0, 1]));
+    assert_eq!(c.registrations().count(), 0);
 }
 
 #[test]
