@@ -20,8 +20,9 @@ pub const MAX_STEP_BYTES: usize = 256 << 10;
 /// Most events delivered in one step, and most objects handed out for it: taking in what a step did keeps the host's
 /// loop for a few microseconds an event, and other controllers wait meanwhile.
 pub const MAX_STEP_EVENTS: usize = 16;
-/// Most objects that a work queue knows of while names are added to it that no watched object has.
+/// Most names in the work queues of all registrations that no watched object has, and most bytes of these names.
 const MAX_UNKNOWN: usize = 10_000;
+const MAX_UNKNOWN_BYTES: usize = 1 << 20;
 /// Longest key: names and namespaces have at most 253 characters.
 const MAX_KEY_BYTES: usize = 512;
 /// Most bytes of what a guest says that are logged or kept.
@@ -230,16 +231,20 @@ impl Controller {
     /// The same for a name that a map function returned and that no watched object has. Returns `None` if it is no
     /// key, and `Some(false)` if it is dropped because too many of them are queued already.
     pub fn enqueue_unknown(&mut self, registration: RegistrationId, key: Key, now: Duration) -> Option<bool> {
-        let r = self.registrations.get_mut(registration)?;
         let is_key = key.len() <= MAX_KEY_BYTES && key.split('/').count() <= 2 && !key.split('/').any(str::is_empty);
-        if !is_key {
-            return None;
-        }
-        let has_room = r.queue.is_known(&key) || r.queue.known() < MAX_UNKNOWN;
+        let (names, bytes) = self.unknown();
+        let r = self.registrations.get_mut(registration).filter(|_| is_key)?;
+        let has_room = names < MAX_UNKNOWN && bytes + key.len() <= MAX_UNKNOWN_BYTES || r.queue.contains(&key);
         if has_room {
-            r.queue.add(key, now);
+            r.queue.add_unknown(key, now);
         }
         Some(has_room)
+    }
+
+    /// Names in the work queues that no watched object has, and their bytes.
+    fn unknown(&self) -> (usize, usize) {
+        let each = self.registrations.iter().map(|r| r.queue.unknown());
+        each.fold((0, 0), |(names, bytes), (n, b)| (names + n, bytes + b))
     }
 
     /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.
