@@ -144,6 +144,9 @@ impl Host {
         let first_registration = slot.controller.registered();
         for output in outputs {
             is_over_log_limit |= slot.write_logs(&output.logs, self.guest_log_level, now);
+            if output.refused_memory {
+                slot.liveness.get_or_insert_default().refused_memory();
+            }
             effects.extend(slot.controller.commit(output, stepped_at, now));
         }
         slot.phase = match instance {

@@ -11,7 +11,7 @@ fn object(name: &str) -> Object {
 }
 
 fn memory(mebibytes: u64) -> MemoryUse {
-    MemoryUse { used: mebibytes * MIB, base: 2 * MIB, limit: 64 * MIB }
+    MemoryUse::new(mebibytes * MIB, 2 * MIB, 64 * MIB, false)
 }
 
 /// What happens at a second.
@@ -227,7 +227,7 @@ fn what_an_instance_failed_with_is_nothing_to_the_next() {
 #[test]
 fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_each_time() {
     let mut liveness = Liveness::default();
-    let big = MemoryUse { used: 60 * MIB, base: 58 * MIB, limit: 64 * MIB };
+    let big = MemoryUse::new(60 * MIB, 58 * MIB, 64 * MIB, false);
     for (memory, at, begins) in [
         (memory(55), 0, false),
         (memory(56), 0, true),
@@ -248,8 +248,38 @@ fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_e
 #[test]
 fn limits_of_any_size_make_sense() {
     for (used, base, limit) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (u64::MAX, 0, u64::MAX), (0, u64::MAX, 1)] {
-        let memory = MemoryUse { used, base, limit };
+        let memory = MemoryUse { used, base, limit, refused: false };
         assert_eq!(memory.has_grown(), used > base, "{memory:?}");
         assert_eq!(memory.is_nearly_full(), used > base, "{memory:?}");
     }
+}
+
+#[test]
+fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
+    let gib = |n: u64| n << 30;
+    for (used, base, limit, refused, expected) in [
+        (56 * MIB, 2 * MIB, 64 * MIB, false, true),
+        (55 * MIB, 2 * MIB, 64 * MIB, false, false),
+        // An allocator that doubles its heap.
+        (33 * MIB, 2 * MIB, 64 * MIB, true, true),
+        (33 * MIB, 2 * MIB, 64 * MIB, false, false),
+        // It was refused one thing that is large, and has hardly grown.
+        (10 * MIB, 2 * MIB, 64 * MIB, true, false),
+        // A limit that no memory can reach.
+        (gib(4) - MIB, 2 * MIB, gib(64), false, true),
+        (gib(3), 2 * MIB, u64::MAX, false, false),
+    ] {
+        let memory = MemoryUse::new(used, base, limit, refused);
+        assert_eq!(memory.is_nearly_full(), expected, "{memory:?}");
+    }
+    assert!(MemoryUse::new(gib(2), 2 * MIB, gib(64), false).has_grown());
+}
+
+#[test]
+fn what_one_instance_was_refused_says_nothing_of_the_next() {
+    let mut liveness = Liveness::default();
+    liveness.refused_memory();
+    assert!(liveness.was_refused_memory() && !liveness.is_idle());
+    liveness.restarted(false, secs(0));
+    assert!(!liveness.was_refused_memory() && liveness.is_idle());
 }
