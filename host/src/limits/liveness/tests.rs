@@ -199,7 +199,7 @@ fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
 
 #[test]
 fn a_restart_that_helped_nobody_is_not_repeated_soon() {
-    let full = |at| (0..3).map(move |_| OutOfMemory(at, "a", 60)).collect::<Vec<_>>();
+    let full = |at| ["a", "c", "a"].map(|name| OutOfMemory(at, name, 60));
     let mut liveness = Liveness::default();
     assert_eq!(verdicts(&mut liveness, 0, &full(0)), [(2, FULL)]);
     verdicts(&mut liveness, 0, &[Restarts(0), Ends("b")]);
