@@ -1,5 +1,6 @@
 use super::registrations::{MAX_SPEC_BYTES, MAX_WATCHES, SavedRegistrations};
 use super::*;
+use crate::guest::{Action, StepOutput};
 use crate::watch::WatchId;
 
 const R0: RegistrationId = RegistrationId(0);
