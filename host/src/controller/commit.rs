@@ -65,7 +65,7 @@ impl Controller {
     /// Gives up what an earlier instance had registered and this one has not, once its main function waits for nothing
     /// any more: before, it may go on to register.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
-        if self.registrations.len() == self.registrations.live().count() {
+        if !self.started || self.registrations.len() == self.registrations.live().count() {
             return;
         }
         let main_waits = self.account.calls().values().any(|call| call.task == 0)

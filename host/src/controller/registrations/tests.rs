@@ -281,9 +281,12 @@ proptest! {
                 }
                 Op::Step => {
                     now += at(700_000);
+                    let mut park = None;
                     for event in c.take_batch(now).into_iter().flatten() {
                         if event.kind == EventKind::Start {
                             started = true;
+                            // Its main function waits, and registers later.
+                            park = Some(at(1));
                         } else {
                             let key = String::from_utf8(event.payload.to_vec()).unwrap();
                             let spec = guest.get(event.aux as usize).cloned().flatten();
@@ -292,7 +295,7 @@ proptest! {
                             tasks.push(event.task);
                         }
                     }
-                    effects = c.commit(StepOutput::default(), now, now);
+                    effects = c.commit(StepOutput { park, ..StepOutput::default() }, now, now);
                 }
                 Op::Done(n) if !tasks.is_empty() => {
                     let task = tasks.remove(n % tasks.len());
