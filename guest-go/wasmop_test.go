@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,36 @@ func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T
 		h.Send(step.event(uint64(i+1), 0, 1, step.data))
 		if got := <-h.Keys; got != step.want {
 			t.Errorf("step %d: got %q, want %q", i, got, step.want)
+		}
+	}
+}
+
+func TestAMapFuncThatPanicsFailsItsTaskAlone(t *testing.T) {
+	h := mapping(t, func(cm *corev1.ConfigMap) []string {
+		switch cm.Name {
+		case "panic":
+			panic("oh")
+		case "goexit":
+			runtime.Goexit()
+		}
+		return []string{"site"}
+	})
+	object := func(name string) string { return `{"metadata":{"namespace":"a","name":"` + name + `"}}` }
+	for i, test := range []struct{ name, err string }{
+		{"panic", "panic: oh"},
+		{"goexit", "the map function ended its goroutine"},
+		{"fine", ""},
+	} {
+		h.Send(abi.MapEvent(uint64(i+1), 0, 1, object(test.name)))
+		select {
+		case keys := <-h.Keys:
+			if test.err != "" || keys != "a/site" {
+				t.Errorf("%s: mapped to %q", test.name, keys)
+			}
+		case got := <-h.Finished:
+			if got.Task != uint64(i+1) || got.Err == nil || got.Err.Error() != test.err {
+				t.Errorf("%s: %+v", test.name, got)
+			}
 		}
 	}
 }

@@ -113,6 +113,7 @@ impl Simulation {
             Effect::Reconciled { outcome: Outcome::Error { message, .. }, .. } => {
                 bail!("the reconcile failed: {message}")
             }
+            Effect::MapFailed { message, .. } => bail!("the map function failed: {message}"),
             Effect::Misbehaved(what) => bail!("the guest misused its interface: {what}"),
             Effect::Registered(_)
             | Effect::Unregistered(_)

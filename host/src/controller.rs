@@ -10,10 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::guest::{Action, Call, Event, EventKind, StepOutput};
+use crate::guest::{Call, Event, EventKind};
 use crate::own_writes::Settled;
 use crate::queue::{Backoff, Key};
-use crate::watch::WatchId;
 
 /// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
 /// asked for yet waits in the host.
@@ -21,28 +20,19 @@ pub const MAX_STEP_BYTES: usize = 256 << 10;
 /// Most events delivered in one step, and most objects handed out for it: taking in what a step did keeps the host's
 /// loop for a few microseconds an event, and other controllers wait meanwhile.
 pub const MAX_STEP_EVENTS: usize = 16;
-/// Most objects that a work queue knows of while names are added to it that no watched object has.
+/// Most names in the work queues of all registrations that no watched object has, and most bytes of these names.
 const MAX_UNKNOWN: usize = 10_000;
+const MAX_UNKNOWN_BYTES: usize = 1 << 20;
 /// Longest key: names and namespaces have at most 253 characters.
 const MAX_KEY_BYTES: usize = 512;
-/// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
-const MAP_GONE: u32 = 1 << 15;
-/// Most changes of which a guest is asked at a time whom they concern. The SDKs answer within the step.
-const MAX_MAPPING: usize = 64;
 /// Most bytes of what a guest says that are logged or kept.
 const MAX_TEXT: usize = 4096;
-/// Tasks remembered of which the guest may not yet know that they were cancelled.
-const MAX_CANCELLED: usize = 256;
 /// A deadline further away is as good as none (executors keep a sentinel timer).
 pub(crate) const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
 /// Waits between restarts of an instance that could not be kept.
 const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 
-/// Waits of an object that has cost its controller the instance: the others are to get on meanwhile, and a
-/// new instance first waits itself.
-const CULPRIT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(600) };
-
-use self::account::{Account, Opened};
+use self::account::Account;
 pub use self::account::{Found, MAX_HELD_BYTES, WatchedChange};
 use self::registrations::Registrations;
 pub use self::registrations::{Registration, RegistrationId};
@@ -65,6 +55,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// It asks the guest which objects a change concerns.
+    fn is_map(&self) -> bool {
+        self.key.is_empty()
+    }
+
     /// How long it has been under way.
     fn took(&self, now: Duration) -> Duration {
         self.before.saturating_add(now.saturating_sub(self.since))
@@ -84,6 +79,8 @@ pub enum Effect {
     Unregistered(RegistrationId),
     /// The guest has said which objects a watched object belongs to.
     Mapped { registration: RegistrationId, keys: Vec<Key> },
+    /// A map function failed: all objects of the registration are reconciled after this time.
+    MapFailed { registration: RegistrationId, message: String, retry_after: Duration },
     /// A reconcile ended.
     Reconciled { task: u64, registration: RegistrationId, key: Key, outcome: Outcome, took: Duration },
     /// The guest said something that makes no sense.
@@ -171,7 +168,7 @@ impl Controller {
 
     /// Objects being reconciled.
     pub fn active(&self) -> usize {
-        self.tasks.values().filter(|task| !task.key.is_empty()).count()
+        self.tasks.values().filter(|task| !task.is_map()).count()
     }
 
     pub fn calls_in_flight(&self) -> usize {
@@ -228,16 +225,20 @@ impl Controller {
     /// The same for a name that a map function returned and that no watched object has. Returns `None` if it is no
     /// key, and `Some(false)` if it is dropped because too many of them are queued already.
     pub fn enqueue_unknown(&mut self, registration: RegistrationId, key: Key, now: Duration) -> Option<bool> {
-        let r = self.registrations.get_mut(registration)?;
         let is_key = key.len() <= MAX_KEY_BYTES && key.split('/').count() <= 2 && !key.split('/').any(str::is_empty);
-        if !is_key {
-            return None;
-        }
-        let has_room = r.queue.is_known(&key) || r.queue.known() < MAX_UNKNOWN;
+        let (names, bytes) = self.unknown();
+        let r = self.registrations.get_mut(registration).filter(|_| is_key)?;
+        let has_room = names < MAX_UNKNOWN && bytes + key.len() <= MAX_UNKNOWN_BYTES || r.queue.contains(&key);
         if has_room {
-            r.queue.add(key, now);
+            r.queue.add_unknown(key, now);
         }
         Some(has_room)
+    }
+
+    /// Names in the work queues that no watched object has, and their bytes.
+    fn unknown(&self) -> (usize, usize) {
+        let each = self.registrations.iter().map(|r| r.queue.unknown());
+        each.fold((0, 0), |(names, bytes), (n, b)| (names + n, bytes + b))
     }
 
     /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.
@@ -267,33 +268,6 @@ impl Controller {
         }
     }
 
-    /// The guest is to say which objects a watched object belongs to, or belonged to before it was gone.
-    pub fn enqueue_map(&mut self, change: WatchedChange) {
-        if self.registrations.index(change.registration).is_some() {
-            self.account.queue_change(change);
-        }
-    }
-
-    /// Whether it can be asked now whom a change concerns.
-    fn can_ask(&self) -> bool {
-        self.account.has_changes() && self.mapping < MAX_MAPPING
-    }
-
-    /// Whether the guest has yet to be asked what some change concerns: a snapshot does not have that.
-    pub fn has_unasked(&self) -> bool {
-        self.account.has_unasked()
-    }
-
-    /// Looks up the objects of the changes that the guest is asked about next, if there was no room for them.
-    pub fn look_up_changes(&mut self, look: impl Fn(WatchId, &str) -> Found) {
-        self.account.look_up_changes(MAX_STEP_EVENTS, MAX_STEP_BYTES, look);
-    }
-
-    /// Registrations of which all objects are to be reconciled, because there was no room for changes.
-    pub fn take_all_due(&mut self) -> BTreeSet<RegistrationId> {
-        self.account.take_all_due()
-    }
-
     fn new_task(&mut self, task: Task) -> u64 {
         let id = self.next_task;
         self.next_task += 1;
@@ -302,13 +276,13 @@ impl Controller {
     }
 
     fn insert_task(&mut self, id: u64, task: Task) {
-        self.mapping += usize::from(task.key.is_empty());
+        self.mapping += usize::from(task.is_map());
         self.tasks.insert(id, task);
     }
 
     fn remove_task(&mut self, id: u64) -> Option<Task> {
         let task = self.tasks.remove(&id)?;
-        self.mapping -= usize::from(task.key.is_empty());
+        self.mapping -= usize::from(task.is_map());
         Some(task)
     }
 
@@ -368,21 +342,9 @@ impl Controller {
     /// of each registration in turn.
     fn hand_out(&mut self, now: Duration) {
         // Changes do not keep reconciles waiting: at most half of a step is for them, unless nothing else is ready.
-        self.hand_out_changes(MAX_STEP_EVENTS / 2);
+        self.hand_out_changes(MAX_STEP_EVENTS / 2, now);
         self.hand_out_reconciles(now);
-        self.hand_out_changes(MAX_STEP_EVENTS);
-    }
-
-    /// Asks whom changes concern, until the inbox has so many events.
-    fn hand_out_changes(&mut self, until: usize) {
-        while self.account.inbox().len() < until && self.can_ask() {
-            let Some((change, payload)) = self.account.pop_change() else { return };
-            let WatchedChange { registration, watch, gone, .. } = change;
-            let Some(index) = self.registrations.index(registration) else { continue };
-            let id = self.new_task(Task { registration, key: "".into(), ..Task::default() });
-            let aux = index << 16 | if gone { MAP_GONE } else { 0 } | watch & (MAP_GONE - 1);
-            self.account.push(Event { kind: EventKind::Map, id, aux, payload, task: id });
-        }
+        self.hand_out_changes(MAX_STEP_EVENTS, now);
     }
 
     fn hand_out_reconciles(&mut self, now: Duration) {
@@ -414,142 +376,6 @@ impl Controller {
         }
     }
 
-    /// Takes in what a step emitted. `stepped_at`: the step's clock.
-    pub fn commit(&mut self, output: StepOutput, stepped_at: Duration, now: Duration) -> Vec<Effect> {
-        self.deadline = output.park.filter(|park| *park < NO_DEADLINE).map(|park| stepped_at + park);
-        let mut effects = Vec::new();
-        for action in output.actions {
-            match action {
-                Action::Register { spec } => effects.push(match self.registrations.register(&spec) {
-                    Ok(registration) => Effect::Registered(registration),
-                    Err(why) => Effect::Misbehaved(why),
-                }),
-                Action::Call(call) => self.call(call, &mut effects),
-                Action::DropCall { id } => {
-                    if self.account.close(id).is_some() {
-                        self.account.drop_events(|e| e.id == id && is_answer(e.kind));
-                        effects.push(Effect::DropCall(id));
-                    }
-                }
-                Action::Done { task, requeue_after, error } => {
-                    match self.remove_task(task) {
-                        Some(done) if done.key.is_empty() => {
-                            effects.push(Effect::Misbehaved(format!("`done` for the map task {task}")));
-                        }
-                        Some(done) => effects.push(self.done(task, done, requeue_after, error, now)),
-                        // It was under way when the task was cancelled.
-                        None if self.cancelled.remove(&task) => {}
-                        None => effects.push(Effect::Misbehaved(format!("`done` for the unknown task {task}"))),
-                    }
-                    // It works for at least as long as it has had to wait.
-                    if now.saturating_sub(self.begun) >= RESTART_BACKOFF.delay(self.crashes) {
-                        self.crashes = 0;
-                    }
-                }
-                Action::Mapped { task, keys } => match self.remove_task(task) {
-                    Some(Task { registration, key, .. }) if key.is_empty() => {
-                        let keys = keys.lines().filter(|k| !k.is_empty()).map(Key::from).collect();
-                        effects.push(Effect::Mapped { registration, keys });
-                    }
-                    other => {
-                        effects.push(Effect::Misbehaved(format!("`mapped` for task {task}, which is no map task")));
-                        if let Some(task_) = other {
-                            self.insert_task(task, task_);
-                        }
-                    }
-                },
-            }
-        }
-        self.retire(&mut effects);
-        effects
-    }
-
-    /// Gives up what an earlier instance had registered and this one has not, once its main function waits for no
-    /// answer any more: before, it may go on to register.
-    fn retire(&mut self, effects: &mut Vec<Effect>) {
-        if self.registrations.len() == self.registrations.live().count() || !self.has_registered() {
-            return;
-        }
-        let main_waits = self.account.calls().values().any(|call| call.task == 0)
-            || self.account.inbox().iter().any(|event| event.task == 0);
-        if !main_waits {
-            effects.extend(self.registrations.retire().into_iter().map(Effect::Unregistered));
-        }
-    }
-
-    fn call(&mut self, call: Call, effects: &mut Vec<Effect>) {
-        let id = call.id;
-        match self.account.open(id, call.task, call.bytes()) {
-            Opened::Open => effects.push(Effect::Call(call)),
-            Opened::Duplicate => effects.push(Effect::Misbehaved(format!("call {id}: this call id is in use"))),
-            Opened::Full => {
-                effects.push(Effect::Misbehaved(format!("call {id}: too many calls in flight")));
-                let payload = Bytes::from_static(b"refused by the host: too many calls in flight");
-                self.account.push(Event { kind: EventKind::Failed, id, aux: 0, payload, task: call.task });
-            }
-        }
-    }
-
-    fn done(
-        &mut self,
-        task: u64,
-        done: Task,
-        requeue_after: Option<Duration>,
-        error: Option<String>,
-        now: Duration,
-    ) -> Effect {
-        let took = done.took(now);
-        let Task { registration, key, .. } = done;
-        let Some(r) = self.registrations.get_mut(registration) else {
-            return Effect::Misbehaved("task of an unknown registration".into());
-        };
-        let outcome = match (error, requeue_after) {
-            (None, None) => {
-                r.queue.forget(&key);
-                Outcome::Ok
-            }
-            (None, Some(after)) => {
-                r.queue.forget(&key);
-                r.queue.add_at(key.clone(), now.saturating_add(after));
-                Outcome::Requeue(after)
-            }
-            (Some(message), None) => {
-                let retry_after = r.queue.retry(key.clone(), now);
-                Outcome::Error { message: excerpt(&message), retry_after }
-            }
-            (Some(message), Some(after)) => {
-                r.queue.add_at(key.clone(), now.saturating_add(after));
-                Outcome::Error { message: excerpt(&message), retry_after: after }
-            }
-        };
-        r.queue.done(&key, now);
-        Effect::Reconciled { task, registration, key, outcome, took }
-    }
-
-    /// A task was cancelled because a step failed on it: it is tried again with backoff. `lost`: the
-    /// instance could not be kept.
-    pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
-        self.account.drop_events(|e| e.task == task);
-        let cancelled = self.remove_task(task)?;
-        let took = cancelled.took(now);
-        let Task { registration, key, .. } = cancelled;
-        self.cancelled.insert(task);
-        if self.cancelled.len() > MAX_CANCELLED {
-            self.cancelled.pop_first();
-        }
-        let r = self.registrations.get_mut(registration)?;
-        if key.is_empty() {
-            return None;
-        }
-        let retry_after = match lost {
-            true => r.queue.retry_with(CULPRIT_BACKOFF, key.clone(), now),
-            false => r.queue.retry(key.clone(), now),
-        };
-        r.queue.done(&key, now);
-        let outcome = Outcome::Cancelled { retry_after };
-        Some(Effect::Reconciled { task, registration, key, outcome, took })
-    }
-
     /// Bytes of responses that have left the inbox since this was last asked, delivered or not:
     /// as many more may be received.
     pub fn take_credit(&mut self) -> usize {
@@ -568,13 +394,19 @@ impl Controller {
 
     /// A task that reconciles an object, with its registration.
     pub fn reconcile(&self, task: u64) -> Option<(&Task, &Registration)> {
-        let task = self.tasks.get(&task).filter(|task| !task.key.is_empty())?;
+        let task = self.tasks.get(&task).filter(|task| !task.is_map())?;
         Some((task, self.registrations.get(task.registration)?))
     }
 
     /// The registration and object of a task, if it reconciles one.
     pub fn task_object(&self, task: u64) -> Option<(RegistrationId, Key)> {
-        self.tasks.get(&task).filter(|t| !t.key.is_empty()).map(|t| (t.registration, t.key.clone()))
+        self.tasks.get(&task).filter(|t| !t.is_map()).map(|t| (t.registration, t.key.clone()))
+    }
+
+    /// What is to blame if a task fails: the object that it reconciles, or with an empty key the map function of its
+    /// registration.
+    pub fn blamed(&self, task: u64) -> Option<(RegistrationId, Key)> {
+        self.tasks.get(&task).map(|t| (t.registration, t.key.clone()))
     }
 
     /// The instance is lost: the next one starts from the base image, at once or, after failures,
@@ -636,7 +468,7 @@ impl Controller {
     #[cfg(test)]
     fn check_account(&self) {
         self.account.check();
-        assert_eq!(self.mapping, self.tasks.values().filter(|task| task.key.is_empty()).count());
+        assert_eq!(self.mapping, self.tasks.values().filter(|task| task.is_map()).count());
     }
 
     /// Bytes this controller holds in RAM besides its instance.
@@ -656,11 +488,9 @@ pub fn excerpt(text: &str) -> String {
     }
 }
 
-fn is_answer(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Head | EventKind::Body | EventKind::End | EventKind::Failed)
-}
-
 mod account;
+mod commit;
+mod mapping;
 mod overdue;
 mod registrations;
 mod saved;

@@ -103,6 +103,8 @@ pub struct StepOutput {
     pub logs: Vec<LogLine>,
     /// Time from the step's clock to the instance's next deadline.
     pub park: Option<Duration>,
+    /// It asked for more memory than it may have, and did without.
+    pub refused_memory: bool,
 }
 
 /// Why a step did not return.
@@ -347,7 +349,7 @@ impl Guest {
         context.inbox.clear();
         context.current = Bytes::new();
         match result {
-            Ok(()) => Ok(output),
+            Ok(()) => Ok(StepOutput { refused_memory: context.memory_limit_hit, ..output }),
             Err(trap) => {
                 let detail = format!("{trap:#}");
                 let cause = if context.cpu_limit_hit {

@@ -53,6 +53,8 @@ struct Item {
     due: Option<Duration>,
     /// Failures in a row.
     failures: u32,
+    /// A name that no watched object has had since it came. Counted in `WorkQueue::unknown`.
+    unknown: bool,
 }
 
 impl Item {
@@ -71,6 +73,9 @@ pub struct WorkQueue {
     /// The items that have `due`, by time.
     timers: BTreeSet<(Duration, Key)>,
     processing: u32,
+    /// How many items are `unknown`, and the bytes of their keys.
+    unknown: u32,
+    unknown_bytes: usize,
     /// Most items processed at once; 0 is no limit.
     max_concurrent: u32,
     /// Additions of objects that were not waiting already, and of objects put back with backoff. They wrap.
@@ -93,6 +98,15 @@ impl WorkQueue {
     pub fn add(&mut self, key: Key, now: Duration) {
         // What became due earlier goes first.
         self.promote(now);
+        self.become_known(&key);
+        self.enqueue(key, now);
+    }
+
+    /// As `add`, for a name that no watched object has. It is counted until an object of that name is added, or there is
+    /// nothing more to remember.
+    pub fn add_unknown(&mut self, key: Key, now: Duration) {
+        self.promote(now);
+        self.begin_unknown(&key);
         self.enqueue(key, now);
     }
 
@@ -198,7 +212,8 @@ impl WorkQueue {
     pub fn retry_now(&mut self, now: Duration) {
         let failed = |(_, key): &&(Duration, Key)| self.items.get(key).is_some_and(|item| item.failures > 0);
         let keys: Vec<Key> = self.timers.iter().filter(failed).map(|(_, key)| key.clone()).collect();
-        keys.into_iter().for_each(|key| self.add(key, now));
+        self.promote(now);
+        keys.into_iter().for_each(|key| self.enqueue(key, now));
     }
 
     /// Whether the object failed and its next try has a time.
@@ -244,13 +259,13 @@ impl WorkQueue {
         (self.ready.len(), self.timers.len(), self.adds, self.retries)
     }
 
-    /// Objects there is something to remember about, waiting or not.
-    pub fn known(&self) -> usize {
-        self.items.len()
+    /// Names that no watched object has, and the bytes of their keys.
+    pub fn unknown(&self) -> (usize, usize) {
+        (self.unknown as usize, self.unknown_bytes)
     }
 
-    /// Whether this object is one of them.
-    pub fn is_known(&self, key: &str) -> bool {
+    /// Whether there is something to remember about this object, waiting or not.
+    pub fn contains(&self, key: &str) -> bool {
         self.items.contains_key(key)
     }
 
@@ -289,8 +304,10 @@ impl WorkQueue {
     }
 
     fn save(&self, key: &str, wait: Wait) -> SavedItem {
-        let again = self.items.get(key).is_some_and(|item| item.again);
-        SavedItem { key: key.into(), wait, failures: self.failures(key), again }
+        let item = self.items.get(key);
+        let again = if item.is_some_and(|item| item.again) { SavedItem::AGAIN } else { 0 };
+        let unknown = if item.is_some_and(|item| item.unknown) { SavedItem::UNKNOWN } else { 0 };
+        SavedItem { key: key.into(), wait, failures: self.failures(key), marks: again | unknown }
     }
 
     /// Adds what was saved `elapsed` ago to what is here; the sooner time and the larger number of failures win.
@@ -298,10 +315,13 @@ impl WorkQueue {
     /// The host's clock may have begun after an object fell due, so only the time that is left is added to `now`.
     pub fn import(&mut self, saved: SavedQueue, now: Duration, elapsed: Duration) {
         let mut overdue = Vec::new();
-        for SavedItem { key, wait, failures, again } in saved.items {
+        for SavedItem { key, wait, failures, marks } in saved.items {
+            if marks & SavedItem::UNKNOWN != 0 {
+                self.begin_unknown(&key);
+            }
             let item = self.items.entry(key.clone()).or_default();
             item.failures = item.failures.max(failures);
-            item.again |= again;
+            item.again |= marks & SavedItem::AGAIN != 0;
             match wait {
                 Wait::Ready => self.enqueue(key, now),
                 Wait::Nanoseconds(ns) => match Duration::from_nanos(ns).checked_sub(elapsed) {
@@ -375,8 +395,26 @@ impl WorkQueue {
         }
     }
 
+    /// Counts an item among the unknown, unless there is one already: that stays what it is.
+    fn begin_unknown(&mut self, key: &str) {
+        if !self.items.contains_key(key) {
+            self.items.insert(key.into(), Item { unknown: true, ..Item::default() });
+            self.unknown += 1;
+            self.unknown_bytes += key.len();
+        }
+    }
+
+    fn become_known(&mut self, key: &str) {
+        if let Some(item) = self.items.get_mut(key).filter(|item| item.unknown) {
+            item.unknown = false;
+            self.unknown -= 1;
+            self.unknown_bytes -= key.len();
+        }
+    }
+
     fn remove_if_idle(&mut self, key: &str) {
         if self.items.get(key).is_some_and(Item::is_idle) {
+            self.become_known(key);
             self.items.remove(key);
         }
     }
@@ -393,8 +431,15 @@ pub struct SavedItem {
     pub key: Key,
     pub wait: Wait,
     pub failures: u32,
+    /// [`SavedItem::AGAIN`] and [`SavedItem::UNKNOWN`]. Earlier hosts wrote the first one alone, as a `bool`: the same byte.
+    pub marks: u8,
+}
+
+impl SavedItem {
     /// It was being processed, and was added meanwhile.
-    pub again: bool,
+    pub const AGAIN: u8 = 1;
+    /// No watched object has this name.
+    pub const UNKNOWN: u8 = 2;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

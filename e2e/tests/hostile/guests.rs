@@ -58,6 +58,14 @@ fn judging(name: &str) -> String {
     )
 }
 
+/// Registers for the ConfigMaps that carry its name, and maps changes of them to names itself, too.
+fn mapping(name: &str) -> String {
+    let watch = format!(
+        r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"guest={name}","relation":"map"}}"#
+    );
+    spec(name, &watch)
+}
+
 /// Registrations for the ConfigMap of this name, with 0 to 7 further watches of it, each of [`VARIANT`] bytes.
 fn variants(name: &str) -> String {
     let kind = format!(r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"guest={name}"}}"#);
@@ -183,6 +191,14 @@ pub fn all() -> Vec<Guest> {
             Code { reconcile: "(memory.fill (i32.const 0) (i32.const 255) (i32.const 131072)) (call $finish (local.get $task))", ..code() }),
         guest("hangs", "never finishes a reconcile", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
             told_on_object("ReconcileTimedOut", "longer than 1s"), code()),
+        guest("maps-never", "never says whom a change concerns", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
+            told("ReconcileTimedOut", "the map function was cancelled: it took longer than 1s"),
+            Code { reconcile: FINISH, spec: Some(mapping("maps-never")), ..code() }),
+        // Its object is reconciled for a second time only because its map function failed.
+        guest("maps-growing", "takes all memory in a map function, and traps in the second reconcile", LIMITS,
+            told_on_object("StepPanicked", "panic"),
+            Code { reconcile: "(if (i64.ne (global.get $count) (i64.const 0)) (then (unreachable))) (global.set $count (i64.const 1)) (call $finish (local.get $task))",
+                   event: GROW, spec: Some(mapping("maps-growing")), ..code() }),
         guest("changes-itself", "changes its own object in each reconcile", FEW_REQUESTS,
             told("RequestRateLimited", "more than 5 requests a second"),
             Code { fields: r#"(data (i32.const 2048) "content-type: application/merge-patch+json\0a") (data (i32.const 2304) "{\"data\":{\"n\":\"aaaaaaaa\"}}")"#.into(),

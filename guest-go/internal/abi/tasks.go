@@ -96,15 +96,17 @@ func cancelTask(id uint64) {
 	}
 }
 
-// runTask runs the handler and reports how it ended. A panic becomes an error, its stack a log line.
+// runTask runs the handler and reports how it ended. A panic becomes an error, its stack a log line. A map
+// task that fails ends as a reconcile with an error does: the host then reconciles all objects.
 // TinyGo has no recover on wasm: there a panic traps, and the host rolls the step back.
 func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, payload []byte) {
 	index, watch := int(e.aux), 0
+	outcome := Outcome{Err: errors.New("the reconciler ended its goroutine")}
 	if e.kind == kindMap {
 		index, watch = int(e.aux>>16), int(e.aux&0xffff)
+		outcome.Err = errors.New("the map function ended its goroutine")
 	}
 	h := handlerOf(index)
-	outcome := Outcome{Err: errors.New("the reconciler ended its goroutine")}
 	var keys []string
 	defer func() {
 		if p := recover(); p != nil {
@@ -112,7 +114,7 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 			Log(Error, "panic", outcome.Err.Error(), appendField(nil, "stack", stack()))
 		}
 		if _, live := tasks.take(e.id); live { // else the host cancelled it and expects no answer
-			if e.kind == kindMap {
+			if e.kind == kindMap && outcome.Err == nil {
 				hostMapped(e.id, strings.Join(keys, "\n"))
 			} else {
 				hostDone(e.id, outcome)
@@ -128,6 +130,7 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 		outcome = Outcome{Err: errors.New("no such controller is registered")}
 	case e.kind == kindMap:
 		keys = h.Map(ctx, watch&^mapGone, payload, watch&mapGone != 0)
+		outcome.Err = nil
 	default:
 		outcome = h.Reconcile(ctx, string(payload))
 	}

@@ -9,7 +9,8 @@
 //! Only the guest can make it grow without end, so the limit is enforced where the guest asks for something. What
 //! arrives from outside is throttled instead: responses wait for credit, changes give up their objects.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -44,8 +45,8 @@ pub(super) struct Account {
     bytes: usize,
     answers: usize,
     owed: usize,
-    /// Registrations of which all objects are to be reconciled, because changes were given up.
-    all_due: BTreeSet<RegistrationId>,
+    /// Registrations of which all objects are to be reconciled because changes were given up, and when.
+    all_due: BTreeMap<RegistrationId, Duration>,
     /// Bytes of responses that have left the inbox, see [`Account::take_credit`].
     credit: usize,
     /// Bytes that the host itself has put into the inbox, which took no credit. They are paid first.
@@ -231,7 +232,7 @@ impl Account {
         if !has_room(&change) {
             change.object = None;
             if !has_room(&change) {
-                self.all_due.insert(change.registration);
+                self.mark_all_due(change.registration, Duration::ZERO);
                 return;
             }
             // The one before finds the present state of the object when it is looked up. It is near the end, as objects
@@ -268,8 +269,9 @@ impl Account {
                     Found::Object(object) => change.object = Some(object),
                     Found::Nothing => (change.gone, change.object) = (true, Some(gone(&change.key))),
                     Found::WithoutObject => {
-                        self.all_due.insert(change.registration);
+                        let registration = change.registration;
                         self.changes.remove(at);
+                        self.mark_all_due(registration, Duration::ZERO);
                         continue;
                     }
                 }
@@ -280,11 +282,17 @@ impl Account {
         }
     }
 
-    /// Registrations of which all objects are to be reconciled now: once the changes before have been asked about.
-    pub fn take_all_due(&mut self) -> BTreeSet<RegistrationId> {
+    /// All objects of a registration are to be reconciled at `at`, or sooner.
+    pub fn mark_all_due(&mut self, registration: RegistrationId, at: Duration) {
+        let due = self.all_due.entry(registration).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    /// Registrations of which all objects are to be reconciled, and when: once the changes before have been asked about.
+    pub fn take_all_due(&mut self) -> BTreeMap<RegistrationId, Duration> {
         match self.changes.is_empty() {
             true => std::mem::take(&mut self.all_due),
-            false => BTreeSet::new(),
+            false => BTreeMap::new(),
         }
     }
 

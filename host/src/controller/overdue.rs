@@ -1,4 +1,4 @@
-//! Reconciles that take longer than they may.
+//! Reconciles and map tasks that take longer than they may.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ impl Task {
 }
 
 impl Controller {
-    /// The reconcile that has been under way for longest, which ends before the others.
+    /// The task that has been under way for longest, which ends before the others.
     fn oldest(&self) -> Option<(u64, &Task)> {
         // Ids are given in the order of time. What goes on after a restart began before what is new.
-        self.tasks.iter().find(|(_, task)| !task.key.is_empty()).map(|(id, task)| (*id, task))
+        self.tasks.first_key_value().map(|(id, task)| (*id, task))
     }
 
-    /// When a reconcile will have taken too long.
+    /// When a task will have taken too long.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Duration> {
         self.oldest().map(|(_, task)| task.ends_at(timeout))
     }
 
-    /// A reconcile that has taken too long.
+    /// A task that has taken too long.
     pub fn overdue(&self, timeout: Duration, now: Duration) -> Option<u64> {
         self.oldest().filter(|(_, task)| task.ends_at(timeout) <= now).map(|(id, _)| id)
     }
@@ -36,7 +36,8 @@ impl Controller {
     /// Takes a task from the guest, which is told so, and tries it again with backoff. Returns what there is to do:
     /// its calls are dropped.
     pub fn time_out(&mut self, task: u64, now: Duration) -> Vec<Effect> {
-        let undelivered = self.account.inbox().iter().any(|e| e.task == task && e.kind == EventKind::Reconcile);
+        let begins = |event: &Event| matches!(event.kind, EventKind::Reconcile | EventKind::Map);
+        let undelivered = self.account.inbox().iter().any(|event| event.task == task && begins(event));
         let calls: Vec<u64> =
             self.account.calls().iter().filter(|(_, of)| of.task == task).map(|(call, _)| *call).collect();
         let mut effects = Vec::with_capacity(calls.len() + 1);

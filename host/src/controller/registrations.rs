@@ -42,6 +42,8 @@ pub struct Registration {
     pub id: RegistrationId,
     pub spec: Arc<ControllerSpec>,
     pub queue: WorkQueue,
+    /// How often its map functions have failed in a row.
+    pub(super) map_failures: u32,
     /// How the present instance calls it; `None` until it has registered it.
     index: Option<u32>,
 }
@@ -155,7 +157,7 @@ impl Registrations {
         let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
         // Most have one, and room for more would be kept by each that is suspended.
         self.all.reserve_exact(1);
-        self.all.push(Registration { id, spec: Arc::new(spec), queue, index: Some(index) });
+        self.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
         Ok(id)
     }
 
@@ -208,7 +210,7 @@ impl Registrations {
             let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
             queue.import(saved, now, elapsed);
             restored.next_id = id.0.checked_add(1).ok_or("no more registrations can be told apart")?;
-            restored.all.push(Registration { id, spec: Arc::new(spec), queue, index: Some(index) });
+            restored.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
         }
         check_watches(restored.all.iter().map(|registration| &*registration.spec))?;
         Ok(restored)

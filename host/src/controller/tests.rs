@@ -1,5 +1,7 @@
 use super::registrations::{MAX_SPEC_BYTES, MAX_WATCHES, SavedRegistrations};
 use super::*;
+use crate::guest::{Action, StepOutput};
+use crate::watch::WatchId;
 
 const R0: RegistrationId = RegistrationId(0);
 const R1: RegistrationId = RegistrationId(1);
@@ -504,4 +506,42 @@ fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
     assert_eq!(c.enqueue_unknown(R0, "ns/another".into(), at(0)), Some(false));
     c.enqueue(R0, "ns/watched".into(), at(0));
     assert_eq!(c.registration(R0).unwrap().queue.len(), MAX_UNKNOWN + 1);
+    // Once some are done there is room again.
+    let batch = c.take_batch(at(0)).unwrap();
+    let done = |event: &Event| Action::Done { task: event.task, requeue_after: None, error: None };
+    c.commit(output(batch.iter().map(done).collect()), at(0), at(0));
+    assert_eq!(c.enqueue_unknown(R0, "ns/another".into(), at(0)), Some(true));
+}
+
+#[test]
+fn watched_objects_take_no_room_from_names_without_an_object() {
+    let mut c = ready();
+    for n in 0..2 * MAX_UNKNOWN {
+        c.enqueue(R0, format!("ns/{n}").into(), at(0));
+    }
+    // Each asks to be reconciled again later.
+    while let Some(batch) = c.take_batch(at(0)) {
+        let requeue = |event: &Event| Action::Done { task: event.task, requeue_after: Some(at(1000)), error: None };
+        c.commit(output(batch.iter().map(requeue).collect()), at(0), at(0));
+    }
+    assert_eq!(c.registration(R0).unwrap().queue.len(), 2 * MAX_UNKNOWN);
+    assert_eq!(c.enqueue_unknown(R0, "ns/unknown".into(), at(0)), Some(true));
+}
+
+#[test]
+fn names_without_an_object_are_bounded_for_all_registrations_together() {
+    for (bytes, expected) in [(20, MAX_UNKNOWN), (MAX_KEY_BYTES, MAX_UNKNOWN_BYTES / MAX_KEY_BYTES)] {
+        let mut c = ready();
+        let more = vec![Action::Register { spec: SPEC.into() }; MAX_WATCHES - 1];
+        c.commit(output(more), at(0), at(0));
+        let ids: Vec<_> = c.registrations().map(|r| r.id).collect();
+        assert_eq!(ids.len(), MAX_WATCHES);
+        let mut taken = 0;
+        for n in 0..300 {
+            for id in &ids {
+                taken += usize::from(c.enqueue_unknown(*id, format!("{n:0bytes$}").into(), at(0)) == Some(true));
+            }
+        }
+        assert_eq!(taken, expected, "names of {bytes} bytes");
+    }
 }

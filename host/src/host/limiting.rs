@@ -142,7 +142,7 @@ impl Host {
         }
     }
 
-    /// Cancels reconciles that have taken too long.
+    /// Cancels reconciles and map tasks that have taken too long.
     pub(super) fn end_overdue(&mut self, index: u32) {
         let now = self.now();
         let mut has_ended = false;
@@ -156,10 +156,11 @@ impl Host {
             let object = slot.controller.task_object(task);
             // What waits for an answer says nothing about the instance.
             if !slot.controller.is_waiting(task) {
-                slot.failed(object.clone(), None, now);
+                slot.failed(slot.controller.blamed(task), None, now);
             }
             slot.counters.limit_hit(Limit::ReconcileTimeout);
-            let message = format!("the reconcile was cancelled: it took longer than {timeout:?}");
+            let what = if object.is_some() { "reconcile" } else { "map function" };
+            let message = format!("the {what} was cancelled: it took longer than {timeout:?}");
             if let Some(traces) = &mut self.traces {
                 traces.blame(index, task, "timeout", &message);
             }

@@ -17,7 +17,8 @@ impl Slot {
     /// How full the memory of its instance is with so many bytes. `None` in the soft tier, and with 0.
     pub(super) fn memory_use(&self, used: u64) -> Option<MemoryUse> {
         let base = self.package.image().filter(|_| used > 0)?.size();
-        Some(MemoryUse { used, base, limit: self.package.limits().memory_bytes })
+        let refused = self.liveness.as_ref().is_some_and(|liveness| liveness.was_refused_memory());
+        Some(MemoryUse::new(used, base, self.package.limits().memory_bytes, refused))
     }
 
     /// A reconcile did not end by itself, see [`Liveness::failed`](crate::limits::liveness::Liveness::failed).
@@ -66,13 +67,17 @@ impl Host {
                      {limit}; look for what it never frees, or raise limits.memory"
                 ),
             ),
-            Lost::MemoryNearlyFull(used) => (
-                Some(Problem::MemoryNearlyFull),
-                format!(
-                    "its memory is nearly full: {used} bytes are in use, and limits.memory is {limit}; look for what it \
-                     never frees, or raise limits.memory"
-                ),
-            ),
+            Lost::MemoryNearlyFull(used) => {
+                let refused = slot.liveness.as_ref().is_some_and(|liveness| liveness.was_refused_memory());
+                let more = if refused { ", it was refused more" } else { "" };
+                (
+                    Some(Problem::MemoryNearlyFull),
+                    format!(
+                        "its memory is nearly full: {used} bytes are in use{more}, and limits.memory is {limit}; look for \
+                         what it never frees, or raise limits.memory"
+                    ),
+                )
+            }
         };
         if let Some(traces) = &mut self.traces {
             traces.lost(index, &reason);

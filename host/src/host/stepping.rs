@@ -110,7 +110,8 @@ impl Host {
             let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
             slot.counters.step_failed(failure.cause);
             let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == Cause::MemoryLimit);
-            slot.failed(culprit.clone(), memory, now);
+            let blamed = failure.culprit.and_then(|task| slot.controller.blamed(task));
+            slot.failed(blamed, memory, now);
             let detail = excerpt(&failure.detail);
             if self.may_log(index, object.len() + detail.len()) {
                 tracing::warn!(
@@ -143,6 +144,9 @@ impl Host {
         let first_registration = slot.controller.registered();
         for output in outputs {
             is_over_log_limit |= slot.write_logs(&output.logs, self.guest_log_level, now);
+            if output.refused_memory {
+                slot.liveness.get_or_insert_default().refused_memory();
+            }
             effects.extend(slot.controller.commit(output, stepped_at, now));
         }
         slot.phase = match instance {
@@ -219,10 +223,28 @@ impl Host {
                     // Whose change the guest was asked about is not known any more.
                     keys.iter().for_each(|key| triggers.interrupted(&(registration, key.clone())));
                 }
+                if let Some(liveness) = &mut self.slots[index as usize].liveness {
+                    liveness.mapped(registration);
+                }
                 let nonsense = self.enqueue_mapped(index, registration, keys);
                 if nonsense > 0 {
                     let what = format!("a map function returned {nonsense} names that are no keys");
                     self.on_misuses(index, &[what]);
+                }
+            }
+            Effect::MapFailed { registration, message, retry_after } => {
+                if let Some(liveness) = &mut slot.liveness {
+                    liveness.mapped(registration);
+                }
+                slot.counters.error(now, "", &format!("map function: {message}"));
+                if self.may_log(index, message.len()) {
+                    tracing::warn!(
+                        controller = &*self.slots[index as usize].name,
+                        registration = registration.0,
+                        error = %message,
+                        after_ms = retry_after.as_millis() as u64,
+                        "map function failed; all objects are reconciled"
+                    );
                 }
             }
             Effect::Misbehaved(what) => self.on_misuses(index, &[what]),

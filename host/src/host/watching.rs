@@ -14,7 +14,7 @@ use crate::queue::Key;
 use crate::status::counters::Avoided;
 use crate::watch::{
     Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, namespaces,
-    passage, shared, to_map,
+    passage, shared,
 };
 
 impl Host {
@@ -321,20 +321,9 @@ impl Host {
             let listed = event.replay.is_some_and(|replay| !replay.missed);
             let relation = if subscription.watch.is_none() { Relation::Own } else { watched.relation };
             if relation == Relation::Map {
-                let gone = matches!(event.change, Change::Deleted { .. });
-                let key = match &event.change {
-                    Change::Applied { key, .. } | Change::Deleted { key, .. } => key.clone(),
-                    _ => continue,
-                };
-                if let Some(object) = to_map(&event.change) {
-                    slot.controller.enqueue_map(WatchedChange {
-                        registration: subscription.registration,
-                        watch: subscription.watch.map_or(0, u32::from),
-                        source: event.watch,
-                        key,
-                        gone,
-                        object: Some(object),
-                    });
+                let watch = subscription.watch.map_or(0, u32::from);
+                if let Some(change) = WatchedChange::of(subscription.registration, watch, event.watch, &event.change) {
+                    slot.controller.enqueue_map(change);
                     touched.insert(subscription.slot);
                 }
                 continue;
@@ -429,10 +418,10 @@ impl Host {
             None if self.hub.contains(watch, key) => Found::WithoutObject,
             None => Found::Nothing,
         });
-        for registration in slot.controller.take_all_due() {
+        for (registration, at) in slot.controller.take_all_due() {
             let keys: Vec<Key> = slot.primaries_of(registration).flat_map(|primary| self.hub.keys(primary)).collect();
             for key in keys {
-                slot.controller.enqueue(registration, key, now);
+                slot.controller.enqueue_at(registration, key, at, now);
             }
         }
     }

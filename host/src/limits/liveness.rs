@@ -8,7 +8,7 @@
 //! reconciles fail in a row ─► suspicion ─► others are reconciled as a check ─┬─ one ends: it was the objects' own fault
 //!                                                                            └─ they fail too: begin anew
 //! steps fail for want of memory, of which much was in use before ──────────────────────────► begin anew
-//! memory is nearly full while there is nothing to do ──────────────────────────────────────► begin anew
+//! memory is nearly full, or more was refused, while there is nothing to do ────────────────► begin anew
 //! ```
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::controller::RegistrationId;
 use crate::queue::{Backoff, Key};
 
-/// An object being reconciled.
+/// An object being reconciled; with an empty key, the map functions of a registration.
 type Object = (RegistrationId, Key);
 
 /// This many steps that fail for lack of memory mean a full memory, if more than one object is
@@ -48,21 +48,31 @@ pub struct MemoryUse {
     /// What it begins with.
     pub base: u64,
     pub limit: u64,
+    /// A step was refused more, and succeeded without.
+    pub refused: bool,
 }
 
+/// A 32-bit memory never has more, whatever its limit.
+const MAX_MEMORY_BYTES: u64 = 4 << 30;
+
 impl MemoryUse {
+    /// `limit`: what the package allows itself.
+    pub fn new(used: u64, base: u64, limit: u64, refused: bool) -> MemoryUse {
+        MemoryUse { used, base, limit: limit.min(MAX_MEMORY_BYTES), refused }
+    }
+
     /// It has grown so much that beginning anew leaves more for a step. Allocators that double their heap fail when
     /// they have less than a half.
     fn has_grown(&self) -> bool {
         self.used.saturating_sub(self.base) >= self.limit.saturating_sub(self.base) / 3 && self.used > self.base
     }
 
-    /// It is better to begin anew at leisure than when a step fails.
+    /// It is better to begin anew at leisure than when a step fails. An allocator that doubles its heap stops just above
+    /// a half; that it is refused more says that little is free.
     pub fn is_nearly_full(&self) -> bool {
         let grown = self.used.saturating_sub(self.base);
-        self.has_grown()
-            && grown >= self.limit.saturating_sub(self.base) / 2
-            && self.used >= self.limit - self.limit / 8
+        let is_at_limit = grown >= self.limit.saturating_sub(self.base) / 2 && self.used >= self.limit - self.limit / 8;
+        self.has_grown() && (self.refused || is_at_limit)
     }
 }
 
@@ -99,6 +109,8 @@ pub struct Liveness {
     not_before: Duration,
     /// Restarts because memory was nearly full, and when the next one may be.
     nearly_full: (u32, Duration),
+    /// A step of the present instance was refused memory, and succeeded without.
+    refused_memory: bool,
 }
 
 /// Failures since a reconcile last ended by itself.
@@ -120,7 +132,7 @@ struct Check {
 }
 
 impl Liveness {
-    /// A reconcile was cancelled because a step failed on it, or because it took too long and waited for nothing.
+    /// A reconcile or a map task was cancelled because a step failed on it, or because it took too long and waited for nothing.
     /// `memory`: before the step, if it failed for want of memory.
     pub fn failed(&mut self, object: Object, memory: Option<MemoryUse>, now: Duration) {
         if memory.is_some_and(|memory| memory.has_grown()) && self.out_of_memory.len() < REMEMBERED {
@@ -149,6 +161,26 @@ impl Liveness {
         if self.before.contains(object) {
             (self.unhelpful, self.before, self.not_before) = (0, Vec::new(), Duration::ZERO);
         }
+    }
+
+    /// A map function of this registration answered. It says nothing of reconciles, which may fail nonetheless.
+    pub fn mapped(&mut self, registration: RegistrationId) {
+        let object = (registration, Key::from(""));
+        self.out_of_memory.retain(|other| *other != object);
+        self.streak.take_if(|streak| streak.objects.iter().all(|(_, key)| key.is_empty()));
+        if self.before.contains(&object) {
+            (self.unhelpful, self.before, self.not_before) = (0, Vec::new(), Duration::ZERO);
+        }
+    }
+
+    /// A step was refused memory, and succeeded without.
+    pub fn refused_memory(&mut self) {
+        self.refused_memory = true;
+    }
+
+    /// Whether a step of the present instance was refused memory, and succeeded without.
+    pub fn was_refused_memory(&self) -> bool {
+        self.refused_memory
     }
 
     /// What is to be done after a failure. `active`: reconciles that are still under way, which may yet end.
@@ -212,6 +244,7 @@ impl Liveness {
 
     /// The instance begins anew, because of a verdict or otherwise.
     pub fn restarted(&mut self, by_verdict: bool, now: Duration) {
+        self.refused_memory = false;
         let streak = self.streak.take();
         let mut failed = std::mem::take(&mut self.out_of_memory);
         if by_verdict {
@@ -224,7 +257,11 @@ impl Liveness {
 
     /// Nothing has to be remembered any more.
     pub fn is_idle(&self) -> bool {
-        self.streak.is_none() && self.out_of_memory.is_empty() && self.before.is_empty() && self.nearly_full.0 == 0
+        self.streak.is_none()
+            && self.out_of_memory.is_empty()
+            && self.before.is_empty()
+            && self.nearly_full.0 == 0
+            && !self.refused_memory
     }
 
     /// Bytes in RAM.

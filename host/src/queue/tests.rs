@@ -184,7 +184,7 @@ fn what_was_processed_is_exported_as_ready_and_comes_first() {
     queue.add("worked on first".into(), ms(0));
     queue.take(ms(0)).unwrap();
     let saved = queue.export(ms(2));
-    let item = |key: &str, wait, failures| SavedItem { key: key.into(), wait, failures, again: false };
+    let item = |key: &str, wait, failures| SavedItem { key: key.into(), wait, failures, marks: 0 };
     assert_eq!(
         saved.items,
         [
@@ -245,9 +245,47 @@ fn an_empty_queue_is_small_and_one_that_was_used_becomes_so_again() {
     assert!(queue.items.is_empty());
 }
 
+#[test]
+fn a_name_is_unknown_until_its_object_comes_or_nothing_is_left_to_remember() {
+    let mut queue = queue();
+    queue.add("watched".into(), ms(0));
+    for name in ["watched", "ns/a", "ns/a", "b"] {
+        queue.add_unknown(name.into(), ms(0));
+    }
+    assert_eq!(queue.unknown(), (2, 5), "what is there already is not counted, nor counted twice");
+    while queue.take(ms(0)).is_some() {}
+    queue.retry("ns/a".into(), ms(0));
+    for name in ["watched", "ns/a", "b"] {
+        queue.done(name, ms(0));
+    }
+    assert_eq!(queue.unknown(), (1, 4), "one waits for its backoff");
+    queue.retry_now(ms(0));
+    assert_eq!(queue.unknown(), (1, 4));
+    queue.add("ns/a".into(), ms(0));
+    assert_eq!(queue.unknown(), (0, 0), "there is an object now");
+}
+
+#[test]
+fn marks_of_a_saved_item_are_read_where_earlier_hosts_wrote_a_bool() {
+    #[derive(Serialize)]
+    struct Earlier {
+        key: Key,
+        wait: Wait,
+        failures: u32,
+        again: bool,
+    }
+    for again in [false, true] {
+        let earlier = Earlier { key: "a".into(), wait: Wait::Ready, failures: 3, again };
+        let item: SavedItem = postcard::from_bytes(&postcard::to_stdvec(&earlier).unwrap()).unwrap();
+        let marks = if again { SavedItem::AGAIN } else { 0 };
+        assert_eq!(item, SavedItem { key: "a".into(), wait: Wait::Ready, failures: 3, marks });
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Add(u8),
+    AddUnknown(u8),
     AddIn(u8, u64),
     Take,
     /// Of the nth key that is being processed.
@@ -263,6 +301,7 @@ fn op() -> impl Strategy<Value = Op> {
     let key = 0..6_u8;
     prop_oneof![
         4 => key.clone().prop_map(Op::Add),
+        2 => key.clone().prop_map(Op::AddUnknown),
         3 => (key.clone(), 0..2_000_u64).prop_map(|(key, after)| Op::AddIn(key, after)),
         5 => Just(Op::Take),
         3 => any::<usize>().prop_map(Op::Done),
@@ -306,10 +345,19 @@ proptest! {
         let mut now = ms(0);
         let mut processing = BTreeSet::new();
         let mut owed = Owed::default();
+        let mut unknown = BTreeSet::new();
         for op in ops {
             match op {
                 Op::Add(n) => {
                     queue.add(key(n), now);
+                    owed.at(&key(n), now);
+                    unknown.remove(&key(n));
+                }
+                Op::AddUnknown(n) => {
+                    if !queue.contains(&key(n)) {
+                        unknown.insert(key(n));
+                    }
+                    queue.add_unknown(key(n), now);
                     owed.at(&key(n), now);
                 }
                 Op::AddIn(n, after) => {
@@ -373,6 +421,8 @@ proptest! {
                 }
             }
             prop_assert_eq!(queue.processing(), processing.len());
+            unknown.retain(|key| queue.contains(key));
+            prop_assert_eq!(queue.unknown(), (unknown.len(), unknown.iter().map(|key| key.len()).sum()));
             if limit == 0 || processing.len() < limit as usize {
                 let next = owed.0.iter().filter(|(key, at)| !processing.contains(*key) && **at > now).map(|(_, at)| *at).min();
                 if !queue.has_ready(now) {
@@ -392,6 +442,9 @@ proptest! {
         }
         prop_assert_eq!(handed_out, owed.0.into_keys().collect::<BTreeSet<_>>());
         prop_assert!(queue.is_empty());
+        // A handful still remember failures.
+        unknown.retain(|key| queue.contains(key));
+        prop_assert_eq!(queue.unknown().0, unknown.len());
     }
 
     #[test]
@@ -401,6 +454,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Add(n) => queue.add(key(n), now),
+                Op::AddUnknown(n) => queue.add_unknown(key(n), now),
                 Op::AddIn(n, after) => queue.add_at(key(n), now + ms(after)),
                 Op::Take => { queue.take(now); }
                 Op::Fail(n) => { queue.retry(key((n % 6) as u8), now); }
@@ -412,6 +466,7 @@ proptest! {
         let mut restored = WorkQueue::new(0, BACKOFF);
         restored.import(saved.clone(), ms(77), ms(0));
         prop_assert_eq!(restored.export(ms(77)), saved);
+        prop_assert_eq!(restored.unknown(), queue.unknown());
     }
 }
 

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::mapping::{MAP_GONE, MAX_MAPPING};
 use super::super::tests::{at, call, output, ready};
-use super::super::{Controller, Effect, MAX_MAPPING};
+use super::super::{Controller, Effect};
 use super::*;
 use crate::guest::{Action, Call};
 
@@ -137,7 +138,7 @@ fn changes_without_room_are_looked_up_when_their_turn_comes() {
         assert!(c.held_bytes() <= MAX_WITH_CHANGES_BYTES);
     }
     let whole = MAX_WITH_CHANGES_BYTES / large;
-    let (mut asked, mut all_due, mut found) = (0, BTreeSet::new(), std::cell::Cell::new(0));
+    let (mut asked, mut all_due, mut found) = (0, BTreeMap::new(), std::cell::Cell::new(0));
     while c.has_unasked() {
         c.look_up_changes(|watch, key| {
             assert_eq!(watch, WatchId(7));
@@ -155,7 +156,7 @@ fn changes_without_room_are_looked_up_when_their_turn_comes() {
         c.commit(output(answers.collect()), at(0), at(0));
         all_due.append(&mut c.take_all_due());
     }
-    assert_eq!(all_due, [RegistrationId(0)].into(), "one was not found");
+    assert_eq!(all_due, [(RegistrationId(0), at(0))].into(), "one was not found");
     // Those with an object twice, the others once.
     assert_eq!((asked, *found.get_mut()), (whole + (40 - whole / 2 - 1), 40 - whole / 2));
 }
@@ -170,7 +171,7 @@ fn a_deletion_without_room_is_delivered_by_name_and_in_order() {
     c.look_up_changes(|_, _| Found::Object(Bytes::from_static(b"now")));
     let mut payloads = Vec::new();
     while let Some(events) = c.take_batch(at(0)) {
-        let said = |event: &Event| (event.aux == super::super::MAP_GONE, event.payload.len() < 200);
+        let said = |event: &Event| (event.aux == MAP_GONE, event.payload.len() < 200);
         payloads.extend(events.iter().map(said));
         c.look_up_changes(|_, _| Found::Object(Bytes::from_static(b"now")));
     }
@@ -185,7 +186,7 @@ fn without_room_for_a_name_all_objects_are_reconciled_after_what_came_before() {
     c.enqueue_map(change("ns/other", 10));
     assert!(c.has_unasked() && c.take_all_due().is_empty(), "after the changes that are still to be asked about");
     batch(&mut c);
-    assert_eq!(c.take_all_due(), [RegistrationId(0)].into());
+    assert_eq!(c.take_all_due(), [(RegistrationId(0), at(0))].into());
     assert!(c.take_all_due().is_empty());
 }
 

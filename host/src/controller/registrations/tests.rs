@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::tests::call;
 use super::*;
 use crate::controller::{Controller, Effect, WatchedChange};
 use crate::guest::{Action, Event, EventKind, StepOutput};
@@ -156,6 +157,22 @@ fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
 }
 
 #[test]
+fn an_instance_whose_main_ends_without_registering_gives_up_what_was_registered_before() {
+    let (mut c, _) = started(&["a", "b"].map(|name| spec(name, "", &[])));
+    c.reset(false, at(0), 0);
+    c.take_batch(at(0)).unwrap();
+    let asks = StepOutput { actions: vec![Action::Call(call(1, 0))], ..StepOutput::default() };
+    assert!(matches!(c.commit(asks, at(0), at(0))[..], [Effect::Call(_)]), "it waits for an answer");
+    c.answer(1, EventKind::End, 0, Default::default());
+    c.take_batch(at(0)).unwrap();
+    let sleeps = StepOutput { park: Some(at(100)), ..StepOutput::default() };
+    assert!(c.commit(sleeps, at(0), at(0)).is_empty(), "it sleeps");
+    c.take_batch(at(100)).unwrap();
+    assert_eq!(ids(&c.commit(StepOutput::default(), at(100), at(100))), (vec![], vec![0, 1]));
+    assert_eq!(c.registrations().count(), 0);
+}
+
+#[test]
 fn what_was_refused_has_an_index_all_the_same() {
     let (mut c, effects) = started(&["nonsense".into(), spec("a", "", &[])]);
     assert!(matches!(effects[..], [Effect::Misbehaved(_), Effect::Registered(RegistrationId(0))]), "{effects:?}");
@@ -264,9 +281,12 @@ proptest! {
                 }
                 Op::Step => {
                     now += at(700_000);
+                    let mut park = None;
                     for event in c.take_batch(now).into_iter().flatten() {
                         if event.kind == EventKind::Start {
                             started = true;
+                            // Its main function waits, and registers later.
+                            park = Some(at(1));
                         } else {
                             let key = String::from_utf8(event.payload.to_vec()).unwrap();
                             let spec = guest.get(event.aux as usize).cloned().flatten();
@@ -275,7 +295,7 @@ proptest! {
                             tasks.push(event.task);
                         }
                     }
-                    effects = c.commit(StepOutput::default(), now, now);
+                    effects = c.commit(StepOutput { park, ..StepOutput::default() }, now, now);
                 }
                 Op::Done(n) if !tasks.is_empty() => {
                     let task = tasks.remove(n % tasks.len());

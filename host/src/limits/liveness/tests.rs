@@ -11,7 +11,7 @@ fn object(name: &str) -> Object {
 }
 
 fn memory(mebibytes: u64) -> MemoryUse {
-    MemoryUse { used: mebibytes * MIB, base: 2 * MIB, limit: 64 * MIB }
+    MemoryUse::new(mebibytes * MIB, 2 * MIB, 64 * MIB, false)
 }
 
 /// What happens at a second.
@@ -21,12 +21,14 @@ enum At {
     /// ... for want of memory, of which so many MiB were in use before.
     OutOfMemory(u64, &'static str, u64),
     Ends(&'static str),
+    /// A map function answers. One that fails is an object without a name.
+    Maps,
     /// So many objects are found for a check.
     Finds(usize),
     Restarts(u64),
 }
 
-use At::{Ends, Fails, Finds, OutOfMemory, Restarts};
+use At::{Ends, Fails, Finds, Maps, OutOfMemory, Restarts};
 
 /// What it is, the reconciles under way, what happens, and the verdicts.
 type Row = (&'static str, usize, Vec<At>, Vec<(usize, Verdict)>);
@@ -50,6 +52,10 @@ fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize,
             }
             Ends(name) => {
                 liveness.ended(&object(name));
+                Verdict::GoOn
+            }
+            Maps => {
+                liveness.mapped(RegistrationId(0));
                 Verdict::GoOn
             }
             Finds(objects) => liveness.checks_with(*objects),
@@ -108,6 +114,18 @@ fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_object
         ("one object, again and again", 0, one_fails(8), vec![(4, CHECK)]),
         ("one object, often in a moment", 0, (0..100).map(|_| Fails(0, "a")).collect(), vec![]),
         (
+            "a map function that answers between",
+            0,
+            vec![Fails(0, ""), Fails(3, ""), Fails(6, ""), Fails(9, ""), Maps, Fails(12, "")],
+            vec![],
+        ),
+        (
+            "reconciles while a map function answers",
+            0,
+            vec![Fails(0, "a"), Fails(0, "b"), Maps, Fails(0, "c")],
+            vec![(3, CHECK)],
+        ),
+        (
             "checks are not made all the time",
             0,
             vec![
@@ -156,6 +174,17 @@ fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
             single(4, 8).into_iter().chain([Ends("a")]).chain(single(4, 8)).collect(),
             vec![],
         ),
+        ("a map function, again and again", 0, (0..5).map(|n| OutOfMemory(n * 8, "", 60)).collect(), vec![(4, FULL)]),
+        (
+            "a map function that answers between",
+            0,
+            [0, 8, 16, 24]
+                .map(|at| OutOfMemory(at, "", 60))
+                .into_iter()
+                .chain([Maps, OutOfMemory(32, "", 60)])
+                .collect(),
+            vec![],
+        ),
         (
             "it did with less",
             0,
@@ -198,7 +227,7 @@ fn what_an_instance_failed_with_is_nothing_to_the_next() {
 #[test]
 fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_each_time() {
     let mut liveness = Liveness::default();
-    let big = MemoryUse { used: 60 * MIB, base: 58 * MIB, limit: 64 * MIB };
+    let big = MemoryUse::new(60 * MIB, 58 * MIB, 64 * MIB, false);
     for (memory, at, begins) in [
         (memory(55), 0, false),
         (memory(56), 0, true),
@@ -219,8 +248,38 @@ fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_e
 #[test]
 fn limits_of_any_size_make_sense() {
     for (used, base, limit) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (u64::MAX, 0, u64::MAX), (0, u64::MAX, 1)] {
-        let memory = MemoryUse { used, base, limit };
+        let memory = MemoryUse { used, base, limit, refused: false };
         assert_eq!(memory.has_grown(), used > base, "{memory:?}");
         assert_eq!(memory.is_nearly_full(), used > base, "{memory:?}");
     }
+}
+
+#[test]
+fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
+    let gib = |n: u64| n << 30;
+    for (used, base, limit, refused, expected) in [
+        (56 * MIB, 2 * MIB, 64 * MIB, false, true),
+        (55 * MIB, 2 * MIB, 64 * MIB, false, false),
+        // An allocator that doubles its heap.
+        (33 * MIB, 2 * MIB, 64 * MIB, true, true),
+        (33 * MIB, 2 * MIB, 64 * MIB, false, false),
+        // It was refused one thing that is large, and has hardly grown.
+        (10 * MIB, 2 * MIB, 64 * MIB, true, false),
+        // A limit that no memory can reach.
+        (gib(4) - MIB, 2 * MIB, gib(64), false, true),
+        (gib(3), 2 * MIB, u64::MAX, false, false),
+    ] {
+        let memory = MemoryUse::new(used, base, limit, refused);
+        assert_eq!(memory.is_nearly_full(), expected, "{memory:?}");
+    }
+    assert!(MemoryUse::new(gib(2), 2 * MIB, gib(64), false).has_grown());
+}
+
+#[test]
+fn what_one_instance_was_refused_says_nothing_of_the_next() {
+    let mut liveness = Liveness::default();
+    liveness.refused_memory();
+    assert!(liveness.was_refused_memory() && !liveness.is_idle());
+    liveness.restarted(false, secs(0));
+    assert!(!liveness.was_refused_memory() && liveness.is_idle());
 }
