@@ -118,7 +118,9 @@ fn without_secrets(config: &kube::Config) -> AuthInfo {
     }
     AuthInfo {
         impersonate: user.impersonate.clone(),
+        impersonate_uid: user.impersonate_uid.clone(),
         impersonate_groups: user.impersonate_groups.clone(),
+        impersonate_user_extra: user.impersonate_user_extra.clone(),
         ..AuthInfo::default()
     }
 }

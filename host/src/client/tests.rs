@@ -156,6 +156,11 @@ async fn a_server_without_tls_gets_no_credentials() {
         let user = user(&ran);
         let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
         config.auth_info = serde_json::from_value(user.clone()).unwrap();
+        // Whom it acts for is no secret.
+        config.auth_info.impersonate = Some("jane".into());
+        config.auth_info.impersonate_uid = Some("u-1".into());
+        config.auth_info.impersonate_groups = Some(vec!["ops".into()]);
+        config.auth_info.impersonate_user_extra = Some([("scopes".into(), vec!["view".into()])].into());
         let client = client(&config, Traffic::General).await;
         let serve = async {
             let (mut connection, _) = listener.accept().await.unwrap();
@@ -169,6 +174,9 @@ async fn a_server_without_tls_gets_no_credentials() {
         let (head, response) = soon(async { tokio::join!(serve, client.send(get("/"))) }).await;
         assert_eq!(response.unwrap().status(), 200);
         assert!(!head.contains("authorization"), "{user}: {head}");
+        for (name, value) in [("user", "jane"), ("uid", "u-1"), ("group", "ops"), ("extra-scopes", "view")] {
+            assert!(head.contains(&format!("impersonate-{name}: {value}")), "{user}: {head}");
+        }
     }
     assert!(!ran.exists(), "the plugin ran");
 }
