@@ -19,7 +19,9 @@ use super::*;
 
 const LIMITS: RequestLimits = RequestLimits {
     response: Duration::from_secs(3),
+    write: Duration::from_secs(5),
     transfer: Duration::from_secs(20),
+    silent_stream: Duration::from_secs(4),
     ping_interval: Duration::from_millis(200),
     ping_timeout: Duration::from_millis(800),
 };
@@ -91,6 +93,29 @@ async fn response_that_stops_in_the_middle_ends_but_a_stream_may_pause() {
     stream.frame().await.unwrap().unwrap();
     let paused = tokio::time::timeout(LIMITS.response + LIMITS.ping_interval, stream.frame()).await;
     assert!(paused.is_err(), "a stream that may pause ended: {paused:?}");
+}
+
+#[tokio::test]
+async fn stream_over_http1_on_a_frozen_connection_ends() {
+    let peer = Peer::start(&["http/1.1"]).await;
+    let client = client(&peer.config(), Traffic::General).await;
+    let mut stream = client.send(streaming("/stream")).await.unwrap().into_body();
+    stream.frame().await.unwrap().unwrap();
+    peer.freeze();
+    let ended = soon(stream.frame()).await.unwrap().unwrap_err();
+    assert!(format!("{ended:?}").contains("nothing more within 4 s"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn write_over_http2_may_take_longer_than_other_requests() {
+    for (alpn, method, limit) in [("h2", "DELETE", 5), ("h2", "GET", 3), ("http/1.1", "DELETE", 3)] {
+        let peer = Peer::start(&[alpn]).await;
+        let client = client(&peer.config(), Traffic::General).await;
+        client.send(get("/protocol")).await.unwrap();
+        let request = Request::builder().method(method).uri("/silent").body(Body::empty()).unwrap();
+        let ended = soon(client.send(request)).await.unwrap_err();
+        assert!(format!("{ended:?}").contains(&format!("no answer within {limit} s")), "{alpn} {method}: {ended:?}");
+    }
 }
 
 #[tokio::test]
