@@ -2,6 +2,7 @@
 //! watches.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::failure::excerpt;
 use crate::queue::Key;
 
 /// What is kept of a watched object.
@@ -77,7 +79,12 @@ pub struct Reader {
     no_owners: Arc<[OwnerRef]>,
     /// `apiVersion` and `kind` of the watched objects, if they are to be kept whole.
     full: Option<(String, String)>,
+    /// Objects that could not be read and were told of, at most [`MAX_TOLD`].
+    told: BTreeSet<Key>,
 }
+
+/// Objects that cannot be read are told of once, and no more of them.
+const MAX_TOLD: usize = 16;
 
 /// More kinds of owners than this are not shared, so that looking one up stays cheap.
 const MAX_SHARED_KINDS: usize = 64;
@@ -150,7 +157,7 @@ struct RawOwner<'a> {
 impl Reader {
     /// `full`: `apiVersion` and `kind` of the objects if they are to be kept whole.
     pub fn new(full: Option<(String, String)>) -> Self {
-        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full }
+        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full, told: BTreeSet::new() }
     }
 
     /// Reads one. What cannot be read of it is left out, with a warning: one object must not stop the watch of all.
@@ -164,7 +171,7 @@ impl Reader {
                 let NamedObject { metadata: NamedMeta { name, namespace, resource_version } } =
                     serde_json::from_str(json)?;
                 let key = key_of(namespace.as_deref(), &name);
-                tracing::warn!(object = &*key, %error, "an object cannot be read; it is known by its name alone");
+                self.tell(&key, &error);
                 let meta = ObjectMetaLite {
                     resource_version: resource_version.as_ref().into(),
                     generation: 0,
@@ -174,6 +181,20 @@ impl Reader {
                 };
                 Ok(Item { seen: Seen { key, meta, object: None }, version: resource_version, labels: None })
             }
+        }
+    }
+
+    /// Whether it is worth a line that this object cannot be read. Each change of it comes here.
+    fn is_news(&mut self, key: &Key) -> bool {
+        self.told.len() < MAX_TOLD && self.told.insert(key.clone())
+    }
+
+    fn tell(&mut self, key: &Key, error: &serde_json::Error) {
+        if self.is_news(key) {
+            let error = error.to_string();
+            let (object, error) = (excerpt(key), excerpt(&error));
+            let more = if self.told.len() == MAX_TOLD { "; further ones are not logged" } else { "" };
+            tracing::warn!(object, error, "an object cannot be read; it is known by its name alone{more}");
         }
     }
 
