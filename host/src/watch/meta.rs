@@ -314,3 +314,21 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 pub(crate) fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_told_of_once_and_not_too_many_are() {
+        let mut reader = Reader::new(None);
+        let mut read = |name: &str| {
+            let json = format!(r#"{{"metadata":{{"name":"{name}","resourceVersion":"1","generation":"x"}}}}"#);
+            assert_eq!(&*reader.read(&json).unwrap().seen.key, name);
+            reader.told.len()
+        };
+        assert_eq!([read("a"), read("a"), read("b")], [1, 1, 2]);
+        let told = (0..100).map(|n| read(&n.to_string())).max();
+        assert_eq!(told, Some(MAX_TOLD));
+    }
+}
