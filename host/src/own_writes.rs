@@ -112,10 +112,7 @@ impl OwnWrites {
 
     /// The controller has registered, and watches these without its own writes.
     pub fn extend(&mut self, resources: &[Resource]) {
-        let new: Vec<Resource> = resources.iter().filter(|resource| !self.of.contains(resource)).cloned().collect();
-        if !new.is_empty() {
-            self.of = self.of.iter().cloned().chain(new).collect();
-        }
+        Resource::extend(&mut self.of, resources);
     }
 
     /// A request is on its way. `by`: in whose reconcile; `body`: what it sends.

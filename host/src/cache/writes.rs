@@ -19,6 +19,10 @@ use crate::watch::{Known, hash};
 /// With more gates, those of a resource become one.
 const MAX_GATES: usize = 64;
 
+/// Resources whose writes are followed. Of more, those are forgotten that were registered first: what is not followed
+/// is not read from a cache.
+const MAX_RESOURCES: usize = 256;
+
 /// Objects of one kind, in whatever version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -31,6 +35,18 @@ impl Resource {
     /// What a watch is of.
     pub fn of(watch: &WatchSpec) -> Resource {
         Resource { group: (*watch.group).into(), plural: (*watch.plural).into() }
+    }
+
+    /// Adds what a controller registers to what it had. Each instance may register something else, so the oldest of too
+    /// many go.
+    pub fn extend(all: &mut Arc<[Resource]>, registered: &[Resource]) {
+        if registered.iter().all(|resource| all.contains(resource)) {
+            return;
+        }
+        let older = all.iter().filter(|resource| !registered.contains(resource));
+        let both: Vec<&Resource> = older.chain(registered).collect();
+        let excess = both.len().saturating_sub(MAX_RESOURCES);
+        *all = both[excess..].iter().copied().cloned().collect();
     }
 
     /// Whether objects of this group and plural are of it: of a watch without a plural, all of the group.
@@ -156,10 +172,7 @@ impl Writes {
 
     /// The controller has registered, and has these cached.
     pub fn extend(&mut self, cached: &[Resource]) {
-        let new: Vec<Resource> = cached.iter().filter(|resource| !self.cached.contains(resource)).cloned().collect();
-        if !new.is_empty() {
-            self.cached = self.cached.iter().cloned().chain(new).collect();
-        }
+        Resource::extend(&mut self.cached, cached);
     }
 
     /// A request is on its way.

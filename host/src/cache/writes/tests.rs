@@ -435,3 +435,17 @@ fn answers_are_not_kept() {
     assert!(!may(7));
     assert!(may(8));
 }
+
+#[test]
+fn resources_that_instances_registered_long_ago_are_forgotten() {
+    let of = |plural: String| Resource { group: "".into(), plural: plural.into() };
+    let mut all: Arc<[Resource]> = [config_maps()].into();
+    for n in 0..10 * MAX_RESOURCES {
+        Resource::extend(&mut all, &[of(format!("r{n}")), config_maps()]);
+        assert!(all.len() <= MAX_RESOURCES);
+        assert!(all.contains(&config_maps()) && all.contains(&of(format!("r{n}"))), "{n}");
+    }
+    let before = all.clone();
+    Resource::extend(&mut all, &[config_maps()]);
+    assert!(Arc::ptr_eq(&all, &before), "nothing is copied for what is known");
+}
