@@ -54,7 +54,7 @@ pub enum ClientError {
 /// Makes clients that share the credentials of one user.
 pub struct Clients {
     config: kube::Config,
-    credentials: Arc<Credentials>,
+    credentials: Credentials,
     limits: RequestLimits,
 }
 
@@ -68,7 +68,7 @@ impl Clients {
         if config.cluster_url.scheme() != Some(&Scheme::HTTPS) {
             config.auth_info = without_secrets(&config);
         }
-        let credentials = Arc::new(Credentials::load(&config.auth_info).await?);
+        let credentials = Credentials::load(&config.auth_info).await?;
         Ok(Clients { config, credentials, limits: RequestLimits::default() })
     }
 
@@ -118,14 +118,16 @@ fn without_secrets(config: &kube::Config) -> AuthInfo {
     }
     AuthInfo {
         impersonate: user.impersonate.clone(),
+        impersonate_uid: user.impersonate_uid.clone(),
         impersonate_groups: user.impersonate_groups.clone(),
+        impersonate_user_extra: user.impersonate_user_extra.clone(),
         ..AuthInfo::default()
     }
 }
 
 /// Sends requests with the credentials of the moment.
 struct Sender {
-    credentials: Arc<Credentials>,
+    credentials: Credentials,
     route: Route,
     /// Those of the certificate with this number.
     lanes: Mutex<Option<(u64, Arc<Lanes>)>>,

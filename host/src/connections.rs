@@ -1,4 +1,5 @@
-//! Connections for responses that end: so many for the whole host, and a share of them for each controller.
+//! Connections for responses that end: so many for the whole host, and a share of them for each controller. The API
+//! server and external hosts are counted apart: what hangs on one side holds up nothing on the other.
 //!
 //! Both are needed. The host's number bounds open files and the load on the API server. The share keeps one controller
 //! from queueing before all others. While a response waits for its guest, it counts towards the controller's share
@@ -12,16 +13,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Of the whole host.
 const MAX_CONNECTIONS: usize = 64;
-/// Of one controller.
+/// Of one controller, to one kind of peer.
 const MAX_SHARE: usize = 16;
+
+/// Where connections lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    ApiServer,
+    External,
+}
 
 /// Those of the host, to one kind of peer.
 #[derive(Clone, Debug)]
-pub struct Connections(Arc<Semaphore>);
+pub struct Connections {
+    peer: Peer,
+    free: Arc<Semaphore>,
+}
 
-/// Those of a controller.
+/// Those of a controller, to either kind of peer.
 #[derive(Clone, Debug)]
-pub struct Share(Arc<Semaphore>);
+pub struct Share {
+    api_server: Arc<Semaphore>,
+    external: Arc<Semaphore>,
+}
 
 /// Room for one connection.
 #[derive(Debug)]
@@ -32,30 +46,38 @@ pub struct Connection {
     _share: OwnedSemaphorePermit,
 }
 
-impl Default for Connections {
-    fn default() -> Connections {
-        Connections(Arc::new(Semaphore::new(MAX_CONNECTIONS)))
+impl Default for Share {
+    fn default() -> Share {
+        let new = || Arc::new(Semaphore::new(MAX_SHARE));
+        Share { api_server: new(), external: new() }
     }
 }
 
-impl Default for Share {
-    fn default() -> Share {
-        Share(Arc::new(Semaphore::new(MAX_SHARE)))
+impl Share {
+    fn of(&self, peer: Peer) -> &Arc<Semaphore> {
+        match peer {
+            Peer::ApiServer => &self.api_server,
+            Peer::External => &self.external,
+        }
     }
 }
 
 impl Connections {
+    pub fn new(peer: Peer) -> Connections {
+        Connections { peer, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    }
+
     /// Waits for room, first in the controller's share and then in the host. `None` if the host ends.
     pub async fn enter(&self, share: &Share) -> Option<Connection> {
-        let share = share.0.clone().acquire_owned().await.ok()?;
-        let permit = self.0.clone().acquire_owned().await.ok()?;
+        let share = share.of(self.peer).clone().acquire_owned().await.ok()?;
+        let permit = self.free.clone().acquire_owned().await.ok()?;
         Some(Connection { all: self.clone(), permit: Some(permit), _share: share })
     }
 
     /// Connections that the host has room for.
     #[cfg(test)]
     pub fn available(&self) -> usize {
-        self.0.available_permits()
+        self.free.available_permits()
     }
 }
 
@@ -69,7 +91,7 @@ impl Connection {
         self.permit = None;
         let result = guest.await;
         // Only the end of the host closes it.
-        self.permit = self.all.0.clone().acquire_owned().await.ok();
+        self.permit = self.all.free.clone().acquire_owned().await.ok();
         result
     }
 }
@@ -87,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_controller_gets_its_share_and_leaves_the_rest() {
-        let (all, hog) = (Connections::default(), Share::default());
+        let (all, hog) = (Connections::new(Peer::ApiServer), Share::default());
         let held: Vec<_> = std::iter::from_fn(|| now(all.enter(&hog)).flatten()).collect();
         assert_eq!(held.len(), MAX_SHARE);
         let other = Share::default();
@@ -97,8 +119,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn requests_to_external_hosts_that_hang_leave_those_to_the_api_server_alone() {
+        let (api_server, external) = (Connections::new(Peer::ApiServer), Connections::new(Peer::External));
+        let share = Share::default();
+        let hanging: Vec<_> = std::iter::from_fn(|| now(external.enter(&share)).flatten()).collect();
+        assert_eq!(hanging.len(), MAX_SHARE);
+        assert!(now(api_server.enter(&share)).is_some_and(|connection| connection.is_some()));
+    }
+
+    #[tokio::test]
     async fn who_waits_for_a_guest_holds_up_its_own_controller_alone() {
-        let all = Connections::default();
+        let all = Connections::new(Peer::ApiServer);
         let hogs: Vec<Share> = (0..MAX_CONNECTIONS / MAX_SHARE).map(|_| Share::default()).collect();
         let mut held: Vec<Connection> = Vec::new();
         for hog in &hogs {
@@ -124,9 +155,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_is_ready_costs_no_turn() {
-        let (all, share) = (Connections::default(), Share::default());
+        let (all, share) = (Connections::new(Peer::ApiServer), Share::default());
         let mut connection = all.enter(&share).await.unwrap();
-        let before = all.0.available_permits();
-        assert_eq!(connection.leave_for(async { all.0.available_permits() }).await, before);
+        let before = all.available();
+        assert_eq!(connection.leave_for(async { all.available() }).await, before);
     }
 }

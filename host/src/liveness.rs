@@ -17,6 +17,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until the head of a response, and between two pieces of a response that is not a stream. Admission webhooks
 /// may take 30 s; with [`CONNECT_TIMEOUT`] it makes 45 s.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(35);
+/// Until the head of the response to a write over HTTP/2, where PINGs notice a dead connection. The API server gives
+/// a write up after 60 s.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(65);
 /// For all of a response that is not a stream. Only time spent waiting for the peer counts. A list of 30 MB over
 /// 1 Mbit/s needs 4 min.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -26,6 +29,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(15);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// A watch over HTTP/1.1, which has no PING, is asked for again after this time without a byte.
 pub const SILENT_WATCH: Duration = Duration::from_secs(30);
+/// A stream of a guest over HTTP/1.1 ends after this time without a byte. A watch with bookmarks has one a minute.
+pub const SILENT_STREAM: Duration = Duration::from_secs(300);
 /// TCP probes: time without a segment before the first, and between two.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 /// Probes without an answer after which the connection is dead.
@@ -37,7 +42,11 @@ pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
     pub response: Duration,
+    /// As `response`, of a write over HTTP/2.
+    pub write: Duration,
     pub transfer: Duration,
+    /// Longest silence of a stream over HTTP/1.1.
+    pub silent_stream: Duration,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
 }
@@ -46,7 +55,9 @@ impl Default for RequestLimits {
     fn default() -> Self {
         RequestLimits {
             response: RESPONSE_TIMEOUT,
+            write: WRITE_TIMEOUT,
             transfer: TRANSFER_TIMEOUT,
+            silent_stream: SILENT_STREAM,
             ping_interval: PING_INTERVAL,
             ping_timeout: PING_TIMEOUT,
         }

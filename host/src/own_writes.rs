@@ -14,10 +14,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::cache::Resource;
+use crate::cache::{MetadataScan, Resource};
 use crate::controller::RegistrationId;
 use crate::permissions::Allowed;
 use crate::queue::Key;
@@ -28,8 +27,6 @@ use crate::watch::{ObjectMetaLite, ResourceVersion, hash};
 const MAX_WRITTEN: usize = 16;
 /// Changes held at a time; more pass.
 const MAX_HELD: usize = 64;
-/// An answer with more bytes proves nothing.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// An object that is being reconciled: registration and key.
 pub type Object = (RegistrationId, Key);
@@ -52,7 +49,7 @@ struct UnderWay {
     /// `None`: it creates the object.
     from: Option<ResourceVersion>,
     succeeded: bool,
-    answer: Vec<Bytes>,
+    answer: MetadataScan,
 }
 
 /// A version of an object made out of another one.
@@ -93,19 +90,18 @@ struct Body {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Meta {
-    uid: Option<String>,
     resource_version: Option<String>,
 }
 
-impl Meta {
-    fn of(json: &[u8]) -> Meta {
-        serde_json::from_slice::<Body>(json).unwrap_or_default().metadata
-    }
+/// That of the object in a request's body.
+fn version_in(body: &[u8]) -> Option<ResourceVersion> {
+    let Body { metadata } = serde_json::from_slice(body).unwrap_or_default();
+    version(metadata.resource_version.as_deref())
+}
 
-    fn version(&self) -> Option<ResourceVersion> {
-        // "0" is any version.
-        self.resource_version.as_deref().filter(|version| !matches!(*version, "" | "0")).map(ResourceVersion::from)
-    }
+fn version(text: Option<&str>) -> Option<ResourceVersion> {
+    // "0" is any version.
+    text.filter(|version| !matches!(*version, "" | "0")).map(ResourceVersion::from)
 }
 
 impl OwnWrites {
@@ -116,10 +112,7 @@ impl OwnWrites {
 
     /// The controller has registered, and watches these without its own writes.
     pub fn extend(&mut self, resources: &[Resource]) {
-        let new: Vec<Resource> = resources.iter().filter(|resource| !self.of.contains(resource)).cloned().collect();
-        if !new.is_empty() {
-            self.of = self.of.iter().cloned().chain(new).collect();
-        }
+        Resource::extend(&mut self.of, resources);
     }
 
     /// A request is on its way. `by`: in whose reconcile; `body`: what it sends.
@@ -128,13 +121,13 @@ impl OwnWrites {
         let Some(by) = by.filter(|_| is_ignored) else { return };
         let from = match allowed.verb {
             "create" if allowed.subresource.is_empty() => None,
-            "update" | "patch" => match Meta::of(body).version() {
+            "update" | "patch" => match version_in(body) {
                 None => return,
                 from => from,
             },
             _ => return,
         };
-        self.under_way.push(UnderWay { call, by, from, succeeded: false, answer: Vec::new() });
+        self.under_way.push(UnderWay { call, by, from, succeeded: false, answer: MetadataScan::default() });
     }
 
     /// A piece of an answer has come. Says what comes of changes that were held.
@@ -148,15 +141,14 @@ impl OwnWrites {
                 None
             }
             Reply::Body(bytes) => {
-                write.answer.push(bytes.clone());
+                write.answer.push(bytes);
                 None
             }
             Reply::End => {
                 let UnderWay { by, from, succeeded, answer, .. } = self.under_way.swap_remove(at);
-                let bytes: usize = answer.iter().map(Bytes::len).sum();
-                let meta =
-                    if succeeded && bytes <= MAX_ANSWER_BYTES { Meta::of(&answer.concat()) } else { Meta::default() };
-                if let (Some(uid), Some(to)) = (&meta.uid, meta.version())
+                let found = answer.found();
+                if let (Some(uid), Some(to)) = (&found.uid, version(found.resource_version.as_deref()))
+                    && succeeded
                     && from != Some(to)
                 {
                     if self.written.len() >= MAX_WRITTEN {
@@ -217,9 +209,10 @@ impl OwnWrites {
         self.held.shrink_to_fit();
     }
 
-    /// Bytes in RAM, apart from those of answers that are under way.
+    /// Bytes in RAM.
     pub fn bytes(&self) -> usize {
-        self.under_way.capacity() * size_of::<UnderWay>()
+        self.under_way.iter().map(|write| write.answer.bytes()).sum::<usize>()
+            + self.under_way.capacity() * size_of::<UnderWay>()
             + (self.written.capacity() + self.held.capacity()) * size_of::<Written>()
     }
 }

@@ -23,7 +23,7 @@ use std::io;
 use rustix::fs::FallocateFlags;
 
 use crate::code::InstalledPackage;
-use crate::guest::{Event, Guest, StepFailure, StepInput, StepOutput, emit_logs};
+use crate::guest::{Event, Guest, LogLine, StepFailure, StepInput, StepOutput};
 use crate::instance::StartError;
 use crate::memory::PAGE;
 use crate::snapshot::ControllerStore;
@@ -38,6 +38,8 @@ pub struct SoftInstance {
     /// Where its memory goes; made at the first suspension.
     backing: Option<Backing>,
     suspended: bool,
+    /// Logged while it was instantiated. Belongs to the first step, so that the limit of the log counts it.
+    init_logs: Vec<LogLine>,
 }
 
 struct Backing {
@@ -64,20 +66,30 @@ impl SoftInstance {
         registered: u32,
     ) -> Result<SoftInstance, StartError> {
         let exports = package.exports()?;
-        let (mut guest, _) =
+        let (guest, _) =
             Guest::instantiate(package.engine(), &exports, package.limits(), registered, None, None, surroundings)?;
-        emit_logs(&package.manifest.name.as_str().into(), &guest.take_logs());
         Ok(SoftInstance::new(guest))
     }
 
-    fn new(guest: Guest) -> SoftInstance {
-        SoftInstance { guest, backing: None, suspended: false }
+    fn new(mut guest: Guest) -> SoftInstance {
+        let init_logs = guest.take_logs();
+        SoftInstance { guest, backing: None, suspended: false, init_logs }
     }
 
     /// Runs a step. After an error, which gives the events back, the instance is lost.
     pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
         self.suspended = false;
-        self.guest.step(&input).map_err(|failure| (failure, input.events))
+        let mut logs = std::mem::take(&mut self.init_logs);
+        match self.guest.step(&input) {
+            Ok(mut output) => {
+                logs.append(&mut output.logs);
+                Ok(StepOutput { logs, ..output })
+            }
+            Err(mut failure) => {
+                logs.append(&mut failure.logs);
+                Err((StepFailure { logs, ..failure }, input.events))
+            }
+        }
     }
 
     /// Writes its dirty pages to its file and releases them. After an error it goes on as before.

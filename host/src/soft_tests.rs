@@ -202,6 +202,20 @@ fn without_room_for_its_file_it_goes_on() {
 }
 
 #[test]
+fn what_it_logs_while_it_begins_counts_as_of_the_first_step() {
+    let engine = Engine::new().unwrap();
+    let mut one = instance(&engine, SCRIBBLER, &Limits::default());
+    let (level, target, message) = (tracing::Level::INFO, "stdout".to_owned(), "begins".to_owned());
+    one.init_logs.push(LogLine { level, target, message, fields: String::new() });
+    let mut messages = |seed| {
+        let output = one.step(input(0, seed)).unwrap();
+        output.logs.into_iter().map(|line| line.message).collect::<Vec<_>>()
+    };
+    assert_eq!(messages(1), ["begins"]);
+    assert!(messages(2).is_empty());
+}
+
+#[test]
 fn a_wait_counts_as_cpu_time_and_ends_with_it() {
     let engine = Engine::new().unwrap();
     let limits = Limits { cpu_per_step_ns: 200_000_000, ..Limits::default() };

@@ -5,8 +5,10 @@
 //!                            controller's own? ─► index of a watch with objects ─► the answer
 //! ```
 
+mod metadata;
 mod read;
 mod writes;
 
+pub use metadata::MetadataScan;
 pub use read::{ANY_VERSION, Any, Asked, asked, list};
 pub use writes::{Resource, Writes, key_of, newest};

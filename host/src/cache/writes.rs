@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Deserialize;
 use wasmop_package::manifest::WatchSpec;
 
 use super::ANY_VERSION;
+use super::metadata::{Metadata, MetadataScan};
 use crate::permissions::{Allowed, parameters};
 use crate::queue::Key;
 use crate::requests::Reply;
@@ -19,8 +18,10 @@ use crate::watch::{Known, hash};
 
 /// With more gates, those of a resource become one.
 const MAX_GATES: usize = 64;
-/// An answer with more bytes is not read: it is as if it said no version.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// Resources whose writes are followed. Of more, those are forgotten that were registered first: what is not followed
+/// is not read from a cache.
+const MAX_RESOURCES: usize = 256;
 
 /// Objects of one kind, in whatever version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,18 @@ impl Resource {
     /// What a watch is of.
     pub fn of(watch: &WatchSpec) -> Resource {
         Resource { group: (*watch.group).into(), plural: (*watch.plural).into() }
+    }
+
+    /// Adds what a controller registers to what it had. Each instance may register something else, so the oldest of too
+    /// many go.
+    pub fn extend(all: &mut Arc<[Resource]>, registered: &[Resource]) {
+        if registered.iter().all(|resource| all.contains(resource)) {
+            return;
+        }
+        let older = all.iter().filter(|resource| !registered.contains(resource));
+        let both: Vec<&Resource> = older.chain(registered).collect();
+        let excess = both.len().saturating_sub(MAX_RESOURCES);
+        *all = both[excess..].iter().copied().cloned().collect();
     }
 
     /// Whether objects of this group and plural are of it: of a watch without a plural, all of the group.
@@ -67,7 +80,7 @@ struct Read {
     /// Number of the last gate that was closed before.
     number: u64,
     status: u16,
-    answer: Vec<Bytes>,
+    answer: MetadataScan,
 }
 
 #[derive(Debug)]
@@ -82,7 +95,8 @@ struct UnderWay {
     number: u64,
     /// The guest knows that it has succeeded.
     acknowledged: bool,
-    answer: Vec<Bytes>,
+    /// Not read if all of the collection is deleted.
+    answer: MetadataScan,
     /// UIDs of objects that it may concern and that have been seen to go meanwhile.
     gone: Vec<u64>,
 }
@@ -101,30 +115,6 @@ struct Gate {
     number: u64,
     /// Number of the last write sent before it was closed.
     since: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    metadata: Meta,
-    details: Details,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    deletion_timestamp: Option<String>,
-    finalizers: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    uid: Option<String>,
 }
 
 /// The key of what a request is about; `None` for a collection.
@@ -157,12 +147,8 @@ fn is_newest(path_and_query: &str) -> bool {
     parameters(path_and_query).is_some_and(|all| all.iter().all(|(name, _)| !older.contains(&&**name)))
 }
 
-fn parse(answer: &[Bytes]) -> Answer {
-    let bytes: usize = answer.iter().map(Bytes::len).sum();
-    match bytes > MAX_ANSWER_BYTES {
-        true => Answer::default(),
-        false => serde_json::from_slice(&answer.concat()).unwrap_or_default(),
-    }
+fn version(metadata: &Metadata) -> Option<u64> {
+    metadata.resource_version.as_ref().and_then(|version| version.parse().ok())
 }
 
 impl Writes {
@@ -186,10 +172,7 @@ impl Writes {
 
     /// The controller has registered, and has these cached.
     pub fn extend(&mut self, cached: &[Resource]) {
-        let new: Vec<Resource> = cached.iter().filter(|resource| !self.cached.contains(resource)).cloned().collect();
-        if !new.is_empty() {
-            self.cached = self.cached.iter().cloned().chain(new).collect();
-        }
+        Resource::extend(&mut self.cached, cached);
     }
 
     /// A request is on its way.
@@ -214,7 +197,7 @@ impl Writes {
             is_collection,
             number: self.sent,
             acknowledged: false,
-            answer: Vec::new(),
+            answer: MetadataScan::default(),
             gone: Vec::new(),
         });
     }
@@ -226,14 +209,19 @@ impl Writes {
             return;
         }
         let key = key_of(allowed).filter(|_| allowed.verb == "get");
-        self.reads.push(Read { call, resource, key, number: self.closed, status: 0, answer: Vec::new() });
+        self.reads.push(Read { call, resource, key, number: self.closed, status: 0, answer: MetadataScan::default() });
     }
 
     fn on_read(&mut self, at: usize, reply: &Reply) {
         let read = &mut self.reads[at];
         match reply {
             Reply::Head { status, .. } => read.status = *status,
-            Reply::Body(bytes) => read.answer.push(bytes.clone()),
+            Reply::Body(bytes) => {
+                // A list need not be read to its end.
+                if read.answer.found().resource_version.is_none() {
+                    read.answer.push(bytes);
+                }
+            }
             Reply::Failed(_) | Reply::TooLarge => drop(self.reads.swap_remove(at)),
             Reply::End => {
                 let read = self.reads.swap_remove(at);
@@ -244,8 +232,7 @@ impl Writes {
 
     /// What a read saw is not older than the writes whose gates were closed before it was sent.
     fn learn(&mut self, read: &Read) {
-        let Answer { metadata, .. } = parse(&read.answer);
-        let version = metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        let version = version(read.answer.found());
         let is_older = |gate: &&mut Gate| {
             gate.version.is_none()
                 && gate.number <= read.number
@@ -271,7 +258,11 @@ impl Writes {
         let write = &mut self.under_way[at];
         match reply {
             Reply::Head { status, .. } => write.acknowledged = (200..300).contains(status),
-            Reply::Body(bytes) => write.answer.push(bytes.clone()),
+            Reply::Body(bytes) => {
+                if !write.is_collection {
+                    write.answer.push(bytes);
+                }
+            }
             Reply::End => {
                 let write = self.under_way.swap_remove(at);
                 if write.acknowledged {
@@ -288,14 +279,14 @@ impl Writes {
         if let Some(at) = self.under_way.iter().position(|write| write.call == call) {
             let write = self.under_way.swap_remove(at);
             if write.acknowledged {
-                self.close(UnderWay { answer: Vec::new(), ..write });
+                self.close(UnderWay { answer: MetadataScan::default(), ..write });
             }
         }
     }
 
     fn close(&mut self, write: UnderWay) {
         let UnderWay { resource, key, is_delete, is_collection, number: sent, answer, gone, .. } = write;
-        let Answer { metadata, details } = parse(&answer);
+        let metadata = answer.found();
         let since = self.sent;
         self.closed += 1;
         let number = self.closed;
@@ -306,16 +297,16 @@ impl Writes {
         }
         let named = metadata.name.as_ref().map(|name| self::key(metadata.namespace.as_deref(), name));
         let key = key.or(named);
-        let version = metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        let version = version(metadata);
         if let Some(version) = version {
             for earlier in self.gates.iter_mut().filter(|gate| gate.resource == resource && gate.since < sent) {
                 earlier.version.get_or_insert(version);
             }
         }
         // The last finalizer goes, and the object with it.
-        let ends = metadata.deletion_timestamp.is_some() && metadata.finalizers.is_none_or(|all| all.is_empty());
+        let ends = metadata.is_deleting && !metadata.has_finalizers;
         if is_delete || ends {
-            let uid = details.uid.or(metadata.uid).map(|uid| hash(&uid));
+            let uid = metadata.details_uid.as_ref().or(metadata.uid.as_ref()).map(|uid| hash(uid));
             if uid.is_none_or(|uid| !gone.contains(&uid)) {
                 self.gates.push(gate(key.clone(), uid, None));
             }
@@ -396,8 +387,10 @@ impl Writes {
     pub fn bytes(&self) -> usize {
         let key = |key: &Option<Key>| key.as_ref().map_or(0, |key| key.len());
         let gates: usize = self.gates.iter().map(|gate| size_of::<Gate>() + key(&gate.key)).sum();
+        let answers =
+            self.under_way.iter().map(|write| &write.answer).chain(self.reads.iter().map(|read| &read.answer));
         let requests = self.under_way.len() * size_of::<UnderWay>() + self.reads.len() * size_of::<Read>();
-        size_of::<Writes>() + gates + requests
+        size_of::<Writes>() + gates + requests + answers.map(MetadataScan::bytes).sum::<usize>()
     }
 }
 

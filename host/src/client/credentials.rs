@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Files and plugins are read again while the host runs: at an interval, when what they gave expires, and when the
-//! API server answers 401. Whoever asks during that waits for the one who does it.
+//! API server answers 401. That goes on when the request that began it is given up: a plugin may take longer than a
+//! lease renewal waits. A request waits for it only if what there is has expired or was rejected.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,7 +18,8 @@ use base64::Engine;
 use http::HeaderValue;
 use kube::config::{AuthInfo, ExecConfig};
 use secrecy::ExposeSecret;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::certificate;
@@ -108,14 +110,17 @@ impl Pem {
     }
 }
 
-/// The credentials of one user of a kubeconfig.
-pub struct Credentials {
+/// The credentials of one user of a kubeconfig. Clones share them.
+#[derive(Clone)]
+pub struct Credentials(Arc<User>);
+
+struct User {
     token: Token,
     certificate: Option<(Pem, Pem)>,
     plugin: Option<ExecConfig>,
     current: RwLock<Held>,
-    /// Held by the one that reads files or runs the plugin.
-    refreshing: Mutex<Refreshing>,
+    /// Held by the task that reads files or runs the plugin.
+    refreshing: Arc<Mutex<Refreshing>>,
 }
 
 #[derive(Clone)]
@@ -123,6 +128,18 @@ struct Held {
     access: Arc<Access>,
     /// When to look again; `None`: never.
     look_at: Option<Instant>,
+    /// What the plugin gave expires then.
+    expires: Option<SystemTime>,
+}
+
+impl Held {
+    fn is_due(&self) -> bool {
+        self.look_at.is_some_and(|at| at <= Instant::now())
+    }
+
+    fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|at| at <= SystemTime::now())
+    }
 }
 
 #[derive(Default)]
@@ -185,18 +202,18 @@ impl Credentials {
         // Static credentials take precedence, as in client-go.
         let plugin = user.exec.clone().filter(|_| matches!(token, Token::None) && certificate.is_none());
         let nothing = Access { authorization: None, certificate: None, certificate_number: 0 };
-        let credentials = Credentials {
+        let user = User {
             token,
             certificate,
             plugin,
-            current: RwLock::new(Held { access: Arc::new(nothing), look_at: None }),
-            refreshing: Mutex::default(),
+            current: RwLock::new(Held { access: Arc::new(nothing), look_at: None, expires: None }),
+            refreshing: Arc::default(),
         };
-        let mut refreshing = credentials.refreshing.lock().await;
-        let (access, look_at) = credentials.read(&mut refreshing, true).await?;
-        credentials.hold(Arc::new(access), look_at);
+        let mut refreshing = user.refreshing.lock().await;
+        let (access, look_at) = user.read(&mut refreshing, true).await?;
+        user.hold(Arc::new(access), look_at, refreshing.expires);
         drop(refreshing);
-        Ok(credentials)
+        Ok(Credentials(Arc::new(user)))
     }
 
     /// What to show now.
@@ -204,26 +221,37 @@ impl Credentials {
     /// # Errors
     /// What there was has expired, and nothing newer can be had.
     pub async fn current(&self) -> Result<Arc<Access>, CredentialError> {
-        let Held { access, look_at } = self.held();
-        if look_at.is_none_or(|at| Instant::now() < at) {
-            return Ok(access);
+        let user = &self.0;
+        let held = user.held();
+        if !held.is_due() {
+            return Ok(held.access);
         }
-        let mut refreshing = self.refreshing.lock().await;
-        let Held { access, look_at } = self.held();
-        if look_at.is_none_or(|at| Instant::now() < at) {
+        if user.plugin.is_some() && !held.is_expired() {
+            // If it is locked, another request has begun it.
+            if let Ok(refreshing) = user.refreshing.clone().try_lock_owned()
+                && user.held().is_due()
+            {
+                drop(self.refresh(refreshing, false));
+            }
+            return Ok(held.access);
+        }
+        let refreshing = user.refreshing.clone().lock_owned().await;
+        let held = user.held();
+        if !held.is_due() {
             // Another one has done it.
-            return Ok(access);
+            return Ok(held.access);
         }
-        self.refresh(&mut refreshing, access, false).await
+        joined(self.refresh(refreshing, false)).await
     }
 
     /// The API server answered 401 to `rejected`. What to show instead, if there is something else.
     pub async fn rejected(&self, rejected: &Access) -> Option<Arc<Access>> {
-        if self.plugin.is_none() && !self.has_files() {
+        let user = &self.0;
+        if user.plugin.is_none() && !user.has_files() {
             return None;
         }
-        let mut refreshing = self.refreshing.lock().await;
-        let Held { access, .. } = self.held();
+        let mut refreshing = user.refreshing.clone().lock_owned().await;
+        let Held { access, .. } = user.held();
         if !access.is_same(rejected) {
             return Some(access);
         }
@@ -231,19 +259,41 @@ impl Credentials {
             return None;
         }
         refreshing.rejected_at = Some(Instant::now());
-        let newer = self.refresh(&mut refreshing, access, true).await.ok()?;
+        let newer = joined(self.refresh(refreshing, true)).await.ok()?;
         (!newer.is_same(rejected)).then_some(newer)
+    }
+
+    /// Reads all again in a task that goes on if nobody waits for it.
+    fn refresh(
+        &self,
+        mut refreshing: OwnedMutexGuard<Refreshing>,
+        rejected: bool,
+    ) -> JoinHandle<Result<Arc<Access>, CredentialError>> {
+        let user = self.0.clone();
+        tokio::spawn(async move {
+            let Held { access, .. } = user.held();
+            user.refresh(&mut refreshing, access, rejected).await
+        })
     }
 
     /// Time goes on, for tests.
     #[cfg(test)]
     pub async fn age(&self, time: Duration) {
-        let mut refreshing = self.refreshing.lock().await;
+        let mut refreshing = self.0.refreshing.lock().await;
         refreshing.rejected_at = refreshing.rejected_at.and_then(|at| at.checked_sub(time));
-        let Held { access, look_at } = self.held();
-        self.hold(access, look_at.and_then(|at| at.checked_sub(time)));
+        let Held { access, look_at, expires } = self.0.held();
+        self.0.hold(access, look_at.and_then(|at| at.checked_sub(time)), expires);
     }
+}
 
+async fn joined(task: JoinHandle<Result<Arc<Access>, CredentialError>>) -> Result<Arc<Access>, CredentialError> {
+    task.await.unwrap_or_else(|error| {
+        // The host ends.
+        Err(CredentialError::Malformed { what: "the credentials".into(), problem: error.to_string() })
+    })
+}
+
+impl User {
     fn has_files(&self) -> bool {
         let is_file = |pem: &Pem| matches!(pem, Pem::File(_));
         matches!(self.token, Token::File { .. })
@@ -254,8 +304,8 @@ impl Credentials {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn hold(&self, access: Arc<Access>, look_at: Option<Instant>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Held { access, look_at };
+    fn hold(&self, access: Arc<Access>, look_at: Option<Instant>, expires: Option<SystemTime>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Held { access, look_at, expires };
     }
 
     /// Reads all again. What cannot be read stays as it was until it expires.
@@ -271,7 +321,7 @@ impl Credentials {
                     tracing::info!("the credentials for the API server can be read again");
                 }
                 let access = if access.is_same(&before) { before } else { Arc::new(access) };
-                self.hold(access.clone(), look_at);
+                self.hold(access.clone(), look_at, refreshing.expires);
                 Ok(access)
             }
             Err(error) => {
@@ -284,7 +334,7 @@ impl Credentials {
                     );
                     refreshing.told = Some(problem);
                 }
-                self.hold(before.clone(), Some(Instant::now() + RETRY_INTERVAL));
+                self.hold(before.clone(), Some(Instant::now() + RETRY_INTERVAL), refreshing.expires);
                 let is_over = refreshing.expires.is_some_and(|at| at <= SystemTime::now());
                 if is_over { Err(error) } else { Ok(before) }
             }

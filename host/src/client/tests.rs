@@ -19,7 +19,9 @@ use super::*;
 
 const LIMITS: RequestLimits = RequestLimits {
     response: Duration::from_secs(3),
+    write: Duration::from_secs(5),
     transfer: Duration::from_secs(20),
+    silent_stream: Duration::from_secs(4),
     ping_interval: Duration::from_millis(200),
     ping_timeout: Duration::from_millis(800),
 };
@@ -94,6 +96,31 @@ async fn response_that_stops_in_the_middle_ends_but_a_stream_may_pause() {
 }
 
 #[tokio::test]
+async fn stream_over_http1_on_a_frozen_connection_ends() {
+    let peer = Peer::start(&["http/1.1"]).await;
+    let client = client(&peer.config(), Traffic::General).await;
+    let mut stream = client.send(streaming("/stream")).await.unwrap().into_body();
+    stream.frame().await.unwrap().unwrap();
+    peer.freeze();
+    let ended = soon(stream.frame()).await.unwrap().unwrap_err();
+    assert!(format!("{ended:?}").contains("nothing more within 4 s"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn write_over_http2_may_take_longer_than_other_requests() {
+    let table = [("h2", "DELETE", 5), ("h2", "GET", 3), ("http/1.1", "DELETE", 3)];
+    let all = table.map(async |(alpn, method, limit)| {
+        let peer = Peer::start(&[alpn]).await;
+        let client = client(&peer.config(), Traffic::General).await;
+        client.send(get("/protocol")).await.unwrap();
+        let request = Request::builder().method(method).uri("/silent").body(Body::empty()).unwrap();
+        let ended = soon(client.send(request)).await.unwrap_err();
+        assert!(format!("{ended:?}").contains(&format!("no answer within {limit} s")), "{alpn} {method}: {ended:?}");
+    });
+    join_all(all).await;
+}
+
+#[tokio::test]
 async fn responses_that_nobody_reads_hold_up_nobody() {
     let peer = Peer::start(&["h2"]).await;
     let client = client(&peer.config(), Traffic::General).await;
@@ -156,6 +183,11 @@ async fn a_server_without_tls_gets_no_credentials() {
         let user = user(&ran);
         let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
         config.auth_info = serde_json::from_value(user.clone()).unwrap();
+        // Whom it acts for is no secret.
+        config.auth_info.impersonate = Some("jane".into());
+        config.auth_info.impersonate_uid = Some("u-1".into());
+        config.auth_info.impersonate_groups = Some(vec!["ops".into()]);
+        config.auth_info.impersonate_user_extra = Some([("scopes".into(), vec!["view".into()])].into());
         let client = client(&config, Traffic::General).await;
         let serve = async {
             let (mut connection, _) = listener.accept().await.unwrap();
@@ -169,6 +201,9 @@ async fn a_server_without_tls_gets_no_credentials() {
         let (head, response) = soon(async { tokio::join!(serve, client.send(get("/"))) }).await;
         assert_eq!(response.unwrap().status(), 200);
         assert!(!head.contains("authorization"), "{user}: {head}");
+        for (name, value) in [("user", "jane"), ("uid", "u-1"), ("group", "ops"), ("extra-scopes", "view")] {
+            assert!(head.contains(&format!("impersonate-{name}: {value}")), "{user}: {head}");
+        }
     }
     assert!(!ran.exists(), "the plugin ran");
 }

@@ -7,13 +7,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -120,7 +120,7 @@ impl Route {
                 _ => self.lane(tls, with_basic_auth(Tunnel::new(proxy.clone(), tcp()), proxy)),
             },
         };
-        Lanes { limits: self.limits, new_lane: lane, lanes: Mutex::default() }
+        Lanes { limits: self.limits, new_lane: lane, lanes: Mutex::default(), speaks_http2: AtomicBool::new(false) }
     }
 
     /// Makes pools of connections over `connector`.
@@ -197,6 +197,8 @@ pub struct Lanes {
     limits: RequestLimits,
     new_lane: NewLane,
     lanes: Mutex<Vec<Lane>>,
+    /// The last response came over HTTP/2.
+    speaks_http2: AtomicBool,
 }
 
 struct Lane {
@@ -206,15 +208,23 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Sends a request. The response must begin within the limit, and go on in pieces no further apart
-    /// unless the request is [`Streaming`].
+    /// Sends a request. The response must begin within a limit, and go on in pieces no further apart than another.
+    /// A [`Streaming`] response over HTTP/2 may pause: PINGs notice a dead connection.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<LiveBody>, BoxError> {
         let is_streaming = request.extensions().get::<Streaming>().is_some();
         let (http, stream) = self.lane();
-        let RequestLimits { response: limit, transfer, .. } = self.limits;
-        let answer = tokio::time::timeout(limit, http.oneshot(request)).await;
-        let response = answer.map_err(|_| timed_out("no answer", limit))??;
-        let deadline = (!is_streaming).then(|| ReadDeadline::new(limit, transfer));
+        let RequestLimits { response: limit, write, transfer, silent_stream, .. } = self.limits;
+        let is_long_write = !request.method().is_safe() && self.speaks_http2.load(Ordering::Relaxed);
+        let to_head = if is_long_write { write } else { limit };
+        let answer = tokio::time::timeout(to_head, http.oneshot(request)).await;
+        let response = answer.map_err(|_| timed_out("no answer", to_head))??;
+        let is_http2 = response.version() >= Version::HTTP_2;
+        self.speaks_http2.store(is_http2, Ordering::Relaxed);
+        let deadline = match (is_streaming, is_http2) {
+            (false, _) => Some(ReadDeadline::new(limit, transfer)),
+            (true, false) => Some(ReadDeadline::new(silent_stream, Duration::MAX)),
+            (true, true) => None,
+        };
         Ok(response.map(|body| LiveBody { body, deadline, _stream: stream }))
     }
 
@@ -256,7 +266,7 @@ impl Drop for Stream {
 /// The body of a response, which ends with an error if the server falls silent in the middle of it.
 pub struct LiveBody {
     body: Incoming,
-    /// `None` for a stream, which may be silent for as long as it likes.
+    /// `None` for a stream over HTTP/2, which may be silent for as long as it likes.
     deadline: Option<ReadDeadline>,
     _stream: Stream,
 }

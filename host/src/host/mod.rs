@@ -64,7 +64,7 @@ use crate::batch::Report;
 use crate::client::{Clients, Traffic};
 use crate::code::CODE_LINGERS;
 use crate::connect;
-use crate::connections::Connections;
+use crate::connections::{Connections, Peer};
 use crate::controller::RegistrationId;
 use crate::election::News;
 use crate::engine::Engine;
@@ -180,8 +180,8 @@ async fn start(options: Options) -> Result<Started, HostError> {
         client,
         tx,
         next_token: 0,
-        connections: Connections::default(),
-        external_connections: Connections::default(),
+        connections: Connections::new(Peer::ApiServer),
+        external_connections: Connections::new(Peer::External),
         external: Arc::new(External::new(&server, options.external_authorities, external_requests)),
         code_check: Some(tokio::time::Instant::now() + CODE_LINGERS),
         policy: options.policy,

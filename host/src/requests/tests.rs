@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
 use super::*;
-use crate::connections::{Connections, Share};
+use crate::connections::{Connections, Peer, Share};
 use crate::election::{Term, now};
 
 fn get(path: &str) -> ApiCall {
@@ -316,7 +316,7 @@ async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
 #[tokio::test]
 async fn a_response_that_waits_for_its_guest_leaves_the_connection_to_others() {
     let server = TestServer::start(|_| answer("200 OK", "", vec![b'x'; 3 * CHUNK_BYTES])).await;
-    let (connections, share) = (Connections::default(), Share::default());
+    let (connections, share) = (Connections::new(Peer::ApiServer), Share::default());
     let credit = credit(2 * CHUNK_BYTES);
     let connection = connections.enter(&share).await;
     let allowance = Allowance { connection, ..with(credit.clone()) };

@@ -3,6 +3,7 @@
 //! Answers are shared: a thousand watches that wait for the same CRD ask once a second together.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +16,9 @@ use super::WatchRequest;
 use super::definition::{self, Definition, Reason};
 use super::failure::{Cause, Failure, FailureCause};
 use crate::liveness::TRANSFER_TIMEOUT;
+
+/// Answers that are remembered. A guest can ask for as many groups as it likes.
+const MAX_ANSWERS: usize = 256;
 
 /// A resource as the API server serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Discovery {
         let path = if request.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
         let answer = {
             let mut answers = self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            answers.entry(path.clone()).or_default().clone()
+            shared(&mut answers, path.clone())
         };
         let mut answer = answer.lock().await;
         if let Some((at, resources)) = &*answer {
@@ -99,7 +103,7 @@ impl Discovery {
         let name = format!("{}.{}", request.plural, request.group);
         let explanation = {
             let mut explanations = self.explanations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            explanations.entry((name.clone(), request.version.clone())).or_default().clone()
+            shared(&mut explanations, (name.clone(), request.version.clone()))
         };
         let mut explanation = explanation.lock().await;
         if let Some((at, reason)) = &*explanation
@@ -129,6 +133,14 @@ impl Discovery {
     }
 }
 
+/// The value of a key. Of too many, those are forgotten that nobody waits for.
+fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, Shared<T>>, key: K) -> Shared<T> {
+    if all.len() >= MAX_ANSWERS && !all.contains_key(&key) {
+        all.retain(|_, value| Arc::strong_count(value) > 1);
+    }
+    all.entry(key).or_default().clone()
+}
+
 fn find(resources: Option<&[Resource]>, request: &WatchRequest) -> Option<Resolved> {
     let wanted = |resource: &&Resource| {
         !resource.name.contains('/')
@@ -141,4 +153,20 @@ fn find(resources: Option<&[Resource]>, request: &WatchRequest) -> Option<Resolv
 pub(super) fn missing(request: &WatchRequest) -> Failure {
     let what = if request.plural.is_empty() { &request.kind } else { &request.plural };
     Failure::new(Cause::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_nobody_waits_for_are_forgotten_when_there_are_too_many() {
+        let mut all: HashMap<usize, Shared<Answer>> = HashMap::new();
+        let waited_for = shared(&mut all, 0);
+        for n in 1..10 * MAX_ANSWERS {
+            shared(&mut all, n);
+            assert!(all.len() <= MAX_ANSWERS, "{}", all.len());
+        }
+        assert!(Arc::ptr_eq(&waited_for, &shared(&mut all, 0)));
+    }
 }

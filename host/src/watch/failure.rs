@@ -11,6 +11,14 @@ use super::definition::Reason;
 use crate::client::CredentialError;
 use crate::identity::ServiceAccount;
 
+/// Kubernetes allows no longer names.
+pub(super) const MAX_NAME_BYTES: usize = 253;
+
+/// As much of a text as fits a line of the log.
+pub(super) fn excerpt(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
+}
+
 /// Why a watch cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {

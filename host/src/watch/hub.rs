@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -19,6 +20,9 @@ use super::upstream::{Pace, Upstream};
 use super::{Cause, Change, Replay, Waiting, WatchEvent, WatchId, WatchRequest};
 use crate::queue::Key;
 
+/// By then, the controllers of a host that starts have taken up their journals.
+const JOURNALS_TAKEN_UP: Duration = Duration::from_secs(600);
+
 /// The upstream watches of a host.
 pub struct WatchHub {
     pace: Pace,
@@ -29,6 +33,8 @@ pub struct WatchHub {
     pub(super) streaming: Arc<AtomicBool>,
     /// `None`: nothing is kept for the next host.
     journals: Option<Journals>,
+    /// Removes journals of watches that there are no longer.
+    cleaning: Option<AbortHandle>,
     /// For the whole objects of all watches.
     room: Arc<Room>,
     /// By what is asked for, whole objects or not.
@@ -89,6 +95,7 @@ impl WatchHub {
     ) -> Self {
         // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
         let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
+        let cleaning = journals.clone().map(|journals| tokio::spawn(clean(journals)).abort_handle());
         WatchHub {
             pace,
             client,
@@ -96,6 +103,7 @@ impl WatchHub {
             discovery,
             streaming: Arc::new(AtomicBool::new(true)),
             journals,
+            cleaning,
             room: Arc::default(),
             ids: HashMap::new(),
             watches: HashMap::new(),
@@ -310,8 +318,22 @@ impl WatchHub {
     }
 }
 
+/// Removes old journals once, some time after the start.
+async fn clean(journals: Journals) {
+    tokio::time::sleep(JOURNALS_TAKEN_UP).await;
+    let removed = tokio::task::spawn_blocking(move || journals.remove_unused(SystemTime::now())).await;
+    match removed.map_err(std::io::Error::other).flatten() {
+        Ok(0) => {}
+        Ok(journals) => tracing::info!(journals, "journals of watches that nobody has used for 30 days were removed"),
+        Err(error) => tracing::warn!(%error, "old journals of watches cannot be removed"),
+    }
+}
+
 impl Drop for WatchHub {
     fn drop(&mut self) {
+        if let Some(cleaning) = &self.cleaning {
+            cleaning.abort();
+        }
         for watch in self.watches.values() {
             watch.task.abort();
         }

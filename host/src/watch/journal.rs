@@ -12,10 +12,12 @@
 //!
 //! Nothing is lost with a journal but that knowledge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,8 @@ const BLOCK_HEAD: usize = 12;
 const MAX_LINEAGES: usize = 256;
 /// Bytes that may be added to a journal of any size before it is written anew.
 const SLACK: u64 = 64 << 10;
+/// A journal that was not written for so long, and that no watch has taken up, is removed.
+const MAX_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Larger files are not read.
 const MAX_LEN: u64 = 1 << 30;
 
@@ -85,6 +89,8 @@ pub struct Journals {
     dir: PathBuf,
     disk: Disk,
     sealer: Option<Arc<Sealer>>,
+    /// Names of the files that this host has taken up.
+    used: Arc<Mutex<BTreeSet<OsString>>>,
 }
 
 /// The journal of one watch.
@@ -160,13 +166,40 @@ impl Journals {
     pub fn new(state: &StateDir) -> io::Result<Journals> {
         // No controller has a name with a slash.
         let sealer = state.sealer("watches/")?.map(Arc::new);
-        Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), sealer })
+        Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), sealer, used: Arc::default() })
+    }
+
+    /// Removes what watches of earlier hosts have left behind: a guest that registers another selector each time
+    /// leaves a journal each time. `now`: the time of day. Returns how many were removed.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(super) fn remove_unused(&self, now: SystemTime) -> io::Result<usize> {
+        // No watch takes one up meanwhile.
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            let is_used = path.file_stem().is_some_and(|name| used.contains(name));
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = written.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > MAX_UNUSED));
+            if is_old && !is_used {
+                match std::fs::remove_file(&path) {
+                    Ok(()) => removed += 1,
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "an old journal cannot be removed"),
+                }
+            }
+        }
+        Ok(removed)
     }
 
     /// Continues the journal of this watch, or begins it. One that can't be read is begun anew.
     pub(super) fn recover(&self, request: &WatchRequest) -> Recovered {
         let name = name(request);
-        let path = self.dir.join(format!("{:016x}", hash(&name)));
+        let file = format!("{:016x}", hash(&name));
+        let path = self.dir.join(&file);
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(file.into());
         let mut journal = Journal {
             path,
             disk: self.disk.clone(),

@@ -2,6 +2,7 @@
 //! watches.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::failure::excerpt;
 use crate::queue::Key;
 
 /// What is kept of a watched object.
@@ -77,7 +79,12 @@ pub struct Reader {
     no_owners: Arc<[OwnerRef]>,
     /// `apiVersion` and `kind` of the watched objects, if they are to be kept whole.
     full: Option<(String, String)>,
+    /// Objects that could not be read and were told of, at most [`MAX_TOLD`].
+    told: BTreeSet<Key>,
 }
+
+/// Objects that cannot be read are told of once, and no more of them.
+const MAX_TOLD: usize = 16;
 
 /// More kinds of owners than this are not shared, so that looking one up stays cheap.
 const MAX_SHARED_KINDS: usize = 64;
@@ -150,7 +157,7 @@ struct RawOwner<'a> {
 impl Reader {
     /// `full`: `apiVersion` and `kind` of the objects if they are to be kept whole.
     pub fn new(full: Option<(String, String)>) -> Self {
-        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full }
+        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full, told: BTreeSet::new() }
     }
 
     /// Reads one. What cannot be read of it is left out, with a warning: one object must not stop the watch of all.
@@ -164,7 +171,7 @@ impl Reader {
                 let NamedObject { metadata: NamedMeta { name, namespace, resource_version } } =
                     serde_json::from_str(json)?;
                 let key = key_of(namespace.as_deref(), &name);
-                tracing::warn!(object = &*key, %error, "an object cannot be read; it is known by its name alone");
+                self.tell(&key, &error);
                 let meta = ObjectMetaLite {
                     resource_version: resource_version.as_ref().into(),
                     generation: 0,
@@ -174,6 +181,20 @@ impl Reader {
                 };
                 Ok(Item { seen: Seen { key, meta, object: None }, version: resource_version, labels: None })
             }
+        }
+    }
+
+    /// Whether it is worth a line that this object cannot be read. Each change of it comes here.
+    fn is_news(&mut self, key: &Key) -> bool {
+        self.told.len() < MAX_TOLD && self.told.insert(key.clone())
+    }
+
+    fn tell(&mut self, key: &Key, error: &serde_json::Error) {
+        if self.is_news(key) {
+            let error = error.to_string();
+            let (object, error) = (excerpt(key), excerpt(&error));
+            let more = if self.told.len() == MAX_TOLD { "; further ones are not logged" } else { "" };
+            tracing::warn!(object, error, "an object cannot be read; it is known by its name alone{more}");
         }
     }
 
@@ -292,4 +313,22 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 /// Kept on disk, so the same in every process.
 pub(crate) fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_told_of_once_and_not_too_many_are() {
+        let mut reader = Reader::new(None);
+        let mut read = |name: &str| {
+            let json = format!(r#"{{"metadata":{{"name":"{name}","resourceVersion":"1","generation":"x"}}}}"#);
+            assert_eq!(&*reader.read(&json).unwrap().seen.key, name);
+            reader.told.len()
+        };
+        assert_eq!([read("a"), read("a"), read("b")], [1, 1, 2]);
+        let told = (0..100).map(|n| read(&n.to_string())).max();
+        assert_eq!(told, Some(MAX_TOLD));
+    }
 }

@@ -88,10 +88,11 @@ impl WatchRequest {
         }
     }
 
-    /// `websites.demo.wasmop.dev/v1`; with the kind if the plural is not known.
+    /// `websites.demo.wasmop.dev/v1`; with the kind if the plural is not known. Parts that are too long are cut.
     pub fn resource(&self) -> String {
         let WatchRequest { group, version, kind, plural, .. } = self;
-        let name = if plural.is_empty() { kind } else { plural };
+        let name = failure::excerpt(if plural.is_empty() { kind } else { plural });
+        let (group, version) = (failure::excerpt(group), failure::excerpt(version));
         if group.is_empty() { format!("{name}/{version}") } else { format!("{name}.{group}/{version}") }
     }
 

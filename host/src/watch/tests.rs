@@ -28,6 +28,8 @@ const PACE: Pace = Pace {
     missing_delay: Duration::from_millis(8),
     short_watch: Duration::ZERO,
     good_watch: Duration::from_secs(10),
+    bookmark_silence: Duration::from_secs(3600),
+    list_silence: Duration::from_secs(3600),
 };
 
 /// A request that waits for the test's answer.
@@ -60,9 +62,14 @@ impl Exchange {
     }
 
     fn stream(self) -> Stream {
+        self.stream_over(http::Version::HTTP_11)
+    }
+
+    fn stream_over(self, version: http::Version) -> Stream {
         let (sender, receiver) = stream_channel::unbounded();
-        let body = StreamBody::new(receiver).boxed_unsync();
-        let _ = self.answer.send(http::Response::new(body));
+        let mut response = http::Response::new(StreamBody::new(receiver).boxed_unsync());
+        *response.version_mut() = version;
+        let _ = self.answer.send(response);
         Stream(sender)
     }
 }
@@ -545,11 +552,19 @@ async fn a_request_that_would_change_the_path_is_never_sent() {
         WatchRequest { plural: "web sites".into(), ..request() },
         WatchRequest { plural: "a%2fb".into(), ..request() },
         WatchRequest { plural: String::new(), kind: String::new(), ..request() },
+        // Only of use to fill logs.
+        WatchRequest { group: "g".repeat(64 << 10), ..request() },
+        WatchRequest { version: "v".repeat(64 << 10), ..request() },
+        WatchRequest { plural: "p".repeat(64 << 10), ..request() },
+        WatchRequest { plural: String::new(), kind: "ä".repeat(32 << 10), ..request() },
+        WatchRequest { namespace: Some("n".repeat(64 << 10)), ..request() },
     ];
     for request in table {
         let mut world = World::new();
-        world.hub.subscribe(request.clone());
-        assert_eq!(world.next().await, "Invalid", "{request:?}");
+        world.hub.subscribe(request);
+        let Change::Waiting(waiting) = world.change().await else { panic!() };
+        assert_eq!(waiting.cause, Cause::Invalid, "{waiting}");
+        assert!(waiting.to_string().len() < 2000, "{waiting}");
         assert!(world.requests.try_recv().is_err());
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 
 use super::WatchRequest;
 use super::discovery::Discovery;
-use super::failure::{Cause, Failure, FailureCause, Waiting};
+use super::failure::{Cause, Failure, FailureCause, MAX_NAME_BYTES, Waiting, excerpt};
 use super::meta::{Item, Reader};
 use super::shared::Shared;
 use crate::client;
@@ -44,6 +44,8 @@ const WATCH_GRACE: Duration = Duration::from_secs(15);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Failures in a row after which the owner is told about something that may pass by itself.
 const FAILURES_TO_TELL: u32 = 3;
+/// Lists in a row that stop in the middle after which the server is taken not to know of streamed lists.
+const STALLED_LISTS: u32 = 2;
 /// Failures in a row after which a watch is not resumed: the API server may have come back with
 /// an older state, or can't serve from that version.
 const FAILURES_TO_RELIST: u32 = 5;
@@ -64,6 +66,11 @@ pub(super) struct Pace {
     pub short_watch: Duration,
     /// A watch that was up this long was none of a series of failures.
     pub good_watch: Duration,
+    /// A watch that has had a bookmark is begun again after this time without a line. The API server sends one about
+    /// every minute. PINGs do not show that it lives if a load balancer answers them.
+    pub bookmark_silence: Duration,
+    /// A list that comes as the beginning of a watch is given up after this time without a line.
+    pub list_silence: Duration,
 }
 
 impl Default for Pace {
@@ -74,6 +81,8 @@ impl Default for Pace {
             missing_delay: Duration::from_secs(1),
             short_watch: Duration::from_secs(1),
             good_watch: Duration::from_secs(10),
+            bookmark_silence: Duration::from_secs(90),
+            list_silence: RESPONSE_TIMEOUT,
         }
     }
 }
@@ -91,6 +100,10 @@ pub(super) struct Upstream {
     streaming: Arc<AtomicBool>,
     /// Not for this resource: it is served by another server.
     pages_only: bool,
+    /// Lists in a row that began as a watch and did not end.
+    stalled_lists: u32,
+    /// An object without name or version was told of.
+    has_skipped: bool,
     /// An answer of discovery older than this has turned out to be wrong.
     discovered_after: Option<Instant>,
     /// In a row. Kept apart because a list that works says nothing about the watch after it.
@@ -162,6 +175,8 @@ impl Upstream {
             position: None,
             streaming,
             pages_only: false,
+            stalled_lists: 0,
+            has_skipped: false,
             discovered_after: None,
             list_failures: 0,
             watch_failures: 0,
@@ -359,8 +374,9 @@ impl Upstream {
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {
-                let Item { seen, labels, .. } = self.reader.read(item.get()).map_err(Failure::garbled)?;
-                self.shared.apply(seen, labels);
+                if let Some(Item { seen, labels, .. }) = self.read(item) {
+                    self.shared.apply(seen, labels);
+                }
             }
             params.continue_token = metadata.continue_token.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
@@ -378,7 +394,27 @@ impl Upstream {
         self.shared.set_position(position.parse().ok());
         self.position = Some(position);
         self.list_failures = 0;
+        self.stalled_lists = 0;
         self.shared.synced();
+    }
+
+    /// Reads an object. `None`: it has no name or no version, as those of some aggregated APIs. It must not stop the
+    /// watch of the others.
+    fn read<'a>(&mut self, object: &'a RawValue) -> Option<Item<'a>> {
+        match self.reader.read(object.get()) {
+            Ok(item) => Some(item),
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_skipped, true) {
+                    let error = error.to_string();
+                    tracing::warn!(
+                        resource = self.resource(),
+                        error = excerpt(&error),
+                        "an object without a name or a resource version is left out"
+                    );
+                }
+                None
+            }
+        }
     }
 
     /// Watches until the API server ends it, and lists before if there is no position; whether anything
@@ -428,19 +464,19 @@ impl Upstream {
         let can_ping = version == http::Version::HTTP_2;
         let patience = if can_ping { Duration::from_secs(seconds.into()) + WATCH_GRACE } else { SILENT_WATCH };
         let mut line = Vec::new();
-        let mut brought = false;
+        let (mut brought, mut has_bookmarks) = (false, false);
         loop {
             line.clear();
             line.shrink_to(KEPT_LINE_BYTES);
             let mut limited = futures::AsyncReadExt::take(&mut stream, MAX_LINE_BYTES as u64);
-            let patience = if self.position.is_some() { patience } else { RESPONSE_TIMEOUT };
+            let patience = match (&self.position, has_bookmarks) {
+                (None, _) => self.pace.list_silence,
+                (Some(_), true) => patience.min(self.pace.bookmark_silence),
+                (Some(_), false) => patience,
+            };
             let read = match timeout(patience, limited.read_until(b'\n', &mut line)).await {
-                Err(_) if self.position.is_none() => {
-                    // It has begun a watch that is no list, as servers do that don't know of this.
-                    self.pages_only = true;
-                    return Ok(brought);
-                }
-                Err(_) if !can_ping => return Ok(brought),
+                Err(_) if self.position.is_none() => return self.on_stalled_list(brought),
+                Err(_) if has_bookmarks || !can_ping => return Ok(brought),
                 read => read.map_err(|_| Failure::timed_out("end a watch"))?,
             };
             read.map_err(|error| Failure::new(Cause::Unreachable, format!("the watch was cut: {error}")))?;
@@ -448,7 +484,7 @@ impl Upstream {
                 // The end, perhaps in the middle of an event, which comes again with the next watch.
                 return Ok(brought);
             }
-            self.on_line(&line)?;
+            has_bookmarks |= self.on_line(&line)?;
             brought = true;
             self.watch_failures = 0;
             if self.position.is_some() && self.waits_for(|_| true) {
@@ -457,17 +493,29 @@ impl Upstream {
         }
     }
 
-    fn on_line(&mut self, line: &[u8]) -> Result<(), Failure> {
+    /// A list that began as a watch goes no further. A server that does not know of such lists never ends one, whether
+    /// it sends objects before or not; a connection that froze does so once.
+    fn on_stalled_list(&mut self, brought: bool) -> Result<bool, Failure> {
+        self.stalled_lists += 1;
+        if brought && self.stalled_lists < STALLED_LISTS {
+            return Err(Failure::timed_out("go on with a list"));
+        }
+        self.pages_only = true;
+        Ok(brought)
+    }
+
+    /// Whether it is a bookmark that comes now and then.
+    fn on_line(&mut self, line: &[u8]) -> Result<bool, Failure> {
         let text = std::str::from_utf8(line).map_err(Failure::garbled)?;
         let Line { kind, object } = serde_json::from_str(text).map_err(Failure::garbled)?;
         let version = match kind.as_ref() {
             "ADDED" | "MODIFIED" => {
-                let Item { seen, version, labels } = self.reader.read(object.get()).map_err(Failure::garbled)?;
+                let Some(Item { seen, version, labels }) = self.read(object) else { return Ok(false) };
                 self.shared.apply(seen, labels);
                 version
             }
             "DELETED" => {
-                let Item { seen, version, .. } = self.reader.read(object.get()).map_err(Failure::garbled)?;
+                let Some(Item { seen, version, .. }) = self.read(object) else { return Ok(false) };
                 self.shared.delete(seen);
                 version
             }
@@ -477,7 +525,7 @@ impl Upstream {
                 if self.position.is_none() && ends_list {
                     self.shared.finish_list();
                     self.listed(metadata.resource_version.into_owned());
-                    return Ok(());
+                    return Ok(false);
                 }
                 metadata.resource_version
             }
@@ -489,7 +537,7 @@ impl Upstream {
             self.shared.set_position(version.parse().ok());
             self.position = Some(version.into_owned());
         }
-        Ok(())
+        Ok(kind == "BOOKMARK")
     }
 }
 
@@ -501,18 +549,21 @@ fn selector(text: &str) -> Option<String> {
 fn validate(request: &WatchRequest) -> Result<(), Failure> {
     let is_name = |text: &str| {
         let is_label_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        text.len() <= 253 && text.split('.').all(|label| !label.is_empty() && label.bytes().all(is_label_byte))
+        text.len() <= MAX_NAME_BYTES
+            && text.split('.').all(|label| !label.is_empty() && label.bytes().all(is_label_byte))
     };
     let optional = |text: &str| text.is_empty() || is_name(text);
     let required = |text: &str| !text.is_empty() && is_name(text);
     let problem = if !optional(&request.group) {
-        format!("{:?} is not an API group", request.group)
+        format!("{:?} is not an API group", excerpt(&request.group))
     } else if !required(&request.version) {
-        format!("{:?} is not an API version", request.version)
+        format!("{:?} is not an API version", excerpt(&request.version))
     } else if !optional(&request.plural) || (request.plural.is_empty() && request.kind.is_empty()) {
-        format!("{:?} is not a resource's plural name", request.plural)
+        format!("{:?} is not a resource's plural name", excerpt(&request.plural))
+    } else if request.kind.len() > MAX_NAME_BYTES {
+        format!("{:?} is not a kind", excerpt(&request.kind))
     } else if !request.namespace.as_deref().is_none_or(required) {
-        format!("{:?} is not a namespace", request.namespace.as_deref().unwrap_or_default())
+        format!("{:?} is not a namespace", excerpt(request.namespace.as_deref().unwrap_or_default()))
     } else {
         return Ok(());
     };

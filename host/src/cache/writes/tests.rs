@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -316,7 +317,7 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
     const EVICTED: &str = r#"{"kind":"Status","metadata":{},"status":"Success"}"#;
     const LIST: &str = r#"{"items":[{"metadata":{"resourceVersion":"3"}}],"metadata":{"resourceVersion":"8"}}"#;
     let read = object("x", "u1", 8);
-    let large = format!(r#"{{"pad":"{}","metadata":{{"resourceVersion":"8"}}}}"#, "x".repeat(MAX_ANSWER_BYTES));
+    let large = format!(r#"{{"items":["{}"],"metadata":{{"resourceVersion":"8"}}}}"#, "x".repeat(5 << 20));
     let subresource = |name| Allowed { subresource: "token".to_owned(), ..request("create", "configmaps", name) };
     // what, the write and its answer; the read, its path, status and answer; whether x and a list may be read from a
     // cache at version 7, and at 8.
@@ -339,7 +340,7 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
         ("of a further page", token(), list(), "/?continue=x", 200, LIST, shut, shut),
         ("that is refused", token(), get(), "/x", 403, &read, shut, shut),
         ("that says no version", token(), get(), "/x", 200, "{}", shut, shut),
-        ("that is too large to look into", token(), list(), "/", 200, &large, shut, shut),
+        ("of a large list", token(), list(), "/", 200, &large, shut, open),
     ] {
         let mut index = Index::default();
         index.apply(seen("a/x", hash("u1"), 3));
@@ -404,4 +405,47 @@ fn a_read_of_any_version_becomes_one_of_the_newest() {
     ] {
         assert_eq!(newest(any), expected);
     }
+}
+
+#[test]
+fn answers_are_not_kept() {
+    let index = Index::default();
+    let piece = Bytes::from("x".repeat(64 << 10));
+    let (begin, end) =
+        (Bytes::from(r#"{"items":[""#), Bytes::from(r#""],"metadata":{"resourceVersion":"8","uid":"u"}}"#));
+    let mut writes = writes();
+    writes.sent(1, &request("delete", "configmaps", Some("y")), "/");
+    answer(&mut writes, 1, 200, "{}");
+    writes.sent(2, &request("list", "configmaps", None), "/");
+    writes.sent(3, &request("update", "configmaps", Some("x")), "/");
+    for call in [2, 3] {
+        writes.on_reply(call, &Reply::Head { status: 200, headers: String::new() });
+        writes.on_reply(call, &Reply::Body(begin.clone()));
+        for _ in 0..200 {
+            writes.on_reply(call, &Reply::Body(piece.clone()));
+        }
+    }
+    assert!(piece.is_unique(), "a piece is still held");
+    assert!(writes.bytes() < 64 << 10, "{} bytes", writes.bytes());
+    for call in [2, 3] {
+        writes.on_reply(call, &Reply::Body(end.clone()));
+        writes.on_reply(call, &Reply::End);
+    }
+    let may = |position| writes.are_in(&config_maps(), None, Known { index: &index, position });
+    assert!(!may(7));
+    assert!(may(8));
+}
+
+#[test]
+fn resources_that_instances_registered_long_ago_are_forgotten() {
+    let of = |plural: String| Resource { group: "".into(), plural: plural.into() };
+    let mut all: Arc<[Resource]> = [config_maps()].into();
+    for n in 0..10 * MAX_RESOURCES {
+        Resource::extend(&mut all, &[of(format!("r{n}")), config_maps()]);
+        assert!(all.len() <= MAX_RESOURCES);
+        assert!(all.contains(&config_maps()) && all.contains(&of(format!("r{n}"))), "{n}");
+    }
+    let before = all.clone();
+    Resource::extend(&mut all, &[config_maps()]);
+    assert!(Arc::ptr_eq(&all, &before), "nothing is copied for what is known");
 }

@@ -1,5 +1,6 @@
 use std::fs;
 
+use futures::FutureExt;
 use kube::config::ExecInteractiveMode;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -20,10 +21,20 @@ async fn now(credentials: &Credentials) -> String {
     shown(&credentials.current().await.unwrap())
 }
 
-/// A plugin that gives whatever is in the file `given`, and counts how often in `runs`.
+/// Waits until a plugin that was given up has done its work.
+async fn until_shown(credentials: &Credentials, expected: &str) {
+    let shown = async {
+        while now(credentials).await != expected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), shown).await.expect("the plugin gave nothing");
+}
+
+/// A plugin that gives whatever is in the file `given` once there is no file `hold`, and counts how often in `runs`.
 fn plugin(dir: &TempDir) -> AuthInfo {
-    let (given, runs) = (dir.path().join("given"), dir.path().join("runs"));
-    let script = format!("echo >> {}; cat {}", runs.display(), given.display());
+    let dir = dir.path().display();
+    let script = format!("echo >> {dir}/runs; while [ -e {dir}/hold ]; do sleep 0.01; done; cat {dir}/given");
     let exec = ExecConfig {
         command: Some("sh".into()),
         args: Some(vec!["-c".into(), script]),
@@ -227,4 +238,35 @@ async fn plugin_that_fails_later_leaves_what_it_gave_until_that_expires() {
     let first = credentials.current().await.unwrap();
     assert!(credentials.rejected(&first).await.is_none());
     assert_eq!(now(&credentials).await, "Bearer one");
+}
+
+#[tokio::test]
+async fn plugin_outlives_the_request_that_gave_up_waiting_for_it() {
+    let dir = TempDir::new().unwrap();
+    give(&dir, &serde_json::json!({"token": "one"}));
+    let credentials = Credentials::load(&plugin(&dir)).await.unwrap();
+    let first = credentials.current().await.unwrap();
+    give(&dir, &serde_json::json!({"token": "two"}));
+    let hold = file(&dir, "hold", "");
+    assert!(credentials.rejected(&first).now_or_never().is_none());
+    fs::remove_file(hold).unwrap();
+    until_shown(&credentials, "Bearer two").await;
+    assert_eq!(runs(&dir), 2);
+}
+
+#[tokio::test]
+async fn request_does_not_wait_for_a_plugin_while_its_credentials_are_valid() {
+    let dir = TempDir::new().unwrap();
+    let expires = k8s_openapi::jiff::Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(9);
+    give(&dir, &serde_json::json!({"token": "one", "expirationTimestamp": expires.to_string()}));
+    let credentials = Credentials::load(&plugin(&dir)).await.unwrap();
+    give(&dir, &serde_json::json!({"token": "two"}));
+    let hold = file(&dir, "hold", "");
+    credentials.age(RETRY_INTERVAL).await;
+    for _ in 0..3 {
+        assert_eq!(now(&credentials).now_or_never().as_deref(), Some("Bearer one"));
+    }
+    fs::remove_file(hold).unwrap();
+    until_shown(&credentials, "Bearer two").await;
+    assert_eq!(runs(&dir), 2);
 }

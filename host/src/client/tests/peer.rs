@@ -83,8 +83,8 @@ struct State {
     freezers: Mutex<Vec<Arc<AtomicBool>>>,
 }
 
-/// The server. Over TLS; `/protocol`, `/presented` (the client's certificate), `/body` (the request's), `/large`, and
-/// `/stream`, which begins and goes no further.
+/// The server. Over TLS; `/protocol`, `/presented` (the client's certificate), `/body` (the request's), `/large`,
+/// `/silent`, which is never answered, and `/stream`, which begins and goes no further.
 pub struct Peer {
     url: Uri,
     authority: Vec<u8>,
@@ -205,6 +205,7 @@ async fn answer(request: Request<Incoming>, presented: Bytes, state: Arc<State>)
             Full::new(presented.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()).boxed_unsync()
         }
         "/body" => Full::new(request.into_body().collect().await?.to_bytes()).boxed_unsync(),
+        "/silent" => std::future::pending().await,
         "/large" => Full::new(Bytes::from(vec![b'x'; 4 << 20])).boxed_unsync(),
         _ => {
             let begun = futures::stream::iter([Ok(Frame::data(Bytes::from("begun")))]);

@@ -197,3 +197,34 @@ fn what_one_identity_saw_is_not_taken_up_by_another() {
         .map(|service_account| name(&WatchRequest { service_account, ..request() }));
     assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{names:?}");
 }
+
+#[test]
+fn journal_that_is_old_and_unused_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let of = |kind: &str| WatchRequest { version: "v1".into(), kind: kind.into(), ..WatchRequest::default() };
+    let kinds = ["Old", "Used", "New"];
+    let before = Journals::new(&state).unwrap();
+    for kind in kinds {
+        let Recovered { mut journal, mut index, .. } = before.recover(&of(kind));
+        index.apply(seen("a", 1, ""));
+        journal.save_index(&mut index, None).unwrap();
+    }
+    let path = |kind: &str| state.watches_dir().join(format!("{:016x}", hash(&name(&of(kind)))));
+    let now = SystemTime::now();
+    let written = |path: &Path, age: Duration| {
+        fs::File::options().write(true).open(path).unwrap().set_modified(now.checked_sub(age).unwrap()).unwrap();
+    };
+    let unfinished = path("Old").with_extension("tmp");
+    fs::write(&unfinished, "").unwrap();
+    let minute = Duration::from_secs(60);
+    for old in [&path("Old"), &unfinished, &path("Used")] {
+        written(old, MAX_UNUSED + minute);
+    }
+    written(&path("New"), MAX_UNUSED - minute);
+    let next = Journals::new(&state).unwrap();
+    assert!(!next.recover(&of("Used")).index.is_empty());
+    assert_eq!(next.remove_unused(now).unwrap(), 2);
+    assert_eq!(kinds.map(|kind| path(kind).exists()), [false, true, true]);
+    assert!(!unfinished.exists());
+}

@@ -167,12 +167,7 @@ async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is
 
 #[tokio::test]
 async fn garbage_in_a_watch_loses_no_event() {
-    let lines = [
-        "not json\n",
-        "{\"type\":\"ADDED\"}\n",
-        "{\"type\":\"ADDED\",\"object\":{}}\n",
-        "{\"type\":\"NEW\",\"object\":{}}\n",
-    ];
+    let lines = ["not json\n", "{\"type\":\"ADDED\"}\n", "{\"type\":\"NEW\",\"object\":{}}\n"];
     let (mut world, _, mut stream) = World::watching(&[]).await;
     for (n, line) in lines.iter().enumerate() {
         let version = 11 + n as u64;
@@ -190,8 +185,68 @@ async fn garbage_instead_of_a_list_is_asked_for_again() {
     world.serve_websites().await;
     world.request("limit=500").await.json(200, &json!("hello"));
     world.request("limit=500").await.json(200, &json!({"metadata": {}, "items": []}));
-    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": [{}]}));
+    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": "x"}));
     assert_eq!(world.next().await, "Server");
     world.request("limit=500").await.list("10", &[]);
     assert_eq!(world.next().await, "synced");
+}
+
+#[tokio::test]
+async fn objects_without_a_name_or_a_version_are_left_out() {
+    let nameless = json!({"metadata": {"resourceVersion": "5"}});
+    let unversioned = json!({"metadata": {"name": "x", "namespace": "a"}});
+    let mut world = World::new();
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    let items = [object("a/a", 1), nameless.clone(), unversioned.clone(), json!({}), json!(1), object("a/b", 2)];
+    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": items}));
+    assert_eq!(world.changes().await, ["+a/a", "+a/b", "synced"]);
+    let stream = world.request("resourceVersion=10").await.stream();
+    for kind in ["ADDED", "MODIFIED", "DELETED"] {
+        stream.event(kind, &nameless);
+        stream.event(kind, &unversioned);
+    }
+    stream.event("ADDED", &object("a/c", 11));
+    assert_eq!(world.next().await, "+a/c");
+    assert!(!stream.0.is_closed());
+    drop(stream);
+    world.request("resourceVersion=11").await;
+}
+
+/// Fails if the watch waits for something else.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it takes too long")
+}
+
+#[tokio::test]
+async fn watch_that_had_a_bookmark_and_falls_silent_is_begun_again() {
+    let mut world = World::streaming(Pace { bookmark_silence: Duration::from_millis(20), ..PACE }, None);
+    world.hub.subscribe(request());
+    world.serve_websites().await;
+    // PINGs would be answered.
+    let list = world.request("sendInitialEvents=true").await.stream_over(http::Version::HTTP_2);
+    list.event("BOOKMARK", &end_of_list("10"));
+    assert_eq!(world.changes().await, ["synced"]);
+    list.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "11"}}));
+    let _second = soon(world.request("resourceVersion=11")).await.stream_over(http::Version::HTTP_2);
+    assert!(world.events.try_recv().is_err(), "it is worth no word");
+}
+
+#[tokio::test]
+async fn list_that_freezes_once_in_the_middle_is_streamed_again() {
+    let frozen = Pace { list_silence: Duration::from_millis(20), ..PACE };
+    // How many objects come before each silence; whether the next list is streamed.
+    for (objects, is_streamed) in [(&[1][..], true), (&[0], false), (&[1, 1], false)] {
+        let mut world = World::streaming(frozen, None);
+        world.hub.subscribe(request());
+        world.serve_websites().await;
+        let mut open = Vec::new();
+        for count in objects {
+            let stream = soon(world.request("sendInitialEvents=true")).await.stream_over(http::Version::HTTP_2);
+            (0..*count).for_each(|_| stream.event("ADDED", &object("a/a", 1)));
+            open.push(stream);
+        }
+        let next = soon(world.request("/websites?")).await;
+        assert_eq!(next.path.contains("sendInitialEvents=true"), is_streamed, "{objects:?}: {}", next.path);
+    }
 }
