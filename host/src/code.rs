@@ -54,6 +54,8 @@ pub struct InstalledPackage {
     image: Option<Arc<BaseImage>>,
     code_file: CodeFile,
     code_bytes: u64,
+    /// What each instance holds besides memory and tables.
+    fixed_bytes: u64,
     package_path: PathBuf,
     code: Mutex<Code>,
 }
@@ -142,7 +144,9 @@ impl InstalledPackage {
         let component = load_or_compile(engine, &code_file, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
         let tier = package.tier();
-        let exports = Arc::new(Exports::new(engine, &component, tier).map_err(load_error)?);
+        let fixed_bytes = package.footprint().fixed;
+        let exports = Exports::new(engine, &component, tier).map_err(load_error)?;
+        let exports = Arc::new(exports.with_fixed_bytes(fixed_bytes));
         let image_path = state.image_path(&digest_hex);
         let image = match tier {
             Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package, &limits)?)),
@@ -160,6 +164,7 @@ impl InstalledPackage {
             image,
             code_file,
             code_bytes,
+            fixed_bytes,
             package_path,
             code: Mutex::new(code),
         })
@@ -202,7 +207,8 @@ impl InstalledPackage {
             None => self.compile_again()?,
         };
         code.checked = true;
-        let exports = Arc::new(Exports::new(&self.engine, &component, self.tier)?);
+        let exports = Exports::new(&self.engine, &component, self.tier)?.with_fixed_bytes(self.fixed_bytes);
+        let exports = Arc::new(exports);
         code.exports = Some(exports.clone());
         Ok(exports)
     }
