@@ -171,6 +171,36 @@ pub(crate) fn survey(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
     scan.finish()
 }
 
+/// Checks that every function body of a module can be compiled in a reasonable time.
+pub(crate) fn check_body_sizes(wasm: &[u8]) -> Result<(), Refusal> {
+    let mut index = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.map_err(malformed)? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    if let TypeRef::Func(_) | TypeRef::FuncExact(_) = import.map_err(malformed)?.ty {
+                        index += 1;
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                check_body_size(&body, || FunctionRef { index, name: function_names(wasm).remove(&index) })?;
+                index += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_body_size(body: &FunctionBody<'_>, function: impl FnOnce() -> FunctionRef) -> Result<(), Refusal> {
+    let bytes = body.range().len();
+    if bytes > MAX_FUNCTION_BYTES {
+        return Err(Refusal::FunctionSize { function: function(), bytes, max: MAX_FUNCTION_BYTES });
+    }
+    Ok(())
+}
+
 /// Checks that no function body of a module changes state that the host can't read.
 pub(crate) fn check_bodies(wasm: &[u8]) -> Result<(), Refusal> {
     let mut scan = Scan::default();
@@ -423,6 +453,7 @@ impl<'a> Scan<'a> {
     }
 
     fn body(&mut self, index: u32, body: &FunctionBody<'_>) -> Result<(), Refusal> {
+        check_body_size(body, || self.function(index))?;
         let mut operators = body.get_operators_reader().map_err(malformed)?;
         while !operators.eof() {
             let operator = operators.read().map_err(malformed)?;
