@@ -88,10 +88,10 @@ pub enum InstallError {
     )]
     CodeSize { name: String, bytes: u64 },
     #[error(
-        "{name} was not ready after {} s: compiling its code or its initialisation takes too long\n\
-         help: split up its largest functions, which are often generated; compilers slow down with the size of a function", .after.as_secs()
+        "{name} was not ready after {} s, in which it had the CPU for {} s: compiling its code or its initialisation takes too long\n\
+         help: give the host more CPU, or split up the package's largest functions, which are often generated: compilers slow down with the size of a function", .after.as_secs(), .had.as_secs()
     )]
-    TooSlow { name: String, after: Duration },
+    TooSlow { name: String, after: Duration, had: Duration },
     #[error("{name}: {source}")]
     AddressSpace { name: String, source: AddressSpaceError },
     #[error(
