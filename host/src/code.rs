@@ -21,6 +21,7 @@ use crate::address_space::AddressSpaceError;
 use crate::code_file::{CodeFile, CodeFileError, write_whole};
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
+use crate::limits::problem::how_to_raise;
 use crate::memory::PAGE;
 use crate::page_map;
 use crate::snapshot::disk::{Disk, read_ahead};
@@ -95,9 +96,9 @@ pub enum InstallError {
     #[error("{name}: {source}")]
     AddressSpace { name: String, source: AddressSpaceError },
     #[error(
-        "{name} begins with {needs} bytes of memory and tables, more than the {cap} that this host gives it\nhelp: raise the host's limit of memory for each controller, or leave the package out"
+        "{name} begins with {needs} bytes of memory, tables and globals, more than the {limit} that it may have\nhelp: {help}"
     )]
-    MemoryCap { name: String, needs: u64, cap: u64 },
+    MemoryCap { name: String, needs: u64, limit: u64, help: String },
     #[error("{name}: {source}")]
     Load { name: String, source: LoadError },
     #[error("{name}: {source}")]
@@ -131,7 +132,8 @@ impl InstalledPackage {
         let limits = package.manifest.limits.capped(cap);
         let needs = package.footprint().bytes();
         if needs > limits.memory_bytes {
-            return Err(InstallError::MemoryCap { name, needs, cap: limits.memory_bytes });
+            let help = how_to_raise("memory", &limits, cap).unwrap_or_default();
+            return Err(InstallError::MemoryCap { name, needs, limit: limits.memory_bytes, help });
         }
         let io_error = |source| InstallError::Io { name: name.clone(), source };
         let digest_hex = package.digest_hex();
