@@ -17,8 +17,8 @@ func WithPredicates(predicates ...Predicate) WatchOption {
 }
 
 // GenerationChangedPredicate lets no updates through that leave metadata.generation as it was,
-// such as those of the status. Mind that some kinds, ConfigMap and Secret among them, have no
-// generation: of those only creations and deletions pass.
+// such as those of the status. Some kinds, ConfigMap and Secret among them, have no generation: all
+// of their updates pass.
 type GenerationChangedPredicate struct{}
 
 func (GenerationChangedPredicate) apply(w *watchSpec) { w.GenerationChanged = true }

@@ -221,6 +221,7 @@ mod tests {
             registrations: vec![ControllerSpec {
                 name: "web".to_owned(),
                 namespace: None,
+                namespaces: Vec::new(),
                 max_concurrent_reconciles: 0,
                 primary: watch("x.dev", "Website", "websites"),
                 watches,

@@ -104,6 +104,19 @@ fn a_file_that_is_no_package_does_not_keep_others_from_running() {
     place.wasmop(&["run", &bad]).fails_with(1, &["notes.wasm", "not a wasmop package"]);
 }
 
+#[test]
+fn namespaces_on_the_command_line_are_names() {
+    let place = Place::new();
+    let file = place.write("web.wasm", &package("web"));
+    for namespaces in [&["-n", "a"][..], &["-n", "a,b"], &["-n", "a", "--namespace", "b,c"]] {
+        place.wasmop(&[&["run", &file], namespaces].concat()).fails_with(1, &["no kubeconfig found"]);
+    }
+    for (namespaces, why) in [("", "is empty"), ("A", "characters other than"), ("a,", "is empty"), ("a,B", "'B'")] {
+        let (_, said) = place.wasmop(&["run", &file, "-n", namespaces]).ends_with(2);
+        assert!(said.contains("--namespace") && said.contains(why), "{namespaces:?}: {said}");
+    }
+}
+
 // The configuration file.
 
 #[test]

@@ -70,6 +70,20 @@ fn tags_and_linker_flags_are_given_to_go() {
 }
 
 #[test]
+fn a_go_workspace_that_does_not_use_the_project_is_switched_off() {
+    let place = Place::new();
+    place.project_built_by_fake_go(&registering(SPEC));
+    place.write("go.work", br#"{"Use": [{"DiskPath": "./other"}]}"#);
+    let (_, stderr) = place.wasmop(&["build", "p"]).succeeds();
+    for needle in [&*place.path("go.work"), "does not use this project's module", "GOWORK=off", "go work use"] {
+        assert!(stderr.contains(needle), "{needle:?} is missing in\n{stderr}");
+    }
+    // One that uses it stays on: the `go` of this test does not find the SDK then.
+    place.write("go.work", br#"{"Use": [{"DiskPath": "./p"}]}"#);
+    place.wasmop(&["build", "p"]).fails_with(1, &["does not require the module", "not in the workspace"]);
+}
+
+#[test]
 fn build_warns_of_a_watch_that_the_permissions_do_not_allow() {
     let place = Place::new();
     place.project_built_by_fake_go(&registering(SPEC));

@@ -21,6 +21,7 @@ use crate::address_space::AddressSpaceError;
 use crate::code_file::{CodeFile, CodeFileError, write_whole};
 use crate::engine::Engine;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError, StepFailure, StepInput};
+use crate::limits::problem::how_to_raise;
 use crate::memory::PAGE;
 use crate::page_map;
 use crate::snapshot::disk::{Disk, read_ahead};
@@ -54,6 +55,8 @@ pub struct InstalledPackage {
     image: Option<Arc<BaseImage>>,
     code_file: CodeFile,
     code_bytes: u64,
+    /// What each instance holds besides memory and tables.
+    fixed_bytes: u64,
     package_path: PathBuf,
     code: Mutex<Code>,
 }
@@ -86,16 +89,16 @@ pub enum InstallError {
     )]
     CodeSize { name: String, bytes: u64 },
     #[error(
-        "{name} was not ready after {} s: compiling its code or its initialisation takes too long\n\
-         help: split up its largest functions, which are often generated; compilers slow down with the size of a function", .after.as_secs()
+        "{name} was not ready after {} s, in which it had the CPU for {} s: compiling its code or its initialisation takes too long\n\
+         help: give the host more CPU, or split up the package's largest functions, which are often generated: compilers slow down with the size of a function", .after.as_secs(), .had.as_secs()
     )]
-    TooSlow { name: String, after: Duration },
+    TooSlow { name: String, after: Duration, had: Duration },
     #[error("{name}: {source}")]
     AddressSpace { name: String, source: AddressSpaceError },
     #[error(
-        "{name} begins with {needs} bytes of memory and tables, more than the {cap} that this host gives it\nhelp: raise the host's limit of memory for each controller, or leave the package out"
+        "{name} begins with {needs} bytes of memory, tables and globals, more than the {limit} that it may have\nhelp: {help}"
     )]
-    MemoryCap { name: String, needs: u64, cap: u64 },
+    MemoryCap { name: String, needs: u64, limit: u64, help: String },
     #[error("{name}: {source}")]
     Load { name: String, source: LoadError },
     #[error("{name}: {source}")]
@@ -129,7 +132,8 @@ impl InstalledPackage {
         let limits = package.manifest.limits.capped(cap);
         let needs = package.footprint().bytes();
         if needs > limits.memory_bytes {
-            return Err(InstallError::MemoryCap { name, needs, cap: limits.memory_bytes });
+            let help = how_to_raise("memory", &limits, cap).unwrap_or_default();
+            return Err(InstallError::MemoryCap { name, needs, limit: limits.memory_bytes, help });
         }
         let io_error = |source| InstallError::Io { name: name.clone(), source };
         let digest_hex = package.digest_hex();
@@ -142,7 +146,9 @@ impl InstalledPackage {
         let component = load_or_compile(engine, &code_file, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
         let tier = package.tier();
-        let exports = Arc::new(Exports::new(engine, &component, tier).map_err(load_error)?);
+        let fixed_bytes = package.footprint().fixed;
+        let exports = Exports::new(engine, &component, tier).map_err(load_error)?;
+        let exports = Arc::new(exports.with_fixed_bytes(fixed_bytes));
         let image_path = state.image_path(&digest_hex);
         let image = match tier {
             Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package, &limits)?)),
@@ -160,6 +166,7 @@ impl InstalledPackage {
             image,
             code_file,
             code_bytes,
+            fixed_bytes,
             package_path,
             code: Mutex::new(code),
         })
@@ -202,7 +209,8 @@ impl InstalledPackage {
             None => self.compile_again()?,
         };
         code.checked = true;
-        let exports = Arc::new(Exports::new(&self.engine, &component, self.tier)?);
+        let exports = Exports::new(&self.engine, &component, self.tier)?.with_fixed_bytes(self.fixed_bytes);
+        let exports = Arc::new(exports);
         code.exports = Some(exports.clone());
         Ok(exports)
     }

@@ -34,10 +34,24 @@ fn install(package: &Package, cap: &Limits) -> Result<InstalledPackage, InstallE
 #[test]
 fn tables_and_compiled_code_count_against_the_limits() {
     let tables = MODULE.replace("(table 2 funcref)", "(table 2 funcref) (table 100000 funcref)");
-    let package = Package::parse(packed(&tables, Limits::USUAL)).unwrap();
-    let few = Limits { memory_bytes: 500_000, ..Limits::NONE };
-    let error = install(&package, &few).err().unwrap().to_string();
-    assert!(error.contains("bytes of memory and tables") && error.contains("\nhelp: "), "{error}");
+    let bytes = packed(&tables, Limits::USUAL);
+    let limited = |memory_bytes| {
+        let manifest = Package::parse(bytes.clone()).unwrap().manifest;
+        let manifest = Manifest { limits: Limits { memory_bytes, ..Limits::USUAL }, ..manifest };
+        Package::parse(wasmop_package::with_manifest(&bytes, &manifest).unwrap()).unwrap()
+    };
+    // Whichever of the two limits is the lower one is named.
+    for (own, cap, place) in [
+        (1 << 20, 500_000, "`memory = \"500000B\"` under [limits] in the host's configuration file"),
+        (500_000, 1 << 20, "raise `memory` under [limits] in wasmop.toml"),
+        (500_000, u64::MAX, "raise `memory` under [limits] in wasmop.toml"),
+    ] {
+        let cap = Limits { memory_bytes: cap, ..Limits::NONE };
+        let error = install(&limited(own), &cap).err().unwrap().to_string();
+        let (what, help) = error.split_once("\nhelp: ").unwrap();
+        assert!(what.contains("bytes of memory, tables and globals, more than the 500000"), "{error}");
+        assert!(help.contains(place), "{error}");
+    }
 
     assert!(check_code_size("made", MAX_CODE_BYTES).is_ok());
     let error = check_code_size("made", MAX_CODE_BYTES + 1).unwrap_err().to_string();

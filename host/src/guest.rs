@@ -150,6 +150,8 @@ pub struct Exports {
     step: ComponentExportIndex,
     /// Only in the full tier.
     state: Option<StateExports>,
+    /// Bytes that an instance holds besides its memory and tables, whatever it does.
+    fixed_bytes: u64,
 }
 
 struct StateExports {
@@ -193,7 +195,12 @@ impl Exports {
             }),
             Tier::Soft => None,
         };
-        Ok(Exports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre })
+        Ok(Exports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre, fixed_bytes: 0 })
+    }
+
+    /// Instances hold so many bytes besides memory and tables, which count against their memory limit.
+    pub fn with_fixed_bytes(self, fixed_bytes: u64) -> Exports {
+        Exports { fixed_bytes, ..self }
     }
 }
 
@@ -255,7 +262,7 @@ impl Guest {
         spare: Option<Spare>,
         (wasi, startup): (&WasiGrant, &Startup),
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
-        let mut store = Store::new(engine.wasmtime(), Context::new(limits, registered));
+        let mut store = Store::new(engine.wasmtime(), Context::new(limits, exports.fixed_bytes, registered));
         let soft = exports.state.is_none();
         // Handles would be state outside of the snapshot; the world has none.
         store.set_max_component_handles(if soft { MAX_HANDLES } else { 0 });

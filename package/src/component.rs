@@ -9,7 +9,7 @@ use crate::package::{self, Interfaces, interfaces};
 use crate::refusal::Refusal;
 use crate::structure::{Footprint, Structure};
 use crate::tier::Tier;
-use crate::validate::{PAGE, malformed};
+use crate::validate::{PAGE, check_body_sizes, malformed};
 use crate::{section, tier, world};
 
 /// Checks that it is of the controller world and imports nothing but that and WASI. Returns what an instance
@@ -34,6 +34,9 @@ pub(crate) fn validate(component: &[u8]) -> Result<Footprint, Refusal> {
     };
     check_memory(memory)?;
     let structure = Structure::check(component, Tier::Soft).map_err(|detail| Refusal::ComponentStructure { detail })?;
+    for module in &structure.modules {
+        check_body_sizes(&component[module.clone()])?;
+    }
     Ok(structure.footprint)
 }
 

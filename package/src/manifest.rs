@@ -110,6 +110,9 @@ pub struct ControllerSpec {
     /// Only objects of this namespace; `None` means all that the host watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Only objects of these namespaces, in place of the one; empty: see there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
     /// Reconciles of this controller under way at once; 0 means no limit.
     #[serde(default)]
     pub max_concurrent_reconciles: u32,
@@ -134,6 +137,9 @@ pub struct WatchSpec {
     /// Only objects of this namespace; empty: of all; `None`: of the controller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Only objects of these namespaces, in place of the one; empty: see there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
     #[serde(default)]
     pub relation: Relation,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -158,6 +164,15 @@ impl ControllerSpec {
     /// Of the primary kind and the further ones.
     pub fn all_watches(&self) -> impl Iterator<Item = &WatchSpec> {
         std::iter::once(&self.primary).chain(&self.watches)
+    }
+
+    /// Watches that a host needs for it, one for each namespace, if its owner allows them all.
+    pub fn watch_count(&self) -> usize {
+        let namespaces = |watch: &WatchSpec| match (&*watch.namespaces, &watch.namespace) {
+            ([], None) => self.namespaces.len(),
+            (several, _) => several.len(),
+        };
+        self.all_watches().map(|watch| namespaces(watch).max(1)).sum()
     }
 
     /// Compiles all predicates, for the errors.

@@ -26,7 +26,7 @@ use crate::refusal::Refusal;
 use crate::section::{self, Section};
 use crate::structure::{Footprint, Structure};
 use crate::tier::{self, Tier};
-use crate::validate::{check_bodies, validate_linked};
+use crate::validate::{check_bodies, check_body_sizes, validate_linked};
 use crate::world;
 
 pub const MANIFEST_SECTION: &str = "wasmop:manifest";
@@ -157,15 +157,13 @@ impl Package {
 
     /// Checks the function bodies, as `wasmop build` does: to be called before the component is compiled.
     pub fn check_code(&self) -> Result<(), PackageError> {
-        if self.tier() == Tier::Soft {
-            return Ok(());
-        }
         let component = self.component();
         for (number, module) in self.structure.modules.iter().enumerate() {
             let module = &component[module.clone()];
-            let refusal = match number == self.structure.main {
-                true => validate_linked(module).err(),
-                false => check_bodies(module).err(),
+            let refusal = match (self.tier(), number == self.structure.main) {
+                (Tier::Soft, _) => check_body_sizes(module).err(),
+                (Tier::Full, true) => validate_linked(module).err(),
+                (Tier::Full, false) => check_bodies(module).err(),
             };
             if let Some(refusal) = refusal {
                 return Err(PackageError::Code(refusal));

@@ -116,6 +116,11 @@ pub enum Refusal {
     )]
     Proposal { operator: String, proposal: &'static str, function: FunctionRef },
     #[error(
+        "{function} has {bytes} bytes of code, more than the {max} that a host compiles: compilers slow down with the size of a function\n\
+         help: split it up; functions of this size are generated, or have large tables in their code: keep those as data"
+    )]
+    FunctionSize { function: FunctionRef, bytes: usize, max: usize },
+    #[error(
         "the module uses a feature that controllers can't use: {detail} (offset {offset})\n\
          help: build for plain wasm32-wasip1; docs/package.md lists the features allowed"
     )]

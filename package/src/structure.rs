@@ -17,7 +17,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReader, CanonicalFunction, CanonicalOption, ComponentAlias, Encoding, ExternalKind, FromReader, Instance,
+    BinaryReader, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExport, ComponentExternalKind,
+    ComponentImport, ComponentOuterAliasKind, ComponentTypeRef, Encoding, ExternalKind, FromReader, Instance,
     MemoryType, Parser, Payload, SectionLimited, ValType,
 };
 
@@ -39,14 +40,16 @@ const MAX_LINKING_GLOBALS: usize = 2;
 pub struct Footprint {
     /// Bytes of linear memory it begins with.
     pub memory: u64,
-    /// Bytes of its tables, globals and function references.
-    pub overhead: u64,
+    /// Bytes of its tables.
+    pub tables: u64,
+    /// Bytes of its globals and function references.
+    pub fixed: u64,
 }
 
 impl Footprint {
-    /// Bytes of both together, which the memory limit is about.
+    /// Bytes of all together, which the memory limit is about.
     pub fn bytes(&self) -> u64 {
-        self.memory.saturating_add(self.overhead)
+        self.memory.saturating_add(self.tables).saturating_add(self.fixed)
     }
 }
 
@@ -64,18 +67,24 @@ impl Structure {
     /// The error says what is wrong with `component`.
     pub(crate) fn check(component: &[u8], tier: Tier) -> Result<Structure, String> {
         let modules = modules(component)?;
+        let instances = instances(component, modules.len())?;
         let mut overhead = Overhead::default();
         let mut memories = Vec::new();
-        for (number, module) in modules.iter().enumerate() {
-            let memory = declared(&component[module.clone()], &mut overhead)?;
+        for (number, (module, instances)) in modules.iter().zip(&instances).enumerate() {
+            let mut one = Overhead::default();
+            let memory = declared(&component[module.clone()], &mut one)?;
+            overhead.add(&one, *instances);
             memories.extend(memory.into_iter().map(|memory| (number, memory)));
         }
         let [(main, memory)] = memories[..] else {
             return Err(format!("it has {} linear memories; there is exactly one", memories.len()));
         };
         check_memory(memory).map_err(|refusal| headline(&refusal.to_string()))?;
+        if instances[main] > 1 {
+            return Err("the core module with the memory is instantiated twice".into());
+        }
         let memory = memory.initial.saturating_mul(PAGE);
-        let footprint = Footprint { memory, overhead: overhead.bytes() };
+        let footprint = Footprint { memory, tables: overhead.table_bytes(), fixed: overhead.fixed_bytes() };
         let structure = Structure { footprint, modules, main };
         if tier == Tier::Full {
             structure.check_full(component)?;
@@ -132,6 +141,52 @@ fn modules(component: &[u8]) -> Result<Vec<Range<usize>>, String> {
         }
     }
     Ok(modules)
+}
+
+/// How often each of the component's own core modules is instantiated. There is no other way to name them, and there
+/// are no others: else an index would not say which one it is.
+fn instances(component: &[u8], modules: usize) -> Result<Vec<u64>, String> {
+    let mut instances = vec![0; modules];
+    let renamed = || Err("it imports, exports or renames a core module".into());
+    for section in sections(component) {
+        let section = section?;
+        match section.id {
+            section::CORE_INSTANCE => {
+                for instance in items::<Instance<'_>>(component, &section)? {
+                    if let Instance::Instantiate { module_index, .. } = instance {
+                        let count = instances.get_mut(module_index as usize);
+                        *count.ok_or("it instantiates a core module that it does not have")? += 1;
+                    }
+                }
+            }
+            section::ALIAS => {
+                let is_module = |alias: &ComponentAlias<'_>| {
+                    matches!(
+                        alias,
+                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
+                            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. }
+                    )
+                };
+                if items(component, &section)?.iter().any(is_module) {
+                    return renamed();
+                }
+            }
+            section::IMPORT => {
+                let imports: Vec<ComponentImport<'_>> = items(component, &section)?;
+                if imports.iter().any(|import| matches!(import.ty, ComponentTypeRef::Module(_))) {
+                    return renamed();
+                }
+            }
+            section::EXPORT => {
+                let exports: Vec<ComponentExport<'_>> = items(component, &section)?;
+                if exports.iter().any(|export| export.kind == ComponentExternalKind::Module) {
+                    return renamed();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(instances)
 }
 
 /// Nested components turn functions into the instances that are exported: they can do nothing themselves, and

@@ -54,7 +54,8 @@ fn a_component_as_build_makes_it_is_accepted() {
     let package = package(COMPONENT, &image(65_536)).unwrap();
     package.check_code().unwrap();
     let footprint = package.footprint();
-    assert_eq!((footprint.memory, footprint.overhead), (65_536, 16), "one global");
+    // One global, and five functions that are exported.
+    assert_eq!((footprint.memory, footprint.tables, footprint.fixed), (65_536, 0, 16 + 5 * 32));
 }
 
 #[test]
@@ -80,6 +81,9 @@ fn every_difference_from_what_build_makes_is_refused() {
         ("data of a start", MAIN, "(data $d \"x\") (func $copy (memory.init $d (i32.const 0) (i32.const 0) (i32.const 1))) (start $copy)".into(), "start function"),
         ("foreign import", "(core module $main", "(core module $main (import \"env\" \"f\" (func))".into(), "`env` `f`"),
         ("two instances", END, "(core instance (instantiate $main))".into(), "instantiated twice"),
+        ("two instances of an adapter", END, adapter("") + "(core instance (instantiate $more))", "instantiated twice"),
+        ("renamed module", END, adapter("") + "(alias outer 0 0 (core module $again))", "renames a core module"),
+        ("exported module", END, "(export \"m\" (core module $main))".into(), "renames a core module"),
         ("unused module", END, "(core module)".into(), "not used"),
         ("second memory", END, adapter("(memory 1)"), "has 2 linear memories"),
         ("adapter with start", END, adapter("(func $f) (start $f)"), "adapter has a start function"),
@@ -123,7 +127,52 @@ fn code_that_build_refuses_is_refused_before_it_is_compiled() {
     let package = package(&COMPONENT.replace("(func $helper)", body), &image(65_536)).unwrap();
     let error = package.check_code().unwrap_err().to_string();
     assert!(error.contains("`table.set`"), "{error}");
-    assert_eq!(package.footprint().overhead, 16 + 8);
+    assert_eq!((package.footprint().tables, package.footprint().fixed), (8, 16 + 5 * 32));
+}
+
+/// A component of the soft tier with these fields in its second module, and so many instances of that.
+fn soft(fields: &str, instances: usize) -> Vec<u8> {
+    let more = "(core instance (instantiate $more))".repeat(instances);
+    let text = format!(
+        r#"(component
+          (core module $main (memory 1) (func (export "step")))
+          (core module $more {fields})
+          (core instance $i (instantiate $main)) {more}
+          (func $step (canon lift (core func $i "step")))
+          (instance $guest (export "step" (func $step)))
+          (export "wasmop:controller/guest@0.1.0" (instance $guest)))"#
+    );
+    let mut bytes = wat::parse_str(text).unwrap();
+    section::push_custom(&mut bytes, MANIFEST_SECTION, &manifest().to_section().unwrap());
+    bytes
+}
+
+/// A body of more than a MiB, in either tier, of which the name is known or not.
+#[test]
+fn a_function_that_no_compiler_finishes_is_refused_by_name() {
+    let body = "(drop (i64.const 0x7fffffffffffffff))".repeat(100_000);
+    let large = |fields: &str| format!("(func {fields} {body})");
+    let full = package(&COMPONENT.replacen("(func $helper)", &large("$helper"), 1), &image(65_536)).unwrap();
+    let soft = Package::parse(soft(&format!("(import \"a\" \"b\" (func $f)) {}", large("$generated")), 0)).unwrap();
+    for (package, name) in [(full, "`helper` (index 0)"), (soft, "`generated` (index 1)")] {
+        let error = package.check_code().expect_err(name).to_string();
+        assert!(error.contains(name) && error.contains("bytes of code") && error.contains("\nhelp: split"), "{error}");
+    }
+}
+
+#[test]
+fn every_instance_of_a_module_counts() {
+    for (fields, each) in [
+        ("(global i64 (i64.const 0))".repeat(1000), (0, 16_000)),
+        ("(table 100 funcref)".into(), (800, 0)),
+        ("(func (export \"a\")) (func (export \"b\"))".into(), (0, 64)),
+    ] {
+        for instances in [0, 1, 900] {
+            let footprint = Package::parse(soft(&fields, instances as usize)).unwrap().footprint();
+            let (tables, fixed) = (instances * each.0, 32 + instances * each.1);
+            assert_eq!((footprint.memory, footprint.tables, footprint.fixed), (65_536, tables, fixed), "{fields}");
+        }
+    }
 }
 
 #[test]

@@ -37,7 +37,12 @@ pub(crate) const PAGE: u64 = 65_536;
 /// toolchains make fewer than ten.
 pub const MAX_MUTABLE_GLOBALS: usize = 256;
 
-/// Bytes that an entry of a table, a global, and a function that a table can hold take in the host.
+/// Bytes of a function's body, at most: nothing interrupts a compiler, and some of its passes take time that grows with
+/// the square of that. Generated code stays below 100 KiB.
+const MAX_FUNCTION_BYTES: usize = 1 << 20;
+
+/// Bytes that an entry of a table, a global, and a function that a table, an import or an export refers to take in the
+/// host.
 const TABLE_ENTRY: u64 = 8;
 const GLOBAL: u64 = 16;
 const FUNCTION_REFERENCE: u64 = 32;
@@ -82,6 +87,8 @@ pub(crate) struct Overhead {
     pub(crate) elements: u64,
     /// Items of segments that stay with the instance.
     pub(crate) passive_elements: u64,
+    /// Imported and exported functions.
+    pub(crate) functions: u64,
 }
 
 impl Overhead {
@@ -95,6 +102,20 @@ impl Overhead {
                 }
             }
             Payload::GlobalSection(section) => self.globals += u64::from(section.count()),
+            Payload::ImportSection(section) => {
+                for import in section.clone().into_imports() {
+                    if let TypeRef::Func(_) | TypeRef::FuncExact(_) = import.map_err(malformed)?.ty {
+                        self.functions += 1;
+                    }
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section.clone() {
+                    if let ExternalKind::Func | ExternalKind::FuncExact = export.map_err(malformed)?.kind {
+                        self.functions += 1;
+                    }
+                }
+            }
             Payload::ElementSection(section) => {
                 for element in section.clone() {
                     let element = element.map_err(malformed)?;
@@ -113,9 +134,32 @@ impl Overhead {
         Ok(())
     }
 
+    /// Adds what so many instances of another module hold.
+    pub(crate) fn add(&mut self, other: &Overhead, instances: u64) {
+        for (sum, one) in [
+            (&mut self.table_entries, other.table_entries),
+            (&mut self.globals, other.globals),
+            (&mut self.elements, other.elements),
+            (&mut self.passive_elements, other.passive_elements),
+            (&mut self.functions, other.functions),
+        ] {
+            *sum = sum.saturating_add(one.saturating_mul(instances));
+        }
+    }
+
+    pub(crate) fn table_bytes(&self) -> u64 {
+        self.table_entries.saturating_mul(TABLE_ENTRY)
+    }
+
+    /// Of everything but the tables.
+    pub(crate) fn fixed_bytes(&self) -> u64 {
+        let references = self.elements.saturating_add(self.functions).saturating_mul(FUNCTION_REFERENCE);
+        let segments = self.passive_elements.saturating_mul(2 * TABLE_ENTRY);
+        self.globals.saturating_mul(GLOBAL).saturating_add(references).saturating_add(segments)
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
-        let entries = self.table_entries.saturating_add(self.passive_elements.saturating_mul(2));
-        entries.saturating_mul(TABLE_ENTRY) + self.globals * GLOBAL + self.elements * FUNCTION_REFERENCE
+        self.table_bytes().saturating_add(self.fixed_bytes())
     }
 }
 
@@ -125,6 +169,36 @@ pub(crate) fn survey(wasm: &[u8]) -> Result<Core<'_>, Refusal> {
     let mut scan = Scan { is_linked: true, ..Scan::default() };
     scan.read(wasm)?;
     scan.finish()
+}
+
+/// Checks that every function body of a module can be compiled in a reasonable time.
+pub(crate) fn check_body_sizes(wasm: &[u8]) -> Result<(), Refusal> {
+    let mut index = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.map_err(malformed)? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    if let TypeRef::Func(_) | TypeRef::FuncExact(_) = import.map_err(malformed)?.ty {
+                        index += 1;
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                check_body_size(&body, || FunctionRef { index, name: function_names(wasm).remove(&index) })?;
+                index += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_body_size(body: &FunctionBody<'_>, function: impl FnOnce() -> FunctionRef) -> Result<(), Refusal> {
+    let bytes = body.range().len();
+    if bytes > MAX_FUNCTION_BYTES {
+        return Err(Refusal::FunctionSize { function: function(), bytes, max: MAX_FUNCTION_BYTES });
+    }
+    Ok(())
 }
 
 /// Checks that no function body of a module changes state that the host can't read.
@@ -379,6 +453,7 @@ impl<'a> Scan<'a> {
     }
 
     fn body(&mut self, index: u32, body: &FunctionBody<'_>) -> Result<(), Refusal> {
+        check_body_size(body, || self.function(index))?;
         let mut operators = body.get_operators_reader().map_err(malformed)?;
         while !operators.eof() {
             let operator = operators.read().map_err(malformed)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use wasmop_host::election::Group;
 use wasmop_host::permissions::Grant;
 use wasmop_host::wasi::WasiGrant;
+use wasmop_host::watch::{LimitPlace, NamespaceLimit};
 use wasmop_host::{ControllerSettings, Settings};
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
@@ -93,7 +94,10 @@ impl Plan {
         }
         let host = flags.host.or(&config.host);
         let namespaces: BTreeSet<String> = host.namespace.iter().cloned().collect();
-        let namespaces: Vec<String> = namespaces.into_iter().collect();
+        let namespaces = NamespaceLimit {
+            names: namespaces.into_iter().collect(),
+            said_in: if flags.host.namespace.is_empty() { LimitPlace::File } else { LimitPlace::Flag },
+        };
         let controllers = names.into_iter().map(|name| {
             let of_file = config.controllers.get(name);
             let of_flags = flags.policies.forced.or_else(|| flags.policies.named.get(name).copied());
@@ -111,7 +115,9 @@ impl Plan {
                 args: of_flags.or_else(|| of_file?.args.clone()),
                 log_level: of_file.and_then(|controller| controller.log_level),
                 namespaces: match of_file {
-                    Some(controller) if !controller.namespaces.is_empty() => controller.namespaces.clone(),
+                    Some(controller) if !controller.namespaces.is_empty() => {
+                        NamespaceLimit { names: controller.namespaces.clone().into(), said_in: LimitPlace::Controller }
+                    }
                     _ => namespaces.clone(),
                 },
             };

@@ -4,6 +4,8 @@
 //! guest is. The SDK starts `main` itself and asks the runtime for the next timer, both through
 //! `//go:linkname`; hence `-checklinkname=0`.
 
+mod workspace;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,6 +19,8 @@ use super::{Core, Request, advice, need_sdk_copy};
 use crate::error::{HelpExt, failure};
 use crate::process::Failed;
 
+pub(super) use workspace::GoCommand;
+
 /// The first Go whose runtime counts runnable goroutines, which tells the SDK that a step is over.
 const OLDEST_GO: Version = Version::new(1, 26, 0);
 
@@ -26,7 +30,8 @@ const SDK_MODULE: &str = "github.com/wasmop/wasmop/guest-go";
 /// Builds the project's main package.
 pub fn build_core(request: &Request<'_>) -> Result<Core> {
     need_go_mod(request.dir())?;
-    let version = go_version(request.dir())?;
+    let go = find_go(request)?;
+    let version = go_version(&go)?;
     if version < OLDEST_GO {
         return Err(failure(
             format!("Go {version} is too old for wasmop"),
@@ -35,13 +40,13 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         .into());
     }
     request.step.message("resolving modules");
-    let sdk = sdk_of(request.dir())?;
+    let sdk = sdk_of(&go)?;
 
     let path = request.work_dir()?.join(format!("{}.core.wasm", request.project.name));
-    let mut command = Command::new("go");
-    command.current_dir(request.dir()).env("GOOS", "wasip1").env("GOARCH", "wasm");
+    let mut command = go.command();
+    command.env("GOOS", "wasip1").env("GOARCH", "wasm");
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]);
-    let own = OwnFlags::of(request)?;
+    let own = OwnFlags::of(request, &go)?;
     // Go itself takes the tags in GOFLAGS unless there are others.
     if !request.project.options.tags.is_empty() {
         command.arg(format!("-tags={}", own.tags));
@@ -51,7 +56,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     command.arg(format!("-ldflags={}", format!("{} {ours}", own.ldflags).trim_start()));
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
-    request.run(&mut command).map_err(|error| explain_failure(request, error))?;
+    request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read what go built: {}", path.display()))?;
     Ok(Core { module, sdk, blame: None })
 }
@@ -65,9 +70,9 @@ pub(super) struct OwnFlags {
 }
 
 impl OwnFlags {
-    pub fn of(request: &Request<'_>) -> Result<OwnFlags> {
+    pub fn of(request: &Request<'_>, go: &GoCommand<'_>) -> Result<OwnFlags> {
         // It has what `go env -w` has set, too.
-        let goflags = output_of(Command::new("go").current_dir(request.dir()).args(["env", "GOFLAGS"]))?;
+        let goflags = output_of(go.command().args(["env", "GOFLAGS"]))?;
         let options = &request.project.options;
         let tags = match options.tags.is_empty() {
             false => options.tags.join(","),
@@ -110,14 +115,14 @@ fn without_pattern(flags: &str) -> &str {
 }
 
 /// Names the module that does not build, if it is not the project's own.
-pub(super) fn explain_failure(request: &Request<'_>, error: anyhow::Error) -> anyhow::Error {
+pub(super) fn explain_failure(go: &GoCommand<'_>, error: anyhow::Error) -> anyhow::Error {
     let failed = match error.downcast::<Failed>() {
         Ok(failed) => failed,
         Err(error) => return error,
     };
     let Some(package) = failing_package(&failed.said) else { return failed.into() };
-    let mut list = Command::new("go");
-    list.current_dir(request.dir()).env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-e", "-f"]);
+    let mut list = go.command();
+    list.env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-e", "-f"]);
     list.args(["{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", &package]);
     let module = output_of(&mut list).unwrap_or_default();
     let (path, version) = match module.trim().split_once(' ') {
@@ -176,15 +181,25 @@ pub(super) fn need_go_mod(dir: &Path) -> Result<()> {
     .into())
 }
 
-/// The version of the Go that builds in `dir`, where a `toolchain` line counts.
-pub(super) fn go_version(dir: &Path) -> Result<Version> {
-    let text = output_of(Command::new("go").current_dir(dir).args(["env", "GOVERSION"])).or_help(
-        "cannot run `go`",
-        format!(
-            "install Go {}.{} or later (https://go.dev/doc/install) and put it on the PATH",
-            OLDEST_GO.major, OLDEST_GO.minor
-        ),
-    )?;
+fn how_to_get_go() -> String {
+    format!(
+        "install Go {}.{} or later (https://go.dev/doc/install) and put it on the PATH",
+        OLDEST_GO.major, OLDEST_GO.minor
+    )
+}
+
+/// The go command for a build; says so if it leaves out a workspace.
+pub(super) fn find_go<'a>(request: &Request<'a>) -> Result<GoCommand<'a>> {
+    let go = GoCommand::find(request.project.dir())?;
+    if let Some(notice) = go.notice() {
+        request.step.line(notice);
+    }
+    Ok(go)
+}
+
+/// The version of the Go that builds in the project, where a `toolchain` line counts.
+fn go_version(go: &GoCommand<'_>) -> Result<Version> {
+    let text = output_of(go.command().args(["env", "GOVERSION"])).or_help("cannot run `go`", how_to_get_go())?;
     parse_go_version(text.trim()).with_context(|| format!("`go env GOVERSION` says something unexpected: {text}"))
 }
 
@@ -201,15 +216,15 @@ fn parse_go_version(text: &str) -> Option<Version> {
 }
 
 /// The SDK the project requires, as its go.mod has it.
-pub(super) fn sdk_of(dir: &Path) -> Result<Sdk> {
+pub(super) fn sdk_of(go: &GoCommand<'_>) -> Result<Sdk> {
     #[derive(Deserialize)]
     struct Module {
         #[serde(rename = "Version", default)]
         version: String,
     }
     // `-mod=mod` would let it change go.mod, which a build must not.
-    let mut list = Command::new("go");
-    list.current_dir(dir).args(["list", "-mod=readonly", "-m", "-json", SDK_MODULE]);
+    let mut list = go.command();
+    list.args(["list", "-mod=readonly", "-m", "-json", SDK_MODULE]);
     let text = output_of(&mut list).or_help(
         format!("the project does not require the module {SDK_MODULE}, or its go.mod is broken"),
         "`wasmop new` shows a project that has it; `go mod tidy` completes a go.mod",

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use semver::Version;
 
-use super::go::{OwnFlags, explain_failure, need_go_mod, output_of, package_argument, sdk_of};
+use super::go::{OwnFlags, explain_failure, find_go, need_go_mod, output_of, package_argument, sdk_of};
 use super::{Core, Request};
 use crate::error::{HelpExt, failure};
 
@@ -32,11 +32,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     need_go_mod(request.dir())?;
     let tinygo = TinyGo::find()?;
     request.step.message("resolving modules");
-    let sdk = sdk_of(request.dir())?;
+    let go = find_go(request)?;
+    let sdk = sdk_of(&go)?;
 
     let path = request.work_dir()?.join(format!("{}.core.wasm", request.project.name));
     let mut command = Command::new(&tinygo.program);
-    command.current_dir(request.dir());
+    go.prepare(&mut command);
     command.arg("build").arg("-target").arg(&tinygo.target);
     // The collector and the scheduler are what the SDK is written for; both are defaults of the
     // target, which a user's TinyGo may have other ideas about.
@@ -44,7 +45,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     if !request.debug {
         command.arg("-no-debug");
     }
-    let own = OwnFlags::of(request)?;
+    let own = OwnFlags::of(request, &go)?;
     if !own.tags.is_empty() {
         command.arg("-tags").arg(own.tags.replace(',', " "));
     }
@@ -54,7 +55,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     }
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
-    request.run(&mut command).map_err(|error| explain_failure(request, error))?;
+    request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read what tinygo built: {}", path.display()))?;
     Ok(Core { module, sdk, blame: None })
 }

@@ -109,10 +109,22 @@ impl Place {
         self.fake_go(&format!(r#"while [ "$1" != -o ]; do shift; done; /bin/cp '{module}' "$2""#));
     }
 
-    /// Puts a `go` on the PATH that answers questions, and runs `build` as a shell script for `go build`.
+    /// Puts a `go` on the PATH that answers questions, and runs `build` as a shell script for `go build`. If there is
+    /// a file `go.work` in this place, it is a workspace around the project: its content is what `go work edit -json`
+    /// says, and the SDK is not found unless the workspace is switched off.
     pub fn fake_go(&self, build: &str) {
+        let work = self.path("go.work");
         let script = format!(
-            "#!/bin/sh\ncase $1 in\nenv) echo go1.27.0;;\nlist) echo '{{\"Version\": \"v0.1.0\"}}';;\nbuild) {build};;\nesac\n"
+            r#"#!/bin/sh
+case "$1 $2" in
+"env GOVERSION") echo go1.27.0;;
+"env GOWORK") if [ -e '{work}' ]; then echo '{work}'; fi;;
+"work edit") /bin/cat "$4";;
+"list "*) if [ -e '{work}' ] && [ "$GOWORK" != off ]; then echo not in the workspace >&2; exit 1; fi
+  echo '{{"Version": "v0.1.0"}}';;
+"build "*) {build};;
+esac
+"#
         );
         let go = self.write("path/go", script.as_bytes());
         fs::set_permissions(go, fs::Permissions::from_mode(0o755)).expect("is ours");

@@ -221,13 +221,13 @@ impl Registrations {
 fn reconcile_the_same(a: &ControllerSpec, b: &ControllerSpec) -> bool {
     let (p, q) = (&a.primary, &b.primary);
     a.name == b.name
-        && a.namespace == b.namespace
+        && (&a.namespace, &a.namespaces) == (&b.namespace, &b.namespaces)
         && (&p.group, &p.kind) == (&q.group, &q.kind)
         && (&p.label_selector, &p.field_selector) == (&q.label_selector, &q.field_selector)
 }
 
 fn check_watches<'a>(specs: impl Iterator<Item = &'a ControllerSpec>) -> Result<(), String> {
-    let watches: usize = specs.map(|spec| 1 + spec.watches.len()).sum();
+    let watches: usize = specs.map(ControllerSpec::watch_count).sum();
     match watches > MAX_WATCHES {
         true => Err(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed")),
         false => Ok(()),

@@ -64,7 +64,9 @@ pub(crate) fn thread_cpu_time() -> Duration {
 }
 
 impl Context {
-    pub(super) fn new(limits: &Limits, registered: u32) -> Context {
+    /// `fixed_bytes`: what the instance holds besides its memory and tables.
+    pub(super) fn new(limits: &Limits, fixed_bytes: u64, registered: u32) -> Context {
+        let max_memory = limits.memory_bytes.saturating_sub(fixed_bytes);
         Context {
             now: 0,
             monotonic: 0,
@@ -78,7 +80,7 @@ impl Context {
             startup: None,
             startup_strings: None,
             entered: 0,
-            max_memory: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+            max_memory: usize::try_from(max_memory).unwrap_or(usize::MAX),
             memory_bytes: 0,
             table_bytes: 0,
             memory_limit_hit: false,

@@ -40,6 +40,29 @@ fn instantiate(component: &str) -> Result<Guest, InstantiateError> {
         .map(|(guest, _)| guest)
 }
 
+/// Both together are 1 MiB, but for what the instance holds besides.
+#[test]
+fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
+    let engine = Engine::new().unwrap();
+    for (pages, entries, fixed, fits) in [
+        (16, 0, 0, true),
+        (16, 1, 0, false),
+        (15, 8192, 0, true),
+        (15, 8193, 0, false),
+        (15, 4096, 32 << 10, true),
+        (15, 4096, (32 << 10) + 1, false),
+    ] {
+        let fields = format!("(table {entries} funcref)");
+        let text = component("(i32.const 0)", "(i64.const 0)", &fields)
+            .replace("\"memory\") 1", &format!("\"memory\") {pages}"));
+        let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
+        let exports = Exports::new(&engine, &component, Tier::Full).unwrap().with_fixed_bytes(fixed);
+        let surroundings = (&WasiGrant::default(), &Startup::default());
+        let guest = Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, surroundings);
+        assert_eq!(guest.is_ok(), fits, "{pages} pages, {entries} entries, {fixed} bytes");
+    }
+}
+
 const LOOP: &str = "(loop (br 0)) (unreachable)";
 
 #[test]

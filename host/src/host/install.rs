@@ -176,7 +176,7 @@ impl Host {
                 service_account: grant.service_account,
                 wasi,
                 startup,
-                namespaces: namespaces.into(),
+                namespaces,
                 controller,
                 phase,
                 primaries: Vec::new(),

@@ -206,11 +206,14 @@ impl Host {
         let reconciles = events.iter().filter(|event| event.kind == EventKind::Reconcile);
         let objects = reconciles.filter_map(|event| slot.controller.task_object(event.task));
         let loops: Vec<Loop> = objects.filter_map(|object| triggers.began(&object, now)).collect();
-        for Loop { object, streak, lasts, target } in loops {
+        for found in loops {
+            let slot = &self.slots[index as usize];
+            let remedy =
+                slot.controller.registration(found.object.0).map(|r| found.remedy(&r.spec)).unwrap_or_default();
+            let Loop { object, streak, lasts, target } = found;
             let message = format!(
                 "its reconciles cause each other, {streak} in a row within {lasts:.1?}: each writes {target}, whose change \
-                 has it reconciled again. Compare before writing, or leave such changes out of the watch: \
-                 generation_changed or ignore_own_writes in Rust, GenerationChangedPredicate or IgnoreOwnWrites in Go"
+                 has it reconciled again; {remedy}"
             );
             self.tell(index, Problem::SelfTriggered, Some(object), &message);
         }

@@ -1,7 +1,8 @@
 //! Packages made ready to run, before the loop begins: compiled and initialised on threads of their own.
 //!
-//! Nothing interrupts a compiler. So the host does not wait longer for a package than [`patience`] says: its thread is
-//! left behind, and the package is left out. The host can end at any moment, whatever its threads do.
+//! Nothing interrupts a compiler. So the host gives up a package that has had the time that [`patience`] says: its
+//! thread is left behind, and the package is left out. The host can end at any moment, whatever its threads do. Only
+//! time counts in which this process had the CPU, so a small share of a CPU is no reason to give up.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasmop_package::Package;
@@ -23,19 +25,44 @@ use crate::snapshot::StateDir;
 type Digest = [u8; 32];
 
 /// What came of each package.
-pub(super) type Prepared = HashMap<Digest, Result<InstalledPackage, InstallError>>;
+pub(super) type Prepared = Results<InstalledPackage>;
+
+type Results<T> = HashMap<Digest, Result<T, InstallError>>;
 
 /// Packages at once. A compiler uses all cores by itself, but not all of the time.
 const AT_ONCE: usize = 4;
+/// Between two looks at the clocks.
+const TICK: Duration = Duration::from_secs(1);
 /// Between two lines about those that are not ready.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// A slow machine compiles half a megabyte a second, and an initialisation may take 10 s.
 const LEAST_PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_PER_MIB: Duration = Duration::from_secs(15);
+/// As often as long as [`patience`], a package is waited for that gets no CPU at all: it may wait for a disk.
+const WITHOUT_CPU: u32 = 20;
 
 /// How long the host waits for a package of so many bytes.
 fn patience(bytes: usize) -> Duration {
     LEAST_PATIENCE + PATIENCE_PER_MIB.mul_f64(bytes as f64 / f64::from(1 << 20))
+}
+
+/// The clocks, as they go on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tick {
+    /// Since the beginning.
+    now: Duration,
+    /// CPU time of this process.
+    cpu: Duration,
+}
+
+/// Packages that are not ready.
+#[derive(Debug, PartialEq, Eq)]
+struct Progress {
+    packages: Vec<String>,
+    /// The longest that one of them has taken.
+    longest: Duration,
+    ready: usize,
+    of: usize,
 }
 
 /// Installs packages, each once, `room` at once at most. Fails only if there can be no threads.
@@ -46,26 +73,62 @@ pub(super) async fn prepare(
     cap: &Limits,
     room: usize,
 ) -> Result<Prepared, HostError> {
-    let mut waiting: Vec<Arc<Package>> = packages.collect();
+    let cores = thread::available_parallelism().map_or(1, |n| n.get());
+    let at_once = AT_ONCE.min(cores).min(room).max(1);
+    let (engine, state, cap) = (engine.clone(), state.clone(), *cap);
+    let install = move |package: &Package| InstalledPackage::install(&engine, &state, package, &cap);
+    let tell = |progress: Progress| {
+        tracing::info!(
+            packages = progress.packages.join(", "),
+            seconds = progress.longest.as_secs(),
+            ready = progress.ready,
+            of = progress.of,
+            "still compiling"
+        );
+    };
+    let ticks = std::pin::pin!(ticks());
+    prepare_with(packages.collect(), at_once, install, ticks, tell).await
+}
+
+fn ticks() -> impl Stream<Item = Tick> {
+    let begun = Instant::now();
+    let interval = tokio::time::interval_at(begun + TICK, TICK);
+    futures::stream::unfold(interval, move |mut interval| async move {
+        let at = interval.tick().await;
+        Some((Tick { now: at - begun, cpu: process_cpu_time() }, interval))
+    })
+}
+
+fn process_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+async fn prepare_with<T: Send + 'static>(
+    packages: Vec<Arc<Package>>,
+    at_once: usize,
+    install: impl Fn(&Package) -> Result<T, InstallError> + Clone + Send + 'static,
+    mut ticks: impl Stream<Item = Tick> + Unpin,
+    mut tell: impl FnMut(Progress),
+) -> Result<Results<T>, HostError> {
+    let mut waiting = packages;
     // Largest first, and taken from the end: the small ones do not wait for the large ones.
     waiting.sort_by_key(|package| (std::cmp::Reverse(package.bytes().len()), package.digest));
     waiting.dedup_by_key(|package| package.digest);
     let total = waiting.len();
-    let cores = thread::available_parallelism().map_or(1, |n| n.get());
-    let at_once = AT_ONCE.min(cores).min(room).max(1);
     let (tx, mut rx) = mpsc::unbounded_channel();
     let mut begun: HashMap<Digest, Begun> = HashMap::new();
-    let mut ready = Prepared::new();
-    let mut progress = tokio::time::interval_at(Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+    let mut ready = Results::new();
+    let mut last = Tick { now: Duration::ZERO, cpu: process_cpu_time() };
+    let mut tell_at = PROGRESS_INTERVAL;
     while ready.len() < total {
         while begun.len() < at_once
             && let Some(package) = waiting.pop()
         {
-            begun.insert(package.digest, Begun::now(&package));
-            let (engine, state, cap, tx) = (engine.clone(), state.clone(), *cap, tx.clone());
+            begun.insert(package.digest, Begun::at(last.now, &package));
+            let (install, tx) = (install.clone(), tx.clone());
             let install = move || {
-                let result =
-                    catch_unwind(AssertUnwindSafe(|| InstalledPackage::install(&engine, &state, &package, &cap)));
+                let result = catch_unwind(AssertUnwindSafe(|| install(&package)));
                 let panicked = |_| {
                     let name = package.manifest.name.clone();
                     Err(InstallError::Compile { name, message: "the compiler panicked".into() })
@@ -74,7 +137,6 @@ pub(super) async fn prepare(
             };
             thread::Builder::new().name("wasmop-install".into()).spawn(install).map_err(HostError::Threads)?;
         }
-        let next = begun.values().map(|begun| begun.until).min().unwrap_or_else(Instant::now);
         tokio::select! {
             Some((digest, result)) = rx.recv() => {
                 // Else it was given up.
@@ -82,39 +144,144 @@ pub(super) async fn prepare(
                     ready.insert(digest, result);
                 }
             }
-            () = tokio::time::sleep_until(next) => {
-                let now = Instant::now();
-                for (digest, late) in begun.extract_if(|_, begun| begun.until <= now) {
-                    ready.insert(digest, Err(InstallError::TooSlow { name: late.name, after: late.until - late.at }));
+            Some(tick) = ticks.next() => {
+                let (wall, cpu) = (tick.now.saturating_sub(last.now), tick.cpu.saturating_sub(last.cpu));
+                let had = had(wall, cpu, begun.len());
+                last = tick;
+                for begun in begun.values_mut() {
+                    begun.had += had;
                 }
-            }
-            _ = progress.tick() => {
-                let mut names: Vec<&str> = begun.values().map(|begun| &*begun.name).collect();
-                names.sort_unstable();
-                let oldest = begun.values().map(|begun| begun.at.elapsed().as_secs()).max().unwrap_or_default();
-                tracing::info!(
-                    packages = names.join(", "),
-                    seconds = oldest,
-                    ready = ready.len(),
-                    of = total,
-                    "still compiling"
-                );
+                for (digest, late) in begun.extract_if(|_, begun| begun.is_late(tick.now)) {
+                    let (after, had) = (tick.now - late.at, late.had);
+                    ready.insert(digest, Err(InstallError::TooSlow { name: late.name, after, had }));
+                }
+                if tick.now >= tell_at && !begun.is_empty() {
+                    tell_at = tick.now + PROGRESS_INTERVAL;
+                    let mut names: Vec<String> = begun.values().map(|begun| begun.name.clone()).collect();
+                    names.sort_unstable();
+                    let longest = begun.values().map(|begun| tick.now - begun.at).max().unwrap_or_default();
+                    tell(Progress { packages: names, longest, ready: ready.len(), of: total });
+                }
             }
         }
     }
     Ok(ready)
 }
 
+/// How long each of `packages` could work while `wall` passed and the process had `cpu` for all of them. A compiler
+/// that uses several cores at once is not given up sooner for that.
+fn had(wall: Duration, cpu: Duration, packages: usize) -> Duration {
+    wall.min(cpu / packages.max(1) as u32)
+}
+
 /// A package that a thread works on.
 struct Begun {
     name: String,
-    at: Instant,
-    until: Instant,
+    at: Duration,
+    /// Time in which it could work.
+    had: Duration,
+    patience: Duration,
 }
 
 impl Begun {
-    fn now(package: &Package) -> Begun {
-        let at = Instant::now();
-        Begun { name: package.manifest.name.clone(), at, until: at + patience(package.component().len()) }
+    fn at(at: Duration, package: &Package) -> Begun {
+        let patience = patience(package.component().len());
+        Begun { name: package.manifest.name.clone(), at, had: Duration::ZERO, patience }
+    }
+
+    fn is_late(&self, now: Duration) -> bool {
+        self.had >= self.patience || now.saturating_sub(self.at) >= self.patience * WITHOUT_CPU
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc as channel};
+
+    use futures::stream;
+    use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
+
+    use super::*;
+
+    fn package(name: &str) -> Arc<Package> {
+        let core = r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step")))"#;
+        let manifest = Manifest::new(name, "0.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"));
+        let bytes = wasmop_package::assemble(&wat::parse_str(core).unwrap(), &manifest).unwrap();
+        Arc::new(Package::parse(bytes).unwrap())
+    }
+
+    /// Prepares packages, while these ticks pass and no others. `install` is told the name.
+    async fn run(
+        packages: Vec<Arc<Package>>,
+        ticks: Vec<(u64, u64)>,
+        install: impl Fn(&str) -> Result<(), InstallError> + Clone + Send + 'static,
+        tell: impl FnMut(Progress),
+    ) -> Results<()> {
+        let base = process_cpu_time() + Duration::from_secs(3600);
+        let tick = move |(now, cpu)| Tick { now: Duration::from_secs(now), cpu: base + Duration::from_secs(cpu) };
+        // The first one says where the CPU's clock stands.
+        let ticks = stream::iter([(0, 0)].into_iter().chain(ticks).map(tick)).chain(stream::pending());
+        prepare_with(packages, 4, move |package| install(&package.manifest.name), ticks, tell).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_compiler_that_does_not_end_is_given_up_when_it_has_had_its_time() {
+        for (what, ticks, after, had) in [
+            ("all of a core", vec![(30, 30), (61, 61)], 61, 61),
+            ("many cores", vec![(30, 300), (61, 610)], 61, 61),
+            ("a tenth of a core", vec![(300, 30), (590, 59), (620, 62)], 620, 62),
+            ("no CPU at all", vec![(1000, 0), (1300, 1)], 1300, 1),
+        ] {
+            // It never gets what it waits for.
+            let (keep, never) = channel::channel::<()>();
+            let never = Arc::new(Mutex::new(never));
+            let install = move |_: &str| {
+                let _ = never.lock().map(|never| never.recv());
+                Ok(())
+            };
+            let package = package("slow");
+            let found = run(vec![package.clone()], ticks, install, |_| ()).await.remove(&package.digest);
+            let Some(Err(InstallError::TooSlow { name, after: waited, had: worked })) = &found else {
+                panic!("{what}: {found:?}");
+            };
+            let expected = ("slow", Duration::from_secs(after), Duration::from_secs(had));
+            assert_eq!((&**name, *waited, *worked), expected, "{what}");
+            drop(keep);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_compiler_leaves_the_others() {
+        let (good, bad) = (package("good"), package("bad"));
+        let install = |name: &str| if name == "bad" { panic!("the compiler's own") } else { Ok(()) };
+        let found = run(vec![good.clone(), bad.clone(), good.clone()], vec![], install, |_| ()).await;
+        assert!(matches!(found.get(&good.digest), Some(Ok(()))) && found.len() == 2, "{found:?}");
+        let error = found[&bad.digest].as_ref().unwrap_err().to_string();
+        assert!(error.contains("compiling bad: the compiler panicked"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ready_after_a_while_is_told_now_and_then() {
+        let (go, gate) = channel::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let install = move |_: &str| {
+            // Each waits for its turn; none comes without one.
+            let _ = gate.lock().map(|gate| gate.recv());
+            Ok(())
+        };
+        let mut told = Vec::new();
+        let tell = |progress| {
+            told.push(progress);
+            if told.len() == 2 {
+                let _ = (go.send(()), go.send(()));
+            }
+        };
+        let ticks = (1..=11).map(|second| (second, second)).collect();
+        run(vec![package("b"), package("a")], ticks, install, tell).await;
+        let at = |seconds| {
+            let longest = Duration::from_secs(seconds);
+            Progress { packages: vec!["a".into(), "b".into()], longest, ready: 0, of: 2 }
+        };
+        assert_eq!(told, [at(5), at(10)]);
     }
 }

@@ -11,6 +11,7 @@ use super::{Host, HostError};
 use crate::guest::EventKind;
 use crate::permissions::Grant;
 use crate::wasi::WasiGrant;
+use crate::watch::NamespaceLimit;
 
 /// Of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct ControllerSettings {
     pub log_level: Option<LevelFilter>,
     /// It watches objects of these namespaces only, and of kinds without namespaces; empty: of all. Followed at the
     /// start only.
-    pub namespaces: Vec<String>,
+    pub namespaces: NamespaceLimit,
 }
 
 impl Host {

@@ -31,7 +31,7 @@ use crate::startup::Startup;
 use crate::status::counters::{Avoided, Counters};
 use crate::traces::RequestSpan;
 use crate::wasi::WasiGrant;
-use crate::watch::WatchId;
+use crate::watch::{NamespaceLimit, WatchId};
 
 /// A controller and where its instance is.
 pub(super) struct Slot {
@@ -46,7 +46,7 @@ pub(super) struct Slot {
     /// What its program is started with; one copy for all controllers with the same.
     pub(super) startup: Arc<Startup>,
     /// Whose objects it watches; empty: those of all.
-    pub(super) namespaces: Box<[String]>,
+    pub(super) namespaces: NamespaceLimit,
     pub(super) controller: Controller,
     pub(super) phase: Phase,
     /// The watches of each registration's primary kind, one for each of its namespaces.

@@ -61,10 +61,21 @@ impl Host {
 
     /// Writes an Event, some time.
     pub(super) fn publish(&mut self, controller: Arc<str>, problem: Problem, regarding: Regarding, message: &str) {
-        let text = format!("controller {controller}: {message}");
+        let text = help_first(&format!("controller {controller}: {message}"));
         let note = Note { controller, reason: problem.reason(), action: problem.action(), text };
         let client = self.client.clone();
         self.teller.recorder.publish(note, async move { reference(&client, regarding).await });
+    }
+}
+
+/// A text with its remedy right after its first line: the end of a long note is cut.
+fn help_first(text: &str) -> String {
+    match text.split_once("\nhelp: ") {
+        Some((problem, help)) => match problem.split_once('\n') {
+            Some((what, detail)) => format!("{what}\nhelp: {help}\n{detail}"),
+            None => text.to_owned(),
+        },
+        None => text.to_owned(),
     }
 }
 
@@ -108,5 +119,22 @@ async fn reference(client: &kube::Client, regarding: Regarding) -> ObjectReferen
         namespace: namespace.map(str::to_owned),
         uid,
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_comes_before_what_may_be_long() {
+        for (text, expected) in [
+            ("it failed", "it failed"),
+            ("it failed\nhelp: do this", "it failed\nhelp: do this"),
+            ("it failed\nat a\nat b\nhelp: do this", "it failed\nhelp: do this\nat a\nat b"),
+            ("it failed\nat a", "it failed\nat a"),
+        ] {
+            assert_eq!(help_first(text), expected);
+        }
     }
 }

@@ -90,19 +90,11 @@ impl Host {
         let mut denied = Vec::new();
         for (watch, watched) in std::iter::once((None, &spec.primary)).chain(watches) {
             let slot = &self.slots[index as usize];
-            let asked = watched.namespace.as_deref();
-            let namespaces = match namespaces(asked, spec.namespace.as_deref(), &slot.namespaces) {
-                Ok(namespaces) => namespaces,
-                Err(outside) => {
-                    let help = format!(
-                        "add it to `namespace` of [controllers.{}] in the host's configuration file, or to --namespace",
-                        slot.name
-                    );
-                    denied.push((watched, outside.to_string(), help));
-                    continue;
-                }
-            };
-            for (n, namespace) in namespaces.into_iter().enumerate() {
+            let scope = namespaces(watched, &spec, &slot.namespaces.names);
+            if let Some(refusal) = scope.refusal(&slot.namespaces) {
+                denied.push((watched, refusal, slot.namespaces.how_to_allow(&slot.name, &scope.outside)));
+            }
+            for (n, namespace) in scope.namespaces.into_iter().enumerate() {
                 let (group, plural) = (&watched.group, &watched.plural);
                 let allowed = match &self.learning {
                     None => slot.permissions.may_watch(group, plural, namespace),

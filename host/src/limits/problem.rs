@@ -236,8 +236,16 @@ mod tests {
 
     #[test]
     fn every_problem_has_a_reason_that_kubernetes_takes() {
-        let mut all =
-            vec![Problem::Misuse, Problem::Predicate, Problem::SelfTriggered, Problem::CrashLoop, Problem::Install];
+        let mut all = vec![
+            Problem::Misuse,
+            Problem::Predicate,
+            Problem::SelfTriggered,
+            Problem::CrashLoop,
+            Problem::NothingSucceeds,
+            Problem::MemoryFull,
+            Problem::MemoryNearlyFull,
+            Problem::Install,
+        ];
         all.extend(crate::status::counters::CAUSES.map(Problem::Step));
         all.extend(Limit::ALL.map(Problem::Limit));
         let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();

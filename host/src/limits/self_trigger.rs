@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use wasmop_package::manifest::{ControllerSpec, Relation, WatchSpec};
+
 use crate::controller::RegistrationId;
 use crate::queue::Key;
 use crate::watch::ResourceVersion;
@@ -80,6 +82,33 @@ pub struct Loop {
     pub lasts: Duration,
     /// What each writes: `websites/status web/home`.
     pub target: Box<str>,
+}
+
+impl Loop {
+    /// What the author of the controller can do about it. `spec`: the registration whose objects are reconciled.
+    pub fn remedy(&self, spec: &ControllerSpec) -> &'static str {
+        let resource = self.target.split(' ').next().unwrap_or_default();
+        let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let is_written = |watch: &&WatchSpec| {
+            watch.plural == plural || (watch.plural.is_empty() && plural.starts_with(&watch.kind.to_lowercase()))
+        };
+        let (mut generation_changed, mut ignores_own_writes) = (false, false);
+        for watch in spec.all_watches().filter(is_written) {
+            generation_changed |= watch.generation_changed;
+            ignores_own_writes |= watch.ignore_own_writes || watch.relation == Relation::Map;
+        }
+        match (subresource, generation_changed, ignores_own_writes) {
+            ("status", false, _) => {
+                "leave changes of the status out of the watch: generation_changed in Rust, \
+                 GenerationChangedPredicate in Go; or compare the status with what is there before writing"
+            }
+            (_, _, true) => "compare with what is there before writing",
+            (_, _, false) => {
+                "compare with what is there before writing; ignore_own_writes in Rust and IgnoreOwnWrites in Go \
+                 help only for writes that send metadata.resourceVersion"
+            }
+        }
+    }
 }
 
 impl SelfTriggers {
@@ -259,6 +288,35 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found.object, found.streak, found.lasts), (object("ns/a"), 20, Duration::from_secs(19)));
         assert_eq!(&*found.target, "configmaps ns/b");
+    }
+
+    #[test]
+    fn the_remedy_is_one_that_helps_with_what_is_written() {
+        let spec = |status: &str, config_maps: &str| -> ControllerSpec {
+            let text = format!(
+                r#"{{
+                    "name": "a",
+                    "primary": {{ "group": "a.dev", "version": "v1", "kind": "Thing", "plural": "things" {status} }},
+                    "watches": [{{ "version": "v1", "kind": "ConfigMap", "plural": "configmaps" {config_maps} }}]
+                }}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let compare = "compare with what is there before writing";
+        for (target, spec, expected, absent) in [
+            ("things/status ns/a", spec("", ""), "generation_changed", "ignore_own_writes"),
+            // It has no generation.
+            ("things/status ns/a", spec(r#", "generationChanged": true"#, ""), compare, "generation_changed"),
+            ("things ns/a", spec("", ""), compare, "generation_changed"),
+            ("configmaps ns/a", spec("", ""), "that send metadata.resourceVersion", "generation_changed"),
+            ("configmaps ns/a", spec("", r#", "ignoreOwnWrites": true"#), compare, "ignore_own_writes"),
+            ("configmaps ns/a", spec("", r#", "relation": "map""#), compare, "ignore_own_writes"),
+            ("things ns/a", spec("", r#", "ignoreOwnWrites": true"#), "ignore_own_writes", "generation_changed"),
+        ] {
+            let (object, lasts) = (object("ns/a"), Duration::ZERO);
+            let found = Loop { object, streak: 20, lasts, target: target.into() }.remedy(&spec);
+            assert!(found.contains(expected) && !found.contains(absent), "{target}: {found}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub use meta::{GroupKind, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, See
 pub(crate) use predicates::{Judged, Predicates};
 pub use relation::{Passage, Primary, gone, keys_for, passage, shared, to_map};
 pub use room::Usage;
-pub use scope::{Outside, namespaces};
+pub use scope::{LimitPlace, NamespaceLimit, Scope, namespaces};
 pub use shared::{Known, Watched};
 
 use crate::identity::ServiceAccount;

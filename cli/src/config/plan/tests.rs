@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use wasmop_host::identity::ServiceAccount;
 use wasmop_host::wasi::Directory;
+use wasmop_host::watch::LimitPlace;
 
 use super::*;
 use crate::config::{Controller, HostKeys};
@@ -197,8 +198,9 @@ fn the_namespaces_of_a_controller_take_precedence_over_those_of_the_host() {
     let of = |namespace: &[&str]| {
         let flags = Flags { host: HostKeys { namespace: names(namespace), ..HostKeys::default() }, ..Flags::default() };
         let controllers = plan(&flags, &file, &[]).unwrap().settings.controllers;
-        (controllers["a"].namespaces.clone(), controllers["b"].namespaces.clone())
+        ["a", "b"].map(|name| (controllers[name].namespaces.names.to_vec(), controllers[name].namespaces.said_in))
     };
-    assert_eq!(of(&[]), (names(&["own"]), names(&[])));
-    assert_eq!(of(&["y", "x", "y"]), (names(&["own"]), names(&["x", "y"])));
+    let own = || (names(&["own"]), LimitPlace::Controller);
+    assert_eq!(of(&[]), [own(), (names(&[]), LimitPlace::File)]);
+    assert_eq!(of(&["y", "x", "y"]), [own(), (names(&["x", "y"]), LimitPlace::Flag)]);
 }

@@ -134,11 +134,6 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
         ),
         ("[controllers.x.wasi]\nfiles = []", "host.toml:2: unknown key `files` in [controllers.x.wasi]", "directories"),
         (
-            "[controllers.x.wasi]\nenvironment = { \"A=B\" = \"c\" }",
-            "`A=B` in [controllers.x.wasi.environment]: is no name of a variable",
-            "`=`",
-        ),
-        (
             "[controllers.x.wasi]\nenvironment.A = \"1\"",
             "`environment` in [controllers.x.wasi]: ",
             "[controllers.x.env]",
