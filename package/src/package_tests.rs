@@ -63,7 +63,11 @@ fn the_same_module_makes_the_same_package() {
 fn a_module_that_begins_above_its_memory_limit_is_not_packaged() {
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
     let error = crate::assemble(&core_module(), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
-    assert!(error.contains("bytes of memory and tables, more than the package's limit of 100000") && error.contains("`memory` under [limits]"), "{error}");
+    assert!(
+        error.contains("bytes of memory and tables, more than the package's limit of 100000")
+            && error.contains("`memory` under [limits]"),
+        "{error}"
+    );
 }
 
 #[test]
