@@ -139,6 +139,9 @@ fn new_makes_a_project_for_each_toolchain() {
         assert!(toml.contains("name = \"my-site\"") && toml.contains(&format!("language = \"{language}\"")), "{toml}");
         assert!(toolchain == "cargo" || toml.contains(&format!("toolchain = \"{toolchain}\"")), "{toml}");
         assert!(Path::new(&place.path("my-site/.wasmop/sdk")).join(language).is_dir());
+        // Other projects have the kind as well.
+        let readme = fs::read_to_string(place.path("my-site/README.md")).expect("is there");
+        assert!(readme.contains("kubectl get websites.my-site.wasmop.dev\n"), "{readme}");
         // Nothing is left beside it.
         let names: Vec<_> = fs::read_dir(place.path(".")).expect("is there").flatten().map(|e| e.file_name()).collect();
         assert_eq!(names.len(), 3, "{names:?}");
