@@ -62,8 +62,9 @@ fn the_same_module_makes_the_same_package() {
 #[test]
 fn a_module_that_begins_above_its_memory_limit_is_not_packaged() {
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
+    // Two pages, a global, and two functions that are imported or exported.
     let error = crate::assemble(&core_module(), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
-    assert!(error.contains("begins with 131072 bytes") && error.contains("`memory` under [limits]"), "{error}");
+    assert!(error.contains("begins with 131152 bytes") && error.contains("`memory` under [limits]"), "{error}");
 }
 
 #[test]
