@@ -6,7 +6,7 @@ use wasmop_package::Package;
 use wasmop_package::manifest::{ControllerSpec, Manifest, PredicateRefused};
 use wasmtime::component::Component;
 
-use crate::code::{InstallError, initialise, step_input};
+use crate::code::{initialise, step_input};
 use crate::controller::NO_DEADLINE;
 use crate::crash::gather;
 use crate::engine::{Engine, EngineError};
@@ -25,7 +25,7 @@ pub enum DescribeError {
     #[error("the package cannot be loaded: {0}\n{SAME_RELEASE}")]
     Load(#[from] LoadError),
     #[error("the package cannot be started: {0}")]
-    Initialise(InstallError),
+    Initialise(String),
     #[error(
         "the controller failed when it was started ({cause}): {detail}{logs}\nhelp: main runs once at build time to see what it registers, with no cluster behind it and with [env] and `args` of wasmop.toml: give what it needs there"
     )]
@@ -51,8 +51,8 @@ pub fn describe(package: &Package) -> Result<Description, DescribeError> {
     let component =
         Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
     let exports = Exports::new(&engine, &component, package.tier())?.with_fixed_bytes(package.footprint().fixed);
-    let (mut guest, input) =
-        initialise(&engine, &exports, package, &package.manifest.limits).map_err(DescribeError::Initialise)?;
+    let (mut guest, input) = initialise(&engine, &exports, package, &package.manifest.limits)
+        .map_err(|e| DescribeError::Initialise(e.to_string()))?;
     let Manifest { name, env, args, .. } = &package.manifest;
     let startup = Startup { env: env.clone(), args: args.clone(), log_level: None };
     let start = Event { kind: EventKind::Start, id: 0, aux: 0, payload: startup.payload(name).into(), task: 0 };
