@@ -115,7 +115,7 @@ func (b *Builder) watch(obj client.Object, rel relation, opts []WatchOption) wat
 	if r.Version == "" || r.Kind == "" {
 		b.errs = append(b.errs, fmt.Errorf("the Resource method of %T must give Version and Kind", obj))
 	}
-	w := watchSpec{Group: r.Group, Version: r.Version, Kind: r.Kind, Plural: r.Plural, Relation: rel}
+	w := watchSpec{Group: r.Group, Version: r.Version, Kind: r.Kind, Plural: r.Plural, Relation: rel, namespaced: r.Namespaced}
 	for _, o := range opts {
 		o(&w)
 	}

@@ -9,14 +9,18 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/wasmop/wasmop/guest-go/cache"
 	"github.com/wasmop/wasmop/guest-go/client"
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
 // Options configures a Manager.
 type Options struct {
-	// Namespace restricts all controllers to one namespace; empty: all that the host watches.
+	// Namespace restricts all controllers to one namespace; empty: all that the host watches. Kinds without
+	// namespaces are watched whole. For several namespaces see Cache.
 	Namespace string
+	// Cache restricts what is watched to namespaces: of all kinds, or of some.
+	Cache cache.Options
 }
 
 // Manager holds the controllers of a program and what they share.
@@ -91,7 +95,9 @@ func (m *manager) add(c *controller) error {
 			return fmt.Errorf("two controllers are called %q: give one of them another name with Named", c.spec.Name)
 		}
 	}
-	c.spec.Namespace = m.options.Namespace
+	if err := m.options.apply(&c.spec); err != nil {
+		return err
+	}
 	m.controllers = append(m.controllers, c)
 	return nil
 }

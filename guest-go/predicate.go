@@ -62,10 +62,10 @@ func conjunction(a, b string) string {
 // the object.
 func MatchEveryOwner(w *watchSpec) { w.Relation = relationOwner }
 
-// InNamespace watches only objects of one namespace, whatever Options.Namespace of the manager is; "" watches
-// those of all. The owner of the host may limit the namespaces further.
-func InNamespace(namespace string) WatchOption {
-	return func(w *watchSpec) { w.Namespace = &namespace }
+// InNamespace watches only objects of one namespace, or of several, whatever the Options of the manager say; ""
+// watches those of all. The owner of the host may limit the namespaces further.
+func InNamespace(namespace string, more ...string) WatchOption {
+	return func(w *watchSpec) { w.setNamespaces(append([]string{namespace}, more...)) }
 }
 
 // Cached makes the host keep the objects that For, Owns or Watches watches. Reads of them with

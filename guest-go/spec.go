@@ -4,6 +4,7 @@ package wasmop
 type controllerSpec struct {
 	Name                    string      `json:"name"`
 	Namespace               string      `json:"namespace,omitempty"`
+	Namespaces              []string    `json:"namespaces,omitempty"` // in place of the one
 	MaxConcurrentReconciles int         `json:"maxConcurrentReconciles"`
 	Primary                 watchSpec   `json:"primary"`
 	Watches                 []watchSpec `json:"watches,omitempty"`
@@ -15,6 +16,7 @@ type watchSpec struct {
 	Kind              string   `json:"kind"`
 	Plural            string   `json:"plural"`
 	Namespace         *string  `json:"namespace,omitempty"` // nil: the controller's; empty: all
+	Namespaces        []string `json:"namespaces,omitempty"`
 	Relation          relation `json:"relation"`
 	LabelSelector     string   `json:"labelSelector,omitempty"`
 	FieldSelector     string   `json:"fieldSelector,omitempty"`
@@ -22,6 +24,8 @@ type watchSpec struct {
 	Predicate         string   `json:"predicate,omitempty"`
 	Cached            bool     `json:"cached,omitempty"`
 	IgnoreOwnWrites   bool     `json:"ignoreOwnWrites,omitempty"`
+
+	namespaced bool
 }
 
 // relation is how a change of a watched object becomes an object to reconcile.

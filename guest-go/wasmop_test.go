@@ -35,8 +35,13 @@ func nothing(context.Context, wasmop.Request) (wasmop.Result, error) { return wa
 // start starts a manager with what add adds to it, until the test ends.
 func start(t *testing.T, add func(wasmop.Manager)) *fakehost.Host {
 	t.Helper()
+	return startWith(t, wasmop.Options{Namespace: "team"}, add)
+}
+
+func startWith(t *testing.T, options wasmop.Options, add func(wasmop.Manager)) *fakehost.Host {
+	t.Helper()
 	h := fakehost.New(t)
-	mgr := wasmop.NewManager(wasmop.Options{Namespace: "team"})
+	mgr := wasmop.NewManager(options)
 	add(mgr)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::logging::escape;
 use crate::output::Paint;
 
 /// An error with a remedy.
@@ -90,7 +91,8 @@ pub fn render(error: &anyhow::Error, paint: Paint) -> String {
     let mut text = String::new();
     let mut previous = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
+        // It may have text of a package.
+        let cause = escape(&cause.to_string());
         let (message, _) = split_help(&cause);
         if text.is_empty() {
             text.push_str(&format!("{} {message}\n", paint.error("error:")));
@@ -101,7 +103,7 @@ pub fn render(error: &anyhow::Error, paint: Paint) -> String {
         previous = message.to_owned();
     }
     for help in help_of(error) {
-        text.push_str(&format!("{} {}\n", paint.help("help:"), indent(&help, 6)));
+        text.push_str(&format!("{} {}\n", paint.help("help:"), indent(&escape(&help), 6)));
     }
     text
 }

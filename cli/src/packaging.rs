@@ -88,7 +88,8 @@ fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Resu
         if let Some(failure) = blame.and_then(|blame| blame(&error.to_string())) {
             return failure;
         }
-        about(format!("`{}`", project.name), error).else_help("use an SDK of the same release as this wasmop")
+        about(format!("`{}`", project.name), error)
+            .else_help("see what failed above; a build with --debug names the functions and lines")
     })?;
     if registrations.is_empty() && !waits {
         return Err(failure(

@@ -105,6 +105,17 @@ fn a_file_that_is_no_package_does_not_keep_others_from_running() {
 }
 
 #[test]
+fn a_file_that_is_no_package_takes_its_name_too() {
+    let place = Place::new();
+    let (good, bad) = (place.write("web.wasm", &package("web")), place.write("old/web.wasm", b"hello"));
+    for files in [[&good, &bad], [&bad, &good]] {
+        let needles = ["/web.wasm", "old/web.wasm", "are both named `web`", "not a wasmop package", "leave one out"];
+        place.wasmop(&["run", files[0], files[1]]).fails_with(1, &needles);
+    }
+    place.wasmop(&["run", &bad, &bad]).fails_with(1, &["is given twice", "not a wasmop package"]);
+}
+
+#[test]
 fn namespaces_on_the_command_line_are_names() {
     let place = Place::new();
     let file = place.write("web.wasm", &package("web"));

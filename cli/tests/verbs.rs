@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use place::{Place, package, registering};
 use serde_json::Value;
+use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 
 /// A controller that reconciles Websites and watches the ConfigMaps they own.
 const SPEC: &str = r#"{"name":"web","primary":{"group":"web.wasmop.dev","version":"v1","kind":"Website","plural":"websites"},"watches":[{"version":"v1","kind":"ConfigMap","relation":"controller"}]}"#;
@@ -138,6 +139,9 @@ fn new_makes_a_project_for_each_toolchain() {
         assert!(toml.contains("name = \"my-site\"") && toml.contains(&format!("language = \"{language}\"")), "{toml}");
         assert!(toolchain == "cargo" || toml.contains(&format!("toolchain = \"{toolchain}\"")), "{toml}");
         assert!(Path::new(&place.path("my-site/.wasmop/sdk")).join(language).is_dir());
+        // Other projects have the kind as well.
+        let readme = fs::read_to_string(place.path("my-site/README.md")).expect("is there");
+        assert!(readme.contains("kubectl get websites.my-site.wasmop.dev\n"), "{readme}");
         // Nothing is left beside it.
         let names: Vec<_> = fs::read_dir(place.path(".")).expect("is there").flatten().map(|e| e.file_name()).collect();
         assert_eq!(names.len(), 3, "{names:?}");
@@ -166,6 +170,17 @@ fn inspect_reads_a_package_without_registrations() {
     let (text, stderr) = place.wasmop(&["inspect", &file]).succeeds();
     assert!(text.contains("none registered"), "{text}");
     assert_eq!(stderr, "");
+}
+
+#[test]
+fn inspect_shows_text_of_a_package_without_what_a_terminal_obeys() {
+    let place = Place::new();
+    let (language, toolchain) = (Language::Rust, Toolchain::Cargo);
+    let manifest = Manifest::new("web", "1\u{1b}[2J\ntier          full", language, toolchain, Sdk::new("s", "\r0"));
+    let file = place.write("web.wasm", &wasmop_package::assemble(&place::guest(), &manifest).expect("a controller"));
+    let (text, _) = place.wasmop(&["inspect", &file]).succeeds();
+    assert!(text.contains("version       1\\u001b[2J\n              tier          full\n"), "{text}");
+    assert!(text.contains("s \\u000d0") && !text.contains(['\u{1b}', '\r']), "{text}");
 }
 
 #[test]

@@ -18,13 +18,17 @@ pub struct AddressSpace {
     pub limit: u64,
     /// Bytes that are taken already.
     pub used: u64,
+    /// The hard limit is set, too: this process and its shell cannot raise it.
+    pub is_hard: bool,
 }
 
 impl AddressSpace {
     /// That of this process; `None` if it is unlimited.
     pub fn limited() -> Option<AddressSpace> {
-        let limit = getrlimit(Resource::As).current?;
-        Some(AddressSpace { limit, used: process::read().virtual_memory_bytes })
+        let limits = getrlimit(Resource::As);
+        let limit = limits.current?;
+        let used = process::read().virtual_memory_bytes;
+        Some(AddressSpace { limit, used, is_hard: limits.maximum.is_some() })
     }
 
     /// Instances that can be in memory at once.
@@ -37,10 +41,19 @@ impl AddressSpace {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "the address space of this process is limited to {} (ulimit -v), and {}; each reserves {}, whatever memory it uses\n\
-     help: run it with `ulimit -v unlimited`, or LimitAS=infinity in its systemd unit; --memory-budget limits memory instead",
-    gib(.0.limit), fits(.0.instances()), gib(RESERVED as u64)
+     help: {}; --memory-budget limits memory instead",
+    gib(.0.limit), fits(.0.instances()), gib(RESERVED as u64), remedy(.0.is_hard)
 )]
 pub struct AddressSpaceError(pub AddressSpace);
+
+fn remedy(is_hard: bool) -> &'static str {
+    match is_hard {
+        true => {
+            "run it from a shell or unit without the limit (LimitAS=infinity in a systemd unit): once set by `ulimit -v`, it cannot be raised"
+        }
+        false => "run it with `ulimit -v unlimited`, or LimitAS=infinity in its systemd unit",
+    }
+}
 
 fn fits(instances: u64) -> String {
     match instances {
@@ -69,15 +82,21 @@ mod tests {
             (HEADROOM + 3 * reserved + 5, 5, 3),
             (u64::MAX, u64::MAX, 0),
         ] {
-            assert_eq!(AddressSpace { limit, used }.instances(), instances, "{limit} {used}");
+            assert_eq!(AddressSpace { limit, used, is_hard: false }.instances(), instances, "{limit} {used}");
         }
     }
 
     #[test]
     fn the_error_names_the_limit_and_a_remedy() {
-        let error = AddressSpaceError(AddressSpace { limit: 8 << 30, used: 0 }).to_string();
-        for part in ["limited to 8.0 GiB", "ulimit -v", "one controller fits", "\nhelp: ", "ulimit -v unlimited"] {
-            assert!(error.contains(part), "{error}");
+        // What `ulimit -v` has set in a shell cannot be unset there.
+        for (is_hard, remedy) in [
+            (false, "\nhelp: run it with `ulimit -v unlimited`"),
+            (true, "\nhelp: run it from a shell or unit without"),
+        ] {
+            let error = AddressSpaceError(AddressSpace { limit: 8 << 30, used: 0, is_hard }).to_string();
+            for part in ["limited to 8.0 GiB", "ulimit -v", "one controller fits", remedy] {
+                assert!(error.contains(part), "{error}");
+            }
         }
     }
 }

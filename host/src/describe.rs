@@ -10,8 +10,11 @@ use crate::code::{initialise, step_input};
 use crate::controller::NO_DEADLINE;
 use crate::crash::gather;
 use crate::engine::{Engine, EngineError};
-use crate::guest::{Action, Event, EventKind, Exports, LogLine, StepInput};
+use crate::guest::{Action, Event, EventKind, Exports, LoadError, LogLine, StepInput};
 use crate::startup::Startup;
+
+/// The remedy where SDK and host do not understand each other.
+const SAME_RELEASE: &str = "help: use an SDK of the same release as this wasmop";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError {
@@ -19,13 +22,15 @@ pub enum DescribeError {
     Engine(#[from] EngineError),
     #[error("the package cannot be compiled: {0}")]
     Compile(String),
-    #[error("the package cannot be loaded: {0}")]
-    Load(String),
+    #[error("the package cannot be loaded: {0}\n{SAME_RELEASE}")]
+    Load(#[from] LoadError),
+    #[error("the package cannot be started: {0}")]
+    Initialise(String),
     #[error(
         "the controller failed when it was started ({cause}): {detail}{logs}\nhelp: main runs once at build time to see what it registers, with no cluster behind it and with [env] and `args` of wasmop.toml: give what it needs there"
     )]
     Start { cause: &'static str, detail: String, logs: String },
-    #[error("the controller registered something that is not a controller spec: {error}: {spec}")]
+    #[error("the controller registered something that is not a controller spec: {error}: {spec}\n{SAME_RELEASE}")]
     Spec { spec: String, error: String },
     #[error(transparent)]
     Predicate(#[from] PredicateRefused),
@@ -45,9 +50,9 @@ pub fn describe(package: &Package) -> Result<Description, DescribeError> {
     let engine = Engine::for_one_run()?;
     let component =
         Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
-    let exports = Exports::new(&engine, &component, package.tier()).map_err(|e| DescribeError::Load(e.to_string()))?;
+    let exports = Exports::new(&engine, &component, package.tier())?.with_fixed_bytes(package.footprint().fixed);
     let (mut guest, input) = initialise(&engine, &exports, package, &package.manifest.limits)
-        .map_err(|e| DescribeError::Load(e.to_string()))?;
+        .map_err(|e| DescribeError::Initialise(e.to_string()))?;
     let Manifest { name, env, args, .. } = &package.manifest;
     let startup = Startup { env: env.clone(), args: args.clone(), log_level: None };
     let start = Event { kind: EventKind::Start, id: 0, aux: 0, payload: startup.payload(name).into(), task: 0 };

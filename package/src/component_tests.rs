@@ -89,8 +89,9 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
         assert!(message.contains(expected) && message.contains("\nhelp: "), "{case}: {message}");
     }
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
+    // Two pages, and a function that is exported.
     let error = assemble(&component(&[], MEMORY), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
-    assert!(error.contains("begins with 131072 bytes"), "{error}");
+    assert!(error.contains("begins with 131104 bytes"), "{error}");
 }
 
 /// A package may have been made by anyone.

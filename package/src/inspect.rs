@@ -136,8 +136,8 @@ impl Inspection {
     pub fn render(&self) -> String {
         let mut text = String::new();
         let mut line = |label: &str, value: &str| {
-            // Writing to a String can't fail.
-            let _ = writeln!(text, "{label:<14}{value}");
+            // So that no value can pass for another fact. Writing to a String can't fail.
+            let _ = writeln!(text, "{label:<14}{}", value.replace('\n', "\n              "));
         };
         line("name", &self.name);
         line("version", &self.version);
@@ -227,7 +227,9 @@ fn lower(value: &impl std::fmt::Debug) -> String {
 
 fn controller(spec: &ControllerSpec) -> String {
     let mut text = format!("{} reconciles {}", spec.name, watched(&spec.primary));
-    if let Some(namespace) = &spec.namespace {
+    if let [_, ..] = &spec.namespaces[..] {
+        let _ = write!(text, ", namespaces {}", spec.namespaces.join(" "));
+    } else if let Some(namespace) = &spec.namespace {
         let _ = write!(text, ", namespace {namespace}");
     }
     if spec.max_concurrent_reconciles > 0 {
@@ -241,10 +243,11 @@ fn watched(watch: &WatchSpec) -> String {
         "" => format!("{} {}", watch.kind, watch.version),
         group => format!("{} {group}/{}", watch.kind, watch.version),
     };
-    match watch.namespace.as_deref() {
-        None => {}
-        Some("") => text.push_str(", all namespaces"),
-        Some(namespace) => text.push_str(&format!(", namespace {namespace}")),
+    match (&watch.namespaces[..], watch.namespace.as_deref()) {
+        ([], None) => {}
+        ([], Some("")) => text.push_str(", all namespaces"),
+        ([], Some(namespace)) => text.push_str(&format!(", namespace {namespace}")),
+        (several, _) => text.push_str(&format!(", namespaces {}", several.join(" "))),
     }
     match watch.relation {
         Relation::Own => {}

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Language, Limits, Sdk, Toolchain};
+use crate::manifest::{ControllerSpec, Language, Limits, Sdk, Toolchain};
 
 fn manifest() -> Manifest {
     Manifest {
@@ -62,12 +62,9 @@ fn the_same_module_makes_the_same_package() {
 #[test]
 fn a_module_that_begins_above_its_memory_limit_is_not_packaged() {
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
+    // Two pages, a global, and two functions that are imported or exported.
     let error = crate::assemble(&core_module(), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
-    assert!(
-        error.contains("bytes of memory and tables, more than the package's limit of 100000")
-            && error.contains("`memory` under [limits]"),
-        "{error}"
-    );
+    assert!(error.contains("begins with 131152 bytes") && error.contains("`memory` under [limits]"), "{error}");
 }
 
 #[test]
@@ -255,5 +252,26 @@ proptest! {
         if let Ok(package) = crate::assemble(&bytes, &manifest()) {
             prop_assert!(Package::parse(package).is_ok());
         }
+    }
+}
+
+#[test]
+fn a_watch_of_several_namespaces_counts_as_so_many() {
+    for (controller, primary, watch, expected) in [
+        ("", "", "", 2),
+        (r#", "namespace": "a""#, "", r#", "namespace": "b""#, 2),
+        (r#", "namespaces": ["a", "b", "c"]"#, "", "", 6),
+        (r#", "namespaces": ["a", "b", "c"]"#, "", r#", "namespace": """#, 4),
+        (r#", "namespace": "a""#, r#", "namespaces": ["x", "y"]"#, "", 3),
+        (r#", "namespaces": ["a", "b", "c"]"#, "", r#", "namespaces": ["x", "y"]"#, 5),
+    ] {
+        let text = format!(
+            r#"{{ "name": "a" {controller}, "primary": {{ "version": "v1", "kind": "A" {primary} }},
+                "watches": [{{ "version": "v1", "kind": "B" {watch} }}] }}"#
+        );
+        let spec: ControllerSpec = serde_json::from_str(&text).unwrap();
+        assert_eq!(spec.watch_count(), expected, "{text}");
+        let again: ControllerSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
+        assert_eq!(again, spec);
     }
 }

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
+use crate::logging::escape;
 use crate::{output, package_file};
 
 /// Show what is in a package.
@@ -22,8 +23,11 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(self) -> Result<()> {
         let inspection = package_file::inspect(&self.file)?;
-        let text =
-            if self.json { format!("{}\n", serde_json::to_string_pretty(&inspection)?) } else { inspection.render() };
+        let text = match self.json {
+            true => format!("{}\n", serde_json::to_string_pretty(&inspection)?),
+            // Anyone may have made the package.
+            false => escape(&inspection.render()),
+        };
         output::data(text.as_bytes())
     }
 }

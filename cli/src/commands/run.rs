@@ -56,6 +56,9 @@ pub struct Run {
     verbose: u8,
 }
 
+/// After the host has ended, threads that still run have so much time.
+const LAST_THREADS: Duration = Duration::from_millis(100);
+
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).map_err(|problem| format!("{problem}; write it like `500ms` or `1s`"))
 }
@@ -99,10 +102,11 @@ impl Run {
         };
         let request =
             running::Request { packages: self.packages, config: self.config, flags, learn: self.learn_permissions };
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?
-            .block_on(running::run(request))
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+        let result = runtime.block_on(running::run(request));
+        // All that matters has ended; a thread that resolves a name may wait for a silent server for a long time.
+        runtime.shutdown_timeout(LAST_THREADS);
+        result
     }
 }

@@ -158,7 +158,7 @@ fn push_escaped(text: &mut String, c: char) {
 }
 
 /// Text of any number of lines without anything that [`is_escaped`]; a tab is a blank.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     if !text.chars().any(is_escaped) {
         return text.to_owned();
     }

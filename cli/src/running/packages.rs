@@ -9,7 +9,7 @@ use wasmop_host::{Deployment, RefusedPackage};
 use wasmop_package::Package;
 
 use crate::config::Plan;
-use crate::error::{failure, problem_and_help};
+use crate::error::{HelpExt, failure, problem_and_help};
 use crate::package_file::{self, Loaded};
 
 /// Packages of the command line.
@@ -35,29 +35,37 @@ impl Given {
 
 /// Reads packages; two may not have the same name, which is also that of their state.
 pub fn load(files: &[PathBuf]) -> Result<Given> {
-    let mut named: BTreeMap<String, (&Path, [u8; 32])> = BTreeMap::new();
+    // With its digest, if it is a package.
+    let mut named: BTreeMap<String, (&Path, Option<[u8; 32]>)> = BTreeMap::new();
     let mut given = Given::default();
     for file in files {
-        let package = match package_file::load(file)? {
-            Loaded::Package(package) => package,
-            Loaded::Refused { name, error } => {
-                given.refused.push(Refused { name: name.unwrap_or_else(|| stem(file)), error });
-                continue;
-            }
+        let (name, loaded) = match package_file::load(file)? {
+            Loaded::Package(package) => (package.manifest.name.clone(), Ok(package)),
+            Loaded::Refused { name, error } => (name.unwrap_or_else(|| stem(file)), Err(error)),
         };
-        let name = package.manifest.name.clone();
-        if let Some((other, digest)) = named.insert(name.clone(), (file, package.digest)) {
-            return Err(twice(&name, other, file, digest == package.digest).into());
+        let digest = loaded.as_ref().ok().map(|package| package.digest);
+        if let Some((other, other_digest)) = named.insert(name.clone(), (file, digest)) {
+            let is_same = other == file || (digest.is_some() && digest == other_digest);
+            let (message, help) = twice(&name, other, file, is_same);
+            let of_other = || given.refused.into_iter().find(|refused| refused.name == name);
+            return match loaded.err().or_else(|| Some(of_other()?.error)) {
+                Some(refused) => Err(refused).or_help(message, help),
+                None => Err(failure(message, help).into()),
+            };
         }
-        given.packages.push(package);
+        match loaded {
+            Ok(package) => given.packages.push(package),
+            Err(error) => given.refused.push(Refused { name, error }),
+        }
     }
     Ok(given)
 }
 
-fn twice(name: &str, first: &Path, second: &Path, is_same: bool) -> crate::error::Failure {
+/// What is wrong, and what to do.
+fn twice(name: &str, first: &Path, second: &Path, is_same: bool) -> (String, String) {
     let (first, second) = (first.display(), second.display());
     if !is_same {
-        return failure(
+        return (
             format!("`{first}` and `{second}` are both named `{name}`"),
             format!(
                 "leave one out, or name both in a file for --config: [controllers.{name}] with `package = \"{first}\"`, \
@@ -70,7 +78,7 @@ fn twice(name: &str, first: &Path, second: &Path, is_same: bool) -> crate::error
     } else {
         format!("`{first}` and `{second}` are the same package, `{name}`")
     };
-    failure(
+    (
         what,
         format!(
             "leave one out; to run it as two controllers, name them in a file for --config, like [controllers.{name}] \

@@ -5,11 +5,14 @@ use std::fmt::Write;
 use wasmop_host::status::Overview;
 
 use super::rows::{COLUMNS, SortBy, rows, sort};
+use crate::logging::escape;
 
 pub fn table(now: &Overview, by: SortBy, headers: bool) -> String {
     let mut rows = rows(now, None);
     sort(&mut rows, by);
-    let cells = rows.iter().map(|row| COLUMNS.map(|column| (column.cell)(row, now.host.timestamp_seconds)));
+    // A row is a line, and shows nothing but itself: errors have text of controllers.
+    let cell = |text: String| escape(&text).replace('\n', " ");
+    let cells = rows.iter().map(|row| COLUMNS.map(|column| cell((column.cell)(row, now.host.timestamp_seconds))));
     let titles = headers.then(|| COLUMNS.map(|column| column.title.to_owned()));
     let lines: Vec<_> = titles.into_iter().chain(cells).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -41,6 +44,13 @@ website   suspended   0B         192KiB   0       5            1        3       
 ";
         let now = overview(1000.0);
         assert_eq!(table(&now, SortBy::Name, true), expected);
+        let mut forged = overview(1000.0);
+        if let Some(error) = &mut forged.controllers[2].last_error {
+            error.message = "bad\u{1b}[2J\r\nbackup    busy".into();
+        }
+        let text = table(&forged, SortBy::Name, false);
+        assert!(text.contains("default/home: bad\\u001b[2J\\u000d backup"), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
         let without = table(&now, SortBy::Name, false);
         assert_eq!(without.lines().count(), 3);
         assert!(without.starts_with("backup "), "{without}");

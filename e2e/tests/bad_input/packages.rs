@@ -139,11 +139,11 @@ pub async fn address_space(stage: &Stage) -> Result<()> {
         Ok(HostOptions { program: script, ..options })
     };
     let none = stage.refused(&limited("no-room", RESERVED)?)?;
-    says(&none, &["address space", "no controller fits", "help:", "ulimit -v unlimited"])?;
+    says(&none, &["address space", "no controller fits", "help:", "without the limit"])?;
 
     let mut host = Host::spawn(&limited("room-for-one", 2 * RESERVED - 1)?)?;
     let record = wait_for(&mut host, "line about the second", |record| record.is(LEFT_OUT, "second"))?;
-    says(record.text("error"), &["address space", "one controller fits", "help:", "ulimit -v unlimited"])?;
+    says(record.text("error"), &["address space", "one controller fits", "help:", "without the limit"])?;
     wait_for(&mut host, "start of the host", |record| record.text("message") == "host started")?;
     let states: Vec<_> = overview(&mut host).await?.controllers.iter().map(|c| (c.name.clone(), c.state)).collect();
     ensure!(states.iter().all(|(name, state)| (name == "second") == (*state == State::Failed)), "{states:?}");

@@ -54,6 +54,12 @@ pub(super) struct Reason {
     pub message: String,
 }
 
+/// It cannot be told, because the host may not read CustomResourceDefinitions.
+pub(super) fn unreadable() -> Reason {
+    let message = "its CustomResourceDefinition is missing, or does not serve the version";
+    Reason { cause: Cause::Unexplained, message: message.into() }
+}
+
 impl Definition {
     /// Why `version` is not served.
     pub fn reason(&self, version: &str) -> Reason {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::WatchRequest;
 use super::definition::{self, Definition, Reason};
-use super::failure::{Cause, Failure, FailureCause};
+use super::failure::{Cause, Failure, FailureCause, may_be_built_in};
 use crate::liveness::TRANSFER_TIMEOUT;
 
 /// Answers that are remembered. A guest can ask for as many groups as it likes.
@@ -97,8 +97,12 @@ impl Discovery {
 
     /// Why a resource is missing, if its CustomResourceDefinition is there.
     pub async fn reason(&self, request: &WatchRequest) -> Option<Reason> {
-        if request.group.is_empty() || request.plural.is_empty() || self.definitions_denied.load(Ordering::Relaxed) {
+        if request.group.is_empty() || request.plural.is_empty() {
             return None;
+        }
+        let unreadable = || (!may_be_built_in(&request.group)).then(definition::unreadable);
+        if self.definitions_denied.load(Ordering::Relaxed) {
+            return unreadable();
         }
         let name = format!("{}.{}", request.plural, request.group);
         let explanation = {
@@ -114,10 +118,9 @@ impl Discovery {
         let reason = match self.fetch::<Definition>(&format!("{}/{name}", definition::PATH)).await {
             Ok(definition) => Some(definition.reason(&request.version)),
             Err(failure) => {
-                if failure.cause == FailureCause::Because(Cause::Forbidden) {
-                    self.definitions_denied.store(true, Ordering::Relaxed);
-                }
-                None
+                let is_denied = failure.cause == FailureCause::Because(Cause::Forbidden);
+                self.definitions_denied.fetch_or(is_denied, Ordering::Relaxed);
+                if is_denied { unreadable() } else { None }
             }
         };
         *explanation = Some((Instant::now(), reason.clone()));

@@ -24,6 +24,8 @@ pub(super) fn excerpt(text: &str) -> &str {
 pub enum Cause {
     /// The API server does not serve the resource (yet).
     Missing,
+    /// Like [`Cause::Missing`], but the host may not read whether there is a CustomResourceDefinition.
+    Unexplained,
     /// The resource's CustomResourceDefinition is there, but does not serve the version.
     VersionNotServed,
     /// The resource's CustomResourceDefinition is there, but the API server does not accept it.
@@ -44,7 +46,7 @@ impl Cause {
     /// As the reason of a condition.
     pub fn reason(self) -> &'static str {
         match self {
-            Cause::Missing => "ResourceNotServed",
+            Cause::Missing | Cause::Unexplained => "ResourceNotServed",
             Cause::VersionNotServed => "VersionNotServed",
             Cause::NotEstablished => "NotEstablished",
             Cause::Unauthorized => "Unauthorized",
@@ -73,11 +75,29 @@ impl fmt::Display for Waiting {
     }
 }
 
+/// Whether Kubernetes itself or an aggregated API server may serve the group, with no CustomResourceDefinition. Some
+/// groups under `k8s.io` have definitions.
+pub(super) fn may_be_built_in(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
+}
+
 impl Waiting {
+    /// Of the resource; empty for the core group.
+    fn group(&self) -> &str {
+        let (name, _version) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
+        name.split_once('.').map_or("", |(_plural, group)| group)
+    }
+
     /// What the owner can do about it.
     pub fn help(&self) -> String {
         let resource = &self.resource;
         match self.cause {
+            Cause::Missing if may_be_built_in(self.group()) => format!(
+                "use a version of {resource} that `kubectl api-versions` lists, or install what serves it; the controller goes on as soon as it is there"
+            ),
+            Cause::Unexplained => format!(
+                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/), or serve its version; to be told which, grant the host's identity get on customresourcedefinitions"
+            ),
             Cause::Missing => format!(
                 "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller goes on as soon as it is there"
             ),
@@ -208,4 +228,25 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_installed_only_where_somebody_can() {
+        for (resource, cause, expected, absent) in [
+            ("websites.demo.dev/v1", Cause::Missing, "install the CustomResourceDefinition", "kubectl api-versions"),
+            ("horizontalpodautoscalers.autoscaling/v2beta2", Cause::Missing, "kubectl api-versions", "Definition"),
+            ("pods.metrics.k8s.io/v1", Cause::Missing, "kubectl api-versions", "Definition"),
+            ("things/v2", Cause::Missing, "kubectl api-versions", "Definition"),
+            ("websites.demo.dev/v1", Cause::Unexplained, "get on customresourcedefinitions", "kubectl api-versions"),
+            ("clusters.cluster.x-k8s.io/v1", Cause::Missing, "install the CustomResourceDefinition", "api-versions"),
+        ] {
+            let waiting = Waiting { resource: resource.into(), cause, message: String::new(), service_account: None };
+            let help = waiting.help();
+            assert!(help.contains(expected) && !help.contains(absent), "{resource}: {help}");
+        }
+    }
 }

@@ -74,7 +74,12 @@ impl WatchStatus {
         self.waiting.as_ref().is_some_and(|w| {
             matches!(
                 w.cause,
-                Cause::Missing | Cause::VersionNotServed | Cause::NotEstablished | Cause::Forbidden | Cause::Invalid
+                Cause::Missing
+                    | Cause::Unexplained
+                    | Cause::VersionNotServed
+                    | Cause::NotEstablished
+                    | Cause::Forbidden
+                    | Cause::Invalid
             )
         })
     }

@@ -121,6 +121,7 @@ impl World {
             async move {
                 if request.uri().path().starts_with(definition::PATH) {
                     let (status, body) = match definition {
+                        Some(definition) if definition["code"] == 403 => (403, definition),
                         Some(definition) => (200, definition),
                         None => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
                     };

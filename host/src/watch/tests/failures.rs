@@ -80,6 +80,18 @@ async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing(
 }
 
 #[tokio::test]
+async fn an_identity_that_may_not_read_definitions_is_told_how_to_learn_more() {
+    let mut world = World::new();
+    *world.definition.lock().unwrap() = Some(json!({"kind": "Status", "status": "Failure", "code": 403}));
+    world.hub.subscribe(request());
+    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    let Change::Waiting(waiting) = world.change().await else { panic!() };
+    assert_eq!((waiting.cause, waiting.cause.reason()), (Cause::Unexplained, "ResourceNotServed"));
+    assert!(waiting.message.contains("is missing, or does not serve the version"), "{}", waiting.message);
+    assert!(waiting.help().contains("get on customresourcedefinitions"), "{}", waiting.help());
+}
+
+#[tokio::test]
 async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is_back() {
     let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
     drop(stream);
