@@ -33,8 +33,11 @@ use super::shared::Shared;
 use crate::client;
 use crate::liveness::{RESPONSE_TIMEOUT, SILENT_WATCH, TRANSFER_TIMEOUT};
 
-/// Objects asked for at once; client-go's and kube's page size.
-const PAGE: u32 = 500;
+/// Objects asked for at once where metadata will do; client-go's and kube's page size.
+const METADATA_PAGE: u32 = 500;
+/// The same for whole objects. A page is held as text until all its objects are read, and an object may have 1.5 MiB:
+/// 500 of them would take 750 MiB.
+const OBJECT_PAGE: u32 = 50;
 /// How long the API server is to keep a watch open, seconds. kube refuses 295 and more.
 const WATCH_SECONDS: u32 = 280;
 /// The API server ends a watch after `WATCH_SECONDS`; if not even that arrives, the connection is
@@ -360,7 +363,7 @@ impl Upstream {
         let mut params = ListParams {
             label_selector: selector(&self.request.label_selector),
             field_selector: selector(&self.request.field_selector),
-            limit: Some(PAGE),
+            limit: Some(if self.request.full_objects { OBJECT_PAGE } else { METADATA_PAGE }),
             ..ListParams::default()
         };
         self.shared.begin_list();
