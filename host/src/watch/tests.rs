@@ -16,6 +16,7 @@ use super::upstream::Pace;
 use super::*;
 
 mod failures;
+mod flow_control;
 mod following;
 mod namespaces;
 mod restarts;

@@ -387,6 +387,7 @@ impl Watch {
             journal: None,
             start: None,
             room: Arc::new(Room::default()),
+            flow: Arc::default(),
             widened: Notify::new(),
             nudged: Notify::new(),
         });
