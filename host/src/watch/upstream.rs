@@ -395,7 +395,7 @@ impl Upstream {
         }
     }
 
-    /// Waits until the next object may be sent to the host's loop. One without whole objects never waits.
+    /// Waits until the next whole object may be sent to the host's loop. A watch of metadata never waits.
     async fn turn<'a>(&self, shared: &'a Shared) -> Option<MutexGuard<'a, ()>> {
         match self.request.full_objects {
             true => Some(shared.flow.turn().await),
