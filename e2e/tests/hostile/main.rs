@@ -4,6 +4,7 @@
 mod guests;
 mod neighbour;
 mod shares;
+mod whole_objects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ async fn run() -> Result<bool> {
     table.set("the host ends when it is asked to", COLUMN, host.stop().await.into());
     let shared = shares::shared(&cluster, &good).await;
     table.set("answers that their guests do not take leave connections to others", COLUMN, shared.into());
+    let bounded = whole_objects::bounded(&cluster).await;
+    table.set("objects that a controller maps take bounded memory", COLUMN, bounded.into());
     println!("\n{}", table.render("hostile"));
     Ok(table.is_good())
 }

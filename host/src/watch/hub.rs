@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::discovery::Discovery;
 pub use super::discovery::Resolved;
+use super::flow_control::FlowControl;
 use super::following::acquaint;
 use super::journal::{Journals, Place, Recovered};
 use super::narrowing::Narrowing;
@@ -37,6 +38,8 @@ pub struct WatchHub {
     cleaning: Option<AbortHandle>,
     /// For the whole objects of all watches.
     room: Arc<Room>,
+    /// For whole objects on their way to the host's loop.
+    flow: Arc<FlowControl>,
     /// By what is asked for, whole objects or not.
     ids: HashMap<WatchRequest, WatchId>,
     watches: HashMap<WatchId, Watch>,
@@ -110,6 +113,7 @@ impl WatchHub {
             journals,
             cleaning,
             room: Arc::default(),
+            flow: Arc::default(),
             ids: HashMap::new(),
             watches: HashMap::new(),
             next_id: 0,
@@ -153,6 +157,7 @@ impl WatchHub {
             journal,
             start,
             room: self.room.clone(),
+            flow: self.flow.clone(),
             widened: Notify::new(),
             nudged: Notify::new(),
         });
@@ -293,6 +298,12 @@ impl WatchHub {
     /// What whole objects take.
     pub fn objects_usage(&self) -> Usage {
         self.room.usage()
+    }
+
+    /// Bytes of whole objects on their way to the host's loop.
+    #[cfg(test)]
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.flow.bytes()
     }
 
     /// How all watches are.

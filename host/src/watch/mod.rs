@@ -11,6 +11,7 @@
 mod definition;
 mod discovery;
 mod failure;
+mod flow_control;
 mod following;
 mod hub;
 mod index;
@@ -30,6 +31,7 @@ use wasmop_package::manifest::WatchSpec;
 
 pub(crate) use failure::chain;
 pub use failure::{Cause, Waiting};
+use flow_control::Charge;
 pub use hub::{Resolved, WatchHub, WatchStatus};
 pub use index::Index;
 pub use journal::{Journals, Place};
@@ -113,8 +115,8 @@ pub enum Before {
     Whole(Arc<str>),
 }
 
-/// News of a watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// News of a watch. Its whole objects count as in flight until it is dropped.
+#[derive(Debug)]
 pub struct WatchEvent {
     pub watch: WatchId,
     /// Number of the watch's last change, this one included. Whoever has seen this event and all before
@@ -123,6 +125,7 @@ pub struct WatchEvent {
     /// Set if it is for one subscriber only.
     pub replay: Option<Replay>,
     pub change: Change,
+    _charge: Charge,
 }
 
 /// Of events that tell one subscriber what the others know.
@@ -154,6 +157,16 @@ impl Change {
         match self {
             Change::Applied { key, .. } | Change::Deleted { key, .. } => Some(key),
             Change::Synced | Change::Waiting(_) | Change::Replayed => None,
+        }
+    }
+
+    /// Bytes of the whole objects in it.
+    fn object_bytes(&self) -> usize {
+        let len = |object: &Option<Arc<str>>| object.as_ref().map_or(0, |object| object.len());
+        match self {
+            Change::Applied { object, before: Before::Whole(before), .. } => len(object) + before.len(),
+            Change::Applied { object, .. } | Change::Deleted { object, .. } => len(object),
+            Change::Synced | Change::Waiting(_) | Change::Replayed => 0,
         }
     }
 }

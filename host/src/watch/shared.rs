@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::flow_control::FlowControl;
 use super::following::{Narrower, Wider};
 use super::journal::{Journal, Place};
 use super::meta::Seen;
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub start: Option<Place>,
     /// For its whole objects.
     pub room: Arc<Room>,
+    /// For whole objects on their way to the host's loop.
+    pub flow: Arc<FlowControl>,
     /// Tells the upstream that `State::widening` is set.
     pub widened: Notify,
     /// Tells the upstream that a wider watch may be one to follow now.
@@ -239,8 +242,9 @@ impl Shared {
     }
 
     pub fn send(&self, number: u64, replay: Option<Replay>, change: Change) {
+        let charge = self.flow.charge(change.object_bytes());
         // Without a receiver the host is shutting down.
-        let _ = self.events.send(WatchEvent { watch: self.id, number, replay, change });
+        let _ = self.events.send(WatchEvent { watch: self.id, number, replay, change, _charge: charge });
     }
 
     /// Number of the last change that an earlier host saw.

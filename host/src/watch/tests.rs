@@ -16,6 +16,7 @@ use super::upstream::Pace;
 use super::*;
 
 mod failures;
+mod flow_control;
 mod following;
 mod namespaces;
 mod restarts;
@@ -298,7 +299,8 @@ async fn full_objects_are_kept_without_managed_fields() {
     let mut item = object("a/a", 1);
     item["spec"] = json!({"x": 1});
     item["metadata"]["managedFields"] = json!([{"manager": "m"}]);
-    let list = world.request("limit=500").await;
+    let list = world.request("limit=50").await;
+    assert!(!list.path.contains("limit=500"), "a page is held as a whole: {}", list.path);
     assert_eq!(list.accept, "");
     list.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": [item]}));
     let check = |change: &Change| {
@@ -331,7 +333,7 @@ async fn object_nested_deeply_or_with_strange_metadata_stops_no_watch() {
     world.serve_websites().await;
     let page = format!(r#"{{"metadata":{{"resourceVersion":"10"}},"items":[{},{strange}]}}"#, deep("d"));
     let body = Full::new(Bytes::from(page)).map_err(Into::into).boxed_unsync();
-    let _ = world.request("limit=500").await.answer.send(http::Response::new(body));
+    let _ = world.request("limit=50").await.answer.send(http::Response::new(body));
     assert_eq!(world.changes().await, ["+a/d", "+a/s", "synced"]);
     let stream = world.request("watch=true").await.stream();
     for (kind, object) in [("ADDED", deep("e")), ("ADDED", strange.replace(r#""s""#, r#""t""#)), ("DELETED", deep("d"))]
@@ -350,7 +352,7 @@ async fn a_watch_of_whole_objects_serves_who_wants_metadata() {
     let whole = || WatchRequest { full_objects: true, ..request() };
     let first = world.hub.subscribe(whole());
     world.serve_websites().await;
-    world.request("limit=500").await.list("10", &[("a/a", 1)]);
+    world.request("limit=50").await.list("10", &[("a/a", 1)]);
     let stream = world.request("watch=true").await.stream();
     assert_eq!(world.changes().await, ["+a/a", "synced"]);
     assert_eq!((world.hub.subscribe(request()), world.hub.len()), (first, 1));
@@ -374,7 +376,7 @@ async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_th
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }
-    let list = world.request("limit=500").await;
+    let list = world.request("limit=50").await;
     assert_eq!(list.accept, "");
     list.list("12", &[("a/a", 1), ("a/b", 11)]);
     // For everybody what has changed, for the new one all there is and was.
@@ -399,7 +401,7 @@ async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
     world.hub.replay(id, 7);
     // The watch of metadata may bring it before it ends, or the list does.
     stream.event("MODIFIED", &object("a/b", 11));
-    world.request("limit=500").await.list("12", &[("a/a", 1), ("a/b", 11)]);
+    world.request("limit=50").await.list("12", &[("a/a", 1), ("a/b", 11)]);
     let mut whole = std::collections::BTreeSet::new();
     loop {
         match world.events.recv().await.unwrap() {

@@ -23,6 +23,7 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::Status;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::WatchRequest;
@@ -33,8 +34,11 @@ use super::shared::Shared;
 use crate::client;
 use crate::liveness::{RESPONSE_TIMEOUT, SILENT_WATCH, TRANSFER_TIMEOUT};
 
-/// Objects asked for at once; client-go's and kube's page size.
-const PAGE: u32 = 500;
+/// Objects asked for at once where metadata will do; client-go's and kube's page size.
+const METADATA_PAGE: u32 = 500;
+/// The same for whole objects. A page is held as text until all its objects are read, and an object may have 1.5 MiB:
+/// 500 of them would take 750 MiB.
+const OBJECT_PAGE: u32 = 50;
 /// How long the API server is to keep a watch open, seconds. kube refuses 295 and more.
 const WATCH_SECONDS: u32 = 280;
 /// The API server ends a watch after `WATCH_SECONDS`; if not even that arrives, the connection is
@@ -360,11 +364,12 @@ impl Upstream {
         let mut params = ListParams {
             label_selector: selector(&self.request.label_selector),
             field_selector: selector(&self.request.field_selector),
-            limit: Some(PAGE),
+            limit: Some(if self.request.full_objects { OBJECT_PAGE } else { METADATA_PAGE }),
             ..ListParams::default()
         };
-        self.shared.begin_list();
-        self.shared.state().lists += 1;
+        let shared = self.shared.clone();
+        shared.begin_list();
+        shared.state().lists += 1;
         loop {
             let request =
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
@@ -374,6 +379,7 @@ impl Upstream {
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
             let Page { metadata, items } = serde_json::from_str(&page).map_err(Failure::garbled)?;
             for item in items.unwrap_or_default() {
+                let _turn = self.turn(&shared).await;
                 if let Some(Item { seen, labels, .. }) = self.read(item) {
                     self.shared.apply(seen, labels);
                 }
@@ -386,6 +392,14 @@ impl Upstream {
                 self.shared.finish_list();
                 return Ok(metadata.resource_version.into_owned());
             }
+        }
+    }
+
+    /// Waits until the next whole object may be sent to the host's loop. A watch of metadata never waits.
+    async fn turn<'a>(&self, shared: &'a Shared) -> Option<MutexGuard<'a, ()>> {
+        match self.request.full_objects {
+            true => Some(shared.flow.turn().await),
+            false => None,
         }
     }
 
@@ -463,6 +477,7 @@ impl Upstream {
         // HTTP/1.1 cannot tell a quiet watch from a dead connection, so a quiet one is asked for again.
         let can_ping = version == http::Version::HTTP_2;
         let patience = if can_ping { Duration::from_secs(seconds.into()) + WATCH_GRACE } else { SILENT_WATCH };
+        let shared = self.shared.clone();
         let mut line = Vec::new();
         let (mut brought, mut has_bookmarks) = (false, false);
         loop {
@@ -484,7 +499,9 @@ impl Upstream {
                 // The end, perhaps in the middle of an event, which comes again with the next watch.
                 return Ok(brought);
             }
+            let turn = self.turn(&shared).await;
             has_bookmarks |= self.on_line(&line)?;
+            drop(turn);
             brought = true;
             self.watch_failures = 0;
             if self.position.is_some() && self.waits_for(|_| true) {

@@ -231,7 +231,7 @@ async fn whole_objects_are_taken_from_whole_objects_only_and_are_counted_once() 
     // The wider one begins to have them.
     world.hub.subscribe(whole(request()));
     closed(&stream).await;
-    world.request("/v1/websites?&limit=500").await.list("11", &[("a/1", 1), ("b/2", 2)]);
+    world.request("/v1/websites?&limit=50").await.list("11", &[("a/1", 1), ("b/2", 2)]);
     let wider = world.request("/v1/websites?").await.stream();
     world.until_following(a, true).await;
     closed(&own).await;
@@ -387,6 +387,7 @@ impl Watch {
             journal: None,
             start: None,
             room: Arc::new(Room::default()),
+            flow: Arc::default(),
             widened: Notify::new(),
             nudged: Notify::new(),
         });

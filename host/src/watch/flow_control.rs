@@ -1,0 +1,118 @@
+//! Flow control between upstream watches and the host's loop: how many bytes of whole objects are on their way.
+//!
+//! ```text
+//! upstream: turn() ─► read, apply ─► send: charge ─► channel ─► host's loop drops the event: discharge
+//!             ▲                                                                              │
+//!             └────────────── waits while more than MAX_IN_FLIGHT_BYTES are in flight ◄──────┘
+//! ```
+//!
+//! Only upstreams wait. The host's loop, which empties the channel, sends replays without a turn: they are counted,
+//! and hold upstreams back, but never the loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Mutex, MutexGuard, Notify};
+
+/// Upstreams wait while more than this is in flight. Several objects of the largest size that etcd stores (1.5 MiB)
+/// fit, so that reading and reconciling overlap.
+pub(super) const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
+
+/// Of one host. Invariant: `bytes` is the sum of all [`Charge`]s, and whoever makes it fall to the limit or below
+/// leaves a permit in `fell`.
+#[derive(Debug, Default)]
+pub(super) struct FlowControl {
+    bytes: AtomicUsize,
+    /// Held by the one upstream that may add an object now. Otherwise all that wait would go on at once.
+    turn: Mutex<()>,
+    fell: Notify,
+}
+
+/// The bytes of an event's whole objects, in flight until this is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    /// `None` without whole objects, as in most events.
+    flow: Option<Arc<FlowControl>>,
+    bytes: usize,
+}
+
+impl FlowControl {
+    /// Bytes of whole objects in flight.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Waits until one more object may be sent, whatever its size. Upstreams get their turns in the order in which they
+    /// asked, and have them until the guard is dropped. Cancel safe.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        let turn = self.turn.lock().await;
+        while self.bytes() > MAX_IN_FLIGHT_BYTES {
+            // A permit of a fall before is one look more.
+            self.fell.notified().await;
+        }
+        turn
+    }
+
+    /// Never waits.
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        if bytes == 0 {
+            return Charge { flow: None, bytes };
+        }
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Charge { flow: Some(self.clone()), bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Some(flow) = &self.flow else { return };
+        let before = flow.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        if before > MAX_IN_FLIGHT_BYTES && before - self.bytes <= MAX_IN_FLIGHT_BYTES {
+            flow.fell.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn turn_waits_above_the_limit_and_comes_when_charges_are_dropped() {
+        let flow = Arc::new(FlowControl::default());
+        assert!(flow.turn().now_or_never().is_some());
+        // One that is larger than the limit may pass.
+        let large = flow.charge(2 * MAX_IN_FLIGHT_BYTES);
+        let small = flow.charge(1);
+        assert!(flow.charge(0).flow.is_none());
+        let mut turn = Box::pin(flow.turn());
+        assert!(turn.as_mut().now_or_never().is_none());
+        drop(small);
+        assert!(turn.as_mut().now_or_never().is_none());
+        drop(large);
+        assert!(turn.now_or_never().is_some());
+        assert_eq!(flow.bytes(), 0);
+        let _full = flow.charge(MAX_IN_FLIGHT_BYTES);
+        assert!(flow.turn().now_or_never().is_some(), "the limit itself is not above it");
+    }
+
+    #[test]
+    fn one_upstream_has_a_turn_at_a_time_and_one_that_gives_up_blocks_nobody() {
+        let flow = Arc::new(FlowControl::default());
+        let first = flow.turn().now_or_never().unwrap();
+        let mut second = Box::pin(flow.turn());
+        assert!(second.as_mut().now_or_never().is_none());
+        // What the first one sends counts for the second.
+        let charge = flow.charge(MAX_IN_FLIGHT_BYTES + 1);
+        drop(first);
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut third = Box::pin(flow.turn());
+        assert!(third.as_mut().now_or_never().is_none());
+        // The watch ends while it waits, after it was told to go on.
+        drop(charge);
+        drop(second);
+        assert!(third.now_or_never().is_some());
+    }
+}
