@@ -117,8 +117,9 @@ struct Seen {
     /// Last errors by controller.
     errors: BTreeMap<String, BTreeSet<String>>,
     controllers: BTreeMap<String, ControllerStatus>,
-    /// Reasons of conditions by controller.
+    /// Reasons of conditions by controller, and their messages.
     conditions: BTreeMap<String, BTreeSet<String>>,
+    messages: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Seen {
@@ -127,6 +128,9 @@ impl Seen {
             if let Some(error) = &controller.last_error {
                 self.errors.entry(controller.name.clone()).or_default().insert(error.message.clone());
             }
+            // A last error may be replaced before anyone looks; a condition stays for a while.
+            let messages = controller.conditions.iter().map(|condition| condition.message.clone());
+            self.messages.entry(controller.name.clone()).or_default().extend(messages);
             let reasons = controller.conditions.iter().map(|condition| condition.reason.clone());
             self.conditions.entry(controller.name.clone()).or_default().extend(reasons);
             self.controllers.insert(controller.name.clone(), controller);
@@ -163,7 +167,9 @@ fn check(guest: &Guest, seen: &Seen, events: &[Event]) -> Result<()> {
     let mine = || events.iter().filter(|event| event.reporting_instance.as_deref() == Some(guest.name));
     match guest.outcome {
         Outcome::Told { reason, on_object, says } => {
-            ensure!(errors.iter().any(|error| error.contains(says)), "last errors were {errors:?}");
+            let messages = seen.messages.get(guest.name).into_iter().flatten();
+            let said = errors.iter().chain(messages).any(|message| message.contains(says));
+            ensure!(said, "last errors were {errors:?}");
             let reasons = || mine().map(|event| (event.reason.as_deref(), event.note.as_deref())).collect::<Vec<_>>();
             let event = mine().find(|event| event.reason.as_deref() == Some(reason));
             let event = event.with_context(|| format!("no event {reason} among {:?}", reasons()))?;
