@@ -50,7 +50,7 @@ func MergeFrom(original Object) Patch { return mergePatch{original: original} }
 
 // MergeFromWithOptimisticLock is MergeFrom that fails with a conflict if the object has changed
 // since original was read. Needed when a list is changed, finalizers for example: a merge patch
-// replaces lists as a whole.
+// replaces lists as a whole. An original without a resource version is an error.
 func MergeFromWithOptimisticLock(original Object) Patch {
 	return mergePatch{original: original, lock: true}
 }
@@ -73,12 +73,17 @@ func (p mergePatch) Data(obj Object) ([]byte, error) {
 	}
 	patch := difference(before, after)
 	if p.lock {
+		version := p.original.GetObjectMeta().ResourceVersion
+		if version == "" {
+			// The API server would take the patch without a lock.
+			return nil, fmt.Errorf("%s %s: an optimistic lock needs the resource version of the original", obj.Resource().Kind, obj.GetName())
+		}
 		metadata, _ := patch["metadata"].(map[string]any)
 		if metadata == nil {
 			metadata = map[string]any{}
 			patch["metadata"] = metadata
 		}
-		metadata["resourceVersion"] = p.original.GetObjectMeta().ResourceVersion
+		metadata["resourceVersion"] = version
 	}
 	return json.Marshal(patch)
 }

@@ -58,6 +58,7 @@ pub fn all() -> Vec<Behaviour> {
         behaviour!("map: a name without an object reconciled", mapping::absent),
         behaviour!("two Events in a step, one of an odd name", events::of_one_step),
         behaviour!("integers exact through a patch", objects::exact),
+        behaviour!("values exact through every call", objects::calls),
         behaviour!("equal quantities are no change", objects::quantities),
         behaviour!("an object nested 200 levels, others go on", objects::nested),
         behaviour!("a list of 12 MB", objects::list),

@@ -18,6 +18,21 @@ pub async fn exact(scene: Scene) -> Result<()> {
     Ok(())
 }
 
+/// Integers at their limits, quantities, ports by number and by name, microseconds, and fields that a type lacks come
+/// back as they were sent, from every call of the client, with typed objects and with untyped ones.
+pub async fn calls(scene: Scene) -> Result<()> {
+    let probe = scene.create_and_wait("calls", spec("calls", "")).await?;
+    let echo = probe.observed().echo;
+    scene.remove("calls").await?;
+    // The guest deletes what it makes, unless a call failed.
+    let deployments: Api<Deployment> = Api::namespaced(scene.world.cluster.client.clone(), scene.guest.name);
+    let left = ListParams::default().labels("calls");
+    scene.probes().delete_collection(&DeleteParams::default(), &left).await?;
+    deployments.delete_collection(&DeleteParams::background(), &left).await?;
+    ensure!(echo == "exact", "the echo is {echo:?}");
+    Ok(())
+}
+
 /// A quantity that is spelt otherwise than the API server answers it is no change.
 pub async fn quantities(scene: Scene) -> Result<()> {
     let probe = scene.create_and_wait("quantities", spec("quantity", "")).await?;

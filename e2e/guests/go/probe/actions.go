@@ -93,6 +93,8 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 			}
 		}
 	case "exact": // see Reconcile
+	case "calls":
+		echo = r.calls(ctx, p)
 	case "quantity":
 		echo, err = r.quantity(ctx, p)
 	case "events":

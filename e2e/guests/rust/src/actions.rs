@@ -102,6 +102,10 @@ impl Acting<'_> {
             }
             // See `status`.
             "exact" => {}
+            "calls" => {
+                let namespace = self.probe.namespace().unwrap_or_default();
+                done.echo = crate::calls::calls(self.client, &namespace, &self.probe.name_any()).await;
+            }
             "quantity" => done.echo = self.quantity().await?,
             "events" => self.report().await?,
             "token" => done.echo = self.token().await?,

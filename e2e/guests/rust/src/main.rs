@@ -2,6 +2,7 @@
 //! compare what different guests do when they are suspended in the middle of it.
 
 mod actions;
+mod calls;
 mod memory;
 mod probe;
 
