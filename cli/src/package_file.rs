@@ -9,7 +9,7 @@ use crate::error::{HelpExt, about, failure};
 
 /// What a file holds that can be read.
 pub enum Loaded {
-    Package(Package),
+    Package(Box<Package>),
     /// No package; `name`: that of its manifest, if it has one.
     Refused {
         name: Option<String>,
@@ -21,15 +21,15 @@ pub enum Loaded {
 pub fn load(file: &Path) -> Result<Loaded> {
     let bytes = read(file)?;
     Ok(match Package::parse(&*bytes) {
-        Ok(package) => Loaded::Package(package),
-        Err(error) => Loaded::Refused { name: Package::name_in(&bytes), error: about(&shown(file), error).into() },
+        Ok(package) => Loaded::Package(package.into()),
+        Err(error) => Loaded::Refused { name: Package::name_in(&bytes), error: about(shown(file), error).into() },
     })
 }
 
 /// Reads a package and measures it.
 pub fn inspect(file: &Path) -> Result<Inspection> {
     let bytes = read(file)?;
-    Ok(wasmop_package::inspect(&bytes).map_err(|error| about(&shown(file), error))?)
+    Ok(wasmop_package::inspect(&bytes).map_err(|error| about(shown(file), error))?)
 }
 
 fn shown(file: &Path) -> String {
@@ -45,8 +45,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
         )
         .into());
     }
-    Ok(std::fs::read(file).or_help(
+    std::fs::read(file).or_help(
         format!("cannot read the package {shown}"),
         "`wasmop build` makes a package, at target/wasmop/NAME.wasm",
-    )?)
+    )
 }

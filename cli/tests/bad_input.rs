@@ -241,7 +241,7 @@ fn a_volume_that_belongs_to_root_serves_as_a_state_directory() {
         directory(&state, 0, 4321, mode);
         for start in ["first", "second"] {
             let run = place.wasmop(&["run", &file, "--kubeconfig", &kubeconfig, "--state-dir", &state]);
-            run.as_user(1234, 4321).fails_with(1, &["cannot reach the API server"]);
+            run.with_user(1234, 4321).fails_with(1, &["cannot reach the API server"]);
             let code = fs::metadata(Path::new(&state).join("code")).expect("was made");
             assert_eq!((code.uid(), code.mode() & 0o777), (1234, 0o700), "{name}, {start} start");
             // When a Pod is started again, the group may write all that is in its volume.

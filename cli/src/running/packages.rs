@@ -40,7 +40,7 @@ pub fn load(files: &[PathBuf]) -> Result<Given> {
     let mut given = Given::default();
     for file in files {
         let (name, loaded) = match package_file::load(file)? {
-            Loaded::Package(package) => (package.manifest.name.clone(), Ok(package)),
+            Loaded::Package(package) => (package.manifest.name.clone(), Ok(*package)),
             Loaded::Refused { name, error } => (name.unwrap_or_else(|| stem(file)), Err(error)),
         };
         let digest = loaded.as_ref().ok().map(|package| package.digest);
@@ -99,7 +99,7 @@ pub fn deploy(given: Given, plan: &Plan) -> Result<(Vec<Deployment>, Vec<Refused
     let mut packages: Vec<_> = packages.into_iter().map(|package| (package.manifest.name.clone(), package)).collect();
     for (name, file) in &plan.packages {
         match package_file::load(file)? {
-            Loaded::Package(package) => packages.push((name.clone(), package)),
+            Loaded::Package(package) => packages.push((name.clone(), *package)),
             Loaded::Refused { error, .. } => refused.push(Refused { name: name.clone(), error }),
         }
     }

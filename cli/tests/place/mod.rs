@@ -160,7 +160,7 @@ impl Run {
     }
 
     /// Runs it as another user. Only root can.
-    pub fn as_user(mut self, user: u32, group: u32) -> Run {
+    pub fn with_user(mut self, user: u32, group: u32) -> Run {
         self.command.uid(user).gid(group);
         self
     }

@@ -11,6 +11,8 @@ use wasmop_e2e::probe::{Probe, spec};
 use wasmop_e2e::world::PATIENCE;
 
 const OBJECT: &str = "neighbour";
+/// Between two changes: they are to stay well below the neighbour's own `api-rate`.
+const PAUSE: Duration = Duration::from_millis(15);
 
 pub struct Neighbour(Api<Probe>);
 
@@ -60,6 +62,7 @@ impl Neighbour {
         let (mut changes, mut slowest) = (0, Duration::ZERO);
         let mut result = None;
         while result.is_none() || changes < least {
+            tokio::time::sleep(PAUSE).await;
             let mut change = std::pin::pin!(self.change(changes));
             // Each change is seen through, also the one under way when the work is done.
             let took = loop {

@@ -231,10 +231,10 @@ impl Stage {
     }
 
     async fn log_more(&mut self) -> Result<()> {
-        let is_trace = |r: &Record| r.text("level") == "TRACE";
+        let is_detail = |r: &Record| r.text("level") == "DEBUG";
         let position = self.change("verbose = 3", ALL)?;
-        self.reconciles("one", "traced").await?;
-        self.logged(position, "trace", is_trace)?;
+        self.reconciles("one", "in detail").await?;
+        self.logged(position, "detail", is_detail)?;
         let position = self.change("verbose = 0", ALL)?;
         self.logged(position, "line about the file", |r| r.message() == "the configuration file was read again")?;
         Ok(())

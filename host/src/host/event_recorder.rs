@@ -345,8 +345,11 @@ mod tests {
         }
     }
 
+    /// Paths and bodies of requests.
+    type Requests = Arc<Mutex<Vec<(String, Value)>>>;
+
     /// An API server with these answers, and what it was asked.
-    fn server(answers: &[(u16, Value)]) -> (EventRecorder, Arc<Mutex<Vec<(String, Value)>>>) {
+    fn server(answers: &[(u16, Value)]) -> (EventRecorder, Requests) {
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let answers = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
         let log = asked.clone();
@@ -367,7 +370,7 @@ mod tests {
     }
 
     fn note(reason: &'static str) -> Note {
-        Note { controller: "web".into(), reason, action: "Restart".into(), text: "it did".into() }
+        Note { controller: "web".into(), reason, action: "Restart", text: "it did".into() }
     }
 
     fn object(namespace: Option<&str>, name: &str) -> ObjectReference {

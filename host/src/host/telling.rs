@@ -29,7 +29,7 @@ impl Teller {
 /// What an Event is about.
 pub(super) enum Regarding {
     Object {
-        kind: WatchSpec,
+        kind: Box<WatchSpec>,
         key: Key,
     },
     /// Nothing in particular.
@@ -48,7 +48,7 @@ impl Host {
         slot.counters.problem(now, key, problem, message);
         let Some(more) = self.teller.told.happened(index, problem, now) else { return };
         let regarding = object.and_then(|(registration, key)| {
-            let kind = slot.controller.registration(registration)?.spec.primary.clone();
+            let kind = slot.controller.registration(registration)?.spec.primary.clone().into();
             Some(Regarding::Object { kind, key })
         });
         let name = slot.name.clone();
