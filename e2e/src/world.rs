@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tempfile::TempDir;
@@ -16,6 +16,7 @@ use wasmop_testbed::host::{Host, HostOptions};
 
 use crate::fault_proxy::FaultProxy;
 use crate::guests::{self, Guest};
+use crate::probe::Probe;
 use crate::wall_clock::WallClock;
 
 /// For anything that should happen at once: long, because the machine may be busy.
@@ -85,7 +86,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Has the API server serve what [`Cluster::create_unserved_crd`] has made.
+    /// Has the API server serve what [`Cluster::create_unserved_crd`] has made, and waits until it does.
     pub async fn serve_crd(&self) -> Result<()> {
         let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
         // The API server writes its status at about the same time.
@@ -95,9 +96,16 @@ impl Cluster {
             match crds.replace("probes.e2e.wasmop.dev", &PostParams::default(), &crd).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error.into()),
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
             }
         }
+        let probes = Api::<Probe>::all(self.client.clone());
+        let served = async {
+            while probes.list_metadata(&ListParams::default().limit(1)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, served).await.context("the API server does not serve Probes")
     }
 
     pub async fn create_namespace(&self, name: &str) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::world::{PATIENCE, SUSPEND_AFTER};
 /// What an object takes and is never freed; the guests have 64 MiB, of which TinyGo uses a half.
 const MEBIBYTES: u64 = 10;
 /// Objects that are more than a guest has room for.
-const OBJECTS: usize = 8;
+const OBJECTS: usize = 10;
 /// Of them, those that it has before a restart of the host.
 const BEFORE: usize = 2;
 

@@ -545,3 +545,21 @@ fn names_without_an_object_are_bounded_for_all_registrations_together() {
         assert_eq!(taken, expected, "names of {bytes} bytes");
     }
 }
+
+#[test]
+fn what_was_being_reconciled_is_retried_at_once_when_the_instance_is_to_blame() {
+    let mut c = ready();
+    c.enqueue(R0, "a".into(), at(0));
+    c.enqueue(R0, "b".into(), at(0));
+    let batch = c.take_batch(at(0)).unwrap();
+    // One has failed, and the other is being reconciled when the instance is given up.
+    c.cancelled(batch[0].id, false, at(0));
+    c.reset(true, at(1), 0);
+    let queue = |c: &Controller| {
+        let queue = &c.registration(R0).unwrap().queue;
+        (queue.len(), ["a", "b"].map(|key| queue.is_backing_off(key)))
+    };
+    assert_eq!(queue(&c), (2, [true, true]));
+    c.retry_now(at(1));
+    assert_eq!(queue(&c), (2, [false, false]));
+}

@@ -88,6 +88,8 @@ use crate::watch::{Journals, Place, Predicates, Waiting, WatchEvent, WatchHub, W
 
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
+/// Taken from each source before controllers get their turn.
+const EVENTS_PER_ROUND: usize = 1024;
 /// Undelivered bytes of responses of one controller that may wait in the host.
 const RESPONSE_CREDIT: usize = 1 << 20;
 
@@ -406,31 +408,27 @@ impl Host {
                     self.apply(settings);
                     touched.extend(0..self.slots.len() as u32);
                 }
-                Some(message) = rx.recv() => {
-                    touched.extend(self.on_message(message));
-                    // What is there already is taken together: one step instead of several.
-                    while let Ok(message) = rx.try_recv() {
-                        touched.extend(self.on_message(message));
-                    }
-                }
-                Some(event) = watch_rx.recv() => {
-                    self.on_watch(event, &mut touched);
-                    while let Ok(event) = watch_rx.try_recv() {
-                        self.on_watch(event, &mut touched);
-                    }
-                }
-                () = sleep_until(wake) => {
-                    let now = self.now();
-                    while let Some(&(at, slot)) = self.wakes.first().filter(|(at, _)| *at <= now) {
-                        self.wakes.remove(&(at, slot));
-                        self.slots[slot as usize].wake = None;
-                        touched.insert(slot);
-                    }
-                }
+                Some(message) = rx.recv() => touched.extend(self.on_message(message)),
+                Some(event) = watch_rx.recv() => self.on_watch(event, &mut touched),
+                () = sleep_until(wake) => {}
                 () = sleep_until(self.code_check) => {
                     self.code_check = self.drop_idle().map(|wait| tokio::time::Instant::now() + wait);
                     continue;
                 }
+            }
+            // Events that are there already are taken together: one step instead of several. Each source gets its turn in
+            // every round, whatever comes from the others.
+            for message in std::iter::from_fn(|| rx.try_recv().ok()).take(EVENTS_PER_ROUND) {
+                touched.extend(self.on_message(message));
+            }
+            for event in std::iter::from_fn(|| watch_rx.try_recv().ok()).take(EVENTS_PER_ROUND) {
+                self.on_watch(event, &mut touched);
+            }
+            let now = self.now();
+            while let Some(&(at, slot)) = self.wakes.first().filter(|(at, _)| *at <= now) {
+                self.wakes.remove(&(at, slot));
+                self.slots[slot as usize].wake = None;
+                touched.insert(slot);
             }
             for slot in std::mem::take(&mut touched) {
                 self.pump(slot);

@@ -84,8 +84,13 @@ impl Host {
         }
         slot.counters.restarted();
         slot.waiting.clear();
+        let by_verdict = matches!(problem, Some(Problem::NothingSucceeds | Problem::MemoryFull));
+        if by_verdict {
+            // Not the objects' fault: they need not wait for their next try, nor do those that were being reconciled.
+            slot.controller.retry_now(now);
+        }
         if let Some(liveness) = &mut slot.liveness {
-            liveness.restarted(matches!(problem, Some(Problem::NothingSucceeds | Problem::MemoryFull)), now);
+            liveness.restarted(by_verdict, now);
         }
         let wait = slot.controller.held_until().map_or(Duration::ZERO, |t| t.saturating_sub(now));
         let (name, tier) = (slot.name.clone(), slot.package.tier());
@@ -140,8 +145,6 @@ impl Host {
             }
             Verdict::Restart(why) => {
                 let used = slot.live().map_or(0, Live::memory_size);
-                // Not its objects' fault: they need not wait for the next one.
-                slot.controller.retry_now(now);
                 let lost = match why {
                     Why::MemoryFull => Lost::MemoryFull(used),
                     Why::NothingSucceeds => Lost::NothingSucceeds,
