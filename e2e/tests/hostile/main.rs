@@ -34,6 +34,20 @@ const POLL: Duration = Duration::from_millis(100);
 /// Reconciles of the neighbour that there must be while the others do their worst.
 const NEIGHBOUR_RECONCILES: u64 = 50;
 
+/// Reasons of Events about limits, and the key of the limit.
+const LIMIT_KEYS: [(&str, &str); 10] = [
+    ("StepCpuLimit", "cpu-per-step"),
+    ("StepMemoryLimit", "memory"),
+    ("MemoryNearlyFull", "memory"),
+    ("CpuShareUsedUp", "cpu-share"),
+    ("RequestRateLimited", "api-rate"),
+    ("RequestsInFlightLimited", "api-in-flight"),
+    ("ResponseTooLarge", "response"),
+    ("LogLinesDropped", "log-rate"),
+    ("ReconcileTimedOut", "reconcile-timeout"),
+    ("SnapshotTooLarge", "disk"),
+];
+
 fn main() -> ExitCode {
     part::main("hostile", run())
 }
@@ -176,6 +190,10 @@ fn check(guest: &Guest, seen: &Seen, events: &[Event]) -> Result<()> {
             ensure!(event.reporting_controller.as_deref() == Some("wasmop"), "{event:?}");
             let note = event.note.as_deref().unwrap_or_default();
             ensure!(note.contains(says) && note.contains(&format!("controller {}", guest.name)), "{note}");
+            if let Some((_, key)) = LIMIT_KEYS.into_iter().find(|(of, _)| *of == reason) {
+                let names_key = note.contains(&format!("`{key} = ")) && note.contains("under [limits] in wasmop.toml");
+                ensure!(names_key, "no `{key}`, or not where to raise it: {note}");
+            }
             let regarding = event.regarding.clone().unwrap_or_default();
             let about = (regarding.kind.as_deref(), regarding.namespace.as_deref(), regarding.name.as_deref());
             let expected = match on_object {
