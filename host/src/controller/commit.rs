@@ -143,7 +143,11 @@ impl Controller {
         let Task { registration, key, .. } = cancelled;
         let r = self.registrations.get_mut(registration)?;
         let retry_after = match lost {
-            true => r.queue.retry_with(CULPRIT_BACKOFF, key.clone(), now),
+            // The new instance waits itself: the others are to come before the culprit whatever its crashes before.
+            true => {
+                let begins_in = RESTART_BACKOFF.delay(self.crashes.saturating_add(1));
+                begins_in + r.queue.retry_with(CULPRIT_BACKOFF, key.clone(), now.saturating_add(begins_in))
+            }
             false => r.queue.retry(key.clone(), now),
         };
         r.queue.done(&key, now);

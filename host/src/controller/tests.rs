@@ -222,9 +222,31 @@ fn an_object_that_cost_the_instance_waits_while_a_new_one_sees_the_others() {
     c.commit(output(vec![Action::Register { spec: SPEC.into() }]), at(1000), at(1000));
     let batch = c.take_batch(at(1000)).unwrap();
     assert_eq!(batch.iter().map(|event| &*event.payload).collect::<Vec<_>>(), [b"other"]);
-    assert!(c.take_batch(at(4000)).is_none());
-    assert_eq!(&*c.take_batch(at(5000)).unwrap()[0].payload, b"culprit");
-    c.enqueue(R0, "culprit".into(), at(5000));
+    assert!(c.take_batch(at(5999)).is_none());
+    assert_eq!(&*c.take_batch(at(6000)).unwrap()[0].payload, b"culprit");
+    c.enqueue(R0, "culprit".into(), at(6000));
+}
+
+#[test]
+fn others_come_before_a_new_culprit_however_long_the_instance_waits_after_many_crashes() {
+    let mut c = ready();
+    let mut now = at(0);
+    for crash in 0..6 {
+        let (culprit, other) = (format!("culprit-{crash}"), format!("other-{crash}"));
+        for key in [&culprit, &other] {
+            c.enqueue(R0, (&**key).into(), now);
+        }
+        let batch = c.take_batch(now).unwrap();
+        let task = batch.iter().find(|event| *event.payload == *culprit.as_bytes()).unwrap().id;
+        c.cancelled(task, true, now);
+        c.reset(true, now, 0);
+        now = c.held_until().unwrap();
+        assert_eq!(c.take_batch(now).unwrap()[0].kind, EventKind::Start);
+        c.commit(output(vec![Action::Register { spec: SPEC.into() }]), now, now);
+        let batch = c.take_batch(now).unwrap();
+        let has = |key: &str| batch.iter().any(|event| *event.payload == *key.as_bytes());
+        assert!(has(&other) && !has(&culprit), "after crash {crash}");
+    }
 }
 
 #[test]

@@ -53,8 +53,12 @@ fn reach_out() -> String {
             ("tcp".to_owned(), TcpStream::connect("127.0.0.1:1").map(drop)),
             ("tcp, by name".to_owned(), TcpStream::connect("localhost:80").map(drop)),
             ("udp".to_owned(), UdpSocket::bind("0.0.0.0:0").map(drop)),
-            ("environment".to_owned(), std::env::vars_os().next().map(drop).ok_or(std::io::ErrorKind::NotFound.into())),
-            ("arguments".to_owned(), std::env::args_os().next().map(drop).ok_or(std::io::ErrorKind::NotFound.into())),
+            // Every controller has this variable, and a name as the first argument.
+            ("environment".to_owned(), match std::env::vars_os().find(|(name, _)| name != "POD_NAMESPACE") {
+                Some(_) => Ok(()),
+                None => Err(std::io::ErrorKind::NotFound.into()),
+            }),
+            ("arguments".to_owned(), std::env::args_os().nth(1).map(drop).ok_or(std::io::ErrorKind::NotFound.into())),
             ("input".to_owned(), match std::io::stdin().lines().next() {
                 Some(Ok(_)) => Ok(()),
                 _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
