@@ -5,7 +5,7 @@ use wasmop_e2e::wat_guest::{Code, FINISH_WHEN_ANSWERED, NAMESPACE, spec};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 
-/// A guest that means no good, or knows no better.
+/// A hostile or careless guest.
 pub struct Guest {
     /// Its controller's name, and that of its object.
     pub name: &'static str,

@@ -1,5 +1,5 @@
-//! Guests that mean no good, all in one host at once, on a real API server: the host goes on, a neighbour that does as
-//! it should keeps reconciling all the time, and of each guest its owner is told what it did.
+//! Some fifty hostile guests in one host, on a real API server. The host survives, a well-behaved neighbour keeps
+//! reconciling all the time, and the owner of each guest gets an Event that says what it did.
 
 mod guests;
 mod neighbour;

@@ -5,8 +5,8 @@
 //!  └ depth 1: keys are read                        └ depth 2: keys and a few values are read
 //! ```
 //!
-//! Members come in any order: lists of custom resources have `metadata` after `items`. What is no JSON object has no
-//! metadata. Otherwise the JSON is not validated.
+//! Members come in any order: lists of custom resources have `metadata` after `items`. Anything but
+//! a JSON object has no metadata. The JSON is not validated otherwise.
 
 /// A key or value with more bytes is cut. Names have at most 253.
 const MAX_TOKEN_BYTES: usize = 1024;

@@ -7,8 +7,9 @@
 //! ```text
 //! reconciles fail in a row ─► suspicion ─► others are reconciled as a check ─┬─ one ends: it was the objects' own fault
 //!                                                                            └─ they fail too: begin anew
-//! steps fail for want of memory, of which much was in use before ──────────────────────────► begin anew
-//! memory is nearly full, or more was refused, while there is nothing to do ────────────────► begin anew
+//! steps fail for lack of memory, of which much was in use before:
+//!   3 times, on several objects; or 5 times within at least 30 s, on one ──────────────────► begin anew
+//! the controller is idle, and memory is nearly full or more was refused ───────────────────► begin anew
 //! ```
 
 use std::time::Duration;
@@ -67,8 +68,8 @@ impl MemoryUse {
         self.used.saturating_sub(self.base) >= self.limit.saturating_sub(self.base) / 3 && self.used > self.base
     }
 
-    /// It is better to begin anew at leisure than when a step fails. An allocator that doubles its heap stops just above
-    /// a half; that it is refused more says that little is free.
+    /// A restart while the controller is idle costs less than a step that fails later. An allocator that doubles its
+    /// heap stops just above half of the limit, so a refused growth counts as nearly full, too.
     pub fn is_nearly_full(&self) -> bool {
         let grown = self.used.saturating_sub(self.base);
         let is_at_limit = grown >= self.limit.saturating_sub(self.base) / 2 && self.used >= self.limit - self.limit / 8;

@@ -252,7 +252,7 @@ fn a_name_is_unknown_until_its_object_comes_or_nothing_is_left_to_remember() {
     for name in ["watched", "ns/a", "ns/a", "b"] {
         queue.add_unknown(name.into(), ms(0));
     }
-    assert_eq!(queue.unknown(), (2, 5), "what is there already is not counted, nor counted twice");
+    assert_eq!(queue.unknown(), (2, 5), "a watched key is not counted, and an unknown name counts once");
     while queue.take(ms(0)).is_some() {}
     queue.retry("ns/a".into(), ms(0));
     for name in ["watched", "ns/a", "b"] {

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 /// fit, so that reading and reconciling overlap.
 pub(super) const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
-/// Of one host. Invariant: `bytes` is the sum of all [`Charge`]s, and whoever makes it fall to the limit or below
+/// Of one host. Invariant: `bytes` is the sum of all [`Charge`]s. The charge whose drop brings it to the limit or below
 /// leaves a permit in `fell`.
 #[derive(Debug, Default)]
 pub(super) struct FlowControl {

@@ -36,7 +36,7 @@ pub enum Part {
     Permissions,
     /// Requests of all guests to hosts other than the API server.
     External,
-    /// Guests that mean no good, beside one that goes on.
+    /// Hostile guests, beside one that keeps working.
     Hostile,
     /// Connections that freeze, proxies, and credentials as kubectl has them.
     Network,

@@ -124,7 +124,7 @@ async fn watch_that_ends_while_it_waits_holds_up_no_other() {
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }
-    // The loop takes what is left of the one that has ended, then what the other sends.
+    // The loop first takes the remaining events of the ended watch, then those of the other one.
     loop {
         let event = world.events.recv().await.unwrap();
         if event.watch != id {
