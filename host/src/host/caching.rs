@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use wasmop_api::api_requests::CHUNK_BYTES;
+use wasmop_core::cached_reads::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list, newest};
+use wasmop_core::permissions::Allowed;
+use wasmop_core::status::counters::CachedRead;
+use wasmop_core::step::{Call, EventKind};
+use wasmop_core::watch::{WatchId, WatchRequest};
 
 use super::{Host, RESPONSE_CREDIT, Subscription};
-use crate::cache::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list, newest};
-use crate::guest::{Call, EventKind};
-use crate::permissions::Allowed;
-use crate::requests::CHUNK_BYTES;
-use crate::status::counters::CachedRead;
-use crate::watch::{WatchId, WatchRequest};
 
 impl Host {
     /// From now on whole objects of watches may take so many bytes.

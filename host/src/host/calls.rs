@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
+use wasmop_api::api_requests::{self, Allowance, ApiCall};
+use wasmop_api::caller::Caller;
+use wasmop_api::connections::Connections;
+use wasmop_core::limits::problem::{Limit, Problem};
+use wasmop_core::permissions::external::ExternalDenied;
+use wasmop_core::permissions::{ApiRequest, Denied, is_stream};
+use wasmop_core::reply::Reply;
+use wasmop_core::step::{Call, EventKind};
 
+use crate::traces::{Peer, RequestSpan};
 use super::slot::Write;
 use super::{Host, Message, RESPONSE_CREDIT, Request};
-use crate::connections::Connections;
-use crate::guest::{Call, EventKind};
-use crate::identity::Caller;
-use crate::limits::problem::{Limit, Problem};
-use crate::permissions::external::ExternalDenied;
-use crate::permissions::{ApiRequest, Denied, is_stream};
-use crate::requests::{self, Allowance, ApiCall, Reply};
-use crate::traces::{Peer, RequestSpan};
 
 /// Most bytes of a path that are logged.
 const MAX_SHOWN: usize = 1024;

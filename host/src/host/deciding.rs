@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use wasmop_policy::budget::{Candidate, victims};
 use wasmop_policy::{Cause, Decision, Policy, Predictor, Prices, Situation};
+use wasmop_vm::instance::Live;
 
 use super::suspending::Why;
 use super::{Host, Phase, Slot};
-use crate::live::Live;
 
 /// What an instance holds besides its pages: wasmtime's store and tables, measured.
 const INSTANCE_BYTES: u64 = 96 << 10;

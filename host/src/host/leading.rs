@@ -10,15 +10,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmop_api::election::{Election, Kept};
+use wasmop_core::controller::Controller;
+use wasmop_core::election::{Fence, Group, News, Tenure, Trouble};
+use wasmop_core::limits::request_rate::Requests;
 use wasmop_policy::Predictor;
+use wasmop_vm::instance::{Origin, Live};
 
 use super::suspending::Why;
 use super::{Host, HostError, Phase};
-use crate::controller::Controller;
-use crate::election::{Election, Fence, Group, Kept, News, Tenure, Trouble};
-use crate::instance::Origin;
-use crate::limits::requests::Requests;
-use crate::live::Live;
 
 /// How long a controller that is given up may wait for answers to requests that it has made.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(5);

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::level_filters::LevelFilter;
+use wasmop_core::limits::cpu_share::Held;
+use wasmop_core::limits::disk_quota::OverQuota;
+use wasmop_core::limits::log_rate::Line;
+use wasmop_core::limits::problem::{Limit, Problem};
+use wasmop_core::limits::request_rate::Next;
+use wasmop_core::limits::self_trigger::Loop;
+use wasmop_core::permissions::is_stream;
+use wasmop_core::step::{Call, Event, EventKind, LogLine};
 
 use super::{Host, Phase, Slot};
-use crate::guest::{Call, Event, EventKind, LogLine};
-use crate::limits::lines::Line;
-use crate::limits::pace::Held;
-use crate::limits::problem::{Limit, Problem};
-use crate::limits::requests::Next;
-use crate::limits::self_trigger::Loop;
-use crate::permissions::is_stream;
-use crate::snapshot::OverQuota;
 
 impl Slot {
     /// When something is to be done because of a limit.

@@ -57,34 +57,34 @@ use self::leading::Others;
 pub use self::options::{Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
 use self::recording::Recorder;
 pub use self::settings::{ControllerSettings, Settings};
+use wasmop_api::client::{Clients, Traffic};
+use wasmop_api::connect;
+use wasmop_api::connections::{Connections, Peer};
+use wasmop_api::external_hosts::External;
+use wasmop_api::request_counts::RequestCounts;
+use wasmop_api::watch::{Journals, WatchHub};
+use wasmop_core::election::News;
+use wasmop_core::permissions::learn::Learning;
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::reply::Reply;
+use wasmop_core::status::counters::Totals;
+use wasmop_core::status::observed;
+use wasmop_core::step::EventKind;
+use wasmop_core::watch::{Place, Predicates, Waiting, WatchEvent, WatchId};
+use wasmop_snapshot::sync::Syncer;
+use wasmop_snapshot::{Saved, StateDir, StateDirError};
+use wasmop_vm::compiled_package::CODE_LINGERS;
+use wasmop_vm::engine::Engine;
+use wasmop_vm::instance::{Origin, Live, Suspended};
+use wasmop_vm::step_runner::Report;
+use wasmop_vm::step_scheduler::Pool;
+
+use crate::status::Question;
+use crate::status::http::{self, Source};
+use crate::traces::Traces;
 use self::slot::{Phase, Request, Slot};
 use self::suspending::Why;
 use self::telling::Teller;
-use crate::batch::Report;
-use crate::client::{Clients, Traffic};
-use crate::code::CODE_LINGERS;
-use crate::connect;
-use crate::connections::{Connections, Peer};
-use crate::controller::RegistrationId;
-use crate::election::News;
-use crate::engine::Engine;
-use crate::external::External;
-use crate::guest::EventKind;
-use crate::instance::Origin;
-use crate::live::Live;
-use crate::permissions::learn::Learning;
-use crate::pool::Pool;
-use crate::requests::Reply;
-use crate::snapshot::sync::Syncer;
-use crate::snapshot::{Saved, StateDir, StateDirError};
-use crate::soft::Suspended;
-use crate::status::Question;
-use crate::status::counters::Totals;
-use crate::status::http::{self, Source};
-use crate::status::observed;
-use crate::status::requests::RequestCounts;
-use crate::traces::Traces;
-use crate::watch::{Journals, Place, Predicates, Waiting, WatchEvent, WatchHub, WatchId};
 
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
@@ -574,7 +574,7 @@ impl Host {
 /// What is saved with a snapshot besides the instance.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct HostState {
-    controller: crate::controller::Saved,
+    controller: wasmop_core::controller::Saved,
     predictor: Predictor,
     /// What of its watches is in the work queues.
     places: Vec<Place>,

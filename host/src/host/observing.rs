@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmop_core::status::observed::{Controller, Election, Observed, Queue, Unwatched};
+use wasmop_core::status::state::State;
+use wasmop_core::watch::WatchId;
+
+use crate::status::question::Question;
 use super::leading::Lead;
 use super::{Host, Phase, Slot};
-use crate::status::observed::{Controller, Election, Observed, Question, Queue, Unwatched};
-use crate::status::values::State;
-use crate::watch::WatchId;
 
 impl Host {
     pub(super) fn answer(&self, question: Question) {

@@ -9,21 +9,21 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tracing::level_filters::LevelFilter;
+use wasmop_api::client::ClientError;
+use wasmop_api::connect::ConnectError;
+use wasmop_core::election::Group;
+use wasmop_core::permissions::learn::Learning;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::{Durability, StateDirError};
+use wasmop_vm::compiled_package::InstallError;
+use wasmop_vm::engine::EngineError;
 
-use super::{ControllerSettings, Settings};
-use crate::client::ClientError;
-use crate::code::InstallError;
-use crate::connect::ConnectError;
-use crate::election::Group;
-use crate::engine::EngineError;
-use crate::permissions::learn::Learning;
-use crate::snapshot::disk::Disk;
-use crate::snapshot::seal::SealKey;
-use crate::snapshot::{Durability, StateDirError};
 use crate::traces::BoxedTracer;
+use super::{ControllerSettings, Settings};
 
 /// As long as Kubernetes gives a Pod by default, less what it takes to end.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -70,7 +70,7 @@ pub struct Options {
     /// Where to write when controllers had something to do, for `wasmop policy simulate`.
     pub record_trace: Option<PathBuf>,
     /// Certificates that external hosts may be known by, besides the system's; see
-    /// [`crate::external::read_authorities`].
+    /// [`wasmop_api::external_hosts::read_authorities`].
     pub external_authorities: Vec<CertificateDer<'static>>,
     /// When snapshots are put on disk.
     pub durability: Durability,

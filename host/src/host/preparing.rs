@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
+use wasmop_snapshot::StateDir;
+use wasmop_vm::compiled_package::{InstallError, InstalledPackage};
+use wasmop_vm::engine::Engine;
 
 use super::HostError;
-use crate::code::{InstallError, InstalledPackage};
-use crate::engine::Engine;
-use crate::snapshot::StateDir;
 
 /// A SHA-256.
 type Digest = [u8; 32];

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use wasmop_core::controller::MAX_HELD_BYTES;
+use wasmop_core::limits::liveness::{MemoryUse, Verdict, Why};
+use wasmop_core::limits::problem::Problem;
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::step::Lost;
+use wasmop_core::work_queue::Key;
 use wasmop_package::Tier;
+use wasmop_vm::instance::{Origin, Live};
 
 use super::{Host, Phase, Slot};
-use crate::batch::Lost;
-use crate::controller::{MAX_HELD_BYTES, RegistrationId};
-use crate::instance::Origin;
-use crate::limits::liveness::{MemoryUse, Verdict, Why};
-use crate::limits::problem::Problem;
-use crate::live::Live;
-use crate::queue::Key;
 
 impl Slot {
     /// How full the memory of its instance is with so many bytes. `None` in the soft tier, and with 0.
@@ -21,7 +21,7 @@ impl Slot {
         Some(MemoryUse::new(used, base, self.package.limits().memory_bytes, refused))
     }
 
-    /// A reconcile did not end by itself, see [`Liveness::failed`](crate::limits::liveness::Liveness::failed).
+    /// A reconcile did not end by itself, see [`Liveness::failed`](wasmop_core::limits::liveness::Liveness::failed).
     pub(super) fn failed(&mut self, object: Option<(RegistrationId, Key)>, memory: Option<MemoryUse>, now: Duration) {
         if let Some(object) = object {
             self.liveness.get_or_insert_default().failed(object, memory, now);

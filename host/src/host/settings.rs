@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::level_filters::LevelFilter;
+use wasmop_core::permissions::Grant;
+use wasmop_core::step::EventKind;
+use wasmop_core::watch::NamespaceLimit;
 use wasmop_policy::Policy;
+use wasmop_vm::wasi::WasiGrant;
 
 use super::{Host, HostError};
-use crate::guest::EventKind;
-use crate::permissions::Grant;
-use crate::wasi::WasiGrant;
-use crate::watch::NamespaceLimit;
 
 /// Of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,32 +6,32 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use wasmop_api::connections::Share;
+use wasmop_core::cached_reads::{Resource, Writes};
+use wasmop_core::controller::Controller;
+use wasmop_core::limits::cpu_share::Pace;
+use wasmop_core::limits::liveness::Liveness;
+use wasmop_core::limits::log_rate::Lines;
+use wasmop_core::limits::request_rate::Requests;
+use wasmop_core::limits::self_trigger::{SelfTriggers, version_in};
+use wasmop_core::own_writes::{OwnWrites, Settled};
+use wasmop_core::permissions::{Allowed, Grant, Permissions};
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::reply::Reply;
+use wasmop_core::service_account::ServiceAccount;
+use wasmop_core::startup::Startup;
+use wasmop_core::status::counters::{Avoided, Counters};
+use wasmop_core::watch::{NamespaceLimit, WatchId};
+use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::{ControllerSpec, WatchSpec};
+use wasmop_snapshot::ControllerStore;
+use wasmop_vm::compiled_package::InstalledPackage;
+use wasmop_vm::instance::{Origin, Live};
+use wasmop_vm::wasi::WasiGrant;
 
+use crate::traces::RequestSpan;
 use super::deciding::Deciding;
 use super::leading::Lead;
-use crate::cache::{Resource, Writes};
-use crate::code::InstalledPackage;
-use crate::connections::Share;
-use crate::controller::{Controller, RegistrationId};
-use crate::identity::ServiceAccount;
-use crate::instance::Origin;
-use crate::limits::lines::Lines;
-use crate::limits::liveness::Liveness;
-use crate::limits::pace::Pace;
-use crate::limits::requests::Requests;
-use crate::limits::self_trigger::{SelfTriggers, version_in};
-use crate::live::Live;
-use crate::own_writes::{OwnWrites, Settled};
-use crate::permissions::{Allowed, Grant, Permissions};
-use crate::queue::Key;
-use crate::requests::Reply;
-use crate::snapshot::ControllerStore;
-use crate::startup::Startup;
-use crate::status::counters::{Avoided, Counters};
-use crate::traces::RequestSpan;
-use crate::wasi::WasiGrant;
-use crate::watch::{NamespaceLimit, WatchId};
 
 /// A controller and where its instance is.
 pub(super) struct Slot {

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use wasmop_core::step::{Call, Event, EventKind};
+use wasmop_snapshot::Saved;
+use wasmop_vm::instance::soft;
+
+use crate::traces::{Begin, Peer, RequestSpan, Suspended, SuspendedBytes};
 use super::Host;
 use super::suspending::Why;
-use crate::guest::{Call, Event, EventKind};
-use crate::snapshot::Saved;
-use crate::soft;
-use crate::traces::{Begin, Peer, RequestSpan, Suspended, SuspendedBytes};
 
 impl Host {
     /// Reconciles that go on where an earlier host stopped.

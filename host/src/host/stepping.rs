@@ -2,20 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Host, Message, Phase};
-use crate::batch::{Batch, Failure, Lost, Report, Source};
-use crate::code::CODE_LINGERS;
-use crate::controller::{Effect, Outcome, excerpt};
-use crate::crash;
-use crate::guest::{Cause, LogLine};
-use crate::instance::Origin;
-use crate::limits::problem::Problem;
-use crate::status::counters::ReconcileResult;
+use wasmop_core::controller::{Effect, Outcome};
+use wasmop_core::crash_log;
+use wasmop_core::excerpt::excerpt;
+use wasmop_core::limits::problem::Problem;
+use wasmop_core::status::counters::ReconcileResult;
+use wasmop_core::step::{Failure, Lost, Cause, LogLine};
+use wasmop_vm::compiled_package::CODE_LINGERS;
+use wasmop_vm::instance::Origin;
+use wasmop_vm::step_runner::{Batch, Report, Source};
+
 use crate::traces::Stepped;
+use super::{Host, Message, Phase};
 
 impl Host {
     /// Hands the instance and a batch to a worker; with `None` it is resumed and nothing more.
-    pub(super) fn step(&mut self, index: u32, events: Option<Vec<crate::guest::Event>>, now: Duration) {
+    pub(super) fn step(&mut self, index: u32, events: Option<Vec<wasmop_core::step::Event>>, now: Duration) {
         let slot = &mut self.slots[index as usize];
         slot.return_credit();
         let registered = slot.controller.registered();

@@ -4,14 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use wasmop_snapshot::Saved;
+use wasmop_snapshot::format::Moment;
+use wasmop_vm::instance::{Origin, Live, SoftInstance, Suspended};
+use wasmop_vm::step_input::wall_clock_ns;
 
 use super::{Host, HostState, Message, Phase, SAVE_RETRY};
-use crate::code::wall_clock_ns;
-use crate::instance::Origin;
-use crate::live::Live;
-use crate::snapshot::Saved;
-use crate::snapshot::format::Moment;
-use crate::soft::{SoftInstance, Suspended};
 
 /// Why an instance is written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
+use wasmop_api::event_recorder::{EventRecorder, Note};
+use wasmop_core::limits::problem::{Problem, Told, how_to_raise};
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::WatchSpec;
 
 use super::Host;
-use super::event_recorder::{EventRecorder, Note};
-use crate::controller::RegistrationId;
-use crate::limits::problem::{Problem, Told, how_to_raise};
-use crate::queue::Key;
 
 /// What has been told, and by whom.
 pub(super) struct Teller {

@@ -4,18 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wasmop_api::watch::Watched;
+use wasmop_core::controller::{Found, WatchedChange};
+use wasmop_core::limits::problem::Problem;
+use wasmop_core::own_writes::Verdict;
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::status::counters::Avoided;
+use wasmop_core::watch::{Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, keys_for, namespaces, passage, shared};
+use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
 use super::{Host, Replays, Slot, Subscription, Unwatched};
-use crate::controller::{Found, RegistrationId, WatchedChange};
-use crate::limits::problem::Problem;
-use crate::own_writes::Verdict;
-use crate::queue::Key;
-use crate::status::counters::Avoided;
-use crate::watch::{
-    Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, Watched, keys_for, namespaces,
-    passage, shared,
-};
 
 impl Host {
     /// Watches what a registration of the present instance asks for, and no longer what it asked for before. The

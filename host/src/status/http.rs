@@ -21,13 +21,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
+use wasmop_api::request_counts::RequestCounts;
+use wasmop_core::status::observed::Observed;
 
 use self::body::{Body, full, written};
 use self::patience::Patient;
 use super::metrics::{Format, Page};
-use super::observed::{Observed, Question};
 use super::process;
-use super::requests::RequestCounts;
+use super::question::Question;
 use super::values::{ControllerStatus, HostStatus, MemorySample};
 
 /// The loop that does not answer within this time is stuck. A step runs on other threads, so that an answer

@@ -5,42 +5,11 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-
+use wasmop_core::status::counters::{Avoided, ReconcileResult, total};
+use wasmop_core::status::observed::{Controller, Observed};
 use wasmop_package::Tier;
 
-use super::counters::{Avoided, ReconcileResult, total};
-use super::observed::{Controller, Observed};
 use super::process;
-
-/// Where a controller's instance is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// In memory, with nothing to do at this moment.
-    Resident,
-    /// On disk, or not started yet.
-    Suspended,
-    /// Running a step, or being suspended.
-    Busy,
-    /// Not here: another host runs it, or nobody yet.
-    Standby,
-    /// Nowhere: its package can't be run.
-    Failed,
-}
-
-impl State {
-    pub const ALL: [State; 5] = [State::Resident, State::Suspended, State::Busy, State::Standby, State::Failed];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Resident => "resident",
-            State::Suspended => "suspended",
-            State::Busy => "busy",
-            State::Standby => "standby",
-            State::Failed => "failed",
-        }
-    }
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Overview {
@@ -189,8 +158,8 @@ impl HostStatus {
     }
 }
 
-impl From<&crate::watch::WatchStatus> for WatchStatus {
-    fn from(watch: &crate::watch::WatchStatus) -> Self {
+impl From<&wasmop_core::watch::WatchStatus> for WatchStatus {
+    fn from(watch: &wasmop_core::watch::WatchStatus) -> Self {
         WatchStatus {
             resource: watch.resource.clone(),
             objects: watch.objects as u64,

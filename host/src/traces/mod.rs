@@ -23,10 +23,10 @@ use opentelemetry::global::BoxedSpan;
 pub use opentelemetry::global::BoxedTracer;
 use opentelemetry::trace::{Link, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, Value};
+use wasmop_core::controller::Outcome;
+use wasmop_core::excerpt::excerpt;
 use wasmop_package::Tier;
 use wasmop_package::manifest::ControllerSpec;
-
-use crate::controller::{Outcome, excerpt};
 
 pub use self::request::{Peer, RequestSpan, traceparent};
 

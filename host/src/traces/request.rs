@@ -6,11 +6,11 @@ use http::HeaderValue;
 use opentelemetry::KeyValue;
 use opentelemetry::global::BoxedSpan;
 use opentelemetry::trace::{Span, SpanBuilder, SpanContext, SpanKind, Status};
+use wasmop_core::excerpt::excerpt;
+use wasmop_core::reply::Reply;
 use wasmop_package::external::{Host, Target};
 
 use super::{Clock, count, text};
-use crate::controller::excerpt;
-use crate::requests::Reply;
 
 /// Who is asked.
 pub enum Peer<'a> {

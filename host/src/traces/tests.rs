@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use wasmop_core::reply::Reply;
 use wasmop_package::external::Target;
 
 use super::*;
-use crate::requests::Reply;
 
 const SPEC: &str = r#"{"name": "sites", "primary": {"group": "demo.dev", "version": "v1", "kind": "Site"}}"#;
 const MS: Duration = Duration::from_millis(1);

@@ -1,12 +1,12 @@
 use http_body_util::BodyExt;
+use wasmop_core::status::counters::{Counters, Totals};
+use wasmop_core::status::observed::{Controller, Queue, Unwatched};
+use wasmop_core::status::state::State as ControllerState;
+use wasmop_core::watch::{Cause, Waiting, WatchStatus};
 use wasmop_package::Tier;
 
-use super::*;
 use crate::status::Overview;
-use crate::status::counters::{Counters, Totals};
-use crate::status::observed::{Controller, Queue, Unwatched};
-use crate::status::values::State as ControllerState;
-use crate::watch::{Cause, Waiting, WatchStatus};
+use super::*;
 
 fn controller(number: usize) -> Controller {
     Controller {

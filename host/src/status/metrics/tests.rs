@@ -2,14 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Error as IoError;
 use std::time::Duration;
 
+use wasmop_core::status::counters::{Counters, Totals};
+use wasmop_core::status::observed::{Election, Queue};
+use wasmop_core::step::Cause;
+use wasmop_core::watch::{Usage, WatchStatus};
 use wasmop_package::Tier;
 
-use super::*;
-use crate::guest::Cause;
-use crate::status::counters::{Counters, Totals};
-use crate::status::observed::{Election, Queue};
 use crate::status::process;
-use crate::watch::{Usage, WatchStatus};
+use super::*;
 
 const DOCS: &str = include_str!("../../../../docs/operating.md");
 

@@ -1,0 +1,253 @@
+//! Turns a guest's call into a request to the API server, and the response into the pieces that
+//! the guest gets as events.
+//!
+//! * A unary response up to 64 KiB is one batch: the guest is resumed once for it.
+//! * Of a stream (watch, followed log) whatever has arrived is handed on as soon as nothing more
+//!   is there to be read.
+//! * What the guest has not taken yet is bounded by the credit: when it is used up, nothing more
+//!   is read from the connection, and TCP makes the API server wait.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use tokio::sync::Semaphore;
+use wasmop_core::election::Fence;
+use wasmop_core::permissions::is_stream;
+
+use crate::caller::Caller;
+use crate::client::Streaming;
+use crate::connections::Connection;
+use crate::error_chain::chain;
+
+/// Headers of a response that the guest gets.
+const RESPONSE_HEADERS: [HeaderName; 4] = [CONTENT_TYPE, RETRY_AFTER, WARNING, HeaderName::from_static("audit-id")];
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A request as the guest made it; the permission check is behind it.
+#[derive(Clone, Debug, Default)]
+pub struct ApiCall {
+    pub method: String,
+    /// Absolute path with query.
+    pub path: String,
+    /// Lines `name: value\n`. Only `accept` and `content-type` are sent.
+    pub headers: String,
+    pub body: Bytes,
+    /// The host's trace, by which the API server can go on with it; nobody else gets it.
+    pub traceparent: Option<HeaderValue>,
+}
+
+/// What an answer may take of the host.
+pub struct Allowance {
+    /// Bytes that may wait undelivered. A permit is consumed for each byte of a `Reply::Body` and of the headers of a
+    /// `Reply::Head`; the receiver adds them back when it has delivered it. Closing it ends the call.
+    pub credit: Arc<Semaphore>,
+    /// Left to others while the answer waits for credit; a stream has none.
+    pub connection: Option<Connection>,
+    /// Of the body, if it is not a stream.
+    pub max_bytes: u64,
+}
+
+/// Makes the call as `caller` and hands the answer to `send` in batches, each of which is worth one resume. Dropping
+/// the future ends the call.
+pub async fn execute(
+    client: &kube::Client,
+    caller: Caller,
+    call: ApiCall,
+    allowance: Allowance,
+    mut send: impl FnMut(Vec<Reply>),
+) {
+    let stream = is_stream(&call.method, &call.path);
+    let mut request = match request(caller, call) {
+        Ok(request) => request,
+        Err(problem) => return send(vec![Reply::Failed(problem)]),
+    };
+    if stream {
+        request.extensions_mut().insert(Streaming);
+    }
+    let response = match client.send(request).await {
+        Ok(response) => response,
+        Err(error) => return send(vec![Reply::Failed(chain(&error))]),
+    };
+    let headers = response.headers();
+    let names = RESPONSE_HEADERS;
+    let told = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    let headers = header_lines(told);
+    deliver(response, headers, stream, allowance, send).await;
+}
+
+/// Hands a response with these header lines to `send`, as [`execute`] does.
+pub async fn deliver<B>(
+    response: http::Response<B>,
+    headers: String,
+    stream: bool,
+    allowance: Allowance,
+    mut send: impl FnMut(Vec<Reply>),
+) where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error,
+{
+    let (parts, mut body) = response.into_parts();
+    let mut left = if stream { u64::MAX } else { allowance.max_bytes };
+    if body.size_hint().lower() > left {
+        return send(vec![Reply::TooLarge]);
+    }
+    if headers.len() > CHUNK_BYTES {
+        return send(vec![Reply::Failed(format!("the headers of the response have more than {CHUNK_BYTES} bytes"))]);
+    }
+    let unpaid = headers.len();
+    let head = Reply::Head { status: parts.status.as_u16(), headers };
+    let mut out = Outbox { pending: vec![head], unpaid, buffer: BytesMut::new(), allowance };
+    loop {
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                if stream && out.flush(&mut send).await.is_none() {
+                    return;
+                }
+                body.frame().await
+            }
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                // Trailers are of no use to a guest.
+                let Ok(data) = frame.into_data() else { continue };
+                match left.checked_sub(data.len() as u64) {
+                    Some(rest) => left = rest,
+                    None => return send(vec![Reply::TooLarge]),
+                }
+                if out.push(data, &mut send).await.is_none() {
+                    return;
+                }
+            }
+            Some(Err(error)) => {
+                if stream {
+                    // What arrived whole may be events that the guest need not ask for again.
+                    let _ = out.flush(&mut send).await;
+                }
+                return send(vec![Reply::Failed(format!("the response was cut: {}", chain(&error)))]);
+            }
+            None => {
+                if out.take_buffer().await.is_none() {
+                    return;
+                }
+                out.pending.push(Reply::End);
+                return send(out.pending);
+            }
+        }
+    }
+}
+
+/// The same for as long as the fence holds: it is asked each time before something can be sent, or be handed on. What
+/// was on its way already is not called back.
+pub async fn fenced(fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
+    let mut call = std::pin::pin!(call);
+    std::future::poll_fn(|context| match &fence {
+        Some(fence) if !fence.holds() => Poll::Ready(()),
+        _ => call.as_mut().poll(context),
+    })
+    .await;
+}
+
+/// What was read and not yet handed on.
+struct Outbox {
+    pending: Vec<Reply>,
+    /// Bytes of `pending` for which no credit has been taken.
+    unpaid: usize,
+    buffer: BytesMut,
+    allowance: Allowance,
+}
+
+impl Outbox {
+    /// Adds data, and hands on what fills a chunk. `None`: nobody wants it any more.
+    async fn push(&mut self, mut data: Bytes, send: &mut impl FnMut(Vec<Reply>)) -> Option<()> {
+        while self.buffer.len() + data.len() > CHUNK_BYTES {
+            let piece = data.split_to(CHUNK_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(&piece);
+            self.flush(send).await?;
+        }
+        self.buffer.extend_from_slice(&data);
+        Some(())
+    }
+
+    /// Hands on all there is.
+    async fn flush(&mut self, send: &mut impl FnMut(Vec<Reply>)) -> Option<()> {
+        self.take_buffer().await?;
+        if !self.pending.is_empty() {
+            send(std::mem::take(&mut self.pending));
+        }
+        Some(())
+    }
+
+    /// Turns the buffer into a reply as soon as there is credit for it, and for what is pending.
+    async fn take_buffer(&mut self) -> Option<()> {
+        let bytes = self.buffer.split().freeze();
+        // Two chunks at most, so it fits.
+        let permits = u32::try_from(bytes.len() + std::mem::take(&mut self.unpaid)).unwrap_or(u32::MAX);
+        if permits > 0 {
+            let credit = self.allowance.credit.acquire_many(permits);
+            let taken = match &mut self.allowance.connection {
+                Some(connection) => connection.leave_for(credit).await,
+                None => credit.await,
+            };
+            taken.ok()?.forget();
+        }
+        if !bytes.is_empty() {
+            self.pending.push(Reply::Body(bytes));
+        }
+        Some(())
+    }
+}
+
+fn request(caller: Caller, call: ApiCall) -> Result<http::Request<Body>, String> {
+    let method =
+        http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
+    // The client puts the API server's address before it.
+    let uri: http::Uri = call.path.parse().map_err(|error| format!("{:?} is not a path: {error}", call.path))?;
+    if uri.authority().is_some() || !call.path.starts_with('/') || call.path.starts_with("//") {
+        return Err(format!("{:?} is not a path", call.path));
+    }
+    let mut request = http::Request::new(Body::from(call.body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    for line in call.headers.lines() {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let name = match name.trim() {
+            name if name.eq_ignore_ascii_case("accept") => ACCEPT,
+            name if name.eq_ignore_ascii_case("content-type") => CONTENT_TYPE,
+            _ => continue,
+        };
+        let value =
+            HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of the header {name} is malformed"))?;
+        request.headers_mut().insert(name, value);
+    }
+    caller.put(request.headers_mut());
+    if let Some(traceparent) = call.traceparent {
+        request.headers_mut().insert(TRACEPARENT, traceparent);
+    }
+    Ok(request)
+}
+
+/// Lines `name: value\n`.
+pub(crate) fn header_lines<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> String {
+    let mut lines = String::new();
+    for (name, value) in headers {
+        lines.push_str(name.as_str());
+        lines.push_str(": ");
+        lines.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        lines.push('\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! From a cluster's configuration to a client whose connections, credentials and proxy are as kubectl has them.
+//!
+//! ```text
+//! request ─► user agent, server's address, impersonation ─► credentials ─► lanes ─► proxy ─► API server
+//!                                                               ▲            │
+//!                                                               └─── 401 ────┘
+//! ```
+
+mod certificate;
+mod credentials;
+mod exec_plugin;
+mod p521;
+pub mod proxy;
+mod transport;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::{AsyncBufRead, TryStreamExt};
+use http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use kube::client::{Body, ConfigExt};
+use kube::config::AuthInfo;
+use kube::core::Status;
+use tower::{BoxError, Service, ServiceBuilder};
+
+pub use self::credentials::CredentialError;
+use self::credentials::{Access, Credentials};
+pub(crate) use self::p521::provider as tls_provider;
+pub use self::transport::Traffic;
+use crate::caller::HOST_USER_AGENT;
+use crate::request_counts::RequestCounts;
+use crate::timeouts::RequestLimits;
+use self::transport::{Lanes, LiveBody, Route};
+
+/// Marks a request whose response may pause for any time: a watch, a followed log.
+#[derive(Clone, Copy, Debug)]
+pub struct Streaming;
+
+/// A client that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// Certificates, headers or names in the configuration cannot be used.
+    #[error("{0}")]
+    Configuration(BoxError),
+}
+
+/// Makes clients that share the credentials of one user.
+pub struct Clients {
+    config: kube::Config,
+    credentials: Credentials,
+    limits: RequestLimits,
+}
+
+impl Clients {
+    /// Reads the credentials, which may run a plugin; does not connect.
+    ///
+    /// # Errors
+    /// The credentials cannot be had.
+    pub async fn new(config: &kube::Config) -> Result<Clients, ClientError> {
+        let mut config = config.clone();
+        if config.cluster_url.scheme() != Some(&Scheme::HTTPS) {
+            config.auth_info = without_secrets(&config);
+        }
+        let credentials = Credentials::load(&config.auth_info).await?;
+        Ok(Clients { config, credentials, limits: RequestLimits::default() })
+    }
+
+    /// A client with connections of its own. Requests are not retried, except once after a 401 with newer
+    /// credentials: a guest is to see 429 and 503 and decide for itself. `counts` gets every request.
+    ///
+    /// # Errors
+    /// Certificates, headers or names in the configuration cannot be used.
+    pub fn client(&self, traffic: Traffic, counts: &Arc<RequestCounts>) -> Result<kube::Client, ClientError> {
+        let config = &self.config;
+        let failed = |error: kube::Error| ClientError::Configuration(error.into());
+        let route = Route::new(config, traffic, self.limits).map_err(ClientError::Configuration)?;
+        // Authentication providers of old, before there were plugins.
+        let mut provided = config.clone();
+        provided.auth_info = AuthInfo { auth_provider: config.auth_info.auth_provider.clone(), ..AuthInfo::default() };
+        let sender =
+            Authenticated(Arc::new(Sender { credentials: self.credentials.clone(), route, lanes: Mutex::default() }));
+        let service = ServiceBuilder::new()
+            .map_request(|mut request: Request<Body>| {
+                let headers = request.headers_mut();
+                headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(HOST_USER_AGENT));
+                request
+            })
+            .layer(config.base_uri_layer())
+            .option_layer(provided.auth_layer().map_err(failed)?)
+            .layer(config.extra_headers_layer().map_err(failed)?)
+            .map_err(BoxError::from)
+            .service(sender);
+        let service = counts.before(service);
+        Ok(kube::Client::new(service, config.default_namespace.clone()))
+    }
+}
+
+/// The user of a server that is reached without TLS. As in client-go, it gets no credentials: anyone on the way could
+/// read them.
+fn without_secrets(config: &kube::Config) -> AuthInfo {
+    let user = &config.auth_info;
+    let has_credentials = user.exec.is_some()
+        || user.auth_provider.is_some()
+        || user.token.is_some()
+        || user.token_file.is_some()
+        || user.username.is_some()
+        || user.client_certificate.is_some()
+        || user.client_certificate_data.is_some();
+    if has_credentials {
+        tracing::warn!(server = %config.cluster_url, "plain HTTP: the credentials of the kubeconfig are not sent");
+    }
+    AuthInfo {
+        impersonate: user.impersonate.clone(),
+        impersonate_uid: user.impersonate_uid.clone(),
+        impersonate_groups: user.impersonate_groups.clone(),
+        impersonate_user_extra: user.impersonate_user_extra.clone(),
+        ..AuthInfo::default()
+    }
+}
+
+/// Sends requests with the credentials of the moment.
+struct Sender {
+    credentials: Credentials,
+    route: Route,
+    /// Those of the certificate with this number.
+    lanes: Mutex<Option<(u64, Arc<Lanes>)>>,
+}
+
+impl Sender {
+    async fn send(&self, request: Request<Body>) -> Result<Response<LiveBody>, BoxError> {
+        let (mut parts, body) = request.into_parts();
+        let has_own = parts.headers.contains_key(AUTHORIZATION);
+        let again = body.try_clone().map(|body| (parts.clone(), body));
+        let access = self.credentials.current().await?;
+        let put = |parts: &mut http::request::Parts, access: &Access| {
+            if let Some(value) = access.authorization.as_ref().filter(|_| !has_own) {
+                parts.headers.insert(AUTHORIZATION, value.clone());
+            }
+        };
+        put(&mut parts, &access);
+        let response = self.lanes(&access).send(Request::from_parts(parts, body)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let Some((mut parts, body)) = again else { return Ok(response) };
+        let Some(newer) = self.credentials.rejected(&access).await else { return Ok(response) };
+        put(&mut parts, &newer);
+        self.lanes(&newer).send(Request::from_parts(parts, body)).await
+    }
+
+    /// Connections that present the certificate. Those of an earlier one end with what is still under way on them.
+    fn lanes(&self, access: &Access) -> Arc<Lanes> {
+        let mut held = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*held {
+            Some((number, lanes)) if *number >= access.certificate_number => lanes.clone(),
+            _ => {
+                let lanes = Arc::new(self.route.lanes(access.certificate.clone()));
+                *held = Some((access.certificate_number, lanes.clone()));
+                lanes
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Authenticated(Arc<Sender>);
+
+impl Service<Request<Body>> for Authenticated {
+    type Response = Response<LiveBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<LiveBody>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sender = self.0.clone();
+        Box::pin(async move { sender.send(request).await })
+    }
+}
+
+/// Begins a [`Streaming`] response and returns its body with the version of HTTP that it comes by.
+///
+/// # Errors
+/// As those of `kube::Client::request_stream`.
+pub async fn stream(
+    client: &kube::Client,
+    request: Request<Vec<u8>>,
+) -> Result<(Version, impl AsyncBufRead + use<>), kube::Error> {
+    let mut request = request.map(Body::from);
+    request.extensions_mut().insert(Streaming);
+    let response = client.send(request).await?;
+    let (parts, body) = response.into_parts();
+    if parts.status.is_client_error() || parts.status.is_server_error() {
+        let text = body.collect().await?.to_bytes();
+        let status = serde_json::from_slice::<Status>(&text).unwrap_or_else(|_| {
+            Status::failure(&String::from_utf8_lossy(&text), "Unknown").with_code(parts.status.as_u16())
+        });
+        return Err(kube::Error::Api(Box::new(status)));
+    }
+    Ok((parts.version, body.into_data_stream().map_err(std::io::Error::other).into_async_read()))
+}
+
+#[cfg(test)]
+mod tests;

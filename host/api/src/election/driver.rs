@@ -1,0 +1,153 @@
+//! The elector with a clock and a client: a task of its own, so that a busy host renews its Lease nevertheless.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use wasmop_core::election::{Elector, News, Answer, Failure, Request, Role, Group};
+
+use super::Kept;
+use super::boot_clock::now;
+use super::leases::Leases;
+
+/// Controllers' Leases written at once: a host that comes may get a thousand controllers.
+const AT_ONCE: usize = 16;
+/// How long giving everything back may take when the host ends.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+enum Command {
+    GivenUp(u32),
+    End(oneshot::Sender<()>),
+}
+
+struct Answered {
+    request: Request,
+    sent: Duration,
+    answer: Result<Answer, Failure>,
+}
+
+/// A host's part in the election; ends when it is dropped, without giving anything back.
+pub struct Election {
+    commands: mpsc::UnboundedSender<Command>,
+    task: AbortHandle,
+}
+
+impl Drop for Election {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Election {
+    /// Begins at once. `controllers`: by slot. `tell` gets what the host has to know, in order.
+    /// Must be called within a tokio runtime.
+    pub fn start(
+        group: &Group,
+        client: kube::Client,
+        kept: &Kept,
+        controllers: Vec<Arc<str>>,
+        tell: impl Fn(News) + Send + 'static,
+    ) -> Election {
+        let namespace = group.namespace.as_deref().unwrap_or(client.default_namespace()).to_owned();
+        let leases = Leases::new(client, &namespace, group.name.as_str().into());
+        let started_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        let elector = Elector::new(group.timing, kept.identity().clone(), started_us, controllers, now());
+        let (commands, rx) = mpsc::unbounded_channel();
+        let (answers, answered) = mpsc::unbounded_channel();
+        let driver = Driver {
+            elector,
+            leases,
+            timeout: group.timing.request_timeout(),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            answers,
+            tell,
+        };
+        let task = tokio::spawn(driver.run(rx, answered)).abort_handle();
+        Election { commands, task }
+    }
+
+    /// Nothing is left of a controller that was to be given up or was lost.
+    pub fn given_up(&self, slot: u32) {
+        let _ = self.commands.send(Command::GivenUp(slot));
+    }
+
+    /// All controllers have stopped: gives them back. Returns when that is done, or cannot be done.
+    pub async fn end(self) {
+        let (done, ended) = oneshot::channel();
+        if self.commands.send(Command::End(done)).is_ok() {
+            let _ = tokio::time::timeout(END_LIMIT, ended).await;
+        }
+    }
+}
+
+struct Driver<T> {
+    elector: Elector,
+    leases: Leases,
+    /// Of each request.
+    timeout: Duration,
+    at_once: Arc<Semaphore>,
+    answers: mpsc::UnboundedSender<Answered>,
+    tell: T,
+}
+
+impl<T: Fn(News)> Driver<T> {
+    async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut answered: mpsc::UnboundedReceiver<Answered>,
+    ) {
+        let mut done = None;
+        loop {
+            for request in self.elector.poll(now()) {
+                self.send(request);
+            }
+            self.elector.take_news().into_iter().for_each(&self.tell);
+            if self.elector.is_over() {
+                break;
+            }
+            let next = self.elector.next_at();
+            let wait = async {
+                match next {
+                    Some(at) => tokio::time::sleep(at.saturating_sub(now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(Answered { request, sent, answer }) = answered.recv() => {
+                    self.elector.answer(&request, sent, answer, now());
+                }
+                command = commands.recv() => match command {
+                    Some(Command::GivenUp(slot)) => self.elector.given_up(slot, now()),
+                    Some(Command::End(tx)) => {
+                        done = Some(tx);
+                        self.elector.end(now());
+                    }
+                    None => break,
+                },
+                () = wait => {}
+            }
+        }
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    fn send(&self, request: Request) {
+        let (leases, answers, at_once, limit) =
+            (self.leases.clone(), self.answers.clone(), self.at_once.clone(), self.timeout);
+        tokio::spawn(async move {
+            // A renewal does not wait for others.
+            let _permit = match &request {
+                Request::Write(write) if write.role == Role::Controller => at_once.acquire().await.ok(),
+                _ => None,
+            };
+            let sent = now();
+            let answer = match tokio::time::timeout(limit, leases.execute(&request)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Failure::Other(format!("no answer within {limit:?}"))),
+            };
+            let _ = answers.send(Answered { request, sent, answer });
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! What a host keeps of the election in its state directory: its name, and of which tenure each controller's snapshot is.
+//!
+//! ```text
+//! STATE_DIR/leases/
+//! ├── identity      this host's name: that of a process before on the same directory, which is surely gone
+//! └── tenures/NAME  uid and transitions of the controller's Lease while it ran here last
+//! ```
+//!
+//! A snapshot is resumed only if its tenure is the one that the Lease names as the last: then no other host has run the
+//! controller since.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use wasmop_core::election::Tenure;
+
+/// So that a Lease's name, with the group's before it, is one that Kubernetes takes.
+const MAX_HOSTNAME: usize = 40;
+
+pub struct Kept {
+    dir: PathBuf,
+    identity: Arc<str>,
+}
+
+impl Kept {
+    /// In a state directory that is locked for this process. `hostname`: of the machine or Pod.
+    pub fn open(state_dir: &Path, hostname: &str) -> io::Result<Kept> {
+        let dir = state_dir.join("leases");
+        fs::create_dir_all(dir.join("tenures"))?;
+        let path = dir.join("identity");
+        let prefix = format!("{}-", label(hostname));
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        // A directory that was copied to another machine has the name of that one's host.
+        let is_own = |kept: &str| kept.strip_prefix(&prefix).is_some_and(is_suffix);
+        let identity = match kept.trim() {
+            kept if is_own(kept) => kept.into(),
+            _ => {
+                let identity = format!("{prefix}{:08x}", rand::random::<u32>());
+                write(&path, &identity)?;
+                identity.into()
+            }
+        };
+        Ok(Kept { dir, identity })
+    }
+
+    /// Tells this host from all others of its group.
+    pub fn identity(&self) -> &Arc<str> {
+        &self.identity
+    }
+
+    /// The tenure that a controller's snapshot is of, if that is known.
+    pub fn tenure(&self, controller: &str) -> Option<Tenure> {
+        serde_json::from_slice(&fs::read(self.path(controller)).ok()?).ok()
+    }
+
+    /// From here on its snapshot is of this tenure.
+    pub fn set_tenure(&self, controller: &str, tenure: &Tenure) -> io::Result<()> {
+        write(&self.path(controller), &serde_json::to_string(tenure)?)
+    }
+
+    fn path(&self, controller: &str) -> PathBuf {
+        self.dir.join("tenures").join(controller)
+    }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    fs::write(&unfinished, text)?;
+    fs::rename(&unfinished, path)
+}
+
+fn is_suffix(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A DNS label that a person recognises the machine by.
+fn label(hostname: &str) -> String {
+    let mapped = hostname.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let label: String = mapped.take(MAX_HOSTNAME).collect();
+    match label.trim_matches('-') {
+        "" => "host".into(),
+        label => label.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmop_package::manifest::is_dns_label;
+
+    use super::*;
+
+    #[test]
+    fn a_host_keeps_its_name_over_restarts_but_not_on_another_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = |hostname| Kept::open(dir.path(), hostname).unwrap().identity().clone();
+        let first = identity("Node_1.example.com");
+        assert!(first.starts_with("node-1-example-com-") && is_dns_label(&first), "{first}");
+        assert_eq!(identity("Node_1.example.com"), first);
+        let other = identity("node-1");
+        assert!(other.starts_with("node-1-") && other.len() == "node-1-".len() + 8, "{other}");
+        fs::write(dir.path().join("leases/identity"), "").unwrap();
+        assert_ne!(identity("node-1"), other);
+    }
+
+    #[test]
+    fn every_hostname_makes_a_label() {
+        for hostname in ["", "-", "UPPER", "a.b", "ü", &"x".repeat(300)] {
+            assert!(is_dns_label(&label(hostname)), "{hostname}: {}", label(hostname));
+        }
+    }
+
+    #[test]
+    fn a_tenure_is_read_as_it_was_written_and_a_damaged_one_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::open(dir.path(), "a").unwrap();
+        assert_eq!(kept.tenure("website"), None);
+        let tenure = Tenure { uid: "u".into(), transitions: 3 };
+        kept.set_tenure("website", &tenure).unwrap();
+        assert_eq!(kept.tenure("website"), Some(tenure));
+        fs::write(dir.path().join("leases/tenures/website"), "{\"uid\":").unwrap();
+        assert_eq!(kept.tenure("website"), None);
+    }
+}

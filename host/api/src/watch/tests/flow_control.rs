@@ -1,0 +1,184 @@
+//! Upstreams that are faster than the host's loop.
+
+use crate::watch::flow_control::MAX_IN_FLIGHT_BYTES;
+use super::*;
+
+/// A large object's size, without its metadata.
+const LARGE: usize = 1 << 20;
+/// Far more than may be in flight.
+const OBJECTS: u64 = 30;
+/// An object's metadata has fewer bytes.
+const MOST: usize = MAX_IN_FLIGHT_BYTES + LARGE + 1024;
+
+fn whole() -> WatchRequest {
+    WatchRequest { full_objects: true, ..request() }
+}
+
+fn large(version: u64, bytes: usize) -> String {
+    let content = "x".repeat(bytes);
+    let metadata = format!(r#"{{"namespace":"a","name":"{version:03}","uid":"u","resourceVersion":"{version}"}}"#);
+    format!(r#"{{"metadata":{metadata},"spec":"{content}"}}"#)
+}
+
+impl Stream {
+    fn large(&self, version: u64, bytes: usize) {
+        self.raw(format!("{{\"type\":\"ADDED\",\"object\":{}}}\n", large(version, bytes)));
+    }
+}
+
+impl World {
+    /// Until an upstream has to wait; it would have gone on in the turns that follow.
+    async fn until_full(&self) {
+        while self.hub.in_flight_bytes() <= MAX_IN_FLIGHT_BYTES {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// An open list of whole objects that have sent more than may be in flight.
+    async fn full() -> (World, WatchId, Stream) {
+        let mut world = World::streaming(PACE, None);
+        let id = world.hub.subscribe(whole());
+        world.serve_websites().await;
+        let stream = world.request("sendInitialEvents=true").await.stream();
+        (1..=OBJECTS).for_each(|version| stream.large(version, LARGE));
+        world.until_full().await;
+        (world, id, stream)
+    }
+
+    /// Takes all large objects, while no more than may be are in flight.
+    async fn take(&mut self) {
+        for version in 1..=OBJECTS {
+            let bytes = self.hub.in_flight_bytes();
+            assert!(bytes <= MOST, "{bytes} bytes before object {version}");
+            assert_eq!(self.next().await, format!("+a/{version:03}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_of_a_streamed_list_wait_for_the_loop() {
+    let (mut world, _, stream) = World::full().await;
+    stream.event("BOOKMARK", &end_of_list("100"));
+    world.take().await;
+    assert_eq!(world.next().await, "synced");
+    assert_eq!(world.hub.in_flight_bytes(), 0);
+}
+
+#[tokio::test]
+async fn objects_of_a_page_wait_for_the_loop() {
+    let mut world = World::new();
+    world.hub.subscribe(whole());
+    world.serve_websites().await;
+    let items: Vec<_> = (1..=OBJECTS).map(|version| large(version, LARGE)).collect();
+    let page = format!(r#"{{"metadata":{{"resourceVersion":"100"}},"items":[{}]}}"#, items.join(","));
+    let body = Full::new(Bytes::from(page)).map_err(Into::into).boxed_unsync();
+    let _ = world.request("limit=50").await.answer.send(http::Response::new(body));
+    world.until_full().await;
+    world.take().await;
+    assert_eq!(world.next().await, "synced");
+    assert_eq!(world.hub.in_flight_bytes(), 0);
+}
+
+#[tokio::test]
+async fn objects_of_a_watch_wait_for_the_loop() {
+    let mut world = World::new();
+    world.hub.subscribe(whole());
+    world.serve_websites().await;
+    world.request("limit=50").await.list("0", &[]);
+    assert_eq!(world.next().await, "synced");
+    let stream = world.request("watch=true").await.stream();
+    (1..=OBJECTS).for_each(|version| stream.large(version, LARGE));
+    world.until_full().await;
+    world.take().await;
+    assert_eq!(world.hub.in_flight_bytes(), 0);
+}
+
+#[tokio::test]
+async fn an_object_larger_than_the_limit_is_told_alone() {
+    let mut world = World::streaming(PACE, None);
+    world.hub.subscribe(whole());
+    world.serve_websites().await;
+    let stream = world.request("sendInitialEvents=true").await.stream();
+    stream.large(1, MAX_IN_FLIGHT_BYTES + 1);
+    stream.large(2, 1);
+    world.until_full().await;
+    assert_eq!(world.events.len(), 1);
+    assert_eq!([world.next().await, world.next().await], ["+a/001", "+a/002"]);
+}
+
+#[tokio::test]
+async fn watch_that_ends_while_it_waits_holds_up_no_other() {
+    let (mut world, id, stream) = World::full().await;
+    // One of another identity, with more to send, waits after it.
+    let other = WatchRequest { service_account: Some(Arc::new("a/website".parse().unwrap())), ..whole() };
+    world.hub.subscribe(other);
+    let others = world.request("sendInitialEvents=true").await.stream();
+    others.large(1, LARGE);
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    world.hub.release(id);
+    while !stream.0.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    // The loop first takes the remaining events of the ended watch, then those of the other one.
+    loop {
+        let event = world.events.recv().await.unwrap();
+        if event.watch != id {
+            assert_eq!(say(&event.change).0, "+a/001");
+            break;
+        }
+    }
+    assert_eq!(world.hub.in_flight_bytes(), 0);
+}
+
+#[tokio::test]
+async fn hub_ends_while_a_watch_waits() {
+    let (world, _, stream) = World::full().await;
+    drop(world.hub);
+    while !stream.0.is_closed() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn objects_that_nobody_will_take_are_not_in_flight() {
+    let (world, _, _stream) = World::full().await;
+    drop(world.events);
+    while world.hub.in_flight_bytes() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn metadata_is_not_held_back_by_whole_objects() {
+    let (mut world, _, _stream) = World::full().await;
+    let metadata = world.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
+    let stream = world.request("sendInitialEvents=true").await.stream();
+    stream.event("ADDED", &object("a/a", 1));
+    while world.hub.objects(metadata) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn replay_of_more_than_may_be_in_flight_holds_up_upstreams_and_not_the_loop() {
+    let (mut world, id, stream) = World::full().await;
+    stream.event("BOOKMARK", &end_of_list("100"));
+    world.take().await;
+    assert_eq!(world.next().await, "synced");
+    world.hub.replay(id, 7);
+    stream.large(101, LARGE);
+    world.until_full().await;
+    // `synced`, the objects and `replayed`, and not the new one.
+    assert_eq!(world.events.len() as u64, OBJECTS + 2);
+    assert_eq!(world.next().await, "synced");
+    for version in 1..=OBJECTS {
+        assert_eq!(world.next().await, format!("+a/{version:03}"));
+    }
+    assert_eq!([world.next().await, world.next().await], ["replayed", "+a/101"]);
+    assert_eq!(world.hub.in_flight_bytes(), 0);
+}

@@ -1,0 +1,349 @@
+//! The account of one controller: everything that it makes the host hold in memory, and the sum of it.
+//!
+//! ```text
+//! a call of the guest  ─► open calls, with their requests  ─┐
+//! an answer            ─► inbox ─► the next steps           ├─► one sum, one limit
+//! a change to map      ─► changes ─► inbox                  ┘
+//! ```
+//!
+//! Only the guest can make it grow without end, so the limit is enforced where the guest asks for something. What
+//! arrives from outside is throttled instead: responses wait for credit, changes give up their objects.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::registration_id::RegistrationId;
+use crate::step::{Event, EventKind};
+use crate::watch::{WatchId, gone};
+use crate::work_queue::Key;
+
+/// Most bytes that one controller may make the host hold. A step can emit as much at once.
+pub const MAX_HELD_BYTES: usize = 16 << 20;
+/// Refused calls are answered, too. An instance whose refusals need more than this on top of the limit is lost.
+const MAX_REFUSAL_BYTES: usize = 2 << 20;
+/// Changes have room below this, so that they leave some for calls.
+const MAX_WITH_CHANGES_BYTES: usize = MAX_HELD_BYTES / 2;
+/// Most calls of one controller that are open or whose answer waits for delivery.
+const MAX_CALLS: usize = 4096;
+/// Bookkeeping of an open call in the host: entries in its tables, and the task that makes the request.
+const CALL_BYTES: usize = 256;
+
+/// Invariants, which every method keeps:
+/// * `bytes` is the sum of the costs of all events, open calls and changes.
+/// * `answers` counts the events in the inbox that end a call.
+/// * `owed` counts the changes without an object.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Events not yet delivered, in order.
+    inbox: VecDeque<Event>,
+    /// By call id.
+    calls: BTreeMap<u64, OpenCall>,
+    /// Changes of which the guest has yet to be asked whom they concern, in order.
+    changes: VecDeque<WatchedChange>,
+    bytes: usize,
+    answers: usize,
+    owed: usize,
+    /// Registrations of which all objects are to be reconciled because changes were given up, and when.
+    all_due: BTreeMap<RegistrationId, Duration>,
+    /// Bytes of responses that have left the inbox, see [`Account::take_credit`].
+    credit: usize,
+    /// Bytes that the host itself has put into the inbox, which took no credit. They are paid first.
+    uncredited: usize,
+}
+
+/// A call until its answer has ended.
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    pub task: u64,
+    /// Of the request.
+    bytes: usize,
+}
+
+/// A change of a watched object of which the guest says whom it concerns.
+#[derive(Clone, Debug)]
+pub struct WatchedChange {
+    pub registration: RegistrationId,
+    /// Index into the registration's watches.
+    pub watch: u32,
+    pub source: WatchId,
+    pub key: Key,
+    /// The object is.
+    pub gone: bool,
+    /// As JSON. `None`: to be looked up when it is delivered.
+    pub object: Option<Bytes>,
+}
+
+/// What of an object there is when it is looked up.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// As JSON.
+    Object(Bytes),
+    /// It exists, and its content is not held.
+    WithoutObject,
+    Nothing,
+}
+
+impl OpenCall {
+    fn cost(&self) -> usize {
+        CALL_BYTES + self.bytes
+    }
+}
+
+impl WatchedChange {
+    fn cost(&self) -> usize {
+        size_of::<WatchedChange>() + self.key.len() + self.object.as_ref().map_or(0, |object| object.len())
+    }
+
+    fn is_of(&self, other: &WatchedChange) -> bool {
+        (self.registration, self.watch, &self.key) == (other.registration, other.watch, &other.key)
+    }
+}
+
+/// What becomes of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    Open,
+    /// Its number is in use; the guest gets no answer, which it would take for that of the first one.
+    Duplicate,
+    /// There is no room for it.
+    Full,
+}
+
+impl Account {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= MAX_HELD_BYTES
+    }
+
+    /// Whether calls were refused so often that not even the refusals have room.
+    pub fn is_overdrawn(&self) -> bool {
+        self.bytes > MAX_HELD_BYTES + MAX_REFUSAL_BYTES
+    }
+
+    // --- the inbox
+
+    pub fn inbox(&self) -> &VecDeque<Event> {
+        &self.inbox
+    }
+
+    pub fn push(&mut self, event: Event) {
+        self.enter(&event);
+        self.inbox.push_back(event);
+    }
+
+    pub fn push_front(&mut self, event: Event) {
+        self.enter(&event);
+        self.inbox.push_front(event);
+    }
+
+    /// An event whose payload the host has made: it took no credit.
+    pub fn push_own(&mut self, event: Event) {
+        self.uncredited += credited_bytes(&event);
+        self.push(event);
+    }
+
+    pub fn pop(&mut self) -> Option<Event> {
+        let event = self.inbox.pop_front()?;
+        self.leave(&event);
+        Some(event)
+    }
+
+    pub fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
+        for event in std::mem::take(&mut self.inbox) {
+            if dropped(&event) {
+                self.leave(&event);
+            } else {
+                self.inbox.push_back(event);
+            }
+        }
+    }
+
+    fn enter(&mut self, event: &Event) {
+        self.bytes += event.cost();
+        self.answers += usize::from(is_last(event.kind));
+    }
+
+    fn leave(&mut self, event: &Event) {
+        self.bytes -= event.cost();
+        self.answers -= usize::from(is_last(event.kind));
+        let bytes = credited_bytes(event);
+        let paid = bytes.min(self.uncredited);
+        self.uncredited -= paid;
+        self.credit += bytes - paid;
+    }
+
+    /// Bytes of responses that have left the inbox since this was last asked, delivered or not: as many more may be
+    /// received. Never more than were received on credit.
+    pub fn take_credit(&mut self) -> usize {
+        std::mem::take(&mut self.credit)
+    }
+
+    // --- calls
+
+    pub fn calls(&self) -> &BTreeMap<u64, OpenCall> {
+        &self.calls
+    }
+
+    /// `bytes`: of the request.
+    pub fn open(&mut self, id: u64, task: u64, bytes: usize) -> Opened {
+        if self.calls.contains_key(&id) {
+            return Opened::Duplicate;
+        }
+        let call = OpenCall { task, bytes };
+        // One large call always may.
+        let has_room = self.has_room(call.cost()) || self.calls.is_empty() && self.inbox.is_empty();
+        if !has_room || self.calls.len() + self.answers >= MAX_CALLS {
+            return Opened::Full;
+        }
+        self.bytes += call.cost();
+        self.calls.insert(id, call);
+        Opened::Open
+    }
+
+    /// Returns the task of a call that was open.
+    pub fn close(&mut self, id: u64) -> Option<u64> {
+        let call = self.calls.remove(&id)?;
+        self.bytes -= call.cost();
+        Some(call.task)
+    }
+
+    // --- changes
+
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Something has changed that the guest does not know yet.
+    pub fn has_unasked(&self) -> bool {
+        !self.changes.is_empty()
+            || !self.all_due.is_empty()
+            || self.inbox.iter().any(|event| event.kind == EventKind::Map)
+    }
+
+    /// Takes in a change. Without room it gives up its object, which is looked up later. If there is no room for its name
+    /// either, all objects of the registration are to be reconciled.
+    pub fn queue_change(&mut self, mut change: WatchedChange) {
+        let has_room = |change: &WatchedChange| self.bytes + change.cost() <= MAX_WITH_CHANGES_BYTES;
+        if !has_room(&change) {
+            change.object = None;
+            if !has_room(&change) {
+                self.mark_all_due(change.registration, Duration::ZERO);
+                return;
+            }
+            // The one before finds the present state of the object when it is looked up. It is near the end, as objects
+            // change in bursts.
+            let before = self.changes.iter().rev().take(MAX_COMPARED).find(|other| other.is_of(&change));
+            if !change.gone && before.is_some_and(|before| before.object.is_none() && !before.gone) {
+                return;
+            }
+        }
+        self.owed += usize::from(change.object.is_none());
+        self.bytes += change.cost();
+        self.changes.push_back(change);
+    }
+
+    /// The next change with its object; `None` if it has to be looked up before.
+    pub fn pop_change(&mut self) -> Option<(WatchedChange, Bytes)> {
+        let mut change = self.changes.pop_front_if(|change| change.object.is_some())?;
+        self.bytes -= change.cost();
+        let object = change.object.take()?;
+        Some((change, object))
+    }
+
+    /// Looks up the objects of the changes that come next and have none: of so many, up to so many bytes. A change of an
+    /// object whose content nobody holds is given up.
+    pub fn look_up_changes(&mut self, next: usize, bytes: usize, look: impl Fn(WatchId, &str) -> Found) {
+        let (mut at, mut found) = (0, 0);
+        while self.owed > 0 && found < bytes && at < next.min(self.changes.len()) {
+            let change = &mut self.changes[at];
+            if change.object.is_none() {
+                self.owed -= 1;
+                self.bytes -= change.cost();
+                let found = if change.gone { Found::Nothing } else { look(change.source, &change.key) };
+                match found {
+                    Found::Object(object) => change.object = Some(object),
+                    Found::Nothing => (change.gone, change.object) = (true, Some(gone(&change.key))),
+                    Found::WithoutObject => {
+                        let registration = change.registration;
+                        self.changes.remove(at);
+                        self.mark_all_due(registration, Duration::ZERO);
+                        continue;
+                    }
+                }
+                self.bytes += change.cost();
+            }
+            found += change.cost();
+            at += 1;
+        }
+    }
+
+    /// All objects of a registration are to be reconciled at `at`, or sooner.
+    pub fn mark_all_due(&mut self, registration: RegistrationId, at: Duration) {
+        let due = self.all_due.entry(registration).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    /// Registrations of which all objects are to be reconciled, and when: once the changes before have been asked about.
+    pub fn take_all_due(&mut self) -> BTreeMap<RegistrationId, Duration> {
+        match self.changes.is_empty() {
+            true => std::mem::take(&mut self.all_due),
+            false => BTreeMap::new(),
+        }
+    }
+
+    // --- all of it
+
+    /// The instance is gone, and all that was for it. Returns the calls that were open.
+    pub fn clear(&mut self) -> Vec<u64> {
+        self.drop_events(|_| true);
+        let calls: Vec<u64> = std::mem::take(&mut self.calls).into_keys().collect();
+        *self = Account { credit: self.credit, ..Account::default() };
+        calls
+    }
+
+    /// Gives back what empty tables hold.
+    pub fn shrink(&mut self) {
+        if self.inbox.is_empty() {
+            self.inbox = VecDeque::new();
+        }
+        if self.calls.is_empty() {
+            self.calls = BTreeMap::new();
+        }
+        if self.changes.is_empty() {
+            self.changes = VecDeque::new();
+        }
+    }
+
+    /// The invariants, counted anew.
+    #[cfg(test)]
+    pub fn check(&self) {
+        let events: usize = self.inbox.iter().map(Event::cost).sum();
+        let calls: usize = self.calls.values().map(OpenCall::cost).sum();
+        let changes: usize = self.changes.iter().map(WatchedChange::cost).sum();
+        assert_eq!(self.bytes, events + calls + changes);
+        assert_eq!(self.answers, self.inbox.iter().filter(|event| is_last(event.kind)).count());
+        assert_eq!(self.owed, self.changes.iter().filter(|change| change.object.is_none()).count());
+        let credited: usize = self.inbox.iter().map(credited_bytes).sum();
+        assert!(self.uncredited <= credited, "what was not lent is not given back");
+    }
+}
+
+/// Changes that a new one without room is compared with.
+const MAX_COMPARED: usize = 64;
+
+/// Bytes for which a response takes credit.
+fn credited_bytes(event: &Event) -> usize {
+    if matches!(event.kind, EventKind::Head | EventKind::Body) { event.payload.len() } else { 0 }
+}
+
+fn is_last(kind: EventKind) -> bool {
+    matches!(kind, EventKind::End | EventKind::Failed)
+}
+
+#[cfg(test)]
+mod tests;

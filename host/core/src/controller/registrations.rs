@@ -1,0 +1,228 @@
+//! What a controller has registered: matched by what it is when an instance begins anew, never by its place.
+//!
+//! An instance counts its registrations from 0 and knows them by that index. A restart may change their order, their
+//! watches and their number, so the host knows each by an id that it never gives to another:
+//!
+//! ```text
+//! instance 1 registers   a 0   b 1   c 2        ids 0 1 2
+//! it is lost             a –   b –   c –        their queues and watches stay
+//! instance 2 registers   c 0   a 1   d 2        ids 2 0 3, c and a with their queues
+//! it has registered                             b is retired: its queue and its watches go
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wasmop_package::manifest::ControllerSpec;
+
+use crate::excerpt::excerpt;
+use crate::registration_id::RegistrationId;
+use crate::work_queue::{Backoff, SavedQueue, WorkQueue};
+
+/// Most times that an instance may register, with success or without.
+const MAX_CALLS: u32 = 256;
+/// Most watches of one controller, those of all its registrations together.
+pub(super) const MAX_WATCHES: usize = 64;
+/// Most bytes of a registration.
+pub(super) const MAX_SPEC_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub struct Registration {
+    pub id: RegistrationId,
+    pub spec: Arc<ControllerSpec>,
+    pub queue: WorkQueue,
+    /// How often its map functions have failed in a row.
+    pub(super) map_failures: u32,
+    /// How the present instance calls it; `None` until it has registered it.
+    index: Option<u32>,
+}
+
+impl Registration {
+    /// The present instance has registered it.
+    pub fn is_live(&self) -> bool {
+        self.index.is_some()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Registrations {
+    /// By id, which only grows.
+    all: Vec<Registration>,
+    next_id: u32,
+    /// How often the present instance has registered, also what was refused: it counts that, too.
+    calls: u32,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SavedRegistrations {
+    all: Vec<SavedRegistration>,
+    calls: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedRegistration {
+    id: RegistrationId,
+    index: u32,
+    /// `ControllerSpec` as JSON: postcard can't skip fields.
+    spec: String,
+    queue: SavedQueue,
+}
+
+impl Registrations {
+    /// How often the present instance has registered.
+    pub fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    /// All of them, also those that the present instance has not registered yet.
+    pub fn iter(&self) -> impl Iterator<Item = &Registration> {
+        self.all.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
+        self.all.iter_mut()
+    }
+
+    /// Those of the present instance.
+    pub fn live(&self) -> impl Iterator<Item = &Registration> {
+        self.all.iter().filter(|registration| registration.index.is_some())
+    }
+
+    pub fn get(&self, id: RegistrationId) -> Option<&Registration> {
+        self.all.get(self.position(id)?)
+    }
+
+    pub fn get_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
+        let position = self.position(id)?;
+        self.all.get_mut(position)
+    }
+
+    fn position(&self, id: RegistrationId) -> Option<usize> {
+        self.all.binary_search_by_key(&id, |registration| registration.id).ok()
+    }
+
+    /// How the present instance calls a registration.
+    pub fn index(&self, id: RegistrationId) -> Option<u32> {
+        self.get(id)?.index
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The registration of the present instance, and its index, that is looked at in this turn, if there is one.
+    pub fn in_turn(&mut self, turn: usize) -> Option<(u32, &mut Registration)> {
+        let turn = turn.checked_rem(self.all.len())?;
+        let registration = self.all.get_mut(turn)?;
+        registration.index.map(|index| (index, registration))
+    }
+
+    /// Takes in what the instance registers; why not, if it makes no sense.
+    pub fn register(&mut self, json: &str) -> Result<RegistrationId, String> {
+        let index = self.calls;
+        self.calls = self.calls.saturating_add(1);
+        if json.len() > MAX_SPEC_BYTES {
+            return Err(format!("a registration of {} bytes; {MAX_SPEC_BYTES} are allowed", json.len()));
+        }
+        let spec: ControllerSpec = serde_json::from_str(json)
+            .map_err(|error| format!("registration is not a controller spec: {error}: {}", excerpt(json)))?;
+        if index >= MAX_CALLS {
+            return Err(format!("more than {MAX_CALLS} registrations"));
+        }
+        check_watches(self.live().map(|registration| &*registration.spec).chain([&spec]))?;
+        if let Some(same) = self.waiting(|registration| *registration.spec == spec) {
+            same.index = Some(index);
+            return Ok(same.id);
+        }
+        spec.check_predicates().map_err(|refused| refused.to_string())?;
+        // Others are as good if they reconcile the same objects: what they watch besides is not in the queue.
+        if let Some(alike) = self.waiting(|registration| reconcile_the_same(&registration.spec, &spec)) {
+            alike.queue.set_max_concurrent(spec.max_concurrent_reconciles);
+            (alike.spec, alike.index) = (Arc::new(spec), Some(index));
+            return Ok(alike.id);
+        }
+        let id = RegistrationId(self.next_id);
+        self.next_id = self.next_id.checked_add(1).ok_or("no more registrations can be told apart")?;
+        let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+        // Most have one, and room for more would be kept by each that is suspended.
+        self.all.reserve_exact(1);
+        self.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
+        Ok(id)
+    }
+
+    /// The first that the present instance has not registered yet, and that is as wanted.
+    fn waiting(&mut self, wanted: impl Fn(&Registration) -> bool) -> Option<&mut Registration> {
+        self.all.iter_mut().find(|registration| registration.index.is_none() && wanted(registration))
+    }
+
+    /// The present instance has registered all that it is going to: removes what it has not registered again.
+    pub fn retire(&mut self) -> Vec<RegistrationId> {
+        let retired: Vec<_> = self.all.iter().filter(|r| r.index.is_none()).map(|r| r.id).collect();
+        if !retired.is_empty() {
+            self.all.retain(|registration| registration.index.is_some());
+            self.all.shrink_to_fit();
+        }
+        retired
+    }
+
+    /// The instance is lost, and the next one registers anew. Returns what is removed: one that got to registering
+    /// has left it out.
+    pub fn begin_anew(&mut self) -> Vec<RegistrationId> {
+        let retired = if self.live().next().is_some() { self.retire() } else { Vec::new() };
+        self.all.iter_mut().for_each(|registration| registration.index = None);
+        self.calls = 0;
+        retired
+    }
+
+    pub fn save(&self, now: Duration) -> SavedRegistrations {
+        let save = |registration: &Registration| {
+            Some(SavedRegistration {
+                id: registration.id,
+                index: registration.index?,
+                spec: serde_json::to_string(&*registration.spec).unwrap_or_default(),
+                queue: registration.queue.export(now),
+            })
+        };
+        SavedRegistrations { all: self.all.iter().filter_map(save).collect(), calls: self.calls }
+    }
+
+    /// Continues `elapsed` after it was saved. Nothing of `saved` is relied on.
+    pub fn restore(saved: SavedRegistrations, now: Duration, elapsed: Duration) -> Result<Registrations, String> {
+        let mut restored = Registrations { calls: saved.calls, ..Registrations::default() };
+        restored.all.reserve_exact(saved.all.len());
+        for SavedRegistration { id, index, spec, queue: saved } in saved.all {
+            let spec: ControllerSpec = serde_json::from_str(&spec).map_err(|e| format!("registration: {e}"))?;
+            let is_known = restored.all.iter().any(|other| other.index == Some(index));
+            if is_known || index >= restored.calls || id.0 < restored.next_id {
+                return Err(format!("registration {id} is there twice"));
+            }
+            let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+            queue.import(saved, now, elapsed);
+            restored.next_id = id.0.checked_add(1).ok_or("no more registrations can be told apart")?;
+            restored.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
+        }
+        check_watches(restored.all.iter().map(|registration| &*registration.spec))?;
+        Ok(restored)
+    }
+}
+
+/// Whether the keys in the queue of the one are those of objects that the other reconciles.
+fn reconcile_the_same(a: &ControllerSpec, b: &ControllerSpec) -> bool {
+    let (p, q) = (&a.primary, &b.primary);
+    a.name == b.name
+        && (&a.namespace, &a.namespaces) == (&b.namespace, &b.namespaces)
+        && (&p.group, &p.kind) == (&q.group, &q.kind)
+        && (&p.label_selector, &p.field_selector) == (&q.label_selector, &q.field_selector)
+}
+
+fn check_watches<'a>(specs: impl Iterator<Item = &'a ControllerSpec>) -> Result<(), String> {
+    let watches: usize = specs.map(ControllerSpec::watch_count).sum();
+    match watches > MAX_WATCHES {
+        true => Err(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! When a controller may run again: not while it has used more than its share of a core, and not at once after
+//! it has made no sense.
+
+use std::time::Duration;
+
+use wasmop_package::manifest::Limits;
+
+use super::token_bucket::{Bucket, Rate};
+
+/// A controller that has used less than its share has as much in reserve as it gets in this time.
+const WINDOW_SECONDS: u64 = 10;
+/// After a step that misused the runtime interface: whoever does it all the time is not to keep the host busy
+/// with it.
+const MISUSE_HOLD: Duration = Duration::from_millis(100);
+
+/// Why a controller is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    CpuShare(Duration),
+    Misuse(Duration),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Nanoseconds of CPU time.
+    cpu: Bucket,
+    misused: Option<Duration>,
+    /// Since when it would have run if it were not held back, and why it is.
+    waiting: Option<(Duration, Held)>,
+}
+
+fn rate(limits: &Limits) -> Rate {
+    let per_second = limits.cpu_share_millis.saturating_mul(1_000_000);
+    Rate { per_second, burst: per_second.saturating_mul(WINDOW_SECONDS) }
+}
+
+impl Pace {
+    /// It has kept cores busy for so long.
+    pub fn used(&mut self, limits: &Limits, cpu: Duration, now: Duration) {
+        self.cpu.take(rate(limits), cpu.as_nanos() as u64, now);
+    }
+
+    /// It has no CPU time left.
+    pub fn is_used_up(&self, limits: &Limits, now: Duration) -> bool {
+        self.cpu.ready_at(rate(limits), 0) > now
+    }
+
+    pub fn misused(&mut self, now: Duration) {
+        self.misused = Some(now + MISUSE_HOLD);
+    }
+
+    /// Why it may not run now, and until when. To be asked when it has something to do.
+    pub fn held(&mut self, limits: &Limits, now: Duration) -> Option<Held> {
+        let paid = self.cpu.ready_at(rate(limits), 0);
+        let held = match self.misused {
+            _ if paid > now => Held::CpuShare(paid),
+            Some(until) if until > now => Held::Misuse(until),
+            _ => return None,
+        };
+        let since = self.waiting.map_or(now, |(since, _)| since);
+        self.waiting = Some((since, held));
+        Some(held)
+    }
+
+    /// It runs now. Returns for how long it was held back, and why in the end.
+    pub fn runs(&mut self, now: Duration) -> Option<(Duration, Held)> {
+        self.waiting.take().map(|(since, held)| (now.saturating_sub(since), held))
+    }
+
+    /// Whether it is known to be held back.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
+impl Held {
+    pub fn until(self) -> Duration {
+        match self {
+            Held::CpuShare(until) | Held::Misuse(until) => until,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn limits(cpu_share_millis: u64) -> Limits {
+        Limits { cpu_share_millis, ..Limits::default() }
+    }
+
+    #[test]
+    fn what_was_saved_may_be_used_at_once_and_what_is_beyond_it_is_waited_for() {
+        // A tenth of a core: 1 s of CPU time in reserve.
+        for (used, held_until) in [(0, None), (999, None), (1000, None), (1100, Some(1000)), (3000, Some(20_000))] {
+            let mut pace = Pace::default();
+            pace.used(&limits(100), ms(used), ms(0));
+            assert_eq!(pace.is_used_up(&limits(100), ms(0)), held_until.is_some(), "{used} ms used");
+            assert_eq!(pace.held(&limits(100), ms(0)).map(Held::until), held_until.map(ms), "{used} ms used");
+        }
+    }
+
+    #[test]
+    fn time_that_it_waited_counts_from_when_it_had_something_to_do() {
+        let mut pace = Pace::default();
+        pace.used(&limits(100), ms(1100), ms(0));
+        assert_eq!(pace.held(&limits(100), ms(200)), Some(Held::CpuShare(ms(1000))));
+        assert_eq!(pace.held(&limits(100), ms(300)), Some(Held::CpuShare(ms(1000))));
+        assert_eq!(pace.held(&limits(100), ms(1000)), None);
+        assert_eq!(pace.runs(ms(1001)), Some((ms(801), Held::CpuShare(ms(1000)))));
+        assert!(pace.runs(ms(1002)).is_none() && !pace.is_waiting());
+    }
+
+    #[test]
+    fn nonsense_costs_a_moment() {
+        let mut pace = Pace::default();
+        pace.misused(ms(5));
+        assert_eq!(pace.held(&limits(100), ms(5)), Some(Held::Misuse(ms(105))));
+        assert_eq!(pace.held(&limits(100), ms(105)), None);
+    }
+
+    proptest! {
+        /// Whatever it does, in the long run it gets its share, and what one step goes beyond it.
+        #[test]
+        fn no_more_than_its_share(share in 1u64..1000, steps in prop::collection::vec((1u64..300, 0u64..100), 1..200)) {
+            let (limits, mut pace, mut now, mut used) = (limits(share), Pace::default(), Duration::ZERO, 0);
+            for (cpu, pause) in steps {
+                now += ms(pause);
+                if let Some(held) = pace.held(&limits, now) {
+                    now = held.until();
+                }
+                prop_assert_eq!(pace.held(&limits, now), None);
+                pace.runs(now);
+                used += cpu;
+                now += ms(cpu);
+                pace.used(&limits, ms(cpu), now);
+                let most = share as f64 / 1000.0 * (now.as_secs_f64() + WINDOW_SECONDS as f64) + 0.3;
+                prop_assert!(used as f64 / 1e3 <= most, "{used} ms at {now:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What a controller did that its owner has to know, and how often it is told.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use wasmop_package::manifest::Limits;
+
+use crate::step::Cause;
+
+/// A limit that was met other than by a step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    CpuShare,
+    RequestRate,
+    RequestsInFlight,
+    ResponseSize,
+    LogRate,
+    ReconcileTimeout,
+    Disk,
+}
+
+impl Limit {
+    pub const ALL: [Limit; 7] = [
+        Limit::CpuShare,
+        Limit::RequestRate,
+        Limit::RequestsInFlight,
+        Limit::ResponseSize,
+        Limit::LogRate,
+        Limit::ReconcileTimeout,
+        Limit::Disk,
+    ];
+
+    /// Its key under `[limits]` in wasmop.toml.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::CpuShare => "cpu-share",
+            Limit::RequestRate => "api-rate",
+            Limit::RequestsInFlight => "api-in-flight",
+            Limit::ResponseSize => "response",
+            Limit::LogRate => "log-rate",
+            Limit::ReconcileTimeout => "reconcile-timeout",
+            Limit::Disk => "disk",
+        }
+    }
+}
+
+/// What is told, by its cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Problem {
+    /// A step failed.
+    Step(Cause),
+    /// A limit was met.
+    Limit(Limit),
+    /// It used the runtime interface in a way that makes no sense.
+    Misuse,
+    /// A predicate could not be evaluated: the change counts.
+    Predicate,
+    /// What it writes in a reconcile causes the next reconcile of the same object, again and again.
+    SelfTriggered,
+    /// Its instance was lost, and begins anew after a wait.
+    CrashLoop,
+    /// It was restarted because nothing it did succeeded any more.
+    NothingSucceeds,
+    /// It was restarted because its memory was full.
+    MemoryFull,
+    /// It was restarted while it had nothing to do, before its memory was full.
+    MemoryNearlyFull,
+    /// Its package can't be run at all.
+    Install,
+}
+
+impl Problem {
+    /// The reason of a Kubernetes Event.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Problem::Step(Cause::Panic) => "StepPanicked",
+            Problem::Step(Cause::CpuLimit) => "StepCpuLimit",
+            Problem::Step(Cause::MemoryLimit) => "StepMemoryLimit",
+            Problem::Step(Cause::ActionLimit) => "StepActionLimit",
+            Problem::Step(Cause::Trap) => "StepTrapped",
+            Problem::Limit(Limit::CpuShare) => "CpuShareUsedUp",
+            Problem::Limit(Limit::RequestRate) => "RequestRateLimited",
+            Problem::Limit(Limit::RequestsInFlight) => "RequestsInFlightLimited",
+            Problem::Limit(Limit::ResponseSize) => "ResponseTooLarge",
+            Problem::Limit(Limit::LogRate) => "LogLinesDropped",
+            Problem::Limit(Limit::ReconcileTimeout) => "ReconcileTimedOut",
+            Problem::Limit(Limit::Disk) => "SnapshotTooLarge",
+            Problem::Misuse => "InterfaceMisused",
+            Problem::Predicate => "PredicateFailed",
+            Problem::SelfTriggered => "SelfTriggered",
+            Problem::CrashLoop => "CrashLoop",
+            Problem::NothingSucceeds => "NothingSucceeds",
+            Problem::MemoryFull => "MemoryFull",
+            Problem::MemoryNearlyFull => "MemoryNearlyFull",
+            Problem::Install => "InstallFailed",
+        }
+    }
+
+    /// The key of the limit that was met, under `[limits]` in wasmop.toml and in the host's configuration.
+    pub fn limit_key(self) -> Option<&'static str> {
+        match self {
+            Problem::Step(Cause::CpuLimit) => Some("cpu-per-step"),
+            Problem::Step(Cause::MemoryLimit) | Problem::MemoryFull | Problem::MemoryNearlyFull => Some("memory"),
+            Problem::Limit(limit) => Some(limit.as_str()),
+            Problem::Step(Cause::Panic | Cause::ActionLimit | Cause::Trap)
+            | Problem::Misuse
+            | Problem::Predicate
+            | Problem::SelfTriggered
+            | Problem::CrashLoop
+            | Problem::NothingSucceeds
+            | Problem::Install => None,
+        }
+    }
+
+    /// The type of the condition that a controller has for it.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Problem::Step(_) => "StepFailing",
+            Problem::Limit(_) => "Limited",
+            Problem::Misuse => "InterfaceMisused",
+            Problem::Predicate => "PredicateFailing",
+            Problem::SelfTriggered => "SelfTriggered",
+            Problem::CrashLoop | Problem::NothingSucceeds => "CrashLooping",
+            Problem::MemoryFull | Problem::MemoryNearlyFull => "MemoryFull",
+            Problem::Install => "InstallFailed",
+        }
+    }
+
+    /// The action of a Kubernetes Event: what the host did about it.
+    pub fn action(self) -> &'static str {
+        match self {
+            Problem::Step(_) => "RollBack",
+            Problem::Limit(Limit::CpuShare | Limit::RequestRate | Limit::RequestsInFlight) => "HoldBack",
+            Problem::Limit(Limit::ResponseSize) => "CutResponse",
+            Problem::Limit(Limit::LogRate) => "DropLines",
+            Problem::Limit(Limit::ReconcileTimeout) => "CancelReconcile",
+            Problem::Limit(Limit::Disk) => "KeepInMemory",
+            Problem::Misuse => "Ignore",
+            Problem::Predicate => "LetPass",
+            Problem::SelfTriggered => "Reconcile",
+            Problem::CrashLoop | Problem::NothingSucceeds | Problem::MemoryFull | Problem::MemoryNearlyFull => {
+                "Restart"
+            }
+            Problem::Install => "LeaveOut",
+        }
+    }
+}
+
+/// How to raise a limit, with its value as it is now. `limits`: the controller's; `cap`: what its host allows at most.
+pub fn how_to_raise(key: &str, limits: &Limits, cap: &Limits) -> Option<String> {
+    let value = limits.in_file(key)?;
+    Some(match cap.in_file(key) {
+        Some(cap) if cap == value => {
+            format!(
+                "the limit is `{key} = {value}` under [limits] in the host's configuration file: raise it there and restart the host"
+            )
+        }
+        _ => format!(
+            "the limit is `{key} = {value}`: raise `{key}` under [limits] in wasmop.toml and build the package again"
+        ),
+    })
+}
+
+/// One Event a controller and problem in this time.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// When what was told last. Has an entry only for problems that there were.
+#[derive(Default)]
+pub struct Told(HashMap<(u32, Problem), Last>);
+
+struct Last {
+    at: Duration,
+    /// Times it happened since and was not told.
+    since: u32,
+}
+
+impl Told {
+    /// Whether it is to be told that it has happened again; how often it did since it was told last.
+    pub fn happened(&mut self, controller: u32, problem: Problem, now: Duration) -> Option<u32> {
+        let mut times = 0;
+        if let Some(last) = self.0.get_mut(&(controller, problem)) {
+            if now.saturating_sub(last.at) < INTERVAL {
+                last.since = last.since.saturating_add(1);
+                return None;
+            }
+            times = last.since;
+        }
+        self.0.insert((controller, problem), Last { at: now, since: 0 });
+        Some(times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PANIC: Problem = Problem::Step(Cause::Panic);
+
+    #[test]
+    fn each_problem_of_each_controller_is_told_once_a_minute_with_how_often_it_was_meanwhile() {
+        let mut told = Told::default();
+        for (at, controller, problem, expected) in [
+            (0, 1, PANIC, Some(0)),
+            (1, 1, PANIC, None),
+            (1, 2, PANIC, Some(0)),
+            (1, 1, Problem::CrashLoop, Some(0)),
+            (59, 1, PANIC, None),
+            (60, 1, PANIC, Some(2)),
+            (61, 1, PANIC, None),
+            (120, 1, PANIC, Some(1)),
+            (500, 1, PANIC, Some(0)),
+        ] {
+            let found = told.happened(controller, problem, Duration::from_secs(at));
+            assert_eq!(found, expected, "{controller} {problem:?} at {at} s");
+        }
+    }
+
+    #[test]
+    fn every_limit_that_is_met_is_named_with_the_file_that_holds_it() {
+        let mut all = vec![Problem::Step(Cause::CpuLimit), Problem::Step(Cause::MemoryLimit)];
+        all.extend(Limit::ALL.map(Problem::Limit));
+        for problem in all {
+            let key = problem.limit_key().unwrap();
+            let value = Limits::USUAL.in_file(key).unwrap();
+            let own = how_to_raise(key, &Limits::USUAL, &Limits::NONE).unwrap();
+            assert!(own.contains(&format!("`{key} = {value}`")) && own.contains("wasmop.toml"), "{own}");
+            let capped = how_to_raise(key, &Limits::USUAL, &Limits::USUAL).unwrap();
+            assert!(
+                capped.contains(&format!("`{key} = {value}`")) && capped.contains("configuration file"),
+                "{capped}"
+            );
+        }
+        assert_eq!(PANIC.limit_key(), None);
+        assert_eq!(how_to_raise("memory", &Limits::NONE, &Limits::NONE), None);
+    }
+
+    #[test]
+    fn every_problem_has_a_reason_that_kubernetes_takes() {
+        let mut all = vec![
+            Problem::Misuse,
+            Problem::Predicate,
+            Problem::SelfTriggered,
+            Problem::CrashLoop,
+            Problem::NothingSucceeds,
+            Problem::MemoryFull,
+            Problem::MemoryNearlyFull,
+            Problem::Install,
+        ];
+        all.extend(Cause::ALL.map(Problem::Step));
+        all.extend(Limit::ALL.map(Problem::Limit));
+        let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();
+        assert_eq!(reasons.len(), all.len());
+        let is_camel = |text: &str| text.starts_with(char::is_uppercase) && text.chars().all(char::is_alphanumeric);
+        assert!(all.iter().all(|p| is_camel(p.reason()) && is_camel(p.action())));
+    }
+}

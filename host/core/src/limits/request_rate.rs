@@ -1,0 +1,189 @@
+//! Calls of a controller that wait until they may be made: so many a second, so many under way.
+//!
+//! How much may wait is limited by the controller's account.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use wasmop_package::manifest::Limits;
+
+use super::problem::Limit;
+use super::token_bucket::{Bucket, Rate};
+use crate::step::Call;
+
+/// Empty, it holds no memory.
+#[derive(Default)]
+pub struct Requests {
+    waiting: VecDeque<Waiting>,
+    bucket: Bucket,
+    /// Since when the first of them has waited, and for what.
+    held: Option<(Limit, Duration)>,
+}
+
+struct Waiting {
+    call: Call,
+    /// It lasts, so it doesn't count among those under way.
+    stream: bool,
+}
+
+/// What becomes of the first call that waits.
+#[derive(Debug)]
+pub enum Next {
+    Make(Call),
+    /// It waits, for the first time if `anew`.
+    Wait {
+        limit: Limit,
+        anew: bool,
+    },
+    Nothing,
+}
+
+fn rate(limits: &Limits) -> Rate {
+    Rate { per_second: limits.api_requests_per_second, burst: limits.api_burst }
+}
+
+impl Requests {
+    pub fn push(&mut self, call: Call, stream: bool) {
+        self.waiting.push_back(Waiting { call, stream });
+    }
+
+    /// The next call to make, if one may be made now; `in_flight` are under way. Returns too for how long calls
+    /// had to wait, and for what, if that is over.
+    pub fn next(&mut self, limits: &Limits, in_flight: usize, now: Duration) -> (Next, Option<(Limit, Duration)>) {
+        let Some(first) = self.waiting.front() else { return (Next::Nothing, None) };
+        let limit = if !first.stream && in_flight as u64 >= limits.api_in_flight {
+            Limit::RequestsInFlight
+        } else if self.bucket.try_take(rate(limits), 1, now) {
+            let Some(Waiting { call, .. }) = self.waiting.pop_front() else { return (Next::Nothing, None) };
+            if self.waiting.is_empty() {
+                self.waiting = VecDeque::new();
+            }
+            return (Next::Make(call), self.end_wait(now));
+        } else {
+            Limit::RequestRate
+        };
+        let anew = self.held.is_none_or(|(held, _)| held != limit);
+        let over = if anew { self.end_wait(now) } else { None };
+        self.held.get_or_insert((limit, now));
+        (Next::Wait { limit, anew }, over)
+    }
+
+    fn end_wait(&mut self, now: Duration) -> Option<(Limit, Duration)> {
+        self.held.take().map(|(limit, since)| (limit, now.saturating_sub(since)))
+    }
+
+    /// When [`Requests::next`] gives a call because time has passed.
+    pub fn next_at(&self, limits: &Limits) -> Option<Duration> {
+        let rate_is_why = self.held.is_some_and(|(limit, _)| limit == Limit::RequestRate);
+        (rate_is_why && !self.waiting.is_empty()).then(|| self.bucket.ready_at(rate(limits), 1))
+    }
+
+    /// The guest has dropped a call.
+    pub fn forget(&mut self, id: u64) {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.call.id == id) {
+            self.waiting.remove(at);
+        }
+        if self.waiting.is_empty() {
+            (self.waiting, self.held) = (VecDeque::new(), None);
+        }
+    }
+
+    /// The instance is gone, and its calls with it.
+    pub fn clear(&mut self) {
+        (self.waiting, self.held) = (VecDeque::new(), None);
+    }
+
+    /// Those that last, of the ones that wait.
+    pub fn streams(&self) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.stream).count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Gives back what it does not use.
+    pub fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { api_requests_per_second: 10, api_burst: 2, api_in_flight: 3, ..Limits::NONE };
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn call(id: u64) -> Call {
+        let text = String::new;
+        Call { id, task: 0, target: text(), method: text(), path: text(), headers: text(), body: Bytes::new() }
+    }
+
+    fn waiting(ids: impl IntoIterator<Item = u64>) -> Requests {
+        let mut requests = Requests::default();
+        ids.into_iter().for_each(|id| requests.push(call(id), false));
+        requests
+    }
+
+    /// Calls that are made at a moment, and what the rest waits for.
+    fn made(requests: &mut Requests, in_flight: usize, now: u64) -> (Vec<u64>, Option<Limit>) {
+        let mut ids = Vec::new();
+        loop {
+            match requests.next(&LIMITS, in_flight + ids.len(), ms(now)).0 {
+                Next::Make(call) => ids.push(call.id),
+                Next::Wait { limit, .. } => return (ids, Some(limit)),
+                Next::Nothing => return (ids, None),
+            }
+        }
+    }
+
+    #[test]
+    fn calls_are_made_in_order_as_fast_as_the_limits_let_them() {
+        let mut requests = waiting(1..=6);
+        assert_eq!(made(&mut requests, 0, 0), (vec![1, 2], Some(Limit::RequestRate)));
+        assert_eq!(requests.next_at(&LIMITS), Some(ms(100)));
+        assert_eq!(made(&mut requests, 2, 100), (vec![3], Some(Limit::RequestsInFlight)));
+        assert_eq!(requests.next_at(&LIMITS), None, "time alone does not help");
+        assert_eq!(made(&mut requests, 2, 150), (vec![], Some(Limit::RequestRate)));
+        assert_eq!(made(&mut requests, 0, 1000), (vec![4, 5], Some(Limit::RequestRate)));
+        assert_eq!(made(&mut requests, 0, 2000), (vec![6], None));
+        assert_eq!(requests.next_at(&LIMITS), None);
+    }
+
+    #[test]
+    fn one_that_lasts_waits_for_the_rate_alone() {
+        let mut requests = Requests::default();
+        requests.push(call(1), true);
+        requests.push(call(2), false);
+        assert_eq!(requests.streams(), 1);
+        assert_eq!(made(&mut requests, 3, 0), (vec![1], Some(Limit::RequestsInFlight)));
+    }
+
+    #[test]
+    fn a_wait_is_new_once_and_its_time_is_told_when_it_is_over() {
+        let mut requests = waiting(1..=3);
+        made(&mut requests, 3, 0);
+        let (next, over) = requests.next(&LIMITS, 3, ms(50));
+        assert!(matches!(next, Next::Wait { limit: Limit::RequestsInFlight, anew: false }) && over.is_none());
+        let (next, over) = requests.next(&LIMITS, 0, ms(70));
+        assert!(matches!(next, Next::Make(_)));
+        assert_eq!(over, Some((Limit::RequestsInFlight, ms(70))));
+    }
+
+    #[test]
+    fn a_call_that_was_dropped_is_not_made() {
+        let mut requests = waiting(1..=3);
+        requests.forget(2);
+        requests.forget(9);
+        assert_eq!(made(&mut requests, 0, 0).0, [1, 3]);
+        let mut requests = waiting(1..=3);
+        requests.clear();
+        assert!(requests.is_empty() && made(&mut requests, 0, 0).0.is_empty());
+    }
+}

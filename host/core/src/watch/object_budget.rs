@@ -1,0 +1,101 @@
+//! How much memory the whole objects of all watches may take together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Of one host. Objects that have no room are known by their metadata alone.
+#[derive(Debug)]
+pub struct Room {
+    limit: AtomicU64,
+    used: AtomicU64,
+    /// Objects that were not kept.
+    refused: AtomicU64,
+    /// Some were since the limit was set last.
+    is_short: AtomicBool,
+}
+
+impl Default for Room {
+    /// Without a limit.
+    fn default() -> Room {
+        Room {
+            limit: AtomicU64::new(u64::MAX),
+            used: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            is_short: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What of it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of objects, as JSON.
+    pub bytes: u64,
+    /// Objects that were not kept, since the host started.
+    pub refused: u64,
+}
+
+impl Room {
+    /// Most bytes; `None`: as many as there are. What is kept already stays.
+    pub fn set_limit(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
+        self.is_short.store(false, Relaxed);
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage { bytes: self.used.load(Relaxed), refused: self.refused.load(Relaxed) }
+    }
+
+    /// The object, if there is room for it; to be given back.
+    pub fn keep(&self, object: Option<Arc<str>>) -> Option<Arc<str>> {
+        let object = object?;
+        let (bytes, limit) = (object.len() as u64, self.limit.load(Relaxed));
+        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        if self.used.fetch_update(Relaxed, Relaxed, more).is_ok() {
+            return Some(object);
+        }
+        self.refused.fetch_add(1, Relaxed);
+        if !self.is_short.swap(true, Relaxed) {
+            tracing::warn!(
+                limit,
+                help = "give more with --cache-memory, or watch fewer objects whole (cached, map, predicates)",
+                "watched objects take all the memory they may: the others are not kept, and read from the API server"
+            );
+        }
+        None
+    }
+
+    /// An object that was kept is no longer.
+    pub fn give_back(&self, object: Option<&Arc<str>>) {
+        if let Some(object) = object {
+            self.used.fetch_sub(object.len() as u64, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_never_exceeds_the_limit_and_comes_back() {
+        let room = Room::default();
+        let object = |bytes: usize| Some(Arc::from("x".repeat(bytes)));
+        let all = room.keep(object(1000));
+        assert!(all.is_some());
+        room.set_limit(Some(1500));
+        assert_eq!(room.keep(object(501)), None);
+        let rest = room.keep(object(500));
+        assert_eq!(room.usage(), Usage { bytes: 1500, refused: 1 });
+        assert_eq!(room.keep(object(1)), None);
+        room.give_back(all.as_ref());
+        room.give_back(None);
+        assert!(room.keep(object(1000)).is_some());
+        room.set_limit(Some(0));
+        assert_eq!((room.keep(object(1)), room.keep(None)), (None, None));
+        assert_eq!(room.usage(), Usage { bytes: 1500, refused: 3 });
+        room.give_back(rest.as_ref());
+        room.set_limit(None);
+        assert!(room.keep(object(5000)).is_some());
+    }
+}

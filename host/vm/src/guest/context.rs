@@ -1,0 +1,313 @@
+//! What a guest calls in the host: a step's input handed out, what it asks for collected.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use sys::StartupStrings;
+use wasmop_core::startup::Startup;
+use wasmop_core::step::{Action, Call, Event, EventKind, LogLine, StepInput, StepOutput};
+use wasmop_package::manifest::Limits;
+use wasmtime::ResourceLimiter;
+
+use crate::engine::world::wasmop::controller::{runtime, sys};
+use crate::wasi::Wasi;
+
+/// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
+pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
+/// Most actions in one step. Events for so many fit into no step ([`wasmop_core::controller::MAX_STEP_BYTES`]), and taking
+/// them in keeps the host's loop for some milliseconds.
+const MAX_ACTIONS_PER_STEP: usize = 16_384;
+/// Most bytes that the requests of one step may hold in the host; the API server takes 3 MiB in one.
+const MAX_ACTION_BYTES_PER_STEP: usize = 16 << 20;
+
+/// Bytes that an entry of a table takes: a pointer.
+const TABLE_ENTRY_BYTES: usize = size_of::<usize>();
+
+/// The store's data: input and output of the step under way, and its limits.
+pub struct Context {
+    now: u64,
+    monotonic: u64,
+    rng: StdRng,
+    pub(super) inbox: VecDeque<Event>,
+    pub(super) current: Bytes,
+    pub(super) output: StepOutput,
+    pub(super) log_bytes: usize,
+    action_bytes: usize,
+    registered: u32,
+    startup: Option<Arc<Startup>>,
+    /// The strings last asked for in this step, and how many there are.
+    startup_strings: Option<(StartupStrings, u32, Vec<u8>)>,
+    pub(super) entered: u64,
+    /// For the memory and the tables together.
+    max_memory: usize,
+    memory_bytes: usize,
+    table_bytes: usize,
+    pub(super) memory_limit_hit: bool,
+    pub(super) action_limit_hit: bool,
+    pub(super) cpu_limit: Duration,
+    cpu_started: Duration,
+    /// Time spent waiting in this step: as good as CPU time, the thread is taken.
+    waited: Duration,
+    pub(super) cpu_limit_hit: bool,
+    /// Only in the soft tier.
+    wasi: Option<Box<Wasi>>,
+}
+
+pub(crate) fn thread_cpu_time() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+impl Context {
+    /// `fixed_bytes`: what the instance holds besides its memory and tables.
+    pub(super) fn new(limits: &Limits, fixed_bytes: u64, registered: u32) -> Context {
+        let max_memory = limits.memory_bytes.saturating_sub(fixed_bytes);
+        Context {
+            now: 0,
+            monotonic: 0,
+            rng: StdRng::from_seed([0; 32]),
+            inbox: VecDeque::new(),
+            current: Bytes::new(),
+            output: StepOutput::default(),
+            log_bytes: 0,
+            action_bytes: 0,
+            registered,
+            startup: None,
+            startup_strings: None,
+            entered: 0,
+            max_memory: usize::try_from(max_memory).unwrap_or(usize::MAX),
+            memory_bytes: 0,
+            table_bytes: 0,
+            memory_limit_hit: false,
+            action_limit_hit: false,
+            cpu_limit: Duration::from_nanos(limits.cpu_per_step_ns),
+            cpu_started: Duration::ZERO,
+            waited: Duration::ZERO,
+            cpu_limit_hit: false,
+            wasi: None,
+        }
+    }
+
+    /// Everything a step starts with.
+    pub(super) fn begin(&mut self, input: &StepInput) {
+        self.now = input.now;
+        self.monotonic = input.monotonic;
+        self.rng = StdRng::from_seed(input.seed);
+        self.inbox = input.events.iter().cloned().collect();
+        self.startup.clone_from(&input.startup);
+        self.startup_strings = None;
+        self.output = StepOutput::default();
+        (self.log_bytes, self.action_bytes, self.entered) = (0, 0, 0);
+        (self.memory_limit_hit, self.cpu_limit_hit, self.action_limit_hit) = (false, false, false);
+        self.restart_cpu_time();
+    }
+
+    pub(super) fn restart_cpu_time(&mut self) {
+        (self.cpu_started, self.waited) = (thread_cpu_time(), Duration::ZERO);
+    }
+
+    /// What the step may still use.
+    pub(crate) fn cpu_left(&self) -> Duration {
+        self.cpu_limit.saturating_sub(thread_cpu_time().saturating_sub(self.cpu_started) + self.waited)
+    }
+
+    /// Counts time spent waiting.
+    pub(crate) fn spend(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// The error that ends the step. `did`: what it did for too long.
+    pub(crate) fn cpu_limit_reached(&mut self, did: &str) -> wasmtime::Error {
+        self.cpu_limit_hit = true;
+        wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
+    }
+
+    pub(super) fn table_bytes(&self) -> usize {
+        self.table_bytes
+    }
+
+    /// To be called before anything of it asks for [`Context::wasi`]; full packages import nothing that does.
+    pub(super) fn set_wasi(&mut self, wasi: Wasi) {
+        self.wasi = Some(Box::new(wasi));
+    }
+
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.as_mut().expect("instances that import WASI are given it before they run")
+    }
+
+    /// What was written to WASI's streams so far goes before what is logged next.
+    pub(super) fn take_streams(&mut self) {
+        if let Some(wasi) = &mut self.wasi {
+            self.log_bytes += wasi.take_lines(&mut self.output.logs);
+        }
+    }
+
+    fn startup_strings(&mut self, which: StartupStrings) -> (u32, &[u8]) {
+        if self.startup_strings.as_ref().is_none_or(|(last, ..)| *last != which) {
+            let (count, bytes) = match (&self.startup, which) {
+                (None, _) => (0, Vec::new()),
+                (Some(startup), StartupStrings::Arguments) => startup.argument_strings(),
+                (Some(startup), StartupStrings::Environment) => startup.environment_strings(),
+            };
+            self.startup_strings = Some((which, count, bytes));
+        }
+        self.startup_strings.as_ref().map_or((0, &[]), |(_, count, bytes)| (*count, bytes))
+    }
+
+    fn act(&mut self, bytes: usize, action: Action) -> wasmtime::Result<()> {
+        self.action_bytes += bytes;
+        if self.output.actions.len() >= MAX_ACTIONS_PER_STEP || self.action_bytes > MAX_ACTION_BYTES_PER_STEP {
+            self.action_limit_hit = true;
+            return Err(wasmtime::Error::msg(format!(
+                "the step emitted more than {MAX_ACTIONS_PER_STEP} actions or {MAX_ACTION_BYTES_PER_STEP} bytes"
+            )));
+        }
+        self.output.actions.push(action);
+        Ok(())
+    }
+}
+
+impl ResourceLimiter for Context {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired.saturating_add(self.table_bytes) <= self.max_memory;
+        self.memory_limit_hit |= !allowed;
+        if allowed {
+            self.memory_bytes = desired;
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current).saturating_mul(TABLE_ENTRY_BYTES);
+        let table_bytes = self.table_bytes.saturating_add(more);
+        let allowed = table_bytes.saturating_add(self.memory_bytes) <= self.max_memory;
+        self.memory_limit_hit |= !allowed;
+        if allowed {
+            self.table_bytes = table_bytes;
+        }
+        Ok(allowed)
+    }
+}
+
+impl sys::Host for Context {
+    fn log(&mut self, level: sys::Level, target: String, message: String, fields: String) -> wasmtime::Result<()> {
+        self.take_streams();
+        self.log_bytes += target.len() + message.len() + fields.len() + size_of::<LogLine>();
+        if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
+            return Ok(());
+        }
+        // Standard streams are written in pieces: Go's runtime prints a crash word by word.
+        if matches!(&*target, "stdout" | "stderr")
+            && let Some(last) = self.output.logs.last_mut()
+            && last.target == target
+            && !last.message.ends_with('\n')
+        {
+            last.message.push_str(&message);
+            return Ok(());
+        }
+        let level = match level {
+            sys::Level::Trace => tracing::Level::TRACE,
+            sys::Level::Debug => tracing::Level::DEBUG,
+            sys::Level::Info => tracing::Level::INFO,
+            sys::Level::Warn => tracing::Level::WARN,
+            sys::Level::Error => tracing::Level::ERROR,
+        };
+        self.output.logs.push(LogLine { level, target, message, fields });
+        Ok(())
+    }
+
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.now)
+    }
+
+    fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.monotonic)
+    }
+
+    fn random(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.rng.next_u64())
+    }
+
+    fn park(&mut self, timeout_ns: u64) -> wasmtime::Result<()> {
+        self.output.park = Some(Duration::from_nanos(timeout_ns));
+        Ok(())
+    }
+
+    fn startup_size(&mut self, strings: StartupStrings) -> wasmtime::Result<u64> {
+        let (count, bytes) = self.startup_strings(strings);
+        // Far below 4 GiB: see `manifest::MAX_STARTUP_BYTES`.
+        Ok(u64::from(count) << 32 | bytes.len() as u64)
+    }
+
+    fn startup_bytes(&mut self, strings: StartupStrings, offset: u32) -> wasmtime::Result<u64> {
+        let (_, bytes) = self.startup_strings(strings);
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let mut word = [0; 8];
+        let len = rest.len().min(word.len());
+        word[..len].copy_from_slice(&rest[..len]);
+        Ok(u64::from_le_bytes(word))
+    }
+}
+
+impl runtime::Host for Context {
+    fn next(&mut self) -> wasmtime::Result<runtime::Event> {
+        Ok(match self.inbox.pop_front() {
+            None => {
+                self.current = Bytes::new();
+                runtime::Event { kind: EventKind::Nothing, id: 0, aux: 0, len: 0 }
+            }
+            Some(event) => {
+                self.current = event.payload;
+                // Payloads are bounded by `MAX_STEP_BYTES`, far below 4 GiB.
+                runtime::Event { kind: event.kind, id: event.id, aux: event.aux, len: self.current.len() as u32 }
+            }
+        })
+    }
+
+    fn read(&mut self) -> wasmtime::Result<Vec<u8>> {
+        Ok(std::mem::take(&mut self.current).into())
+    }
+
+    fn register(&mut self, spec: String) -> wasmtime::Result<u32> {
+        self.act(spec.len(), Action::Register { spec })?;
+        self.registered += 1;
+        Ok(self.registered - 1)
+    }
+
+    fn call(&mut self, id: u64, task: u64, r: runtime::Request) -> wasmtime::Result<()> {
+        let bytes = r.target.len() + r.method.len() + r.path.len() + r.headers.len() + r.body.len();
+        let call = Call {
+            id,
+            task,
+            target: r.target,
+            method: r.method,
+            path: r.path,
+            headers: r.headers,
+            body: r.body.into(),
+        };
+        self.act(bytes, Action::Call(call))
+    }
+
+    fn drop_call(&mut self, id: u64) -> wasmtime::Result<()> {
+        self.act(0, Action::DropCall { id })
+    }
+
+    fn done(&mut self, task: u64, requeue_after: Option<u64>, error: Option<String>) -> wasmtime::Result<()> {
+        let bytes = error.as_ref().map_or(0, String::len);
+        let requeue_after = requeue_after.map(Duration::from_nanos);
+        self.act(bytes, Action::Done { task, requeue_after, error })
+    }
+
+    fn mapped(&mut self, task: u64, keys: String) -> wasmtime::Result<()> {
+        self.act(keys.len(), Action::Mapped { task, keys })
+    }
+
+    fn enter(&mut self, task: u64) -> wasmtime::Result<()> {
+        self.entered = task;
+        Ok(())
+    }
+}
