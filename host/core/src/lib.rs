@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cached_reads;
+pub mod control_loop;
 pub mod controller;
 pub mod crash_log;
 pub mod election;

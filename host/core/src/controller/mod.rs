@@ -87,7 +87,7 @@ pub enum Effect {
     Misbehaved(String),
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
     Requeue(Duration),
@@ -95,7 +95,7 @@ pub enum Outcome {
     Cancelled { retry_after: Duration },
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Controller {
     /// After a restart from the base image an instance registers again, and queues wait until then.
     registrations: Registrations,
