@@ -21,9 +21,8 @@ use wasmop_package::{Package, PackageError, Tier};
 use wasmop_snapshot::disk::{Disk, read_ahead};
 use wasmop_snapshot::format::{Moment, runs_with_gaps};
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::page::PAGE;
 use wasmop_snapshot::resume::READ_GAP;
-use wasmop_snapshot::{BaseImage, StateDir};
+use wasmop_snapshot::{PAGE, BaseImage, StateDir};
 use wasmtime::component::Component;
 
 use crate::address_space::AddressSpaceError;

@@ -22,10 +22,6 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use crate::page_map;
 
-/// Bytes in a page as the snapshot format counts them; also the kernel's page size on every
-/// platform the host supports (checked in [`Creator::new`]).
-pub const PAGE: usize = 4096;
-
 /// Slices the kernel takes at once (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 

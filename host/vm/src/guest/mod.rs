@@ -10,7 +10,7 @@ use bytes::Bytes;
 use wasmop_core::startup::Startup;
 use wasmop_package::manifest::Limits;
 use wasmop_package::{MAX_MUTABLE_GLOBALS, Tier};
-use wasmop_snapshot::page::PAGE;
+use wasmop_snapshot::PAGE;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
