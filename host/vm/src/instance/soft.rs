@@ -29,7 +29,7 @@ use wasmop_snapshot::{ControllerStore, PAGE};
 
 use crate::compiled_package::InstalledPackage;
 use crate::guest::Guest;
-use crate::instance::StartError;
+use crate::instance::origin::StartError;
 use crate::wasi::WasiGrant;
 
 pub struct SoftInstance {
@@ -153,5 +153,4 @@ fn clear(file: &DiskFile, at: usize, zeros: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "soft_tests.rs"]
 mod tests;
