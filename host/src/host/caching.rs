@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use wasmop_api::api_requests::CHUNK_BYTES;
 use wasmop_core::cached_reads::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list, newest};
 use wasmop_core::permissions::Allowed;
+use wasmop_core::reply::CHUNK_BYTES;
 use wasmop_core::status::counters::CachedRead;
 use wasmop_core::step::{Call, EventKind};
 use wasmop_core::watch::{WatchId, WatchRequest};

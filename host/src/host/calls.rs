@@ -14,9 +14,9 @@ use wasmop_core::permissions::{ApiRequest, Denied, is_stream};
 use wasmop_core::reply::Reply;
 use wasmop_core::step::{Call, EventKind};
 
-use crate::traces::{Peer, RequestSpan};
 use super::slot::Write;
 use super::{Host, Message, RESPONSE_CREDIT, Request};
+use crate::traces::{Peer, RequestSpan};
 
 /// Most bytes of a path that are logged.
 const MAX_SHOWN: usize = 1024;
@@ -96,7 +96,7 @@ impl Host {
         let api_call =
             ApiCall { method: call.method, path: call.path, headers: call.headers, body: call.body, traceparent };
         self.launch(index, id, connections, span, |allowance, answers| async move {
-            requests::execute(&client, caller, api_call, allowance, |replies| answers.send(replies)).await;
+            api_requests::execute(&client, caller, api_call, allowance, |replies| answers.send(replies)).await;
         });
         if let Some(request) = self.slots[index as usize].requests.get_mut(&id) {
             request.write = write;
@@ -158,7 +158,7 @@ impl Host {
             };
             run(Allowance { credit, connection, max_bytes }, answers).await;
         };
-        let task = tokio::spawn(requests::fenced(slot.lead.fence(), task));
+        let task = tokio::spawn(api_requests::fenced(slot.lead.fence(), task));
         slot.requests.insert(call, Request { stream, token, task: task.abort_handle(), span, write: None });
     }
 

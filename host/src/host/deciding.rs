@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmop_policy::budget::{Candidate, victims};
 use wasmop_policy::{Cause, Decision, Policy, Predictor, Prices, Situation};
-use wasmop_vm::instance::Live;
+use wasmop_vm::instance::Instance;
 
 use super::suspending::Why;
 use super::{Host, Phase, Slot};
@@ -57,7 +57,7 @@ impl Slot {
     /// Bytes that its instance holds and suspending it does not give back.
     pub(super) fn kept_bytes(&self) -> u64 {
         match &self.phase {
-            Phase::Resident(instance) if matches!(**instance, Live::Soft(_)) => instance.table_bytes(),
+            Phase::Resident(instance) if matches!(**instance, Instance::Soft(_)) => instance.table_bytes(),
             _ => 0,
         }
     }

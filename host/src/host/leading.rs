@@ -10,12 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmop_api::election::boot_clock::holds_now;
 use wasmop_api::election::{Election, Kept};
 use wasmop_core::controller::Controller;
 use wasmop_core::election::{Fence, Group, News, Tenure, Trouble};
 use wasmop_core::limits::request_rate::Requests;
 use wasmop_policy::Predictor;
-use wasmop_vm::instance::{Origin, Live};
+use wasmop_vm::instance::{Instance, Origin};
 
 use super::suspending::Why;
 use super::{Host, HostError, Phase};
@@ -67,7 +68,7 @@ impl Lead {
     fn holds(&self) -> bool {
         match self {
             Lead::Alone => true,
-            Lead::Held(fence) | Lead::GivesUp { fence, .. } => fence.holds(),
+            Lead::Held(fence) | Lead::GivesUp { fence, .. } => holds_now(fence),
             Lead::Standby | Lead::Lost => false,
         }
     }
@@ -168,7 +169,7 @@ impl Host {
     pub(super) fn leads(&mut self, index: u32) -> bool {
         match &self.slots[index as usize].lead {
             Lead::Alone => true,
-            Lead::Held(fence) if fence.holds() => true,
+            Lead::Held(fence) if holds_now(fence) => true,
             Lead::Held(_) => {
                 self.lose(index);
                 false
@@ -252,7 +253,7 @@ impl Host {
                 self.schedule(index, None);
                 return;
             }
-            (Lead::GivesUp { until, fence }, _) if fence.holds() => *until,
+            (Lead::GivesUp { until, fence }, _) if holds_now(fence) => *until,
             (Lead::GivesUp { .. }, _) => {
                 self.lose(index);
                 now
@@ -266,7 +267,7 @@ impl Host {
             self.schedule(index, Some(until));
             return;
         }
-        let is_savable = matches!(&slot.phase, Phase::Resident(instance) if matches!(**instance, Live::Full(_)));
+        let is_savable = matches!(&slot.phase, Phase::Resident(instance) if matches!(**instance, Instance::Full(_)));
         // Should it come back before anybody else has run it, it goes on from there.
         if !is_lost && is_savable && slot.save_after <= now {
             self.save(index, Why::Handover);

@@ -22,7 +22,6 @@
 mod caching;
 mod calls;
 mod deciding;
-mod event_recorder;
 mod install;
 mod leading;
 mod limiting;
@@ -62,7 +61,7 @@ use wasmop_api::connect;
 use wasmop_api::connections::{Connections, Peer};
 use wasmop_api::external_hosts::External;
 use wasmop_api::request_counts::RequestCounts;
-use wasmop_api::watch::{Journals, WatchHub};
+use wasmop_api::watch::{Delivery, Journals, WatchHub};
 use wasmop_core::election::News;
 use wasmop_core::permissions::learn::Learning;
 use wasmop_core::registration_id::RegistrationId;
@@ -70,21 +69,21 @@ use wasmop_core::reply::Reply;
 use wasmop_core::status::counters::Totals;
 use wasmop_core::status::observed;
 use wasmop_core::step::EventKind;
-use wasmop_core::watch::{Place, Predicates, Waiting, WatchEvent, WatchId};
+use wasmop_core::watch::{Place, Predicates, Waiting, WatchId};
 use wasmop_snapshot::sync::Syncer;
 use wasmop_snapshot::{Saved, StateDir, StateDirError};
 use wasmop_vm::compiled_package::CODE_LINGERS;
 use wasmop_vm::engine::Engine;
-use wasmop_vm::instance::{Origin, Live, Suspended};
+use wasmop_vm::instance::{Instance, Origin, Suspended};
 use wasmop_vm::step_runner::Report;
 use wasmop_vm::step_scheduler::Pool;
 
-use crate::status::Question;
-use crate::status::http::{self, Source};
-use crate::traces::Traces;
 use self::slot::{Phase, Request, Slot};
 use self::suspending::Why;
 use self::telling::Teller;
+use crate::status::Question;
+use crate::status::http::{self, Source};
+use crate::traces::Traces;
 
 /// After a snapshot could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(10);
@@ -115,7 +114,7 @@ pub async fn run(mut options: Options, shutdown: impl Future<Output = ()>) -> Re
 struct Started {
     host: Host,
     rx: mpsc::UnboundedReceiver<Message>,
-    watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+    watch_rx: mpsc::UnboundedReceiver<Delivery>,
     /// Locked against other hosts while it lives.
     _state: Arc<StateDir>,
     _server: Option<http::Server>,
@@ -339,7 +338,7 @@ enum Message {
     /// `instance` is `None` if it was suspended.
     Saved {
         slot: u32,
-        instance: Option<Box<Live>>,
+        instance: Option<Box<Instance>>,
         result: io::Result<Saved>,
         why: Why,
         begun: Instant,
@@ -351,7 +350,7 @@ enum Message {
     Question(Question),
     SoftSuspended {
         slot: u32,
-        instance: Box<Live>,
+        instance: Box<Instance>,
         result: io::Result<Suspended>,
         why: Why,
         begun: Instant,
@@ -373,7 +372,7 @@ impl Host {
     async fn run(
         mut self,
         mut rx: mpsc::UnboundedReceiver<Message>,
-        mut watch_rx: mpsc::UnboundedReceiver<WatchEvent>,
+        mut watch_rx: mpsc::UnboundedReceiver<Delivery>,
         mut settings_rx: Option<mpsc::UnboundedReceiver<Settings>>,
         shutdown: impl Future<Output = ()>,
     ) {
@@ -409,7 +408,7 @@ impl Host {
                     touched.extend(0..self.slots.len() as u32);
                 }
                 Some(message) = rx.recv() => touched.extend(self.on_message(message)),
-                Some(event) = watch_rx.recv() => self.on_watch(event, &mut touched),
+                Some(delivery) = watch_rx.recv() => self.on_watch(delivery.event, &mut touched),
                 () = sleep_until(wake) => {}
                 () = sleep_until(self.code_check) => {
                     self.code_check = self.drop_idle().map(|wait| tokio::time::Instant::now() + wait);
@@ -421,8 +420,8 @@ impl Host {
             for message in std::iter::from_fn(|| rx.try_recv().ok()).take(EVENTS_PER_ROUND) {
                 touched.extend(self.on_message(message));
             }
-            for event in std::iter::from_fn(|| watch_rx.try_recv().ok()).take(EVENTS_PER_ROUND) {
-                self.on_watch(event, &mut touched);
+            for delivery in std::iter::from_fn(|| watch_rx.try_recv().ok()).take(EVENTS_PER_ROUND) {
+                self.on_watch(delivery.event, &mut touched);
             }
             let now = self.now();
             while let Some(&(at, slot)) = self.wakes.first().filter(|(at, _)| *at <= now) {

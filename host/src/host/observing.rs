@@ -8,9 +8,9 @@ use wasmop_core::status::observed::{Controller, Election, Observed, Queue, Unwat
 use wasmop_core::status::state::State;
 use wasmop_core::watch::WatchId;
 
-use crate::status::question::Question;
 use super::leading::Lead;
 use super::{Host, Phase, Slot};
+use crate::status::Question;
 
 impl Host {
     pub(super) fn answer(&self, question: Question) {

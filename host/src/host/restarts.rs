@@ -9,7 +9,7 @@ use wasmop_core::registration_id::RegistrationId;
 use wasmop_core::step::Lost;
 use wasmop_core::work_queue::Key;
 use wasmop_package::Tier;
-use wasmop_vm::instance::{Origin, Live};
+use wasmop_vm::instance::{Instance, Origin};
 
 use super::{Host, Phase, Slot};
 
@@ -144,7 +144,7 @@ impl Host {
                 slot.liveness.take_if(|liveness| liveness.is_idle());
             }
             Verdict::Restart(why) => {
-                let used = slot.live().map_or(0, Live::memory_size);
+                let used = slot.live().map_or(0, Instance::memory_size);
                 let lost = match why {
                     Why::MemoryFull => Lost::MemoryFull(used),
                     Why::NothingSucceeds => Lost::NothingSucceeds,
@@ -181,7 +181,7 @@ impl Host {
     pub(super) fn begins_anew_while_idle(&mut self, index: u32) -> bool {
         let now = self.now();
         let slot = &mut self.slots[index as usize];
-        let used = slot.live().map_or(0, Live::memory_size);
+        let used = slot.live().map_or(0, Instance::memory_size);
         let Some(memory) = slot.memory_use(used).filter(|memory| memory.is_nearly_full()) else { return false };
         let begins =
             slot.controller.is_idle() && slot.liveness.get_or_insert_default().begins_anew_while_idle(memory, now);

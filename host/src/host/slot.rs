@@ -26,12 +26,12 @@ use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::{ControllerSpec, WatchSpec};
 use wasmop_snapshot::ControllerStore;
 use wasmop_vm::compiled_package::InstalledPackage;
-use wasmop_vm::instance::{Origin, Live};
+use wasmop_vm::instance::{Instance, Origin};
 use wasmop_vm::wasi::WasiGrant;
 
-use crate::traces::RequestSpan;
 use super::deciding::Deciding;
 use super::leading::Lead;
+use crate::traces::RequestSpan;
 
 /// A controller and where its instance is.
 pub(super) struct Slot {
@@ -82,7 +82,7 @@ pub(super) enum Phase {
     /// Nothing in memory.
     Suspended(Origin),
     /// Alive; one of the soft tier stays so while it is suspended.
-    Resident(Box<Live>),
+    Resident(Box<Instance>),
     /// With a worker.
     Busy,
 }
@@ -135,7 +135,7 @@ impl Slot {
     }
 
     /// Its instance, if it is at home.
-    pub(super) fn live(&self) -> Option<&Live> {
+    pub(super) fn live(&self) -> Option<&Instance> {
         match &self.phase {
             Phase::Resident(instance) => Some(instance),
             Phase::Suspended(_) | Phase::Busy => None,

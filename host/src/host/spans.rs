@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use wasmop_core::step::{Call, Event, EventKind};
 use wasmop_snapshot::Saved;
-use wasmop_vm::instance::soft;
+use wasmop_vm::instance;
 
-use crate::traces::{Begin, Peer, RequestSpan, Suspended, SuspendedBytes};
 use super::Host;
 use super::suspending::Why;
+use crate::traces::{Begin, Peer, RequestSpan, Suspended, SuspendedBytes};
 
 impl Host {
     /// Reconciles that go on where an earlier host stopped.
@@ -88,7 +88,7 @@ impl Host {
         index: u32,
         why: Why,
         time: (Instant, Duration),
-        result: &io::Result<soft::Suspended>,
+        result: &io::Result<instance::Suspended>,
     ) {
         self.trace_written(
             index,

@@ -7,13 +7,13 @@ use wasmop_core::crash_log;
 use wasmop_core::excerpt::excerpt;
 use wasmop_core::limits::problem::Problem;
 use wasmop_core::status::counters::ReconcileResult;
-use wasmop_core::step::{Failure, Lost, Cause, LogLine};
+use wasmop_core::step::{Cause, Failure, LogLine, Lost, StepReport};
 use wasmop_vm::compiled_package::CODE_LINGERS;
 use wasmop_vm::instance::Origin;
 use wasmop_vm::step_runner::{Batch, Report, Source};
 
-use crate::traces::Stepped;
 use super::{Host, Message, Phase};
+use crate::traces::Stepped;
 
 impl Host {
     /// Hands the instance and a batch to a worker; with `None` it is resumed and nothing more.
@@ -72,16 +72,17 @@ impl Host {
                 index,
                 &Stepped {
                     begun: report.begun,
-                    resume: report.resume.filter(|_| suspended),
-                    step: report.step,
-                    cpu: report.cpu,
+                    resume: report.steps.resume.filter(|_| suspended),
+                    step: report.steps.step,
+                    cpu: report.steps.cpu,
                     events,
-                    rolled_back: report.failures.len(),
-                    cause: report.failures.last().map(|failure| failure.cause.as_str()),
+                    rolled_back: report.steps.failures.len(),
+                    cause: report.steps.failures.last().map(|failure| failure.cause.as_str()),
                 },
             );
         }
-        let Report { instance, lost, outputs, failures, begun: _, resume, step, cpu } = report;
+        let Report { instance, begun: _, steps } = report;
+        let StepReport { lost, outputs, failures, resume, step, cpu } = steps;
         let held = if resume.is_some() { 0 } else { slot.deciding.anonymous_bytes };
         slot.deciding.anonymous_bytes = instance.as_ref().map_or(0, |i| i.anonymous_bytes());
         let has_grown = slot.deciding.anonymous_bytes > held;
@@ -105,7 +106,7 @@ impl Host {
         let mut effects = Vec::new();
         let mut is_over_log_limit = false;
         for mut failure in failures {
-            failure.logs = crash::gather(failure.logs);
+            failure.logs = crash_log::gather(failure.logs);
             let slot = &mut self.slots[index as usize];
             is_over_log_limit |= slot.write_logs(&failure.logs, self.guest_log_level, now);
             let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));

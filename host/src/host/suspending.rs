@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wasmop_snapshot::Saved;
 use wasmop_snapshot::format::Moment;
-use wasmop_vm::instance::{Origin, Live, SoftInstance, Suspended};
+use wasmop_vm::instance::{Instance, Origin, SoftInstance, Suspended};
 use wasmop_vm::step_input::wall_clock_ns;
 
 use super::{Host, HostState, Message, Phase, SAVE_RETRY};
@@ -55,8 +55,8 @@ impl Host {
         let slot = &mut self.slots[index as usize];
         let Phase::Resident(instance) = std::mem::replace(&mut slot.phase, Phase::Busy) else { return };
         let mut instance = match *instance {
-            Live::Full(instance) => instance,
-            Live::Soft(instance) => return self.suspend_softly(index, instance, why),
+            Instance::Full(instance) => instance,
+            Instance::Soft(instance) => return self.suspend_softly(index, instance, why),
         };
         let host_state = HostState {
             controller: slot.controller.save(now),
@@ -86,7 +86,7 @@ impl Host {
                     instance.recycle(&package, saved);
                     None
                 }
-                _ => Some(Box::new(Live::Full(instance))),
+                _ => Some(Box::new(Instance::Full(instance))),
             };
             let took = begun.elapsed();
             let _ = tx.send(Message::Saved { slot: index, instance, result, why, begun, took });
@@ -96,7 +96,7 @@ impl Host {
     pub(super) fn on_saved(
         &mut self,
         index: u32,
-        instance: Option<Box<Live>>,
+        instance: Option<Box<Instance>>,
         result: io::Result<Saved>,
         took: Duration,
     ) {
@@ -167,7 +167,7 @@ impl Host {
             let begun = Instant::now();
             let result = instance.suspend(&store);
             let took = begun.elapsed();
-            let instance = Box::new(Live::Soft(instance));
+            let instance = Box::new(Instance::Soft(instance));
             let _ = tx.send(Message::SoftSuspended { slot: index, instance, result, why, begun, took });
         });
     }
@@ -175,7 +175,7 @@ impl Host {
     pub(super) fn on_soft_suspended(
         &mut self,
         index: u32,
-        instance: Box<Live>,
+        instance: Box<Instance>,
         result: io::Result<Suspended>,
         took: Duration,
     ) {

@@ -10,7 +10,10 @@ use wasmop_core::limits::problem::Problem;
 use wasmop_core::own_writes::Verdict;
 use wasmop_core::registration_id::RegistrationId;
 use wasmop_core::status::counters::Avoided;
-use wasmop_core::watch::{Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, keys_for, namespaces, passage, shared};
+use wasmop_core::watch::{
+    Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, keys_for, namespaces, passage,
+    shared,
+};
 use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::{ControllerSpec, Relation};
 

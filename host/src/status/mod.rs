@@ -3,22 +3,20 @@
 //! ```text
 //! host's loop ── counters ──► observed ──► values ──► JSON for the page and `wasmop top`
 //!                (a few bytes  (asked for      └────► metrics ──► OpenMetrics text
-//!                a controller)  by a message)              http serves them
+//!                a controller)  by a question)             http serves them
 //! ```
+//!
+//! Counters and what is observed of them are in `wasmop_core::status`.
 //!
 //! Ten thousand suspended controllers must stay cheap, so nothing is kept that can be read off the host's
 //! state: the loop answers a question with a copy of plain numbers, and all text is made from that copy on
 //! another thread, piece by piece as it is sent.
 
-pub mod counters;
 pub mod http;
-pub mod metrics;
-pub mod observed;
-pub mod problems;
+mod metrics;
 pub(crate) mod process;
-pub mod requests;
-pub mod save_failure;
+mod question;
 pub mod values;
 
-pub use observed::{Observed, Question};
+pub(crate) use question::Question;
 pub use values::Overview;
