@@ -52,8 +52,8 @@ pub fn host(args: HostArgs) -> Result<()> {
         .collect();
     drop(packages);
     child_host::run(async {
-        let sources = wasmop_host::connect::Sources::from_env(Some(args.kubeconfig), None);
-        let cluster = wasmop_host::connect::load(&sources).await?;
+        let sources = wasmop_api::connect::Sources::from_env(Some(args.kubeconfig), None);
+        let cluster = wasmop_api::connect::load(&sources).await?;
         let policy = if args.resident { Policy::Never } else { Policy::After(Duration::from_secs(1)) };
         Ok(Options { policy, ..Options::new(controllers, cluster, args.state_dir) })
     })

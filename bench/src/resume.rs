@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use wasmop_host::engine::Engine;
-use wasmop_host::snapshot::StateDir;
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::seal::SealKey;
 use wasmop_package::Package;
+use wasmop_snapshot::StateDir;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::SealKey;
+use wasmop_vm::engine::Engine;
 
 use crate::page_cache;
 use crate::simulation::Simulation;

@@ -5,20 +5,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use wasmop_host::batch::{Batch, Lost, Source};
-use wasmop_host::code::{InstalledPackage, wall_clock_ns};
-use wasmop_host::controller::{Controller, Effect, Outcome, RegistrationId};
-use wasmop_host::engine::Engine;
-use wasmop_host::guest::EventKind;
-use wasmop_host::instance::Origin;
-use wasmop_host::live::Live;
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::format::Moment;
-use wasmop_host::snapshot::sync::Syncer;
-use wasmop_host::snapshot::{ControllerStore, Durability, Saved, StateDir};
-use wasmop_host::startup::Startup;
+use wasmop_core::controller::{Controller, Effect, Outcome};
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::startup::Startup;
+use wasmop_core::step::{EventKind, Lost};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::sync::Syncer;
+use wasmop_snapshot::{ControllerStore, Durability, Saved, StateDir};
+use wasmop_vm::compiled_package::InstalledPackage;
+use wasmop_vm::engine::Engine;
+use wasmop_vm::instance::{Instance, Origin};
+use wasmop_vm::step_input::wall_clock_ns;
+use wasmop_vm::step_runner::{Batch, Source};
 
 use wasmop_e2e::fake_api::FakeApi;
 
@@ -27,7 +28,7 @@ pub struct Simulation {
     store: Arc<ControllerStore>,
     syncer: Syncer,
     controller: Controller,
-    instance: Option<Box<Live>>,
+    instance: Option<Box<Instance>>,
     origin: Origin,
     started: Instant,
     api: FakeApi,
@@ -85,19 +86,19 @@ impl Simulation {
             startup: Default::default(),
         };
         let report = batch.run(&self.package, &self.store);
-        if let Some(failure) = report.failures.first() {
+        if let Some(failure) = report.steps.failures.first() {
             bail!("the guest failed: {}", failure.detail);
         }
-        if let Some(Lost::Snapshot(why) | Lost::Start(why)) = report.lost {
+        if let Some(Lost::Snapshot(why) | Lost::Start(why)) = report.steps.lost {
             bail!("the guest could not be started: {why}");
         }
         self.instance = Some(report.instance.context("the guest is lost")?);
-        for output in report.outputs {
+        for output in report.steps.outputs {
             for effect in self.controller.commit(output, now, now) {
                 self.apply(effect)?;
             }
         }
-        Ok(Some((report.resume, report.step)))
+        Ok(Some((report.steps.resume, report.steps.step)))
     }
 
     fn apply(&mut self, effect: Effect) -> Result<()> {
@@ -158,7 +159,7 @@ impl Simulation {
 
     /// Suspends; returns the time up to the written file and to the durable one.
     pub fn suspend(&mut self) -> Result<(Duration, Duration, Saved)> {
-        let Live::Full(mut instance) = *self.instance.take().context("not resident")? else {
+        let Instance::Full(mut instance) = *self.instance.take().context("not resident")? else {
             bail!("a guest of the soft tier");
         };
         let started = Instant::now();

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use wasmop_host::Description;
-use wasmop_host::permissions::Permissions;
+use wasmop_core::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
+use wasmop_vm::describe::Description;
 
 use crate::error::{HelpExt, about, failure};
 use crate::interrupt::Cleanup;
@@ -84,7 +84,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 /// What the controller registers when it is started, away from any cluster. Empty if it first asks the API server.
 fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
-    let Description { registrations, waits } = wasmop_host::describe(&package).map_err(|error| {
+    let Description { registrations, waits } = wasmop_vm::describe::describe(&package).map_err(|error| {
         if let Some(failure) = blame.and_then(|blame| blame(&error.to_string())) {
             return failure;
         }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use place::{Place, closed_port, component, guest, module, package};
-use wasmop_host::snapshot::StateDir;
+use wasmop_snapshot::StateDir;
 
 const MAKES_A_PACKAGE: &str = "wasmop build";
 

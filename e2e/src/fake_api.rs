@@ -1,7 +1,7 @@
 //! Answers a Probe guest's requests at once, so that what is measured is the host and the guest.
 
 use serde_json::{Value, json};
-use wasmop_host::guest::Call;
+use wasmop_core::step::Call;
 
 /// Holds one Probe, `default/probe`.
 pub struct FakeApi {

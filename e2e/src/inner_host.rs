@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use wasmop_host::snapshot::faults::BadDisk;
 use wasmop_host::status::Overview;
 use wasmop_host::status::values::ControllerStatus;
 use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 use wasmop_policy::Policy;
+use wasmop_snapshot::faults::BadDisk;
 
 use crate::world::PATIENCE;
 
@@ -53,10 +53,10 @@ impl Host {
         let (end, ended) = oneshot::channel();
         let (kubeconfig, state_dir, bad) = (kubeconfig.to_owned(), state_dir.to_owned(), disk.disk());
         let task = tokio::spawn(async move {
-            let sources = wasmop_host::connect::Sources::from_env(Some(kubeconfig), None);
+            let sources = wasmop_api::connect::Sources::from_env(Some(kubeconfig), None);
             let deployment = |package: Package| Deployment::new(package.manifest.name.clone(), Arc::new(package));
             let controllers = packages.into_iter().map(deployment).collect();
-            let cluster = wasmop_host::connect::load(&sources).await?;
+            let cluster = wasmop_api::connect::load(&sources).await?;
             let options =
                 Options { disk: bad, metrics: Some(listener), ..Options::new(controllers, cluster, state_dir) };
             wasmop_host::run(change(options), async {

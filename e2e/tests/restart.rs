@@ -15,11 +15,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use wasmop_e2e::child_host;
 use wasmop_e2e::fake_cluster::{Asked, FakeCluster};
-use wasmop_host::snapshot::Durability;
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Manifest, PolicyRule, Sdk, Toolchain};
 use wasmop_policy::Policy;
+use wasmop_snapshot::Durability;
 
 /// Of each package.
 const CONTROLLERS: usize = 500;

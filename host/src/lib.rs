@@ -38,7 +38,7 @@
 
 mod activity_recorder;
 mod install;
-pub mod memory_pressure;
+mod memory_pressure;
 mod options;
 mod run;
 mod settings;
@@ -46,6 +46,7 @@ mod shell;
 pub mod status;
 mod traces;
 
+pub use memory_pressure::default_budget;
 pub use options::{Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
 pub use run::run;
 pub use settings::{ControllerSettings, Settings};

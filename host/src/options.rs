@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tracing::level_filters::LevelFilter;
 use wasmop_api::client::ClientError;
 use wasmop_api::connect::ConnectError;
+use wasmop_api::external_hosts::CertificateDer;
 use wasmop_core::election::Group;
 use wasmop_core::permissions::learn::Learning;
 use wasmop_package::Package;
@@ -22,8 +22,8 @@ use wasmop_snapshot::{Durability, StateDirError};
 use wasmop_vm::compiled_package::InstallError;
 use wasmop_vm::engine::EngineError;
 
-use crate::traces::BoxedTracer;
 use crate::settings::{ControllerSettings, Settings};
+use crate::traces::BoxedTracer;
 
 /// As long as Kubernetes gives a Pod by default, less what it takes to end.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasmop_host::election::{DEFAULT_GROUP, Group, Timing};
+use wasmop_core::election::{DEFAULT_GROUP, Group, Timing};
 
 use crate::error::{Failure, failure};
 use crate::project::{DNS_LABEL_HELP, dns_label_problem};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use wasmop_host::permissions::external::ExternalGrant;
+use wasmop_core::permissions::external::ExternalGrant;
 
 use crate::error::Failure;
 use crate::rules::{EXTERNAL_HOSTS, external_hosts};

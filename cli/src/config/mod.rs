@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use wasmop_host::permissions::Grant;
-use wasmop_host::snapshot::Durability;
-use wasmop_host::wasi::WasiGrant;
+use wasmop_core::permissions::Grant;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
+use wasmop_snapshot::Durability;
+use wasmop_vm::wasi::WasiGrant;
 
 pub use plan::{Flags, Plan, Policies};
 pub use read::load;

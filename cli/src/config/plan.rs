@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use wasmop_host::election::Group;
-use wasmop_host::permissions::Grant;
-use wasmop_host::wasi::WasiGrant;
-use wasmop_host::watch::{LimitPlace, NamespaceLimit};
+use wasmop_core::election::Group;
+use wasmop_core::permissions::Grant;
+use wasmop_core::watch::{LimitPlace, NamespaceLimit};
 use wasmop_host::{ControllerSettings, Settings};
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
+use wasmop_vm::wasi::WasiGrant;
 
 use super::{Config, HostKeys};
 use crate::error::{Failure, failure};

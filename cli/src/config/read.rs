@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use toml::de::DeTable;
-use wasmop_host::identity::ServiceAccount;
-use wasmop_host::permissions::Grant;
+use wasmop_core::permissions::Grant;
+use wasmop_core::service_account::ServiceAccount;
 use wasmop_package::manifest::{Limits, PolicyRule};
 use wasmop_policy::Policy;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use wasmop_host::wasi::{Directory, WasiGrant};
+use wasmop_vm::wasi::{Directory, WasiGrant};
 
 use crate::error::Failure;
 use crate::toml_table::Table;

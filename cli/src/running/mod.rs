@@ -10,13 +10,13 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use wasmop_host::connect::{self, ConnectError, Sources};
-use wasmop_host::external;
-use wasmop_host::permissions::learn::Learning;
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::seal::SealKey;
+use wasmop_api::connect::{ConnectError, Sources};
+use wasmop_api::{connect, external_hosts as external};
+use wasmop_core::permissions::learn::Learning;
 use wasmop_host::status::http;
 use wasmop_host::{HostError, Options, SHUTDOWN_TIMEOUT};
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::SealKey;
 
 use crate::config::{self, Config, Flags, Plan};
 use crate::error::{self, Failure, failure};
@@ -40,7 +40,7 @@ pub async fn run(request: Request) -> Result<()> {
     // A plan takes the names of packages; what is wrong with a package is to be said before.
     let given = packages::load(&request.packages)?;
     let names = given.names();
-    let default_budget = wasmop_host::pressure::default_budget();
+    let default_budget = wasmop_host::default_budget();
     let plan = Plan::new(&request.flags, &config, &names, default_budget)?;
     let verbosity = logging::start(plan.host.log_format.unwrap_or_default(), plan.verbose)?;
     let (controllers, refused) = packages::deploy(given, &plan)?;

@@ -134,8 +134,9 @@ fn age(seconds: f64) -> String {
 
 #[cfg(test)]
 pub mod tests {
-    use wasmop_host::status::save_failure::Reason;
-    use wasmop_host::status::values::{Condition, ErrorStatus, HostStatus, State};
+    use wasmop_core::status::save_failure::Reason;
+    use wasmop_core::status::state::State;
+    use wasmop_host::status::values::{Condition, ErrorStatus, HostStatus};
 
     use super::*;
 

@@ -12,8 +12,8 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
+use wasmop_core::status::state::State;
 use wasmop_host::status::Overview;
-use wasmop_host::status::values::State;
 
 use super::rows::{COLUMNS, SortBy, rows, sort};
 use super::{fetch, fitting};

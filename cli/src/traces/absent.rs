@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wasmop_host::external::CertificateDer;
-use wasmop_host::traces::BoxedTracer;
+use wasmop_api::external_hosts::CertificateDer;
+use wasmop_host::BoxedTracer;
 
 use crate::error::failure;
 

@@ -13,7 +13,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
-use wasmop_host::external::{self, CertificateDer};
+use wasmop_api::external_hosts as external;
+use wasmop_api::external_hosts::CertificateDer;
 
 /// As the specification has it for a batch.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -19,8 +19,8 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
-use wasmop_host::external::CertificateDer;
-use wasmop_host::traces::BoxedTracer;
+use wasmop_api::external_hosts::CertificateDer;
+use wasmop_host::BoxedTracer;
 
 use self::collector::Collector;
 use self::exporter::Telling;

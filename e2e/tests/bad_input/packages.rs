@@ -5,15 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use wasmop_core::status::state::State;
 use wasmop_e2e::inner_host::get;
 use wasmop_e2e::patched_package::{with_export, with_image, with_start};
 use wasmop_e2e::wat_guest::Code;
 use wasmop_e2e::world::PATIENCE;
-use wasmop_host::memory::RESERVED;
-use wasmop_host::status::values::{Overview, State};
+use wasmop_host::status::values::Overview;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
+use wasmop_vm::memory::RESERVED;
 
 use crate::{Stage, says};
 

@@ -80,7 +80,7 @@ pub fn check(dir: &Path, controllers: &[String]) -> Result<()> {
         // Otherwise nothing has been seen.
         ensure!(tenures.len() > 4 && writes > 10, "{} tenures and {writes} writes of {controller}", tenures.len());
     }
-    let anonymous = format!("{} (controller/", wasmop_host::identity::HOST_USER_AGENT);
+    let anonymous = format!("{} (controller/", wasmop_api::caller::HOST_USER_AGENT);
     let strange = reached.iter().find(|r| r.user_agent.starts_with(&anonymous) && !r.user_agent.contains("; host/"));
     ensure!(strange.is_none(), "a request without its host: {strange:?}");
     Ok(())

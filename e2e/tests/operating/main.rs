@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
+use wasmop_core::status::save_failure::Reason;
+use wasmop_core::status::state::State;
 use wasmop_e2e::audit;
 use wasmop_e2e::browser;
 use wasmop_e2e::guests;
@@ -18,10 +20,8 @@ use wasmop_e2e::part;
 use wasmop_e2e::probe::ProbeStatus;
 use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::world::Cluster;
-use wasmop_host::snapshot::faults::Fault;
-use wasmop_host::status::save_failure::Reason;
-use wasmop_host::status::values::State;
 use wasmop_package::Package;
+use wasmop_snapshot::faults::Fault;
 
 const COLUMN: &str = "rust";
 /// For rows that need two controllers.

@@ -1,12 +1,12 @@
 //! The host's page, in a browser.
 
 use anyhow::{Result, ensure};
+use wasmop_core::status::state::State;
 use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::object::Object;
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::{browser, page_widths};
-use wasmop_host::snapshot::faults::Fault;
-use wasmop_host::status::values::State;
+use wasmop_snapshot::faults::Fault;
 
 use crate::FEW;
 

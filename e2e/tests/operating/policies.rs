@@ -2,13 +2,14 @@
 
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
+use wasmop_core::status::state::State;
 use wasmop_e2e::guests::Guest;
 use wasmop_e2e::inner_host::Host;
 use wasmop_e2e::object::Object;
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_host::Options;
-use wasmop_host::status::values::{ControllerStatus, State};
+use wasmop_host::status::values::ControllerStatus;
 use wasmop_package::Package;
 use wasmop_policy::Policy;
 

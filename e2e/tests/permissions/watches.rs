@@ -3,8 +3,8 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use wasmop_api::caller::HOST_USER_AGENT;
 use wasmop_e2e::world::{Cluster, PATIENCE};
-use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
 

@@ -3,15 +3,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use wasmop_core::election::News;
 use wasmop_core::control_loop::{HostEvent, SaveReason, SlotId};
+use wasmop_core::election::News;
 use wasmop_core::reply::Reply;
 use wasmop_snapshot::Saved;
 use wasmop_vm::instance::{Instance, Suspended};
 use wasmop_vm::step_runner::Report;
 
 use super::Shell;
-use crate::status::question::Question;
+use crate::status::Question;
 
 /// Something has happened outside of the loop.
 pub(crate) enum Message {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmop_core::status::observed::{Election, Observed};
 
 use super::Shell;
-use crate::status::question::Question;
+use crate::status::Question;
 
 impl Shell {
     /// Answers a question, if whoever asked still waits.
@@ -38,10 +38,10 @@ impl Shell {
             memory_budget: self.control.memory_budget(),
             cached: hub.objects_usage(),
             cache_memory: self.control.cache_memory(),
-            election: self.peers.as_ref().map(|peers| Election {
-                identity: peers.identity().clone(),
-                trouble: peers.trouble().map(Into::into),
-            }),
+            election: self
+                .peers
+                .as_ref()
+                .map(|peers| Election { identity: peers.identity().clone(), trouble: peers.trouble().map(Into::into) }),
         }
     }
 }

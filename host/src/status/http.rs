@@ -27,9 +27,8 @@ use wasmop_core::status::observed::Observed;
 use self::body::{Body, full, written};
 use self::patience::Patient;
 use super::metrics::{Format, Page};
-use super::process;
-use super::question::Question;
 use super::values::{ControllerStatus, HostStatus, MemorySample};
+use super::{Question, process};
 
 /// The loop that does not answer within this time is stuck. A step runs on other threads, so that an answer
 /// takes microseconds.

@@ -8,13 +8,17 @@ use std::fmt::{Error, Write};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 use wasmop_api::request_counts::RequestCounts;
 use wasmop_core::limits::problem::Limit;
-use wasmop_core::status::counters::{Avoided, CachedRead, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total};
+use wasmop_core::status::counters::{
+    Avoided, CachedRead, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total,
+};
 use wasmop_core::status::observed::{Controller, Observed};
 use wasmop_core::status::state::State;
 

@@ -11,9 +11,10 @@
 //! another thread, piece by piece as it is sent.
 
 pub mod http;
-pub mod metrics;
+mod metrics;
 pub(crate) mod process;
-pub(crate) mod question;
+mod question;
 pub mod values;
 
+pub(crate) use question::Question;
 pub use values::Overview;

@@ -120,7 +120,7 @@ pub(super) fn path(path: &str) -> KeyValue {
 }
 
 /// W3C Trace Context, version 00. `None` if the trace is not sampled, and the API server need not care.
-pub fn traceparent(context: &SpanContext) -> Option<HeaderValue> {
+pub(super) fn traceparent(context: &SpanContext) -> Option<HeaderValue> {
     if !context.is_valid() || !context.is_sampled() {
         return None;
     }

@@ -7,6 +7,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporte
 use wasmop_core::reply::Reply;
 use wasmop_package::external::Target;
 
+use super::request::traceparent;
 use super::*;
 
 const SPEC: &str = r#"{"name": "sites", "primary": {"group": "demo.dev", "version": "v1", "kind": "Site"}}"#;

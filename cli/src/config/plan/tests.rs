@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use wasmop_host::identity::ServiceAccount;
-use wasmop_host::wasi::Directory;
-use wasmop_host::watch::LimitPlace;
+use wasmop_core::service_account::ServiceAccount;
+use wasmop_core::watch::LimitPlace;
+use wasmop_vm::wasi::Directory;
 
 use super::*;
 use crate::config::{Controller, HostKeys};

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use wasmop_host::election::Timing;
+use wasmop_core::election::Timing;
 
 use super::*;
 
@@ -216,7 +216,7 @@ fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_defau
         .map(|d| (d.source.is_absolute(), d.source.ends_with("rules"), d.destination.as_str(), d.writable))
         .collect();
     assert_eq!(shown, [(true, true, "/rules", false), (true, false, "/tmp", true)]);
-    assert_eq!(read("[controllers.x]").unwrap().controllers["x"].wasi, wasmop_host::wasi::WasiGrant::default());
+    assert_eq!(read("[controllers.x]").unwrap().controllers["x"].wasi, wasmop_vm::wasi::WasiGrant::default());
 }
 
 #[test]

@@ -5,8 +5,8 @@ use wasmop_core::status::state::State as ControllerState;
 use wasmop_core::watch::{Cause, Waiting, WatchStatus};
 use wasmop_package::Tier;
 
-use crate::status::Overview;
 use super::*;
+use crate::status::Overview;
 
 fn controller(number: usize) -> Controller {
     Controller {

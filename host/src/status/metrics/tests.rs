@@ -8,8 +8,8 @@ use wasmop_core::step::Cause;
 use wasmop_core::watch::{Usage, WatchStatus};
 use wasmop_package::Tier;
 
-use crate::status::process;
 use super::*;
+use crate::status::process;
 
 const DOCS: &str = include_str!("../../../../docs/metrics.md");
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wasmop_host::snapshot::faults::Fault;
+use wasmop_snapshot::faults::Fault;
 
 use crate::place::{Place, write_pages};
 

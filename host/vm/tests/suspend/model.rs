@@ -127,7 +127,7 @@ fn what_another_instance_left_in_a_memory_that_is_used_again_is_not_seen() {
         let other = std::sync::Arc::new(state.controller("other").unwrap());
         let mine = std::mem::replace(&mut first.store, other);
         let (origin, _) = (first.origin, first.instance.take());
-        first.origin = wasmop_host::instance::Origin::Fresh;
+        first.origin = wasmop_vm::instance::Origin::Fresh;
         for seed in 0..5 {
             first.step(round * 1000 + seed);
         }

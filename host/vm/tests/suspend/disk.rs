@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use wasmop_host::snapshot::faults::Fault;
+use wasmop_snapshot::faults::Fault;
 
 use crate::place::{Place, State};
 
@@ -80,7 +80,7 @@ fn a_read_that_fails_is_an_error_and_not_another_state() {
     place.save(true, true).unwrap();
     place.disk.set(Fault::Reads);
     let (package, store) = (place.package.clone(), place.store.clone());
-    assert!(wasmop_host::instance::Instance::start(&package, &store, place.origin, 0).is_err());
+    assert!(wasmop_vm::instance::FullInstance::start(&package, &store, place.origin, 0).is_err());
     place.disk.set(Fault::None);
     place.resident();
 }

@@ -105,6 +105,6 @@ fn a_page_that_is_damaged_while_the_host_runs_is_refused_at_the_resume() {
     fs::write(&path, &bytes).unwrap();
     place.forget_memories();
     let (package, store) = (place.package.clone(), place.store.clone());
-    let error = wasmop_host::instance::Instance::start(&package, &store, place.origin, 0).err().expect("is damaged");
+    let error = wasmop_vm::instance::FullInstance::start(&package, &store, place.origin, 0).err().expect("is damaged");
     assert!(error.to_string().contains("damaged"), "{error}");
 }

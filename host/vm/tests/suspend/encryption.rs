@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use wasmop_host::snapshot::format::FormatError;
-use wasmop_host::snapshot::image::ImageError;
-use wasmop_host::snapshot::seal::SealKey;
+use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::format::FormatError;
+use wasmop_snapshot::image::ImageError;
 
 use crate::place::Place;
 

@@ -4,17 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use wasmop_host::code::InstalledPackage;
-use wasmop_host::engine::Engine;
-use wasmop_host::guest::StepInput;
-use wasmop_host::instance::{Instance, Origin};
-use wasmop_host::snapshot::faults::BadDisk;
-use wasmop_host::snapshot::format::Moment;
-use wasmop_host::snapshot::image::ImageError;
-use wasmop_host::snapshot::seal::SealKey;
-use wasmop_host::snapshot::{ControllerStore, StateDir};
+use wasmop_core::step::StepInput;
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Limits, Manifest, Sdk, Toolchain};
+use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::faults::BadDisk;
+use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::image::ImageError;
+use wasmop_snapshot::{ControllerStore, StateDir};
+use wasmop_vm::compiled_package::InstalledPackage;
+use wasmop_vm::engine::Engine;
+use wasmop_vm::instance::{FullInstance, Origin};
 
 /// Each step draws numbers: it fills, clears or touches a few of 4 + grown pages of 64 KiB, sometimes a
 /// long stretch, sometimes grows, and counts in a global.
@@ -150,7 +150,7 @@ pub struct Place {
     parsed: &'static Package,
     pub package: Arc<InstalledPackage>,
     pub store: Arc<ControllerStore>,
-    pub instance: Option<Instance>,
+    pub instance: Option<FullInstance>,
     pub origin: Origin,
     /// What the clock shows at the last save.
     clock: u64,
@@ -193,9 +193,9 @@ impl Place {
         self.path.join("controllers/c")
     }
 
-    pub fn resident(&mut self) -> &mut Instance {
+    pub fn resident(&mut self) -> &mut FullInstance {
         let (package, store, origin) = (&self.package, &self.store, self.origin);
-        self.instance.get_or_insert_with(|| Instance::start(package, store, origin, 0).unwrap())
+        self.instance.get_or_insert_with(|| FullInstance::start(package, store, origin, 0).unwrap())
     }
 
     pub fn step(&mut self, seed: u64) {
