@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::logging::escape;
+use crate::escape::escape;
 use crate::output::Paint;
 
 /// An error with a remedy.

@@ -12,8 +12,6 @@ use tracing_subscriber::EnvFilter;
 use crate::error::HelpExt;
 use crate::output::Paint;
 
-pub use text::escape;
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod environment;
 mod error;
+mod escape;
 mod heartbeat;
 mod interrupt;
 mod limits;

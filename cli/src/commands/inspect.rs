@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::logging::escape;
+use crate::escape::escape;
 use crate::{output, package_file};
 
 /// Show what is in a package.

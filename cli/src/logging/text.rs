@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::GUEST_TARGET;
 use super::fields::{Fields, GUEST_FIELDS};
+use crate::escape::{escape, is_escaped, push_escaped};
 use crate::output::{self, Paint};
 
 pub struct Text {
@@ -143,31 +144,4 @@ fn short(duration: Duration) -> String {
         1_000..1_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
         _ => output::duration(duration),
     }
-}
-
-/// Whether a character would do more to a terminal than show itself: a control character but for the end of a line, or
-/// one that ends a line or turns the direction of writing elsewhere.
-fn is_escaped(c: char) -> bool {
-    let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() && c != '\n' || turns
-}
-
-/// As JSON has it, so that a value in quotes is a JSON string.
-fn push_escaped(text: &mut String, c: char) {
-    let _ = write!(text, "\\u{:04x}", u32::from(c));
-}
-
-/// Text of any number of lines without anything that [`is_escaped`]; a tab is a blank.
-pub fn escape(text: &str) -> String {
-    if !text.chars().any(is_escaped) {
-        return text.to_owned();
-    }
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
-        match c {
-            '\t' => escaped.push(' '),
-            c if is_escaped(c) => push_escaped(&mut escaped, c),
-            c => escaped.push(c),
-        }
-        escaped
-    })
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use wasmop_host::status::Overview;
 
 use super::rows::{COLUMNS, SortBy, rows, sort};
-use crate::logging::escape;
+use crate::escape::escape;
 
 pub fn table(now: &Overview, by: SortBy, headers: bool) -> String {
     let mut rows = rows(now, None);
