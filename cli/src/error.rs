@@ -141,11 +141,17 @@ fn help_of(error: &anyhow::Error) -> Vec<String> {
     help
 }
 
-fn split_help(text: &str) -> (&str, Option<&str>) {
+/// Splits the text of a library's error into the problem and its remedy.
+pub fn split_help(text: &str) -> (&str, Option<&str>) {
     match text.split_once(HELP_MARK) {
         Some((message, help)) => (message.trim_end(), Some(help.trim_end())),
         None => (text.trim_end(), None),
     }
+}
+
+/// A problem and its remedy as one text, for an error that has to be text. [`split_help`] is the inverse.
+pub fn join_help(problem: &str, help: &str) -> String {
+    format!("{problem}{HELP_MARK}{help}")
 }
 
 fn indent(text: &str, by: usize) -> String {

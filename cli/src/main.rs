@@ -5,6 +5,7 @@
 mod allocator;
 mod commands;
 mod config;
+mod dns_label;
 mod environment;
 mod error;
 mod escape;
@@ -22,8 +23,9 @@ mod rules;
 mod running;
 mod scaffold;
 mod simulation;
+mod spelling;
 mod state_dir;
-mod toml_table;
+mod toml_file;
 mod toolchain;
 mod top;
 #[cfg(feature = "otlp")]
@@ -32,6 +34,7 @@ mod traces;
 #[path = "traces/absent.rs"]
 mod traces;
 mod units;
+mod written;
 
 use std::process::ExitCode;
 

@@ -5,11 +5,10 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use wasmop_package::manifest::{Language, Toolchain};
 
+use crate::dns_label::{DNS_LABEL_HELP, dns_label_problem};
 use crate::error::failure;
 use crate::output::{self, Paint};
-use crate::project::{
-    DNS_LABEL_HELP, builds, default_toolchain, dns_label_problem, language_name, language_of, toolchain_name,
-};
+use crate::project::{builds, default_toolchain, language_name, language_of, toolchain_name};
 use crate::scaffold::{self, NewProject, Template, cargo_workspace};
 
 /// Make a new controller project from a template.

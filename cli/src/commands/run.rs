@@ -86,20 +86,16 @@ impl PolicyFor {
 
 impl Run {
     pub fn run(self) -> Result<()> {
+        let mut host = self.host;
+        host.verbose = (self.verbose > 0).then_some(self.verbose);
         let mut policies = Policies { forced: self.suspend_after.map(Policy::After), ..Policies::default() };
         for PolicyFor { controller, policy } in self.suspend_policy {
             match controller {
-                None => policies.all = Some(policy),
+                None => host.suspend_policy = Some(policy),
                 Some(name) => drop(policies.named.insert(name, policy)),
             }
         }
-        let flags = Flags {
-            host: self.host,
-            policies,
-            verbose: self.verbose,
-            env: self.env.into_iter().collect(),
-            args: self.args,
-        };
+        let flags = Flags { host, policies, env: self.env.into_iter().collect(), args: self.args };
         let request =
             running::Request { packages: self.packages, config: self.config, flags, learn: self.learn_permissions };
         let runtime =

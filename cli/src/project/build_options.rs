@@ -1,4 +1,4 @@
-//! What a project gives its compiler: cargo's features and profile, Go's tags and linker flags.
+//! Options for the compiler: cargo's features and profile, Go's tags and linker flags.
 //!
 //! Each option is a key of `[build]` in `wasmop.toml` and a flag of `wasmop build`. A flag takes
 //! precedence over the key.
@@ -8,7 +8,7 @@ use wasmop_package::manifest::Toolchain;
 
 use super::{FILE_NAME, Project, toolchain_name};
 use crate::error::{Failure, failure};
-use crate::toml_table::Table;
+use crate::toml_file::value::Written;
 
 /// The options as they apply to a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct BuildOptions {
     pub features: Vec<String>,
     /// Whether the cargo feature `default` is active.
     pub default_features: bool,
-    /// The cargo profile to build with; wasmop's own if not given.
+    /// The cargo profile to build with; `None` for wasmop's own.
     pub profile: Option<String>,
     /// Go build tags.
     pub tags: Vec<String>,
@@ -32,33 +32,22 @@ impl Default for BuildOptions {
     }
 }
 
-impl BuildOptions {
-    /// Reads the keys of `[build]`.
-    pub fn read(build: &Table<'_>) -> Result<BuildOptions, Failure> {
-        let profile = build.string("profile")?;
-        if let Some(name) = profile
-            && !is_profile_name(name)
-        {
-            return Err(build.bad_value("profile", format!("`{name}` is not the name of a profile"), PROFILE_HELP));
-        }
-        Ok(BuildOptions {
-            features: build.strings("features")?,
-            default_features: build.boolean("default-features")?.unwrap_or(true),
-            profile: profile.map(str::to_owned),
-            tags: build.strings("tags")?,
-            ldflags: build.string("ldflags")?.map(str::to_owned),
-        })
+/// The name of a cargo profile.
+#[derive(Clone, Debug)]
+pub struct ProfileName(pub String);
+
+impl Written for ProfileName {
+    const HELP: &'static str = "name a profile of Cargo.toml, like `release`, or one below [profile]";
+
+    fn parse(text: &str) -> Result<ProfileName, String> {
+        let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if is_name { Ok(ProfileName(text.to_owned())) } else { Err(format!("`{text}` is not the name of a profile")) }
     }
 }
 
-const PROFILE_HELP: &str = "name a profile of Cargo.toml, like `release`, or one below [profile]";
-
-fn is_profile_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-}
-
+/// A profile's name on the command line.
 fn profile_name(text: &str) -> Result<String, String> {
-    if is_profile_name(text) { Ok(text.to_owned()) } else { Err(PROFILE_HELP.to_owned()) }
+    ProfileName::parse(text).map(|ProfileName(name)| name).map_err(|_| ProfileName::HELP.to_owned())
 }
 
 /// The flags of `wasmop build`.
