@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod allocator;
+mod atomic_file;
 mod commands;
 mod config;
 mod dns_label;

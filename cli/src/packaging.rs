@@ -1,7 +1,5 @@
 //! From a project to its package: build, assemble, start once to learn what it registers, write.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -10,8 +8,8 @@ use wasmop_host::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
 
+use crate::atomic_file;
 use crate::error::{HelpExt, about, failure};
-use crate::interrupt::Cleanup;
 use crate::output::{Step, bytes};
 use crate::project::{Project, toolchain_name};
 use crate::toolchain::{self, Blame, Request};
@@ -34,7 +32,9 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         )
         .into());
     }
-    temporary_file(output)?;
+    let cannot_write = || format!("cannot write `{}`", output.display());
+    let output_help = "give a place you may write to with `--output FILE`";
+    atomic_file::check(output).or_help(cannot_write(), output_help)?;
 
     let step = {
         let what = match project.toolchain {
@@ -77,7 +77,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         registrations => registered(registrations),
     });
 
-    write_atomically(output, &package)?;
+    atomic_file::replace(output, &package).or_help(cannot_write(), output_help)?;
     Ok(Built { path: output.to_owned(), manifest, inspection })
 }
 
@@ -112,46 +112,6 @@ fn registered(registrations: &[ControllerSpec]) -> String {
         })
         .collect();
     format!("reconciles {}", kinds.join(", "))
-}
-
-const OUTPUT_HELP: &str = "give a place you may write to with `--output FILE`";
-
-/// An empty file beside `output`, which is removed if it is not made the output.
-fn temporary_file(output: &Path) -> Result<tempfile::NamedTempFile> {
-    let cannot = || format!("cannot write `{}`", output.display());
-    match fs::symlink_metadata(output) {
-        // A name that is too long, for example.
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).or_help(cannot(), OUTPUT_HELP),
-        _ => {}
-    }
-    let dir = match output.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(dir).or_help(cannot(), OUTPUT_HELP)?;
-    tempfile::Builder::new()
-        .prefix(".wasmop-")
-        .suffix(".tmp")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .or_help(cannot(), OUTPUT_HELP)
-}
-
-/// Writes a file that is there whole or not at all, whatever happens in between.
-fn write_atomically(output: &Path, content: &[u8]) -> Result<()> {
-    let cannot = || format!("cannot write `{}`", output.display());
-    let mut file = temporary_file(output)?;
-    let cleanup = {
-        let path = file.path().to_owned();
-        Cleanup::new(move || {
-            let _ = fs::remove_file(&path);
-        })
-    };
-    file.write_all(content).or_help(cannot(), OUTPUT_HELP)?;
-    file.as_file().sync_all().or_help(cannot(), OUTPUT_HELP)?;
-    file.persist(output).or_help(cannot(), OUTPUT_HELP)?;
-    cleanup.disarm();
-    Ok(())
 }
 
 /// A watch that the package's own permissions do not allow.
@@ -275,16 +235,5 @@ mod tests {
         ] {
             assert_eq!(usual_plural(kind), plural);
         }
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let output = dir.path().join("made/web.wasm");
-        for content in ["one", "two"] {
-            write_atomically(&output, content.as_bytes()).expect("writes");
-            assert_eq!(fs::read(&output).expect("is there"), content.as_bytes());
-        }
-        assert_eq!(fs::read_dir(dir.path().join("made")).expect("reads").count(), 1);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
+use crate::error::join_help;
 use crate::interrupt::Cleanup;
 use crate::output::Step;
 
@@ -22,7 +23,8 @@ pub struct Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` failed ({})\nhelp: its own messages are above", self.command, self.status)
+        let problem = format!("`{}` failed ({})", self.command, self.status);
+        f.write_str(&join_help(&problem, "its own messages are above"))
     }
 }
 
@@ -90,17 +92,10 @@ pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
 
 /// The command as one would type it.
 fn display(command: &Command) -> String {
-    let mut text = command.get_program().to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        let argument = argument.to_string_lossy();
-        text.push(' ');
-        if argument.is_empty() || argument.contains(|c: char| c.is_whitespace() || "'\"$&|;<>".contains(c)) {
-            text.push_str(&format!("'{argument}'"));
-        } else {
-            text.push_str(&argument);
-        }
-    }
-    text
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    // Only a NUL cannot be quoted, and no argument has one.
+    shlex::try_join(words.iter().map(|word| &**word)).unwrap_or_else(|_| words.join(" "))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use wasmop_host::{Deployment, RefusedPackage};
 use wasmop_package::Package;
 
 use crate::config::Plan;
-use crate::error::{HelpExt, failure, problem_and_help};
+use crate::error::{HelpExt, failure, join_help, problem_and_help};
 use crate::package_file::{self, Loaded};
 
 /// Packages of the command line.
@@ -112,7 +112,7 @@ pub fn deploy(given: Given, plan: &Plan) -> Result<(Vec<Deployment>, Vec<Refused
     };
     let refused = refused.into_iter().map(|Refused { name, error }| {
         let (problem, help) = problem_and_help(&error);
-        RefusedPackage { name, error: format!("{problem}\nhelp: {help}") }
+        RefusedPackage { name, error: join_help(&problem, &help) }
     });
     Ok((packages.into_iter().map(deployment).collect(), refused.collect()))
 }

@@ -93,7 +93,8 @@ fn in_goflags(goflags: &str, flag: &str) -> Option<String> {
     values.next_back()
 }
 
-/// Splits at spaces as the go command does: an entry that begins with a quote reaches to the next one.
+/// Splits at spaces as the go command does: only an entry that begins with a quote is quoted, up to the next quote. Not
+/// shlex: a shell also has quotes inside a word, and backslashes, which `go env` passes on.
 fn split_quoted(text: &str) -> Vec<String> {
     let mut entries = Vec::new();
     let mut rest = text.trim_start();

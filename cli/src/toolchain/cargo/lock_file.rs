@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cargo_metadata::Metadata;
 
+use crate::atomic_file;
 use crate::error::HelpExt;
 use crate::interrupt::Cleanup;
 
@@ -34,11 +35,7 @@ impl LockFile {
 
     /// Keeps the original until the returned value is dropped, or the program interrupted.
     pub fn save(&self) -> Result<Cleanup> {
-        let dir = self.saved.parent().context("a file has a directory")?;
-        let partial = self.saved.with_extension("partial");
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::copy(&self.path, &partial))
-            .and_then(|_| fs::rename(&partial, &self.saved))
+        atomic_file::copy(&self.path, &self.saved)
             .with_context(|| format!("cannot keep a copy of {}", self.path.display()))?;
         let (saved, path) = (self.saved.clone(), self.path.clone());
         Ok(Cleanup::new(move || {
