@@ -1,4 +1,4 @@
-//! Environment variables and arguments of a controller, as `wasmop.toml`, the configuration file and flags have them.
+//! Environment variables and arguments of a controller, in `wasmop.toml`, the configuration file and flags.
 
 use std::collections::BTreeMap;
 

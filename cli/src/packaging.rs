@@ -1,4 +1,4 @@
-//! From a project to its package: build, assemble, start once to learn what it registers, write.
+//! Builds a project into a package: compile, assemble, record registrations in a trial run, write.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::output::{Step, bytes};
 use crate::project::{Project, toolchain_name};
 use crate::toolchain::{self, Blame, Request};
 
-/// A package that has been written.
+/// A written package.
 pub struct Built {
     pub path: PathBuf,
     pub manifest: Manifest,
@@ -23,7 +23,7 @@ pub struct Built {
 
 /// Builds the project and writes its package to `output`.
 pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
-    // What can be wrong without a compiler is said before it runs.
+    // Errors that need no compiler come before it runs.
     let crds = project.read_crds()?;
     if output.is_dir() {
         return Err(failure(
@@ -33,7 +33,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         .into());
     }
     let cannot_write = || format!("cannot write `{}`", output.display());
-    let output_help = "give a place you may write to with `--output FILE`";
+    let output_help = "choose a file that you can write to with `--output FILE`";
     atomic_file::check(output).or_help(cannot_write(), output_help)?;
 
     let step = {
@@ -73,7 +73,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     let package = wasmop_package::with_manifest(&package, &manifest)?;
     let inspection = wasmop_package::inspect(&package)?;
     step.done(match &manifest.registrations[..] {
-        [] => "it waits before it registers: what it watches is known once it runs".into(),
+        [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
         registrations => registered(registrations),
     });
 
@@ -81,7 +81,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     Ok(Built { path: output.to_owned(), manifest, inspection })
 }
 
-/// What the controller registers when it is started, away from any cluster. Empty if it first asks the API server.
+/// What the controller registers in a run without a cluster. Empty if it first waits for the API server.
 fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
     let Description { registrations, waits } = wasmop_host::describe(&package).map_err(|error| {
@@ -89,11 +89,11 @@ fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Resu
             return failure;
         }
         about(format!("`{}`", project.name), error)
-            .else_help("see what failed above; a build with --debug names the functions and lines")
+            .else_help("see the messages above; a build with --debug names functions and lines")
     })?;
     if registrations.is_empty() && !waits {
         return Err(failure(
-            format!("`{}` registered no controller, and waits for nothing after which it could", project.name),
+            format!("`{}` registered no controller and waits for nothing", project.name),
             "register one in `main`",
         )
         .into());
@@ -114,22 +114,22 @@ fn registered(registrations: &[ControllerSpec]) -> String {
     format!("reconciles {}", kinds.join(", "))
 }
 
-/// A watch that the package's own permissions do not allow.
+/// A watch that the package's own permissions deny.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MissingPermission {
     /// `Website (demo.wasmop.dev)`.
     pub kind: String,
-    /// How to grant it.
+    /// How to allow it.
     pub help: String,
 }
 
-/// The watches for which the manifest's permissions lack `list` or `watch`.
+/// The watches without `list` or `watch` in the manifest's permissions.
 pub fn missing_permissions(manifest: &Manifest) -> Vec<MissingPermission> {
     let permissions = Permissions::new(manifest.permissions.clone());
     let mut missing: Vec<MissingPermission> = Vec::new();
     for watch in manifest.registrations.iter().flat_map(|spec| std::iter::once(&spec.primary).chain(&spec.watches)) {
-        // A name the guest left open is asked of the API server; until then the CRDs know it, or
-        // it is the usual plural.
+        // Without a plural from the controller, the host asks the API server. Here the CRDs have it, or it follows
+        // Kubernetes' convention.
         let plural = match watch.plural.as_str() {
             "" => {
                 plural_in_crds(&manifest.crds, &watch.group, &watch.kind).unwrap_or_else(|| usual_plural(&watch.kind))
@@ -157,7 +157,7 @@ fn plural_in_crds(crds: &[String], group: &str, kind: &str) -> Option<String> {
     })
 }
 
-/// The plural that Kubernetes' own kinds have.
+/// The plural by Kubernetes' convention.
 fn usual_plural(kind: &str) -> String {
     let lower = kind.to_lowercase();
     match lower.as_bytes() {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn plurals_are_those_of_kubernetes_own_kinds() {
+    fn plurals_follow_kubernetes_convention() {
         for (kind, plural) in [
             ("ConfigMap", "configmaps"),
             ("Ingress", "ingresses"),

@@ -10,18 +10,18 @@ use super::{FILE_NAME, Project, toolchain_name};
 use crate::error::{Failure, failure};
 use crate::toml_file::value::Written;
 
-/// The options as they apply to a build.
+/// The options of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// Cargo features to activate.
+    /// Cargo features to enable.
     pub features: Vec<String>,
-    /// Whether the cargo feature `default` is active.
+    /// Whether the cargo feature `default` is enabled.
     pub default_features: bool,
     /// The cargo profile to build with; `None` for wasmop's own.
     pub profile: Option<String>,
     /// Go build tags.
     pub tags: Vec<String>,
-    /// Flags for Go's linker, as `-ldflags` takes them.
+    /// Flags for Go's linker, in the syntax of `-ldflags`.
     pub ldflags: Option<String>,
 }
 
@@ -53,11 +53,11 @@ fn profile_name(text: &str) -> Result<String, String> {
 /// The flags of `wasmop build`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct BuildFlags {
-    /// Cargo features to activate, separated by commas or spaces; may be given several times.
+    /// Cargo features to enable, separated by commas or spaces; may be given several times.
     #[arg(long, short = 'F', value_name = "FEATURES")]
     features: Vec<String>,
 
-    /// Do not activate the cargo feature `default`.
+    /// Do not enable the cargo feature `default`.
     #[arg(long)]
     no_default_features: bool,
 
@@ -75,9 +75,7 @@ pub struct BuildFlags {
 }
 
 impl BuildFlags {
-    /// Puts the flags in place of the project's own options.
-    ///
-    /// Fails if a flag is for another toolchain than the project's.
+    /// Overrides the project's own options with the flags. A flag for another toolchain is an error.
     pub fn apply_to(self, project: &mut Project) -> Result<(), Failure> {
         let BuildFlags { features, no_default_features, profile, tags, ldflags } = self;
         let go = matches!(project.toolchain, Toolchain::Go | Toolchain::Tinygo);
@@ -116,7 +114,7 @@ impl BuildFlags {
     }
 }
 
-/// The names in lists that are separated by commas or spaces.
+/// Splits lists at commas and spaces.
 fn split(lists: &[String]) -> Vec<String> {
     let names = lists.iter().flat_map(|list| list.split([',', ' ']));
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()

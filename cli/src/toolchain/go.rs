@@ -121,7 +121,7 @@ pub(super) fn explain_failure(go: &GoCommand<'_>, error: anyhow::Error) -> anyho
         Ok(failed) => failed,
         Err(error) => return error,
     };
-    let Some(package) = failing_package(&failed.said) else { return failed.into() };
+    let Some(package) = failing_package(&failed.output) else { return failed.into() };
     let mut list = go.command();
     list.env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-e", "-f"]);
     list.args(["{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", &package]);

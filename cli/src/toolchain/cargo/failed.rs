@@ -12,12 +12,12 @@ use crate::toolchain::port::UnknownVersion;
 
 /// What a failed build is about: a dependency, or the project's own code.
 pub fn explain(graph: &Graph, failed: Failed) -> anyhow::Error {
-    let crates: Vec<&Package> = failing_crates(&failed.said)
+    let crates: Vec<&Package> = failing_crates(&failed.output)
         .into_iter()
         .filter_map(|(name, version)| graph.find(&name, version.as_ref()))
         .collect();
     let known = crates.iter().find_map(|package| {
-        let rule = advice::on_crate(&package.name, Some(&package.version), &failed.said)?;
+        let rule = advice::on_crate(&package.name, Some(&package.version), &failed.output)?;
         Some(by_rule(graph, package, rule))
     });
     if let Some(failure) = known {
@@ -25,7 +25,7 @@ pub fn explain(graph: &Graph, failed: Failed) -> anyhow::Error {
     }
     match crates.first() {
         Some(package) if package.source.is_some() => not_for_wasm(graph, package).into(),
-        Some(package) => own_code(graph, package, &failed.said).into(),
+        Some(package) => own_code(graph, package, &failed.output).into(),
         // Of the linker, of the lock file, of cargo itself.
         None => failed.into(),
     }
