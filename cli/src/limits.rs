@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn an_error_names_the_key_and_the_line() {
         for (line, named) in [
             ("memory = \"1KiB\"", "`memory`"),
             ("cpu-share = \"2\"", "`cpu-share`"),

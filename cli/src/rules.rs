@@ -1,4 +1,4 @@
-//! RBAC rules and external hosts as TOML: what a package asks for, and what the owner of a host grants.
+//! RBAC rules in TOML: the permissions that a package requests, and the grants of a host's owner.
 
 use serde::Deserialize;
 use wasmop_package::manifest::PolicyRule;

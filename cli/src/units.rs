@@ -1,4 +1,4 @@
-//! Byte sizes ("128MiB"), durations ("300ms"), parts of a core and addresses as people write them.
+//! Parses byte sizes (`128MiB`), durations (`300ms`), parts of a core and addresses. Errors are one-line problems.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const BYTE_UNITS: [(&str, u64); 8] = [
     ("TiB", 1 << 40),
 ];
 
-/// Reads a size such as `64MiB`. The error says what is wrong with it.
+/// Reads a size such as `64MiB`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let factor = BYTE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
@@ -31,8 +31,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a part of a core in thousandths, written as Kubernetes does: `500m` or `0.5`. The error says what is wrong
-/// with it.
+/// Reads a part of a core in thousandths, in Kubernetes' format: `500m` or `0.5`.
 pub fn parse_cpu(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a part of a core");
     match split(text) {
@@ -45,8 +44,7 @@ pub fn parse_cpu(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads an address to listen at: `HOST:PORT`, `:PORT`, or `PORT`, which means `:PORT`. The error says what is wrong
-/// with it.
+/// Reads an address to listen at: `HOST:PORT`, `:PORT`, or `PORT`, which means `:PORT`.
 pub fn parse_address(text: &str) -> Result<String, String> {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     match text.rsplit_once(':') {
@@ -71,7 +69,7 @@ pub fn exact_duration(duration: Duration) -> String {
     format!("{}{unit}", millis / factor)
 }
 
-/// A number and what follows it.
+/// Splits a text into its leading number and the rest.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     (&text[..end], text[end..].trim())

@@ -15,7 +15,7 @@ use crate::logging::LogFormat;
 use crate::toml_file::value::Written;
 use crate::units;
 
-/// Types whose `FromStr` is what is written.
+/// Types that are written in the format of their `FromStr`.
 macro_rules! written_as_parsed {
     ($($Type:ty: $help:literal),* $(,)?) => {
         $(impl Written for $Type {

@@ -1,4 +1,4 @@
-//! The keys of `[controllers.NAME]`, and what they grant.
+//! The keys of `[controllers.NAME]`, and the grant that they describe.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::rules::RuleKeys;
 use crate::toml_file::value::{AllOr, Granted, Text, written};
 
 keys! {
-    /// What the configuration file says of one controller.
+    /// The keys of one controller.
     #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
     #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
     pub struct ControllerKeys {
@@ -51,10 +51,10 @@ keys! {
         #[serde(deserialize_with = "written")]
         live service_account: Option<ServiceAccount>,
 
-        /// RBAC rules that limit what the package asks for.
+        /// RBAC rules that limit the package's permissions.
         live grant: Option<AllOr<RuleKeys>>,
 
-        /// External hosts that limit what the package asks for.
+        /// External hosts that limit those of the package.
         live external_hosts: Option<AllOr<Text<HostPattern>>>,
 
         /// Addresses that are not public and that the names of external hosts may resolve to.
@@ -66,7 +66,7 @@ keys! {
 }
 
 impl ControllerKeys {
-    /// What its owner grants the controller.
+    /// The owner's grant for the controller.
     pub fn to_grant(&self) -> Grant {
         let rules = match &self.grant {
             None | Some(AllOr::All) => None,

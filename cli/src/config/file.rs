@@ -1,4 +1,4 @@
-//! The configuration file: TOML to a checked [`Config`]. A test compares the keys with `docs/config.md`.
+//! Reads the configuration file into a checked [`Config`]. A test compares the keys with `docs/config.md`.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub fn load(file: &Path) -> Result<Config> {
     Ok(parse(file, absolute.parent().unwrap_or(Path::new("/")), &text)?)
 }
 
-/// `dir` is what paths are relative to.
+/// Paths are relative to `dir`.
 pub(super) fn parse(file: &Path, dir: &Path, text: &str) -> Result<Config, Failure> {
     let document = Document::parse(file, text, Some(TOP), DOCS)?;
     let mut host: HostKeys = document.read()?;

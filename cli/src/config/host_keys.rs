@@ -21,8 +21,7 @@ use crate::units;
 const MAX_VERBOSE: u64 = 3;
 
 keys! {
-    /// What the command line and the configuration file say of a host. Keys with `#[arg(skip)]` have no flag of the
-    /// same form.
+    /// The keys of a host. A key with `#[arg(skip)]` has no flag, or a flag in another form.
     #[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
     #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
     pub struct HostKeys {
@@ -44,7 +43,7 @@ keys! {
         #[arg(long, value_name = "DIR")]
         restart state_dir: Option<PathBuf>,
 
-        /// When idle controllers are suspended, unless something more specific says so.
+        /// The suspend policy of controllers without their own.
         #[arg(skip)]
         #[serde(deserialize_with = "written")]
         live suspend_policy: Option<Policy>,
@@ -142,7 +141,7 @@ keys! {
         #[arg(long, value_name = "NAMESPACE")]
         restart leader_elect_resource_namespace: Option<String>,
 
-        /// `[controllers.NAME]`. A plan compares them one by one.
+        /// `[controllers.NAME]`. A reload compares the controllers one by one.
         #[arg(skip)]
         live controllers: Option<BTreeMap<Text<ControllerName>, ControllerKeys>>,
     }

@@ -2,11 +2,11 @@
 
 /// Defines a struct of keys, each an `Option`: a value, or not given.
 ///
-/// Serde and clap see an ordinary struct: a key's attributes say how it is written in the file, and as a flag. Before
-/// its name stands what a reload does: `live` keys take effect at once, `restart` keys need a restart of the host.
-/// `= VALUE` after the type is the default, where an explicit default is no change.
+/// Serde and clap see an ordinary struct. A key's attributes define its form in the file and as a flag. The word before
+/// its name defines the effect of a reload: a `live` key takes effect at once, a `restart` key needs a restart of the
+/// host. `= VALUE` after the type is the default; writing the default explicitly is not a change.
 ///
-/// The struct gets three functions over all of its keys: precedence, paths, and changes that need a restart.
+/// The struct gets three functions over all keys: precedence, paths, and changes that need a restart.
 macro_rules! keys {
     (
         $(#[$meta:meta])*

@@ -3,7 +3,7 @@
 //! ```text
 //! keys: one definition each ─┬─ flags ───────────┐
 //!                            └─ file ─► Config ──┴─ plan ─► Plan ─ running ─► a host
-//!                                                             └─── reload ──► what a SIGHUP changes
+//!                                                             └─── reload ──► changes at a SIGHUP
 //! ```
 
 mod controller_keys;

@@ -1,4 +1,4 @@
-//! Flags and a configuration file to one plan. Flags take precedence over the file.
+//! Combines flags and the configuration file into one plan. Flags take precedence over the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub struct Plan {
     controllers: BTreeMap<String, ControllerKeys>,
     /// The hosts it shares controllers with, if any.
     pub election: Option<Group>,
-    /// What the running host takes at once.
+    /// The settings that a running host can change.
     pub settings: Settings,
 }
 

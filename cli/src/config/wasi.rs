@@ -17,7 +17,7 @@ use crate::toml_file::{Document, item};
 pub struct WasiKeys {
     #[serde(deserialize_with = "tables")]
     directories: Vec<DirectoryKeys>,
-    /// Known only to say where it belongs.
+    /// Not supported here; the error names the right place.
     environment: Option<IgnoredAny>,
 }
 
@@ -31,7 +31,7 @@ pub struct DirectoryKeys {
 }
 
 impl WasiKeys {
-    /// Checks what the types do not, and makes the paths on the machine relative to `dir`. `name` is the controller's.
+    /// Checks the keys together, and makes the paths on the machine relative to `dir`. `name` is the controller's.
     pub(super) fn check(&mut self, document: &Document<'_>, name: &str, dir: &Path) -> Result<(), Failure> {
         let path = ["controllers", name, "wasi"];
         if self.environment.is_some() {
@@ -70,7 +70,7 @@ impl WasiKeys {
         Ok(())
     }
 
-    /// What its owner grants the controller.
+    /// The owner's grant for the controller.
     pub(super) fn to_grant(&self) -> WasiGrant {
         let directories = self.directories.iter().map(|keys| Directory {
             source: keys.source.clone().unwrap_or_default(),

@@ -25,7 +25,7 @@ use crate::toml_file::{Document, item};
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct ProjectFile {
     package: Option<PackageKeys>,
-    /// Read when the toolchain is known, which decides what its keys are.
+    /// Read later, because its keys depend on the toolchain.
     build: Option<IgnoredAny>,
     #[serde(deserialize_with = "tables")]
     permissions: Vec<RuleKeys>,
@@ -80,7 +80,7 @@ struct GoKeys {
     crds: Vec<String>,
 }
 
-/// `[build]` for a project that makes its component itself.
+/// `[build]` for a project that builds its component itself.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct ComponentKeys {
@@ -89,7 +89,7 @@ struct ComponentKeys {
     crds: Vec<String>,
 }
 
-/// Reads the text of a `wasmop.toml`. `dir` is the project's directory, `file` is how errors name the file.
+/// Reads the text of a `wasmop.toml`. `dir` is the project's directory. Errors name the file as `file`.
 pub(super) fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, Failure> {
     let document = Document::parse(&file, text, None, "docs/wasmop-toml.md")?;
     let keys: ProjectFile = document.read()?;

@@ -1,4 +1,4 @@
-//! A serde error about a TOML file as an error for people.
+//! Turns serde's errors about a TOML file into errors with place, key and remedy.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Document, dotted, item};
 use crate::error::{Failure, failure, split_help};
 
-/// Stands for the keys of the path, in errors of values that cannot know where they are.
+/// The placeholder for the dotted path in texts of types that do not know their place in the file.
 pub const PATH: &str = "{path}";
 
 impl Document<'_> {
@@ -61,7 +61,7 @@ impl Document<'_> {
     }
 }
 
-/// What serde's own types expect, in the words of TOML.
+/// What serde's own types expect, in TOML's terms.
 fn expected_in_toml(expected: &str) -> String {
     match expected {
         "a boolean" => "`true` or `false`".to_owned(),

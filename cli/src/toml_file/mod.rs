@@ -1,8 +1,8 @@
-//! A TOML file to values of serde types. Every error names the file, the line, the key and a remedy.
+//! Reads TOML files into serde types. Every error names the file, the line, the key and a remedy.
 //!
 //! ```text
 //! text ─ parse ─► Document ─ read ─► a type with `deny_unknown_fields`: each key checked on its own
-//!                     └──── wrong, missing ─► errors for what several keys together show, by path
+//!                     └──── wrong, missing ─► errors about several keys together, by path
 //! ```
 //!
 //! A path is the keys from the top of the file to a value. The items of lists are `[0]`, `[1]` and so on.
@@ -60,14 +60,14 @@ impl<'a> Document<'a> {
         failure(problem, help)
     }
 
-    /// An error about a key that must be there; `example` is what a value looks like.
+    /// An error about a required key. `example` is an example of its value.
     pub fn missing(&self, path: &[&str], example: &str) -> Failure {
         let (key, table) = split_key(path);
         let problem = format!("{}: `{key}` is missing{}", self.place(path), self.in_table(table));
         failure(problem, format!("add `{key} = \"{example}\"`"))
     }
 
-    /// An error about a key that this table must not have.
+    /// An error about a key that this table does not have.
     pub fn unknown_key(&self, path: &[&str], known: &[&str]) -> Failure {
         let (key, table) = split_key(path);
         let what = if self.top.is_none() && table.is_empty() { "section" } else { "key" };

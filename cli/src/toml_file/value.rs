@@ -1,4 +1,4 @@
-//! Values that have a form of their own in a TOML file: words, lists, and `"all"` in place of a list.
+//! Values with a special form in a TOML file: strings that are parsed, and `"all"` in place of a list.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,12 +9,12 @@ use crate::error::{join_help, split_help};
 
 use super::describe::PATH;
 
-/// A type that a file has as a string.
+/// A type that is written as a string.
 pub trait Written: Sized {
     /// The remedy for a string that is wrong, unless its error has one.
     const HELP: &'static str;
 
-    /// The error is what is wrong with the text; it may have a remedy of its own.
+    /// The error describes the problem, and may include a remedy.
     fn parse(text: &str) -> Result<Self, String>;
 }
 
@@ -58,7 +58,7 @@ pub enum AllOr<T> {
 
 /// An item of [`AllOr`]. `{path}` in its texts is filled in, see [`PATH`].
 pub trait Granted {
-    /// What the list is in errors.
+    /// How errors name the list.
     const LIST: &'static str;
     /// The remedy for another word than `"all"`.
     const HELP: &'static str;

@@ -406,7 +406,7 @@ fn port_crates(graph: &Graph, dir: &Path) -> Result<Vec<Ported>> {
     Ok(ported)
 }
 
-/// The file that cargo says it made for this binary.
+/// The file of this binary, from cargo's messages.
 fn executable(messages: &[u8], bin: &str) -> Result<PathBuf> {
     let mut path = None;
     for message in Message::parse_stream(messages) {

@@ -28,7 +28,7 @@ fn read(text: &str) -> Result<Config, Failure> {
 }
 
 #[test]
-fn everything_can_be_said_and_paths_are_relative_to_the_file() {
+fn every_key_is_read_and_paths_are_relative_to_the_file() {
     let config = read(
         r#"
         kubeconfig = "kubeconfig"
@@ -188,7 +188,7 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
 }
 
 #[test]
-fn an_empty_file_says_nothing() {
+fn an_empty_file_sets_nothing() {
     let config = read("# nothing\n").unwrap();
     assert!(config.controllers.is_empty() && config.host.namespace.is_none() && config.host.verbose.is_none());
 }
@@ -219,7 +219,7 @@ fn the_example_in_the_documentation_can_be_read() {
 }
 
 #[test]
-fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_default() {
+fn wasi_directories_are_relative_to_the_file_and_read_only_by_default() {
     let text = r#"
         [controllers.x.wasi]
         [[controllers.x.wasi.directories]]
@@ -241,7 +241,7 @@ fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_defau
 }
 
 #[test]
-fn limits_are_caps_and_what_is_not_named_has_none() {
+fn limits_are_caps_and_other_limits_are_unlimited() {
     let limits = read("[limits]\nmemory = \"64MiB\"").unwrap().host.limits.unwrap().over(Limits::NONE);
     assert_eq!(limits, Limits { memory_bytes: 64 << 20, ..Limits::NONE });
     assert_eq!(read("").unwrap().host.limits, None);
@@ -250,7 +250,7 @@ fn limits_are_caps_and_what_is_not_named_has_none() {
 }
 
 #[test]
-fn environment_arguments_log_level_and_namespaces_are_of_one_controller() {
+fn environment_arguments_log_level_and_namespaces_belong_to_one_controller() {
     let text = r#"
         namespace = "a"
         [controllers.x]

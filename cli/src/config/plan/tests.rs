@@ -96,7 +96,7 @@ fn packages_come_from_the_file_from_arguments_or_from_both() {
     let both = plan(&Flags::default(), &file, &["b", "c"]).unwrap();
     assert_eq!(both.packages.keys().collect::<Vec<_>>(), ["a"]);
     assert_eq!(both.settings.controllers.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
-    // The one that is given goes before the one in the file.
+    // A package on the command line takes precedence over the file.
     assert!(plan(&Flags::default(), &file, &["a", "b"]).unwrap().packages.is_empty());
 
     let message = |error: Failure| crate::error::problem_and_help(&error.into());

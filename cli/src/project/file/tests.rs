@@ -1,4 +1,4 @@
-//! Tables of project files: what they mean, and how each mistake is answered.
+//! Tables of project files with their values, and of mistakes with their errors.
 
 use super::*;
 use crate::error::render;
@@ -85,7 +85,7 @@ fn a_component_may_come_from_any_language_and_command() {
 }
 
 #[test]
-fn each_mistake_names_the_place_and_the_remedy() {
+fn each_mistake_is_an_error_with_place_and_remedy() {
     let rule = "[[permissions]]\napi-groups = [\"\"]\n";
     for (text, needles) in [
         (
