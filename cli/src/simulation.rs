@@ -1,4 +1,4 @@
-//! Traces from files, and what their simulation came to, for people and for programs.
+//! Simulates suspend policies on traces, and prints the results as a table or as JSON.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use wasmop_policy::trace::Trace;
 use crate::error::{HelpExt, about};
 use crate::output::bytes;
 
-/// A trace and what to call it.
+/// A trace and its name.
 pub struct Input {
     pub name: String,
     pub trace: Trace,
 }
 
-/// One trace under one policy.
+/// The result of one trace under one policy.
 pub struct Row {
     trace: String,
     policy: String,
@@ -28,13 +28,14 @@ impl Input {
         let shown = format!("`{}`", file.display());
         let text = std::fs::read_to_string(file).or_help(
             format!("cannot read the trace {shown}"),
-            "a trace is a CSV file with the columns time and controller; `wasmop policy simulate --help` says more",
+            "a trace is a CSV file with the columns time and controller; see `wasmop policy simulate --help`",
         )?;
         let trace = Trace::parse(&text).map_err(|error| about(&shown, error))?;
         Ok(Input { name: file.display().to_string(), trace })
     }
 }
 
+/// Simulates every trace under every policy.
 pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &Setup) -> Vec<Row> {
     let row = |input: &Input, strategy: &Strategy| Row {
         trace: input.name.clone(),
@@ -76,7 +77,7 @@ pub fn table(rows: &[Row], setup: &Setup) -> String {
     text
 }
 
-/// One number of a row.
+/// One number of a result.
 #[derive(Serialize)]
 struct Figure<'a> {
     policy: &'a str,
@@ -85,7 +86,7 @@ struct Figure<'a> {
     value: f64,
 }
 
-/// An array with an object for each number.
+/// An array with one object per number.
 pub fn json(rows: &[Row]) -> Result<String> {
     let mut lines = Vec::new();
     for Row { trace, policy, outcome } in rows {

@@ -11,7 +11,7 @@ use crate::error::failure;
 use crate::simulation::{self, Input};
 use crate::{output, units};
 
-/// When idle controllers are suspended: compare policies.
+/// Compare policies that decide when idle controllers are suspended.
 #[derive(Debug, Parser)]
 pub struct Policy {
     #[command(subcommand)]
@@ -23,34 +23,34 @@ enum Command {
     Simulate(Simulate),
 }
 
-/// Replay a trace under each policy, and say what each would have cost.
+/// Replay a trace under each policy and show what each would have cost.
 ///
-/// A trace is a CSV file with the columns `time` (seconds, or RFC 3339), `controller` and, if you
-/// like, `known` (1 for timers and requeues). Costs are memory held over time, plus CPU, bytes
-/// written and waiting at the rate of memory; `cost` is relative to the offline optimum, which knows
-/// the trace. docs/policy.md explains them.
+/// A trace is a CSV file with the columns `time` (seconds, or RFC 3339), `controller` and, optionally,
+/// `known` (1 for timers and requeues). The cost is memory over time, plus CPU, written bytes and
+/// latency converted to memory. `cost` is relative to the offline optimum, which knows
+/// the whole trace. docs/policy.md explains the prices.
 #[derive(Debug, Parser)]
 struct Simulate {
     /// The trace.
     trace: Option<PathBuf>,
 
-    /// Use a trace that is made up, or all of them.
+    /// Use a built-in trace, or all of them.
     #[arg(long, value_enum, value_name = "NAME")]
     builtin: Option<BuiltinName>,
 
-    /// Compare these [default: adaptive, immediate, after=1s, after=10s, after=60s, never, smoothing, optimum].
+    /// The policies to compare [default: adaptive, immediate, after=1s, after=10s, after=60s, never, smoothing, optimum].
     #[arg(long, value_name = "POLICY", value_delimiter = ',', value_parser = strategy)]
     policy: Vec<Strategy>,
 
-    /// What kind of controllers they are, and on which kind of disk.
+    /// The kind of controllers and disk.
     #[arg(long, value_enum, value_name = "PROFILE", default_value = "rust")]
     profile: ProfileName,
 
-    /// Time that a resume takes, like `0.3ms` [default: the profile's].
+    /// How long a resume takes, like `0.3ms` [default: the profile's].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     resume_cost: Option<Duration>,
 
-    /// Time that a suspend takes [default: the profile's].
+    /// How long a suspend takes [default: the profile's].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     suspend_cost: Option<Duration>,
 
@@ -58,15 +58,15 @@ struct Simulate {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     written_bytes: Option<u64>,
 
-    /// Bytes that a controller holds while it is resident, like `2MiB` [default: the profile's].
+    /// Bytes that a resident controller uses, like `2MiB` [default: the profile's].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     resident_bytes: Option<u64>,
 
-    /// Memory the node has per core: what a second of CPU is worth.
+    /// Memory per core of the node; it sets the price of a second of CPU.
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
     memory_per_core: u64,
 
-    /// Another seed makes other traces of the same kind, for `--builtin`.
+    /// The seed for `--builtin`; another seed makes another trace of the same kind.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 
@@ -79,17 +79,17 @@ struct Simulate {
 enum BuiltinName {
     /// One change every 5.20 s, standard deviation 0.61 s.
     Periodic,
-    /// Requeues every 2, 10 and 60 s, and a change from outside now and then.
+    /// Requeues every 2, 10 and 60 s, and an occasional change from outside.
     Requeue,
-    /// Changes without any memory, on average every 0.5, 2, 10 and 60 s.
+    /// Memoryless changes, on average every 0.5, 2, 10 and 60 s.
     Poisson,
     /// About 20 changes at once, about once a minute.
     Bursts,
-    /// Much at noon, next to nothing at midnight.
+    /// Busy at noon, almost idle at midnight.
     Diurnal,
     /// A change every other minute, and a rollout of 150 changes every quarter of an hour.
     DeployStorm,
-    /// Each of them.
+    /// All of them.
     All,
 }
 
@@ -170,7 +170,7 @@ impl Simulate {
             inputs.push(Input { name: builtin.name().to_owned(), trace: builtin.trace(self.seed) });
         }
         if inputs.is_empty() {
-            return Err(failure("there is no trace", "name a file, or take one that is made up: `--builtin all`")
+            return Err(failure("there is no trace", "name a file, or use built-in traces: `--builtin all`")
                 .usage()
                 .into());
         }

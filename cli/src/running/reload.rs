@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration file is read again, and a host that runs follows it as far as it can.
+//! SIGHUP: reads the configuration file again, and applies the keys that can change while the host runs.
 
 use std::path::PathBuf;
 
@@ -11,31 +11,32 @@ use crate::config::{self, Flags, Plan};
 use crate::error;
 use crate::logging::Verbosity;
 
-pub struct Reloading {
+/// Everything a reload needs.
+pub struct Reload {
     pub file: PathBuf,
     pub flags: Flags,
-    /// Of the packages on the command line.
+    /// The names of the packages on the command line.
     pub names: Vec<String>,
     pub default_budget: Option<u64>,
-    /// What the host was started with.
+    /// The plan that the host started with.
     pub plan: Plan,
     pub verbosity: Verbosity,
     pub changes: mpsc::UnboundedSender<Settings>,
 }
 
-impl Reloading {
-    /// Reads the file at each signal, for as long as the host runs.
-    pub async fn at(self, mut hang_up: Signal) {
-        while hang_up.recv().await.is_some() {
+impl Reload {
+    /// Reads the file at each signal.
+    pub async fn on(self, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
             match self.read() {
-                Ok(plan) => self.follow(plan),
+                Ok(plan) => self.apply(plan),
                 Err(error) => {
                     let (problem, help) = error::problem_and_help(&error);
                     tracing::error!(
                         target: "wasmop",
                         problem,
                         help,
-                        "the configuration file is refused, what it said before stays in force"
+                        "the configuration file is refused; the previous settings stay in force"
                     );
                 }
             }
@@ -47,7 +48,7 @@ impl Reloading {
         Ok(Plan::new(&self.flags, &config, &self.names, self.default_budget)?)
     }
 
-    fn follow(&self, plan: Plan) {
+    fn apply(&self, plan: Plan) {
         tracing::info!(target: "wasmop", file = %self.file.display(), "the configuration file was read again");
         let keys = plan.needs_restart(&self.plan);
         if !keys.is_empty() {
@@ -55,7 +56,7 @@ impl Reloading {
             tracing::warn!(target: "wasmop", keys, "a change in the configuration file needs a restart of the host");
         }
         self.verbosity.set(plan.verbose);
-        // Without a receiver the host is ending.
+        // Without a receiver, the host is shutting down.
         let _ = self.changes.send(plan.settings);
     }
 }

@@ -1,6 +1,6 @@
-//! A place of its own for each test, packages made without a toolchain, and how a refusal looks.
+//! A directory for each test, packages without a toolchain, and the checks of an error message.
 
-// Each test program uses a part of it.
+// Each test program uses a part of this module.
 #![allow(dead_code)]
 
 use std::fs;
@@ -14,7 +14,7 @@ use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 
 pub const GO_PROJECT: &str = "# A project\n[package]\nname = \"web\"\nversion = \"0.1.0\"\nlanguage = \"go\"\n";
 
-/// The smallest controller: it does nothing when it is stepped.
+/// The smallest controller, whose step does nothing.
 pub fn guest() -> Vec<u8> {
     module("", "")
 }
@@ -32,7 +32,7 @@ pub fn registering(spec: &str) -> Vec<u8> {
     )
 }
 
-/// A core module with what a controller must have; `step` is the body of its `step`.
+/// A core module with the exports of a controller. `step` is the body of its `step`.
 pub fn module(items: &str, step: &str) -> Vec<u8> {
     let text = format!(
         r#"(module {items} (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step") {step}))"#
@@ -40,7 +40,7 @@ pub fn module(items: &str, step: &str) -> Vec<u8> {
     wat::parse_str(text).expect("valid text")
 }
 
-/// A component that has nothing to do with wasmop.
+/// A component of another world.
 pub fn component() -> Vec<u8> {
     wat::parse_str(r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#).expect("valid text")
 }
@@ -57,21 +57,21 @@ pub fn closed_port() -> u16 {
 }
 
 /// A directory that is removed after the test, with an empty home and an empty PATH.
-pub struct Place {
+pub struct Sandbox {
     dir: tempfile::TempDir,
 }
 
-impl Place {
-    pub fn new() -> Place {
+impl Sandbox {
+    pub fn new() -> Sandbox {
         let dir = tempfile::tempdir().expect("a directory");
         for name in ["home", "path"] {
             fs::create_dir(dir.path().join(name)).expect("makes it");
         }
-        Place { dir }
+        Sandbox { dir }
     }
 
-    /// Lets other users in.
-    pub fn is_open_to_all(&self) {
+    /// Lets other users read the directory.
+    pub fn open_to_all(&self) {
         fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755)).expect("is ours");
     }
 
@@ -82,7 +82,7 @@ impl Place {
     /// Writes a file and returns its path.
     pub fn write(&self, name: &str, content: &[u8]) -> String {
         let path = PathBuf::from(self.path(name));
-        fs::create_dir_all(path.parent().expect("is below the place")).expect("makes it");
+        fs::create_dir_all(path.parent().expect("is below the sandbox")).expect("makes it");
         fs::write(&path, content).expect("writes");
         self.path(name)
     }
@@ -100,18 +100,18 @@ impl Place {
         self.write("kubeconfig", text.to_string().as_bytes())
     }
 
-    /// A Go project in `p`, and on the PATH a `go` whose `build` gives `module`.
+    /// A Go project in `p`, and a `go` on the PATH whose `build` returns `module`.
     pub fn project_built_by_fake_go(&self, module: &[u8]) {
         self.write("p/wasmop.toml", GO_PROJECT.as_bytes());
         self.write("p/go.mod", b"module example.com/web\n");
         let module = self.write("module.wasm", module);
-        // What follows `-o` is the output.
+        // The output follows `-o`.
         self.fake_go(&format!(r#"while [ "$1" != -o ]; do shift; done; /bin/cp '{module}' "$2""#));
     }
 
-    /// Puts a `go` on the PATH that answers questions, and runs `build` as a shell script for `go build`. If there is
-    /// a file `go.work` in this place, it is a workspace around the project: its content is what `go work edit -json`
-    /// says, and the SDK is not found unless the workspace is switched off.
+    /// Puts a fake `go` on the PATH that runs `build` as a shell script for `go build`. A file `go.work` in the sandbox
+    /// is an enclosing workspace: its content is the output of `go work edit -json`, and `go` finds the SDK only if the
+    /// workspace is switched off.
     pub fn fake_go(&self, build: &str) {
         let work = self.path("go.work");
         let script = format!(
@@ -130,7 +130,7 @@ esac
         fs::set_permissions(go, fs::Permissions::from_mode(0o755)).expect("is ours");
     }
 
-    /// A run of the program in this place, with nothing of the surrounding environment.
+    /// A run of the program in this sandbox, without the surrounding environment.
     pub fn wasmop(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_wasmop")));
         command
@@ -159,18 +159,18 @@ impl Run {
         self
     }
 
-    /// Runs it as another user. Only root can.
+    /// Runs it as another user, which needs root.
     pub fn with_user(mut self, user: u32, group: u32) -> Run {
         self.command.uid(user).gid(group);
         self
     }
 
-    /// It ends with 0; returns its stdout and stderr.
+    /// Expects exit code 0. Returns stdout and stderr.
     pub fn succeeds(self) -> (String, String) {
         self.ends_with(0)
     }
 
-    /// It ends with `code`; returns its stdout and stderr.
+    /// Expects exit code `code`. Returns stdout and stderr.
     pub fn ends_with(mut self, code: i32) -> (String, String) {
         let (output, shown) = self.output();
         assert_eq!(output.status.code(), Some(code), "{shown}");
@@ -178,15 +178,15 @@ impl Run {
         (text(&output.stdout), text(&output.stderr))
     }
 
-    /// Starts it and does not wait.
+    /// Starts it without waiting.
     pub fn spawn(mut self) -> Child {
         self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs")
     }
 
-    /// It ends with `code`, says each of `needles`, and offers a remedy; stdout stays empty.
+    /// Expects exit code `code`, each of `needles` and a remedy on stderr, and an empty stdout.
     pub fn fails_with(mut self, code: i32, needles: &[&str]) {
         let (output, shown) = self.output();
-        // Not in what is shown, which has the command line as well.
+        // Without the command line, which `shown` includes.
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{shown}");
         assert_eq!(output.stdout, b"", "stdout is for data\n{shown}");

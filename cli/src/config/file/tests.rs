@@ -1,17 +1,34 @@
 use std::collections::BTreeSet;
 
 use wasmop_core::election::Timing;
+use wasmop_core::permissions::Grant;
+use wasmop_vm::wasi::WasiGrant;
+use wasmop_package::manifest::Limits;
+use wasmop_policy::Policy;
 
 use super::*;
+use crate::config::ControllerKeys;
+use crate::config::wasi::{DirectoryKeys, WasiKeys};
+use crate::logging::LogFormat;
+use crate::rules::RuleKeys;
+use crate::toml_file::known_keys::known_keys;
 
 const DOCS: &str = include_str!("../../../../docs/config.md");
+
+fn grant(config: &Config, name: &str) -> Grant {
+    config.controllers[name].keys.to_grant()
+}
+
+fn wasi(config: &Config, name: &str) -> WasiGrant {
+    config.controllers[name].keys.wasi.clone().unwrap_or_default().to_grant()
+}
 
 fn read(text: &str) -> Result<Config, Failure> {
     parse(Path::new("host.toml"), Path::new("/etc/wasmop"), text)
 }
 
 #[test]
-fn everything_can_be_said_and_paths_are_relative_to_the_file() {
+fn every_key_is_read_and_paths_are_relative_to_the_file() {
     let config = read(
         r#"
         kubeconfig = "kubeconfig"
@@ -59,9 +76,12 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     )
     .unwrap();
     assert_eq!(config.host.kubeconfig, Some("/etc/wasmop/kubeconfig".into()));
-    assert_eq!((config.host.context.as_deref(), &*config.host.namespace), (Some("edge"), &["demo".to_owned()][..]));
+    assert_eq!(
+        (config.host.context.as_deref(), config.host.namespace.as_deref()),
+        (Some("edge"), Some(&["demo".to_owned()][..]))
+    );
     assert_eq!(config.host.state_dir, Some("/var/lib/wasmop".into()));
-    assert_eq!(config.suspend_policy, "after=1s".parse().ok());
+    assert_eq!(config.host.suspend_policy, "after=1s".parse().ok());
     assert_eq!(config.host.memory_budget, Some(64 << 20));
     assert_eq!(config.host.cache_memory, Some(32 << 20));
     assert_eq!(config.host.record_trace, Some("/etc/wasmop/../trace.csv".into()));
@@ -70,25 +90,26 @@ fn everything_can_be_said_and_paths_are_relative_to_the_file() {
     assert_eq!(config.host.metrics_address.as_deref(), Some(":8080"));
     assert_eq!(config.host.otlp_endpoint.as_deref(), Some("http://127.0.0.1:4318"));
     assert_eq!(config.host.shutdown_timeout, Some(std::time::Duration::from_secs(5)));
-    assert_eq!((config.host.log_format, config.verbose), (Some(LogFormat::Json), Some(2)));
-    let group = config.host.election.group().unwrap().unwrap();
+    assert_eq!((config.host.log_format, config.host.verbose), (Some(LogFormat::Json), Some(2)));
+    let group = config.host.election_group().unwrap().unwrap();
     assert_eq!((&*group.name, group.namespace.as_deref()), ("edge", Some("wasmop")));
     let seconds = std::time::Duration::from_secs;
     let Timing { lease_duration, renew_deadline, retry_period } = group.timing;
     assert_eq!((lease_duration, renew_deadline, retry_period), (seconds(30), seconds(20), seconds(4)));
-    let website = &config.controllers["website"];
+    let website = &config.controllers["website"].keys;
+    let website_grant = website.to_grant();
     assert_eq!(website.package, Some("/etc/wasmop/packages/website.wasm".into()));
     assert_eq!(website.suspend_policy, Some(Policy::Never));
-    assert_eq!(website.grant.service_account.as_ref().unwrap().to_string(), "demo/website");
-    assert_eq!(website.grant.rules.as_ref().unwrap().len(), 1);
-    assert_eq!(config.controllers["certs"].grant, Grant::all());
-    let external = &website.grant.external;
+    assert_eq!(website_grant.service_account.as_ref().unwrap().to_string(), "demo/website");
+    assert_eq!(website_grant.rules.as_ref().unwrap().len(), 1);
+    assert_eq!(grant(&config, "certs"), Grant::all());
+    let external = &website_grant.external;
     let hosts: Vec<_> = external.hosts.iter().flat_map(|hosts| hosts.iter()).map(ToString::to_string).collect();
     assert_eq!(hosts, ["https://*.example.com", "http://10.0.0.7"]);
     let ranges: Vec<_> = external.private_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(ranges, ["10.96.0.0/12", "::1/128"]);
-    assert_eq!(config.controllers["nothing"].grant.external.hosts.as_deref(), Some(&[][..]));
-    assert_eq!(config.controllers["nothing"].grant.rules.as_deref(), Some(&[][..]));
+    assert_eq!(grant(&config, "nothing").external.hosts.as_deref(), Some(&[][..]));
+    assert_eq!(grant(&config, "nothing").rules.as_deref(), Some(&[][..]));
 }
 
 #[test]
@@ -167,9 +188,9 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
 }
 
 #[test]
-fn an_empty_file_says_nothing() {
+fn an_empty_file_sets_nothing() {
     let config = read("# nothing\n").unwrap();
-    assert!(config.controllers.is_empty() && config.host.namespace.is_empty() && config.verbose.is_none());
+    assert!(config.controllers.is_empty() && config.host.namespace.is_none() && config.host.verbose.is_none());
 }
 
 /// Keys in the first column of the tables below a heading of `docs/config.md`.
@@ -180,14 +201,14 @@ fn documented(heading: &str) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_documentation_has_every_key_and_no_other() {
-    assert_eq!(
-        documented("The host"),
-        KEYS.into_iter().filter(|key| !["controllers", "limits"].contains(key)).collect()
-    );
-    assert_eq!(documented("`[controllers.NAME]`"), CONTROLLER_KEYS.into());
-    assert_eq!(documented("`[[controllers.NAME.grant]]`"), rules::KEYS.into());
-    assert_eq!(documented("`[controllers.NAME.wasi]`"), wasi::KEYS.into());
-    assert_eq!(documented("`[[controllers.NAME.wasi.directories]]`"), wasi::DIRECTORY_KEYS.into());
+    let keys = |keys: BTreeSet<&'static str>, elsewhere: &[&str]| -> BTreeSet<&'static str> {
+        keys.into_iter().filter(|key| !elsewhere.contains(key)).collect()
+    };
+    assert_eq!(documented("The host"), keys(known_keys::<HostKeys>(), &["controllers", "limits"]));
+    assert_eq!(documented("`[controllers.NAME]`"), known_keys::<ControllerKeys>());
+    assert_eq!(documented("`[[controllers.NAME.grant]]`"), known_keys::<RuleKeys>());
+    assert_eq!(documented("`[controllers.NAME.wasi]`"), keys(known_keys::<WasiKeys>(), &["environment"]));
+    assert_eq!(documented("`[[controllers.NAME.wasi.directories]]`"), known_keys::<DirectoryKeys>());
 }
 
 #[test]
@@ -198,7 +219,7 @@ fn the_example_in_the_documentation_can_be_read() {
 }
 
 #[test]
-fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_default() {
+fn wasi_directories_are_relative_to_the_file_and_read_only_by_default() {
     let text = r#"
         [controllers.x.wasi]
         [[controllers.x.wasi.directories]]
@@ -209,27 +230,27 @@ fn what_is_granted_of_the_machine_is_relative_to_the_file_and_read_only_by_defau
         destination = "/tmp"
         writable = true
     "#;
-    let wasi = read(text).unwrap().controllers["x"].wasi.clone();
-    let shown: Vec<_> = wasi
+    let granted = wasi(&read(text).unwrap(), "x");
+    let shown: Vec<_> = granted
         .directories
         .iter()
         .map(|d| (d.source.is_absolute(), d.source.ends_with("rules"), d.destination.as_str(), d.writable))
         .collect();
     assert_eq!(shown, [(true, true, "/rules", false), (true, false, "/tmp", true)]);
-    assert_eq!(read("[controllers.x]").unwrap().controllers["x"].wasi, wasmop_vm::wasi::WasiGrant::default());
+    assert_eq!(wasi(&read("[controllers.x]").unwrap(), "x"), WasiGrant::default());
 }
 
 #[test]
-fn limits_are_caps_and_what_is_not_named_has_none() {
-    let limits = read("[limits]\nmemory = \"64MiB\"").unwrap().limits.unwrap();
+fn limits_are_caps_and_other_limits_are_unlimited() {
+    let limits = read("[limits]\nmemory = \"64MiB\"").unwrap().host.limits.unwrap().over(Limits::NONE);
     assert_eq!(limits, Limits { memory_bytes: 64 << 20, ..Limits::NONE });
-    assert_eq!(read("").unwrap().limits, None);
+    assert_eq!(read("").unwrap().host.limits, None);
     let error = read("[limits]\nmemoy = \"64MiB\"").unwrap_err().to_string();
     assert!(error.contains("`memoy` in [limits]"), "{error}");
 }
 
 #[test]
-fn environment_arguments_log_level_and_namespaces_are_of_one_controller() {
+fn environment_arguments_log_level_and_namespaces_belong_to_one_controller() {
     let text = r#"
         namespace = "a"
         [controllers.x]
@@ -242,18 +263,18 @@ fn environment_arguments_log_level_and_namespaces_are_of_one_controller() {
         [controllers.y]
     "#;
     let config = read(text).unwrap();
-    let (x, y) = (&config.controllers["x"], &config.controllers["y"]);
-    assert_eq!(config.host.namespace, ["a"]);
+    let (x, y) = (&config.controllers["x"].keys, &config.controllers["y"].keys);
+    assert_eq!(config.host.namespace.as_deref(), Some(&["a".to_owned()][..]));
     assert_eq!(
-        (&*x.namespaces, x.args.as_deref()),
-        (&["b".into(), "c".into()][..], Some(&["--image=x".into(), "".into()][..]))
+        (x.namespace.as_deref(), x.args.as_deref()),
+        (Some(&["b".into(), "c".into()][..]), Some(&["--image=x".into(), "".into()][..]))
     );
     assert_eq!(x.log_level, Some(tracing::level_filters::LevelFilter::DEBUG));
     assert_eq!(
-        x.env.iter().map(|(n, v)| (&**n, &**v)).collect::<Vec<_>>(),
+        x.env.iter().flatten().map(|(n, v)| (&**n, &**v)).collect::<Vec<_>>(),
         [("EMPTY", ""), ("RELATED_IMAGE", "registry/x:1")]
     );
-    assert_eq!((y.namespaces.len(), &y.args, y.log_level, y.env.len()), (0, &None, None, 0));
+    assert_eq!((&y.namespace, &y.args, y.log_level, &y.env), (&None, &None, None, &None));
     for (text, problem) in [
         ("namespace = []", "names none"),
         ("namespace = \"a,b\"", "other than a-z"),
