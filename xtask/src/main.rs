@@ -8,6 +8,8 @@ mod command;
 mod componentize_py;
 mod debian;
 mod demo;
+#[cfg(test)]
+mod doc_constants;
 mod repository;
 mod setup;
 mod test;
