@@ -29,6 +29,8 @@ mod status;
 mod stepping;
 mod subscriptions;
 mod suspension;
+#[cfg(test)]
+mod tests;
 mod throttles;
 mod timers;
 mod watching;

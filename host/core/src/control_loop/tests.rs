@@ -1,0 +1,20 @@
+//! Tables for every decision of the control loop: events in, effects and state out. No socket, thread or clock.
+//!
+//! ```text
+//! environment  watches as plain data       harness   a loop, its clock, and what workers would do
+//! watching, replays, registrations         from watch events to reconciles
+//! requests, cached_reads, own_writes       from calls to requests, and answers back
+//! stepping, suspension, restarts           the life of an instance
+//! limits, leadership, settings, shutdown   what holds a controller back, moves it or ends it
+//! status, timers                           what the loop says of itself
+//! invariants                               random sequences of events
+//! ```
+
+mod cached_reads;
+mod environment;
+mod harness;
+mod own_writes;
+mod registrations;
+mod replays;
+mod requests;
+mod watching;

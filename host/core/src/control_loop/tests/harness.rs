@@ -1,0 +1,747 @@
+//! A control loop with a clock, and with everything that a shell would do on its orders: by hand, step by step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use wasmop_package::Tier;
+use wasmop_package::manifest::{ControllerSpec, Limits, PolicyRule, Relation, WatchSpec};
+use wasmop_policy::Policy;
+
+use super::super::leadership::Recovered;
+use super::super::*;
+use super::environment::{Object, TestEnvironment};
+use crate::election::Fence;
+use crate::permissions::Permissions;
+use crate::registration_id::RegistrationId;
+use crate::reply::Reply;
+use crate::status::counters::{Avoided, CachedRead};
+use crate::status::observed;
+use crate::step::{Action, Call, Cause, Event, EventKind, Failure, LogLine, Lost, StepOutput, StepReport};
+use crate::watch::{Waiting, WatchId};
+
+pub const MIB: u64 = 1 << 20;
+pub const R0: RegistrationId = RegistrationId(0);
+pub const R1: RegistrationId = RegistrationId(1);
+
+pub fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A kind that tests watch.
+pub fn kind(kind: &str) -> WatchSpec {
+    let (group, plural) = match kind {
+        "Website" => ("demo.dev", "websites"),
+        "Deployment" => ("apps", "deployments"),
+        "ConfigMap" => ("", "configmaps"),
+        "Node" => ("", "nodes"),
+        _ => panic!("no such kind: {kind}"),
+    };
+    WatchSpec {
+        group: group.into(),
+        version: "v1".into(),
+        kind: kind.into(),
+        plural: plural.into(),
+        namespace: None,
+        namespaces: Vec::new(),
+        relation: Relation::Own,
+        label_selector: String::new(),
+        field_selector: String::new(),
+        generation_changed: false,
+        predicate: String::new(),
+        cached: false,
+        ignore_own_writes: false,
+    }
+}
+
+/// A kind whose changes concern other objects.
+pub fn related(of: &str, relation: Relation) -> WatchSpec {
+    WatchSpec { relation, ..kind(of) }
+}
+
+/// What a guest registers.
+pub fn reconciler(primary: WatchSpec, watches: Vec<WatchSpec>) -> ControllerSpec {
+    ControllerSpec {
+        name: primary.plural.clone(),
+        namespace: None,
+        namespaces: Vec::new(),
+        max_concurrent_reconciles: 0,
+        primary,
+        watches,
+    }
+}
+
+pub fn websites() -> ControllerSpec {
+    reconciler(kind("Website"), Vec::new())
+}
+
+pub fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: vec![group.into()],
+        resources: vec![resource.into()],
+        verbs: verbs.iter().map(|verb| (*verb).into()).collect(),
+        ..PolicyRule::default()
+    }
+}
+
+/// A controller to add.
+pub struct Setup {
+    pub name: &'static str,
+    pub tier: Tier,
+    pub limits: Limits,
+    /// The package's own policy.
+    pub package_policy: Option<Policy>,
+    /// The owner's.
+    pub policy: Option<Policy>,
+    pub rules: Vec<PolicyRule>,
+    pub external: Vec<&'static str>,
+    pub namespaces: NamespaceLimit,
+    pub leadership: Leadership,
+    pub recovered: Option<Recovered>,
+    pub startup: Startup,
+    pub base_memory_bytes: u64,
+    pub base_data_bytes: u64,
+}
+
+/// A controller that may do everything and has no limits.
+pub fn setup(name: &'static str) -> Setup {
+    Setup {
+        name,
+        tier: Tier::Full,
+        limits: Limits::NONE,
+        package_policy: None,
+        policy: None,
+        rules: vec![rule("*", "*", &["*"])],
+        external: Vec::new(),
+        namespaces: NamespaceLimit::default(),
+        leadership: Leadership::Alone,
+        recovered: None,
+        startup: Startup::default(),
+        base_memory_bytes: MIB,
+        base_data_bytes: 64 << 10,
+    }
+}
+
+/// What a worker reports of a step.
+#[derive(Default)]
+pub struct Did {
+    pub actions: Vec<Action>,
+    pub logs: Vec<LogLine>,
+    pub park: Option<Duration>,
+    pub refused_memory: bool,
+    pub failures: Vec<Failure>,
+    pub lost: Option<Lost>,
+    pub cpu: Duration,
+    /// The instance as it is after the step; `None`: as the slot's instances usually are.
+    pub instance: Option<InstanceFacts>,
+}
+
+impl From<Vec<Action>> for Did {
+    fn from(actions: Vec<Action>) -> Did {
+        Did { actions, ..Did::default() }
+    }
+}
+
+pub fn register(spec: &ControllerSpec) -> Action {
+    Action::Register { spec: serde_json::to_string(spec).unwrap() }
+}
+
+pub fn done(task: u64) -> Action {
+    Action::Done { task, requeue_after: None, error: None }
+}
+
+pub fn requeue(task: u64, after: Duration) -> Action {
+    Action::Done { task, requeue_after: Some(after), error: None }
+}
+
+pub fn fails(task: u64) -> Action {
+    Action::Done { task, requeue_after: None, error: Some("no luck".into()) }
+}
+
+pub fn call(id: u64, task: u64, method: &str, path: &str) -> Action {
+    let (target, headers) = (String::new(), String::new());
+    Action::Call(Call { id, task, target, method: method.into(), path: path.into(), headers, body: Bytes::new() })
+}
+
+/// A call that sends something.
+pub fn put(id: u64, task: u64, path: &str, body: &str) -> Action {
+    let (target, headers) = (String::new(), String::new());
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    Action::Call(Call { id, task, target, method: "PUT".into(), path: path.into(), headers, body })
+}
+
+/// A call to a host other than the API server.
+pub fn contact(id: u64, target: &str) -> Action {
+    let (target, path, headers) = (target.into(), "/".into(), String::new());
+    Action::Call(Call { id, task: 0, target, method: "GET".into(), path, headers, body: Bytes::new() })
+}
+
+pub fn drop_call(id: u64) -> Action {
+    Action::DropCall { id }
+}
+
+pub fn get(id: u64, path: &str) -> Action {
+    call(id, 0, "GET", path)
+}
+
+/// A step that failed and was undone.
+pub fn failure(cause: Cause, culprit: Option<u64>) -> Failure {
+    Failure {
+        cause,
+        reason: "it went wrong".into(),
+        detail: "backtrace".into(),
+        logs: Vec::new(),
+        culprit,
+        replayed_steps: 1,
+        memory_before: 0,
+    }
+}
+
+pub fn log(message: &str) -> LogLine {
+    LogLine { level: tracing::Level::INFO, target: "app".into(), message: message.into(), fields: String::new() }
+}
+
+pub fn head(status: u16) -> Reply {
+    Reply::Head { status, headers: String::new() }
+}
+
+pub fn body(text: &str) -> Reply {
+    Reply::Body(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// What a worker has been ordered to do.
+pub enum Order {
+    Step { step: Box<Step>, was_suspended: bool, is_new: bool },
+    Save(Box<Save>),
+    SuspendSoftly(SaveReason),
+}
+
+pub struct Harness {
+    pub control: ControlLoop<TestEnvironment>,
+    pub now: Now,
+    /// Orders of instances that are with a worker.
+    pub orders: BTreeMap<SlotId, Order>,
+    /// Effects that no test has looked at yet.
+    pub effects: Vec<HostEffect>,
+    /// What each slot's instance is like after a step.
+    pub facts: BTreeMap<SlotId, InstanceFacts>,
+    /// Where each instance was when it was not with a worker.
+    at_home: BTreeMap<SlotId, Phase>,
+    /// Tokens of all requests that were sent.
+    tokens: BTreeSet<u64>,
+}
+
+impl Harness {
+    /// A host whose policy is `never`.
+    pub fn new() -> Harness {
+        Harness::with(LoopOptions { policy: Policy::Never, ..LoopOptions::default() })
+    }
+
+    pub fn with(mut options: LoopOptions) -> Harness {
+        options.limit_caps = Limits::NONE;
+        Harness {
+            control: ControlLoop::new(TestEnvironment::default(), options),
+            now: Now { host: secs(1), boot: secs(1) },
+            orders: BTreeMap::new(),
+            effects: Vec::new(),
+            facts: BTreeMap::new(),
+            at_home: BTreeMap::new(),
+            tokens: BTreeSet::new(),
+        }
+    }
+
+    pub fn add(&mut self, setup: Setup) -> SlotId {
+        let asked = setup.external.iter().map(|host| host.parse().unwrap()).collect();
+        let permissions = Permissions::new(setup.rules).with_external(asked);
+        let is_full = setup.tier == Tier::Full;
+        let package = PackageFacts {
+            name: format!("package-{}", setup.name),
+            version: "1.0.0".into(),
+            tier: setup.tier,
+            limits: setup.limits,
+            suspend_policy: setup.package_policy,
+            base_memory_bytes: is_full.then_some(setup.base_memory_bytes),
+            base_data_bytes: is_full.then_some(setup.base_data_bytes),
+            first_monotonic_ns: 1000,
+        };
+        let recovered = setup.recovered.unwrap_or_else(|| Recovered::fresh(self.now.host, 1000));
+        let id = self.control.add(NewController {
+            name: setup.name.into(),
+            package: Arc::new(package),
+            startup: Arc::new(setup.startup),
+            permissions: Arc::new(permissions),
+            service_account: None,
+            namespaces: setup.namespaces,
+            policy: setup.policy,
+            leadership: setup.leadership,
+            cached: Arc::default(),
+            ignored: Arc::default(),
+            recovered,
+        });
+        let facts =
+            InstanceFacts { anonymous_bytes: MIB, memory_bytes: MIB, is_soft: !is_full, ..InstanceFacts::default() };
+        self.facts.insert(id, facts);
+        id
+    }
+
+    /// Subscribes all controllers, delivers what the watches recall, and orders the first steps.
+    pub fn start(&mut self) {
+        self.note_phases();
+        self.control.start(self.now);
+        let effects = self.control.dispatch(self.now);
+        self.absorb(effects);
+        self.deliver();
+    }
+
+    /// A host with one controller that has registered this.
+    pub fn running(spec: &ControllerSpec) -> (Harness, SlotId) {
+        Harness::running_with(setup("web"), spec)
+    }
+
+    pub fn running_with(setup: Setup, spec: &ControllerSpec) -> (Harness, SlotId) {
+        let mut host = Harness::new();
+        let id = host.add(setup);
+        host.start();
+        host.boot(id, spec);
+        (host, id)
+    }
+
+    /// Answers the first step of an instance: it registers this, and its watches are listed without objects.
+    pub fn boot(&mut self, id: SlotId, spec: &ControllerSpec) {
+        assert_eq!(self.kinds(id), [EventKind::Start]);
+        self.does(id, vec![register(spec)]);
+        self.list_new();
+    }
+
+    /// A running controller of websites whose guest has made these calls.
+    pub fn calling(setup: Setup, actions: Vec<Action>) -> (Harness, SlotId) {
+        let mut host = Harness::new();
+        let id = host.add(setup);
+        host.start();
+        host.does(id, [vec![register(&websites())], actions].concat());
+        host.list_new();
+        (host, id)
+    }
+
+    /// Lists those watches without objects that were not listed before.
+    pub fn list_new(&mut self) {
+        let watches = &self.control.environment().watches;
+        let new: Vec<WatchId> = watches.iter().filter(|(_, watch)| !watch.is_synced).map(|(id, _)| *id).collect();
+        for watch in new {
+            self.control.environment_mut().list(watch, &[]);
+        }
+        self.deliver();
+    }
+
+    // --- events
+
+    pub fn event(&mut self, event: HostEvent) {
+        let effects = self.control.on(event, self.now);
+        self.absorb(effects);
+    }
+
+    /// Hands in what the watches have sent, each event by itself.
+    pub fn deliver(&mut self) {
+        while let Some(event) = self.control.environment_mut().sent.pop_front() {
+            self.event(HostEvent::Watch(event));
+        }
+    }
+
+    /// Hands in what the watches have sent, with one dispatch.
+    pub fn deliver_together(&mut self) {
+        while let Some(event) = self.control.environment_mut().sent.pop_front() {
+            self.control.take(HostEvent::Watch(event), self.now);
+        }
+        let effects = self.control.dispatch(self.now);
+        self.absorb(effects);
+    }
+
+    pub fn watch(&self, kind: &str) -> WatchId {
+        self.control.environment().watch_of(kind, None)
+    }
+
+    pub fn list(&mut self, kind: &str, objects: &[Object]) {
+        let watch = self.watch(kind);
+        self.control.environment_mut().list(watch, objects);
+        self.deliver();
+    }
+
+    pub fn apply(&mut self, kind: &str, object: &Object) {
+        let watch = self.watch(kind);
+        self.control.environment_mut().apply(watch, object);
+        self.deliver();
+    }
+
+    pub fn delete(&mut self, kind: &str, object: &Object) {
+        let watch = self.watch(kind);
+        self.control.environment_mut().delete(watch, object);
+        self.deliver();
+    }
+
+    pub fn fail_watch(&mut self, kind: &str, waiting: Waiting) {
+        let watch = self.watch(kind);
+        self.control.environment_mut().fail(watch, waiting);
+        self.deliver();
+    }
+
+    /// Time passes, and the loop is dispatched once at its end.
+    pub fn advance(&mut self, by: Duration) {
+        self.now.host += by;
+        self.now.boot += by;
+        self.dispatch();
+    }
+
+    pub fn dispatch(&mut self) {
+        let effects = self.control.dispatch(self.now);
+        self.absorb(effects);
+    }
+
+    // --- what workers do
+
+    /// The events of the step that is under way.
+    pub fn events(&self, id: SlotId) -> &[Event] {
+        match self.orders.get(&id) {
+            Some(Order::Step { step, .. }) => step.events.as_deref().unwrap_or_default(),
+            _ => panic!("no step is under way"),
+        }
+    }
+
+    pub fn is_stepping(&self, id: SlotId) -> bool {
+        matches!(self.orders.get(&id), Some(Order::Step { .. }))
+    }
+
+    /// Why the instance is being written to disk or suspended softly, if it is.
+    pub fn saving(&self, id: SlotId) -> Option<SaveReason> {
+        match self.orders.get(&id)? {
+            Order::Step { .. } => None,
+            Order::Save(save) => Some(save.reason),
+            Order::SuspendSoftly(reason) => Some(*reason),
+        }
+    }
+
+    pub fn kinds(&self, id: SlotId) -> Vec<EventKind> {
+        self.events(id).iter().map(|event| event.kind).collect()
+    }
+
+    /// Tasks and objects of the reconciles in the step that is under way.
+    pub fn begun(&self, id: SlotId) -> Vec<(u64, String)> {
+        let reconciles = self.events(id).iter().filter(|event| event.kind == EventKind::Reconcile);
+        reconciles.map(|event| (event.task, String::from_utf8(event.payload.to_vec()).unwrap())).collect()
+    }
+
+    /// The task of the only event of this kind in the step that is under way.
+    pub fn task(&self, id: SlotId, kind: EventKind) -> u64 {
+        let tasks: Vec<u64> =
+            self.events(id).iter().filter(|event| event.kind == kind).map(|event| event.task).collect();
+        assert_eq!(tasks.len(), 1, "{:?}", self.kinds(id));
+        tasks[0]
+    }
+
+    /// The step that is under way ends.
+    pub fn does(&mut self, id: SlotId, did: impl Into<Did>) {
+        let Some(Order::Step { step, was_suspended, is_new }) = self.orders.remove(&id) else {
+            panic!("no step is under way")
+        };
+        let Did { actions, logs, park, refused_memory, failures, lost, cpu, instance } = did.into();
+        let is_lost = lost.is_some();
+        let output = StepOutput { actions, logs, park, refused_memory };
+        let report = StepReport {
+            outputs: if is_lost && output.actions.is_empty() { Vec::new() } else { vec![output] },
+            failures,
+            lost,
+            resume: is_new.then_some(ms(1)),
+            step: ms(1),
+            cpu,
+        };
+        self.event(HostEvent::Stepped(Box::new(Stepped {
+            slot: id,
+            stepped_at: step.at,
+            was_suspended,
+            events: step.events.map_or(0, |events| events.len()),
+            instance: (!is_lost).then(|| instance.unwrap_or(self.facts[&id])),
+            report,
+        })));
+    }
+
+    /// Ends steps with `done` for each reconcile until there is none under way. Returns the objects, in order.
+    pub fn reconciled(&mut self, id: SlotId) -> Vec<String> {
+        let mut objects = Vec::new();
+        while self.is_stepping(id) {
+            let begun = self.begun(id);
+            self.does(id, begun.iter().map(|(task, _)| done(*task)).collect::<Vec<_>>());
+            objects.extend(begun.into_iter().map(|(_, object)| object));
+        }
+        objects
+    }
+
+    /// The instance has been written, or suspended softly.
+    pub fn saved(&mut self, id: SlotId) {
+        let (reason, instance) = match self.orders.remove(&id) {
+            Some(Order::Save(save)) => (save.reason, (save.reason == SaveReason::LogFull).then(|| self.facts[&id])),
+            Some(Order::SuspendSoftly(reason)) => {
+                (reason, Some(InstanceFacts { is_suspended: true, ..self.facts[&id] }))
+            }
+            _ => panic!("nothing is being saved"),
+        };
+        let result = Ok(Written { dirty_bytes: 4096, written_bytes: 8192, disk_bytes: 16384 });
+        self.event(HostEvent::Saved(Box::new(Saved { slot: id, reason, instance, result, took: ms(1) })));
+    }
+
+    /// The instance could not be written.
+    pub fn save_fails(&mut self, id: SlotId, error: io::Error) {
+        let reason = self.saving(id).expect("it is being saved");
+        self.orders.remove(&id);
+        let instance = Some(self.facts[&id]);
+        let result = Err(error);
+        self.event(HostEvent::Saved(Box::new(Saved { slot: id, reason, instance, result, took: ms(1) })));
+    }
+
+    /// Pieces of the answer to a request, which take credit as the requests under way do.
+    pub fn reply(&mut self, send: &Send, replies: Vec<Reply>) {
+        let bytes: usize = replies.iter().map(Reply::credited_bytes).sum();
+        if let Some(credit) = self.control.credit(send.slot) {
+            assert!(credit.try_take(bytes), "a request waits for credit");
+        }
+        let Send { slot, call, token, .. } = *send;
+        self.event(HostEvent::Replies { slot, call, token, replies });
+    }
+
+    /// The whole answer to a request.
+    pub fn respond(&mut self, send: &Send, status: u16, text: &str) {
+        let mut replies = vec![head(status)];
+        if !text.is_empty() {
+            replies.push(body(text));
+        }
+        replies.push(Reply::End);
+        self.reply(send, replies);
+    }
+
+    // --- effects
+
+    /// Routes orders to workers and keeps the rest for tests.
+    fn absorb(&mut self, effects: Vec<HostEffect>) {
+        for effect in effects {
+            match effect {
+                HostEffect::Step(step) => {
+                    let before = self.at_home[&step.slot];
+                    let was_suspended = match before {
+                        Phase::Suspended { snapshot_bytes } => snapshot_bytes.is_some(),
+                        Phase::Resident(instance) => instance.is_suspended,
+                        Phase::Busy => unreachable!("only where instances are at home is noted"),
+                    };
+                    let is_new = was_suspended || matches!(before, Phase::Suspended { .. });
+                    self.order(step.slot, Order::Step { step, was_suspended, is_new });
+                }
+                HostEffect::Save(save) => self.order(save.slot, Order::Save(save)),
+                HostEffect::SuspendSoftly { slot, reason } => self.order(slot, Order::SuspendSoftly(reason)),
+                HostEffect::Discard { slot } => {
+                    assert!(!self.orders.contains_key(&slot), "an instance with a worker cannot be discarded");
+                    self.at_home.insert(slot, Phase::FRESH);
+                    self.effects.push(effect);
+                }
+                HostEffect::Send(send) => {
+                    assert!(self.tokens.insert(send.token), "a token names one request");
+                    self.effects.push(HostEffect::Send(send));
+                }
+                effect => self.effects.push(effect),
+            }
+        }
+        self.note_phases();
+        self.check();
+    }
+
+    fn order(&mut self, id: SlotId, order: Order) {
+        let before = self.orders.insert(id, order);
+        assert!(before.is_none(), "an instance that is with a worker is ordered nothing");
+    }
+
+    fn note_phases(&mut self) {
+        for id in self.control.ids() {
+            match self.control.phase(id) {
+                Phase::Busy => {}
+                phase => {
+                    self.at_home.insert(id, phase);
+                }
+            }
+        }
+    }
+
+    fn take_effects<T>(&mut self, select: impl Fn(&HostEffect) -> bool, map: impl Fn(HostEffect) -> T) -> Vec<T> {
+        let (selected, rest) = std::mem::take(&mut self.effects).into_iter().partition(|effect| select(effect));
+        self.effects = rest;
+        let selected: Vec<HostEffect> = selected;
+        selected.into_iter().map(map).collect()
+    }
+
+    /// Requests that were sent since the last call.
+    pub fn sends(&mut self) -> Vec<Send> {
+        self.take_effects(
+            |effect| matches!(effect, HostEffect::Send(_)),
+            |effect| match effect {
+                HostEffect::Send(send) => *send,
+                _ => unreachable!(),
+            },
+        )
+    }
+
+    /// Numbers of the calls that were sent since the last call of this.
+    pub fn sent(&mut self) -> Vec<u64> {
+        self.sends().iter().map(|send| send.call).collect()
+    }
+
+    /// The only request that was sent.
+    pub fn send(&mut self) -> Send {
+        let mut sends = self.sends();
+        assert_eq!(sends.len(), 1, "{sends:?}");
+        sends.remove(0)
+    }
+
+    /// Numbers of calls whose requests were aborted.
+    pub fn aborted(&mut self) -> Vec<u64> {
+        self.take_effects(
+            |effect| matches!(effect, HostEffect::Abort { .. }),
+            |effect| match effect {
+                HostEffect::Abort { call, .. } => call,
+                _ => unreachable!(),
+            },
+        )
+    }
+
+    pub fn discarded(&mut self) -> usize {
+        self.take_effects(|effect| matches!(effect, HostEffect::Discard { .. }), drop).len()
+    }
+
+    pub fn given_up(&mut self) -> Vec<SlotId> {
+        self.take_effects(
+            |effect| matches!(effect, HostEffect::GivenUp { .. }),
+            |effect| match effect {
+                HostEffect::GivenUp { slot } => slot,
+                _ => unreachable!(),
+            },
+        )
+    }
+
+    /// Events for owners.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        self.take_effects(
+            |effect| matches!(effect, HostEffect::Publish(_)),
+            |effect| match effect {
+                HostEffect::Publish(notice) => *notice,
+                _ => unreachable!(),
+            },
+        )
+    }
+
+    /// Reasons of the Events for owners.
+    pub fn reasons(&mut self) -> Vec<&'static str> {
+        self.notices().iter().map(|notice| notice.problem.reason()).collect()
+    }
+
+    pub fn spans(&mut self) -> Vec<SpanEvent> {
+        self.take_effects(
+            |effect| matches!(effect, HostEffect::Span(_)),
+            |effect| match effect {
+                HostEffect::Span(span) => span,
+                _ => unreachable!(),
+            },
+        )
+    }
+
+    // --- state
+
+    pub fn observe(&self, id: SlotId) -> observed::Controller {
+        self.control.observe().swap_remove(id.index())
+    }
+
+    pub fn avoided(&self, id: SlotId, why: Avoided) -> u64 {
+        self.observe(id).counters.wakes_avoided(why)
+    }
+
+    /// What became of reads that a cache may answer, without those that never happened.
+    pub fn cached_reads(&self, id: SlotId) -> Vec<(CachedRead, u64)> {
+        let counters = self.observe(id).counters;
+        counters.cached_reads().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Keys of limits that were met, and how often.
+    pub fn limit_hits(&self, id: SlotId) -> Vec<(&'static str, u64)> {
+        let counters = self.observe(id).counters;
+        counters.trouble().map_or_else(Vec::new, |trouble| {
+            trouble.limit_hits().map(|(limit, count)| (limit.as_str(), count)).collect()
+        })
+    }
+
+    pub fn restarts(&self, id: SlotId) -> u32 {
+        self.observe(id).counters.trouble().map_or(0, |trouble| trouble.restarts)
+    }
+
+    pub fn last_error(&self, id: SlotId) -> String {
+        self.observe(id).counters.last_error().unwrap_or_default().to_owned()
+    }
+
+    pub fn is_suspended(&self, id: SlotId) -> bool {
+        self.observe(id).state == crate::status::state::State::Suspended
+    }
+
+    pub fn leadership(&self, id: SlotId) -> &Leadership {
+        &self.control.slots[id].leadership
+    }
+
+    // --- leadership
+
+    /// This host runs the controller from now on.
+    pub fn gain(&mut self, id: SlotId, fence: &Arc<Fence>, recovered: Recovered) {
+        let gained = Gained { slot: id, fence: fence.clone(), transitions: 1, recovered };
+        self.event(HostEvent::Gained(Box::new(gained)));
+        self.deliver();
+    }
+
+    // --- invariants
+
+    /// What the loop's structs promise, checked after every event.
+    pub fn check(&self) {
+        self.check_timers();
+        self.check_subscriptions();
+        for id in self.control.ids() {
+            let slot = &self.control.slots[id];
+            let is_busy = matches!(slot.phase, Phase::Busy);
+            assert_eq!(is_busy, self.orders.contains_key(&id), "busy is exactly what is with a worker");
+            let credit = slot.requests.credit.as_ref().map_or(0, |credit| credit.available());
+            assert!(credit <= RESPONSE_CREDIT_BYTES, "more credit was given than taken: {credit}");
+            if matches!(slot.leadership, Leadership::Standby) {
+                assert!(slot.watches.all.is_empty() && slot.requests.in_flight.is_empty() && slot.wake.is_none());
+            }
+        }
+    }
+
+    fn check_timers(&self) {
+        let mut wakes: Vec<_> = self.control.slots.iter().filter_map(|(id, slot)| Some((slot.wake?, id))).collect();
+        wakes.sort();
+        assert_eq!(self.control.timers.all(), wakes, "timers mirror the slots' wake times");
+        assert_eq!(self.control.next_wake(), wakes.first().map(|(at, _)| *at));
+    }
+
+    fn check_subscriptions(&self) {
+        let (subscriptions, watches) = (&self.control.subscriptions, &self.control.environment.watches);
+        let subscribed: BTreeMap<WatchId, usize> =
+            subscriptions.by_watch.iter().map(|(watch, all)| (*watch, all.len())).collect();
+        let held: BTreeMap<WatchId, usize> = watches.iter().map(|(id, watch)| (*id, watch.subscribers)).collect();
+        assert_eq!(subscribed, held, "each subscription holds its watch once");
+        let seen: BTreeSet<WatchId> = subscriptions.seen.keys().copied().collect();
+        assert_eq!(seen, held.keys().copied().collect(), "what was seen is known of watches that there are");
+        assert!(subscriptions.replays.keys().all(|(_, watch, _)| held.contains_key(watch)));
+        assert!(subscriptions.waiting.keys().all(|(_, watch)| held.contains_key(watch)));
+        for (id, slot) in self.control.slots.iter() {
+            let of_slot = |watch: &WatchId| subscriptions.by_watch[watch].iter().any(|other| other.slot == id);
+            let all: BTreeSet<WatchId> = slot.watches.all.iter().copied().collect();
+            assert_eq!(all.len(), slot.watches.all.len(), "each watch is there once");
+            assert_eq!(all, held.keys().copied().filter(of_slot).collect());
+        }
+    }
+}
