@@ -17,4 +17,7 @@ mod own_writes;
 mod registrations;
 mod replays;
 mod requests;
+mod restarts;
+mod stepping;
+mod suspension;
 mod watching;

@@ -229,6 +229,8 @@ pub struct Harness {
     pub orders: BTreeMap<SlotId, Order>,
     /// Effects that no test has looked at yet.
     pub effects: Vec<HostEffect>,
+    /// How long a worker takes to resume or start an instance.
+    pub resume_takes: Duration,
     /// What each slot's instance is like after a step.
     pub facts: BTreeMap<SlotId, InstanceFacts>,
     /// Where each instance was when it was not with a worker.
@@ -250,6 +252,7 @@ impl Harness {
             now: Now { host: secs(1), boot: secs(1) },
             orders: BTreeMap::new(),
             effects: Vec::new(),
+            resume_takes: ms(1),
             facts: BTreeMap::new(),
             at_home: BTreeMap::new(),
             tokens: BTreeSet::new(),
@@ -294,8 +297,7 @@ impl Harness {
     pub fn start(&mut self) {
         self.note_phases();
         self.control.start(self.now);
-        let effects = self.control.dispatch(self.now);
-        self.absorb(effects);
+        self.dispatch();
         self.deliver();
     }
 
@@ -342,8 +344,8 @@ impl Harness {
     // --- events
 
     pub fn event(&mut self, event: HostEvent) {
-        let effects = self.control.on(event, self.now);
-        self.absorb(effects);
+        self.control.take(event, self.now);
+        self.dispatch();
     }
 
     /// Hands in what the watches have sent, each event by itself.
@@ -358,8 +360,7 @@ impl Harness {
         while let Some(event) = self.control.environment_mut().sent.pop_front() {
             self.control.take(HostEvent::Watch(event), self.now);
         }
-        let effects = self.control.dispatch(self.now);
-        self.absorb(effects);
+        self.dispatch();
     }
 
     pub fn watch(&self, kind: &str) -> WatchId {
@@ -397,9 +398,17 @@ impl Harness {
         self.dispatch();
     }
 
+    /// As a shell does: dispatches, and again for as long as the loop says that something is due.
     pub fn dispatch(&mut self) {
-        let effects = self.control.dispatch(self.now);
-        self.absorb(effects);
+        let is_due = |host: &Harness| host.control.next_wake().is_some_and(|at| at <= host.now.host);
+        for _ in 0..3 {
+            let effects = self.control.dispatch(self.now);
+            self.absorb(effects);
+            if !is_due(self) {
+                return;
+            }
+        }
+        panic!("the loop is dispatched again and again: {:?} at {:?}", self.control.timers.all(), self.now);
     }
 
     // --- what workers do
@@ -455,7 +464,7 @@ impl Harness {
             outputs: if is_lost && output.actions.is_empty() { Vec::new() } else { vec![output] },
             failures,
             lost,
-            resume: is_new.then_some(ms(1)),
+            resume: is_new.then_some(self.resume_takes),
             step: ms(1),
             cpu,
         };
