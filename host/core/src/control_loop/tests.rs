@@ -13,11 +13,17 @@
 mod cached_reads;
 mod environment;
 mod harness;
+mod leadership;
+mod limits;
 mod own_writes;
 mod registrations;
 mod replays;
 mod requests;
 mod restarts;
+mod settings;
+mod shutdown;
+mod status;
 mod stepping;
 mod suspension;
+mod timers;
 mod watching;

@@ -306,6 +306,7 @@ fn a_reconcile_is_traced_from_its_beginning_to_its_end() {
     assert!(matches!(&spans[0], SpanEvent::Begin(begun) if begun.attempt == 1 && &*begun.object == "web/a"));
     assert!(matches!(&spans[1], SpanEvent::End { .. }) && spans.len() == 3, "{spans:?}");
     assert!(matches!(&spans[2], SpanEvent::Event { name: "request denied", .. }));
+    host.does(id, vec![]);
     host.advance(ms(5));
     let task = host.begun(id)[0].0;
     host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
