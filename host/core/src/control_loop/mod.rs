@@ -361,8 +361,9 @@ impl<E: Environment> ControlLoop<E> {
             return self.step_down(id);
         }
         let now = self.now.host;
-        self.send_waiting(id);
+        // Before requests are sent: what ends now makes none.
         self.end_overdue(id);
+        self.send_waiting(id);
         self.complete_changes(id);
         let slot = &mut self.slots[id];
         slot.return_credit();

@@ -108,6 +108,7 @@ impl<E: Environment> ControlLoop<E> {
         }
         // One that is given up waits for the answers that are due, and makes no further requests.
         if self.slots[id].leadership.is_active() {
+            self.end_overdue(id);
             self.send_waiting(id);
         }
         if has_grown {
