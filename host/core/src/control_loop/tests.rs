@@ -7,20 +7,24 @@
 //! stepping, suspension, restarts           the life of an instance
 //! limits, leadership, settings, shutdown   what holds a controller back, moves it or ends it
 //! status, timers                           what the loop says of itself
-//! invariants                               random sequences of events
+//! random_events                            any sequence of events
+//! setup, checks                            controllers to add; what has to hold after every event
 //! ```
 
 mod cached_reads;
+mod checks;
 mod environment;
 mod harness;
 mod leadership;
 mod limits;
 mod own_writes;
+mod random_events;
 mod registrations;
 mod replays;
 mod requests;
 mod restarts;
 mod settings;
+mod setup;
 mod shutdown;
 mod status;
 mod stepping;

@@ -1,219 +1,24 @@
 //! A control loop with a clock, and with everything that a shell would do on its orders: by hand, step by step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use wasmop_package::Tier;
-use wasmop_package::manifest::{ControllerSpec, Limits, PolicyRule, Relation, WatchSpec};
+use wasmop_package::manifest::{ControllerSpec, Limits};
 use wasmop_policy::Policy;
 
-use super::super::leadership::Recovered;
 use super::super::*;
-use super::environment::{Object, TestEnvironment};
+use super::environment::{Object, TestCredit, TestEnvironment};
+pub use super::setup::*;
 use crate::election::Fence;
 use crate::permissions::Permissions;
-use crate::registration_id::RegistrationId;
 use crate::reply::Reply;
 use crate::status::counters::{Avoided, CachedRead};
 use crate::status::observed;
-use crate::step::{Action, Call, Cause, Event, EventKind, Failure, LogLine, Lost, StepOutput, StepReport};
+use crate::step::{Action, Event, EventKind, StepOutput, StepReport};
 use crate::watch::{Waiting, WatchId};
-
-pub const MIB: u64 = 1 << 20;
-pub const R0: RegistrationId = RegistrationId(0);
-pub const R1: RegistrationId = RegistrationId(1);
-
-pub fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-pub fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-/// A kind that tests watch.
-pub fn kind(kind: &str) -> WatchSpec {
-    let (group, plural) = match kind {
-        "Website" => ("demo.dev", "websites"),
-        "Deployment" => ("apps", "deployments"),
-        "ConfigMap" => ("", "configmaps"),
-        "Node" => ("", "nodes"),
-        _ => panic!("no such kind: {kind}"),
-    };
-    WatchSpec {
-        group: group.into(),
-        version: "v1".into(),
-        kind: kind.into(),
-        plural: plural.into(),
-        namespace: None,
-        namespaces: Vec::new(),
-        relation: Relation::Own,
-        label_selector: String::new(),
-        field_selector: String::new(),
-        generation_changed: false,
-        predicate: String::new(),
-        cached: false,
-        ignore_own_writes: false,
-    }
-}
-
-/// A kind whose changes concern other objects.
-pub fn related(of: &str, relation: Relation) -> WatchSpec {
-    WatchSpec { relation, ..kind(of) }
-}
-
-/// What a guest registers.
-pub fn reconciler(primary: WatchSpec, watches: Vec<WatchSpec>) -> ControllerSpec {
-    ControllerSpec {
-        name: primary.plural.clone(),
-        namespace: None,
-        namespaces: Vec::new(),
-        max_concurrent_reconciles: 0,
-        primary,
-        watches,
-    }
-}
-
-pub fn websites() -> ControllerSpec {
-    reconciler(kind("Website"), Vec::new())
-}
-
-pub fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
-    PolicyRule {
-        api_groups: vec![group.into()],
-        resources: vec![resource.into()],
-        verbs: verbs.iter().map(|verb| (*verb).into()).collect(),
-        ..PolicyRule::default()
-    }
-}
-
-/// A controller to add.
-pub struct Setup {
-    pub name: &'static str,
-    pub tier: Tier,
-    pub limits: Limits,
-    /// The package's own policy.
-    pub package_policy: Option<Policy>,
-    /// The owner's.
-    pub policy: Option<Policy>,
-    pub rules: Vec<PolicyRule>,
-    pub external: Vec<&'static str>,
-    pub namespaces: NamespaceLimit,
-    pub leadership: Leadership,
-    pub recovered: Option<Recovered>,
-    pub startup: Startup,
-    pub base_memory_bytes: u64,
-    pub base_data_bytes: u64,
-}
-
-/// A controller that may do everything and has no limits.
-pub fn setup(name: &'static str) -> Setup {
-    Setup {
-        name,
-        tier: Tier::Full,
-        limits: Limits::NONE,
-        package_policy: None,
-        policy: None,
-        rules: vec![rule("*", "*", &["*"])],
-        external: Vec::new(),
-        namespaces: NamespaceLimit::default(),
-        leadership: Leadership::Alone,
-        recovered: None,
-        startup: Startup::default(),
-        base_memory_bytes: MIB,
-        base_data_bytes: 64 << 10,
-    }
-}
-
-/// What a worker reports of a step.
-#[derive(Default)]
-pub struct Did {
-    pub actions: Vec<Action>,
-    pub logs: Vec<LogLine>,
-    pub park: Option<Duration>,
-    pub refused_memory: bool,
-    pub failures: Vec<Failure>,
-    pub lost: Option<Lost>,
-    pub cpu: Duration,
-    /// The instance as it is after the step; `None`: as the slot's instances usually are.
-    pub instance: Option<InstanceFacts>,
-}
-
-impl From<Vec<Action>> for Did {
-    fn from(actions: Vec<Action>) -> Did {
-        Did { actions, ..Did::default() }
-    }
-}
-
-pub fn register(spec: &ControllerSpec) -> Action {
-    Action::Register { spec: serde_json::to_string(spec).unwrap() }
-}
-
-pub fn done(task: u64) -> Action {
-    Action::Done { task, requeue_after: None, error: None }
-}
-
-pub fn requeue(task: u64, after: Duration) -> Action {
-    Action::Done { task, requeue_after: Some(after), error: None }
-}
-
-pub fn fails(task: u64) -> Action {
-    Action::Done { task, requeue_after: None, error: Some("no luck".into()) }
-}
-
-pub fn call(id: u64, task: u64, method: &str, path: &str) -> Action {
-    let (target, headers) = (String::new(), String::new());
-    Action::Call(Call { id, task, target, method: method.into(), path: path.into(), headers, body: Bytes::new() })
-}
-
-/// A call that sends something.
-pub fn put(id: u64, task: u64, path: &str, body: &str) -> Action {
-    let (target, headers) = (String::new(), String::new());
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    Action::Call(Call { id, task, target, method: "PUT".into(), path: path.into(), headers, body })
-}
-
-/// A call to a host other than the API server.
-pub fn contact(id: u64, target: &str) -> Action {
-    let (target, path, headers) = (target.into(), "/".into(), String::new());
-    Action::Call(Call { id, task: 0, target, method: "GET".into(), path, headers, body: Bytes::new() })
-}
-
-pub fn drop_call(id: u64) -> Action {
-    Action::DropCall { id }
-}
-
-pub fn get(id: u64, path: &str) -> Action {
-    call(id, 0, "GET", path)
-}
-
-/// A step that failed and was undone.
-pub fn failure(cause: Cause, culprit: Option<u64>) -> Failure {
-    Failure {
-        cause,
-        reason: "it went wrong".into(),
-        detail: "backtrace".into(),
-        logs: Vec::new(),
-        culprit,
-        replayed_steps: 1,
-        memory_before: 0,
-    }
-}
-
-pub fn log(message: &str) -> LogLine {
-    LogLine { level: tracing::Level::INFO, target: "app".into(), message: message.into(), fields: String::new() }
-}
-
-pub fn head(status: u16) -> Reply {
-    Reply::Head { status, headers: String::new() }
-}
-
-pub fn body(text: &str) -> Reply {
-    Reply::Body(Bytes::copy_from_slice(text.as_bytes()))
-}
 
 /// What a worker has been ordered to do.
 pub enum Order {
@@ -235,8 +40,8 @@ pub struct Harness {
     pub facts: BTreeMap<SlotId, InstanceFacts>,
     /// Where each instance was when it was not with a worker.
     at_home: BTreeMap<SlotId, Phase>,
-    /// Tokens of all requests that were sent.
-    tokens: BTreeSet<u64>,
+    /// Where each request that was sent takes its credit from, by token.
+    pub credits: BTreeMap<u64, TestCredit>,
 }
 
 impl Harness {
@@ -255,7 +60,7 @@ impl Harness {
             resume_takes: ms(1),
             facts: BTreeMap::new(),
             at_home: BTreeMap::new(),
-            tokens: BTreeSet::new(),
+            credits: BTreeMap::new(),
         }
     }
 
@@ -555,7 +360,11 @@ impl Harness {
                     self.effects.push(effect);
                 }
                 HostEffect::Send(send) => {
-                    assert!(self.tokens.insert(send.token), "a token names one request");
+                    // Without credit it is aborted at once.
+                    if let Some(credit) = self.control.credit(send.slot).cloned() {
+                        let before = self.credits.insert(send.token, credit);
+                        assert!(before.is_none(), "a token names one request");
+                    }
                     self.effects.push(HostEffect::Send(send));
                 }
                 effect => self.effects.push(effect),
@@ -620,6 +429,15 @@ impl Harness {
                 _ => unreachable!(),
             },
         )
+    }
+
+    /// The same with the slots, and still to be looked at.
+    pub fn aborts(&self) -> Vec<(SlotId, u64)> {
+        let abort = |effect: &HostEffect| match effect {
+            HostEffect::Abort { slot, call } => Some((*slot, *call)),
+            _ => None,
+        };
+        self.effects.iter().filter_map(abort).collect()
     }
 
     pub fn discarded(&mut self) -> usize {
@@ -709,48 +527,5 @@ impl Harness {
         let gained = Gained { slot: id, fence: fence.clone(), transitions: 1, recovered };
         self.event(HostEvent::Gained(Box::new(gained)));
         self.deliver();
-    }
-
-    // --- invariants
-
-    /// What the loop's structs promise, checked after every event.
-    pub fn check(&self) {
-        self.check_timers();
-        self.check_subscriptions();
-        for id in self.control.ids() {
-            let slot = &self.control.slots[id];
-            let is_busy = matches!(slot.phase, Phase::Busy);
-            assert_eq!(is_busy, self.orders.contains_key(&id), "busy is exactly what is with a worker");
-            let credit = slot.requests.credit.as_ref().map_or(0, |credit| credit.available());
-            assert!(credit <= RESPONSE_CREDIT_BYTES, "more credit was given than taken: {credit}");
-            if matches!(slot.leadership, Leadership::Standby) {
-                assert!(slot.watches.all.is_empty() && slot.requests.in_flight.is_empty() && slot.wake.is_none());
-            }
-        }
-    }
-
-    fn check_timers(&self) {
-        let mut wakes: Vec<_> = self.control.slots.iter().filter_map(|(id, slot)| Some((slot.wake?, id))).collect();
-        wakes.sort();
-        assert_eq!(self.control.timers.all(), wakes, "timers mirror the slots' wake times");
-        assert_eq!(self.control.next_wake(), wakes.first().map(|(at, _)| *at));
-    }
-
-    fn check_subscriptions(&self) {
-        let (subscriptions, watches) = (&self.control.subscriptions, &self.control.environment.watches);
-        let subscribed: BTreeMap<WatchId, usize> =
-            subscriptions.by_watch.iter().map(|(watch, all)| (*watch, all.len())).collect();
-        let held: BTreeMap<WatchId, usize> = watches.iter().map(|(id, watch)| (*id, watch.subscribers)).collect();
-        assert_eq!(subscribed, held, "each subscription holds its watch once");
-        let seen: BTreeSet<WatchId> = subscriptions.seen.keys().copied().collect();
-        assert_eq!(seen, held.keys().copied().collect(), "what was seen is known of watches that there are");
-        assert!(subscriptions.replays.keys().all(|(_, watch, _)| held.contains_key(watch)));
-        assert!(subscriptions.waiting.keys().all(|(_, watch)| held.contains_key(watch)));
-        for (id, slot) in self.control.slots.iter() {
-            let of_slot = |watch: &WatchId| subscriptions.by_watch[watch].iter().any(|other| other.slot == id);
-            let all: BTreeSet<WatchId> = slot.watches.all.iter().copied().collect();
-            assert_eq!(all.len(), slot.watches.all.len(), "each watch is there once");
-            assert_eq!(all, held.keys().copied().filter(of_slot).collect());
-        }
     }
 }

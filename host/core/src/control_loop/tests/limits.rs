@@ -60,6 +60,15 @@ fn the_calls_of_a_reconcile_end_with_it() {
 }
 
 #[test]
+fn a_reconcile_that_is_overdue_makes_no_request_any_more() {
+    let (mut host, id, task) = hanging();
+    host.advance(secs(TIMEOUT));
+    host.does(id, vec![call(1, task, "GET", "/api/v1/pods"), get(2, "/api/v1/pods")]);
+    assert_eq!((host.sent(), host.aborted()), (vec![2], vec![]));
+    assert_eq!(host.reasons(), ["ReconcileTimedOut"]);
+}
+
+#[test]
 fn only_a_reconcile_that_waits_for_nothing_speaks_against_the_instance() {
     for waits in [false, true] {
         let (mut host, id) = Harness::running_with(with_timeout(), &websites());
