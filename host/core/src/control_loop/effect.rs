@@ -39,6 +39,9 @@ pub enum HostEffect {
         slot: SlotId,
     },
     /// Make a request. Answered by `HostEvent::Replies`.
+    ///
+    /// An `Abort` of it may follow in the same list. Then the controller may have no credit any more, and nothing is to be
+    /// sent.
     Send(Box<Send>),
     /// Cancel a request.
     Abort {

@@ -53,6 +53,11 @@ impl Leadership {
         }
     }
 
+    /// Whether it runs here and is not about to stop, as far as is known.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self, Leadership::Alone | Leadership::Held(_))
+    }
+
     /// Whether what it has done until now counts. `boot`: the machine's clock.
     pub fn holds(&self, boot: Duration) -> bool {
         match self {

@@ -29,6 +29,8 @@ mod status;
 mod stepping;
 mod subscriptions;
 mod suspension;
+#[cfg(test)]
+mod tests;
 mod throttles;
 mod timers;
 mod watching;
@@ -298,6 +300,7 @@ impl<E: Environment> ControlLoop<E> {
         self.is_shutting_down = true;
         for id in self.slots.ids() {
             self.touched.insert(id);
+            self.schedule(id, None);
             let calls = self.slots[id].requests.in_flight.keys();
             self.effects.extend(calls.map(|call| HostEffect::Abort { slot: id, call: *call }));
         }
@@ -364,8 +367,9 @@ impl<E: Environment> ControlLoop<E> {
             return self.step_down(id);
         }
         let now = self.now.host;
-        self.send_waiting(id);
+        // Before requests are sent: what ends now makes none.
         self.end_overdue(id);
+        self.send_waiting(id);
         self.complete_changes(id);
         let slot = &mut self.slots[id];
         slot.return_credit();
@@ -406,10 +410,13 @@ impl<E: Environment> ControlLoop<E> {
         }
     }
 
-    /// Looks at a slot again at `wake`, or earlier if a limit demands it.
+    /// Looks at a slot again at `wake`, or earlier if a limit demands it. Limits are not enforced on a controller that is
+    /// about to stop: what is overdue would stay so.
     fn schedule(&mut self, id: SlotId, wake: Option<Duration>) {
         let slot = &mut self.slots[id];
-        let wake = wake.into_iter().chain(slot.limits_wake()).min();
+        let is_limited = slot.leadership.is_active() && !self.is_shutting_down;
+        let limits_wake = is_limited.then(|| slot.limits_wake()).flatten();
+        let wake = wake.into_iter().chain(limits_wake).min();
         self.timers.set(id, &mut slot.wake, wake);
     }
 }

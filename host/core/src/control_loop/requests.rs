@@ -33,13 +33,15 @@ const MAX_LOGGED_PATH: usize = 1024;
 /// The requests of one controller, and what it is known to have written.
 ///
 /// Invariants: a call is in `in_flight` or in `waiting`, never in both; `credit` is there while any request of the
-/// present instance has taken some.
+/// present instance has taken some, and only what was taken from it is given back.
 pub(super) struct SlotRequests<C> {
     /// By the guest's call id.
     pub in_flight: BTreeMap<u64, InFlight>,
     /// Those that wait until the limits let them go.
     pub waiting: Requests,
     pub credit: Option<C>,
+    /// Requests with a lower token have taken from an earlier credit.
+    credit_since: u64,
     /// What its cached reads must not be older than; only if it watches whole objects.
     pub writes: Option<Box<Writes>>,
     /// What it has changed itself; only if it ignores such changes somewhere.
@@ -91,10 +93,20 @@ impl<C: Credit> SlotRequests<C> {
             in_flight: BTreeMap::new(),
             waiting: Requests::default(),
             credit: None,
+            credit_since: 0,
             writes,
             own_writes,
             self_triggers: None,
         }
+    }
+
+    /// The present credit, which `new` creates if there is none. `next_token`: the token of the next request.
+    pub fn credit_or_insert(&mut self, next_token: u64, new: impl FnOnce() -> C) -> &C {
+        let since = &mut self.credit_since;
+        self.credit.get_or_insert_with(|| {
+            *since = next_token;
+            new()
+        })
     }
 
     /// Open streams, the waiting ones included.
@@ -115,6 +127,13 @@ impl<C: Credit> SlotRequests<C> {
     pub fn give_credit(&self, bytes: usize) {
         if let Some(credit) = &self.credit {
             credit.give(bytes);
+        }
+    }
+
+    /// Pieces of an answer that nobody waits for any more have come.
+    fn drop_replies(&self, token: u64, replies: &[Reply]) {
+        if token >= self.credit_since {
+            self.give_credit(replies.iter().map(Reply::credited_bytes).sum());
         }
     }
 
@@ -139,7 +158,6 @@ impl<C: Credit> SlotRequests<C> {
     /// Gives back what empty tables hold.
     pub fn shrink(&mut self) {
         if self.in_flight.is_empty() {
-            self.credit = None;
             self.in_flight = BTreeMap::new();
         }
         self.waiting.shrink();
@@ -328,7 +346,7 @@ impl<E: Environment> ControlLoop<E> {
         self.next_token += 1;
         let slot = &mut self.slots[id];
         let environment = &mut self.environment;
-        slot.requests.credit.get_or_insert_with(|| environment.new_credit(super::RESPONSE_CREDIT_BYTES));
+        slot.requests.credit_or_insert(token, || environment.new_credit(super::RESPONSE_CREDIT_BYTES));
         slot.requests.in_flight.insert(call.id, InFlight { is_stream, token, write });
         let Call { id: number, task, method, path, headers, body, .. } = call;
         self.effects.push(HostEffect::Send(Box::new(Send {
@@ -385,7 +403,7 @@ impl<E: Environment> ControlLoop<E> {
         let slot = &mut self.slots[id];
         if slot.requests.in_flight.get(&call).is_none_or(|request| request.token != token) {
             // The guest dropped the call while this was on its way.
-            slot.requests.give_credit(replies.iter().map(Reply::credited_bytes).sum());
+            slot.requests.drop_replies(token, &replies);
             return;
         }
         let mut too_large = None;

@@ -106,7 +106,11 @@ impl<E: Environment> ControlLoop<E> {
             Some(lost) => self.restart(id, lost),
             None => self.check_liveness(id),
         }
-        self.send_waiting(id);
+        // One that is given up waits for the answers that are due, and makes no further requests.
+        if self.slots[id].leadership.is_active() {
+            self.end_overdue(id);
+            self.send_waiting(id);
+        }
         if has_grown {
             self.keep_budget();
         }

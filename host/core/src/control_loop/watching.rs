@@ -210,8 +210,11 @@ impl<E: Environment> ControlLoop<E> {
         if let Change::Deleted { key, meta, .. } = &event.change {
             self.on_object_gone(event.watch, &subscribers, key, meta.uid);
         }
-        if event.replay.is_none() {
-            self.subscriptions.seen.insert(event.watch, event.number);
+        // An event may come from a watch that has ended.
+        if event.replay.is_none()
+            && let Some(seen) = self.subscriptions.seen.get_mut(&event.watch)
+        {
+            *seen = event.number;
         }
         if let (Change::Replayed, Some(Replay { subscriber, .. })) = (&event.change, event.replay) {
             // Also for a subscriber that is gone: it may come back.
