@@ -11,18 +11,10 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::address_space::{AddressSpace, AddressSpaceError};
-use crate::guest::Context;
+use crate::context::{Context, wasi_calls};
 use crate::memory::{Creator, GUARD};
 use crate::memory_pool::Spares;
-
-pub(crate) mod world {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "wasmop:controller/controller",
-        // So that what goes past a limit ends the step instead of getting lost.
-        imports: { default: trappable },
-    });
-}
+use crate::world;
 
 /// How often a running step is interrupted to look at the CPU time it has used. The limit is
 /// overrun by at most this much.
@@ -99,7 +91,7 @@ impl Engine {
             return Ok(linker);
         }
         let mut linker = Linker::clone(&self.linker);
-        crate::wasi::add_to_linker(&mut linker)?;
+        wasi_calls::add_to_linker(&mut linker)?;
         Ok(self.linker_with_wasi.get_or_init(|| linker))
     }
 
