@@ -58,7 +58,7 @@ impl Engine {
         let mut config = Config::new();
         config.wasm_component_model(true);
         config.epoch_interruption(true);
-        // Several engines of other builds may share a cache directory: see `code::CodeCache`.
+        // Several engines of other builds may share a cache directory: see `compiled_code_file`.
         config.cranelift_opt_level(opt_level);
         config.memory_init_cow(false);
         config.with_host_memory(Arc::new(Creator::new().map_err(EngineError::Start)?));

@@ -336,7 +336,7 @@ impl Guest {
         (self.anonymous_pages, self.unmeasured) = (pages, if pages == 0 { 0 } else { STEPS_UNMEASURED });
     }
 
-    /// Has a look at its size, when its memory has grown and once in [`STEPS_UNMEASURED`] steps: it means asking the
+    /// Has a look at its size, when its memory has grown and once in `STEPS_UNMEASURED` steps: it means asking the
     /// kernel about each page.
     pub fn measure(&mut self) {
         let size = self.memory.size();
