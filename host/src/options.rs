@@ -82,7 +82,7 @@ pub struct Options {
     pub disk: Disk,
     /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
     pub metrics: Option<TcpListener>,
-    /// Makes the spans of reconciles, see [`crate::traces`]; `None`: there are none.
+    /// Makes the spans of reconciles, see `traces`; `None`: there are none.
     pub tracer: Option<BoxedTracer>,
     /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
     pub learning: Option<Learning>,

@@ -65,7 +65,7 @@ const MAX_SLOT: u32 = 1 << 24;
 /// Linear memory is 32-bit.
 const MAX_MEMORY: u64 = 4 << 30;
 const WASM_PAGE: u64 = 65_536;
-/// Flag: the header and the pages are encrypted (`seal`).
+/// Flag: the header and the pages are encrypted (`encryption`).
 const SEALED: u32 = 1;
 
 /// Header of a base image: a whole memory.
@@ -117,7 +117,7 @@ pub struct StateHeader {
     pub sums: Vec<u128>,
     /// How each of them is encrypted; empty if they are not.
     pub seals: Vec<Seal>,
-    /// The host's half (`controller::Saved`), opaque here.
+    /// The host's half (`wasmop_core::controller::Saved`), opaque here.
     pub host_state: Vec<u8>,
 }
 

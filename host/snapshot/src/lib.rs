@@ -4,12 +4,12 @@
 //! that starts from it. A *state file* holds what differs: the pages an instance has written since it
 //! was mapped from its base, its mutable globals, its clock, and the host's half of its state (calls,
 //! tasks, queues). Each suspend puts the pages that have changed into free places of that file and then
-//! makes them count, all at once, with a new header ([`format`] draws it).
+//! makes them count, all at once, with a new header ([`mod@format`] draws it).
 //!
 //! ```text
 //! STATE_DIR/
 //! ├── lock                          held by the host that uses the directory
-//! ├── leases/                       of several hosts, see `election`
+//! ├── leases/                       of several hosts, see `wasmop_api::election`
 //! ├── code/<digest>-<engine>.cwasm  compiled code, a cache, and the key that authenticates it
 //! ├── images/<digest>.base          base image of a package, shared by all its controllers
 //! └── controllers/<name>/

@@ -64,7 +64,7 @@ pub struct Saved {
     pub dirty_bytes: u64,
     /// Bytes written to disk.
     pub written_bytes: u64,
-    /// Anonymous pages of the instance: its memory can be used again, see `memory::Spare`.
+    /// Anonymous pages of the instance: its memory can be used again, see `wasmop_vm::memory::Spare`.
     pub anonymous: Vec<u32>,
     files: Files,
 }

@@ -59,7 +59,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// [`page_sum`] of a page of the base image, if it is known.
+    /// `format::page_sum` of a page of the base image, if it is known.
     pub(super) fn known_sum(&self, page: u32) -> Option<u128> {
         self.known.binary_search_by_key(&page, |(page, _)| *page).ok().map(|at| self.known[at].1)
     }

@@ -249,7 +249,7 @@ impl State {
         };
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let wall = process::wall_seconds();
-        let host = HostStatus::new(&observed, wall, memory);
+        let host = HostStatus::new(&observed, wall, process::read(), memory);
         let write = move |out: &mut body::Writer| {
             use serde::ser::{SerializeStruct, Serializer};
             let mut json = serde_json::Serializer::new(out);

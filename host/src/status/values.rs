@@ -10,8 +10,6 @@ use wasmop_core::status::observed::{Controller, Observed};
 use wasmop_core::status::state::State;
 use wasmop_package::Tier;
 
-use super::process;
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Overview {
     pub host: HostStatus,
@@ -135,7 +133,12 @@ pub const SNAPSHOT_FAILING: &str = "SnapshotFailing";
 
 impl HostStatus {
     /// `wall`: Unix time now.
-    pub fn new(observed: &Observed, wall: f64, memory_history: VecDeque<MemorySample>) -> HostStatus {
+    pub fn new(
+        observed: &Observed,
+        wall: f64,
+        process: ProcessStatus,
+        memory_history: VecDeque<MemorySample>,
+    ) -> HostStatus {
         let count = |state| observed.controllers.iter().filter(|c| c.state == state).count() as u64;
         HostStatus {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -152,7 +155,7 @@ impl HostStatus {
             memory_budget_bytes: observed.memory_budget,
             spare_bytes: observed.spare_bytes,
             disk_bytes: observed.controllers.iter().map(|c| c.counters.disk_bytes()).sum(),
-            process: process::read(),
+            process,
             watches: observed.watches.iter().map(WatchStatus::from).collect(),
             memory_history,
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! code/DIGEST-ENGINE.cwasm   native code, as wasmtime writes it
-//! code/DIGEST-ENGINE.hmac    its tag (`snapshot::code_key`), over the file's name and content
+//! code/DIGEST-ENGINE.hmac    its tag (`wasmop_snapshot::code_key`), over the file's name and content
 //! ```
 //!
 //! The file is a cache. What is missing, damaged, of another key or of another user is compiled again.

@@ -1,6 +1,6 @@
 //! Packages made ready to run: compiled code (a cache on disk, loaded while needed) and base image.
 //!
-//! The cache (`code_file`) is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
+//! The cache (`compiled_code_file`) is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
 //! of the host or other compiler settings never load foreign code. Code stays loaded while an
 //! instance lives, and a little longer; a suspended controller holds none.
 

@@ -11,18 +11,10 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::address_space::{AddressSpace, AddressSpaceError};
-use crate::guest::Context;
+use crate::context::{Context, wasi_calls};
 use crate::memory::{Creator, GUARD};
 use crate::memory_pool::Spares;
-
-pub(crate) mod world {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "wasmop:controller/controller",
-        // So that what goes past a limit ends the step instead of getting lost.
-        imports: { default: trappable },
-    });
-}
+use crate::world;
 
 /// How often a running step is interrupted to look at the CPU time it has used. The limit is
 /// overrun by at most this much.
@@ -66,7 +58,7 @@ impl Engine {
         let mut config = Config::new();
         config.wasm_component_model(true);
         config.epoch_interruption(true);
-        // Several engines of other builds may share a cache directory: see `code::CodeCache`.
+        // Several engines of other builds may share a cache directory: see `compiled_code_file`.
         config.cranelift_opt_level(opt_level);
         config.memory_init_cow(false);
         config.with_host_memory(Arc::new(Creator::new().map_err(EngineError::Start)?));
@@ -99,7 +91,7 @@ impl Engine {
             return Ok(linker);
         }
         let mut linker = Linker::clone(&self.linker);
-        crate::wasi::add_to_linker(&mut linker)?;
+        wasi_calls::add_to_linker(&mut linker)?;
         Ok(self.linker_with_wasi.get_or_init(|| linker))
     }
 

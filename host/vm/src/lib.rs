@@ -3,7 +3,8 @@
 //! ```text
 //! step_runner      a batch of events to an instance, and its roll-back    step_scheduler  threads that run them
 //! instance         an instance of either tier: full, soft                 describe   a dry run for `wasmop build`
-//! guest, wasi      one step in wasmtime, and what it may ask the host for  step_input, thread_clock, log_limit
+//! guest            one step in wasmtime                                    step_input, thread_clock, log_limit
+//! context, wasi    what a guest calls in the host, and world, its interface
 //! engine           wasmtime, for all guests                               compiled_package, compiled_code_file
 //! memory           linear memories (the only unsafe memory code), memory_pool  used again
 //! page_map         what the kernel says of that memory                    address_space  how much there may be
@@ -14,6 +15,7 @@
 pub mod address_space;
 mod compiled_code_file;
 pub mod compiled_package;
+mod context;
 pub mod describe;
 pub mod engine;
 pub mod guest;
@@ -27,3 +29,4 @@ pub mod step_runner;
 pub mod step_scheduler;
 pub mod thread_clock;
 pub mod wasi;
+mod world;

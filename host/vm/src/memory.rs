@@ -128,7 +128,7 @@ pub fn with_mapping<T, E: From<MemoryCount>>(
 pub struct MemoryCount;
 
 /// A handle to the memory of a live instance. Reading is sound only while no guest code runs,
-/// which its owner ensures by holding the `Store` mutably: see [`Memory::pages`].
+/// which its owner ensures by holding the `Store` mutably: see [`Memory::bytes`].
 #[derive(Clone)]
 pub struct Memory(Arc<Region>);
 
@@ -306,7 +306,7 @@ impl Memory {
         }
         // SAFETY: replaces pages of this region only (just checked), which nothing borrows: see
         // `bytes`. While this mapping lives, its owner neither truncates the file below it nor writes
-        // where a page shows it: not at all (`snapshot`), or only where pages are anonymous (`soft`).
+        // where a page shows it: not at all (`wasmop_snapshot`), or only where pages are anonymous (`instance::soft`).
         let at = unsafe {
             libc::mmap(
                 (self.0.base + offset) as *mut _,

@@ -9,30 +9,17 @@
 //! itself from where it is as soon as the wider one has trouble or ends. So what it costs is what it cost before,
 //! less its connection and what the API server does for it; whole objects are shared.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::narrowing::{Narrowing, labels_of};
+use super::shared::followers::{Narrower, Wider};
 use super::shared::{Shared, State};
 
 /// Until a wider watch that is behind is looked at again.
 const CATCH_UP: Duration = Duration::from_secs(1);
-
-/// A watch that has all objects of another.
-pub(super) struct Wider {
-    watch: Weak<Shared>,
-    narrowing: Narrowing,
-}
-
-/// A watch all of whose objects another one has.
-pub(super) struct Narrower {
-    watch: Weak<Shared>,
-    narrowing: Narrowing,
-    /// Set while it follows: tells it that it can no longer.
-    let_go: Option<Arc<Notify>>,
-}
 
 /// Whether a watch can follow a wider one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,28 +50,6 @@ pub(super) fn acquaint(wider: &Arc<Shared>, narrower: &Arc<Shared>, narrowing: N
 }
 
 impl State {
-    pub fn is_followed(&self) -> bool {
-        self.narrower.iter().any(|narrower| narrower.let_go.is_some())
-    }
-
-    /// The watches that follow this one, and which of its objects are theirs.
-    pub fn followers(&self) -> impl Iterator<Item = (&Narrowing, Arc<Shared>)> {
-        let following = self.narrower.iter().filter(|narrower| narrower.let_go.is_some());
-        following.filter_map(|narrower| Some((&narrower.narrowing, narrower.watch.upgrade()?)))
-    }
-
-    /// Has the others look whether they can follow it.
-    pub fn nudge(&self) {
-        let others = self.narrower.iter().filter(|narrower| narrower.let_go.is_none());
-        others.filter_map(|narrower| narrower.watch.upgrade()).for_each(|watch| watch.nudged.notify_one());
-    }
-
-    /// Whoever follows it is on its own.
-    pub fn let_go(&mut self) {
-        let following = self.narrower.iter_mut().filter_map(|narrower| narrower.let_go.take());
-        following.for_each(|let_go| let_go.notify_one());
-    }
-
     fn can_follow(&self, wider: &State, narrowing: &Narrowing) -> Followed {
         let is_fit = !wider.closed && wider.waiting.is_none() && (wider.whole || !self.whole) && !self.widening;
         // What came before tells no more than the key.

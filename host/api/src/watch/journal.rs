@@ -29,8 +29,6 @@ use wasmop_snapshot::disk::{Disk, DiskFile};
 use wasmop_snapshot::encryption::Sealer;
 use wasmop_snapshot::format::Seal;
 
-use super::shared::Shared;
-
 const MAGIC: [u8; 8] = *b"WASMOPWA";
 /// Of the layout and of everything in it; another one is read as nothing.
 const VERSION: u32 = 1;
@@ -292,24 +290,16 @@ impl Journal {
         Ok([&len.to_le_bytes()[..], &sum.to_le_bytes(), &body].concat())
     }
 
-    /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
-    /// after it.
-    pub fn save(&mut self, shared: &Shared) -> io::Result<()> {
-        let (to_save, namespaced) = {
-            let mut state = shared.state();
-            (self.to_save(&mut state.index), state.namespaced())
-        };
-        self.write(to_save, namespaced)
-    }
-
-    fn to_save(&self, index: &mut Index) -> Option<ToSave> {
+    /// What is not in the file yet; `None` if there is nothing. To be written next.
+    pub fn to_save(&self, index: &mut Index) -> Option<ToSave> {
         let anew = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
         let nothing = ToSave { all: false, past: Vec::new(), present: Vec::new(), floor: index.floor() };
         // Even then this host's lineage is to be known.
         index.to_save(anew).or((!self.begun).then_some(nothing))
     }
 
-    fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
+    /// Writes it. A [`Place`] taken before `to_save` was asked for is in the journal then.
+    pub fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
         let Some(to_save) = to_save else { return Ok(()) };
         let all = to_save.all;
         let block = self.seal(&self.records(to_save, namespaced));

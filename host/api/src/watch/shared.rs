@@ -10,8 +10,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use wasmop_core::watch::{Cause, Change, Index, Place, Replay, Resolved, Room, Seen, Waiting, WatchEvent, WatchId};
 
 use super::flow_control::{Delivery, FlowControl};
-use super::following::{Narrower, Wider};
 use super::journal::Journal;
+use followers::{Narrower, Wider};
+
+pub(super) mod followers;
 
 /// What an upstream task and the hub both see. Events are sent with the state locked, so that a
 /// replay and the changes after it arrive in order. Of two watches the wider one is locked first.
@@ -38,10 +40,16 @@ pub(super) struct Shared {
 pub struct Watched(pub(super) Arc<Shared>);
 
 impl Watched {
-    /// Writes what the watch has seen since the last time.
+    /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
+    /// after it.
     pub fn save(&self) -> io::Result<()> {
         let Some(journal) = &self.0.journal else { return Ok(()) };
-        journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).save(&self.0)
+        let mut journal = journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (to_save, namespaced) = {
+            let mut state = self.0.state();
+            (journal.to_save(&mut state.index), state.namespaced())
+        };
+        journal.write(to_save, namespaced)
     }
 }
 

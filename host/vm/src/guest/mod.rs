@@ -19,16 +19,13 @@ use wasmop_snapshot::save::InstanceState;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
 use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
 use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::step_scheduler;
 use crate::wasi::{MAX_HANDLES, Wasi, WasiGrant};
-
-pub use context::Context;
-
-mod context;
 
 /// CPU time a package may use for its own initialisation, at least. It runs once, at install;
 /// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
@@ -339,7 +336,7 @@ impl Guest {
         (self.anonymous_pages, self.unmeasured) = (pages, if pages == 0 { 0 } else { STEPS_UNMEASURED });
     }
 
-    /// Has a look at its size, when its memory has grown and once in [`STEPS_UNMEASURED`] steps: it means asking the
+    /// Has a look at its size, when its memory has grown and once in `STEPS_UNMEASURED` steps: it means asking the
     /// kernel about each page.
     pub fn measure(&mut self) {
         let size = self.memory.size();

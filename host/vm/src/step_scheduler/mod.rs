@@ -1,7 +1,7 @@
 //! Threads that run guests, as many at once as there are cores: a guest never blocks, so more would only contend.
 //!
 //! A step that takes long is interrupted every few milliseconds (`engine`), and may have to wait there until it is
-//! its turn again ([`run_slots`]): its thread sleeps, and another one takes its place. So a controller that
+//! its turn again (`run_slots`): its thread sleeps, and another one takes its place. So a controller that
 //! computes for seconds keeps no other one waiting.
 
 use std::cell::RefCell;

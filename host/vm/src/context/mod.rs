@@ -7,16 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use sys::StartupStrings;
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Action, Call, Event, EventKind, LogLine, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmtime::ResourceLimiter;
 
-use crate::engine::world::wasmop::controller::{runtime, sys};
 use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
 use crate::thread_clock::thread_cpu_time;
 use crate::wasi::Wasi;
+use crate::world::wasmop::controller::sys::StartupStrings;
+use crate::world::wasmop::controller::{runtime, sys};
+
+pub(crate) mod wasi_calls;
 
 /// Most actions in one step. Events for so many fit into no step ([`wasmop_core::controller::MAX_STEP_BYTES`]), and taking
 /// them in keeps the host's loop for some milliseconds.
@@ -32,34 +34,34 @@ pub struct Context {
     now: u64,
     monotonic: u64,
     rng: StdRng,
-    pub(super) inbox: VecDeque<Event>,
-    pub(super) current: Bytes,
-    pub(super) output: StepOutput,
-    pub(super) log_bytes: usize,
+    pub(crate) inbox: VecDeque<Event>,
+    pub(crate) current: Bytes,
+    pub(crate) output: StepOutput,
+    pub(crate) log_bytes: usize,
     action_bytes: usize,
     registered: u32,
     startup: Option<Arc<Startup>>,
     /// The strings last asked for in this step, and how many there are.
     startup_strings: Option<(StartupStrings, u32, Vec<u8>)>,
-    pub(super) entered: u64,
+    pub(crate) entered: u64,
     /// For the memory and the tables together.
     max_memory: usize,
     memory_bytes: usize,
     table_bytes: usize,
-    pub(super) memory_limit_hit: bool,
-    pub(super) action_limit_hit: bool,
-    pub(super) cpu_limit: Duration,
+    pub(crate) memory_limit_hit: bool,
+    pub(crate) action_limit_hit: bool,
+    pub(crate) cpu_limit: Duration,
     cpu_started: Duration,
     /// Time spent waiting in this step: as good as CPU time, the thread is taken.
     waited: Duration,
-    pub(super) cpu_limit_hit: bool,
+    pub(crate) cpu_limit_hit: bool,
     /// Only in the soft tier.
     wasi: Option<Box<Wasi>>,
 }
 
 impl Context {
     /// `fixed_bytes`: what the instance holds besides its memory and tables.
-    pub(super) fn new(limits: &Limits, fixed_bytes: u64, registered: u32) -> Context {
+    pub(crate) fn new(limits: &Limits, fixed_bytes: u64, registered: u32) -> Context {
         let max_memory = limits.memory_bytes.saturating_sub(fixed_bytes);
         Context {
             now: 0,
@@ -88,7 +90,7 @@ impl Context {
     }
 
     /// Everything a step starts with.
-    pub(super) fn begin(&mut self, input: &StepInput) {
+    pub(crate) fn begin(&mut self, input: &StepInput) {
         self.now = input.now;
         self.monotonic = input.monotonic;
         self.rng = StdRng::from_seed(input.seed);
@@ -101,7 +103,7 @@ impl Context {
         self.restart_cpu_time();
     }
 
-    pub(super) fn restart_cpu_time(&mut self) {
+    pub(crate) fn restart_cpu_time(&mut self) {
         (self.cpu_started, self.waited) = (thread_cpu_time(), Duration::ZERO);
     }
 
@@ -121,12 +123,12 @@ impl Context {
         wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
     }
 
-    pub(super) fn table_bytes(&self) -> usize {
+    pub(crate) fn table_bytes(&self) -> usize {
         self.table_bytes
     }
 
     /// To be called before anything of it asks for [`Context::wasi`]; full packages import nothing that does.
-    pub(super) fn set_wasi(&mut self, wasi: Wasi) {
+    pub(crate) fn set_wasi(&mut self, wasi: Wasi) {
         self.wasi = Some(Box::new(wasi));
     }
 
@@ -135,7 +137,7 @@ impl Context {
     }
 
     /// What was written to WASI's streams so far goes before what is logged next.
-    pub(super) fn take_streams(&mut self) {
+    pub(crate) fn take_streams(&mut self) {
         if let Some(wasi) = &mut self.wasi {
             self.log_bytes += wasi.take_lines(&mut self.output.logs);
         }
