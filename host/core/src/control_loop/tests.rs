@@ -8,17 +8,20 @@
 //! limits, leadership, settings, shutdown   what holds a controller back, moves it or ends it
 //! status, timers                           what the loop says of itself
 //! random_events                            any sequence of events
-//! setup, checks                            controllers to add; what has to hold after every event
+//! random_shell, checks                     what happens in them, and what has to hold after every event
+//! setup, effects                           controllers to add; what the loop wants done
 //! ```
 
 mod cached_reads;
 mod checks;
+mod effects;
 mod environment;
 mod harness;
 mod leadership;
 mod limits;
 mod own_writes;
 mod random_events;
+mod random_shell;
 mod registrations;
 mod replays;
 mod requests;

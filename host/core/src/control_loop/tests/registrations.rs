@@ -238,3 +238,29 @@ fn a_new_service_account_watches_for_itself() {
     host.list("Website", &[object("web/home")]);
     assert_eq!(host.reconciled(id), ["web/home"]);
 }
+
+#[test]
+fn controllers_that_register_the_same_share_one_copy_of_it() {
+    let mut host = Harness::new();
+    let ids = ["a", "b"].map(|name| host.add(setup(name)));
+    host.start();
+    for id in ids {
+        host.does(id, vec![register(&websites())]);
+    }
+    host.list_new();
+    let spec = |host: &Harness, id| host.control.slots[id].controller.registration(R0).unwrap().spec.clone();
+    let [a, b] = ids.map(|id| spec(&host, id));
+    assert!(std::sync::Arc::ptr_eq(&a, &b));
+    drop((a, b));
+    // Both register something else, and with the next restart nothing is left of it.
+    host.apply("Website", &object("web/home"));
+    for id in ids {
+        host.does(id, Did { lost: Some(Lost::Snapshot("torn".into())), ..Did::default() });
+        host.does(id, vec![register(&reconciler(kind("Node"), Vec::new()))]);
+    }
+    host.list_new();
+    host.apply("Node", &object("n1"));
+    host.does(ids[0], Did { lost: Some(Lost::Snapshot("torn".into())), ..Did::default() });
+    let specs: Vec<&str> = host.control.subscriptions.specs.iter().map(|spec| &*spec.name).collect();
+    assert_eq!(specs, ["nodes"]);
+}

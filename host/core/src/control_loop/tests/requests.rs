@@ -19,8 +19,8 @@ fn limited(limits: Limits) -> Setup {
     Setup { limits, ..setup("web") }
 }
 
-/// What the guest is told of its calls in the step that is under way: kind, call and HTTP status.
-fn told(host: &Harness, id: SlotId) -> Vec<(EventKind, u64, u32)> {
+/// What the guest hears of its calls in the step that is under way: kind, call and HTTP status.
+fn answers(host: &Harness, id: SlotId) -> Vec<(EventKind, u64, u32)> {
     host.events(id).iter().map(|event| (event.kind, event.id, event.aux)).collect()
 }
 
@@ -42,7 +42,7 @@ fn a_request_that_is_not_permitted_is_answered_by_the_host() {
         assert_eq!(host.sent(), if sent { vec![7] } else { vec![] }, "{what}");
         if !sent {
             let head = [(EventKind::Head, 7, 403), (EventKind::Body, 7, 0), (EventKind::End, 7, 0)];
-            assert_eq!(told(&host, id), head, "{what}");
+            assert_eq!(answers(&host, id), head, "{what}");
             let status = payload(&host, id);
             assert!(status.contains(answer) && status.contains("\"reason\":\"Forbidden\""), "{what}: {status}");
         }
@@ -63,7 +63,7 @@ fn an_external_host_that_is_not_permitted_fails_without_a_response() {
         match sends.first() {
             Some(send) => assert!(matches!(send.destination, Destination::External(_)) && !send.is_stream, "{what}"),
             None => {
-                assert_eq!(told(&host, id), [(EventKind::Failed, 7, 0)], "{what}");
+                assert_eq!(answers(&host, id), [(EventKind::Failed, 7, 0)], "{what}");
                 assert!(payload(&host, id).contains(answer), "{what}: {}", payload(&host, id));
             }
         }
@@ -132,7 +132,7 @@ fn streams_beyond_the_limit_are_refused_and_keep_no_other_request_waiting() {
     let (mut host, id) =
         Harness::calling(limited(limits), vec![get(1, WATCH), get(2, LOGS), get(3, HOME), get(4, WATCH)]);
     assert_eq!(host.sent(), [1, 3]);
-    assert_eq!(told(&host, id), [(EventKind::Failed, 2, 0), (EventKind::Failed, 4, 0)]);
+    assert_eq!(answers(&host, id), [(EventKind::Failed, 2, 0), (EventKind::Failed, 4, 0)]);
     assert!(payload(&host, id).contains("1 watches or logs are open"));
     assert_eq!(host.limit_hits(id), [("api-in-flight", 2)]);
     assert_eq!(host.reasons(), ["RequestsInFlightLimited"]);

@@ -337,3 +337,32 @@ fn the_memory_pool_is_given_back_under_pressure_whatever_is_suspended() {
         assert!(host.effects.iter().any(|effect| matches!(effect, HostEffect::ClearMemoryPool)));
     }
 }
+
+#[test]
+fn the_end_of_an_idle_gap_is_recorded_with_what_ended_it() {
+    use wasmop_policy::Cause;
+    let (mut host, id) = with_policy(Policy::After(secs(100)));
+    let recorded = |host: &mut Harness| {
+        let effects = std::mem::take(&mut host.effects);
+        let activity = effects.into_iter().filter_map(|effect| match effect {
+            HostEffect::RecordActivity { at, trigger, .. } => Some((at, trigger)),
+            _ => None,
+        });
+        activity.collect::<Vec<_>>()
+    };
+    recorded(&mut host);
+    host.advance(secs(1));
+    host.apply("Website", &object("web/home"));
+    assert_eq!(recorded(&mut host), [(host.now.host, Cause::Event)]);
+    let task = host.begun(id)[0].0;
+    host.does(id, vec![requeue(task, secs(10))]);
+    host.advance(secs(10));
+    assert_eq!(recorded(&mut host), [(host.now.host, Cause::Known)]);
+    // Waiting for an answer is no idle gap.
+    let task = host.begun(id)[0].0;
+    host.does(id, vec![call(1, task, "GET", "/api/v1/pods")]);
+    let send = host.send();
+    host.advance(secs(1));
+    host.respond(&send, 200, "[]");
+    assert_eq!(recorded(&mut host), []);
+}

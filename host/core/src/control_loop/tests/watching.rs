@@ -284,3 +284,16 @@ fn changes_to_map_do_not_keep_reconciles_waiting() {
     let count = |kind| host.kinds(id).iter().filter(|found| **found == kind).count();
     assert_eq!((count(EventKind::Map), count(EventKind::Reconcile)), (8, 8));
 }
+
+#[test]
+fn names_without_an_object_are_queued_up_to_a_limit() {
+    let (mut host, id) = watching(&mapping(), &[object("web/home")]);
+    host.apply("ConfigMap", &object("web/config"));
+    let task = host.task(id, EventKind::Map);
+    let names: String = (0..10_500).map(|n| format!("web/{n}\n")).collect();
+    host.does(id, vec![mapped(task, &(names + "web/home"))]);
+    let found = host.reconciled(id);
+    assert_eq!(found.len(), 10_001, "10,000 names, and what is watched");
+    assert_eq!(found.last().map(|name| &**name), Some("web/home"));
+    assert!(host.reasons().is_empty(), "the guest did nothing wrong");
+}
