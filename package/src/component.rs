@@ -5,11 +5,12 @@
 
 use wasmparser::{MemoryType, Parser, Payload, Validator, WasmFeatures};
 
+use crate::function_body::check_body_sizes;
+use crate::memory_type::check_memory;
 use crate::package::{self, Interfaces, interfaces};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::structure::{Footprint, Structure};
 use crate::tier::Tier;
-use crate::validate::{PAGE, check_body_sizes, malformed};
 use crate::{section, tier, world};
 
 /// Checks that it is of the controller world and imports nothing but that and WASI. Returns what an instance
@@ -51,20 +52,6 @@ fn memories(component: &[u8]) -> Result<Vec<MemoryType>, Refusal> {
         }
     }
     Ok(memories)
-}
-
-/// What the host can map, in either tier.
-pub(crate) fn check_memory(memory: MemoryType) -> Result<(), Refusal> {
-    if memory.shared {
-        return Err(Refusal::MemoryShared);
-    }
-    if memory.memory64 {
-        return Err(Refusal::Memory64);
-    }
-    match memory.page_size_log2.map(|log2| 1u64.checked_shl(log2).unwrap_or(0)) {
-        None | Some(PAGE) => Ok(()),
-        Some(bytes) => Err(Refusal::MemoryPageSize { bytes }),
-    }
 }
 
 #[cfg(test)]

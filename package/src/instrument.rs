@@ -23,16 +23,13 @@ use wasm_encoder::{
 use wasmparser::{BinaryReader, DataKind, ExternalKind, FunctionBody, Operator, Parser, Payload, ValType};
 
 use crate::image::ImageBuilder;
+use crate::module_facts::ModuleFacts;
 use crate::refusal::Refusal;
 use crate::section::leb_u32;
-use crate::validate::Core;
-use crate::world::{self, STATE, World};
+use crate::world::{self, STATE, STATE_FUNCTIONS, World};
 
-/// Types, and functions, that are appended.
-pub(crate) const ADDED: u32 = 4;
-
-/// Functions of the generated interface, in the order in which they are appended.
-const STATE_FUNCTIONS: [&str; ADDED as usize] = ["init", "global-count", "global-get", "global-set"];
+/// Number of appended types and of appended functions.
+const ADDED: u32 = STATE_FUNCTIONS.len() as u32;
 
 const TYPE: u8 = 1;
 const FUNCTION: u8 = 3;
@@ -50,7 +47,7 @@ pub(crate) struct Instrumented {
 }
 
 /// `core` are the facts about `wasm`.
-pub(crate) fn instrument(wasm: &[u8], core: &Core<'_>) -> Result<Instrumented, Refusal> {
+pub(crate) fn instrument(wasm: &[u8], core: &ModuleFacts<'_>) -> Result<Instrumented, Refusal> {
     let malformed = |offset: usize| Refusal::Invalid { offset, detail: "a section can't be read".to_string() };
     let mut module = Module::new();
     let mut keep_dwarf = true;
@@ -146,7 +143,7 @@ fn added_types() -> Vec<u8> {
     encoded(&types)
 }
 
-fn added_functions(core: &Core<'_>) -> Vec<u8> {
+fn added_functions(core: &ModuleFacts<'_>) -> Vec<u8> {
     let mut functions = FunctionSection::new();
     for ty in 0..ADDED {
         functions.function(core.types + ty);
@@ -154,7 +151,7 @@ fn added_functions(core: &Core<'_>) -> Vec<u8> {
     encoded(&functions)
 }
 
-fn added_bodies(core: &Core<'_>) -> Vec<u8> {
+fn added_bodies(core: &ModuleFacts<'_>) -> Vec<u8> {
     let mut bodies = CodeSection::new();
     bodies.function(&init(core));
     bodies.function(&global_count(core));
@@ -164,7 +161,7 @@ fn added_bodies(core: &Core<'_>) -> Vec<u8> {
 }
 
 /// A reactor's `_initialize` wins over a command's `_start`; no toolchain exports both.
-fn init(core: &Core<'_>) -> Function {
+fn init(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     for function in [core.start, core.initialize.or(core.command)].into_iter().flatten() {
         body.instructions().call(function);
@@ -173,13 +170,13 @@ fn init(core: &Core<'_>) -> Function {
     body
 }
 
-fn global_count(core: &Core<'_>) -> Function {
+fn global_count(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     body.instructions().i32_const(core.globals.len() as i32).end();
     body
 }
 
-fn global_get(core: &Core<'_>) -> Function {
+fn global_get(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     for (number, (global, ty)) in (0i32..).zip(&core.globals) {
         let mut code = body.instructions();
@@ -197,7 +194,7 @@ fn global_get(core: &Core<'_>) -> Function {
     body
 }
 
-fn global_set(core: &Core<'_>) -> Function {
+fn global_set(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     for (number, (global, ty)) in (0i32..).zip(&core.globals) {
         let mut code = body.instructions();
@@ -216,7 +213,7 @@ fn global_set(core: &Core<'_>) -> Function {
     body
 }
 
-fn exports(core: &Core<'_>) -> ExportSection {
+fn exports(core: &ModuleFacts<'_>) -> ExportSection {
     let added = core.imported_functions + core.defined_functions;
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
@@ -229,7 +226,7 @@ fn exports(core: &Core<'_>) -> ExportSection {
 
 /// Checks that a module is what [`instrument`] makes of some module: no code runs when it is instantiated, and the
 /// state functions do what they say. `instrumented` are the facts about `wasm`. The error says what is different.
-pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &Core<'_>) -> Result<(), String> {
+pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &ModuleFacts<'_>) -> Result<(), String> {
     if instrumented.start.is_some() {
         return Err("its module has a start function".into());
     }

@@ -20,13 +20,14 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use wasmparser::{BinaryReader, ComponentExportSectionReader, ComponentImportSectionReader};
 
+use crate::function_body::check_body_sizes;
 use crate::image::{ImageError, MemoryImage};
 use crate::manifest::{Manifest, ManifestError};
 use crate::refusal::Refusal;
 use crate::section::{self, Section};
 use crate::structure::{Footprint, Structure};
 use crate::tier::{self, Tier};
-use crate::validate::{check_bodies, check_body_sizes, validate_linked};
+use crate::validate::{check_bodies, validate_linked};
 use crate::world;
 
 pub const MANIFEST_SECTION: &str = "wasmop:manifest";

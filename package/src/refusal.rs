@@ -212,3 +212,13 @@ fn other_world(exports: &[String]) -> String {
     }
     format!(" (it is made for another world: it exports {})", exports.join(", "))
 }
+
+/// The refusal of a file that the parser rejects.
+pub(crate) fn malformed(error: wasmparser::Error) -> Refusal {
+    let offset = error.offset();
+    if error.message().starts_with("unexpected end") {
+        Refusal::Truncated { offset }
+    } else {
+        Refusal::Invalid { offset, detail: error.message().to_string() }
+    }
+}

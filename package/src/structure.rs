@@ -22,11 +22,12 @@ use wasmparser::{
     MemoryType, Parser, Payload, SectionLimited, ValType,
 };
 
-use crate::component::check_memory;
 use crate::instrument::check_instrumented;
+use crate::memory_type::{PAGE, check_memory};
+use crate::overhead::Overhead;
 use crate::section::{self, Section};
 use crate::tier::Tier;
-use crate::validate::{Overhead, PAGE, survey};
+use crate::validate::survey;
 
 /// Both adapters, and two modules with which `wit-component` links them.
 const MAX_LINKING_MODULES: usize = 4;

@@ -17,6 +17,8 @@ pub(crate) const SYS: &str = "wasmop:controller/sys@0.1.0";
 pub(crate) const RUNTIME: &str = "wasmop:controller/runtime@0.1.0";
 pub(crate) const GUEST: &str = "wasmop:controller/guest@0.1.0";
 pub(crate) const STATE: &str = "wasmop:internal/state";
+/// The functions of the generated interface, in the order in which instrumentation appends them.
+pub(crate) const STATE_FUNCTIONS: [&str; 4] = ["init", "global-count", "global-get", "global-set"];
 /// The one core function a guest must export.
 pub(crate) const STEP: &str = "wasmop:controller/guest@0.1.0#step";
 /// Its payload is a list, which only the `wasmop_rt` adapter can receive.

@@ -2,7 +2,7 @@ use super::*;
 
 const STEP: &str = r#"(func $step (export "wasmop:controller/guest@0.1.0#step"))"#;
 
-/// A controller with `fields` in it.
+/// A minimal controller with additional `fields`.
 fn controller(fields: &str) -> String {
     format!(r#"(module {fields} (memory (export "memory") 1) {STEP})"#)
 }
@@ -12,14 +12,14 @@ fn refusal(wasm: &[u8], case: &str) -> Refusal {
 }
 
 #[test]
-fn a_controller_that_does_nothing_is_accepted() {
+fn a_minimal_controller_is_accepted() {
     let wasm = wat::parse_str(controller("")).unwrap();
     let core = validate(&wasm).unwrap();
     assert_eq!((core.types, core.imported_functions, core.defined_functions, core.step), (1, 0, 1, 0));
 }
 
 #[test]
-fn what_is_deterministic_and_stateless_is_accepted() {
+fn deterministic_features_without_hidden_state_are_accepted() {
     let accepted = [
         r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
         r#"(import "wasmop_rt" "read" (func (param i32 i32 i32)))"#,
@@ -41,7 +41,7 @@ fn what_is_deterministic_and_stateless_is_accepted() {
     }
 }
 
-/// (module, what the message must name)
+/// Modules and what the message must contain.
 const REFUSED: &[(&str, &[&str])] = &[
     // Memories.
     (r#"(module (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["has 0 memories"]),
@@ -167,7 +167,7 @@ const REFUSED: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_refusal_names_the_construct_the_place_and_the_remedy() {
+fn every_refusal_names_the_construct_and_offers_help() {
     for (text, expected) in REFUSED {
         let text = if text.starts_with("(module") { (*text).to_string() } else { controller(text) };
         let wasm = wat::parse_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -179,7 +179,7 @@ fn every_refusal_names_the_construct_the_place_and_the_remedy() {
 }
 
 #[test]
-fn files_that_are_not_modules_are_named_as_what_they_are() {
+fn files_that_are_not_modules_are_refused() {
     let good = wat::parse_str(controller(r#"(func $long (drop (i32.const 123456)))"#)).unwrap();
     let cases: &[(&[u8], &str)] = &[
         (b"", "nothing (it is empty)"),
