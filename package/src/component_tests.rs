@@ -67,7 +67,7 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
         (
             "another world",
             other,
-            "does not export `wasmop:controller/guest@0.1.0`, so it is not a controller (it is made for another world: it exports wasi:cli/run@0.2.0)",
+            "does not export `wasmop:controller/guest@0.1.0`, so it is not a controller (it is built for another world: it exports wasi:cli/run@0.2.0)",
         ),
         (
             "http",
@@ -81,7 +81,7 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
         ("shared memory", component(&[], "(memory 1 2 shared)"), "shared between threads"),
         ("64-bit memory", component(&[], "(memory i64 1)"), "64-bit"),
         ("truncated", truncated, "truncated"),
-        ("a package", assemble(&component(&[], MEMORY), &manifest()).unwrap(), "wasmop package already"),
+        ("a package", assemble(&component(&[], MEMORY), &manifest()).unwrap(), "already a wasmop package"),
     ] {
         let error = assemble(&component, &manifest()).expect_err(case);
         assert!(matches!(error, AssembleError::Refused(_)), "{case}: {error}");

@@ -108,7 +108,7 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["relaxed SIMD", "`mad`"],
     ),
     (r#"(func $wide (result i64 i64) (i64.mul_wide_u (i64.const 1) (i64.const 1)))"#, &["wide arithmetic", "`wide`"]),
-    (r#"(table 1 externref)"#, &["a feature that controllers can't use"]),
+    (r#"(table 1 externref)"#, &["a feature that controllers cannot use"]),
     // Data.
     (r#"(data (i32.add (i32.const 1) (i32.const 2)) "x")"#, &["data segment 0", "not a constant"]),
     (r#"(data (i32.const 0) "x") (data (i32.const 65535) "xy")"#, &["data segment 1 ends at 65537", "65536 bytes"]),
@@ -130,7 +130,7 @@ const REFUSED: &[(&str, &[&str])] = &[
         r#"(import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func (param i32)))"#,
         &["`wasi:io/streams@0.2.0`", "not wasip2"],
     ),
-    (r#"(import "env" "getaddrinfo" (func (param i32)))"#, &["`env` `getaddrinfo`", "left undefined"]),
+    (r#"(import "env" "getaddrinfo" (func (param i32)))"#, &["`env` `getaddrinfo`", "left a function undefined"]),
     (
         r#"(import "__wbindgen_placeholder__" "__wbindgen_describe" (func (param i32)))"#,
         &["`__wbindgen_placeholder__`", "wasm-bindgen"],
@@ -152,7 +152,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         r#"(module (memory (export "memory") 1) (func (export "wasi:cli/run@0.2.0#run") (result i32) (i32.const 0)))"#,
-        &["made for another world", "`wasi:cli/run@0.2.0#run`"],
+        &["built for another world", "`wasi:cli/run@0.2.0#run`"],
     ),
     (
         r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step") (param i32)))"#,
