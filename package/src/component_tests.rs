@@ -24,10 +24,10 @@ fn component(imports: &[&str], fields: &str) -> Vec<u8> {
 const MEMORY: &str = "(memory 2)";
 
 #[test]
-fn a_component_with_wasi_becomes_a_package_of_the_soft_tier_that_says_why() {
+fn a_component_with_wasi_becomes_a_soft_package_with_a_reason() {
     let files = ["wasi:io/streams@0.2.6", "wasi:filesystem/types@0.2.6", "wasi:cli/environment@0.2.3", world::SYS];
     let no_handles =
-        format!("exports no {}: it is not made from a core module, so its globals can't be read", world::STATE);
+        format!("exports no {}: it is not built from a core module, so its globals can't be read", world::STATE);
     for (imports, reason) in [
         (&files[..], "imports wasi:filesystem/types@0.2.6, whose handles can't be restored in another process"),
         (
@@ -59,7 +59,7 @@ fn a_component_with_wasi_becomes_a_package_of_the_soft_tier_that_says_why() {
 }
 
 #[test]
-fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
+fn components_that_are_no_controllers_are_refused() {
     let other = wat::parse_str(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#).unwrap();
     let mut truncated = component(&[], MEMORY);
     truncated.truncate(truncated.len() - 3);
@@ -96,7 +96,7 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
 
 /// A package may have been made by anyone.
 #[test]
-fn a_package_of_the_soft_tier_with_foreign_imports_is_refused_when_it_is_read() {
+fn parsing_refuses_a_soft_package_with_foreign_imports() {
     let mut bytes = component(&["acme:db/query@1.0.0"], MEMORY);
     let section = manifest().to_section().unwrap();
     crate::section::push_custom(&mut bytes, crate::MANIFEST_SECTION, &section);

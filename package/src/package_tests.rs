@@ -181,7 +181,7 @@ fn an_inspection_accounts_for_every_byte() {
         "rust with cargo",
         "wasmop 0.1.0",
         "memory 256.0 MiB, snapshot 1.0 GiB",
-        "CPU 2s a step, 500m of a core in the long run",
+        "CPU 2s per step, 500m of a core sustained",
         "API 200 requests/s, 1000 at once, 32 in flight, response 64.0 MiB",
         "1 embedded",
         "memory image",
