@@ -1,7 +1,7 @@
-//! From a component that another tool made to the facts packaging needs, or to a named refusal.
+//! Validates a component from another tool. Returns its footprint, or a refusal that names the construct.
 //!
-//! Such a component runs in the soft tier: the host can't read its globals, nor restore its WASI
-//! handles, but it owns its one linear memory.
+//! Such a component runs in the soft tier. The host can save its linear memory, but cannot read its globals or restore its
+//! WASI handles.
 
 use wasmparser::{MemoryType, Parser, Payload, Validator, WasmFeatures};
 
@@ -13,8 +13,9 @@ use crate::structure::{Footprint, Structure};
 use crate::tier::Tier;
 use crate::{section, tier, world};
 
-/// Checks that it is of the controller world and imports nothing but that and WASI. Returns what an instance
-/// begins with.
+/// Checks that a component exports the controller interface and imports only the controller world and WASI.
+///
+/// Returns the footprint of an instance.
 pub(crate) fn validate(component: &[u8]) -> Result<Footprint, Refusal> {
     if section::find(component, package::MANIFEST_SECTION).is_some() {
         return Err(Refusal::AlreadyPackage);
@@ -41,7 +42,7 @@ pub(crate) fn validate(component: &[u8]) -> Result<Footprint, Refusal> {
     Ok(structure.footprint)
 }
 
-/// The memories that its core modules define, at whatever depth.
+/// Returns the memories of all core modules, including nested ones.
 fn memories(component: &[u8]) -> Result<Vec<MemoryType>, Refusal> {
     let mut memories = Vec::new();
     for payload in Parser::new(0).parse_all(component) {
