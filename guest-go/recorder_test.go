@@ -114,7 +114,7 @@ func TestRepetitionsWaitUntilTheEventExists(t *testing.T) {
 	}
 }
 
-func TestAnEventThatIsRefusedSilencesNoOther(t *testing.T) {
+func TestARefusedEventDoesNotSuppressOthers(t *testing.T) {
 	h := fakehost.New(t)
 	before := slog.Default()
 	slog.SetDefault(slog.New(wasmop.NewLogHandler(slog.LevelInfo)))

@@ -80,7 +80,7 @@ func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
 	}
 }
 
-func TestAWrongControllerIsRefused(t *testing.T) {
+func TestInvalidControllersAreRefused(t *testing.T) {
 	mgr := wasmop.NewManager(wasmop.Options{})
 	if err := mgr.Start(context.Background()); err == nil {
 		t.Error("a manager without controllers started")
@@ -161,7 +161,7 @@ func mapping(t *testing.T, names func(*corev1.ConfigMap) []string) *fakehost.Hos
 	return h
 }
 
-func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T) {
+func TestAMapFuncReconcilesItsPreviousAndNewResult(t *testing.T) {
 	h := mapping(t, func(cm *corev1.ConfigMap) []string { return strings.Fields(cm.Data["sites"]) })
 	object := func(name, sites string) string {
 		return `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"a","name":"` + name + `"},"data":{"sites":"` + sites + `"}}`
@@ -195,7 +195,7 @@ func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T
 	}
 }
 
-func TestAMapFuncThatPanicsFailsItsTaskAlone(t *testing.T) {
+func TestAPanicInAMapFuncFailsOnlyItsTask(t *testing.T) {
 	h := mapping(t, func(cm *corev1.ConfigMap) []string {
 		switch cm.Name {
 		case "panic":
@@ -225,7 +225,7 @@ func TestAMapFuncThatPanicsFailsItsTaskAlone(t *testing.T) {
 	}
 }
 
-func TestAMapFuncThatIsOvertakenDoesNotUndoTheLaterChange(t *testing.T) {
+func TestAnOvertakenMapFuncDoesNotUndoTheLaterChange(t *testing.T) {
 	begun, slow := make(chan struct{}), make(chan struct{})
 	h := mapping(t, func(cm *corev1.ConfigMap) []string {
 		if cm.Data["wait"] != "" {

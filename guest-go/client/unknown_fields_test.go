@@ -183,7 +183,7 @@ func field(object map[string]any, path string) any {
 	return fields[inner]
 }
 
-func TestALockNeedsTheVersionThatWasRead(t *testing.T) {
+func TestAnOptimisticLockRequiresTheVersionThatWasRead(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = ok("{}")
 	err := client.New().Patch(context.Background(), configMap(), client.MergeFromWithOptimisticLock(configMap()))

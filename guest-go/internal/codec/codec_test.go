@@ -25,7 +25,7 @@ type typed struct {
 	Self []typed     `json:"self,omitempty"`
 }
 
-func TestNumbersWithoutATypeStayExact(t *testing.T) {
+func TestUntypedNumbersStayExact(t *testing.T) {
 	const max, min, odd = "9223372036854775807", "-9223372036854775808", "9007199254740993"
 	var got struct {
 		Any   any            `json:"any"`
@@ -69,7 +69,7 @@ func TestNumbersBeyondAnInt64AreFloats(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOneJSONValueIsRefused(t *testing.T) {
+func TestAnythingButOneJSONValueIsRefused(t *testing.T) {
 	for _, text := range []string{"", "{", "{} {}", "[1]x", `{"a":01}`} {
 		var untyped map[string]any
 		if err := codec.Unmarshal([]byte(text), &untyped); err == nil {
@@ -81,7 +81,7 @@ func TestWhatIsNotOneJSONValueIsRefused(t *testing.T) {
 	}
 }
 
-func TestAStreamIsReadValueByValue(t *testing.T) {
+func TestAStreamIsDecodedValueByValue(t *testing.T) {
 	d := codec.NewDecoder(strings.NewReader(`{"value":9007199254740993} {"value":2}`))
 	for _, want := range []int64{9007199254740993, 2} {
 		var got node
