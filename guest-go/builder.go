@@ -126,8 +126,8 @@ func (b *Builder) watch(obj client.Object, rel relation, opts []WatchOption) wat
 // version are reconciled as well. For example, if a label changes from one name to another, both named objects are
 // reconciled. Returned objects need not exist.
 //
-// For a deleted object it receives the last version that the host knows. If the host knows only the name, the function is
-// not called, and the objects that it returned for the previous version are reconciled.
+// For a deleted object it receives the last version that the host knows. If the host knows only the name, the function
+// is not called, and the objects that it returned for the previous version are reconciled.
 type MapFunc func(ctx context.Context, obj client.Object) []Request
 
 // EventHandler determines the objects to reconcile when a watched object changes.
@@ -142,8 +142,8 @@ func EnqueueRequestForObject() EventHandler { return EventHandler{relation: rela
 // EnqueueRequestForOwner reconciles all owners of the changed object that have the kind of For.
 func EnqueueRequestForOwner() EventHandler { return EventHandler{relation: relationOwner} }
 
-// EnqueueRequestsFromMapFunc reconciles the objects that the function returns. The host sends each changed object to the
-// guest, which must run the function. The other handlers run in the host.
+// EnqueueRequestsFromMapFunc reconciles the objects that the function returns. The host sends each changed object to
+// the guest, which must run the function. The other handlers run in the host.
 func EnqueueRequestsFromMapFunc(f MapFunc) EventHandler {
 	return EventHandler{relation: relationMap, f: f}
 }

@@ -28,8 +28,8 @@ func LoggerFrom(ctx context.Context) *slog.Logger {
 // NewLogHandler returns a handler that writes to the host's log.
 func NewLogHandler(level slog.Leveler) slog.Handler { return &logHandler{level: level} }
 
-// logHandler keeps the attributes of With as an unfinished JSON object. fields is the content so far, and open counts the
-// groups to close.
+// logHandler keeps the attributes of With as an unfinished JSON object. fields is the content so far, and open counts
+// the groups to close.
 type logHandler struct {
 	level  slog.Leveler
 	fields []byte
@@ -149,8 +149,8 @@ func appendAttr(b []byte, a slog.Attr) []byte {
 	return appendValue(appendKey(b, a.Key), v)
 }
 
-// appendValue never passes a value of unknown type to encoding/json, which panics internally for types and numbers that it
-// cannot represent. TinyGo cannot recover from this panic.
+// appendValue never passes a value of unknown type to encoding/json, which panics internally for types and numbers that
+// it cannot represent. TinyGo cannot recover from this panic.
 func appendValue(b []byte, v slog.Value) []byte {
 	switch v.Kind() {
 	case slog.KindBool:

@@ -8,8 +8,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// In the sandbox the default logger of log/slog writes to the host's log, with attributes as JSON fields. The default logger
-// of log does so, too. Natively the defaults are unchanged.
+// In the sandbox the default logger of log/slog writes to the host's log, with attributes as JSON fields. The default
+// logger of log does so, too. Natively the defaults are unchanged.
 //
 // The level comes from the host's configuration. Without one, everything down to the debug level is sent, and the host
 // filters it by its own verbosity.

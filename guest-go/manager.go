@@ -16,8 +16,8 @@ import (
 
 // Options configures a Manager.
 type Options struct {
-	// Namespace restricts all controllers to one namespace. Empty means all namespaces that the host watches. Cluster-scoped
-	// kinds are not restricted. For several namespaces use Cache.
+	// Namespace restricts all controllers to one namespace. Empty means all namespaces that the host watches.
+	// Cluster-scoped kinds are not restricted. For several namespaces use Cache.
 	Namespace string
 	// Cache restricts the watches of all or some kinds to namespaces.
 	Cache cache.Options

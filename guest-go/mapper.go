@@ -14,8 +14,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// mapper calls a MapFunc and remembers its result for each watched object. A change affects the previous as well as the new
-// result.
+// mapper calls a MapFunc and remembers its result for each watched object. A change affects the previous as well as the
+// new result.
 type mapper struct {
 	object reflect.Type // the struct type
 	f      MapFunc
@@ -23,8 +23,8 @@ type mapper struct {
 	mu sync.Mutex
 	// mapped contains the latest result for each watched object, by the object's key.
 	mapped map[string]mapping
-	// active counts running calls of keys. While it is positive, mapped keeps empty entries for the objects in none, because
-	// a call for an earlier change may still be running.
+	// active counts running calls of keys. While it is positive, mapped keeps empty entries for the objects in none,
+	// because a call for an earlier change may still be running.
 	active int
 	none   []string
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/cache"
 )
 
-// apply restricts the watches of a controller to the manager's namespaces. Namespaces of a watch itself take precedence.
+// apply restricts the watches of a controller to the manager's namespaces. Namespaces of a watch itself take
+// precedence.
 func (o *Options) apply(c *controllerSpec) error {
 	if o.Namespace != "" && len(o.Cache.DefaultNamespaces) > 0 {
 		return errors.New("the options have both Namespace and Cache.DefaultNamespaces: remove one")

@@ -30,8 +30,8 @@ type Result struct {
 
 // Reconciler brings the cluster in line with the desired state of an object.
 type Reconciler interface {
-	// Reconcile reconciles one object. Reconciles of the same object never run concurrently. After an error the host retries
-	// with exponential backoff. ctx ends when the host cancels the reconcile.
+	// Reconcile reconciles one object. Reconciles of the same object never run concurrently. After an error the host
+	// retries with exponential backoff. ctx ends when the host cancels the reconcile.
 	Reconcile(ctx context.Context, req Request) (Result, error)
 }
 
@@ -41,7 +41,8 @@ type Func func(context.Context, Request) (Result, error)
 // Reconcile calls the function.
 func (f Func) Reconcile(ctx context.Context, req Request) (Result, error) { return f(ctx, req) }
 
-// TerminalError wraps an error that a retry cannot fix. The error is logged, and the object is reconciled at its next change.
+// TerminalError wraps an error that a retry cannot fix. The error is logged, and the object is reconciled at its next
+// change.
 func TerminalError(err error) error { return &terminalError{err} }
 
 type terminalError struct{ err error }
@@ -54,6 +55,6 @@ var errRequeue = errors.New("the reconciler requested a requeue")
 // Name returns the package's name in wasmop.toml. It is available from main on, but not in package initializers.
 func Name() string { return abi.Name() }
 
-// Sleep waits, and returns an error early if ctx ends. While a reconcile sleeps, its object is not reconciled again, so prefer
-// Result.RequeueAfter for long waits.
+// Sleep waits, and returns an error early if ctx ends. While a reconcile sleeps, its object is not reconciled again, so
+// prefer Result.RequeueAfter for long waits.
 func Sleep(ctx context.Context, d time.Duration) error { return abi.Sleep(ctx, d) }

@@ -23,8 +23,8 @@ const (
 
 // EventRecorder emits Events about objects. Its API follows client-go's tools/events.
 type EventRecorder interface {
-	// Eventf emits an Event without waiting for the API server. Failures are logged. related may be nil. reason and action
-	// are short machine-readable CamelCase words: the cause, and what the controller did. note is for humans.
+	// Eventf emits an Event without waiting for the API server. Failures are logged. related may be nil. reason and
+	// action are short machine-readable CamelCase words: the cause, and what the controller did. note is for humans.
 	Eventf(regarding, related client.Object, eventType, reason, action, note string, args ...any)
 }
 
@@ -46,8 +46,8 @@ type recorder struct {
 // eventKey identifies a series. Events with the same key are repetitions.
 type eventKey struct{ uid, kind, namespace, name, eventType, reason, action, note string }
 
-// series is an Event and its repetitions. At most one request about a series is open, because otherwise a repetition could
-// overtake the creation. The recorder's mutex guards all fields.
+// series is an Event and its repetitions. At most one request about a series is open, because otherwise a repetition
+// could overtake the creation. The recorder's mutex guards all fields.
 type series struct {
 	key   eventKey
 	event eventsv1.Event // the first occurrence
@@ -197,8 +197,9 @@ func eventRequest(method, path, contentType string, body any) (abi.Request, erro
 // nameLimit is the maximum length of an object's name in bytes.
 const nameLimit = 253
 
-// eventName returns a valid name for an Event about the object named about, which can be any text. For example, names of
-// roles contain colons. A timestamp as in client-go would not be unique, because the clock does not advance during a step.
+// eventName returns a valid name for an Event about the object named about, which can be any text. For example, names
+// of roles contain colons. A timestamp as in client-go would not be unique, because the clock does not advance during a
+// step.
 func eventName(about string, random uint64) string {
 	suffix := fmt.Sprintf("%016x", random)
 	var name []byte

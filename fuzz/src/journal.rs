@@ -1,7 +1,7 @@
 //! Journals of watches.
 //!
-//! The feature `journal` enables this target. It needs the function `read_for_fuzzing(state, bytes)` in the host's module
-//! `watch`, which recovers a watch from a journal with these bytes.
+//! The feature `journal` enables this target. It needs a public function `read_for_fuzzing(state, bytes)` in the host's
+//! module `watch`, which recovers a watch from a journal with these bytes.
 
 use std::cell::RefCell;
 

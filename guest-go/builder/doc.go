@@ -1,5 +1,5 @@
-// Package builder builds controllers. Its path and its names are those of controller-runtime's package builder. The types are
-// aliases of those in package wasmop.
+// Package builder builds controllers. Its path and its names are those of controller-runtime's package builder. The
+// types are aliases of those in package wasmop.
 package builder
 
 import "github.com/wasmop/wasmop/guest-go"

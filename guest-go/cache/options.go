@@ -8,8 +8,8 @@ const AllNamespaces = ""
 // Options restricts the watches of a manager's controllers. For selectors, see LabelSelectorPredicate and
 // FieldSelectorPredicate in package wasmop.
 type Options struct {
-	// DefaultNamespaces are the namespaces to watch. Empty means all. Cluster-scoped kinds are not restricted. The owner of
-	// the host may restrict the namespaces further.
+	// DefaultNamespaces are the namespaces to watch. Empty means all. Cluster-scoped kinds are not restricted. The
+	// owner of the host may restrict the namespaces further.
 	DefaultNamespaces map[string]Config
 
 	// ByObject contains the settings of individual kinds, which take precedence. The keys are objects of the kinds:

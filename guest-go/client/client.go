@@ -132,7 +132,8 @@ func exchange(ctx context.Context, r abi.Request, out any) error {
 	return nil
 }
 
-// isOnlyStatus reports whether the response is a Status instead of an object. This is the case for evictions, for example.
+// isOnlyStatus reports whether the response is a Status instead of an object. This is the case for evictions, for
+// example.
 func isOnlyStatus(body []byte, out any) bool {
 	obj, ok := out.(Object)
 	if !ok || obj.Resource().Kind == "Status" {

@@ -42,8 +42,8 @@ type Reader interface {
 	// Get reads an object into obj. With FromCache it may come from the host's cache. If the object does not exist,
 	// apierrors.IsNotFound is true for the error.
 	Get(ctx context.Context, key ObjectKey, obj Object, opts ...GetOption) error
-	// List reads all objects that match the options into list. It requests pages and decodes item by item, so memory holds
-	// each object only once.
+	// List reads all objects that match the options into list. It requests pages and decodes item by item, so memory
+	// holds each object only once.
 	List(ctx context.Context, list ObjectList, opts ...ListOption) error
 }
 
@@ -67,7 +67,8 @@ type SubResourceReader interface {
 
 // SubResourceWriter writes a subresource of an object.
 type SubResourceWriter interface {
-	// Create posts sub, such as an Eviction, to the subresource of obj. The response replaces sub if it has the same kind.
+	// Create posts sub, such as an Eviction, to the subresource of obj. The response replaces sub if it has the same
+	// kind.
 	Create(ctx context.Context, obj, sub Object, opts ...WriteOption) error
 	// Update replaces the subresource with that of obj, or with the body of WithSubResourceBody.
 	Update(ctx context.Context, obj Object, opts ...WriteOption) error

@@ -61,8 +61,8 @@ func (v ResourceVersion) applyToList(o *listOptions) { o.query.Set("resourceVers
 
 func (v ResourceVersion) applyToGet(q url.Values) { q.Set("resourceVersion", string(v)) }
 
-// FromCache allows a slightly outdated response that reflects at least the controller's own writes. For kinds watched with
-// wasmop.Cached the host answers from memory, otherwise from the API server.
+// FromCache allows a slightly outdated response that reflects at least the controller's own writes. For kinds watched
+// with wasmop.Cached the host answers from memory, otherwise from the API server.
 const FromCache ResourceVersion = "0"
 
 // equalities returns a selector. It sorts the terms, so that equal maps give equal requests.
@@ -116,8 +116,8 @@ var ForceOwnership WriteOption = writeOption(func(o *writeOptions) { o.query.Set
 // DryRunAll validates the write without storing it.
 var DryRunAll WriteOption = writeOption(func(o *writeOptions) { o.query.Set("dryRun", "All") })
 
-// WithSubResourceBody sets the body of SubResource(…).Update or Patch if the subresource has another type than the object,
-// such as a Scale. The response replaces the body.
+// WithSubResourceBody sets the body of SubResource(…).Update or Patch if the subresource has another type than the
+// object, such as a Scale. The response replaces the body.
 func WithSubResourceBody(body Object) WriteOption {
 	return writeOption(func(o *writeOptions) { o.body = body })
 }

@@ -44,8 +44,8 @@ type rawPatch struct {
 func (p rawPatch) Type() string                    { return p.contentType }
 func (p rawPatch) Data(obj Object) ([]byte, error) { return p.data, nil }
 
-// MergeFrom is a JSON merge patch with the differences between original and the object passed to Patch. original is a copy
-// from before the change; see DeepCopy.
+// MergeFrom is a JSON merge patch with the differences between original and the object passed to Patch. original is a
+// copy from before the change; see DeepCopy.
 func MergeFrom(original Object) Patch { return mergePatch{original: original} }
 
 // MergeFromWithOptimisticLock is like MergeFrom, but fails with a conflict if the object has changed since original was

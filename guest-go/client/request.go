@@ -14,8 +14,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// Request is a request to the API server or to an external host. An external host must be listed under external-hosts in
-// wasmop.toml, and the owner must grant it.
+// Request is a request to the API server or to an external host. An external host must be listed under external-hosts
+// in wasmop.toml, and the owner must grant it.
 type Request struct {
 	// Target is empty for the API server. For an external host it is a URL such as "https://api.example.com:8443".
 	Target string

@@ -19,10 +19,11 @@ const (
 	OperationResultUpdated OperationResult = "updated"
 )
 
-// CreateOrPatch reads obj, calls mutate to change it, and creates it or sends the differences as a merge patch. Server-side
-// apply (client.Apply) does the same in one request.
+// CreateOrPatch reads obj, calls mutate to change it, and creates it or sends the differences as a merge patch.
+// Server-side apply (client.Apply) does the same in one request.
 //
-// Unlike controller-runtime's CreateOrUpdate it never sends the whole object, so fields that the struct lacks are unchanged.
+// Unlike controller-runtime's CreateOrUpdate it never sends the whole object, so fields that the struct lacks are
+// unchanged.
 func CreateOrPatch[T any, P interface {
 	*T
 	client.Object

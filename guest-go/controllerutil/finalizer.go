@@ -11,8 +11,8 @@ func ContainsFinalizer(o metav1.Object, finalizer string) bool {
 	return slices.Contains(o.GetObjectMeta().Finalizers, finalizer)
 }
 
-// AddFinalizer adds the finalizer to the object in memory and reports whether it was missing. To store it, Update the object
-// or Patch it with client.MergeFromWithOptimisticLock.
+// AddFinalizer adds the finalizer to the object in memory and reports whether it was missing. To store it, Update the
+// object or Patch it with client.MergeFromWithOptimisticLock.
 func AddFinalizer(o metav1.Object, finalizer string) bool {
 	if ContainsFinalizer(o, finalizer) {
 		return false

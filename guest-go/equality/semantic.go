@@ -8,7 +8,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/resource"
 )
 
-// Semantic compares objects semantically. Quantities are compared by value, and an empty slice or map equals a missing one.
+// Semantic compares objects semantically. Quantities are compared by value, and an empty slice or map equals a missing
+// one.
 var Semantic Equalities
 
 // Equalities has no state; see Semantic.

@@ -4,8 +4,8 @@
 //	client := &http.Client{Transport: external.Transport{}}
 //
 // It requires mainline Go. TinyGo has no net/http on wasm; use Do of [client.Client] there. The host does not follow
-// redirects. http.Client does, and each redirect is a request that the owner must grant like any other. Set CheckRedirect to
-// disable redirects.
+// redirects. http.Client does, and each redirect is a request that the owner must grant like any other. Set
+// CheckRedirect to disable redirects.
 //
 // [client.Client]: https://pkg.go.dev/github.com/wasmop/wasmop/guest-go/client#Client
 package external

@@ -10,13 +10,14 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// Transport is an [http.RoundTripper] that sends requests through the host. The zero value is ready to use. A request with
-// the context of a reconcile is canceled with it.
+// Transport is an [http.RoundTripper] that sends requests through the host. The zero value is ready to use. A request
+// with the context of a reconcile is canceled with it.
 type Transport struct{}
 
 var _ http.RoundTripper = Transport{}
 
-// RoundTrip sends a request with all its header fields except User-Agent and the hop-by-hop fields, which the host sets.
+// RoundTrip sends a request with all its header fields except User-Agent and the hop-by-hop fields, which the host
+// sets.
 func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	var content []byte

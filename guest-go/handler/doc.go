@@ -1,5 +1,5 @@
-// Package handler contains the event handlers of watches. Its path and its names are those of controller-runtime's package
-// handler. The types are aliases of those in package wasmop.
+// Package handler contains the event handlers of watches. Its path and its names are those of controller-runtime's
+// package handler. The types are aliases of those in package wasmop.
 package handler
 
 import "github.com/wasmop/wasmop/guest-go"

@@ -20,8 +20,8 @@ func (r Resource) APIVersion() string {
 	return r.Group + "/" + r.Version
 }
 
-// Object is a pointer to a struct that embeds TypeMeta and ObjectMeta and has the method Resource. There is no scheme; the
-// method replaces the registration of kinds.
+// Object is a pointer to a struct that embeds TypeMeta and ObjectMeta and has the method Resource. There is no scheme;
+// the method replaces the registration of kinds.
 //
 //	type Website struct {
 //		metav1.TypeMeta   `json:",inline"`

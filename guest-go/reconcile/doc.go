@@ -1,5 +1,5 @@
-// Package reconcile contains the interface of reconcilers. Its path and its names are those of controller-runtime's package
-// reconcile. The types are aliases of those in package wasmop.
+// Package reconcile contains the interface of reconcilers. Its path and its names are those of controller-runtime's
+// package reconcile. The types are aliases of those in package wasmop.
 package reconcile
 
 import "github.com/wasmop/wasmop/guest-go"

@@ -11,8 +11,8 @@ import (
 
 // Quantity is a number with an optional suffix, such as "100m", "1.5", "2Gi" or "12e6".
 //
-// It contains the original text. Different texts can mean the same number, so compare with Equal or Cmp. The JSON encoding is
-// the canonical form: 1000m becomes 1, and 1.5Gi becomes 1536Mi. Digits below 10^-9 are rounded up.
+// It contains the original text. Different texts can mean the same number, so compare with Equal or Cmp. The JSON
+// encoding is the canonical form: 1000m becomes 1, and 1.5Gi becomes 1536Mi. Digits below 10^-9 are rounded up.
 type Quantity string
 
 // MustParse is like ParseQuantity, but panics if the quantity is invalid.

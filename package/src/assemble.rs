@@ -48,8 +48,8 @@ pub enum AssembleError {
 
 /// Assembles a package.
 ///
-/// A core module is validated, instrumented and linked with the adapters. The package is of the full tier. A component is
-/// validated and left unchanged. The package is of the soft tier.
+/// A core module is validated, instrumented and linked with the adapters. The package is of the full tier. A component
+/// is validated and left unchanged. The package is of the soft tier.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Validates a component from another tool. Returns its footprint, or a refusal that names the construct.
 //!
-//! Such a component runs in the soft tier. The host can save its linear memory, but cannot read its globals or restore its
-//! WASI handles.
+//! Such a component runs in the soft tier. The host can save its linear memory, but cannot read its globals or restore
+//! its WASI handles.
 
 use wasmparser::{MemoryType, Parser, Payload, Validator, WasmFeatures};
 

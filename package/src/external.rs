@@ -1,7 +1,7 @@
 //! External hosts: the target of a request, and the patterns of manifests and grants.
 //!
-//! Both have the form `SCHEME://HOST[:PORT]`. Ambiguous input is refused rather than normalized, such as a host that ends
-//! in a dot, an address in an unusual notation, or non-ASCII letters.
+//! Both have the form `SCHEME://HOST[:PORT]`. Ambiguous input is refused rather than normalized, such as a host that
+//! ends in a dot, an address in an unusual notation, or non-ASCII letters.
 //!
 //! ```
 //! use wasmop_package::external::{ExternalTarget, HostPattern};

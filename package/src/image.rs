@@ -1,8 +1,8 @@
 //! The memory image: the initial linear memory of a package, as a sparse list of runs of bytes.
 //!
-//! `wasmop build` moves the active data segments of a module into the image. Instantiating the module then writes nothing:
-//! the host maps either the image or the saved memory of an instance. The custom section `wasmop:memory-image` has this
-//! little-endian layout:
+//! `wasmop build` moves the active data segments of a module into the image. Instantiating the module then writes
+//! nothing: the host maps either the image or the saved memory of an instance. The custom section `wasmop:memory-image`
+//! has this little-endian layout:
 //!
 //! ```text
 //!  0        4         8          16          20          24
@@ -61,8 +61,8 @@ pub enum MemoryImageError {
 pub struct MemoryImage<'a> {
     /// Bytes of linear memory that the image describes. A multiple of 4096.
     pub size: u64,
-    // Invariant, established by `parse`: a whole number of entries, ascending, disjoint and within `size`. Their lengths
-    // add up to `bytes.len()`.
+    // Invariant, established by `parse`: a whole number of entries, ascending, disjoint and within `size`. Their
+    // lengths add up to `bytes.len()`.
     table: &'a [u8],
     bytes: &'a [u8],
 }

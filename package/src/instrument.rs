@@ -5,15 +5,15 @@
 //! * It appends four functions and exports them as `wasmop:internal/state`: `init`, `global-count`, `global-get` and
 //!   `global-set`.
 //! * It moves active data segments to the memory image.
-//! * It makes `init` call the start function and `_initialize` or `_start`. So instantiating a module runs no guest code and
-//!   can be repeated.
+//! * It makes `init` call the start function and `_initialize` or `_start`. So instantiating a module runs no guest
+//!   code and can be repeated.
 //! * It removes all exports except the memory, `step` and the new functions.
 //!
-//! Sections are copied or extended as bytes, and no existing function body changes. So function indices, the name section
-//! and DWARF stay valid: DWARF addresses are relative to the code section, and the appended bodies come last. There is one
-//! exception: if the LEB128 of the function count needs another byte, every address moves by one. This happens at 127 →
-//! 131 and 16383 → 16387 functions. In that case the DWARF sections are dropped, because they would point to wrong lines.
-//! The name section stays.
+//! Sections are copied or extended as bytes, and no existing function body changes. So function indices, the name
+//! section and DWARF stay valid: DWARF addresses are relative to the code section, and the appended bodies come last.
+//! There is one exception: if the LEB128 of the function count needs another byte, every address moves by one. This
+//! happens at 127 → 131 and 16383 → 16387 functions. In that case the DWARF sections are dropped, because they would
+//! point to wrong lines. The name section stays.
 
 use std::borrow::Cow;
 
@@ -226,8 +226,8 @@ fn exports(core: &ModuleFacts<'_>) -> ExportSection {
     exports
 }
 
-/// Checks that a module could be a result of [`instrument`]: instantiating it runs no code, and the state functions are the
-/// generated ones.
+/// Checks that a module could be a result of [`instrument`]: instantiating it runs no code, and the state functions are
+/// the generated ones.
 ///
 /// `instrumented` are the facts about `wasm`. The error names the difference.
 pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &ModuleFacts<'_>) -> Result<(), String> {

@@ -202,8 +202,8 @@ impl Package {
         self.layout.tier()
     }
 
-    /// Returns the initial linear memory, or `None` in the soft tier. Components of the soft tier initialize their memory
-    /// themselves.
+    /// Returns the initial linear memory, or `None` in the soft tier. Components of the soft tier initialize their
+    /// memory themselves.
     pub fn image(&self) -> Option<MemoryImage<'_>> {
         let image = self.layout.image.clone()?;
         Some(MemoryImage::parse(&self.bytes[image]).expect("the image was checked when the package was parsed"))

@@ -1,4 +1,5 @@
-//! Checks the structure of a package's component. This happens for every parsed package, because packages are untrusted.
+//! Checks the structure of a package's component. This happens for every parsed package, because packages are
+//! untrusted.
 //!
 //! ```text
 //! component
@@ -9,9 +10,9 @@
 //! └─ nested components    only types, imports and exports
 //! ```
 //!
-//! Consequently, code of a package of the full tier runs only in the functions that the host calls, and the footprint of an
-//! instance is known before instantiation. Components of the soft tier come from other tools. For these, only the rules
-//! about nested components and the single memory apply. Function bodies are checked before compilation.
+//! Consequently, code of a package of the full tier runs only in the functions that the host calls, and the footprint
+//! of an instance is known before instantiation. Components of the soft tier come from other tools. For these, only the
+//! rules about nested components and the single memory apply. Function bodies are checked before compilation.
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -11,8 +11,8 @@ pub enum Tier {
     /// Memory and globals are the instance's whole state, and the host can read both. The host suspends the instance to
     /// disk and can resume it in any process. Packages built from core modules have this tier.
     Full,
-    /// The host cannot read a part of the state. It writes the memory to disk and keeps the rest. After a restart of the
-    /// host, the instance starts from scratch. Components from other tools have this tier.
+    /// The host cannot read a part of the state. It writes the memory to disk and keeps the rest. After a restart of
+    /// the host, the instance starts from scratch. Components from other tools have this tier.
     Soft,
 }
 

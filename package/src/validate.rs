@@ -1,8 +1,8 @@
 //! Validates a core module. Returns the facts that instrumentation needs, or a refusal that names the construct.
 //!
-//! A module is refused if an instance could not continue from its saved memory and globals. This concerns state that the
-//! host cannot read: modified tables and segments, globals of reference types, and further memories. Imports that the
-//! host does not provide are refused as well.
+//! A module is refused if an instance could not continue from its saved memory and globals. This concerns state that
+//! the host cannot read: modified tables and segments, globals of reference types, and further memories. Imports that
+//! the host does not provide are refused as well.
 
 mod operators;
 mod scan;

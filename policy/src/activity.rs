@@ -25,8 +25,8 @@ pub const HEADER: &str = "time,controller,known";
 
 /// Formats a line of an activity trace without a line break.
 ///
-/// `at` is the time since an arbitrary fixed point, rounded down to microseconds. `known` says whether the host knew the
-/// time in advance.
+/// `at` is the time since an arbitrary fixed point, rounded down to microseconds. `known` says whether the host knew
+/// the time in advance.
 pub fn line(at: Duration, controller: &str, known: bool) -> String {
     format!("{}.{:06},{controller},{}", at.as_secs(), at.subsec_micros(), u8::from(known))
 }

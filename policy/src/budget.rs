@@ -24,8 +24,8 @@ pub struct Victims<Id> {
 
 /// Chooses instances to suspend so that at least `needed` bytes are freed.
 ///
-/// Instances with the smallest expected loss per byte are chosen first. Afterward, instances that are not needed to reach
-/// the goal are spared, those with the greatest expected loss first.
+/// Instances with the smallest expected loss per byte are chosen first. Afterward, instances that are not needed to
+/// reach the goal are spared, those with the greatest expected loss first.
 pub fn victims<Id: Copy + Ord>(candidates: &[Candidate<Id>], needed: u64) -> Victims<Id> {
     let mut ordered: Vec<&Candidate<Id>> = candidates.iter().filter(|c| c.resident_bytes > 0).collect();
     let per_byte = |c: &Candidate<Id>| c.expected_loss / c.resident_bytes as f64;

@@ -14,8 +14,8 @@ pub struct Prices {
     pub core_second: f64,
     /// One byte written, as the number of seconds for which one byte of memory costs the same.
     ///
-    /// The default is about 10. With it, a disk that writes 200 MB/s costs as much as a busy core. A board's disk writes
-    /// about that fast.
+    /// The default is about 10. With it, a disk that writes 200 MB/s costs as much as a busy core. A board's disk
+    /// writes about that fast.
     pub written_byte: f64,
     /// One second that an event waits for a resume, beyond `unnoticed_wait`.
     ///

@@ -17,8 +17,8 @@ pub enum Strategy {
     Policy(Policy),
     /// Simple exponential smoothing of the gaps.
     ///
-    /// If the smoothed gap is longer than the break-even, the instance is suspended at once and resumed at the end of the
-    /// smoothed gap. Otherwise it stays.
+    /// If the smoothed gap is longer than the break-even, the instance is suspended at once and resumed at the end of
+    /// the smoothed gap. Otherwise it stays.
     Smoothing,
     /// Knows the trace. It suspends at once or not at all, and resumes just in time.
     Optimum,

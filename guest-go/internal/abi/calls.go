@@ -21,8 +21,8 @@ type Response struct {
 	Body    []byte
 }
 
-// CallError is the error of a request without a complete response, for example because the host was restarted. It is unknown
-// whether the server has processed the request.
+// CallError is the error of a request without a complete response, for example because the host was restarted. It is
+// unknown whether the server has processed the request.
 type CallError struct{ Reason string }
 
 func (e *CallError) Error() string { return "request failed: " + e.Reason }
@@ -72,8 +72,8 @@ func (c *Call) Rest(ctx context.Context) (Response, error) {
 	return c.response(), c.err
 }
 
-// Post sends a request without waiting. It calls finished, which must not block, when the response is complete or the request
-// has failed.
+// Post sends a request without waiting. It calls finished, which must not block, when the response is complete or the
+// request has failed.
 func Post(r Request, finished func(Response, error)) { open(&Call{finished: finished}, r) }
 
 func open(c *Call, r Request) *Call {
@@ -151,9 +151,9 @@ func (b *body) Close() error {
 	return nil
 }
 
-// wait parks the goroutine until ready, or until ctx ends, which drops the call. If both happen in the same step, the end of
-// ctx takes precedence: after a trap, the host redelivers the events of the step preceded by the cancellation of the task that
-// trapped, and this task must not run the same code again.
+// wait parks the goroutine until ready, or until ctx ends, which drops the call. If both happen in the same step, the
+// end of ctx takes precedence: after a trap, the host redelivers the events of the step preceded by the cancellation of
+// the task that trapped, and this task must not run the same code again.
 func (c *Call) wait(ctx context.Context, ready func() bool) error {
 	for {
 		if ctx.Err() != nil {

@@ -7,8 +7,8 @@ import (
 	_ "unsafe" // for linkname
 )
 
-// envReads records the environment variables that package initializers read. They run when the base image is created, where
-// the environment is unknown.
+// envReads records the environment variables that package initializers read. They run when the base image is created,
+// where the environment is unknown.
 type envReads struct {
 	mu    sync.Mutex
 	names []string

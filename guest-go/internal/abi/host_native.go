@@ -84,8 +84,8 @@ func SetHost(h Host) {
 	handlersMu.Unlock()
 }
 
-// Step handles the pending events of the Host. Unlike in the sandbox it does not wait until no goroutine can run, because
-// native goroutines run independently.
+// Step handles the pending events of the Host. Unlike in the sandbox it does not wait until no goroutine can run,
+// because native goroutines run independently.
 func Step() { dispatch() }
 
 func current() Host {

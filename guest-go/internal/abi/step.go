@@ -71,8 +71,8 @@ func begin(payload []byte) {
 	startMain()
 }
 
-// OnLogLevel is called before main if the host sets a level for the controller: "off", "error", "warn", "info", "debug" or
-// "trace".
+// OnLogLevel is called before main if the host sets a level for the controller: "off", "error", "warn", "info", "debug"
+// or "trace".
 var OnLogLevel func(level string)
 
 const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"

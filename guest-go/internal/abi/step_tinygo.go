@@ -51,12 +51,12 @@ var (
 
 func clockDifference() int64 { return int64(importNow() - importMonotonic()) }
 
-// clockSet is the minimum change of the difference, in nanoseconds, that counts as a clock change. The two clocks are not read
-// at the same moment.
+// clockSet is the minimum change of the difference, in nanoseconds, that counts as a clock change. The two clocks are
+// not read at the same moment.
 const clockSet = 1_000_000_000
 
-// followWallClock shifts all timers by a change of the wall clock. TinyGo's timers use the wall clock, but waits must have
-// their intended length in monotonic time.
+// followWallClock shifts all timers by a change of the wall clock. TinyGo's timers use the wall clock, but waits must
+// have their intended length in monotonic time.
 func followWallClock() {
 	now := clockDifference()
 	moved := now - wallAhead
@@ -70,8 +70,8 @@ func followWallClock() {
 	}
 }
 
-// step is a plain export, which runs on the system stack. It wakes a permanent goroutine and runs the scheduler until this
-// goroutine ends it. A //go:wasmexport would start a goroutine with a new stack in every step.
+// step is a plain export, which runs on the system stack. It wakes a permanent goroutine and runs the scheduler until
+// this goroutine ends it. A //go:wasmexport would start a goroutine with a new stack in every step.
 //
 //export wasmop:controller/guest@0.1.0#step
 func step() {

@@ -19,9 +19,9 @@ func nanotime() int64
 // never is the deadline when no timer runs.
 const never = 1<<63 - 1
 
-// quiesce runs the other goroutines until none can run, and then passes the deadline of the next timer to the host. The clock
-// does not advance during a step, so all timers that are due fire in the first round. step_go.go and step_tinygo.go read the
-// runnable goroutines and the next timer from the runtime.
+// quiesce runs the other goroutines until none can run, and then passes the deadline of the next timer to the host. The
+// clock does not advance during a step, so all timers that are due fire in the first round. step_go.go and
+// step_tinygo.go read the runnable goroutines and the next timer from the runtime.
 func quiesce() {
 	for {
 		runtime.Gosched()

@@ -2,8 +2,8 @@ package abi
 
 import "sync"
 
-// table maps IDs to the receivers of their events. It needs a lock even with a single thread: a map assignment allocates, and
-// an allocation may yield to the garbage collector, which switches goroutines.
+// table maps IDs to the receivers of their events. It needs a lock even with a single thread: a map assignment
+// allocates, and an allocation may yield to the garbage collector, which switches goroutines.
 type table[T any] struct {
 	mu      sync.Mutex
 	entries map[uint64]T

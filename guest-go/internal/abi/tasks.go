@@ -24,8 +24,8 @@ type Outcome struct {
 // Handler handles the host's events for one controller.
 type Handler interface {
 	Reconcile(ctx context.Context, key string) Outcome
-	// Map returns the keys to reconcile because of a watched object. gone says that the object was deleted. In this case it
-	// may be only a PartialObjectMetadata.
+	// Map returns the keys to reconcile because of a watched object. gone says that the object was deleted. In this
+	// case it may be only a PartialObjectMetadata.
 	Map(ctx context.Context, watch int, object []byte, gone bool) []string
 }
 
@@ -76,8 +76,8 @@ func taskOf(ctx context.Context) uint64 {
 	return id
 }
 
-// Enter tells the host that code of the task of ctx is about to run. Call it after waits that do not use this package, such as
-// a sleep.
+// Enter tells the host that code of the task of ctx is about to run. Call it after waits that do not use this package,
+// such as a sleep.
 func Enter(ctx context.Context) {
 	if id := taskOf(ctx); id != 0 {
 		hostEnter(id)
@@ -96,9 +96,9 @@ func cancelTask(id uint64) {
 	}
 }
 
-// runTask runs the handler and reports the outcome. A panic becomes an error, and its stack is logged. A failed map task ends
-// with an error like a reconcile, and the host then reconciles all objects. TinyGo has no recover on wasm. There a panic traps,
-// and the host rolls back the step.
+// runTask runs the handler and reports the outcome. A panic becomes an error, and its stack is logged. A failed map
+// task ends with an error like a reconcile, and the host then reconciles all objects. TinyGo has no recover on wasm.
+// There a panic traps, and the host rolls back the step.
 func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, payload []byte) {
 	index, watch := int(e.aux), 0
 	outcome := Outcome{Err: errors.New("the reconciler ended its goroutine")}
@@ -136,8 +136,8 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 	}
 }
 
-// pool reuses goroutines. In TinyGo each has a stack of fixed size on the garbage-collected heap, so a new goroutine for every
-// reconcile would cause most of the collector's work.
+// pool reuses goroutines. In TinyGo each has a stack of fixed size on the garbage-collected heap, so a new goroutine
+// for every reconcile would cause most of the collector's work.
 type pool struct {
 	mu   sync.Mutex
 	idle []chan func()

@@ -9,8 +9,8 @@ use syn::{ItemFn, parse_macro_input};
 
 /// Makes an `async fn main` the entry point of the program, natively and in a wasmop host.
 ///
-/// Natively `main` runs on tokio's multi-threaded runtime, as with `#[tokio::main]`. On wasm the host's first step starts
-/// it, and later steps poll it when it can make progress. `wasmop::init_logging` runs first in both cases.
+/// Natively `main` runs on tokio's multi-threaded runtime, as with `#[tokio::main]`. On wasm the host's first step
+/// starts it, and later steps poll it when it can make progress. `wasmop::init_logging` runs first in both cases.
 ///
 /// ```ignore
 /// #[wasmop::main]

@@ -20,9 +20,9 @@ type BuilderCall<K> = Box<dyn FnOnce(controller::Controller<K>) -> controller::C
 
 /// Runs a user-supplied reconciler on objects when they, or objects related to them, change.
 ///
-/// The builder has the methods of [`kube::runtime::Controller`]. Natively it wraps that type. In a wasmop host, the host
-/// watches, filters, queues and retries with backoff, so it can suspend the program between reconciles. The program
-/// reads each object to reconcile from the API server.
+/// The builder has the methods of [`kube::runtime::Controller`]. Natively it wraps that type. In a wasmop host, the
+/// host watches, filters, queues and retries with backoff, so it can suspend the program between reconciles. The
+/// program reads each object to reconcile from the API server.
 ///
 /// Differences from `kube::runtime::Controller`:
 ///

@@ -4,7 +4,8 @@
 //!
 //! 1. The first park returns at once, because delivering the events leaves an unpark token. Timers that are due fire.
 //! 2. The second park may return at once too. A task that registers a timer earlier than all others leaves a token.
-//! 3. The third park finds no runnable task and no token, so it sleeps. On wasm, a sleep calls `poll_oneoff`. The host's
+//! 3. The third park finds no runnable task and no token, so it sleeps. On wasm, a sleep calls `poll_oneoff`. The
+//! host's
 //!    adapter turns this call into `park` with the deadline of the next timer.
 //!
 //! The runtime wakes the root future after the third park, and the step returns. No timer can become due in between,

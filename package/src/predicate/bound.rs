@@ -14,7 +14,8 @@ const NODE: u64 = 16;
 const MAX_PATTERN: usize = 16 << 10;
 /// A number as text has at most this many characters.
 const NUMBER: u64 = 400;
-/// The function that each loop iteration calls with its cost. It is not a valid identifier, so expressions cannot call it.
+/// The function that each loop iteration calls with its cost. It is not a valid identifier, so expressions cannot call
+/// it.
 pub const CHARGE: &str = "@charge";
 
 /// An upper bound on work or on the size of a value. It is linear in the size of the objects.
@@ -64,8 +65,8 @@ struct Estimate {
 
 /// Checks an expression and returns its static cost.
 ///
-/// The static cost excludes loop iterations. Instruments the loops so that each iteration charges its own cost. Collects
-/// the patterns of `matches`.
+/// The static cost excludes loop iterations. Instruments the loops so that each iteration charges its own cost.
+/// Collects the patterns of `matches`.
 pub fn check(expression: &mut IdedExpr, patterns: &mut HashMap<String, Regex>) -> Result<Bound, PredicateRefusal> {
     let mut checker = Checker { variables: Vec::new(), depth: 0, patterns };
     checker.node(expression).map(|part| part.cost)

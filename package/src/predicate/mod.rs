@@ -33,13 +33,13 @@ use bound::Bound;
 
 /// An expression has at most this many bytes.
 pub const MAX_TEXT: usize = 2048;
-/// An expression has at most this many opening brackets and `?`, including those in strings. This bounds the recursion of
-/// the parser.
+/// An expression has at most this many opening brackets and `?`, including those in strings. This bounds the recursion
+/// of the parser.
 const MAX_OPENINGS: usize = 64;
 /// Bytes of stack for the parser's thread. 64 openings with about ten nested calls each use a small part of it.
 const PARSER_STACK: usize = 64 << 20;
-/// The work of one evaluation is at most this. A node costs 16 and a compared byte costs 1. The budget corresponds to about
-/// 10 ms; see `cargo xtask bench predicates`.
+/// The work of one evaluation is at most this. A node costs 16 and a compared byte costs 1. The budget corresponds to
+/// about 10 ms; see `cargo xtask bench predicates`.
 const BUDGET: u64 = 1 << 20;
 /// The cost of parsing the objects, per byte.
 const READ_COST: u64 = 4;

@@ -12,8 +12,8 @@ use crate::random::Random;
 /// A generator of an activity trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuiltinActivity {
-    /// One controller whose objects change every 5.20 s with a standard deviation of 0.61 s, as measured for the Percona
-    /// operator.
+    /// One controller whose objects change every 5.20 s with a standard deviation of 0.61 s, as measured for the
+    /// Percona operator.
     Periodic,
     /// Controllers that requeue every 2, 10 and 60 s, each with an external change every few minutes.
     Requeue,

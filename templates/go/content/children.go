@@ -8,8 +8,8 @@ import (
 
 const httpPort = 80
 
-// The names of the children contain the project's name, so that other controllers can have Websites in the same namespace.
-// The controller uses server-side apply, so the children contain only the fields that it owns.
+// The names of the children contain the project's name, so that other controllers can have Websites in the same
+// namespace. The controller uses server-side apply, so the children contain only the fields that it owns.
 
 func configMapFor(site *Website) *corev1.ConfigMap {
 	return &corev1.ConfigMap{

@@ -1,5 +1,5 @@
-// Command main is a controller for Websites. It serves each with a ConfigMap for the content, a Deployment of web servers, and
-// a Service.
+// Command main is a controller for Websites. It serves each with a ConfigMap for the content, a Deployment of web
+// servers, and a Service.
 package main
 
 import (

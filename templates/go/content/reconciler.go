@@ -76,7 +76,8 @@ func (r *WebsiteReconciler) applyChildren(ctx context.Context, site *Website) (*
 	return deployment, applyChild(ctx, r, site, serviceFor(site))
 }
 
-// applyChild creates or updates a child. It does not change an object of the same name that is not a child of the Website.
+// applyChild creates or updates a child. It does not change an object of the same name that is not a child of the
+// Website.
 func applyChild[T any, P interface {
 	*T
 	client.Object
@@ -128,8 +129,8 @@ func (r *WebsiteReconciler) updateStatus(ctx context.Context, site *Website, dep
 	return nil
 }
 
-// cleanUp is the place to delete what Kubernetes does not know, such as a DNS record or a bucket. Kubernetes deletes the
-// children because of their owner references.
+// cleanUp is the place to delete what Kubernetes does not know, such as a DNS record or a bucket. Kubernetes deletes
+// the children because of their owner references.
 func (r *WebsiteReconciler) cleanUp(ctx context.Context, site *Website) error {
 	before := client.DeepCopy(site)
 	if !controllerutil.RemoveFinalizer(site, finalizer) {

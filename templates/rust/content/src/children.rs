@@ -1,5 +1,5 @@
-//! The objects that serve a Website: a ConfigMap with the page, a Deployment that mounts it, and a Service. Kubernetes deletes
-//! them with the Website.
+//! The objects that serve a Website: a ConfigMap with the page, a Deployment that mounts it, and a Service. Kubernetes
+//! deletes them with the Website.
 
 use std::collections::BTreeMap;
 
@@ -89,8 +89,8 @@ pub fn service(website: &Website) -> Service {
     }
 }
 
-/// The metadata of a child. Because of the owner reference, Kubernetes deletes the child with the Website, and changes of the
-/// child reconcile the Website.
+/// The metadata of a child. Because of the owner reference, Kubernetes deletes the child with the Website, and changes
+/// of the child reconcile the Website.
 fn metadata(website: &Website) -> ObjectMeta {
     ObjectMeta {
         name: Some(name(website)),

@@ -106,15 +106,15 @@ async fn apply(websites: &Api<Website>, website: &Website, context: &Context) ->
     Ok(Action::requeue(RESYNC))
 }
 
-/// The place to delete what Kubernetes does not know, such as a DNS record or a bucket. Kubernetes deletes the children because
-/// of their owner references.
+/// The place to delete what Kubernetes does not know, such as a DNS record or a bucket. Kubernetes deletes the children
+/// because of their owner references.
 async fn clean_up(website: &Website, context: &Context) -> Result<Action> {
     publish(context, website, "Deleted", "Deleted with its ConfigMap, Deployment and Service").await?;
     Ok(Action::await_change())
 }
 
-/// Creates or updates a child with server-side apply, which keeps the fields of other managers. It does not change an object of
-/// the same name that is not a child of the Website.
+/// Creates or updates a child with server-side apply, which keeps the fields of other managers. It does not change an
+/// object of the same name that is not a child of the Website.
 async fn apply_child<K>(context: &Context, website: &Website, child: K) -> Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
