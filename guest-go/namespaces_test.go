@@ -13,7 +13,7 @@ import (
 	wasmop "github.com/wasmop/wasmop/guest-go"
 )
 
-// node has no namespace.
+// node is a cluster-scoped kind.
 type node struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
@@ -31,8 +31,7 @@ func namespaces(names ...string) map[string]cache.Config {
 	return all
 }
 
-// What is said of the controller, of Secrets, which it is for, of ConfigMaps and of Nodes: nil if nothing
-// is, a name, or several.
+// The namespaces in the specs of the controller, its Secrets, ConfigMaps and Nodes: nil, a name or several names.
 func TestNamespacesOfTheManagerRestrictNamespacedKinds(t *testing.T) {
 	byObject := func(object client.Object, names ...string) map[client.Object]cache.ByObject {
 		return map[client.Object]cache.ByObject{object: {Namespaces: namespaces(names...)}}

@@ -32,7 +32,7 @@ func (*website) Resource() metav1.Resource {
 
 func nothing(context.Context, wasmop.Request) (wasmop.Result, error) { return wasmop.Result{}, nil }
 
-// start starts a manager with what add adds to it, until the test ends.
+// start starts a manager for the duration of the test. add configures it.
 func start(t *testing.T, add func(wasmop.Manager)) *fakehost.Host {
 	t.Helper()
 	return startWith(t, wasmop.Options{Namespace: "team"}, add)
@@ -142,7 +142,7 @@ func TestResultsBecomeOutcomes(t *testing.T) {
 	}
 }
 
-// mapping starts a manager that maps a ConfigMap to the site its data names, and to the Website "global".
+// mapping starts a manager that maps a ConfigMap to the site in its data and to the Website "global".
 func mapping(t *testing.T, names func(*corev1.ConfigMap) []string) *fakehost.Host {
 	t.Helper()
 	h := start(t, func(mgr wasmop.Manager) {
@@ -180,7 +180,7 @@ func TestAMapFuncReconcilesItsPreviousAndNewResult(t *testing.T) {
 		{abi.MapEvent, object("c", ""), "a/two"},
 		{abi.MapEvent, object("c", ""), ""},
 		{abi.MapEvent, object("c", "four"), "a/four"},
-		{abi.MapEvent, `{"metadata":{"namespace":"a","name":"c"},"data":5}`, "a/four"}, // does not fit the type
+		{abi.MapEvent, `{"metadata":{"namespace":"a","name":"c"},"data":5}`, "a/four"}, // has another type
 		{abi.GoneEvent, partial, "a/four"},
 		{abi.GoneEvent, partial, ""},
 		{abi.MapEvent, object("c", "five"), "a/five"},

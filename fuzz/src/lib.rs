@@ -1,4 +1,4 @@
-//! Fuzz targets for everything that wasmop parses from untrusted or damaged input.
+//! Fuzz targets for the parsers of untrusted or damaged input.
 //!
 //! Each module has a function `target(data)`. It panics if an invariant is violated, and ignores input that is refused.
 //! The programs in `fuzz_targets/` run the functions under libFuzzer, and `smoke` runs them on stable Rust with random

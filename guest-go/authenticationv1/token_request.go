@@ -17,7 +17,7 @@ func (*TokenRequest) Resource() metav1.Resource {
 
 // TokenRequestSpec says what the token is for.
 type TokenRequestSpec struct {
-	// Audiences are who accepts the token; none means the API server.
+	// Audiences are the intended recipients of the token. Empty means the API server.
 	Audiences         []string `json:"audiences"`
 	ExpirationSeconds *int64   `json:"expirationSeconds,omitempty"`
 }

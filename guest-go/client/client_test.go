@@ -353,7 +353,7 @@ func TestMemoryHoldsAListOnlyOnce(t *testing.T) {
 		h.Send(abi.HeadEvent(call.ID, 200, ""))
 		const piece = 64 << 10
 		for rest := body; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
-			h.Send(abi.BodyEvent(call.ID, rest[:min(piece, len(rest))])) // shares the memory of the answer
+			h.Send(abi.BodyEvent(call.ID, rest[:min(piece, len(rest))])) // shares the memory of the response
 		}
 		h.Send(abi.EndEvent(call.ID))
 	}()

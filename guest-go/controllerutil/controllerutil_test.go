@@ -21,7 +21,7 @@ func owner(uid string) *appsv1.Deployment {
 
 func TestAnObjectHasOneController(t *testing.T) {
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "c"}}
-	for range 2 { // the second time changes nothing
+	for range 2 { // the second call changes nothing
 		if err := controllerutil.SetControllerReference(owner("1"), cm); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-//! What is accepted as a component of the soft tier, and how the rest is refused.
+//! Tests which components of the soft tier are accepted, and how the others are refused.
 
 use crate::manifest::{Language, Limits, Manifest, Sdk, Toolchain};
 use crate::{AssembleError, Package, PackageError, Tier, assemble, inspect, with_manifest, world};
@@ -7,7 +7,7 @@ fn manifest() -> Manifest {
     Manifest::new("soft", "0.1.0", Language::JavaScript, Toolchain::Component, Sdk::new("wasmop:controller", "0.1.0"))
 }
 
-/// A component with these imports, these fields in its core module, and a `step`.
+/// Returns a component with these imports, these fields in its core module, and a `step`.
 fn component(imports: &[&str], fields: &str) -> Vec<u8> {
     let imports: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
     wat::parse_str(format!(
@@ -45,7 +45,7 @@ fn a_component_with_wasi_becomes_a_soft_package_with_a_reason() {
         let bytes = assemble(&component, &manifest()).unwrap();
         let package = Package::parse(bytes.clone()).unwrap();
         assert_eq!(package.tier(), Tier::Soft);
-        assert_eq!(package.component(), component, "left as it is");
+        assert_eq!(package.component(), component, "unchanged");
         assert!(package.image().is_none());
         assert_eq!(with_manifest(&bytes, &manifest()).unwrap(), bytes);
         let inspection = inspect(&bytes).unwrap();
@@ -89,12 +89,12 @@ fn components_that_are_no_controllers_are_refused() {
         assert!(message.contains(expected) && message.contains("\nhelp: "), "{case}: {message}");
     }
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
-    // Two pages, and a function that is exported.
+    // Two pages and an exported function.
     let error = assemble(&component(&[], MEMORY), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
     assert!(error.contains("begins with 131104 bytes"), "{error}");
 }
 
-/// A package may have been made by anyone.
+/// Packages are untrusted.
 #[test]
 fn parsing_refuses_a_soft_package_with_foreign_imports() {
     let mut bytes = component(&["acme:db/query@1.0.0"], MEMORY);

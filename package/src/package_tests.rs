@@ -62,7 +62,7 @@ fn assembling_is_deterministic() {
 #[test]
 fn a_module_whose_initial_memory_exceeds_the_limit_is_refused() {
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
-    // Two pages, a global, and two functions that are imported or exported.
+    // Two pages, a global, and two imported or exported functions.
     let error = crate::assemble(&core_module(), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
     assert!(error.contains("begins with 131152 bytes") && error.contains("`memory` under [limits]"), "{error}");
 }
@@ -195,7 +195,7 @@ fn an_inspection_accounts_for_every_byte() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Truncated, with flipped bits, with damaged lengths, with pieces cut out or doubled.
+    /// Truncates, flips bits, damages lengths, and removes or duplicates parts.
     #[test]
     fn parsing_a_damaged_package_does_not_panic(
         edits in prop::collection::vec((0u8..5, any::<prop::sample::Index>(), any::<u8>(), 1usize..64), 1..6)
@@ -216,7 +216,7 @@ proptest! {
                     let piece = bytes[at..to].to_vec();
                     bytes.splice(at..at, piece);
                 }
-                // The length byte of a section, of which there are few, is hit on purpose.
+                // Random offsets rarely hit the few length bytes of sections. Damage one explicitly.
                 _ => {
                     let starts: Vec<usize> = section::sections(&bytes).map_while(Result::ok).map(|s| s.whole.start).collect();
                     if let Some(start) = starts.get(usize::from(byte) % starts.len().max(1))
@@ -233,7 +233,7 @@ proptest! {
             prop_assert!(!crate::inspect(&bytes).unwrap().render().is_empty());
             prop_assert!(with_manifest(&bytes, &manifest()).is_ok());
         }
-        // The other reader of foreign bytes.
+        // The other parser of untrusted bytes.
         let _ = crate::assemble(&bytes, &manifest());
     }
 

@@ -97,7 +97,7 @@ func TestEndingTheContextDropsTheCall(t *testing.T) {
 	if dropped := <-h.Dropped; dropped != id {
 		t.Fatal(dropped, id)
 	}
-	h.Send(abi.HeadEvent(id, 200, ""), abi.EndEvent(id)) // late, and nobody's any more
+	h.Send(abi.HeadEvent(id, 200, ""), abi.EndEvent(id)) // late, after the call was dropped
 	if _, err := abi.Do(ctx, abi.Request{}); !errors.Is(err, context.Canceled) || len(h.Called) != 0 {
 		t.Fatal("a call was made for a context that has ended", err)
 	}

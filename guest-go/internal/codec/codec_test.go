@@ -63,7 +63,7 @@ func TestNumbersBeyondAnInt64AreFloats(t *testing.T) {
 	if err := codec.Unmarshal([]byte("9223372036854775808"), &got); err != nil || got != 9223372036854775808.0 {
 		t.Errorf("%#v, %v", got, err)
 	}
-	// A number that no type holds stays what it is.
+	// A number that no type can represent stays unchanged.
 	if err := codec.Unmarshal([]byte("1e999"), &got); err != nil || got != json.Number("1e999") {
 		t.Errorf("%#v, %v", got, err)
 	}

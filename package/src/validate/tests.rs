@@ -162,7 +162,7 @@ const REFUSED: &[(&str, &[&str])] = &[
         r#"(module (memory (export "memory") 1) (global (export "wasmop:controller/guest@0.1.0#step") i32 (i32.const 0)))"#,
         &["as a global"],
     ),
-    // Not even valid.
+    // Invalid modules.
     (r#"(func (result i32) (i64.const 0))"#, &["not a valid module", "type mismatch"]),
 ];
 
