@@ -148,8 +148,8 @@ func TestARefusedEventDoesNotSuppressOthers(t *testing.T) {
 		t.Fatal(again.Method)
 	}
 	answer(h, again, 404)
-	again := <-h.Called
-	if e := event(t, again); again.Method != "POST" || e.Series == nil || e.Series.Count < 2 || e.Name == event(t, call).Name {
-		t.Errorf("%s %s", again.Method, again.Body)
+	recreated := <-h.Called
+	if e := event(t, recreated); recreated.Method != "POST" || e.Series == nil || e.Series.Count < 2 || e.Name == event(t, call).Name {
+		t.Errorf("%s %s", recreated.Method, recreated.Body)
 	}
 }
