@@ -8,11 +8,11 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// In the sandbox the default logger of log/slog, and through it of log, writes to the host's log,
-// attributes as JSON fields. Natively the defaults stay as they are.
+// In the sandbox the default logger of log/slog writes to the host's log, with attributes as JSON fields. The default
+// logger of log does so, too. Natively the defaults are unchanged.
 //
-// The level is that of the host's configuration. Without one everything is sent down to the debug
-// level, and the host passes on what its own verbosity allows.
+// The level comes from the host's configuration. Without one, everything down to the debug level is sent, and the host
+// filters it by its own verbosity.
 func init() {
 	var level slog.LevelVar
 	level.Set(slog.LevelDebug)

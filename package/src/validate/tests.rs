@@ -2,7 +2,7 @@ use super::*;
 
 const STEP: &str = r#"(func $step (export "wasmop:controller/guest@0.1.0#step"))"#;
 
-/// A controller with `fields` in it.
+/// A minimal controller with additional `fields`.
 fn controller(fields: &str) -> String {
     format!(r#"(module {fields} (memory (export "memory") 1) {STEP})"#)
 }
@@ -12,14 +12,14 @@ fn refusal(wasm: &[u8], case: &str) -> Refusal {
 }
 
 #[test]
-fn a_controller_that_does_nothing_is_accepted() {
+fn a_minimal_controller_is_accepted() {
     let wasm = wat::parse_str(controller("")).unwrap();
     let core = validate(&wasm).unwrap();
     assert_eq!((core.types, core.imported_functions, core.defined_functions, core.step), (1, 0, 1, 0));
 }
 
 #[test]
-fn what_is_deterministic_and_stateless_is_accepted() {
+fn deterministic_features_without_hidden_state_are_accepted() {
     let accepted = [
         r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))"#,
         r#"(import "wasmop_rt" "read" (func (param i32 i32 i32)))"#,
@@ -41,7 +41,7 @@ fn what_is_deterministic_and_stateless_is_accepted() {
     }
 }
 
-/// (module, what the message must name)
+/// Modules and what the message must contain.
 const REFUSED: &[(&str, &[&str])] = &[
     // Memories.
     (r#"(module (func (export "wasmop:controller/guest@0.1.0#step")))"#, &["has 0 memories"]),
@@ -108,7 +108,7 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["relaxed SIMD", "`mad`"],
     ),
     (r#"(func $wide (result i64 i64) (i64.mul_wide_u (i64.const 1) (i64.const 1)))"#, &["wide arithmetic", "`wide`"]),
-    (r#"(table 1 externref)"#, &["a feature that controllers can't use"]),
+    (r#"(table 1 externref)"#, &["a feature that controllers cannot use"]),
     // Data.
     (r#"(data (i32.add (i32.const 1) (i32.const 2)) "x")"#, &["data segment 0", "not a constant"]),
     (r#"(data (i32.const 0) "x") (data (i32.const 65535) "xy")"#, &["data segment 1 ends at 65537", "65536 bytes"]),
@@ -130,7 +130,7 @@ const REFUSED: &[(&str, &[&str])] = &[
         r#"(import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func (param i32)))"#,
         &["`wasi:io/streams@0.2.0`", "not wasip2"],
     ),
-    (r#"(import "env" "getaddrinfo" (func (param i32)))"#, &["`env` `getaddrinfo`", "left undefined"]),
+    (r#"(import "env" "getaddrinfo" (func (param i32)))"#, &["`env` `getaddrinfo`", "left a function undefined"]),
     (
         r#"(import "__wbindgen_placeholder__" "__wbindgen_describe" (func (param i32)))"#,
         &["`__wbindgen_placeholder__`", "wasm-bindgen"],
@@ -152,7 +152,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         r#"(module (memory (export "memory") 1) (func (export "wasi:cli/run@0.2.0#run") (result i32) (i32.const 0)))"#,
-        &["made for another world", "`wasi:cli/run@0.2.0#run`"],
+        &["built for another world", "`wasi:cli/run@0.2.0#run`"],
     ),
     (
         r#"(module (memory (export "memory") 1) (func (export "wasmop:controller/guest@0.1.0#step") (param i32)))"#,
@@ -162,12 +162,12 @@ const REFUSED: &[(&str, &[&str])] = &[
         r#"(module (memory (export "memory") 1) (global (export "wasmop:controller/guest@0.1.0#step") i32 (i32.const 0)))"#,
         &["as a global"],
     ),
-    // Not even valid.
+    // Invalid modules.
     (r#"(func (result i32) (i64.const 0))"#, &["not a valid module", "type mismatch"]),
 ];
 
 #[test]
-fn every_refusal_names_the_construct_the_place_and_the_remedy() {
+fn every_refusal_names_the_construct_and_offers_help() {
     for (text, expected) in REFUSED {
         let text = if text.starts_with("(module") { (*text).to_string() } else { controller(text) };
         let wasm = wat::parse_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -179,7 +179,7 @@ fn every_refusal_names_the_construct_the_place_and_the_remedy() {
 }
 
 #[test]
-fn files_that_are_not_modules_are_named_as_what_they_are() {
+fn files_that_are_not_modules_are_refused() {
     let good = wat::parse_str(controller(r#"(func $long (drop (i32.const 123456)))"#)).unwrap();
     let cases: &[(&[u8], &str)] = &[
         (b"", "nothing (it is empty)"),

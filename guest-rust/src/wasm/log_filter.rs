@@ -1,20 +1,21 @@
-//! Which events are logged: directives as in `RUST_LOG`, `level` or `target=level`, by commas.
+//! Filters log events by comma-separated directives as in `RUST_LOG`: `level` or `target=level`.
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 
+/// The parsed directives.
 #[derive(Debug, PartialEq)]
-pub struct Filter {
-    /// For targets that no directive names.
+pub struct LogFilter {
+    /// Applies to targets without a directive.
     default: LevelFilter,
-    /// Longest prefix first.
+    /// Target prefixes, longest first.
     targets: Vec<(String, LevelFilter)>,
 }
 
-impl Filter {
-    /// What of `directives` can be understood; `info` if there is nothing.
-    pub fn parse(directives: &str) -> Filter {
-        let mut filter = Filter { default: LevelFilter::INFO, targets: Vec::new() };
+impl LogFilter {
+    /// Parses directives. Ignores invalid ones; the default level is `info`.
+    pub fn parse(directives: &str) -> LogFilter {
+        let mut filter = LogFilter { default: LevelFilter::INFO, targets: Vec::new() };
         for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
             match directive.split_once('=') {
                 Some((target, level)) => {
@@ -32,11 +33,12 @@ impl Filter {
         filter
     }
 
+    /// Returns whether an event with this metadata is logged.
     pub fn allows(&self, metadata: &Metadata<'_>) -> bool {
         self.level_for(metadata.target()) >= *metadata.level()
     }
 
-    /// The most verbose level that anything is logged at.
+    /// Returns the most verbose level of all directives.
     pub fn max_level(&self) -> LevelFilter {
         self.targets.iter().map(|(_, level)| *level).fold(self.default, Ord::max)
     }
@@ -48,8 +50,8 @@ impl Filter {
     }
 }
 
-/// The host's number for a level.
-pub fn number(level: Level) -> u32 {
+/// Returns the host's number for a level: the enum `level` in `wit/wasmop.wit`.
+pub fn host_level(level: Level) -> u32 {
     match level {
         Level::TRACE => 0,
         Level::DEBUG => 1,
@@ -64,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_directive_that_names_a_target_decides() {
-        let filter = Filter::parse("warn, kube=info,kube::client=trace,mine, broken=loud");
+    fn the_directive_with_the_longest_matching_target_applies() {
+        let filter = LogFilter::parse("warn, kube=info,kube::client=trace,mine, broken=loud");
         for (target, level) in [
             ("other", LevelFilter::WARN),
             ("kube", LevelFilter::INFO),
@@ -81,8 +83,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_means_info() {
-        assert_eq!(Filter::parse("").level_for("any"), LevelFilter::INFO);
-        assert_eq!(Filter::parse("off").level_for("any"), LevelFilter::OFF);
+    fn the_default_level_is_info() {
+        assert_eq!(LogFilter::parse("").level_for("any"), LevelFilter::INFO);
+        assert_eq!(LogFilter::parse("off").level_for("any"), LevelFilter::OFF);
     }
 }

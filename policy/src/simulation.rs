@@ -1,29 +1,31 @@
-//! A trace replayed under a strategy: what it would have cost, compared with what it would have cost
-//! somebody who knew the trace.
+//! Replays an activity trace under a strategy, and compares the cost with the offline optimum.
 //!
-//! Time passes only between events: a step takes none. Each controller is resident after its first
-//! event, and what happens after its last one is not counted.
+//! Steps take no time. Each controller is resident after its first arrival. The time after its last arrival is not
+//! counted.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::trace::{Event, Trace};
-use crate::{Cause, Cycle, Decision, Policy, PolicyError, Predictor, Prices, Situation};
+use crate::activity::{ActivityTrace, Arrival};
+use crate::{Cycle, Decision, Policy, PolicyError, Predictor, Prices, Situation, Trigger};
 
-/// What decides.
+/// A way to decide when instances are suspended and resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
+    /// A suspend policy of the host.
     Policy(Policy),
-    /// Simple exponential smoothing, what the research prototype used: if the smoothed gap is beyond
-    /// the break-even, suspend at once and resume when the gap is over; else stay.
+    /// Simple exponential smoothing of the gaps.
+    ///
+    /// If the smoothed gap is longer than the break-even, the instance is suspended at once and resumed at the end of
+    /// the smoothed gap. Otherwise it stays.
     Smoothing,
-    /// Knows the trace: suspends at once or not at all, and is back when the event comes.
+    /// Knows the trace. It suspends at once or not at all, and resumes just in time.
     Optimum,
 }
 
 impl Strategy {
-    /// Those worth comparing.
+    /// Returns the strategies to compare by default.
     pub fn all() -> Vec<Strategy> {
         let after = |seconds| Policy::After(Duration::from_secs(seconds));
         let policies = [Policy::Adaptive, Policy::Immediate, after(1), after(10), after(60), Policy::Never];
@@ -56,23 +58,27 @@ impl FromStr for Strategy {
     }
 }
 
-/// What all controllers of a simulation are like.
+/// The properties of every instance in a simulation.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Setup {
+pub struct InstanceModel {
+    /// The prices of resources.
     pub prices: Prices,
+    /// The suspend and resume of an instance.
     pub cycle: Cycle,
+    /// Bytes of memory of a resident instance.
     pub resident_bytes: u64,
 }
 
-/// Some kinds of controllers and the disks they are suspended to. The first three are rounded from
-/// what `cargo xtask bench resume` measures; the others are assumed.
+/// Typical controllers and disks.
+///
+/// The values of the first three are rounded measurements of `cargo xtask bench resume`. The others are assumptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// A Rust guest on a local disk: 2 MiB, 0.3 ms to suspend, 0.3 ms to resume, 64 KiB written.
     Rust,
     /// A Go guest on a local disk: 4 MiB, 2 ms, 0.6 ms, 512 KiB.
     Go,
-    /// A Go guest with a heap it has changed much of: 8 MiB, 12 ms, 1.2 ms, 4 MiB.
+    /// A Go guest that has modified much of its heap: 8 MiB, 12 ms, 1.2 ms, 4 MiB.
     GoHeap,
     /// 32 MiB on an SD card: 100 ms, 8 ms, 1 MiB.
     SdCard,
@@ -81,8 +87,10 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// All profiles.
     pub const ALL: [Profile; 5] = [Profile::Rust, Profile::Go, Profile::GoHeap, Profile::SdCard, Profile::Cold];
 
+    /// Returns the name on the command line and in tables.
     pub fn name(self) -> &'static str {
         match self {
             Profile::Rust => "rust",
@@ -93,7 +101,8 @@ impl Profile {
         }
     }
 
-    pub fn setup(self) -> Setup {
+    /// Returns the model of this profile.
+    pub fn setup(self) -> InstanceModel {
         let us = Duration::from_micros;
         let (suspend, resume, written_kib, resident_mib) = match self {
             Profile::Rust => (us(300), us(300), 64, 2),
@@ -102,7 +111,7 @@ impl Profile {
             Profile::SdCard => (us(100_000), us(8000), 1 << 10, 32),
             Profile::Cold => (us(200_000), us(200_000), 16 << 10, 64),
         };
-        Setup {
+        InstanceModel {
             prices: Prices::default(),
             cycle: Cycle { suspend, resume, written_bytes: written_kib << 10 },
             resident_bytes: resident_mib << 20,
@@ -110,8 +119,8 @@ impl Profile {
     }
 }
 
-impl Setup {
-    /// The gap from which on suspending is cheaper for somebody who knows it.
+impl InstanceModel {
+    /// Returns the gap above which suspending is cheaper than staying if the gap is known in advance.
     pub fn break_even(&self) -> Duration {
         Duration::try_from_secs_f64(self.prices.cycle(&self.cycle, self.resident_bytes) / self.rent())
             .unwrap_or(Duration::MAX)
@@ -121,7 +130,7 @@ impl Setup {
         self.resident_bytes.max(1) as f64
     }
 
-    /// What the optimum pays for a gap.
+    /// Returns the optimum's cost of a gap.
     fn optimum(&self, gap: Duration) -> f64 {
         let staying = gap.as_secs_f64() * self.rent();
         match gap < self.cycle.suspend + self.cycle.resume {
@@ -131,41 +140,44 @@ impl Setup {
     }
 }
 
-/// What a simulation came to, all controllers together.
+/// The result of a simulation, summed over all controllers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// Time the trace is long.
+pub struct SimulationOutcome {
+    /// The length of the trace.
     pub length: Duration,
-    /// Time that instances were resident.
+    /// Total resident time of the instances.
     resident: Duration,
+    /// Number of resumes.
     pub resumes: u64,
-    /// Of these, those that an event had to wait for.
+    /// Number of resumes that an event caused, and had to wait for.
     pub on_demand_resumes: u64,
-    /// Of the events that waited; there are `events` in all.
+    /// The waits of those arrivals that had to wait.
     waits: Vec<Duration>,
-    events: u64,
-    /// Byte-seconds.
+    /// Number of all arrivals.
+    arrivals: u64,
+    /// The cost under the strategy, in byte-seconds.
     pub cost: f64,
+    /// The cost of the offline optimum, in byte-seconds.
     pub optimum: f64,
     resident_bytes: u64,
 }
 
-impl Outcome {
-    /// Bytes resident on average, of all controllers together.
+impl SimulationOutcome {
+    /// Returns the time-averaged resident bytes of all instances.
     pub fn mean_resident_bytes(&self) -> f64 {
         let length = self.length.as_secs_f64();
         if length == 0.0 { 0.0 } else { self.resident.as_secs_f64() / length * self.resident_bytes as f64 }
     }
 
-    /// How long 95 % of the events waited at most.
+    /// Returns the 95th percentile of the arrivals' waits.
     pub fn p95_added_latency(&self) -> Duration {
         let mut waits = self.waits.clone();
         waits.sort();
-        let beyond = (self.events as f64 * 0.05).floor() as usize;
+        let beyond = (self.arrivals as f64 * 0.05).floor() as usize;
         waits.iter().rev().nth(beyond).copied().unwrap_or_default()
     }
 
-    /// 1 is the optimum.
+    /// Returns the cost relative to the offline optimum.
     pub fn cost_vs_optimum(&self) -> f64 {
         match (self.cost, self.optimum) {
             (0.0, 0.0) => 1.0,
@@ -174,30 +186,34 @@ impl Outcome {
     }
 }
 
-/// Replays all controllers of a trace.
-pub fn simulate(trace: &Trace, strategy: Strategy, setup: &Setup) -> Outcome {
-    let mut outcome = Outcome { length: trace.length(), resident_bytes: setup.resident_bytes, ..Outcome::default() };
-    for events in trace.controllers.values() {
-        let mut replay = Replay { setup, decider: Decider::new(strategy, setup), outcome: &mut outcome };
-        for pair in events.windows(2) {
+/// Replays the activity of all controllers.
+pub fn simulate(trace: &ActivityTrace, strategy: Strategy, setup: &InstanceModel) -> SimulationOutcome {
+    let mut outcome = SimulationOutcome {
+        length: trace.length(),
+        resident_bytes: setup.resident_bytes,
+        ..SimulationOutcome::default()
+    };
+    for arrivals in trace.controllers.values() {
+        let mut replay = ControllerReplay { setup, decider: Decider::new(strategy, setup), outcome: &mut outcome };
+        for pair in arrivals.windows(2) {
             replay.gap(pair[0].at, pair[1]);
         }
     }
     outcome
 }
 
-struct Replay<'a> {
-    setup: &'a Setup,
+struct ControllerReplay<'a> {
+    setup: &'a InstanceModel,
     decider: Decider,
-    outcome: &'a mut Outcome,
+    outcome: &'a mut SimulationOutcome,
 }
 
-impl Replay<'_> {
-    /// From an event, after which the instance is idle and resident, to the next.
-    fn gap(&mut self, begin: Duration, event: Event) {
+impl ControllerReplay<'_> {
+    /// Replays the gap between two arrivals. The instance is idle and resident at its start.
+    fn gap(&mut self, begin: Duration, event: Arrival) {
         let optimum = self.setup.optimum(event.at - begin);
         self.outcome.optimum += optimum;
-        self.outcome.events += 1;
+        self.outcome.arrivals += 1;
         let Cycle { suspend, resume, written_bytes } = self.setup.cycle;
         let mut now = begin;
         loop {
@@ -209,7 +225,7 @@ impl Replay<'_> {
             match until {
                 Err(until) => {
                     self.stay(until.saturating_sub(now));
-                    // A decision to stay until now would go on for ever.
+                    // Advance in any case: a decision to stay until now would repeat forever.
                     now = until.max(now + Duration::from_nanos(1));
                     if now >= event.at {
                         break;
@@ -251,19 +267,20 @@ impl Replay<'_> {
     }
 }
 
+/// A strategy and its state.
 struct Decider {
     strategy: Strategy,
     predictor: Predictor,
-    /// Of `Strategy::Smoothing`, seconds.
+    /// The smoothed gap of `Strategy::Smoothing`, in seconds.
     smoothed: Option<f64>,
 }
 
 impl Decider {
-    fn new(strategy: Strategy, setup: &Setup) -> Decider {
+    fn new(strategy: Strategy, setup: &InstanceModel) -> Decider {
         Decider { strategy, predictor: Predictor::expecting(&setup.cycle), smoothed: None }
     }
 
-    fn decide(&mut self, begin: Duration, now: Duration, next: Event, setup: &Setup) -> Decision {
+    fn decide(&mut self, begin: Duration, now: Duration, next: Arrival, setup: &InstanceModel) -> Decision {
         let stay = Decision::Stay { until: None };
         let gap = next.at - begin;
         match self.strategy {
@@ -292,8 +309,8 @@ impl Decider {
         }
     }
 
-    fn event(&mut self, begin: Duration, event: Event) {
-        self.predictor.on_event(event.at, if event.is_known() { Cause::Known } else { Cause::Event });
+    fn event(&mut self, begin: Duration, event: Arrival) {
+        self.predictor.on_event(event.at, if event.is_known() { Trigger::Scheduled } else { Trigger::Unscheduled });
         let gap = (event.at - begin).as_secs_f64();
         self.smoothed = Some(self.smoothed.map_or(gap, |smoothed| smoothed + SMOOTHING * (gap - smoothed)));
     }
@@ -304,48 +321,48 @@ mod tests {
     use proptest::{prop_assert, proptest};
 
     use super::*;
-    use crate::trace::Builtin;
-    use crate::trace::builtin::{bursts, periodic, poisson, requeue};
+    use crate::activity::BuiltinActivity;
+    use crate::activity::builtin::{bursts, periodic, poisson, requeue};
 
-    /// A resident second costs 1 and a cycle 10.
-    fn simple() -> Setup {
+    /// A model in which a resident second costs 1 and a cycle costs 10.
+    fn simple() -> InstanceModel {
         let prices =
             Prices { core_second: 0.0, written_byte: 1.0, waiting_second: 0.0, unnoticed_wait: Duration::ZERO };
-        Setup {
+        InstanceModel {
             prices,
             cycle: Cycle { suspend: Duration::ZERO, resume: Duration::ZERO, written_bytes: 10 },
             resident_bytes: 1,
         }
     }
 
-    /// Break-evens of 1, 3, 9, 7, 16, 22 and 4 s; where a resume takes 200 ms, being late costs as well.
-    fn setups() -> Vec<(&'static str, Setup)> {
+    /// Models with break-evens of 1, 3, 9, 7, 16, 22 and 4 s. With resumes of 200 ms, a late resume has a cost too.
+    fn setups() -> Vec<(&'static str, InstanceModel)> {
         let ms = Duration::from_millis;
         let mut setups: Vec<_> = Profile::ALL.map(|profile| (profile.name(), profile.setup())).into();
         for (name, suspend, resume, written_mib, resident_mib) in
             [("slow cpu", ms(8), ms(8), 1, 2), ("cold and large", ms(400), ms(200), 64, 512)]
         {
             let cycle = Cycle { suspend, resume, written_bytes: written_mib << 20 };
-            setups.push((name, Setup { prices: Prices::default(), cycle, resident_bytes: resident_mib << 20 }));
+            setups.push((name, InstanceModel { prices: Prices::default(), cycle, resident_bytes: resident_mib << 20 }));
         }
         setups
     }
 
-    fn cost(trace: &Trace, policy: &str, setup: &Setup) -> f64 {
+    fn cost(trace: &ActivityTrace, policy: &str, setup: &InstanceModel) -> f64 {
         simulate(trace, Strategy::Policy(policy.parse().expect("a policy")), setup).cost_vs_optimum()
     }
 
-    fn best_fixed(trace: &Trace, setup: &Setup) -> f64 {
+    fn best_fixed(trace: &ActivityTrace, setup: &InstanceModel) -> f64 {
         let fixed = ["immediate", "after=1s", "after=10s", "after=60s", "never"];
         fixed.map(|policy| cost(trace, policy, setup)).into_iter().fold(f64::INFINITY, f64::min)
     }
 
-    fn trace(text: &str) -> Trace {
-        Trace::parse(text).expect("a trace")
+    fn trace(text: &str) -> ActivityTrace {
+        ActivityTrace::parse(text).expect("a trace")
     }
 
     #[test]
-    fn a_short_trace_comes_to_what_it_does_by_hand() {
+    fn a_short_trace_costs_as_calculated_by_hand() {
         // Gaps of 4, 20 and 6 s.
         let trace = trace("0,a\n4,a\n24,a\n30,a\n");
         for (strategy, cost, resumes, resident) in [
@@ -363,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_waits_for_what_is_left_of_the_suspend_and_for_the_resume() {
+    fn an_event_waits_for_the_rest_of_the_suspend_and_for_the_resume() {
         let mut setup = simple();
         setup.cycle.suspend = Duration::from_secs(2);
         setup.cycle.resume = Duration::from_secs(3);
@@ -374,17 +391,17 @@ mod tests {
     }
 
     #[test]
-    fn the_goals_hold_on_the_builtin_traces_for_every_kind_of_controller_and_disk() {
+    fn adaptive_meets_its_goals_on_the_builtin_traces_with_every_model() {
         for (name, setup) in setups() {
             for (builtin, goal) in [
-                (Builtin::Periodic, 1.15),
-                (Builtin::Requeue, 1.15),
-                (Builtin::Bursts, 1.15),
-                (Builtin::Poisson, 1.6),
-                (Builtin::Diurnal, 1.6),
-                (Builtin::DeployStorm, 1.6),
+                (BuiltinActivity::Periodic, 1.15),
+                (BuiltinActivity::Requeue, 1.15),
+                (BuiltinActivity::Bursts, 1.15),
+                (BuiltinActivity::Poisson, 1.6),
+                (BuiltinActivity::Diurnal, 1.6),
+                (BuiltinActivity::DeployStorm, 1.6),
             ] {
-                let trace = builtin.trace(1);
+                let trace = builtin.generate(1);
                 let (adaptive, best) = (cost(&trace, "adaptive", &setup), best_fixed(&trace, &setup));
                 let what = format!("{name}, {}: {adaptive:.3}, best fixed {best:.3}", builtin.name());
                 assert!(adaptive <= goal && adaptive <= best * 1.05, "{what}");
@@ -393,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_near_the_best_fixed_timeout_whatever_the_rhythm_is_to_the_break_even() {
+    fn adaptive_is_near_the_best_fixed_timeout_at_any_ratio_of_gap_to_break_even() {
         for (name, setup) in setups() {
             let scale = setup.break_even().as_secs_f64();
             let mut traces = Vec::new();
@@ -412,7 +429,7 @@ mod tests {
             }
             for (what, goal, trace) in traces {
                 let (adaptive, best) = (cost(&trace, "adaptive", &setup), best_fixed(&trace, &setup));
-                // Whoever is late pays for it, and only the optimum is never late.
+                // Only the optimum is never late.
                 let late = 1.0
                     + setup.prices.wait(setup.cycle.resume) / setup.prices.cycle(&setup.cycle, setup.resident_bytes);
                 let what = format!("{name}, {what}: {adaptive:.3}, best fixed {best:.3}");
@@ -422,14 +439,14 @@ mod tests {
     }
 
     #[test]
-    fn on_cold_storage_predictable_events_are_met_early() {
+    fn on_cold_storage_instances_are_resumed_early_for_predictable_events() {
         let setup = Profile::Cold.setup();
         let trace = periodic(60.0, 0.3, 1000, 1);
         let adaptive = simulate(&trace, Strategy::Policy(Policy::Adaptive), &setup);
         let immediate = simulate(&trace, Strategy::Policy(Policy::Immediate), &setup);
         assert!(adaptive.cost < immediate.cost * 0.99, "{} {}", adaptive.cost, immediate.cost);
         assert!(adaptive.on_demand_resumes * 4 < immediate.on_demand_resumes, "{}", adaptive.on_demand_resumes);
-        // What the host has scheduled itself it need not learn.
+        // Scheduled events need no history.
         let trace = requeue(&[60.0], 1e9, 60_000.0, 1);
         let adaptive = simulate(&trace, Strategy::Policy(Policy::Adaptive), &setup);
         assert!(adaptive.on_demand_resumes <= 1 && adaptive.resumes > 900, "{adaptive:?}");
@@ -437,19 +454,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_cheaper_than_the_optimum(
+        fn no_strategy_is_cheaper_than_the_optimum(
             gaps in proptest::collection::vec((0u64..200_000, proptest::bool::ANY), 2..60),
             resume in 0u64..500, resident in 1u64..200,
         ) {
             let mut at = Duration::ZERO;
             let events = gaps.iter().map(|(gap, known)| {
                 at += Duration::from_millis(*gap);
-                Event { at, due: known.then_some(at) }
+                Arrival { at, due: known.then_some(at) }
             });
-            let trace = Trace { controllers: [("a".to_owned(), events.collect())].into() };
+            let trace = ActivityTrace { controllers: [("a".to_owned(), events.collect())].into() };
             let resume = Duration::from_millis(resume);
             let cycle = Cycle { suspend: resume, resume, written_bytes: 100 << 10 };
-            let setup = Setup { prices: Prices::default(), cycle, resident_bytes: resident << 20 };
+            let setup = InstanceModel { prices: Prices::default(), cycle, resident_bytes: resident << 20 };
             for strategy in Strategy::all() {
                 let outcome = simulate(&trace, strategy, &setup);
                 prop_assert!(outcome.cost >= outcome.optimum * (1.0 - 1e-6), "{strategy}: {outcome:?}");
