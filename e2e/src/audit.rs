@@ -31,7 +31,7 @@ fn log(dir: &Path) -> PathBuf {
 
 /// A request that reached the API server.
 #[derive(Clone, Debug)]
-pub struct Reached {
+pub struct AuditedRequest {
     pub uri: String,
     pub user_agent: String,
     /// Whose credentials they were.
@@ -53,7 +53,7 @@ pub struct Reached {
 }
 
 /// Every request so far, each once.
-pub fn read(dir: &Path) -> Result<Vec<Reached>> {
+pub fn read(dir: &Path) -> Result<Vec<AuditedRequest>> {
     let mut requests = BTreeMap::new();
     for line in std::fs::read_to_string(log(dir)).context("the audit log")?.lines() {
         let record: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
@@ -64,7 +64,7 @@ pub fn read(dir: &Path) -> Result<Vec<Reached>> {
         // A watch has a record when it begins, and one when it ends.
         requests.insert(
             text("/auditID"),
-            Reached {
+            AuditedRequest {
                 uri: text("/requestURI"),
                 user_agent: text("/userAgent"),
                 user: text("/user/username"),

@@ -11,7 +11,7 @@ use wasmop_e2e::guests::{self, Column, Guest};
 use wasmop_e2e::rows::Rows;
 use wasmop_e2e::torture::Torture;
 use wasmop_e2e::torture::faults::FaultTorture;
-use wasmop_e2e::world::Cluster;
+use wasmop_e2e::test_cluster::TestCluster;
 
 #[derive(Parser)]
 struct Cli {
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 
 /// What every torture begins with.
 struct Prepared {
-    cluster: Cluster,
+    cluster: TestCluster,
     guests: Vec<Guest>,
     seed: u64,
     skipped: u64,
@@ -78,7 +78,7 @@ impl Prepared {
     async fn new(what: &str, common: &Common) -> Result<Prepared> {
         let seed = common.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         println!("seed {seed}");
-        let cluster = Cluster::start().await?;
+        let cluster = TestCluster::start().await?;
         let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
         let mut skipped = 0;
         for Column { name, guest } in &columns {

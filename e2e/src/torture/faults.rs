@@ -27,7 +27,7 @@ use wasmop_testbed::host::Host;
 use wasmop_testbed::log::{Log, Record};
 
 use super::POLL;
-use super::told::Told;
+use super::log_summary::LogSummary;
 use super::workload::{self, Workload};
 use crate::fault_proxy::{Fault, FaultProxy, Rule};
 use crate::freezing_proxy::FreezingProxy;
@@ -36,7 +36,7 @@ use crate::process;
 use crate::rows::{Rows, percentile};
 use crate::wall_clock::WallClock;
 use crate::wat_guest::Code;
-use crate::world::{Cluster, PATIENCE};
+use crate::test_cluster::{TestCluster, PATIENCE};
 
 /// How long a fault lasts, milliseconds.
 const FAULT_MS: std::ops::Range<u64> = 300..3000;
@@ -65,7 +65,7 @@ fn bystander() -> Result<Package> {
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum FaultKind {
     Latency,
     SlowBodies,
     CutConnections,
@@ -78,7 +78,7 @@ enum Trouble {
     TruncatedWatches,
     Garbage,
     WrongContentType,
-    /// Watches are told that their version is too old.
+    /// Watches are summary that their version is too old.
     Expired,
     ServerAway,
     /// Every connection that is open freezes for the rest of the run: nothing passes, and nothing is closed.
@@ -89,23 +89,23 @@ enum Trouble {
     ClockSteps,
 }
 
-const TROUBLES: [Trouble; 16] = [
-    Trouble::Latency,
-    Trouble::SlowBodies,
-    Trouble::CutConnections,
-    Trouble::HalfOpen,
-    Trouble::TooManyRequests,
-    Trouble::ServerError,
-    Trouble::Unavailable,
-    Trouble::TruncatedBodies,
-    Trouble::TruncatedWatches,
-    Trouble::Garbage,
-    Trouble::WrongContentType,
-    Trouble::Expired,
-    Trouble::ServerAway,
-    Trouble::Frozen,
-    Trouble::Paused,
-    Trouble::ClockSteps,
+const FAULT_KINDS: [FaultKind; 16] = [
+    FaultKind::Latency,
+    FaultKind::SlowBodies,
+    FaultKind::CutConnections,
+    FaultKind::HalfOpen,
+    FaultKind::TooManyRequests,
+    FaultKind::ServerError,
+    FaultKind::Unavailable,
+    FaultKind::TruncatedBodies,
+    FaultKind::TruncatedWatches,
+    FaultKind::Garbage,
+    FaultKind::WrongContentType,
+    FaultKind::Expired,
+    FaultKind::ServerAway,
+    FaultKind::Frozen,
+    FaultKind::Paused,
+    FaultKind::ClockSteps,
 ];
 
 /// Where the wall clock is set to, seconds from where it belongs, one after the other.
@@ -119,7 +119,7 @@ pub struct FaultTorture {
     clock: WallClock,
     host: Host,
     workloads: Vec<Workload>,
-    cluster: Cluster,
+    cluster: TestCluster,
     seed: u64,
     pub rounds: u64,
     pub failures: Vec<String>,
@@ -130,7 +130,7 @@ pub struct FaultTorture {
 
 impl FaultTorture {
     /// Creates what the guests are to work on, and starts a host that reaches the cluster through a proxy.
-    pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<FaultTorture> {
+    pub async fn prepare(cluster: TestCluster, guests: Vec<Guest>, seed: u64) -> Result<FaultTorture> {
         cluster.create_crd().await?;
         let proxy = FaultProxy::start(cluster.client.clone()).await?;
         let mut packages: Vec<_> = guests.iter().map(|guest| guest.package.clone()).collect();
@@ -169,11 +169,11 @@ impl FaultTorture {
     pub async fn run(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         self.settle(0).await.context("before the first fault")?;
-        while Instant::now() < end || (self.rounds as usize) < TROUBLES.len() {
+        while Instant::now() < end || (self.rounds as usize) < FAULT_KINDS.len() {
             let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(self.rounds));
-            let trouble = match TROUBLES.get(self.rounds as usize) {
+            let trouble = match FAULT_KINDS.get(self.rounds as usize) {
                 Some(each) => *each,
-                None => TROUBLES.choose(&mut rng).copied().unwrap_or(Trouble::Latency),
+                None => FAULT_KINDS.choose(&mut rng).copied().unwrap_or(FaultKind::Latency),
             };
             self.rounds += 1;
             let begun = Instant::now();
@@ -196,7 +196,7 @@ impl FaultTorture {
         Ok(())
     }
 
-    async fn round(&mut self, trouble: Trouble, rng: &mut StdRng) -> Result<()> {
+    async fn round(&mut self, trouble: FaultKind, rng: &mut StdRng) -> Result<()> {
         let from = self.host.log.position()?;
         let lists = self.lists();
         let log = Mutex::new(Log::open(self.host.log.path())?);
@@ -228,21 +228,21 @@ impl FaultTorture {
     }
 
     /// Makes it, for so long.
-    async fn trouble(&mut self, trouble: Trouble, lasts: Duration) -> Result<()> {
+    async fn trouble(&mut self, trouble: FaultKind, lasts: Duration) -> Result<()> {
         let status = |code, retry_after_seconds| Fault::Status { code, retry_after_seconds };
         let rule = match trouble {
-            Trouble::Latency => Rule::new("", "", Fault::Delay(lasts / 4)),
-            Trouble::SlowBodies => Rule::new("", "", Fault::Slow { bytes: 512, pause: Duration::from_millis(20) }),
-            Trouble::HalfOpen => Rule::new("", "", Fault::Hold),
-            Trouble::TooManyRequests => Rule::new("", "", status(429, Some(1))),
-            Trouble::ServerError => Rule::new("", "", status(500, None)),
-            Trouble::Unavailable => Rule::new("", "", status(503, None)),
-            Trouble::TruncatedBodies => Rule::new("", "", Fault::Cut { after_bytes: 100 }),
-            Trouble::TruncatedWatches => Rule::new("GET", "watch=true", Fault::Cut { after_bytes: 700 }),
-            Trouble::Garbage => Rule::new("", "", Fault::Garbage),
-            Trouble::WrongContentType => Rule::new("", "", Fault::Html),
-            Trouble::Expired => Rule::new("GET", "resourceVersion=", status(410, None)),
-            Trouble::CutConnections => {
+            FaultKind::Latency => Rule::new("", "", Fault::Delay(lasts / 4)),
+            FaultKind::SlowBodies => Rule::new("", "", Fault::Slow { bytes: 512, pause: Duration::from_millis(20) }),
+            FaultKind::HalfOpen => Rule::new("", "", Fault::Hold),
+            FaultKind::TooManyRequests => Rule::new("", "", status(429, Some(1))),
+            FaultKind::ServerError => Rule::new("", "", status(500, None)),
+            FaultKind::Unavailable => Rule::new("", "", status(503, None)),
+            FaultKind::TruncatedBodies => Rule::new("", "", Fault::Cut { after_bytes: 100 }),
+            FaultKind::TruncatedWatches => Rule::new("GET", "watch=true", Fault::Cut { after_bytes: 700 }),
+            FaultKind::Garbage => Rule::new("", "", Fault::Garbage),
+            FaultKind::WrongContentType => Rule::new("", "", Fault::Html),
+            FaultKind::Expired => Rule::new("GET", "resourceVersion=", status(410, None)),
+            FaultKind::CutConnections => {
                 let end = Instant::now() + lasts;
                 while Instant::now() < end {
                     self.proxy.cut_connections().await;
@@ -250,23 +250,23 @@ impl FaultTorture {
                 }
                 return Ok(());
             }
-            Trouble::ServerAway => {
+            FaultKind::ServerAway => {
                 self.proxy.stop_accepting().await;
                 sleep(lasts).await;
                 return self.proxy.accept_again().await;
             }
-            Trouble::Frozen => {
+            FaultKind::Frozen => {
                 self.freezing.freeze();
                 sleep(lasts).await;
                 return Ok(());
             }
-            Trouble::Paused => {
+            FaultKind::Paused => {
                 let pid = self.host.id().and_then(|id| Pid::from_raw(id as i32)).context("no host")?;
                 kill_process(pid, Signal::STOP)?;
                 sleep(lasts).await;
                 return Ok(kill_process(pid, Signal::CONT)?);
             }
-            Trouble::ClockSteps => {
+            FaultKind::ClockSteps => {
                 for seconds in STEPS {
                     let from = self.host.log.position()?;
                     self.clock.step_to(seconds)?;
@@ -307,12 +307,12 @@ impl FaultTorture {
             if let Some(record) = records[from..].iter().find(|record| is_complaint(record)) {
                 bail!("the host complains: {}", record.0);
             }
-            let ready = Told::by(records).ready;
-            let told = Told { ready, ..Told::by(&records[from..]) };
+            let ready = LogSummary::by(records).ready;
+            let summary = LogSummary { ready, ..LogSummary::by(&records[from..]) };
             if let Some(status) = self.host.ended() {
                 bail!("the host ended by itself ({status})");
             }
-            let pending = workload::all_pending(&mut self.workloads, &told).await?;
+            let pending = workload::all_pending(&mut self.workloads, &summary).await?;
             if pending.is_empty() {
                 break;
             }

@@ -3,7 +3,7 @@
 //! ```text
 //!             ┌────────────────────────── a round ──────────────────────────┐
 //! settled ──► load, or a change ──► SIGKILL ──► files ──► start ──► settled ──► …
-//!             workload   moment                 files     (killed once more     told, workload
+//!             workload   moment                 files     (killed once more     summary, workload
 //!                                                          on its way, at times)
 //! ```
 //!
@@ -11,10 +11,10 @@
 //! was counted before their last suspension, and the host has nothing to complain about.
 
 pub mod faults;
-pub mod files;
-pub mod moment;
+pub mod snapshot_files;
+pub mod kill_point;
 pub mod tally;
-pub mod told;
+pub mod log_summary;
 pub mod workload;
 
 use std::fs;
@@ -34,11 +34,11 @@ use wasmop_testbed::log::Log;
 
 use crate::guests::Guest;
 use crate::wall_clock::WallClock;
-use crate::world::{Cluster, PATIENCE};
-use files::Found;
-use moment::{End, Moment, Phase, Windows};
+use crate::test_cluster::{TestCluster, PATIENCE};
+use snapshot_files::SnapshotFiles;
+use kill_point::{End, KillPoint, Phase, PhaseDurations};
 use tally::Tally;
-use told::{Told, complaint};
+use log_summary::{LogSummary, complaint};
 use workload::Workload;
 
 const POLL: Duration = Duration::from_millis(15);
@@ -62,20 +62,20 @@ const PHASES: [(Phase, u32); 5] =
 
 /// See the module's description.
 pub struct Torture {
-    cluster: Cluster,
+    cluster: TestCluster,
     options: HostOptions,
     clock: WallClock,
     host: Option<Host>,
     starts: u32,
     workloads: Vec<Workload>,
-    windows: Windows,
+    durations: PhaseDurations,
     seed: u64,
     tally: Tally,
 }
 
 impl Torture {
     /// Creates what the guests are to work on; no host yet.
-    pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<Torture> {
+    pub async fn prepare(cluster: TestCluster, guests: Vec<Guest>, seed: u64) -> Result<Torture> {
         cluster.create_crd().await?;
         let mut options = cluster.host_options("host", guests.iter().map(|guest| guest.package.clone()).collect())?;
         let clock = WallClock::new(cluster.dir())?;
@@ -85,8 +85,8 @@ impl Torture {
             cluster.create_namespace(guest.name).await?;
             workloads.push(Workload::create(&cluster.client, guest).await?);
         }
-        let (windows, tally) = (Windows::default(), Tally::default());
-        Ok(Torture { cluster, options, clock, host: None, starts: 0, workloads, windows, seed, tally })
+        let (durations, tally) = (PhaseDurations::default(), Tally::default());
+        Ok(Torture { cluster, options, clock, host: None, starts: 0, workloads, durations, seed, tally })
     }
 
     /// All rounds; a failed one is reported, and the next begins with a new state directory.
@@ -191,7 +191,7 @@ impl Torture {
     }
 
     /// Kills the host under load.
-    async fn kill_loaded(&mut self, phase: Phase, rng: &mut StdRng) -> Result<Vec<Found>> {
+    async fn kill_loaded(&mut self, phase: Phase, rng: &mut StdRng) -> Result<Vec<SnapshotFiles>> {
         let log = Mutex::new(Log::open(&self.options.log)?);
         let (stop, stopped) = watch::channel(false);
         let mut workloads = std::mem::take(&mut self.workloads);
@@ -213,14 +213,14 @@ impl Torture {
     }
 
     /// Waits until all controllers are suspended, then kills the host soon after changes for them.
-    async fn kill_resuming(&mut self, rng: &mut StdRng) -> Result<Vec<Found>> {
+    async fn kill_resuming(&mut self, rng: &mut StdRng) -> Result<Vec<SnapshotFiles>> {
         let log = Mutex::new(Log::open(&self.options.log)?);
         try_join_all(self.workloads.iter_mut().map(|workload| workload.observe(&log))).await?;
         let observed = self.host()?.log.position()?;
         let deadline = Instant::now() + QUIET;
         loop {
-            let told = Told::by(self.host()?.log.records()?);
-            let all = self.workloads.iter().all(|w| told.suspended.get(w.guest.name).is_some_and(|at| *at >= observed));
+            let summary = LogSummary::by(self.host()?.log.records()?);
+            let all = self.workloads.iter().all(|w| summary.suspended.get(w.guest.name).is_some_and(|at| *at >= observed));
             if all || Instant::now() > deadline {
                 break;
             }
@@ -240,21 +240,21 @@ impl Torture {
     }
 
     /// Kills the host at a random moment of a phase, and looks at the files it has left.
-    async fn kill(&mut self, phase: Phase, rng: &mut StdRng) -> Result<Vec<Found>> {
-        let moment = Moment::draw(phase, &self.windows, rng);
+    async fn kill(&mut self, phase: Phase, rng: &mut StdRng) -> Result<Vec<SnapshotFiles>> {
+        let moment = KillPoint::draw(phase, &self.durations, rng);
         let controllers = self.controllers_dir();
         let mut host = self.host.take().context("no host")?;
-        let mut windows = self.windows;
+        let mut durations = self.durations;
         let killing = tokio::task::spawn_blocking(move || {
-            let end = moment.kill(&mut host, &controllers, &mut windows);
-            (host, windows, end)
+            let end = moment.kill(&mut host, &controllers, &mut durations);
+            (host, durations, end)
         });
-        let (host, windows, end) = killing.await?;
-        self.windows = windows;
+        let (host, durations, end) = killing.await?;
+        self.durations = durations;
         let host = self.host.insert(host);
         let end = end?;
         let records = host.log.records()?;
-        self.tally.host(&Told::by(records));
+        self.tally.host(&LogSummary::by(records));
         if let Some(record) = complaint(records) {
             bail!("the host that was killed had complained: {}", record.0);
         }
@@ -270,17 +270,17 @@ impl Torture {
 
     /// What of the guests' memories must be there again.
     fn account(&mut self) -> Result<()> {
-        let told = Told::by(self.host()?.log.records()?);
-        self.workloads.iter_mut().for_each(|workload| workload.killed(&told));
+        let summary = LogSummary::by(self.host()?.log.records()?);
+        self.workloads.iter_mut().for_each(|workload| workload.killed(&summary));
         Ok(())
     }
 
     /// The snapshots on disk; it is an error if none is whole of those that count.
-    fn look(&mut self) -> Result<Vec<Found>> {
+    fn look(&mut self) -> Result<Vec<SnapshotFiles>> {
         let controllers = self.controllers_dir();
         let mut left = Vec::new();
         for guest in self.options.packages.iter().filter_map(|package| package.file_stem()) {
-            let found = Found::in_dir(&controllers.join(guest))?;
+            let found = SnapshotFiles::in_dir(&controllers.join(guest))?;
             self.tally.found(&found);
             ensure!(!found.is_lost(), "the snapshot of {} is torn, and there is no other", guest.display());
             left.push(found);
@@ -289,14 +289,14 @@ impl Torture {
     }
 
     /// Takes a controller's memory away, so that it begins anew and writes all of its files again.
-    fn forget(&mut self, index: usize, left: &mut [Found]) -> Result<()> {
+    fn forget(&mut self, index: usize, left: &mut [SnapshotFiles]) -> Result<()> {
         let workload = &mut self.workloads[index];
         let dir = self.options.state_dir.join("controllers").join(workload.guest.name);
         if dir.exists() {
             fs::remove_dir_all(dir)?;
         }
         workload.forget();
-        left[index] = Found::default();
+        left[index] = SnapshotFiles::default();
         self.tally.forgotten += 1;
         Ok(())
     }
@@ -308,18 +308,18 @@ impl Torture {
         loop {
             // The log first: what the API server says after it is newer.
             let host = self.host.as_mut().context("no host")?;
-            let told = Told::by(host.log.records()?);
+            let summary = LogSummary::by(host.log.records()?);
             if let Some(record) = complaint(host.log.records()?) {
                 bail!("the host complains: {}", record.0);
             }
             if let Some(status) = host.ended() {
                 bail!("the host ended by itself ({status})");
             }
-            if !is_ready && self.workloads.iter().all(|workload| told.ready.contains_key(workload.guest.name)) {
+            if !is_ready && self.workloads.iter().all(|workload| summary.ready.contains_key(workload.guest.name)) {
                 is_ready = true;
-                self.windows.started_in(begun.elapsed());
+                self.durations.started_in(begun.elapsed());
             }
-            let pending = workload::all_pending(&mut self.workloads, &told).await?;
+            let pending = workload::all_pending(&mut self.workloads, &summary).await?;
             if pending.is_empty() {
                 break;
             }
@@ -334,11 +334,11 @@ impl Torture {
     }
 
     /// Whoever had a whole snapshot has begun from it.
-    fn began_rightly(&mut self, left: &[Found]) -> Result<()> {
-        let told = Told::by(self.host()?.log.records()?);
+    fn began_rightly(&mut self, left: &[SnapshotFiles]) -> Result<()> {
+        let summary = LogSummary::by(self.host()?.log.records()?);
         for (workload, found) in self.workloads.iter().zip(left) {
             let guest = workload.guest.name;
-            let from = told.ready.get(guest).map_or("", String::as_str);
+            let from = summary.ready.get(guest).map_or("", String::as_str);
             let wanted = if found.has_whole() { "snapshot" } else { "start" };
             ensure!(from == wanted, "{guest} began from its {from}, and this was found: {found:?}");
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::files::{Condition, Found};
-use super::moment::Phase;
-use super::told::Told;
+use super::snapshot_files::{Condition, SnapshotFiles};
+use super::kill_point::Phase;
+use super::log_summary::LogSummary;
 use crate::rows::{Rows, percentile};
 
 /// Sums over all rounds.
@@ -38,13 +38,13 @@ impl Tally {
         *self.kills.entry(phase).or_default() += 1;
     }
 
-    pub fn host(&mut self, told: &Told) {
-        self.suspends += told.suspends;
-        self.suspends_in_flight += told.suspends_in_flight;
-        self.resumes += told.resumes;
+    pub fn host(&mut self, summary: &LogSummary) {
+        self.suspends += summary.suspends;
+        self.suspends_in_flight += summary.suspends_in_flight;
+        self.resumes += summary.resumes;
     }
 
-    pub fn found(&mut self, found: &Found) {
+    pub fn found(&mut self, found: &SnapshotFiles) {
         self.whole += u64::from(found.newest == Some(Condition::Whole));
         self.none += u64::from(!found.has_whole());
         self.older += u64::from(found.newest == Some(Condition::Torn) && found.older_whole);

@@ -21,10 +21,10 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use wasmop_testbed::log::Log;
 
-use super::told::Told;
+use super::log_summary::LogSummary;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, spec};
-use crate::world::PATIENCE;
+use crate::test_cluster::PATIENCE;
 
 /// Objects that stay for the whole of a run: one of each kind of memory and timer.
 const PERMANENT: [&str; 4] = ["child", "requeue", "random", "heap"];
@@ -189,8 +189,8 @@ impl Workload {
 
     /// The host has been killed: what was counted before the controller was last suspended is in a
     /// snapshot, since a step ends before its requests are sent and nothing is stepped while it is saved.
-    pub fn killed(&mut self, told: &Told) {
-        let suspended = told.suspended.get(self.guest.name);
+    pub fn killed(&mut self, summary: &LogSummary) {
+        let suspended = summary.suspended.get(self.guest.name);
         let counted = self.observed.drain(..).filter(|(position, _)| suspended.is_some_and(|last| position <= last));
         self.floor = counted.map(|(_, total)| total).chain([self.floor]).max().unwrap_or_default();
     }
@@ -222,10 +222,10 @@ impl Workload {
         self.floor > 0
     }
 
-    /// What is not as it is wanted, by what the API server says now and the host had told before.
-    pub async fn pending(&mut self, told: &Told) -> Result<Vec<String>> {
+    /// What is not as it is wanted, by what the API server says now and the host had summary before.
+    pub async fn pending(&mut self, summary: &LogSummary) -> Result<Vec<String>> {
         let guest = self.guest.name;
-        if !told.ready.contains_key(guest) {
+        if !summary.ready.contains_key(guest) {
             return Ok(vec![format!("{guest} is not ready")]);
         }
         // Children and traces are there before a status or a finalizer says so, hence are read after.
@@ -240,7 +240,7 @@ impl Workload {
         for (name, wanted) in &self.objects {
             let probe = probes.get(name);
             let value = values.get(name);
-            let reconciled = told.reconciled.get(&format!("{guest}/{name}")).copied().unwrap_or_default();
+            let reconciled = summary.reconciled.get(&format!("{guest}/{name}")).copied().unwrap_or_default();
             match why_pending(wanted, probe, value, values.get(&trace(name)), reconciled) {
                 Ok(None) => {}
                 Ok(Some(why)) => pending.push(format!("{guest}/{name}: {why}")),
@@ -313,8 +313,8 @@ impl Workload {
 }
 
 /// What of all workloads is not as it is wanted, see [`Workload::pending`].
-pub async fn all_pending(workloads: &mut [Workload], told: &Told) -> Result<Vec<String>> {
-    Ok(try_join_all(workloads.iter_mut().map(|workload| workload.pending(told))).await?.concat())
+pub async fn all_pending(workloads: &mut [Workload], summary: &LogSummary) -> Result<Vec<String>> {
+    Ok(try_join_all(workloads.iter_mut().map(|workload| workload.pending(summary))).await?.concat())
 }
 
 /// See [`Workload::settled`]; returns how many objects there were in all.

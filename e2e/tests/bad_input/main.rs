@@ -21,26 +21,26 @@ use kube::api::{ObjectMeta, PostParams};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::guests;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
 use wasmop_testbed::controlplane::Binaries;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
 
-type Test = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+type Test = for<'a> fn(&'a Fixture) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// `missing_crd` creates the CRD that those before must not find.
 const TESTS: [(&str, Test); 11] = [
-    ("an_unknown_token_is_refused_with_a_remedy", |stage| Box::pin(stage.unknown_token())),
-    ("an_expired_token_is_refused_with_a_remedy", |stage| Box::pin(stage.expired_token())),
-    ("a_second_host_on_a_state_directory_is_refused", |stage| Box::pin(stage.second_host())),
-    ("a_memory_budget_too_small_for_one_instance_is_refused", |stage| Box::pin(stage.small_budget())),
-    ("encrypted_snapshots_without_their_key_are_refused_and_kept", |stage| Box::pin(stage.other_key())),
-    ("packages_made_by_hand_are_left_out_and_the_others_run", |stage| Box::pin(packages::made_by_hand(stage))),
-    ("a_host_that_compiles_answers_probes_and_ends_when_it_is_told", |stage| Box::pin(packages::compiling(stage))),
-    ("an_address_space_limit_is_named_with_a_remedy", |stage| Box::pin(packages::address_space(stage))),
-    ("a_missing_crd_is_named_and_the_controller_goes_on_when_it_appears", |stage| Box::pin(stage.missing_crd())),
-    ("a_forbidden_identity_is_named_and_goes_on_once_it_is_allowed", |stage| Box::pin(stage.forbidden())),
-    ("lists_are_streamed_and_come_in_pages_where_that_is_refused", |stage| Box::pin(stage.streamed_lists())),
+    ("an_unknown_token_is_refused_with_a_remedy", |fixture| Box::pin(fixture.unknown_token())),
+    ("an_expired_token_is_refused_with_a_remedy", |fixture| Box::pin(fixture.expired_token())),
+    ("a_second_host_on_a_state_directory_is_refused", |fixture| Box::pin(fixture.second_host())),
+    ("a_memory_budget_too_small_for_one_instance_is_refused", |fixture| Box::pin(fixture.small_budget())),
+    ("encrypted_snapshots_without_their_key_are_refused_and_kept", |fixture| Box::pin(fixture.other_key())),
+    ("packages_made_by_hand_are_left_out_and_the_others_run", |fixture| Box::pin(packages::made_by_hand(fixture))),
+    ("a_host_that_compiles_answers_probes_and_ends_when_it_is_told", |fixture| Box::pin(packages::compiling(fixture))),
+    ("an_address_space_limit_is_named_with_a_remedy", |fixture| Box::pin(packages::address_space(fixture))),
+    ("a_missing_crd_is_named_and_the_controller_goes_on_when_it_appears", |fixture| Box::pin(fixture.missing_crd())),
+    ("a_forbidden_identity_is_named_and_goes_on_once_it_is_allowed", |fixture| Box::pin(fixture.forbidden())),
+    ("lists_are_streamed_and_come_in_pages_where_that_is_refused", |fixture| Box::pin(fixture.streamed_lists())),
 ];
 
 const CONTROLLER: &str = "probe-go";
@@ -50,16 +50,16 @@ const WATCHES: u64 = 3;
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let stage = match Stage::set().await {
-            Ok(stage) => stage,
+        let fixture = match Fixture::set().await {
+            Ok(fixture) => fixture,
             Err(error) => {
-                println!("failed: the stage for the tests: {error:#}");
+                println!("failed: the fixture for the tests: {error:#}");
                 return ExitCode::FAILURE;
             }
         };
         let mut code = ExitCode::SUCCESS;
         for (name, test) in TESTS {
-            match test(&stage).await {
+            match test(&fixture).await {
                 Ok(()) => println!("test {name} ... ok"),
                 Err(error) => {
                     println!("{error:#}\ntest {name} ... FAILED");
@@ -72,18 +72,18 @@ fn main() -> ExitCode {
 }
 
 /// A cluster without the Probe CRD, and a package that asks for it.
-struct Stage {
-    cluster: Cluster,
+struct Fixture {
+    cluster: TestCluster,
     package: PathBuf,
 }
 
-impl Stage {
-    async fn set() -> Result<Stage> {
-        let cluster = Cluster::start().await?;
+impl Fixture {
+    async fn set() -> Result<Fixture> {
+        let cluster = TestCluster::start().await?;
         // Of the guests, the one that is built fastest.
         let package = tokio::task::block_in_place(|| guests::build("go", cluster.dir()))?.package;
         cluster.create_namespace(CONTROLLER).await?;
-        Ok(Stage { cluster, package })
+        Ok(Fixture { cluster, package })
     }
 
     /// Options with a state directory and a log named `name`; with a token in place of the
@@ -150,7 +150,7 @@ impl Stage {
         // The same token, were it still valid, is accepted: it is the time that is refused.
         let claims = |expires_in: i64| token::claims(&issuer, &account, expires_in);
         let valid = self.options("still-valid", Some(&token::sign(&key, &claims(3600))?))?;
-        wasmop_e2e::world::client(&valid.kubeconfig).await?.apiserver_version().await?;
+        wasmop_e2e::test_cluster::client(&valid.kubeconfig).await?.apiserver_version().await?;
 
         let options = self.options("expired", Some(&token::sign(&key, &claims(-3600))?))?;
         says(&self.refused(&options)?, &[&self.cluster.plane.server, "credentials", "help:", "expired", "kubeconfig"])

@@ -5,17 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use wasmop_e2e::inner_host::get;
+use wasmop_e2e::in_process_host::get;
 use wasmop_e2e::patched_package::{with_export, with_image, with_start};
 use wasmop_e2e::wat_guest::Code;
-use wasmop_e2e::world::PATIENCE;
+use wasmop_e2e::test_cluster::PATIENCE;
 use wasmop_host::memory::RESERVED;
 use wasmop_host::status::values::{Overview, State};
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
 
-use crate::{Stage, says};
+use crate::{Fixture, says};
 
 const SERVED: &str = "serving metrics, probes and the page";
 const LEFT_OUT: &str = "left out: its package cannot be run";
@@ -34,7 +34,7 @@ fn good(name: &str, fields: String) -> Result<Vec<u8>> {
     Ok(code.package(name, Limits::default())?.bytes().to_vec())
 }
 
-impl Stage {
+impl Fixture {
     fn file(&self, name: &str, package: &[u8]) -> Result<PathBuf> {
         let file = self.cluster.dir().join(format!("{name}.wasm"));
         std::fs::write(&file, package)?;
@@ -62,7 +62,7 @@ async fn overview(host: &mut Host) -> Result<Overview> {
     Ok(serde_json::from_str(&body)?)
 }
 
-pub async fn made_by_hand(stage: &Stage) -> Result<()> {
+pub async fn made_by_hand(fixture: &Fixture) -> Result<()> {
     let base = |name: &str| good(name, FUNCTIONS.into());
     let cases = [
         ("starts", with_start(&base("starts")?, NEVER_RETURNS), "start function"),
@@ -74,10 +74,10 @@ pub async fn made_by_hand(stage: &Stage) -> Result<()> {
     ];
     let mut files = Vec::new();
     for (name, package, _) in &cases {
-        files.push(stage.file(name, package)?);
+        files.push(fixture.file(name, package)?);
     }
-    files.push(stage.file("proper", &base("proper")?)?);
-    let mut host = Host::spawn(&stage.serving("made-by-hand", files)?)?;
+    files.push(fixture.file("proper", &base("proper")?)?);
+    let mut host = Host::spawn(&fixture.serving("made-by-hand", files)?)?;
     wait_for(&mut host, "start of the host", |record| record.text("message") == "host started")?;
     for (name, _, why) in &cases {
         let record = wait_for(&mut host, "line about the package", |record| record.is(LEFT_OUT, name))?;
@@ -96,10 +96,10 @@ pub async fn made_by_hand(stage: &Stage) -> Result<()> {
     // Alone, such a package ends the host, which says the same.
     for (name, _, why) in &cases {
         let alone = HostOptions {
-            packages: vec![stage.cluster.dir().join(format!("{name}.wasm"))],
-            ..stage.options("alone", None)?
+            packages: vec![fixture.cluster.dir().join(format!("{name}.wasm"))],
+            ..fixture.options("alone", None)?
         };
-        says(&stage.refused(&alone)?, &[&format!("{name}.wasm"), why, "help:"])?;
+        says(&fixture.refused(&alone)?, &[&format!("{name}.wasm"), why, "help:"])?;
     }
     Ok(())
 }
@@ -107,11 +107,11 @@ pub async fn made_by_hand(stage: &Stage) -> Result<()> {
 /// So much code that it is not compiled before the test has asked and told.
 const SLOW_FUNCTIONS: usize = 400_000;
 
-pub async fn compiling(stage: &Stage) -> Result<()> {
+pub async fn compiling(fixture: &Fixture) -> Result<()> {
     let functions =
         (0..SLOW_FUNCTIONS).map(|n| format!("(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const {n})))"));
-    let file = stage.file("slow", &good("slow", functions.collect())?)?;
-    let mut host = Host::spawn(&stage.serving("compiling", vec![file])?)?;
+    let file = fixture.file("slow", &good("slow", functions.collect())?)?;
+    let mut host = Host::spawn(&fixture.serving("compiling", vec![file])?)?;
     let begun = wait_for(&mut host, "begin of compiling", |record| record.text("message") == "compiling")?;
     ensure!(begun.text("package") == "slow" && begun.number("wasm_bytes").is_some(), "{begun:?}");
     let address = address(&mut host)?;
@@ -125,20 +125,20 @@ pub async fn compiling(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-pub async fn address_space(stage: &Stage) -> Result<()> {
+pub async fn address_space(fixture: &Fixture) -> Result<()> {
     let files = vec![
-        stage.file("first", &good("first", String::new())?)?,
-        stage.file("second", &good("second", String::new())?)?,
+        fixture.file("first", &good("first", String::new())?)?,
+        fixture.file("second", &good("second", String::new())?)?,
     ];
     let limited = |name: &str, bytes: usize| -> Result<HostOptions> {
-        let options = stage.serving(name, files.clone())?;
-        let script = stage.cluster.dir().join(format!("{name}.sh"));
+        let options = fixture.serving(name, files.clone())?;
+        let script = fixture.cluster.dir().join(format!("{name}.sh"));
         let program = options.program.display();
         std::fs::write(&script, format!("#!/bin/sh\nulimit -v {}\nexec '{program}' \"$@\"\n", bytes / 1024))?;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         Ok(HostOptions { program: script, ..options })
     };
-    let none = stage.refused(&limited("no-room", RESERVED)?)?;
+    let none = fixture.refused(&limited("no-room", RESERVED)?)?;
     says(&none, &["address space", "no controller fits", "help:", "without the limit"])?;
 
     let mut host = Host::spawn(&limited("room-for-one", 2 * RESERVED - 1)?)?;

@@ -15,10 +15,11 @@ use tokio::time::{Instant, sleep};
 use wasmop_e2e::guests::{self, Column, Guest};
 use wasmop_e2e::part;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::scene::Scene;
+use wasmop_e2e::guest_fixture::GuestFixture;
 use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::tls_identity::TlsIdentity;
-use wasmop_e2e::world::{Cluster, PATIENCE, World};
+use wasmop_e2e::environment::Environment;
+use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::Package;
 use wasmop_package::manifest::Manifest;
@@ -73,7 +74,7 @@ impl Hosts {
 }
 
 async fn run() -> Result<bool> {
-    let cluster = Cluster::start().await?;
+    let cluster = TestCluster::start().await?;
     let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
     let identity = TlsIdentity::new()?;
     let hosts = Hosts::start(&identity).await?;
@@ -84,41 +85,41 @@ async fn run() -> Result<bool> {
         let asked = [hosts.secure(), hosts.plain(), hosts.other()];
         rewrite(&guest.package, &guest.package, &asked)?;
     }
-    let stage = Stage { config: config.clone(), hosts };
-    let world = World::start(cluster, built.clone()).await?;
-    stage.write(&built, &format!("{}\n{LOOPBACK}", stage.hosts.granted()))?;
-    world.terminate_host().await?;
-    world.restart_host_with(&["--config".into(), config.display().to_string()]).await?;
+    let fixture = Fixture { config: config.clone(), hosts };
+    let env = Environment::start(cluster, built.clone()).await?;
+    fixture.write(&built, &format!("{}\n{LOOPBACK}", fixture.hosts.granted()))?;
+    env.terminate_host().await?;
+    env.restart_host_with(&["--config".into(), config.display().to_string()]).await?;
 
     let mut table = Table::new(&guests::COLUMNS);
-    let scenes: Vec<(&'static str, Result<Scene, String>)> = columns
+    let fixtures: Vec<(&'static str, Result<GuestFixture, String>)> = columns
         .into_iter()
-        .map(|Column { name, guest }| (name, guest.map(|guest| Scene { world: world.clone(), guest })))
+        .map(|Column { name, guest }| (name, guest.map(|guest| GuestFixture { env: env.clone(), guest })))
         .collect();
     for (row, settings) in ROWS {
         if let Some(settings) = settings {
-            stage.change(&world, &built, &settings(&stage.hosts)).await?;
+            fixture.change(&env, &built, &settings(&fixture.hosts)).await?;
         }
-        for (column, scene) in &scenes {
-            let cell = match scene {
-                Ok(scene) => stage.play(row, scene).await.into(),
+        for (column, fixture) in &fixtures {
+            let cell = match fixture {
+                Ok(fixture) => fixture.play(row, fixture).await.into(),
                 Err(reason) => Cell::Skipped(reason.clone()),
             };
             table.set(row.name(), column, cell);
         }
     }
-    world.terminate_host().await?;
-    for (column, scene) in &scenes {
-        let cell = match scene {
-            Ok(scene) => stage.learns(scene).await.into(),
+    env.terminate_host().await?;
+    for (column, fixture) in &fixtures {
+        let cell = match fixture {
+            Ok(fixture) => fixture.learns(fixture).await.into(),
             Err(reason) => Cell::Skipped(reason.clone()),
         };
         table.set("--learn-permissions prints the host", column, cell);
     }
     println!("\n{}", table.render("external"));
-    drop(scenes);
+    drop(fixtures);
     if !table.is_good()
-        && let Some(files) = world.keep_files()
+        && let Some(files) = env.keep_files()
     {
         eprintln!("the hosts' logs and state are in {}", files.display());
     }
@@ -174,12 +175,12 @@ impl Row {
     }
 }
 
-struct Stage {
+struct Fixture {
     config: PathBuf,
     hosts: Hosts,
 }
 
-impl Stage {
+impl Fixture {
     fn write(&self, guests: &[Guest], controller: &str) -> Result<()> {
         let mut text = "external-ca-file = \"ca.pem\"\n".to_owned();
         for guest in guests {
@@ -188,9 +189,9 @@ impl Stage {
         Ok(std::fs::write(&self.config, text)?)
     }
 
-    async fn change(&self, world: &World, guests: &[Guest], controller: &str) -> Result<()> {
+    async fn change(&self, env: &Environment, guests: &[Guest], controller: &str) -> Result<()> {
         self.write(guests, controller)?;
-        let mut host = world.host();
+        let mut host = env.host();
         let position = host.log.position()?;
         host.hang_up();
         let done = |record: &wasmop_testbed::log::Record| record.message() == "new settings are in force";
@@ -198,34 +199,34 @@ impl Stage {
         Ok(())
     }
 
-    async fn play(&self, row: Row, scene: &Scene) -> Result<()> {
+    async fn play(&self, row: Row, fixture: &GuestFixture) -> Result<()> {
         let Hosts { secure, plain, other } = &self.hosts;
         match row {
-            Row::Granted | Row::GivenBack => self.granted(row, scene).await,
+            Row::Granted | Row::GivenBack => self.granted(row, fixture).await,
             Row::Redirect => {
-                let echo = fetched(scene, "redirect", &format!("{}/redirect", self.hosts.plain())).await?;
+                let echo = fetched(fixture, "redirect", &format!("{}/redirect", self.hosts.plain())).await?;
                 let expected = format!("302 hello; 302 hello; {}/", self.hosts.other());
                 ensure!(echo == expected, "{echo}");
                 ensure!(other.count() == 0 && plain.count() >= 2, "it was followed");
                 Ok(())
             }
-            Row::NotGranted => refused(scene, other, &self.hosts.other(), "not granted to contact").await,
+            Row::NotGranted => refused(fixture, other, &self.hosts.other(), "not granted to contact").await,
             Row::NotAsked => {
                 let target = format!("http://localhost:{}", plain.port);
-                refused(scene, plain, &target, "no permission to contact").await
+                refused(fixture, plain, &target, "no permission to contact").await
             }
-            Row::Address => refused(scene, secure, &self.hosts.secure(), "which is not public").await,
-            Row::All => refused(scene, other, &self.hosts.other(), "which is not public").await,
-            Row::TakenAway => refused(scene, plain, &self.hosts.plain(), "not granted to contact").await,
+            Row::Address => refused(fixture, secure, &self.hosts.secure(), "which is not public").await,
+            Row::All => refused(fixture, other, &self.hosts.other(), "which is not public").await,
+            Row::TakenAway => refused(fixture, plain, &self.hosts.plain(), "not granted to contact").await,
         }
     }
 
-    async fn granted(&self, row: Row, scene: &Scene) -> Result<()> {
-        let guest = scene.guest.name;
-        let position = scene.position()?;
+    async fn granted(&self, row: Row, fixture: &GuestFixture) -> Result<()> {
+        let guest = fixture.guest.name;
+        let position = fixture.position()?;
         let path = format!("/{guest}/{}/slow", if row == Row::Granted { "first" } else { "again" });
         let name = if row == Row::Granted { "granted" } else { "given-back" };
-        let echo = fetched(scene, name, &format!("{}{path}", self.hosts.secure())).await?;
+        let echo = fetched(fixture, name, &format!("{}{path}", self.hosts.secure())).await?;
         ensure!(echo == "200 hello; 200 hello; ", "{echo}");
         let received = self.hosts.secure.received(&path);
         let [get, post] = &received[..] else { bail!("{received:?}") };
@@ -233,20 +234,20 @@ impl Stage {
         ensure!(get.authorization == "Bearer own" && post.authorization.is_empty(), "{received:?}");
         let agent = format!("{HOST_USER_AGENT} (controller/{guest})");
         ensure!(received.iter().all(|request| request.user_agent == agent), "{received:?}");
-        let records = scene.logged(position)?;
+        let records = fixture.logged(position)?;
         let suspended = records.iter().position(|record| record.message() == "suspended");
         let done = records
             .iter()
-            .position(|record| record.message() == "reconciled" && record.text("object") == scene.key(name));
+            .position(|record| record.message() == "reconciled" && record.text("object") == fixture.key(name));
         ensure!(suspended.is_some_and(|suspended| done.is_some_and(|done| suspended < done)), "it was not suspended");
         Ok(())
     }
 
     /// A host that learns, with a package that asks for nothing.
-    async fn learns(&self, scene: &Scene) -> Result<()> {
-        let (cluster, guest) = (&scene.world.cluster, scene.guest.name);
+    async fn learns(&self, fixture: &GuestFixture) -> Result<()> {
+        let (cluster, guest) = (&fixture.env.cluster, fixture.guest.name);
         let package = cluster.dir().join(format!("{guest}-asks-nothing.wasm"));
-        rewrite(&scene.guest.package, &package, &[])?;
+        rewrite(&fixture.guest.package, &package, &[])?;
         let config = cluster.dir().join(format!("{guest}-learns.toml"));
         std::fs::write(&config, format!("external-ca-file = \"ca.pem\"\n[controllers.{guest}]\n{LOOPBACK}\n"))?;
         let mut options = cluster.host_options(&format!("{guest}-learns"), vec![package])?;
@@ -254,7 +255,7 @@ impl Stage {
         let output = cluster.dir().join(format!("{guest}-learnt"));
         options.output = Some(output.clone());
         let mut host = Host::spawn(&options)?;
-        let echo = fetched(scene, "learnt", &format!("{}/learnt", self.hosts.secure())).await;
+        let echo = fetched(fixture, "learnt", &format!("{}/learnt", self.hosts.secure())).await;
         let status = tokio::task::block_in_place(|| host.terminate())?;
         ensure!(echo? == "200 hello; 200 hello; " && status.success(), "it ended with {status}");
         let printed = std::fs::read_to_string(output)?;
@@ -267,32 +268,32 @@ impl Stage {
 }
 
 /// Has the guest fetch a URL; what it says of it.
-async fn fetched(scene: &Scene, name: &str, url: &str) -> Result<String> {
-    let echo = scene.create_and_wait(name, spec("fetch", url)).await?.observed().echo;
-    scene.remove(name).await?;
+async fn fetched(fixture: &GuestFixture, name: &str, url: &str) -> Result<String> {
+    let echo = fixture.create_and_wait(name, spec("fetch", url)).await?.observed().echo;
+    fixture.remove(name).await?;
     Ok(echo)
 }
 
 /// Has the guest try to fetch something of a host, which must fail for this reason before anything reaches it.
-async fn refused(scene: &Scene, server: &Server, target: &str, why: &str) -> Result<()> {
+async fn refused(fixture: &GuestFixture, server: &Server, target: &str, why: &str) -> Result<()> {
     const NAME: &str = "refused";
-    let (position, before) = (scene.position()?, server.count());
-    let probes: Api<Probe> = scene.probes();
-    let labels = Some([("guest".to_owned(), scene.guest.name.to_owned())].into());
+    let (position, before) = (fixture.position()?, server.count());
+    let probes: Api<Probe> = fixture.probes();
+    let labels = Some([("guest".to_owned(), fixture.guest.name.to_owned())].into());
     let metadata = ObjectMeta { name: Some(NAME.into()), labels, ..ObjectMeta::default() };
     let probe = Probe { metadata, spec: spec("fetch", &format!("{target}/refused")), status: None };
     probes.create(&PostParams::default(), &probe).await?;
     let said = |record: &wasmop_testbed::log::Record| {
         record.message() == "reconciled"
-            && record.text("object") == scene.key(NAME)
+            && record.text("object") == fixture.key(NAME)
             && record.text("error").contains(why)
     };
-    let found = scene.until_logged(position, why, said).await;
+    let found = fixture.until_logged(position, why, said).await;
     let deadline = Instant::now() + QUIET;
     while Instant::now() < deadline {
         sleep(POLL).await;
     }
-    scene.remove(NAME).await?;
+    fixture.remove(NAME).await?;
     found?;
     ensure!(server.count() == before, "it reached the host");
     Ok(())

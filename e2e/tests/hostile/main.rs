@@ -17,11 +17,11 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::Instant;
 use wasmop_e2e::guests::build;
-use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::part;
 use wasmop_e2e::table::Table;
 use wasmop_e2e::wat_guest::{self, NAMESPACE};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
 use wasmop_host::status::values::ControllerStatus;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 async fn run() -> Result<bool> {
-    let cluster = Cluster::start().await?;
+    let cluster = TestCluster::start().await?;
     let good = tokio::task::block_in_place(|| build("rust", cluster.dir()))?;
     cluster.create_crd().await?;
     cluster.create_namespace(NAMESPACE).await?;
@@ -69,7 +69,7 @@ async fn run() -> Result<bool> {
         create_object(&cluster.client, guest.name).await?;
         packages.push(guest.code.package(guest.name, guest.limits).with_context(|| guest.name)?);
     }
-    let host = Host::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("state"))?;
+    let host = InProcessHost::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("state"))?;
     let neighbour = Neighbour::create(&cluster.client, good.name).await?;
     neighbour.until_current(PATIENCE * 2).await.context("the neighbour's first reconcile")?;
 
@@ -137,7 +137,7 @@ struct Seen {
 }
 
 impl Seen {
-    async fn look(&mut self, host: &Host) -> Result<()> {
+    async fn look(&mut self, host: &InProcessHost) -> Result<()> {
         for controller in host.controllers().await? {
             if let Some(error) = &controller.last_error {
                 self.errors.entry(controller.name.clone()).or_default().insert(error.message.clone());
@@ -154,7 +154,7 @@ impl Seen {
 }
 
 /// Waits until of each guest has been told what is to be told.
-async fn all_told(host: &Host, client: &Client, guests: &[Guest], seen: &mut Seen, table: &mut Table) -> Result<()> {
+async fn all_told(host: &InProcessHost, client: &Client, guests: &[Guest], seen: &mut Seen, table: &mut Table) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut open: Vec<&Guest> = guests.iter().collect();
     loop {
@@ -222,7 +222,7 @@ async fn events(client: &Client) -> Result<Vec<Event>> {
     Ok(all.items.into_iter().filter(ours).collect())
 }
 
-async fn untroubled(host: &Host, name: &str) -> Result<()> {
+async fn untroubled(host: &InProcessHost, name: &str) -> Result<()> {
     let controller = host.controller().await?;
     ensure!(controller.name == name && controller.last_error.is_none(), "{controller:?}");
     ensure!((controller.restarts, controller.reconcile_errors) == (0, 0), "{controller:?}");

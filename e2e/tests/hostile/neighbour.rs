@@ -8,7 +8,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use tokio::time::Instant;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::world::PATIENCE;
+use wasmop_e2e::test_cluster::PATIENCE;
 
 const OBJECT: &str = "neighbour";
 /// Between two changes: they are to stay well below the neighbour's own `api-rate`.

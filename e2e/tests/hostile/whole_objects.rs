@@ -11,7 +11,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 use wasmop_e2e::wat_guest::{NAMESPACE, package, spec};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::Host;
 
@@ -57,7 +57,7 @@ const GUEST: &str = r#"(module
 
 /// 54 MB of objects pass through a host that may keep 8 MiB: each is mapped when they come in groups, and when they all
 /// come at once the host holds no more of them.
-pub async fn bounded(cluster: &Cluster) -> Result<()> {
+pub async fn bounded(cluster: &TestCluster) -> Result<()> {
     let watch = format!(
         r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"mapped={NAME}","relation":"map"}}"#
     );
@@ -75,7 +75,7 @@ pub async fn bounded(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn pass(cluster: &Cluster, host: &mut Host) -> Result<()> {
+async fn pass(cluster: &TestCluster, host: &mut Host) -> Result<()> {
     let id = host.id().context("the host has ended")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
     let objects = Api::<ConfigMap>::namespaced(cluster.client.clone(), NAMESPACE);

@@ -23,7 +23,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use wasmop_e2e::tls_identity::TlsIdentity;
-use wasmop_e2e::world::PATIENCE;
+use wasmop_e2e::test_cluster::PATIENCE;
 
 const POLL: Duration = Duration::from_millis(20);
 

@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use collector::{Collector, Span};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::guests::{self, Guest};
-use wasmop_e2e::object::Object;
+use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::part;
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::table::{Cell, Table};
 use wasmop_e2e::tls_identity::TlsIdentity;
-use wasmop_e2e::world::{Cluster, PATIENCE, SUSPEND_AFTER};
+use wasmop_e2e::test_cluster::{TestCluster, PATIENCE, SUSPEND_AFTER};
 use wasmop_testbed::host::{Host, HostOptions};
 
 const COLUMNS: [&str; 2] = ["rust", "go"];
@@ -34,14 +34,14 @@ fn main() -> ExitCode {
 }
 
 /// Everything that the rows share.
-struct Scene {
-    cluster: Cluster,
+struct Fixture {
+    cluster: TestCluster,
     proxy: FaultProxy,
     guests: Vec<Guest>,
     options: HostOptions,
 }
 
-impl Scene {
+impl Fixture {
     /// A host of all guests; `name` of its log.
     fn host(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Host> {
         let mut options = HostOptions { log: self.cluster.dir().join(format!("{name}.log")), ..self.options.clone() };
@@ -53,13 +53,13 @@ impl Scene {
         Ok(host)
     }
 
-    fn object(&self, guest: &Guest, name: &'static str) -> Object {
-        Object::new(&self.cluster, guest, name)
+    fn object(&self, guest: &Guest, name: &'static str) -> ProbeObject {
+        ProbeObject::new(&self.cluster, guest, name)
     }
 }
 
 async fn run() -> Result<bool> {
-    let cluster = Cluster::start().await?;
+    let cluster = TestCluster::start().await?;
     let guests = COLUMNS.map(|column| tokio::task::block_in_place(|| guests::build(column, cluster.dir())));
     let guests = guests.into_iter().collect::<Result<Vec<_>>>()?;
     cluster.create_crd().await?;
@@ -74,35 +74,35 @@ async fn run() -> Result<bool> {
     std::fs::write(&config, format!("[limits]\nreconcile-timeout = \"{}s\"\n", RECONCILE_TIMEOUT.as_secs()))?;
     options.args.extend(["--config".into(), config.display().to_string()]);
     options.env.push(("OTEL_BSP_SCHEDULE_DELAY".into(), SEND_AFTER.into()));
-    let scene = Scene { cluster, proxy, guests, options };
+    let fixture = Fixture { cluster, proxy, guests, options };
     let mut table = Table::new(&COLUMNS);
 
     let collector = Collector::start().await?;
     let variables = [("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%20key"), ("OTEL_RESOURCE_ATTRIBUTES", "site=edge")];
-    let mut host = scene.host("traced", &["--otlp-endpoint", &collector.endpoint()], &variables)?;
-    for guest in &scene.guests {
+    let mut host = fixture.host("traced", &["--otlp-endpoint", &collector.endpoint()], &variables)?;
+    for guest in &fixture.guests {
         let mut set = |row, result| table.tell(row, guest.column, result);
-        set("suspended amid a request: every span, nested", suspended(&scene, &collector, guest).await);
-        set("suspended when idle: a trace of its own, linked to those before", idle(&scene, &collector, guest).await);
-        set("an error, and the attempt after it", error(&scene, &collector, guest).await);
-        set("an endless loop: rolled back, cancelled", endless(&scene, &collector, guest).await);
-        set("one that takes too long: cancelled", overdue(&scene, &collector, guest).await);
-        set("an event, not a request, where the host itself answers", cached(&scene, &collector, guest).await);
+        set("suspended amid a request: every span, nested", suspended(&fixture, &collector, guest).await);
+        set("suspended when idle: a trace of its own, linked to those before", idle(&fixture, &collector, guest).await);
+        set("an error, and the attempt after it", error(&fixture, &collector, guest).await);
+        set("an endless loop: rolled back, cancelled", endless(&fixture, &collector, guest).await);
+        set("one that takes too long: cancelled", overdue(&fixture, &collector, guest).await);
+        set("an event, not a request, where the host itself answers", cached(&fixture, &collector, guest).await);
     }
     for column in COLUMNS {
         table.tell("the environment is heard: headers, resource", column, environment(&collector));
     }
-    for guest in &scene.guests {
-        let result = restarted(&scene, &collector, guest, &mut host).await;
+    for guest in &fixture.guests {
+        let result = restarted(&fixture, &collector, guest, &mut host).await;
         table.tell("host restarted meanwhile: interrupted, then continued", guest.column, result);
     }
     tokio::task::block_in_place(|| host.terminate())?;
     for (row, result) in [
-        ("collector away: goes on, says so once, ends in time", away(&scene).await),
-        ("collector hangs: goes on, ends in time", hanging(&scene).await),
-        ("collector with a certificate of an authority that is named", secure(&scene).await),
-        ("OTEL_SDK_DISABLED: nothing is sent", disabled(&scene, &collector).await),
-        ("what is no endpoint is refused, with a remedy", refused(&scene)),
+        ("collector away: goes on, says so once, ends in time", away(&fixture).await),
+        ("collector hangs: goes on, ends in time", hanging(&fixture).await),
+        ("collector with a certificate of an authority that is named", secure(&fixture).await),
+        ("OTEL_SDK_DISABLED: nothing is sent", disabled(&fixture, &collector).await),
+        ("what is no endpoint is refused, with a remedy", refused(&fixture)),
     ] {
         let cell = Cell::from(result);
         println!("{row}: {cell:?}");
@@ -110,7 +110,7 @@ async fn run() -> Result<bool> {
     }
     println!("\n{}", table.render("traces"));
     if !table.is_good() {
-        eprintln!("the hosts' logs are in {}", scene.cluster.keep_files().display());
+        eprintln!("the hosts' logs are in {}", fixture.cluster.keep_files().display());
     }
     Ok(table.is_good())
 }
@@ -125,12 +125,12 @@ fn is_reconcile<'a>(guest: &'a Guest, name: &'a str) -> impl Fn(&Span) -> bool +
 }
 
 /// A reconcile waits for an answer while its guest is suspended.
-async fn suspended(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+async fn suspended(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let name = "slow";
     let path = format!("/api/v1/namespaces/{}/configmaps/{name}", guest.name);
     let fault = Fault::Delay(SUSPEND_AFTER * 3);
-    let delay = scene.proxy.add(Rule::new("GET", &path, fault).times(1));
-    scene.object(guest, name).create_with(spec("hold", "")).await?;
+    let delay = fixture.proxy.add(Rule::new("GET", &path, fault).times(1));
+    fixture.object(guest, name).create_with(spec("hold", "")).await?;
     drop(delay);
     let root = collector
         .until("the reconcile", |span| {
@@ -160,7 +160,7 @@ async fn suspended(scene: &Scene, collector: &Collector, guest: &Guest) -> Resul
     };
     let get = one("GET", &|span| span.name == "GET" && span.is("url.path", &path))?;
     ensure!(get.is_client && get.is("http.response.status_code", "404") && get.error.is_some(), "{get:?}");
-    ensure!(get.is("server.port", &scene.proxy.address().port().to_string()), "{get:?}");
+    ensure!(get.is("server.port", &fixture.proxy.address().port().to_string()), "{get:?}");
     let suspend = one("suspend", &|span| span.name == "suspend")?;
     // Others may have left the machine with little memory.
     let is_why = ["idle", "pressure"].into_iter().any(|reason| suspend.is("wasmop.suspend.reason", reason));
@@ -175,13 +175,13 @@ async fn suspended(scene: &Scene, collector: &Collector, guest: &Guest) -> Resul
         ["PATCH", "PUT"].contains(&&*span.name) && span.is("http.response.status_code", "200")
     })?;
     let traceparent = format!("00-{}-{}-01", get.trace, get.id);
-    ensure!(scene.proxy.traceparents().contains(&traceparent), "the API server got no {traceparent}");
+    ensure!(fixture.proxy.traceparents().contains(&traceparent), "the API server got no {traceparent}");
     Ok(())
 }
 
-async fn idle(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+async fn idle(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let name = "idle";
-    scene.object(guest, name).create().await?;
+    fixture.object(guest, name).create().await?;
     let root = collector.until("the reconcile", is_reconcile(guest, name)).await?;
     let suspend = collector
         .until("the suspend that follows", |span| {
@@ -193,9 +193,9 @@ async fn idle(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()>
     Ok(())
 }
 
-async fn error(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+async fn error(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let name = "failing";
-    scene.object(guest, name).create_with(ProbeSpec { count: 1, ..spec("error", "") }).await?;
+    fixture.object(guest, name).create_with(ProbeSpec { count: 1, ..spec("error", "") }).await?;
     let failed = collector.until("the failure", |span| is_reconcile(guest, name)(span) && span.error.is_some()).await?;
     ensure!(failed.error.as_ref().is_some_and(|error| error.contains("error 1 of 1")), "{failed:?}");
     ensure!(failed.is("wasmop.reconcile.result", "error") && failed.is("error.type", "reconcile-error"), "{failed:?}");
@@ -208,9 +208,9 @@ async fn error(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()
     Ok(())
 }
 
-async fn endless(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+async fn endless(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let (name, cause) = ("endless", "cpu-limit");
-    let probe = scene.object(guest, name);
+    let probe = fixture.object(guest, name);
     probe.create().await?;
     probe.ask(spec("loop", "")).await?;
     let cancelled =
@@ -222,9 +222,9 @@ async fn endless(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<
     probe.change("well").await
 }
 
-async fn overdue(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+async fn overdue(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let (name, cause) = ("overdue", "timeout");
-    let probe = scene.object(guest, name);
+    let probe = fixture.object(guest, name);
     probe.create().await?;
     probe.ask(ProbeSpec { delay_ms: 600_000, ..spec("sleep", "") }).await?;
     let cancelled =
@@ -235,9 +235,9 @@ async fn overdue(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<
 }
 
 /// A read from the cache, which no request is sent for.
-async fn cached(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<()> {
+async fn cached(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let name = "cached";
-    let probe = scene.object(guest, name);
+    let probe = fixture.object(guest, name);
     probe.create().await?;
     probe.change_to(spec("cached", "0")).await?;
     let event = "read from the cache".to_owned();
@@ -246,11 +246,11 @@ async fn cached(scene: &Scene, collector: &Collector, guest: &Guest) -> Result<(
 }
 
 /// A reconcile that outlasts its host.
-async fn restarted(scene: &Scene, collector: &Collector, guest: &Guest, host: &mut Host) -> Result<()> {
+async fn restarted(fixture: &Fixture, collector: &Collector, guest: &Guest, host: &mut Host) -> Result<()> {
     let name = "outlasting";
     let path = format!("/api/v1/namespaces/{}/configmaps/{name}", guest.name);
-    let hold = scene.proxy.hold(&path);
-    let probe = scene.object(guest, name);
+    let hold = fixture.proxy.hold(&path);
+    let probe = fixture.object(guest, name);
     let created = probe.create_with(spec("hold", ""));
     let restart = async {
         hold.until_waiting(1).await?;
@@ -263,7 +263,7 @@ async fn restarted(scene: &Scene, collector: &Collector, guest: &Guest, host: &m
         ensure!(request.is_some_and(|request| request.is("error.type", "cancelled")), "its request is not there");
         drop(hold);
         let log = format!("traced-{}", guest.column);
-        *host = scene.host(&log, &["--otlp-endpoint", &collector.endpoint()], &[])?;
+        *host = fixture.host(&log, &["--otlp-endpoint", &collector.endpoint()], &[])?;
         Ok(())
     };
     tokio::try_join!(created, restart)?;
@@ -287,9 +287,9 @@ fn environment(collector: &Collector) -> Result<()> {
 }
 
 /// Changes that each guest serves.
-async fn changes(scene: &Scene, name: &'static str) -> Result<()> {
-    for guest in &scene.guests {
-        let probe = scene.object(guest, name);
+async fn changes(fixture: &Fixture, name: &'static str) -> Result<()> {
+    for guest in &fixture.guests {
+        let probe = fixture.object(guest, name);
         probe.create().await?;
         for change in 0..3 {
             probe.change(&change.to_string()).await?;
@@ -306,20 +306,20 @@ fn end(host: &mut Host) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-async fn away(scene: &Scene) -> Result<()> {
+async fn away(fixture: &Fixture) -> Result<()> {
     // Nobody listens where somebody did a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let endpoint = format!("http://127.0.0.1:{port}");
-    let mut host = scene.host("away", &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])?;
-    changes(scene, "away").await?;
+    let mut host = fixture.host("away", &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])?;
+    changes(fixture, "away").await?;
     let told = |record: &wasmop_testbed::log::Record| record.message() == "traces cannot be sent";
     let deadline = Instant::now() + PATIENCE;
     while !host.log.records()?.iter().any(told) {
         ensure!(Instant::now() < deadline, "nothing is said of it:\n{}", host.log.tail(15));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    for guest in &scene.guests {
-        scene.object(guest, "away").change("more").await?;
+    for guest in &fixture.guests {
+        fixture.object(guest, "away").change("more").await?;
     }
     let took = end(&mut host)?;
     ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the end took {took:?}");
@@ -333,35 +333,35 @@ async fn away(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-async fn hanging(scene: &Scene) -> Result<()> {
+async fn hanging(fixture: &Fixture) -> Result<()> {
     let collector = Collector::hanging().await?;
-    let mut host = scene.host("hanging", &["--otlp-endpoint", &collector.endpoint()], &[])?;
-    changes(scene, "hanging").await?;
+    let mut host = fixture.host("hanging", &["--otlp-endpoint", &collector.endpoint()], &[])?;
+    changes(fixture, "hanging").await?;
     ensure!(!collector.requests().is_empty(), "nothing was sent to it");
     let took = end(&mut host)?;
     ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the end took {took:?}");
     Ok(())
 }
 
-async fn secure(scene: &Scene) -> Result<()> {
+async fn secure(fixture: &Fixture) -> Result<()> {
     let identity = TlsIdentity::new()?;
-    let authority = scene.cluster.dir().join("authority.pem");
+    let authority = fixture.cluster.dir().join("authority.pem");
     std::fs::write(&authority, &identity.authority)?;
     let collector = Collector::secure(&identity).await?;
     let endpoint = format!("https://localhost:{}", collector.port);
     let args = ["--otlp-endpoint", &endpoint, "--external-ca-file", &authority.display().to_string()];
-    let mut host = scene.host("secure", &args, &[])?;
-    changes(scene, "secure").await?;
-    for guest in &scene.guests {
+    let mut host = fixture.host("secure", &args, &[])?;
+    changes(fixture, "secure").await?;
+    for guest in &fixture.guests {
         collector.until("a reconcile", is_reconcile(guest, "secure")).await?;
     }
     end(&mut host)?;
     Ok(())
 }
 
-fn refused(scene: &Scene) -> Result<()> {
-    let log = scene.cluster.dir().join("refused.log");
-    let mut options = HostOptions { log: log.clone(), ..scene.options.clone() };
+fn refused(fixture: &Fixture) -> Result<()> {
+    let log = fixture.cluster.dir().join("refused.log");
+    let mut options = HostOptions { log: log.clone(), ..fixture.options.clone() };
     options.args.extend(["--otlp-endpoint".into(), "127.0.0.1:4318".into()]);
     let status = tokio::task::block_in_place(|| Host::spawn(&options)?.wait(PATIENCE))?;
     let said = std::fs::read_to_string(&log)?;
@@ -372,13 +372,13 @@ fn refused(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-async fn disabled(scene: &Scene, collector: &Collector) -> Result<()> {
-    let (before, traced) = (collector.requests().len(), scene.proxy.traceparents().len());
+async fn disabled(fixture: &Fixture, collector: &Collector) -> Result<()> {
+    let (before, traced) = (collector.requests().len(), fixture.proxy.traceparents().len());
     let args = ["--otlp-endpoint", &collector.endpoint()];
-    let mut host = scene.host("disabled", &args, &[("OTEL_SDK_DISABLED", "true")])?;
-    changes(scene, "disabled").await?;
+    let mut host = fixture.host("disabled", &args, &[("OTEL_SDK_DISABLED", "true")])?;
+    changes(fixture, "disabled").await?;
     end(&mut host)?;
     ensure!(collector.requests().len() == before, "something was sent");
-    ensure!(scene.proxy.traceparents().len() == traced, "the API server was told of traces");
+    ensure!(fixture.proxy.traceparents().len() == traced, "the API server was told of traces");
     Ok(())
 }

@@ -18,12 +18,12 @@ use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 use wasmop_policy::Policy;
 
-use crate::world::PATIENCE;
+use crate::test_cluster::PATIENCE;
 
 const POLL: Duration = Duration::from_millis(50);
 const SUSPEND_AFTER: Duration = Duration::from_millis(200);
 
-pub struct Host {
+pub struct InProcessHost {
     /// Of its first controller.
     name: String,
     pub address: SocketAddr,
@@ -32,9 +32,9 @@ pub struct Host {
     task: JoinHandle<Result<(), HostError>>,
 }
 
-impl Host {
+impl InProcessHost {
     /// Runs each package once; there is at least one. Each is suspended after a moment without work.
-    pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<Host> {
+    pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<InProcessHost> {
         let change = |options| Options { policy: Policy::After(SUSPEND_AFTER), ..options };
         Self::start_with(packages, kubeconfig, state_dir, change)
     }
@@ -45,7 +45,7 @@ impl Host {
         kubeconfig: &Path,
         state_dir: &Path,
         change: impl FnOnce(Options) -> Options + Send + 'static,
-    ) -> Result<Host> {
+    ) -> Result<InProcessHost> {
         let name = packages.first().context("no package")?.manifest.name.clone();
         let listener = wasmop_host::status::http::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -64,7 +64,7 @@ impl Host {
             })
             .await
         });
-        Ok(Host { name, address, disk, end, task })
+        Ok(InProcessHost { name, address, disk, end, task })
     }
 
     /// Asks it to end, and waits.

@@ -1,4 +1,4 @@
-//! One guest's part of the world: its namespace, its Probes, and its lines in the host's log.
+//! One guest in the environment: its namespace, its Probes, and its records in the host's log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,26 @@ use wasmop_testbed::log::Record;
 
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec};
-use crate::world::{PATIENCE, World};
+use crate::environment::Environment;
+use crate::test_cluster::PATIENCE;
 
-/// Between two looks at what is waited for.
+/// The interval at which a test polls for a condition.
 pub const POLL: Duration = Duration::from_millis(50);
 
 /// See the module's description.
 #[derive(Clone)]
-pub struct Scene {
-    pub world: Arc<World>,
+pub struct GuestFixture {
+    pub env: Arc<Environment>,
     pub guest: Guest,
 }
 
-impl Scene {
+impl GuestFixture {
     pub fn probes(&self) -> Api<Probe> {
-        Api::namespaced(self.world.cluster.client.clone(), self.guest.name)
+        Api::namespaced(self.env.cluster.client.clone(), self.guest.name)
     }
 
     pub fn config_maps(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.world.cluster.client.clone(), self.guest.name)
+        Api::namespaced(self.env.cluster.client.clone(), self.guest.name)
     }
 
     pub async fn create(&self, name: &str, spec: ProbeSpec) -> Result<Probe> {
@@ -93,7 +94,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the status is about the spec as it is now.
+    /// Waits until the status belongs to the current spec.
     pub async fn until_current(&self, name: &str) -> Result<Probe> {
         self.until(name, "reconciled", Probe::is_current).await
     }
@@ -110,7 +111,7 @@ impl Scene {
         self.until_current(name).await
     }
 
-    /// Waits until `wanted` holds for a ConfigMap, which may have to be there first.
+    /// Waits until a ConfigMap exists and `wanted` holds for it.
     pub async fn until_config_map(
         &self,
         name: &str,
@@ -130,14 +131,14 @@ impl Scene {
         }
     }
 
-    /// How long the host's log is; what is logged from now on comes at or after this.
+    /// The current length of the host's log. Later records have this position or a higher one.
     pub fn position(&self) -> Result<usize> {
-        self.world.host().log.position()
+        self.env.host().log.position()
     }
 
     /// This guest's records from `position` on.
     pub fn logged(&self, position: usize) -> Result<Vec<Record>> {
-        let mut host = self.world.host();
+        let mut host = self.env.host();
         let records = host.log.records()?;
         Ok(records
             .iter()
@@ -161,12 +162,12 @@ impl Scene {
         }
     }
 
-    /// Waits until the guest is suspended: it was, or has continued as such, and has not been resumed since.
+    /// Waits until the guest is suspended, or has continued from a snapshot and was not resumed since.
     pub async fn until_suspended(&self) -> Result<Record> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let turns = self.logged(0)?.into_iter().rev();
-            let last = turns
+            let records = self.logged(0)?.into_iter().rev();
+            let last = records
                 .into_iter()
                 .find(|record| ["suspended", "resumed", "controller ready"].contains(&record.message()));
             let is = |record: &Record| record.message() == "suspended" || record.text("from") == "snapshot";
@@ -178,6 +179,11 @@ impl Scene {
             }
             sleep(POLL).await;
         }
+    }
+
+    /// The path of a ConfigMap in the guest's namespace.
+    pub fn config_map_path(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/configmaps/{name}", self.guest.name)
     }
 
     /// The key under which the host logs a Probe.

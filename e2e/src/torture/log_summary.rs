@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use wasmop_testbed::log::Record;
 
-/// What one host has told so far.
+/// What one host has summary so far.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct LogSummary {
     /// Controller to where it began: `snapshot` or `start`.
     pub ready: HashMap<String, String>,
     /// Object to how often it was reconciled without an error.
@@ -19,28 +19,28 @@ pub struct Told {
     pub suspends_in_flight: u64,
 }
 
-impl Told {
-    pub fn by(records: &[Record]) -> Told {
-        let mut told = Told::default();
+impl LogSummary {
+    pub fn by(records: &[Record]) -> LogSummary {
+        let mut summary = LogSummary::default();
         for (position, record) in records.iter().enumerate() {
             let controller = record.text("controller");
             match record.message() {
                 "controller ready" => {
-                    told.ready.entry(controller.to_owned()).or_insert_with(|| record.text("from").to_owned());
+                    summary.ready.entry(controller.to_owned()).or_insert_with(|| record.text("from").to_owned());
                 }
                 "reconciled" if ["ok", "requeue"].contains(&record.text("outcome")) => {
-                    *told.reconciled.entry(record.text("object").to_owned()).or_default() += 1;
+                    *summary.reconciled.entry(record.text("object").to_owned()).or_default() += 1;
                 }
                 "suspended" => {
-                    told.suspended.insert(controller.to_owned(), position);
-                    told.suspends += 1;
-                    told.suspends_in_flight += u64::from(record.number("in_flight") >= Some(1.0));
+                    summary.suspended.insert(controller.to_owned(), position);
+                    summary.suspends += 1;
+                    summary.suspends_in_flight += u64::from(record.number("in_flight") >= Some(1.0));
                 }
-                "resumed" => told.resumes += 1,
+                "resumed" => summary.resumes += 1,
                 _ => {}
             }
         }
-        told
+        summary
     }
 }
 

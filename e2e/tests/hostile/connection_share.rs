@@ -6,9 +6,9 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 use wasmop_e2e::guests::Guest as Good;
-use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::wat_guest::NAMESPACE;
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
 use wasmop_package::Package;
 
 use super::neighbour::Neighbour;
@@ -20,7 +20,7 @@ const HOGS: [&str; 2] = ["hog1", "hog2"];
 const CHANGES: u64 = 10;
 
 /// The neighbour reconciles while the responses of the hogs wait for them.
-pub async fn shared(cluster: &Cluster, good: &Good) -> Result<()> {
+pub async fn shared(cluster: &TestCluster, good: &Good) -> Result<()> {
     let objects = Api::<ConfigMap>::namespaced(cluster.client.clone(), NAMESPACE);
     for n in 0..3 {
         let metadata = ObjectMeta {
@@ -35,7 +35,7 @@ pub async fn shared(cluster: &Cluster, good: &Good) -> Result<()> {
     for name in HOGS {
         packages.push(guests::hog(name)?);
     }
-    let host = Host::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("shares"))?;
+    let host = InProcessHost::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("shares"))?;
     let deadline = Instant::now() + PATIENCE * 2;
     loop {
         // It may still be starting.

@@ -41,7 +41,7 @@ impl Phase {
 
 /// How long the phases take here, so that a moment can be drawn from all of each.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows {
+pub struct PhaseDurations {
     /// From the start of the process until every controller is ready.
     pub start: Duration,
     /// From SIGTERM to the end of the process.
@@ -62,13 +62,13 @@ const RESUME: Duration = Duration::from_millis(80);
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_micros(20);
 
-impl Default for Windows {
-    fn default() -> Windows {
-        Windows { start: Duration::from_millis(400), shutdown: Duration::from_millis(150) }
+impl Default for PhaseDurations {
+    fn default() -> PhaseDurations {
+        PhaseDurations { start: Duration::from_millis(400), shutdown: Duration::from_millis(150) }
     }
 }
 
-impl Windows {
+impl PhaseDurations {
     pub fn started_in(&mut self, took: Duration) {
         self.start = took.mul_f64(MARGIN);
     }
@@ -76,7 +76,7 @@ impl Windows {
 
 /// A moment, drawn.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct KillPoint {
     pub phase: Phase,
     /// Until the phase is looked for.
     lead: Duration,
@@ -92,25 +92,25 @@ pub enum End {
     Finished,
 }
 
-impl Moment {
-    pub fn draw(phase: Phase, windows: &Windows, rng: &mut impl Rng) -> Moment {
+impl KillPoint {
+    pub fn draw(phase: Phase, durations: &PhaseDurations, rng: &mut impl Rng) -> KillPoint {
         let mut up_to = |limit: Duration| limit.mul_f64(rng.random());
         // The file is written within the first tenth, and what lasts is the fsync.
         let early = |share: f64| share.powi(3);
         let (lead, after) = match phase {
             Phase::FirstStart => (Duration::ZERO, up_to(FIRST_START)),
-            Phase::Start => (Duration::ZERO, up_to(windows.start)),
+            Phase::Start => (Duration::ZERO, up_to(durations.start)),
             Phase::Load => (Duration::ZERO, up_to(LOAD)),
             Phase::Snapshot => (up_to(LOAD / 2), SNAPSHOT.mul_f64(early(rng.random()))),
             Phase::Resume => (Duration::ZERO, up_to(RESUME)),
-            Phase::Shutdown => (up_to(LOAD), up_to(windows.shutdown)),
+            Phase::Shutdown => (up_to(LOAD), up_to(durations.shutdown)),
         };
-        Moment { phase, lead, after }
+        KillPoint { phase, lead, after }
     }
 
     /// Waits for the moment, then kills the host. `controllers` is the directory of their snapshots.
     /// Blocks the thread: what is to be hit is shorter than an executor's timers.
-    pub fn kill(self, host: &mut Host, controllers: &Path, windows: &mut Windows) -> Result<End> {
+    pub fn kill(self, host: &mut Host, controllers: &Path, durations: &mut PhaseDurations) -> Result<End> {
         sleep(self.lead);
         match self.phase {
             Phase::Snapshot => {
@@ -128,12 +128,12 @@ impl Moment {
                         if !status.success() {
                             bail!("it ended with {status} after SIGTERM");
                         }
-                        windows.shutdown = asked.elapsed().mul_f64(MARGIN);
+                        durations.shutdown = asked.elapsed().mul_f64(MARGIN);
                         return Ok(End::Finished);
                     }
                     sleep(POLL);
                 }
-                windows.shutdown = windows.shutdown.max(self.after.mul_f64(MARGIN));
+                durations.shutdown = durations.shutdown.max(self.after.mul_f64(MARGIN));
                 host.kill()?;
                 return Ok(End::Killed);
             }

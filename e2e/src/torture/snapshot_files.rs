@@ -18,7 +18,7 @@ const PAGE: usize = 4096;
 
 /// The snapshots in a controller's directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct SnapshotFiles {
     /// Of the newest header that is whole itself; `None` if there is no such header.
     pub newest: Option<Condition>,
     /// Headers that are not whole: one of them may have been in writing.
@@ -33,14 +33,14 @@ pub enum Condition {
     Torn,
 }
 
-impl Found {
+impl SnapshotFiles {
     /// Looks at all of it; a directory or file that is not there is an empty one.
-    pub fn in_dir(dir: &Path) -> io::Result<Found> {
+    pub fn in_dir(dir: &Path) -> io::Result<SnapshotFiles> {
         let state = match fs::read(dir.join("state")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SnapshotFiles::default()),
             state => state?,
         };
-        let mut found = Found::default();
+        let mut found = SnapshotFiles::default();
         let mut headers = Vec::new();
         for room in 0..ROOMS {
             let Some(prefix) = state.get(room * ROOM..room * ROOM + PREFIX_LEN) else { break };
@@ -215,25 +215,25 @@ mod tests {
         file
     }
 
-    fn found(state: &[u8]) -> Found {
+    fn found(state: &[u8]) -> SnapshotFiles {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("state"), state).unwrap();
-        Found::in_dir(dir.path()).unwrap()
+        SnapshotFiles::in_dir(dir.path()).unwrap()
     }
 
     #[test]
     fn whole_and_torn_snapshots_are_told_apart() {
-        assert_eq!(Found::in_dir(Path::new("/nonexistent")).unwrap(), Found::default());
-        let whole = Found { newest: Some(Condition::Whole), torn_headers: 0, older_whole: true };
+        assert_eq!(SnapshotFiles::in_dir(Path::new("/nonexistent")).unwrap(), SnapshotFiles::default());
+        let whole = SnapshotFiles { newest: Some(Condition::Whole), torn_headers: 0, older_whole: true };
         assert_eq!(found(&state()), whole);
         let mut newest_torn = state();
         newest_torn[7 * PAGE + 5] ^= 1;
         let torn = found(&newest_torn);
-        assert_eq!(torn, Found { newest: Some(Condition::Torn), ..whole });
+        assert_eq!(torn, SnapshotFiles { newest: Some(Condition::Torn), ..whole });
         assert!(torn.has_whole() && !torn.is_lost());
         let mut header_torn = state();
         header_torn[ROOM + 80] ^= 1;
-        assert_eq!(found(&header_torn), Found { newest: Some(Condition::Whole), torn_headers: 1, older_whole: false });
+        assert_eq!(found(&header_torn), SnapshotFiles { newest: Some(Condition::Whole), torn_headers: 1, older_whole: false });
         newest_torn[6 * PAGE] ^= 1;
         assert!(found(&newest_torn).is_lost());
         assert!(found(&state()[..7 * PAGE]).has_whole() && found(&state()[..6 * PAGE]).is_lost());

@@ -8,19 +8,19 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, ProbeStatus, spec};
-use crate::world::{Cluster, PATIENCE};
+use crate::test_cluster::{TestCluster, PATIENCE};
 
-/// A Probe that is there already or is yet to be created.
-pub struct Object {
+/// A Probe that exists or will be created.
+pub struct ProbeObject {
     api: Api<Probe>,
-    /// Whose it is, which is the name of its namespace, too.
+    /// The name of its guest, and of its namespace.
     pub name: &'static str,
     pub object: &'static str,
 }
 
-impl Object {
-    pub fn new(cluster: &Cluster, guest: &Guest, object: &'static str) -> Object {
-        Object { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name, object }
+impl ProbeObject {
+    pub fn new(cluster: &TestCluster, guest: &Guest, object: &'static str) -> ProbeObject {
+        ProbeObject { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name, object }
     }
 
     pub async fn create(&self) -> Result<()> {
@@ -39,7 +39,7 @@ impl Object {
         Ok(self.api.get(self.object).await?.observed())
     }
 
-    /// Waits until it has been reconciled as it is now.
+    /// Waits until its current spec has been reconciled.
     pub async fn until_current(&self, patience: Duration) -> Result<()> {
         let current = async {
             while !self.api.get(self.object).await?.is_current() {
@@ -50,18 +50,18 @@ impl Object {
         tokio::time::timeout(patience, current).await.context("the Probe is not reconciled")?
     }
 
-    /// Changes it, and waits until that has been reconciled.
+    /// Changes its value, and waits until the change has been reconciled.
     pub async fn change(&self, value: &str) -> Result<()> {
         self.change_to(spec("child", value)).await
     }
 
     pub async fn change_to(&self, spec: ProbeSpec) -> Result<()> {
-        self.ask(spec).await?;
+        self.change_without_waiting(spec).await?;
         self.until_current(PATIENCE).await
     }
 
-    /// Changes it, and does not wait.
-    pub async fn ask(&self, spec: ProbeSpec) -> Result<()> {
+    /// Changes its spec, and does not wait.
+    pub async fn change_without_waiting(&self, spec: ProbeSpec) -> Result<()> {
         let patch = serde_json::json!({ "spec": spec });
         self.api.patch(self.object, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())
