@@ -10,9 +10,9 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 use wasmop_testbed::log::Record;
 
+use crate::environment::Environment;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec};
-use crate::environment::Environment;
 use crate::test_cluster::PATIENCE;
 
 /// The interval at which a test polls for a condition.

@@ -8,7 +8,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, ProbeStatus, spec};
-use crate::test_cluster::{TestCluster, PATIENCE};
+use crate::test_cluster::{PATIENCE, TestCluster};
 
 /// A Probe that exists or will be created.
 pub struct ProbeObject {

@@ -14,12 +14,12 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Api, Client};
 use tokio::time::Instant;
-use wasmop_e2e::in_process_host::InProcessHost;
-use wasmop_e2e::probe_object::ProbeObject;
-use wasmop_e2e::probe::spec;
-use wasmop_e2e::test_cluster::{self, TestCluster, PATIENCE};
 use wasmop_e2e::guests;
+use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::part::{self, Part};
+use wasmop_e2e::probe::spec;
+use wasmop_e2e::probe_object::ProbeObject;
+use wasmop_e2e::test_cluster::{self, PATIENCE, TestCluster};
 use wasmop_package::Package;
 
 const COLUMN: &str = "rust";

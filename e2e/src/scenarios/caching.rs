@@ -6,8 +6,8 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use tokio::time::Instant;
 
 use super::mapping::create_account;
-use crate::probe::{ProbeSpec, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{ProbeSpec, spec};
 use crate::test_cluster::PATIENCE;
 
 /// Cached reads return the current child and send no request to the API server.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use wasmop_testbed::log::Record;
 
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop, no_args};
-use crate::probe::{Probe, ProbeSpec, number_after, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{Probe, ProbeSpec, number_after, spec};
 use crate::test_cluster::PATIENCE;
 
 /// Seconds by which the wall clock advances while no host is up.
@@ -100,7 +100,9 @@ async fn failed(fixture: &GuestFixture, position: usize, name: &str, times: u64)
 /// `due`: when it would have happened without the downtime.
 async fn in_time(fixture: &GuestFixture, name: &str, due: Instant, done: impl Fn(&Probe) -> bool) -> Result<Probe> {
     let ready = Instant::now();
-    let due = due.checked_sub(Duration::from_secs(DOWNTIME as u64)).context("the machine has been up for less than the downtime")?;
+    let due = due
+        .checked_sub(Duration::from_secs(DOWNTIME as u64))
+        .context("the machine has been up for less than the downtime")?;
     let probe = fixture.until(name, "reconciled again", done).await?;
     let at = Instant::now();
     ensure!(at + EARLY >= due, "{name} is {:?} too early", due - at);

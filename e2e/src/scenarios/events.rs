@@ -6,8 +6,8 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::time::{Instant, sleep};
 
+use crate::guest_fixture::{GuestFixture, POLL};
 use crate::probe::spec;
-use crate::guest_fixture::{POLL, GuestFixture};
 use crate::test_cluster::PATIENCE;
 
 /// One step emits two Events about a Probe, and one about a cluster-scoped object whose name no Event can have.

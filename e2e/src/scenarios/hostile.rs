@@ -9,8 +9,8 @@ use kube::api::ListParams;
 use tokio::time::{Instant, sleep};
 use wasmop_testbed::log::Record;
 
-use crate::probe::spec;
 use crate::guest_fixture::GuestFixture;
+use crate::probe::spec;
 use crate::test_cluster::PATIENCE;
 
 /// Reconciles in flight while the culprit breaks the guest.
@@ -109,7 +109,8 @@ async fn breaks_the_guest(fixture: GuestFixture, action: &'static str, cause: &s
 
     // The culprit is retried with backoff.
     let backoffs = |records: &[Record]| -> Vec<f64> {
-        let of_culprit = records.iter().filter(|record| record.message() == "reconciled" && record.text("object") == key);
+        let of_culprit =
+            records.iter().filter(|record| record.message() == "reconciled" && record.text("object") == key);
         of_culprit
             .filter(|record| record.text("outcome") == "cancelled" || recovered(record))
             .filter_map(|record| record.number("after_ms"))

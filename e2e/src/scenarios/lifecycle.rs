@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 
-use crate::probe::spec;
 use crate::guest_fixture::GuestFixture;
+use crate::probe::spec;
 use crate::table::Skip;
 
 const FINALIZER: &str = "e2e.wasmop.dev/probe";

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 
-use crate::probe::spec;
 use crate::guest_fixture::GuestFixture;
+use crate::probe::spec;
 
 /// Creates a ServiceAccount that the guest watches and maps to the Probe in its label.
 pub async fn create_account(fixture: &GuestFixture, name: &str, probe: Option<&str>) -> Result<Api<ServiceAccount>> {

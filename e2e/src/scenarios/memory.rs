@@ -7,8 +7,8 @@ use kube::Api;
 use tokio::time::{Instant, sleep};
 
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop, no_args};
-use crate::probe::{Probe, ProbeSpec, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{Probe, ProbeSpec, spec};
 use crate::test_cluster::{PATIENCE, SUSPEND_AFTER};
 
 /// Memory that each object leaks. The guests have 64 MiB, and TinyGo can use half of it.
@@ -43,9 +43,8 @@ async fn all_reconciled(fixture: &GuestFixture, prefix: &str, position: usize) -
     let names = names(prefix, 0..OBJECTS);
     try_join_all(names.iter().map(|name| fixture.until(name, "reconciled in spite of the leak", Probe::is_current)))
         .await?;
-    let restarted = fixture
-        .until_logged(position, "the restart", |record| record.message() == "restarted from base image")
-        .await?;
+    let restarted =
+        fixture.until_logged(position, "the restart", |record| record.message() == "restarted from base image").await?;
     ensure!(restarted.text("reason").contains("limits.memory"), "it restarted for another reason: {}", restarted.0);
     until_event(fixture, "MemoryFull").await?;
     // New objects are reconciled as before.

@@ -5,8 +5,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 
-use crate::probe::{ProbeSpec, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{ProbeSpec, spec};
 
 /// Integers that a double cannot represent come back unchanged.
 pub async fn exact(fixture: GuestFixture) -> Result<()> {

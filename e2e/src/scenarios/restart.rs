@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
 
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop, no_args};
-use crate::probe::{ProbeSpec, ProbeStatus, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{ProbeSpec, ProbeStatus, spec};
 
 /// Longer than the idle time, so that the guest is suspended during the wait.
 const WAIT: Duration = Duration::from_secs(2);
@@ -82,7 +82,9 @@ async fn prepare_waiting(fixture: GuestFixture) -> Result<Prepared> {
 async fn wait_suspended(fixture: &GuestFixture, name: &str) -> Result<()> {
     let position = fixture.position()?;
     fixture.create(name, ProbeSpec { delay_ms: WAIT.as_millis() as u64, ..spec("sleep", "") }).await?;
-    fixture.until_logged(position, "a suspension in the middle of a reconcile", |record| record.message() == "suspended").await?;
+    fixture
+        .until_logged(position, "a suspension in the middle of a reconcile", |record| record.message() == "suspended")
+        .await?;
     ensure!(!fixture.probes().get(name).await?.is_current(), "it was suspended only after the wait");
     Ok(())
 }
@@ -137,7 +139,8 @@ async fn verify_few(fixture: GuestFixture, _: Prepared) -> Result<()> {
 async fn prepare_resident(fixture: GuestFixture) -> Result<Prepared> {
     let before = prepare(&fixture).await?;
     // Now the guest's memory is newer than any snapshot.
-    let before = fixture.change_and_wait("kept", spec("child", &format!("{}, then two", before.value))).await?.observed();
+    let before =
+        fixture.change_and_wait("kept", spec("child", &format!("{}, then two", before.value))).await?.observed();
     Ok(Prepared { before, ..Prepared::default() })
 }
 
@@ -173,7 +176,11 @@ async fn verify_all(fixture: GuestFixture, Prepared { before, .. }: Prepared) ->
     ensure!(ready.text("from") == "snapshot", "it did not continue from its snapshot: {}", ready.0);
     // No change is lost, neither from before the restart nor from the downtime.
     let changed = fixture.until_current("changed").await?;
-    ensure!(changed.observed().seen >= 2, "the object changed during the downtime was seen {} times", changed.observed().seen);
+    ensure!(
+        changed.observed().seen >= 2,
+        "the object changed during the downtime was seen {} times",
+        changed.observed().seen
+    );
     fixture
         .until_config_map("changed", "up to date", |child| {
             child.data.as_ref().is_some_and(|data| data["value"] == "while it was down")

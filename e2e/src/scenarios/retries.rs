@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
-use crate::probe::{ProbeSpec, number_after, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{ProbeSpec, number_after, spec};
 
 pub async fn conflict(fixture: GuestFixture) -> Result<()> {
     fixture.create("conflicting", spec("conflict", "")).await?;

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use wasmop_testbed::log::Record;
 
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop};
-use crate::probe::{Probe, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{Probe, spec};
 use crate::test_cluster::PATIENCE;
 
 /// The namespace of the host's kubeconfig.

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 
 use crate::fault_proxy::{Fault, Rule};
-use crate::probe::{Probe, ProbeSpec, ProbeStatus, number_after, spec};
 use crate::guest_fixture::GuestFixture;
+use crate::probe::{Probe, ProbeSpec, ProbeStatus, number_after, spec};
 use crate::test_cluster::SUSPEND_AFTER;
 
 /// Changes the value of a Probe while the guest is suspended, so that the guest has to be resumed.
@@ -68,9 +68,14 @@ pub async fn timer(fixture: GuestFixture) -> Result<()> {
     let position = fixture.position()?;
     fixture.create("timed", ProbeSpec { delay_ms: delay.as_millis() as u64, ..spec("sleep", "") }).await?;
     // The guest is suspended in the middle of a reconcile: only the timer is pending.
-    let suspended =
-        fixture.until_logged(position, "a suspension during the sleep", |record| record.message() == "suspended").await?;
-    ensure!(!fixture.probes().get("timed").await?.is_current(), "it was suspended only after the sleep: {}", suspended.0);
+    let suspended = fixture
+        .until_logged(position, "a suspension during the sleep", |record| record.message() == "suspended")
+        .await?;
+    ensure!(
+        !fixture.probes().get("timed").await?.is_current(),
+        "it was suspended only after the sleep: {}",
+        suspended.0
+    );
     let probe = fixture.until_current("timed").await?;
     let slept = Duration::from_millis(number_after(&probe.observed().echo, "slept=")?);
     ensure!(slept >= delay && slept < delay + Duration::from_millis(1500), "slept {slept:?} instead of {delay:?}");

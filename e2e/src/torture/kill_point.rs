@@ -1,4 +1,4 @@
-//! When a host is killed: a phase of its life, and a random moment within it.
+//! The moment at which a host is killed: a phase of its life, and a random time within it.
 
 use std::fs;
 use std::path::Path;
@@ -9,16 +9,16 @@ use anyhow::{Result, bail};
 use rand::Rng;
 use wasmop_testbed::host::Host;
 
-/// What the host is doing when the kill comes.
+/// What the host is doing when it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Compiling, making base images: nothing is there yet.
+    /// Compiling packages and creating base images in an empty state directory.
     FirstStart,
-    /// Starting from what an earlier kill has left; the host before was killed under load.
+    /// Starting from the files of a host that was killed under load.
     Start,
-    /// Whatever the load makes it do.
+    /// Serving the load.
     Load,
-    /// Writing a snapshot, or putting it on disk.
+    /// Writing or syncing a snapshot.
     Snapshot,
     /// Resuming a controller for a change.
     Resume,
@@ -39,7 +39,7 @@ impl Phase {
     }
 }
 
-/// How long the phases take here, so that a moment can be drawn from all of each.
+/// Measured durations of phases on this machine, so that a kill can hit any moment of them.
 #[derive(Clone, Copy, Debug)]
 pub struct PhaseDurations {
     /// From the start of the process until every controller is ready.
@@ -48,17 +48,17 @@ pub struct PhaseDurations {
     pub shutdown: Duration,
 }
 
-/// Some more than what was measured: the end of a phase is one of its moments, too.
+/// Extends a measured duration, so that a kill can also hit the end of a phase.
 const MARGIN: f64 = 1.3;
-/// A first start compiles for seconds; what follows the first package is more of the same.
+/// A part of a first start, which compiles one package after the other for seconds.
 const FIRST_START: Duration = Duration::from_millis(2000);
 /// Several bursts and pauses of the load.
 const LOAD: Duration = Duration::from_millis(600);
 /// Writing and fsync of a snapshot.
 const SNAPSHOT: Duration = Duration::from_millis(8);
-/// A change noticed, its controller resumed, its requests sent and answered.
+/// The host sees a change, resumes the controller, and sends its requests.
 const RESUME: Duration = Duration::from_millis(80);
-/// A load that suspends nothing for this long is killed all the same.
+/// How long to wait for a suspend before the kill.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_micros(20);
 
@@ -74,28 +74,28 @@ impl PhaseDurations {
     }
 }
 
-/// A moment, drawn.
+/// A random moment in a phase.
 #[derive(Clone, Copy, Debug)]
 pub struct KillPoint {
     pub phase: Phase,
-    /// Until the phase is looked for.
+    /// The time before the phase begins.
     lead: Duration,
-    /// Into the phase.
+    /// The time into the phase.
     after: Duration,
 }
 
 /// How a host ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum HostEnd {
     Killed,
-    /// SIGTERM had done its work before the kill came.
+    /// The host had stopped after SIGTERM before the kill.
     Finished,
 }
 
 impl KillPoint {
     pub fn draw(phase: Phase, durations: &PhaseDurations, rng: &mut impl Rng) -> KillPoint {
         let mut up_to = |limit: Duration| limit.mul_f64(rng.random());
-        // The file is written within the first tenth, and what lasts is the fsync.
+        // The write takes the first tenth of the time, and the fsync takes the rest.
         let early = |share: f64| share.powi(3);
         let (lead, after) = match phase {
             Phase::FirstStart => (Duration::ZERO, up_to(FIRST_START)),
@@ -108,9 +108,10 @@ impl KillPoint {
         KillPoint { phase, lead, after }
     }
 
-    /// Waits for the moment, then kills the host. `controllers` is the directory of their snapshots.
-    /// Blocks the thread: what is to be hit is shorter than an executor's timers.
-    pub fn kill(self, host: &mut Host, controllers: &Path, durations: &mut PhaseDurations) -> Result<End> {
+    /// Waits for the moment, then kills the host. `controllers` is the directory of the snapshots.
+    ///
+    /// Blocks the thread, because these moments are shorter than the resolution of an executor's timers.
+    pub fn kill(self, host: &mut Host, controllers: &Path, durations: &mut PhaseDurations) -> Result<HostEnd> {
         sleep(self.lead);
         match self.phase {
             Phase::Snapshot => {
@@ -129,13 +130,13 @@ impl KillPoint {
                             bail!("it ended with {status} after SIGTERM");
                         }
                         durations.shutdown = asked.elapsed().mul_f64(MARGIN);
-                        return Ok(End::Finished);
+                        return Ok(HostEnd::Finished);
                     }
                     sleep(POLL);
                 }
                 durations.shutdown = durations.shutdown.max(self.after.mul_f64(MARGIN));
                 host.kill()?;
-                return Ok(End::Killed);
+                return Ok(HostEnd::Killed);
             }
             _ => {}
         }
@@ -144,11 +145,11 @@ impl KillPoint {
             bail!("it ended by itself ({status})");
         }
         host.kill()?;
-        Ok(End::Killed)
+        Ok(HostEnd::Killed)
     }
 }
 
-/// When a snapshot was last written to; `None` if there is none.
+/// When a snapshot was last written; `None` if there is none.
 fn last_written(controllers: &Path) -> Option<SystemTime> {
     let written = |dir: fs::DirEntry| fs::metadata(dir.path().join("state")).ok()?.modified().ok();
     fs::read_dir(controllers).ok()?.flatten().filter_map(written).max()

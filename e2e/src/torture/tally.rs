@@ -1,12 +1,12 @@
-//! What a torture came to: counts, as a summary and as rows.
+//! Sums over all rounds of a run, as a summary and as figures.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::snapshot_files::{Condition, SnapshotFiles};
 use super::kill_point::Phase;
 use super::log_summary::LogSummary;
+use super::snapshot_files::{Condition, SnapshotFiles};
 use crate::rows::{Rows, percentile};
 
 /// Sums over all rounds.
@@ -14,18 +14,18 @@ use crate::rows::{Rows, percentile};
 pub struct Tally {
     pub rounds: u64,
     pub passed: u64,
-    /// What failed, rounds above all, with why; the first line names round and seed.
+    /// Failed rounds with their reasons. The first line names round and seed.
     pub failures: Vec<String>,
     kills: BTreeMap<Phase, u64>,
-    /// SIGTERMs whose work was done before the kill came.
+    /// Hosts that had stopped after SIGTERM before the kill.
     pub finished: u64,
-    /// Directories removed, as by somebody who wants a controller to begin anew.
+    /// Directories of controllers that were removed.
     pub forgotten: u64,
     pub objects: u64,
     suspends: u64,
     suspends_in_flight: u64,
     resumes: u64,
-    /// Per controller and kill.
+    /// Snapshot files, counted per controller and kill.
     whole: u64,
     none: u64,
     older: u64,
@@ -51,7 +51,7 @@ impl Tally {
         self.torn_headers += found.torn_headers as u64;
     }
 
-    /// From the start of a host until everything was as it was wanted.
+    /// Adds the time from the start of a host until every object had its wanted state.
     pub fn recovered(&mut self, took: Duration) {
         self.recoveries.push(took);
     }

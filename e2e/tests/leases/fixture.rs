@@ -176,7 +176,8 @@ impl Fixture {
 
     /// The controllers that a host gets among these candidates.
     pub fn assigned(&self, candidate: &Candidate, candidates: &[&Candidate]) -> Vec<String> {
-        let is_assigned = |name: &&String| assigned(name, candidates.iter().map(|m| &*m.identity)) == Some(&candidate.identity);
+        let is_assigned =
+            |name: &&String| assigned(name, candidates.iter().map(|m| &*m.identity)) == Some(&candidate.identity);
         self.names.iter().filter(is_assigned).cloned().collect()
     }
 

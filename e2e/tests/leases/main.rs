@@ -125,7 +125,10 @@ async fn cut_off(fixture: &Fixture, a: &mut Candidate, b: &mut Candidate, proxy:
     let acquired = lease_history::first_acquired(fixture.cluster.dir(), &theirs, a.identity())?;
     let lost = lost?;
     let lost = lost.text("timestamp");
-    ensure!(lease_history::instant(lost)? < lease_history::instant(&acquired)?, "lost at {lost}, acquired at {acquired}");
+    ensure!(
+        lease_history::instant(lost)? < lease_history::instant(&acquired)?,
+        "lost at {lost}, acquired at {acquired}"
+    );
     fixture.until_shared(&[a, b], PATIENCE).await
 }
 
@@ -161,7 +164,7 @@ async fn continued(fixture: &Fixture, b: &mut Candidate) -> Result<()> {
 async fn rolled(fixture: &Arc<Fixture>, mut old: Candidate) -> Result<()> {
     const ROUNDS: usize = 3;
     let changing = tokio::spawn({
-        let shared = fixture.clone();
+        let fixture = fixture.clone();
         async move {
             for number in 0.. {
                 if let Err(error) = fixture.change(&format!("rolled-{number}")).await {

@@ -56,7 +56,12 @@ async fn http1(fixture: &Fixture) -> Result<()> {
     freezes(fixture, "frozen-http1", &kubeconfig, &proxy).await
 }
 
-async fn freezes(fixture: &Fixture, name: &'static str, kubeconfig: &std::path::Path, proxy: &FreezingProxy) -> Result<()> {
+async fn freezes(
+    fixture: &Fixture,
+    name: &'static str,
+    kubeconfig: &std::path::Path,
+    proxy: &FreezingProxy,
+) -> Result<()> {
     let run = fixture.run(name, kubeconfig, &[]).await?;
     let names: Vec<_> = (0..OBJECTS).map(|n| format!("probe-{n}")).collect();
     // The connection freezes while the host reconciles the first half.

@@ -13,9 +13,9 @@ use wasmop_e2e::audit;
 use wasmop_e2e::browser;
 use wasmop_e2e::guests;
 use wasmop_e2e::in_process_host::InProcessHost;
-use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::ProbeStatus;
+use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::table::Skip;
 use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_host::snapshot::faults::Fault;
@@ -108,7 +108,13 @@ async fn ready(host: &InProcessHost, client: &Client, name: &str) -> Result<()> 
 }
 
 /// A disk rejects snapshots. The controller reconciles `changes` changes and has a condition until the disk recovers.
-async fn refused(host: &InProcessHost, probe: &ProbeObject, fault: Fault, reason: Reason, changes: usize) -> Result<()> {
+async fn refused(
+    host: &InProcessHost,
+    probe: &ProbeObject,
+    fault: Fault,
+    reason: Reason,
+    changes: usize,
+) -> Result<()> {
     let name = probe.name;
     let failing = format!("wasmop_snapshot_failing{{controller=\"{name}\",reason=\"{}\"}}", reason.as_str());
     let before = host.until("suspended", |c| c.state == State::Suspended).await?;
@@ -126,7 +132,10 @@ async fn refused(host: &InProcessHost, probe: &ProbeObject, fault: Fault, reason
         probe.change(&format!("{reason:?}-{change}")).await.with_context(|| format!("change {change}"))?;
     }
     let now = host.controller().await?;
-    ensure!(!now.conditions.is_empty() && now.suspends == before.suspends, "the condition is gone, or a suspend succeeded: {now:?}");
+    ensure!(
+        !now.conditions.is_empty() && now.suspends == before.suspends,
+        "the condition is gone, or a suspend succeeded: {now:?}"
+    );
     // With fewer steps the log is not full, and the save without a suspend is not tested.
     ensure!(changes < MANY || now.steps - before.steps > 256, "only {} steps", now.steps - before.steps);
     host.disk.set(Fault::None);
@@ -137,7 +146,11 @@ async fn refused(host: &InProcessHost, probe: &ProbeObject, fault: Fault, reason
     probe.change("healthy").await?;
     // The guest's memory has every change: no step was rolled back or lost.
     let seen = probe.observed().await?.seen;
-    ensure!(seen >= seen_before.seen + changes as u64 + 2, "seen {} before and {seen} after {changes} changes", seen_before.seen);
+    ensure!(
+        seen >= seen_before.seen + changes as u64 + 2,
+        "seen {} before and {seen} after {changes} changes",
+        seen_before.seen
+    );
     ensure!(healthy.restarts == 0, "{} restarts", healthy.restarts);
     Ok(())
 }

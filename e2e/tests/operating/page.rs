@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use wasmop_e2e::in_process_host::InProcessHost;
-use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::probe::{ProbeSpec, spec};
+use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::{browser, page_widths};
 use wasmop_host::snapshot::faults::Fault;
 use wasmop_host::status::values::State;

@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use tokio::time::Instant;
 use wasmop_e2e::guests::Guest;
 use wasmop_e2e::in_process_host::InProcessHost;
-use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::probe::{ProbeSpec, spec};
-use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
+use wasmop_e2e::probe_object::ProbeObject;
+use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
 use wasmop_host::Options;
 use wasmop_host::status::values::{ControllerStatus, State};
 use wasmop_package::Package;
@@ -53,7 +53,10 @@ pub async fn adaptive(cluster: &TestCluster, guest: &Guest) -> Result<()> {
     probe.change_to(ProbeSpec { delay_ms: REQUEUE_MS, ..spec("requeue", "") }).await?;
     let requeued = host.until("waiting for its requeue", |c| c.queue_delayed >= 1).await?;
     let waiting = host.until("suspended until it is due", |c| c.state == State::Suspended).await?;
-    ensure!(waiting.queue_delayed >= 1 && waiting.reconciles == requeued.reconciles, "the requeue was due already: {waiting:?}");
+    ensure!(
+        waiting.queue_delayed >= 1 && waiting.reconciles == requeued.reconciles,
+        "the requeue was due already: {waiting:?}"
+    );
     host.stop().await
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasmop_e2e::audit;
 use wasmop_e2e::in_process_host::InProcessHost;
+use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
 use wasmop_e2e::wat_guest::Code;
-use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 
@@ -65,7 +65,11 @@ fn open(cluster: &TestCluster) -> Result<Vec<String>> {
 }
 
 /// Acts, and waits until exactly these controllers have reconciled once more.
-async fn reconciled_by<const N: usize>(host: &InProcessHost, names: [&str; N], act: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+async fn reconciled_by<const N: usize>(
+    host: &InProcessHost,
+    names: [&str; N],
+    act: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
     let reconciles = async || {
         let all = host.controllers().await?;
         let of = |name: &str| all.iter().find(|c| c.name == name).map(|c| c.reconciles).context("no controller");

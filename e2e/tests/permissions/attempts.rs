@@ -1,20 +1,20 @@
-//! What hostile guests try, and what has to come of it.
+//! The requests that hostile guests make, and their expected results.
 
 use Expected::{Answered, Failed, Refused};
 use Who::{Account, Asking, Everything, Nobody, Subset};
 
-/// A controller, by what its package asks for and its owner grants.
+/// A controller, by the permissions that its package requests and its owner grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
-    /// Asks for some things, and is granted them.
+    /// Requests some permissions, and is granted them.
     Asking,
-    /// Asks for everything there is, and is granted that.
+    /// Requests every permission, and is granted all.
     Everything,
-    /// Asks for everything, and is granted to get ConfigMaps, and the Secret `settings`.
+    /// Requests every permission, and is granted `get` on ConfigMaps and on the Secret `settings`.
     Subset,
-    /// Asks for everything, and is a ServiceAccount that may do nothing.
+    /// Requests every permission, and runs as a ServiceAccount without rights.
     Nobody,
-    /// Asks for everything, and is a ServiceAccount that may get and list ConfigMaps in `team-a`.
+    /// Requests every permission, and runs as a ServiceAccount with `get` and `list` on ConfigMaps in `team-a`.
     Account,
 }
 
@@ -32,7 +32,7 @@ impl Who {
         }
     }
 
-    /// `NAMESPACE/NAME` of its ServiceAccount.
+    /// The namespace and name of its ServiceAccount.
     pub fn service_account(self) -> Option<(&'static str, &'static str)> {
         match self {
             Nobody => Some(("team-a", "nobody")),
@@ -44,11 +44,11 @@ impl Who {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Expected {
-    /// The host answers 403 with a message that has this in it, and nothing reaches the API server.
+    /// The host responds with 403 and a message that contains this text. Nothing reaches the API server.
     Refused(&'static str),
-    /// The call fails with this, and nothing reaches the API server.
+    /// The call fails with this text. Nothing reaches the API server.
     Failed(&'static str),
-    /// It reaches the API server as it is written, which answers with this status.
+    /// The request reaches the API server unchanged, which responds with this status.
     Answered(u16),
 }
 
@@ -78,7 +78,7 @@ const fn sending(headers: &'static str, name: &'static str, path: &'static str, 
     Attempt { headers, ..attempt(Asking, name, "GET", path, expected) }
 }
 
-/// One that asks for some things, and sends something.
+/// An attempt of the controller with some permissions, with a body.
 const fn changing(
     name: &'static str,
     method: &'static str,
@@ -107,14 +107,14 @@ const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 const EXEC: &str = "/api/v1/namespaces/team-a/pods/p/exec?command=sh&stdout=true";
 
-/// Longer than any path that is looked at.
+/// A path longer than the host's limit.
 pub fn huge() -> Attempt {
     let path: String = format!("/api/v1/namespaces/team-a/secrets?x={}", "a".repeat(100_000));
     attempt(Everything, "a huge path", "GET", path.leak(), MALFORMED)
 }
 
 pub const ATTEMPTS: &[Attempt] = &[
-    // Paths that could be read in two ways, of one who may do everything.
+    // Ambiguous paths, sent by a controller with every permission.
     attempt(Everything, "..", "GET", "/api/v1/namespaces/team-a/configmaps/../secrets/other", MALFORMED),
     attempt(Everything, ".. at the end", "GET", "/api/v1/namespaces/team-a/secrets/..", MALFORMED),
     attempt(Everything, ".", "GET", "/api/v1/./secrets", MALFORMED),
@@ -126,8 +126,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "encoded twice", "GET", "/api/v1/namespaces/team-a/configmaps/%252e%252e/secrets", MALFORMED),
     attempt(Everything, "slash encoded twice", "GET", "/api/v1/namespaces/team-a%252Fsecrets", MALFORMED),
     attempt(Everything, "overlong encoding", "GET", "/api/v1/%c0%ae%c0%ae/v1/secrets", MALFORMED),
-    attempt(Everything, "encoding cut short", "GET", "/api/v1/secrets%2", MALFORMED),
-    attempt(Everything, "encoding of nothing", "GET", "/api/v1/secrets%zz", MALFORMED),
+    attempt(Everything, "truncated encoding", "GET", "/api/v1/secrets%2", MALFORMED),
+    attempt(Everything, "invalid encoding", "GET", "/api/v1/secrets%zz", MALFORMED),
     attempt(Everything, "NUL", "GET", "/api/v1/secrets%00", MALFORMED),
     attempt(Everything, "backslash", "GET", "/api/v1\\secrets", MALFORMED),
     attempt(Everything, "encoded backslash", "GET", "/api/v1%5csecrets", MALFORMED),
@@ -156,7 +156,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "*", "OPTIONS", "*", MALFORMED),
     attempt(Everything, "watch in the path", "GET", "/api/v1/watch/secrets", MALFORMED),
     attempt(Everything, "proxy in the path", "GET", "/api/v1/proxy/namespaces/team-a/pods/p", MALFORMED),
-    attempt(Everything, "deeper than a subresource", "GET", "/api/v1/namespaces/team-a/pods/p/status/x", MALFORMED),
+    attempt(Everything, "a path below a subresource", "GET", "/api/v1/namespaces/team-a/pods/p/status/x", MALFORMED),
     // Methods.
     attempt(Everything, "lower-case get", "get", "/api/v1/secrets", MALFORMED),
     attempt(Everything, "lower-case delete", "delete", "/api/v1/namespaces/team-a/secrets/other", MALFORMED),
@@ -167,7 +167,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "a request in the method", "GET /api/v1/secrets HTTP/1.1\r\nX:", "/version", MALFORMED),
     attempt(Everything, "POST under a name", "POST", "/api/v1/namespaces/team-a/configmaps/x", MALFORMED),
     attempt(Everything, "PUT to a collection", "PUT", "/api/v1/namespaces/team-a/configmaps", MALFORMED),
-    // What a star does not grant.
+    // Resources that a wildcard does not include.
     attempt(Everything, "exec", "POST", EXEC, UNASKED),
     attempt(Everything, "exec by GET", "GET", EXEC, UNASKED),
     attempt(Everything, "attach", "POST", "/api/v1/namespaces/team-a/pods/p/attach", UNASKED),
@@ -176,7 +176,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "proxy of a service", "GET", "/api/v1/namespaces/team-a/services/s:80/proxy/x", UNASKED),
     attempt(
         Everything,
-        "a container put into a pod",
+        "an ephemeral container in a pod",
         "PATCH",
         "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers",
         UNASKED,
@@ -205,7 +205,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/api/v1/namespaces/team-a/configmaps?watch=true&timeoutSeconds=1&row=e2",
         Answered(200),
     ),
-    // More than was asked for.
+    // Requests beyond the requested permissions.
     attempt(Asking, "another name", "GET", "/api/v1/namespaces/team-a/secrets/other", UNASKED),
     attempt(Asking, "all names", "GET", "/api/v1/namespaces/team-a/secrets", UNASKED),
     attempt(Asking, "all names, all namespaces", "GET", "/api/v1/secrets", UNASKED),
@@ -258,16 +258,20 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Asking, "profiles", "GET", "/debug/pprof/heap", UNASKED),
     attempt(Asking, "logs", "GET", "/logs/kube-apiserver.log", UNASKED),
     attempt(Asking, "version by POST", "POST", "/version", UNASKED),
-    attempt(Asking, "below version", "GET", "/version/x", UNASKED),
-    Attempt { body: NEW_ROLE, headers: JSON, ..attempt(Asking, "a role without escalate", "POST", ROLES, UNASKED) },
+    attempt(Asking, "a path below version", "GET", "/version/x", UNASKED),
+    Attempt {
+        body: NEW_ROLE,
+        headers: JSON,
+        ..attempt(Asking, "a role without the verb escalate", "POST", ROLES, UNASKED)
+    },
     Attempt {
         body: NEW_BINDING,
         headers: JSON,
-        ..attempt(Asking, "a binding without bind", "POST", BINDINGS, UNASKED)
+        ..attempt(Asking, "a binding without the verb bind", "POST", BINDINGS, UNASKED)
     },
-    // What the API server would check on the host, which may do it all.
+    // Requests that the API server checks against the identity of the host, which is an administrator.
     changing(
-        "server-side apply of what does not exist",
+        "server-side apply that creates",
         "PATCH",
         "/api/v1/namespaces/team-b/secrets/settings?fieldManager=x",
         APPLY,
@@ -315,7 +319,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         Refused("wasmop: no permission to attest signers"),
     ),
     changing(
-        "a policy that reads what it likes",
+        "a policy with any parameter kind",
         "POST",
         "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
         JSON,
@@ -389,7 +393,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/api/v1/namespaces/team-a/configmaps/%73ettings?row=b1",
         Answered(200),
     ),
-    // Headers: the request gets through, and they don't.
+    // The host forwards the request, without these headers.
     sending("Impersonate-User: system:admin\n", "Impersonate-User", "/version?row=h1", Answered(200)),
     sending(
         "Impersonate-User: system:serviceaccount:kube-system:default\nImpersonate-Group: system:masters\nImpersonate-Uid: 1\nImpersonate-Extra-a: b\n",
@@ -407,7 +411,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     ),
     sending(
         "Content-Length: 4\nTransfer-Encoding: chunked\n",
-        "a length that is not so",
+        "a wrong content length",
         "/version?row=h6",
         Answered(200),
     ),
@@ -449,7 +453,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/version?row=i5",
         Answered(200),
     ),
-    // Less granted than asked for.
+    // Requests beyond the grant.
     attempt(Subset, "not granted: list", "GET", "/api/v1/configmaps", UNGRANTED),
     attempt(Subset, "not granted: watch", "GET", "/api/v1/configmaps?watch=true", UNGRANTED),
     attempt(Subset, "not granted: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/settings", UNGRANTED),
@@ -461,10 +465,10 @@ pub const ATTEMPTS: &[Attempt] = &[
         ..attempt(Subset, "not granted: create", "POST", "/api/v1/namespaces/team-b/configmaps", UNGRANTED)
     },
     Attempt { body: NEW_BINDING, headers: JSON, ..attempt(Subset, "not granted: bind", "POST", BINDINGS, UNGRANTED) },
-    attempt(Subset, "not even asked for: exec", "POST", EXEC, UNASKED),
+    attempt(Subset, "not requested: exec", "POST", EXEC, UNASKED),
     attempt(Subset, "granted: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=s1", Answered(200)),
     attempt(Subset, "granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=s2", Answered(200)),
-    // As a ServiceAccount: what the host lets through, the API server's RBAC decides on.
+    // As a ServiceAccount: the host forwards the request, and the API server's RBAC decides.
     attempt(Nobody, "RBAC: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=n1", Answered(403)),
     attempt(Nobody, "RBAC: list", "GET", "/api/v1/secrets?row=n2", Answered(403)),
     Attempt {
@@ -474,11 +478,11 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         headers: "Impersonate-User: system:admin\nImpersonate-Group: system:masters\n",
-        ..attempt(Nobody, "RBAC: as somebody else", "GET", "/api/v1/secrets?row=n4", Answered(403))
+        ..attempt(Nobody, "RBAC: impersonation", "GET", "/api/v1/secrets?row=n4", Answered(403))
     },
-    attempt(Nobody, "..: not even asked", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
-    attempt(Nobody, "exec: not even asked", "POST", EXEC, UNASKED),
-    attempt(Nobody, "what all who are authenticated may", "GET", "/version?row=n5", Answered(200)),
+    attempt(Nobody, "..: not forwarded", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
+    attempt(Nobody, "exec: not forwarded", "POST", EXEC, UNASKED),
+    attempt(Nobody, "allowed to every authenticated user", "GET", "/version?row=n5", Answered(200)),
     attempt(
         Account,
         "RBAC: another namespace",

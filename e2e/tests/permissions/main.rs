@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep};
 use wasmop_e2e::audit::{self, AuditedRequest};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::part::{self, Part};
-use wasmop_e2e::test_cluster::{TestCluster, PATIENCE};
+use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
 use wasmop_e2e::{guests, probe};
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::manifest::PolicyRule;
@@ -183,7 +183,8 @@ async fn attempt_all(part: &Part, cluster: &TestCluster, attempts: &[Attempt]) -
         };
         part.record(&format!("{}: no other request reaches the API server", who.name()), COLUMN, result);
     }
-    let is_disguised = |r: &&AuditedRequest| r.user_agent.starts_with("kubectl/v1") || r.user_agent.contains("example.com");
+    let is_disguised =
+        |r: &&AuditedRequest| r.user_agent.starts_with("kubectl/v1") || r.user_agent.contains("example.com");
     let result = match reached.iter().find(is_disguised) {
         None => Ok(()),
         Some(disguised) => Err(anyhow!("{disguised:?}")),

@@ -85,7 +85,10 @@ pub async fn rows(part: &Part, cluster: &TestCluster) -> Result<()> {
         let mine = watches("/api/v1/namespaces/team-a/configmaps", Some("system:serviceaccount:team-a:watcher"));
         ensure!(mine.len() == 1 && mine[0].code == 200, "{mine:?}");
         as_whom(&mine[0], Some(("team-a", "watcher")))?;
-        ensure!(reconciled("plain-one", "team-b")? && !reconciled("as-watcher", "team-b")?, "it reconciled another namespace");
+        ensure!(
+            reconciled("plain-one", "team-b")? && !reconciled("as-watcher", "team-b")?,
+            "it reconciled another namespace"
+        );
         Ok(())
     };
     let of_nobody = || {

@@ -1,4 +1,4 @@
-//! What an OpenTelemetry collector gets of reconciles on a real API server, and what a host does without one.
+//! Traces of reconciles on a real API server, and hosts whose OpenTelemetry collector fails.
 
 mod collector;
 
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use collector::{Collector, Span};
+use futures::FutureExt;
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::guests::{self, Guest};
-use wasmop_e2e::probe_object::ProbeObject;
-use wasmop_e2e::part;
+use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::{ProbeSpec, spec};
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::probe_object::ProbeObject;
+use wasmop_e2e::test_cluster::{PATIENCE, SUSPEND_AFTER, TestCluster};
 use wasmop_e2e::tls_identity::TlsIdentity;
-use wasmop_e2e::test_cluster::{TestCluster, PATIENCE, SUSPEND_AFTER};
 use wasmop_testbed::host::{Host, HostOptions};
 
 const COLUMNS: [&str; 2] = ["rust", "go"];
-/// For a host to be ready: it compiles packages first.
-const COMPILED: Duration = Duration::from_secs(300);
-/// Spans are sent after so many milliseconds.
-const SEND_AFTER: &str = "100";
-/// Far more than any other reconcile here takes.
+/// The deadline for a host to become ready. It compiles packages first.
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Milliseconds after which the host exports spans.
+const EXPORT_INTERVAL: &str = "100";
+/// A timeout that no other reconcile of this part reaches.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// What a busy machine may add to that.
+/// Time that a busy machine may add to the shutdown.
 const SLACK: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
-    part::main("traces", run())
+    part::main("traces", &COLUMNS, run)
 }
 
-/// Everything that the rows share.
+/// The cluster, the proxy, the guests and the host options that all rows use.
 struct Fixture {
     cluster: TestCluster,
     proxy: FaultProxy,
@@ -42,14 +42,14 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A host of all guests; `name` of its log.
+    /// Starts a host with all guests. `name`: the name of its log.
     fn host(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Host> {
         let mut options = HostOptions { log: self.cluster.dir().join(format!("{name}.log")), ..self.options.clone() };
         options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         options.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), PathBuf::from(value))));
         let names: Vec<&str> = self.guests.iter().map(|guest| guest.name).collect();
         let mut host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| host.wait_ready(&names, COMPILED))?;
+        tokio::task::block_in_place(|| host.wait_ready(&names, READY_TIMEOUT))?;
         Ok(host)
     }
 
@@ -58,7 +58,7 @@ impl Fixture {
     }
 }
 
-async fn run() -> Result<bool> {
+async fn run(part: &Part) -> Result<()> {
     let cluster = TestCluster::start().await?;
     let guests = COLUMNS.map(|column| tokio::task::block_in_place(|| guests::build(column, cluster.dir())));
     let guests = guests.into_iter().collect::<Result<Vec<_>>>()?;
@@ -73,46 +73,52 @@ async fn run() -> Result<bool> {
     let config = cluster.dir().join("host.toml");
     std::fs::write(&config, format!("[limits]\nreconcile-timeout = \"{}s\"\n", RECONCILE_TIMEOUT.as_secs()))?;
     options.args.extend(["--config".into(), config.display().to_string()]);
-    options.env.push(("OTEL_BSP_SCHEDULE_DELAY".into(), SEND_AFTER.into()));
+    options.env.push(("OTEL_BSP_SCHEDULE_DELAY".into(), EXPORT_INTERVAL.into()));
     let fixture = Fixture { cluster, proxy, guests, options };
-    let mut table = Table::new(&COLUMNS);
 
     let collector = Collector::start().await?;
     let variables = [("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%20key"), ("OTEL_RESOURCE_ATTRIBUTES", "site=edge")];
     let mut host = fixture.host("traced", &["--otlp-endpoint", &collector.endpoint()], &variables)?;
     for guest in &fixture.guests {
-        let mut set = |row, result| table.tell(row, guest.column, result);
-        set("suspended amid a request: every span, nested", suspended(&fixture, &collector, guest).await);
-        set("suspended when idle: a trace of its own, linked to those before", idle(&fixture, &collector, guest).await);
-        set("an error, and the attempt after it", error(&fixture, &collector, guest).await);
-        set("an endless loop: rolled back, cancelled", endless(&fixture, &collector, guest).await);
-        set("one that takes too long: cancelled", overdue(&fixture, &collector, guest).await);
-        set("an event, not a request, where the host itself answers", cached(&fixture, &collector, guest).await);
+        let column = guest.column;
+        let row = "suspended during a request: all spans are there, nested";
+        part.row(row, column, suspended(&fixture, &collector, guest)).await;
+        let row = "suspended when idle: a separate trace, linked to earlier ones";
+        part.row(row, column, idle(&fixture, &collector, guest)).await;
+        part.row("an error and its retry have spans", column, error(&fixture, &collector, guest)).await;
+        part.row("an endless loop is rolled back and cancelled", column, endless(&fixture, &collector, guest)).await;
+        part.row("a reconcile beyond its timeout is cancelled", column, overdue(&fixture, &collector, guest)).await;
+        part.row("a cached read is an event, not a span", column, cached(&fixture, &collector, guest)).await;
     }
     for column in COLUMNS {
-        table.tell("the environment is heard: headers, resource", column, environment(&collector));
+        let row = "headers and resource attributes come from the environment";
+        part.row(row, column, async { environment(&collector) }).await;
     }
     for guest in &fixture.guests {
-        let result = restarted(&fixture, &collector, guest, &mut host).await;
-        table.tell("host restarted meanwhile: interrupted, then continued", guest.column, result);
+        let row = "a host restart interrupts a reconcile and continues it";
+        part.row(row, guest.column, restarted(&fixture, &collector, guest, &mut host)).await;
     }
     tokio::task::block_in_place(|| host.terminate())?;
-    for (row, result) in [
-        ("collector away: goes on, says so once, ends in time", away(&fixture).await),
-        ("collector hangs: goes on, ends in time", hanging(&fixture).await),
-        ("collector with a certificate of an authority that is named", secure(&fixture).await),
-        ("OTEL_SDK_DISABLED: nothing is sent", disabled(&fixture, &collector).await),
-        ("what is no endpoint is refused, with a remedy", refused(&fixture)),
+    // These rows concern the host alone: one run serves all columns.
+    for (row, check) in [
+        ("collector down: reconciles go on, one warning, timely shutdown", away(&fixture).boxed_local()),
+        ("collector hangs: reconciles go on, timely shutdown", hanging(&fixture).boxed_local()),
+        ("collector with a certificate of a configured authority", secure(&fixture).boxed_local()),
+        ("OTEL_SDK_DISABLED: nothing is sent", disabled(&fixture, &collector).boxed_local()),
+        ("an invalid endpoint is rejected with a remedy", async { refused(&fixture) }.boxed_local()),
     ] {
-        let cell = Cell::from(result);
-        println!("{row}: {cell:?}");
-        COLUMNS.iter().for_each(|column| table.set(row, column, cell.clone()));
+        if !part.wants(row) {
+            continue;
+        }
+        let result = check.await.map_err(|error| format!("{error:#}"));
+        for column in COLUMNS {
+            part.record(row, column, result.clone().map_err(anyhow::Error::msg));
+        }
     }
-    println!("\n{}", table.render("traces"));
-    if !table.is_good() {
-        eprintln!("the hosts' logs are in {}", fixture.cluster.keep_files().display());
+    if part.has_failures() {
+        part.keep(fixture.cluster.keep_files());
     }
-    Ok(table.is_good())
+    Ok(())
 }
 
 fn is_reconcile<'a>(guest: &'a Guest, name: &'a str) -> impl Fn(&Span) -> bool + 'a {
@@ -124,7 +130,7 @@ fn is_reconcile<'a>(guest: &'a Guest, name: &'a str) -> impl Fn(&Span) -> bool +
     }
 }
 
-/// A reconcile waits for an answer while its guest is suspended.
+/// A reconcile waits for a response while its guest is suspended.
 async fn suspended(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let name = "slow";
     let path = format!("/api/v1/namespaces/{}/configmaps/{name}", guest.name);
@@ -162,7 +168,7 @@ async fn suspended(fixture: &Fixture, collector: &Collector, guest: &Guest) -> R
     ensure!(get.is_client && get.is("http.response.status_code", "404") && get.error.is_some(), "{get:?}");
     ensure!(get.is("server.port", &fixture.proxy.address().port().to_string()), "{get:?}");
     let suspend = one("suspend", &|span| span.name == "suspend")?;
-    // Others may have left the machine with little memory.
+    // Other processes may leave the machine with little memory.
     let is_why = ["idle", "pressure"].into_iter().any(|reason| suspend.is("wasmop.suspend.reason", reason));
     ensure!(is_why && suspend.is_within(&get), "{suspend:?} {get:?}");
     ensure!(suspend.attributes.contains_key("wasmop.snapshot.written"), "{suspend:?}");
@@ -212,29 +218,29 @@ async fn endless(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Res
     let (name, cause) = ("endless", "cpu-limit");
     let probe = fixture.object(guest, name);
     probe.create().await?;
-    probe.ask(spec("loop", "")).await?;
+    probe.change_without_waiting(spec("loop", "")).await?;
     let cancelled =
         collector.until("the loop", |span| is_reconcile(guest, name)(span) && span.is("error.type", cause)).await?;
     ensure!(cancelled.is("wasmop.reconcile.result", "cancelled") && cancelled.error.is_some(), "{cancelled:?}");
     let step = collector.below(&cancelled).into_iter().find(|span| span.is("error.type", cause));
     let step = step.context("no step failed")?;
     ensure!(step.name == "step" && step.attributes.contains_key("wasmop.step.rolled_back"), "{step:?}");
-    probe.change("well").await
+    probe.change("harmless").await
 }
 
 async fn overdue(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let (name, cause) = ("overdue", "timeout");
     let probe = fixture.object(guest, name);
     probe.create().await?;
-    probe.ask(ProbeSpec { delay_ms: 600_000, ..spec("sleep", "") }).await?;
+    probe.change_without_waiting(ProbeSpec { delay_ms: 600_000, ..spec("sleep", "") }).await?;
     let cancelled =
         collector.until("the time-out", |span| is_reconcile(guest, name)(span) && span.is("error.type", cause)).await?;
     ensure!(cancelled.is("wasmop.reconcile.result", "cancelled") && cancelled.error.is_some(), "{cancelled:?}");
     ensure!(cancelled.end - cancelled.start >= RECONCILE_TIMEOUT.as_nanos() as u64, "{cancelled:?}");
-    probe.change("awake").await
+    probe.change("no sleep").await
 }
 
-/// A read from the cache, which no request is sent for.
+/// A read from the cache sends no request.
 async fn cached(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Result<()> {
     let name = "cached";
     let probe = fixture.object(guest, name);
@@ -245,7 +251,7 @@ async fn cached(fixture: &Fixture, collector: &Collector, guest: &Guest) -> Resu
     Ok(())
 }
 
-/// A reconcile that outlasts its host.
+/// A reconcile outlasts its host.
 async fn restarted(fixture: &Fixture, collector: &Collector, guest: &Guest, host: &mut Host) -> Result<()> {
     let name = "outlasting";
     let path = format!("/api/v1/namespaces/{}/configmaps/{name}", guest.name);
@@ -260,7 +266,10 @@ async fn restarted(fixture: &Fixture, collector: &Collector, guest: &Guest, host
         });
         let interrupted = interrupted.await?;
         let request = collector.below(&interrupted).into_iter().find(|span| span.is("url.path", &path));
-        ensure!(request.is_some_and(|request| request.is("error.type", "cancelled")), "its request is not there");
+        ensure!(
+            request.is_some_and(|request| request.is("error.type", "cancelled")),
+            "the span of its request is missing"
+        );
         drop(hold);
         let log = format!("traced-{}", guest.column);
         *host = fixture.host(&log, &["--otlp-endpoint", &collector.endpoint()], &[])?;
@@ -286,7 +295,7 @@ fn environment(collector: &Collector) -> Result<()> {
     Ok(())
 }
 
-/// Changes that each guest serves.
+/// Creates and changes a Probe of each guest.
 async fn changes(fixture: &Fixture, name: &'static str) -> Result<()> {
     for guest in &fixture.guests {
         let probe = fixture.object(guest, name);
@@ -298,7 +307,7 @@ async fn changes(fixture: &Fixture, name: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Ends the host, and says how long that took.
+/// Stops the host, and returns how long that took.
 fn end(host: &mut Host) -> Result<Duration> {
     let start = Instant::now();
     let status = tokio::task::block_in_place(|| host.terminate())?;
@@ -307,29 +316,29 @@ fn end(host: &mut Host) -> Result<Duration> {
 }
 
 async fn away(fixture: &Fixture) -> Result<()> {
-    // Nobody listens where somebody did a moment ago.
+    // The port was free a moment ago, so nothing listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let endpoint = format!("http://127.0.0.1:{port}");
     let mut host = fixture.host("away", &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])?;
     changes(fixture, "away").await?;
-    let told = |record: &wasmop_testbed::log::Record| record.message() == "traces cannot be sent";
+    let is_warning = |record: &wasmop_testbed::log::Record| record.message() == "traces cannot be sent";
     let deadline = Instant::now() + PATIENCE;
-    while !host.log.records()?.iter().any(told) {
-        ensure!(Instant::now() < deadline, "nothing is said of it:\n{}", host.log.tail(15));
+    while !host.log.records()?.iter().any(is_warning) {
+        ensure!(Instant::now() < deadline, "no warning about the collector:\n{}", host.log.tail(15));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for guest in &fixture.guests {
         fixture.object(guest, "away").change("more").await?;
     }
     let took = end(&mut host)?;
-    ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the end took {took:?}");
+    ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the shutdown took {took:?}");
     let records = host.log.records()?;
-    let times = records.iter().filter(|record| told(record)).count();
-    ensure!(times == 1, "it is said {times} times");
-    let record = records.iter().find(|record| told(record)).context("it is not said")?;
+    let times = records.iter().filter(|record| is_warning(record)).count();
+    ensure!(times == 1, "{times} warnings about the collector");
+    let record = records.iter().find(|record| is_warning(record)).context("no warning")?;
     ensure!(record.text("error").contains("refused") && !record.text("help").is_empty(), "{record:?}");
     let others: Vec<_> = records.iter().filter(|record| record.text("target").starts_with("opentelemetry")).collect();
-    ensure!(others.len() <= 1, "the SDK says {others:?}");
+    ensure!(others.len() <= 1, "records of the SDK: {others:?}");
     Ok(())
 }
 
@@ -339,7 +348,7 @@ async fn hanging(fixture: &Fixture) -> Result<()> {
     changes(fixture, "hanging").await?;
     ensure!(!collector.requests().is_empty(), "nothing was sent to it");
     let took = end(&mut host)?;
-    ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the end took {took:?}");
+    ensure!(took < SHUTDOWN_TIMEOUT + SLACK, "the shutdown took {took:?}");
     Ok(())
 }
 
@@ -378,7 +387,7 @@ async fn disabled(fixture: &Fixture, collector: &Collector) -> Result<()> {
     let mut host = fixture.host("disabled", &args, &[("OTEL_SDK_DISABLED", "true")])?;
     changes(fixture, "disabled").await?;
     end(&mut host)?;
-    ensure!(collector.requests().len() == before, "something was sent");
-    ensure!(fixture.proxy.traceparents().len() == traced, "the API server was told of traces");
+    ensure!(collector.requests().len() == before, "spans were sent");
+    ensure!(fixture.proxy.traceparents().len() == traced, "the API server got a traceparent header");
     Ok(())
 }
