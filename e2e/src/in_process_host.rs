@@ -1,4 +1,4 @@
-//! A host in this process, on a disk that can be made a bad one, and what it says over HTTP.
+//! A host in the test process, on a disk with injected faults, and its HTTP endpoints.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,8 +23,9 @@ use crate::test_cluster::PATIENCE;
 const POLL: Duration = Duration::from_millis(50);
 const SUSPEND_AFTER: Duration = Duration::from_millis(200);
 
+/// A running host.
 pub struct InProcessHost {
-    /// Of its first controller.
+    /// The name of its first controller.
     name: String,
     pub address: SocketAddr,
     pub disk: Arc<BadDisk>,
@@ -33,13 +34,13 @@ pub struct InProcessHost {
 }
 
 impl InProcessHost {
-    /// Runs each package once; there is at least one. Each is suspended after a moment without work.
+    /// Runs one controller for each package; there must be at least one. Idle controllers are suspended after a moment.
     pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<InProcessHost> {
         let change = |options| Options { policy: Policy::After(SUSPEND_AFTER), ..options };
         Self::start_with(packages, kubeconfig, state_dir, change)
     }
 
-    /// As `wasmop run` without flags, but for what `change` says.
+    /// Runs with the options of `wasmop run` without flags, except for the changes of `change`.
     pub fn start_with(
         packages: Vec<Package>,
         kubeconfig: &Path,
@@ -67,18 +68,18 @@ impl InProcessHost {
         Ok(InProcessHost { name, address, disk, end, task })
     }
 
-    /// Asks it to end, and waits.
+    /// Stops the host, and waits.
     pub async fn stop(self) -> Result<()> {
         let _ = self.end.send(());
-        Ok(tokio::time::timeout(PATIENCE, self.task).await.context("the host does not end")???)
+        Ok(tokio::time::timeout(PATIENCE, self.task).await.context("the host does not stop")???)
     }
 
-    /// Status and body.
+    /// Status and body of an endpoint.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         get(self.address, path).await
     }
 
-    /// The value of a series, whose name comes with its labels as they are in the text.
+    /// The value of a metric. `series`: its name and labels as they appear in the text.
     pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
         let (status, text) = self.get("/metrics").await?;
         ensure!(status == 200, "/metrics: {status} {text}");
@@ -86,7 +87,7 @@ impl InProcessHost {
         Ok(line.map(str::parse).transpose()?)
     }
 
-    /// All that it says of itself and its controllers.
+    /// The overview of the host and its controllers.
     pub async fn overview(&self) -> Result<Overview> {
         let (status, text) = self.get("/api/controllers").await?;
         ensure!(status == 200, "/api/controllers: {status} {text}");
@@ -134,7 +135,7 @@ impl InProcessHost {
     }
 }
 
-/// Status and body of what a host answers.
+/// Status and body of a host's endpoint.
 pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;

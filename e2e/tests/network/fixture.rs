@@ -16,7 +16,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUs
 use tokio::time::Instant;
 use wasmop_e2e::guests::{self, Guest};
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_testbed::host::{Host, HostOptions};
 
 /// The only column.

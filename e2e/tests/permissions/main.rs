@@ -17,9 +17,7 @@ mod setup;
 mod watches;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
@@ -28,16 +26,14 @@ use kube::Api;
 use kube::api::PostParams;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use wasmop_e2e::audit::{self, AuditedRequest};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
+use wasmop_e2e::guests;
 use wasmop_e2e::part::{self, Part};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
-use wasmop_e2e::{guests, probe};
+use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::manifest::PolicyRule;
-use wasmop_testbed::host::{Host, HostOptions};
-use wasmop_testbed::log::Log;
+use wasmop_testbed::host::Host;
 
 use attempts::{ATTEMPTS, Attempt, Expected, Who};
 use guest::Request;
