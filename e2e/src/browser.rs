@@ -13,7 +13,7 @@ const SKIP: &str = "WASMOP_E2E_SKIP_BROWSER";
 /// The page's virtual time, enough for a few polls.
 const PAGE_TIME: Duration = Duration::from_secs(7);
 /// The deadline in real time. The first start of a browser is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The reason why there is no browser, if there is none.
 pub fn missing() -> Option<String> {
@@ -31,7 +31,7 @@ pub async fn document(address: SocketAddr, profile: &Path) -> Result<String> {
     chromium.arg(format!("--virtual-time-budget={}", PAGE_TIME.as_millis()));
     chromium.arg(format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {}", address.ip()));
     chromium.arg(format!("http://{address}/")).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, chromium.output()).await.context("the browser does not end")?;
+    let output = tokio::time::timeout(TIMEOUT, chromium.output()).await.context("the browser does not end")?;
     let output = output.context("cannot run chromium")?;
     ensure!(output.status.success(), "chromium: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

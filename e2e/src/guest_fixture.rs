@@ -13,7 +13,7 @@ use wasmop_testbed::log::Record;
 use crate::environment::Environment;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec};
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// The interval at which a test polls for a condition.
 pub const POLL: Duration = Duration::from_millis(50);
@@ -65,7 +65,7 @@ impl GuestFixture {
     }
 
     pub async fn until_gone(&self, name: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(probe) = self.probes().get_opt(name).await? {
             if Instant::now() > deadline {
                 bail!("{name} is still there, with finalizers {:?}", probe.finalizers());
@@ -77,7 +77,7 @@ impl GuestFixture {
 
     /// Waits until `wanted` holds for the Probe.
     pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Probe) -> bool) -> Result<Probe> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let probe = self.probes().get(name).await.with_context(|| format!("waiting for {name}: {what}"))?;
             if wanted(&probe) {
@@ -85,7 +85,7 @@ impl GuestFixture {
             }
             if Instant::now() > deadline {
                 bail!(
-                    "{name}: not {what} after {PATIENCE:?}; generation {:?}, status {:?}",
+                    "{name}: not {what} after {TIMEOUT:?}; generation {:?}, status {:?}",
                     probe.metadata.generation,
                     probe.status
                 );
@@ -118,13 +118,13 @@ impl GuestFixture {
         what: &str,
         wanted: impl Fn(&ConfigMap) -> bool,
     ) -> Result<ConfigMap> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let found = self.config_maps().get_opt(name).await?;
             match found {
                 Some(config_map) if wanted(&config_map) => return Ok(config_map),
                 found if Instant::now() > deadline => {
-                    bail!("ConfigMap {name}: not {what} after {PATIENCE:?}; it is {found:?}")
+                    bail!("ConfigMap {name}: not {what} after {TIMEOUT:?}; it is {found:?}")
                 }
                 _ => sleep(POLL).await,
             }
@@ -150,13 +150,13 @@ impl GuestFixture {
 
     /// Waits until `wanted` holds for one of this guest's records from `position` on.
     pub async fn until_logged(&self, position: usize, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(record) = self.logged(position)?.into_iter().find(|record| wanted(record)) {
                 return Ok(record);
             }
             if Instant::now() > deadline {
-                bail!("nothing logged about {what} within {PATIENCE:?}");
+                bail!("nothing logged about {what} within {TIMEOUT:?}");
             }
             sleep(POLL).await;
         }
@@ -164,7 +164,7 @@ impl GuestFixture {
 
     /// Waits until the guest is suspended, or has continued from a snapshot and was not resumed since.
     pub async fn until_suspended(&self) -> Result<Record> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let records = self.logged(0)?.into_iter().rev();
             let last = records
@@ -175,7 +175,7 @@ impl GuestFixture {
                 return Ok(record);
             }
             if Instant::now() > deadline {
-                bail!("not suspended after {PATIENCE:?}");
+                bail!("not suspended after {TIMEOUT:?}");
             }
             sleep(POLL).await;
         }

@@ -18,7 +18,7 @@ use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 use wasmop_policy::Policy;
 
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 const POLL: Duration = Duration::from_millis(50);
 const SUSPEND_AFTER: Duration = Duration::from_millis(200);
@@ -71,7 +71,7 @@ impl InProcessHost {
     /// Stops the host, and waits.
     pub async fn stop(self) -> Result<()> {
         let _ = self.end.send(());
-        Ok(tokio::time::timeout(PATIENCE, self.task).await.context("the host does not stop")???)
+        Ok(tokio::time::timeout(TIMEOUT, self.task).await.context("the host does not stop")???)
     }
 
     /// Status and body of an endpoint.
@@ -106,21 +106,21 @@ impl InProcessHost {
 
     /// Waits until `wanted` holds for the first controller.
     pub async fn until(&self, what: &str, wanted: impl Fn(&ControllerStatus) -> bool) -> Result<ControllerStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let controller = self.controller().await?;
             if wanted(&controller) {
                 return Ok(controller);
             }
             if Instant::now() > deadline {
-                bail!("not {what} after {PATIENCE:?}: {controller:?}");
+                bail!("not {what} after {TIMEOUT:?}: {controller:?}");
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
     pub async fn until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE * 4;
+        let deadline = Instant::now() + TIMEOUT * 4;
         loop {
             if let Ok((200, _)) = self.get("/readyz").await {
                 return Ok(());

@@ -8,7 +8,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, ProbeStatus, spec};
-use crate::test_cluster::{PATIENCE, TestCluster};
+use crate::test_cluster::{TIMEOUT, TestCluster};
 
 /// A Probe that exists or will be created.
 pub struct ProbeObject {
@@ -32,7 +32,7 @@ impl ProbeObject {
         let metadata = ObjectMeta { name: Some(self.object.into()), labels, ..ObjectMeta::default() };
         let probe = Probe { metadata, spec, status: None };
         self.api.create(&PostParams::default(), &probe).await?;
-        self.until_current(PATIENCE).await
+        self.until_current(TIMEOUT).await
     }
 
     pub async fn observed(&self) -> Result<ProbeStatus> {
@@ -40,14 +40,14 @@ impl ProbeObject {
     }
 
     /// Waits until its current spec has been reconciled.
-    pub async fn until_current(&self, patience: Duration) -> Result<()> {
+    pub async fn until_current(&self, timeout: Duration) -> Result<()> {
         let current = async {
             while !self.api.get(self.object).await?.is_current() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(())
         };
-        tokio::time::timeout(patience, current).await.context("the Probe is not reconciled")?
+        tokio::time::timeout(timeout, current).await.context("the Probe is not reconciled")?
     }
 
     /// Changes its value, and waits until the change has been reconciled.
@@ -57,7 +57,7 @@ impl ProbeObject {
 
     pub async fn change_to(&self, spec: ProbeSpec) -> Result<()> {
         self.change_without_waiting(spec).await?;
-        self.until_current(PATIENCE).await
+        self.until_current(TIMEOUT).await
     }
 
     /// Changes its spec, and does not wait.

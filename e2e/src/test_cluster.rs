@@ -18,7 +18,7 @@ use crate::guests;
 use crate::probe::Probe;
 
 /// The deadline for anything that should happen at once. It is long because the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+pub const TIMEOUT: Duration = Duration::from_secs(45);
 /// The idle time before a guest is suspended. It is short, so that a test sees many suspensions.
 pub const SUSPEND_AFTER: Duration = Duration::from_millis(300);
 
@@ -65,11 +65,8 @@ impl TestCluster {
         let crd = serde_norway::from_str(PROBE_CRD).context("reading probe-crd.yaml")?;
         crds.create(&PostParams::default(), &crd).await?;
         let established = kube::runtime::conditions::is_crd_established();
-        tokio::time::timeout(
-            PATIENCE,
-            kube::runtime::wait::await_condition(crds, "probes.e2e.wasmop.dev", established),
-        )
-        .await??;
+        tokio::time::timeout(TIMEOUT, kube::runtime::wait::await_condition(crds, "probes.e2e.wasmop.dev", established))
+            .await??;
         Ok(())
     }
 
@@ -101,7 +98,7 @@ impl TestCluster {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, served).await.context("the API server does not serve Probes")
+        tokio::time::timeout(TIMEOUT, served).await.context("the API server does not serve Probes")
     }
 
     pub async fn create_namespace(&self, name: &str) -> Result<()> {

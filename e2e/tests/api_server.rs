@@ -19,7 +19,7 @@ use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::spec;
 use wasmop_e2e::probe_object::ProbeObject;
-use wasmop_e2e::test_cluster::{self, PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{self, TIMEOUT, TestCluster};
 use wasmop_package::Package;
 
 const COLUMN: &str = "rust";
@@ -28,7 +28,7 @@ const ACCOUNT: &str = "wasmop";
 /// How long the API server is down.
 const AWAY: Duration = Duration::from_secs(2);
 /// The host reads a token file once a minute, and retries rejected requests with backoff.
-const PATIENCE_FOR_TOKENS: Duration = Duration::from_secs(180);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
     part::main("api-server", &[COLUMN], run)
@@ -102,7 +102,7 @@ async fn rotated(
     Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE).delete(secret, &DeleteParams::default()).await?;
     until_refused(cluster, old).await?;
     probe.change_without_waiting(spec("child", "after the rotation")).await?;
-    probe.until_current(PATIENCE_FOR_TOKENS).await?;
+    probe.until_current(TOKEN_TIMEOUT).await?;
     let controller = host.controller().await?;
     ensure!(controller.restarts == 0, "{controller:?}");
     Ok(())
@@ -172,13 +172,13 @@ fn write_kubeconfig(cluster: &TestCluster, credentials: AuthInfo, path: &Path) -
 async fn until_refused(cluster: &TestCluster, token: &str) -> Result<()> {
     let path = cluster.dir().join("old.kubeconfig");
     write_kubeconfig(cluster, AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() }, &path)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let namespaces = Api::<Namespace>::all(test_cluster::client(&path).await?);
     loop {
         match namespaces.get(NAMESPACE).await {
             Err(kube::Error::Api(status)) if status.code == 401 => return Ok(()),
             Err(error) => return Err(error.into()),
-            Ok(_) if Instant::now() > deadline => bail!("the old token is still accepted after {PATIENCE:?}"),
+            Ok(_) if Instant::now() > deadline => bail!("the old token is still accepted after {TIMEOUT:?}"),
             Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }

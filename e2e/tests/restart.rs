@@ -25,7 +25,7 @@ const COLUMN: &str = "result";
 /// Controllers of each package.
 const CONTROLLERS: usize = 500;
 const OBJECTS: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Objects with this prefix show that all earlier changes have been handled. They are not counted.
 const SENTINEL: &str = "sentinel-";
@@ -110,7 +110,7 @@ impl Host {
 
     /// Reads the log until `enough` holds.
     fn until(&mut self, what: &str, enough: impl Fn(&Host) -> bool) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !enough(self) {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.read(&line)?,

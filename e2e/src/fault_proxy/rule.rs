@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use tokio::sync::watch;
 
 /// How long a test waits for requests to arrive.
-const PATIENCE: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A fault of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl ActiveRule {
     pub async fn until_waiting(&self, requests: u64) -> Result<()> {
         let mut hits = self.hits.clone();
         let enough = hits.wait_for(|now| *now >= requests);
-        match tokio::time::timeout(PATIENCE, enough).await {
+        match tokio::time::timeout(TIMEOUT, enough).await {
             Ok(_) => Ok(()),
             Err(_) => bail!("the fault proxy waited for {requests} requests, but only {} came", self.hits()),
         }

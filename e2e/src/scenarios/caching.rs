@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::mapping::create_account;
 use crate::guest_fixture::GuestFixture;
 use crate::probe::{ProbeSpec, spec};
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// Cached reads return the current child and send no request to the API server.
 pub async fn reads(fixture: GuestFixture) -> Result<()> {
@@ -18,7 +18,7 @@ pub async fn reads(fixture: GuestFixture) -> Result<()> {
     let path = fixture.config_map_path("");
     let requests = || proxy.count("GET", path.trim_end_matches('/'));
     let child = fixture.config_maps().get("cached").await?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for round in 0.. {
         let before = requests();
         let value = round.to_string();
@@ -33,7 +33,7 @@ pub async fn reads(fixture: GuestFixture) -> Result<()> {
         }
         // The watch may not have returned the guest's own write of the child yet.
         if Instant::now() > deadline {
-            bail!("requests still reach the API server after {PATIENCE:?}: {before}, then {}", requests());
+            bail!("requests still reach the API server after {TIMEOUT:?}: {before}, then {}", requests());
         }
     }
     fixture.remove("cached").await
@@ -53,7 +53,7 @@ pub async fn subresource(fixture: GuestFixture) -> Result<()> {
     let path = format!("/api/v1/namespaces/{}/serviceaccounts/token", fixture.guest.name);
     let requests = || fixture.env.proxy.count("GET", &path);
     fixture.create_and_wait("token", spec("token", "create")).await?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for round in 0.. {
         let before = requests();
         let probe = fixture.change_and_wait("token", spec("token", &round.to_string())).await?;
@@ -62,7 +62,7 @@ pub async fn subresource(fixture: GuestFixture) -> Result<()> {
             break;
         }
         if Instant::now() > deadline {
-            bail!("requests still reach the API server after {PATIENCE:?}");
+            bail!("requests still reach the API server after {TIMEOUT:?}");
         }
     }
     accounts.delete("token", &DeleteParams::default()).await?;

@@ -9,7 +9,7 @@ use wasmop_testbed::log::Record;
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop, no_args};
 use crate::guest_fixture::GuestFixture;
 use crate::probe::{Probe, ProbeSpec, number_after, spec};
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// Seconds by which the wall clock advances while no host is up.
 const DOWNTIME: i64 = 15;
@@ -133,7 +133,7 @@ async fn sleep(fixture: GuestFixture, Prepared { due, .. }: Prepared) -> Result<
         let probe = in_time(&fixture, name, due[name], Probe::is_current).await?;
         // Measured by the guest's monotonic clock.
         let slept = Duration::from_millis(number_after(&probe.observed().echo, "slept=")?);
-        ensure!(slept >= delay && slept < delay + PATIENCE, "{name} slept {slept:?} by its own clock");
+        ensure!(slept >= delay && slept < delay + TIMEOUT, "{name} slept {slept:?} by its own clock");
         fixture.remove(name).await?;
     }
     Ok(())

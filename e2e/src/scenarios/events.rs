@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::guest_fixture::{GuestFixture, POLL};
 use crate::probe::spec;
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// One step emits two Events about a Probe, and one about a cluster-scoped object whose name no Event can have.
 pub async fn of_one_step(fixture: GuestFixture) -> Result<()> {
@@ -20,14 +20,14 @@ pub async fn of_one_step(fixture: GuestFixture) -> Result<()> {
         ("default", "OddName", &role),
     ] {
         let events: Api<Event> = Api::namespaced(fixture.env.cluster.client.clone(), namespace);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let is = |event: &Event| {
             event.reason.as_deref() == Some(reason)
                 && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(about)
         };
         while !events.list(&ListParams::default()).await?.iter().any(is) {
             if Instant::now() > deadline {
-                bail!("no Event {reason} about {about} in {namespace} after {PATIENCE:?}");
+                bail!("no Event {reason} about {about} in {namespace} after {TIMEOUT:?}");
             }
             sleep(POLL).await;
         }

@@ -11,7 +11,7 @@ use wasmop_testbed::log::Record;
 
 use crate::guest_fixture::GuestFixture;
 use crate::probe::spec;
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// Reconciles in flight while the culprit breaks the guest.
 const OTHERS: usize = 3;
@@ -53,7 +53,7 @@ pub async fn crash(fixture: GuestFixture) -> Result<()> {
 pub async fn self_triggered(fixture: GuestFixture) -> Result<()> {
     fixture.create("churning", spec("churn", "")).await?;
     let events = Api::<Event>::namespaced(fixture.env.cluster.client.clone(), fixture.guest.name);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let event = loop {
         let is_of_loop = |event: &Event| event.reason.as_deref() == Some("SelfTriggered");
         if let Some(event) = events.list(&ListParams::default()).await?.items.into_iter().find(is_of_loop) {
@@ -116,7 +116,7 @@ async fn breaks_the_guest(fixture: GuestFixture, action: &'static str, cause: &s
             .filter_map(|record| record.number("after_ms"))
             .collect()
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let waits = loop {
         let waits = backoffs(&fixture.logged(position)?);
         if waits.len() >= 4 {

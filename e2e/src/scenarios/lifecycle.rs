@@ -52,7 +52,7 @@ pub async fn garbage(fixture: GuestFixture) -> Result<()> {
     fixture.create_and_wait("garbage", spec("child", "one")).await?;
     let uid = fixture.config_maps().get("garbage").await?.uid();
     fixture.remove("garbage").await?;
-    let deadline = tokio::time::Instant::now() + crate::test_cluster::PATIENCE;
+    let deadline = tokio::time::Instant::now() + crate::test_cluster::TIMEOUT;
     while fixture.config_maps().get_opt("garbage").await?.is_some_and(|child| child.uid() == uid) {
         ensure!(tokio::time::Instant::now() < deadline, "the ConfigMap is still there");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop, no_args};
 use crate::guest_fixture::GuestFixture;
 use crate::probe::{Probe, ProbeSpec, spec};
-use crate::test_cluster::{PATIENCE, SUSPEND_AFTER};
+use crate::test_cluster::{SUSPEND_AFTER, TIMEOUT};
 
 /// Memory that each object leaks. The guests have 64 MiB, and TinyGo can use half of it.
 const MEBIBYTES: u64 = 10;
@@ -60,7 +60,7 @@ async fn all_reconciled(fixture: &GuestFixture, prefix: &str, position: usize) -
 /// Waits for an Event with this reason about the guest.
 async fn until_event(fixture: &GuestFixture, reason: &str) -> Result<()> {
     let events = Api::<Event>::all(fixture.env.cluster.client.clone());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let all = events.list(&Default::default()).await?;
         let is_it = |event: &&Event| {

@@ -11,7 +11,7 @@ use wasmop_testbed::log::Record;
 use super::host_restart::{HostRestart, Prepared, RestartRow, Stop};
 use crate::guest_fixture::GuestFixture;
 use crate::probe::{Probe, spec};
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// The namespace of the host's kubeconfig.
 const NAMESPACE: &str = "default";
@@ -118,7 +118,7 @@ async fn verify_namespaces(fixture: GuestFixture) -> Result<()> {
     probes(&outside).create(&PostParams::default(), &probe("outside")).await?;
     probes(&further).create(&PostParams::default(), &probe("further")).await?;
     fixture.create_and_wait("own", spec("startup", "")).await?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !probes(&further).get("further").await?.is_current() {
         ensure!(Instant::now() < deadline, "the Probe in the second namespace is not reconciled");
         sleep(Duration::from_millis(50)).await;

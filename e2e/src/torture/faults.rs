@@ -32,7 +32,7 @@ use crate::freezing_proxy::FreezingProxy;
 use crate::guests::Guest;
 use crate::process;
 use crate::rows::{Rows, percentile};
-use crate::test_cluster::{PATIENCE, TestCluster};
+use crate::test_cluster::{TIMEOUT, TestCluster};
 use crate::wall_clock::WallClock;
 use crate::wat_guest::Code;
 
@@ -41,7 +41,7 @@ const FAULT_MS: std::ops::Range<u64> = 300..3000;
 /// How long the load continues after the fault.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 /// The deadline after a fault, which includes the backoff of everything that failed.
-const PATIENCE_AFTER_FAULTS: Duration = PATIENCE.saturating_mul(2);
+const RECOVERY_TIMEOUT: Duration = TIMEOUT.saturating_mul(2);
 /// Lists that one watch may start in one round. A cut watch continues where it was, or lists again with backoff (0.8 s
 /// and more).
 const LISTS_PER_WATCH: u64 = 8;
@@ -289,7 +289,7 @@ impl FaultTorture {
             let at = record.text("timestamp").parse::<Timestamp>();
             at.is_ok_and(|at| at.duration_since(wanted).as_secs().abs() < 60)
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.host.log.records()?[from..].iter().any(is_at) {
             ensure!(Instant::now() < deadline, "no record has the time {wanted}: {}", self.host.log.tail(3));
             sleep(POLL).await;
@@ -314,8 +314,8 @@ impl FaultTorture {
             if pending.is_empty() {
                 break;
             }
-            if begun.elapsed() > PATIENCE_AFTER_FAULTS {
-                bail!("not in the wanted state after {PATIENCE_AFTER_FAULTS:?}:\n  {}", pending.join("\n  "));
+            if begun.elapsed() > RECOVERY_TIMEOUT {
+                bail!("not in the wanted state after {RECOVERY_TIMEOUT:?}:\n  {}", pending.join("\n  "));
             }
             sleep(POLL).await;
         }

@@ -59,7 +59,7 @@ const SNAPSHOT: Duration = Duration::from_millis(8);
 /// The host sees a change, resumes the controller, and sends its requests.
 const RESUME: Duration = Duration::from_millis(80);
 /// How long to wait for a suspend before the kill.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_micros(20);
 
 impl Default for PhaseDurations {
@@ -115,7 +115,7 @@ impl KillPoint {
         sleep(self.lead);
         match self.phase {
             Phase::Snapshot => {
-                let deadline = Instant::now() + SNAPSHOT_PATIENCE;
+                let deadline = Instant::now() + SNAPSHOT_TIMEOUT;
                 let before = last_written(controllers);
                 while last_written(controllers) == before && Instant::now() < deadline {
                     sleep(POLL);

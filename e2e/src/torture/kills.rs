@@ -31,7 +31,7 @@ use super::snapshot_files::SnapshotFiles;
 use super::tally::Tally;
 use super::workload::{self, POLL, Workload};
 use crate::guests::Guest;
-use crate::test_cluster::{PATIENCE, TestCluster};
+use crate::test_cluster::{TIMEOUT, TestCluster};
 use crate::wall_clock::WallClock;
 /// Idle times that are shorter than the pauses of the load. The shortest one starts a snapshot while the one before
 /// waits for its fsync.
@@ -320,8 +320,8 @@ impl KillTorture {
             if pending.is_empty() {
                 break;
             }
-            if begun.elapsed() > PATIENCE {
-                bail!("not in the wanted state after {PATIENCE:?}:\n  {}", pending.join("\n  "));
+            if begun.elapsed() > TIMEOUT {
+                bail!("not in the wanted state after {TIMEOUT:?}:\n  {}", pending.join("\n  "));
             }
             sleep(POLL).await;
         }
@@ -354,13 +354,13 @@ impl KillTorture {
         if !self.cluster.binaries.has_controller_manager() {
             return Ok(());
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let orphans = try_join_all(self.workloads.iter().map(Workload::orphans)).await?.concat();
             if orphans.is_empty() {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "children without owners after {PATIENCE:?}: {orphans:?}");
+            ensure!(Instant::now() < deadline, "children without owners after {TIMEOUT:?}: {orphans:?}");
             sleep(POLL).await;
         }
     }

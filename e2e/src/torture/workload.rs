@@ -25,7 +25,7 @@ use wasmop_testbed::log::Log;
 use super::log_summary::LogSummary;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, spec};
-use crate::test_cluster::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 /// The interval at which a run polls for a condition.
 pub const POLL: Duration = Duration::from_millis(15);
@@ -256,16 +256,16 @@ impl Workload {
     /// Checks that the guest's memory continues from its counters, once every object has its wanted state.
     ///
     /// Returns the number of objects, and removes leftovers of deleted ones.
-    pub async fn settled(&mut self, rng: &mut impl Rng, patience: Duration) -> Result<usize> {
+    pub async fn settled(&mut self, rng: &mut impl Rng, timeout: Duration) -> Result<usize> {
         let (name, guest) = (PERMANENT[0], self.guest.name);
         self.nudge(rng).await?;
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = tokio::time::Instant::now() + timeout;
         let status = loop {
             let probe = self.probes.get(name).await?;
             if probe.is_current() {
                 break probe.observed();
             }
-            ensure!(tokio::time::Instant::now() < deadline, "{guest}/{name}: not reconciled after {patience:?}");
+            ensure!(tokio::time::Instant::now() < deadline, "{guest}/{name}: not reconciled after {timeout:?}");
             tokio::time::sleep(POLL).await;
         };
         ensure!(
@@ -325,7 +325,7 @@ pub async fn all_pending(workloads: &mut [Workload], summary: &LogSummary) -> Re
 pub async fn all_settled(workloads: &mut [Workload], rng: &mut StdRng) -> Result<u64> {
     let settled = workloads.iter_mut().map(|workload| {
         let mut rng = StdRng::from_rng(rng);
-        async move { workload.settled(&mut rng, PATIENCE).await }
+        async move { workload.settled(&mut rng, TIMEOUT).await }
     });
     let settled: Vec<_> = settled.collect();
     let objects = join_all(settled).await.into_iter().collect::<Result<Vec<_>>>()?;

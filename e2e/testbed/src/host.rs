@@ -90,14 +90,14 @@ impl Host {
     }
 
     /// Waits until all these controllers are ready.
-    pub fn wait_ready(&mut self, controllers: &[&str], patience: Duration) -> Result<()> {
+    pub fn wait_ready(&mut self, controllers: &[&str], timeout: Duration) -> Result<()> {
         for controller in controllers {
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now() + timeout;
             while !self.log.records()?.iter().any(|record| record.is("controller ready", controller)) {
                 let ended = self.process.ended();
                 if ended.is_some() || Instant::now() > deadline {
                     let why = ended.map_or_else(
-                        || format!("{controller} is not ready after {patience:?}"),
+                        || format!("{controller} is not ready after {timeout:?}"),
                         |status| format!("the host ended ({status})"),
                     );
                     bail!("{why}; the end of its log:\n{}", self.log.tail(15));
@@ -117,14 +117,14 @@ impl Host {
     }
 
     /// Waits until the host ends by itself.
-    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + patience;
+    pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.process.ended() {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("the host is still running after {patience:?}; the end of its log:\n{}", self.log.tail(15));
+                bail!("the host is still running after {timeout:?}; the end of its log:\n{}", self.log.tail(15));
             }
             thread::sleep(Duration::from_millis(10));
         }

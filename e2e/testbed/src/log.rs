@@ -78,21 +78,21 @@ impl Log {
     /// Waits for the first record at or after `position` that `wanted` accepts.
     ///
     /// # Errors
-    /// Names `what` if there is no such record within `patience`.
+    /// Names `what` if there is no such record within `timeout`.
     pub fn wait_for(
         &mut self,
         position: usize,
-        patience: Duration,
+        timeout: Duration,
         what: &str,
         wanted: impl Fn(&Record) -> bool,
     ) -> Result<Record> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(record) = self.records()?.iter().skip(position).find(|record| wanted(record)) {
                 return Ok(record.clone());
             }
             if Instant::now() > deadline {
-                bail!("no {what} in {} within {patience:?}", self.path.display());
+                bail!("no {what} in {} within {timeout:?}", self.path.display());
             }
             thread::sleep(POLL);
         }

@@ -18,12 +18,12 @@ fn send(child: &Child, signal: Signal) {
 pub struct Process {
     child: Option<Child>,
     name: &'static str,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Process {
-    pub fn new(name: &'static str, child: Child, patience: Duration) -> Process {
-        Process { child: Some(child), name, patience }
+    pub fn new(name: &'static str, child: Child, timeout: Duration) -> Process {
+        Process { child: Some(child), name, timeout }
     }
 
     pub fn name(&self) -> &'static str {
@@ -58,11 +58,11 @@ impl Process {
         Ok(())
     }
 
-    /// Sends SIGTERM and waits. Kills the process when its patience is over.
+    /// Sends SIGTERM and waits. Kills the process when its timeout is over.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         send(&child, Signal::TERM);
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         while child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 child.kill()?;

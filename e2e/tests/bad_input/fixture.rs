@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use wasmop_e2e::guests;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::host::{Host, HostOptions};
 
 /// The only column.
@@ -50,7 +50,7 @@ impl Fixture {
     pub fn refused(&self, options: &HostOptions) -> Result<String> {
         tokio::task::block_in_place(|| {
             let mut host = Host::spawn(options)?;
-            let status = host.wait(PATIENCE)?;
+            let status = host.wait(TIMEOUT)?;
             let said = std::fs::read_to_string(&options.log)?;
             ensure!(status.code() == Some(1), "it ended with {status}: {said}");
             Ok(said)
@@ -75,7 +75,7 @@ impl Fixture {
         probes.create(&PostParams::default(), &Probe { metadata, spec: spec("child", "one"), status: None }).await?;
         let reconciled = |probe: Option<&Probe>| probe.is_some_and(Probe::is_current);
         let wait = kube::runtime::wait::await_condition(probes, name, reconciled);
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let waited = tokio::time::timeout(TIMEOUT, wait).await;
         ensure!(waited.is_ok(), "{name} is not reconciled; the end of the log:\n{}", host.log.tail(10));
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Fixture {
 /// Starts a host, and waits until its controller is ready.
 pub fn ready(options: &HostOptions) -> Result<Host> {
     let mut host = Host::spawn(options)?;
-    host.wait_ready(&[CONTROLLER], PATIENCE)?;
+    host.wait_ready(&[CONTROLLER], TIMEOUT)?;
     Ok(host)
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::PostParams;
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_testbed::controlplane::Binaries;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
@@ -92,7 +92,7 @@ pub async fn forbidden(fixture: &Fixture) -> Result<()> {
         record.is("waiting for resource", CONTROLLER) && record.text("resource").contains("configmaps")
     };
     let record =
-        tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the forbidden watch", waits))?;
+        tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, "line about the forbidden watch", waits))?;
     says(&record.0.to_string(), &["system:serviceaccount:default:nobody", "grant", "list", "watch", "configmaps"])?;
 
     // With these rights the host stops waiting.
@@ -144,12 +144,12 @@ pub async fn missing_crd(fixture: &Fixture) -> Result<()> {
     let options = fixture.options("no-crd", None)?;
     let mut host = Host::spawn(&options)?;
     let waits = |record: &Record| record.is("waiting for resource", CONTROLLER);
-    let record = tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the missing CRD", waits))?;
+    let record = tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, "line about the missing CRD", waits))?;
     says(&record.0.to_string(), &["probes", "e2e.wasmop.dev", "CustomResourceDefinition", "kubectl apply"])?;
 
     fixture.cluster.create_unserved_crd().await?;
     let unserved = |record: &Record| waits(record) && record.0.to_string().contains("served: false");
-    let record = tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "line about the version", unserved))?;
+    let record = tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, "line about the version", unserved))?;
     says(&record.0.to_string(), &["probes.e2e.wasmop.dev", "served: true", "serves no version"])?;
 
     fixture.cluster.serve_crd().await?;

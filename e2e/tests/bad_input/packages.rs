@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use wasmop_e2e::in_process_host::get;
 use wasmop_e2e::patched_package::{with_export, with_image, with_start};
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::wat_guest::Code;
 use wasmop_host::memory::RESERVED;
 use wasmop_host::status::values::{Overview, State};
@@ -47,7 +47,7 @@ fn serving(fixture: &Fixture, name: &str, packages: Vec<PathBuf>) -> Result<Host
 }
 
 fn wait_for(host: &mut Host, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
-    tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, what, wanted))
+    tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, what, wanted))
 }
 
 fn address(host: &mut Host) -> Result<SocketAddr> {

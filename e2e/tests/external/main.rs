@@ -16,7 +16,7 @@ use wasmop_e2e::guest_fixture::GuestFixture;
 use wasmop_e2e::guests::{self, Column, Guest};
 use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::tls_identity::TlsIdentity;
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::Package;
@@ -199,7 +199,7 @@ impl Settings {
         let position = host.log.position()?;
         host.hang_up();
         let done = |record: &wasmop_testbed::log::Record| record.message() == "new settings are in force";
-        tokio::task::block_in_place(|| host.log.wait_for(position, PATIENCE, "change of the settings", done))?;
+        tokio::task::block_in_place(|| host.log.wait_for(position, TIMEOUT, "change of the settings", done))?;
         Ok(())
     }
 

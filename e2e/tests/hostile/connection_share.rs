@@ -9,7 +9,7 @@ use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 use wasmop_e2e::guests::Guest as Good;
 use wasmop_e2e::in_process_host::InProcessHost;
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::wat_guest::NAMESPACE;
 use wasmop_package::Package;
 
@@ -39,7 +39,7 @@ pub async fn keeps_neighbour(cluster: &TestCluster, good: &Good) -> Result<()> {
         packages.push(guests::hog(name)?);
     }
     let host = InProcessHost::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("shares"))?;
-    let deadline = Instant::now() + PATIENCE * 2;
+    let deadline = Instant::now() + TIMEOUT * 2;
     loop {
         // The host may still be starting.
         let controllers = host.controllers().await.unwrap_or_default();

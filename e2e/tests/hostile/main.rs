@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use wasmop_e2e::guests::build;
 use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::part::{self, Part};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::wat_guest::{self, NAMESPACE};
 use wasmop_host::status::values::ControllerStatus;
 use wasmop_package::Package;
@@ -72,7 +72,7 @@ async fn run(part: &Part) -> Result<()> {
     }
     let host = InProcessHost::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("state"))?;
     let neighbour = Neighbour::create(&cluster.client, good.name).await?;
-    neighbour.until_current(PATIENCE * 2).await.context("the neighbour's first reconcile")?;
+    neighbour.until_current(TIMEOUT * 2).await.context("the neighbour's first reconcile")?;
 
     let mut observed = Observed::default();
     let checks = check_all(part, &host, &cluster.client, &guests, &mut observed);
@@ -160,7 +160,7 @@ async fn check_all(
     guests: &[Guest],
     observed: &mut Observed,
 ) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut open: Vec<&Guest> = guests.iter().collect();
     loop {
         observed.update(host).await?;

@@ -8,7 +8,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use tokio::time::Instant;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 
 const OBJECT: &str = "neighbour";
 /// The pause between two changes, which keeps them well below the neighbour's own `api-rate`.
@@ -36,14 +36,14 @@ impl Neighbour {
     }
 
     /// Waits until the current spec has been reconciled.
-    pub async fn until_current(&self, patience: Duration) -> Result<()> {
+    pub async fn until_current(&self, timeout: Duration) -> Result<()> {
         let current = async {
             while !self.0.get(OBJECT).await?.is_current() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             Ok(())
         };
-        tokio::time::timeout(patience, current).await.context("it is not reconciled")?
+        tokio::time::timeout(timeout, current).await.context("it is not reconciled")?
     }
 
     /// Changes the object, and returns the time until the change has been reconciled.
@@ -51,7 +51,7 @@ impl Neighbour {
         let begun = Instant::now();
         let patch = serde_json::json!({ "spec": spec("child", &number.to_string()) });
         self.0.patch(OBJECT, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        self.until_current(PATIENCE).await.with_context(|| format!("change {number}"))?;
+        self.until_current(TIMEOUT).await.with_context(|| format!("change {number}"))?;
         Ok(begun.elapsed())
     }
 

@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::wat_guest::{NAMESPACE, package, spec};
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::Host;
@@ -153,7 +153,7 @@ fn count(host: &mut Host, said: &str) -> Result<usize> {
 
 /// Waits until this many objects of this size have been mapped.
 async fn until(host: &mut Host, size: &str, objects: usize) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE * 2;
+    let deadline = Instant::now() + TIMEOUT * 2;
     loop {
         let mapped = count(host, size)?;
         if mapped >= objects {

@@ -192,8 +192,8 @@ impl Fixture {
         Ok(controllers.iter().map(holder).collect())
     }
 
-    pub async fn until_held_by(&self, candidate: &Candidate, controllers: &[String], patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+    pub async fn until_held_by(&self, candidate: &Candidate, controllers: &[String], timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
         loop {
             let holders = self.holders(controllers).await?;
             if holders.iter().all(|holder| *holder == candidate.identity) {
@@ -201,7 +201,7 @@ impl Fixture {
             }
             ensure!(
                 Instant::now() < deadline,
-                "{} does not hold {controllers:?} after {patience:?}, but {holders:?}",
+                "{} does not hold {controllers:?} after {timeout:?}, but {holders:?}",
                 candidate.identity
             );
             sleep(POLL).await;
@@ -209,9 +209,9 @@ impl Fixture {
     }
 
     /// Waits until each host holds the controllers assigned to it.
-    pub async fn until_shared(&self, candidates: &[&Candidate], patience: Duration) -> Result<()> {
+    pub async fn until_shared(&self, candidates: &[&Candidate], timeout: Duration) -> Result<()> {
         for candidate in candidates {
-            self.until_held_by(candidate, &self.assigned(candidate, candidates), patience).await?;
+            self.until_held_by(candidate, &self.assigned(candidate, candidates), timeout).await?;
         }
         Ok(())
     }
@@ -229,15 +229,15 @@ impl Fixture {
     }
 
     /// Waits until the current spec of every object has been reconciled.
-    pub async fn until_current(&self, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+    pub async fn until_current(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
         loop {
             let all = self.probes.list(&ListParams::default()).await?.items;
             let late: Vec<_> = all.iter().filter(|p| !p.is_current()).filter_map(|p| p.metadata.name.clone()).collect();
             if late.is_empty() {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "{late:?} are not reconciled after {patience:?}");
+            ensure!(Instant::now() < deadline, "{late:?} are not reconciled after {timeout:?}");
             sleep(POLL).await;
         }
     }

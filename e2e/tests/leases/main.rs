@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use wasmop_e2e::audit;
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::part::{self, Part};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 
 use fixture::{Candidate, Fixture, LEASE, RENEW};
 
@@ -39,7 +39,7 @@ async fn run(part: &Part) -> Result<()> {
     let [first, second] = fixture.spread_names()?;
     let mut a = fixture.start(&first, None)?;
     let all = fixture.all();
-    let alone = fixture.until_held_by(&a, &all, PATIENCE * 4);
+    let alone = fixture.until_held_by(&a, &all, TIMEOUT * 4);
     part.step("a single host runs every controller", COLUMN, alone).await;
     let forbidden = proxy.add(Rule::new("", "/leases", Fault::Status { code: 403, retry_after_seconds: None }));
     let mut b = fixture.start(&second, Some(&proxied))?;
@@ -57,7 +57,7 @@ async fn run(part: &Part) -> Result<()> {
     let row = "a restarted host continues from its snapshots if no other host ran its controllers";
     part.step(row, COLUMN, continued(&fixture, &mut b)).await;
     part.step("a rolling replacement under load hands over at once", COLUMN, rolled(&fixture, b)).await;
-    part.step("every change is reconciled", COLUMN, fixture.until_current(PATIENCE)).await;
+    part.step("every change is reconciled", COLUMN, fixture.until_current(TIMEOUT)).await;
     let one_writer = async { lease_history::check(fixture.cluster.dir(), &fixture.names) };
     part.step("by the audit log, no controller ever has two writers", COLUMN, one_writer).await;
     if part.has_failures()
@@ -71,7 +71,7 @@ async fn run(part: &Part) -> Result<()> {
 fn refused(b: &mut Candidate) -> Result<()> {
     let message = "Leases could not be read or written";
     let record = tokio::task::block_in_place(|| {
-        b.host.log.wait_for(0, PATIENCE * 4, "report about Leases", |r| r.message().starts_with(message))
+        b.host.log.wait_for(0, TIMEOUT * 4, "report about Leases", |r| r.message().starts_with(message))
     })?;
     ensure!(record.text("help").contains("list, create, update and delete leases"), "{record:?}");
     ensure!(record.text("reason").contains("Forbidden"), "{record:?}");
@@ -82,9 +82,9 @@ fn refused(b: &mut Candidate) -> Result<()> {
 
 /// Each host gets the controllers that rendezvous hashing assigns to it, and changes are reconciled.
 async fn shared_out(fixture: &Fixture, a: &Candidate, b: &Candidate) -> Result<()> {
-    fixture.until_shared(&[a, b], PATIENCE * 2).await?;
+    fixture.until_shared(&[a, b], TIMEOUT * 2).await?;
     fixture.change("shared").await?;
-    fixture.until_current(PATIENCE).await
+    fixture.until_current(TIMEOUT).await
 }
 
 async fn stopped(fixture: &Fixture, a: &Candidate, b: &Candidate) -> Result<()> {
@@ -96,15 +96,15 @@ async fn stopped(fixture: &Fixture, a: &Candidate, b: &Candidate) -> Result<()> 
         fixture.until_held_by(a, &theirs, LEASE + SLACK).await?;
         ensure!(begun.elapsed() >= RENEW, "taken over after only {:?}", begun.elapsed());
         fixture.change("while it is stopped").await?;
-        fixture.until_current(PATIENCE).await
+        fixture.until_current(TIMEOUT).await
     };
     let taken_over = taken_over.await;
     // Events, timers and responses are waiting for the stopped host.
     fixture.change("as it continues").await?;
     b.resume_process()?;
     taken_over?;
-    fixture.until_shared(&[a, b], PATIENCE).await?;
-    fixture.until_current(PATIENCE).await
+    fixture.until_shared(&[a, b], TIMEOUT).await?;
+    fixture.until_current(TIMEOUT).await
 }
 
 async fn cut_off(fixture: &Fixture, a: &mut Candidate, b: &mut Candidate, proxy: &FaultProxy) -> Result<()> {
@@ -118,7 +118,7 @@ async fn cut_off(fixture: &Fixture, a: &mut Candidate, b: &mut Candidate, proxy:
         b.host.log.wait_for(position, SLACK, "loss of the Lease", |r| r.message().starts_with("its Lease is lost"))
     });
     println!("cut off: taken over after {:?}", begun.elapsed());
-    let current = fixture.until_current(PATIENCE).await;
+    let current = fixture.until_current(TIMEOUT).await;
     drop(held);
     taken_over?;
     current?;
@@ -129,29 +129,29 @@ async fn cut_off(fixture: &Fixture, a: &mut Candidate, b: &mut Candidate, proxy:
         lease_history::instant(lost)? < lease_history::instant(&acquired)?,
         "lost at {lost}, acquired at {acquired}"
     );
-    fixture.until_shared(&[a, b], PATIENCE).await
+    fixture.until_shared(&[a, b], TIMEOUT).await
 }
 
 async fn killed(fixture: &Fixture, a: &mut Candidate, b: &Candidate) -> Result<()> {
-    fixture.until_current(PATIENCE).await?;
+    fixture.until_current(TIMEOUT).await?;
     fixture.change("just before").await?;
     a.host.kill()?;
     let begun = Instant::now();
     fixture.change("while no host runs it").await?;
     fixture.until_held_by(b, &fixture.all(), LEASE + SLACK).await?;
     println!("killed: taken over after {:?}", begun.elapsed());
-    fixture.until_current(PATIENCE).await
+    fixture.until_current(TIMEOUT).await
 }
 
 /// The restarted host has the same identity, so it does not wait for its own Leases to expire.
 async fn continued(fixture: &Fixture, b: &mut Candidate) -> Result<()> {
-    fixture.until_current(PATIENCE).await?;
+    fixture.until_current(TIMEOUT).await?;
     b.until_suspended(&fixture.names).await?;
     let end = tokio::task::block_in_place(|| b.host.terminate())?;
     ensure!(end.success(), "it ended with {end}");
     let begun = Instant::now();
     b.start_again()?;
-    fixture.until_held_by(b, &fixture.all(), PATIENCE).await?;
+    fixture.until_held_by(b, &fixture.all(), TIMEOUT).await?;
     println!("restarted: ready after {:?}", begun.elapsed());
     let records = b.host.log.records()?;
     let from_snapshot = records.iter().filter(|r| r.message().starts_with("its Lease is acquired"));
@@ -178,7 +178,7 @@ async fn rolled(fixture: &Arc<Fixture>, mut old: Candidate) -> Result<()> {
     let mut slowest = Duration::ZERO;
     for round in 0..ROUNDS {
         let new = fixture.start(&format!("rolled-{round}"), None)?;
-        fixture.until_shared(&[&old, &new], PATIENCE * 2).await.with_context(|| format!("round {round}"))?;
+        fixture.until_shared(&[&old, &new], TIMEOUT * 2).await.with_context(|| format!("round {round}"))?;
         let end = tokio::task::block_in_place(|| old.host.terminate())?;
         ensure!(end.success(), "it ended with {end}");
         let begun = Instant::now();
@@ -192,7 +192,7 @@ async fn rolled(fixture: &Arc<Fixture>, mut old: Candidate) -> Result<()> {
     let _ = changing.await;
     // A handover takes at most two retry periods: no host waits for a Lease to expire.
     ensure!(slowest < RENEW, "taken over only after {slowest:?}");
-    let current = fixture.until_current(PATIENCE).await;
+    let current = fixture.until_current(TIMEOUT).await;
     let end = tokio::task::block_in_place(|| old.host.terminate())?;
     ensure!(end.success(), "the last one ended with {end}");
     current

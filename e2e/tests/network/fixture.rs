@@ -189,11 +189,11 @@ impl Run<'_> {
     }
 
     /// Waits until the current spec of a Probe has been reconciled.
-    pub async fn until_current(&self, name: &str, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+    pub async fn until_current(&self, name: &str, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
         while !self.probes().get(name).await?.is_current() {
             if Instant::now() > deadline {
-                bail!("{name} is not reconciled after {patience:?}; the end of the log:\n{}", self.host().log.tail(15));
+                bail!("{name} is not reconciled after {timeout:?}; the end of the log:\n{}", self.host().log.tail(15));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -201,9 +201,9 @@ impl Run<'_> {
     }
 
     /// Changes a Probe, and waits until the host has reconciled the change.
-    pub async fn reconciles(&self, name: &str, value: &str, patience: Duration) -> Result<()> {
+    pub async fn reconciles(&self, name: &str, value: &str, timeout: Duration) -> Result<()> {
         self.change(name, value).await?;
-        self.until_current(name, patience).await
+        self.until_current(name, timeout).await
     }
 
     pub async fn stop(self) -> Result<()> {

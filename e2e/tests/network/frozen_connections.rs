@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
 use wasmop_e2e::freezing_proxy::FreezingProxy;
 use wasmop_e2e::part::Part;
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 
 use crate::fixture::{COLUMN, Fixture};
 
@@ -116,6 +116,6 @@ async fn slow(fixture: &Fixture) -> Result<()> {
     // A response has about ten pieces, each after a quarter of a second.
     let _slow = proxy.add(Rule::new("", "", Fault::Slow { bytes: 64, pause: Duration::from_millis(250) }));
     proxy.cut_connections().await;
-    run.reconciles("probe", "slowly", RECOVERY + PATIENCE).await?;
+    run.reconciles("probe", "slowly", RECOVERY + TIMEOUT).await?;
     run.stop().await
 }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use wasmop_e2e::guests;
 use wasmop_e2e::part::Part;
 use wasmop_e2e::table::Skip;
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::wat_guest::Code;
 use wasmop_package::manifest::Limits;
 
@@ -325,7 +325,7 @@ enum Outcome {
 /// Runs the host until it has started, or has ended by itself.
 fn run(mut command: Command, log: &Path) -> Result<Outcome> {
     let mut child = command.stdout(Stdio::null()).stderr(std::fs::File::create(log)?).spawn()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let outcome = loop {
         if let Some(status) = child.try_wait()? {
             ensure!(status.code() == Some(1), "it ended with {status}: {}", std::fs::read_to_string(log)?);

@@ -10,7 +10,7 @@ use kube::config::AuthInfo;
 use tokio::time::{Instant, sleep};
 use wasmop_e2e::in_process_host;
 use wasmop_e2e::part::Part;
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::wat_guest::Code;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
@@ -70,7 +70,7 @@ async fn without_rights(fixture: &Fixture) -> Result<()> {
 
 /// Waits until every controller has a record with this message.
 async fn until_all(host: &mut Host, names: &[String], message: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let records = host.log.records()?.iter().filter(|record| record.message() == message);
         let said: BTreeSet<String> = records.map(|record| record.text("controller").to_owned()).collect();
@@ -84,7 +84,7 @@ async fn until_all(host: &mut Host, names: &[String], message: &str) -> Result<(
 }
 
 async fn until(host: &mut Host, path: &str, wanted: u16) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let (status, text) = get(host, path).await?;
         if status == wanted {

@@ -6,7 +6,7 @@ use wasmop_e2e::guests::Guest;
 use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::probe_object::ProbeObject;
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_host::Options;
 use wasmop_host::status::values::{ControllerStatus, State};
 use wasmop_package::Package;
@@ -79,7 +79,7 @@ pub async fn budget(cluster: &TestCluster, guest: &Guest, other: &Guest) -> Resu
     let is_within_budget = |all: &[ControllerStatus]| {
         all.iter().any(|c| c.suspends > 0) && all.iter().map(|c| c.resident_bytes).sum::<u64>() <= BUDGET
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let all = host.controllers().await?;
         if is_within_budget(&all) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wasmop_e2e::audit;
 use wasmop_e2e::in_process_host::InProcessHost;
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::wat_guest::Code;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
@@ -79,7 +79,7 @@ async fn reconciled_by<const N: usize>(
     act().await?;
     let once = |name| u64::from(names.contains(&name));
     let expected = [before[0] + once(ALL), before[1] + once(TEAM), before[2] + once(PICKED)];
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let now = reconciles().await?;
         if now == expected {

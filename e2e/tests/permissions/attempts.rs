@@ -1,33 +1,33 @@
 //! The requests that hostile guests make, and their expected results.
 
+use Caller::{Account, Everything, Limited, Subset, Unprivileged};
 use Expected::{Answered, Failed, Refused};
-use Who::{Account, Asking, Everything, Nobody, Subset};
 
 /// A controller, by the permissions that its package requests and its owner grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
+pub enum Caller {
     /// Requests some permissions, and is granted them.
-    Asking,
+    Limited,
     /// Requests every permission, and is granted all.
     Everything,
     /// Requests every permission, and is granted `get` on ConfigMaps and on the Secret `settings`.
     Subset,
     /// Requests every permission, and runs as a ServiceAccount without rights.
-    Nobody,
+    Unprivileged,
     /// Requests every permission, and runs as a ServiceAccount with `get` and `list` on ConfigMaps in `team-a`.
     Account,
 }
 
-impl Who {
-    pub const ALL: [Who; 5] = [Asking, Everything, Subset, Nobody, Account];
+impl Caller {
+    pub const ALL: [Caller; 5] = [Limited, Everything, Subset, Unprivileged, Account];
 
     /// The controller's name.
     pub fn name(self) -> &'static str {
         match self {
-            Asking => "asking",
+            Limited => "limited",
             Everything => "everything",
             Subset => "subset",
-            Nobody => "nobody",
+            Unprivileged => "unprivileged",
             Account => "account",
         }
     }
@@ -35,7 +35,7 @@ impl Who {
     /// The namespace and name of its ServiceAccount.
     pub fn service_account(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Nobody => Some(("team-a", "nobody")),
+            Unprivileged => Some(("team-a", "nobody")),
             Account => Some(("team-a", "account")),
             _ => None,
         }
@@ -54,7 +54,7 @@ pub enum Expected {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    pub who: Who,
+    pub caller: Caller,
     pub name: &'static str,
     pub target: &'static str,
     pub method: &'static str,
@@ -65,17 +65,17 @@ pub struct Attempt {
 }
 
 const fn attempt(
-    who: Who,
+    caller: Caller,
     name: &'static str,
     method: &'static str,
     path: &'static str,
     expected: Expected,
 ) -> Attempt {
-    Attempt { who, name, target: "", method, path, headers: "", body: "", expected }
+    Attempt { caller, name, target: "", method, path, headers: "", body: "", expected }
 }
 
 const fn sending(headers: &'static str, name: &'static str, path: &'static str, expected: Expected) -> Attempt {
-    Attempt { headers, ..attempt(Asking, name, "GET", path, expected) }
+    Attempt { headers, ..attempt(Limited, name, "GET", path, expected) }
 }
 
 /// An attempt of the controller with some permissions, with a body.
@@ -87,12 +87,12 @@ const fn changing(
     body: &'static str,
     expected: Expected,
 ) -> Attempt {
-    Attempt { headers, body, ..attempt(Asking, name, method, path, expected) }
+    Attempt { headers, body, ..attempt(Limited, name, method, path, expected) }
 }
 
 const MALFORMED: Expected = Refused("wasmop: request refused");
-const UNASKED: Expected = Refused("wasmop: no permission to");
-const UNGRANTED: Expected = Refused("wasmop: not granted to");
+const NOT_REQUESTED: Expected = Refused("wasmop: no permission to");
+const NOT_GRANTED: Expected = Refused("wasmop: not granted to");
 
 const JSON: &str = "content-type: application/json\n";
 const APPLY: &str = "content-type: application/apply-patch+yaml\n";
@@ -168,20 +168,20 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "POST under a name", "POST", "/api/v1/namespaces/team-a/configmaps/x", MALFORMED),
     attempt(Everything, "PUT to a collection", "PUT", "/api/v1/namespaces/team-a/configmaps", MALFORMED),
     // Resources that a wildcard does not include.
-    attempt(Everything, "exec", "POST", EXEC, UNASKED),
-    attempt(Everything, "exec by GET", "GET", EXEC, UNASKED),
-    attempt(Everything, "attach", "POST", "/api/v1/namespaces/team-a/pods/p/attach", UNASKED),
-    attempt(Everything, "portforward", "GET", "/api/v1/namespaces/team-a/pods/p/portforward?ports=1", UNASKED),
-    attempt(Everything, "proxy of a pod", "GET", "/api/v1/namespaces/team-a/pods/p/proxy/secrets", UNASKED),
-    attempt(Everything, "proxy of a service", "GET", "/api/v1/namespaces/team-a/services/s:80/proxy/x", UNASKED),
+    attempt(Everything, "exec", "POST", EXEC, NOT_REQUESTED),
+    attempt(Everything, "exec by GET", "GET", EXEC, NOT_REQUESTED),
+    attempt(Everything, "attach", "POST", "/api/v1/namespaces/team-a/pods/p/attach", NOT_REQUESTED),
+    attempt(Everything, "portforward", "GET", "/api/v1/namespaces/team-a/pods/p/portforward?ports=1", NOT_REQUESTED),
+    attempt(Everything, "proxy of a pod", "GET", "/api/v1/namespaces/team-a/pods/p/proxy/secrets", NOT_REQUESTED),
+    attempt(Everything, "proxy of a service", "GET", "/api/v1/namespaces/team-a/services/s:80/proxy/x", NOT_REQUESTED),
     attempt(
         Everything,
         "an ephemeral container in a pod",
         "PATCH",
         "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers",
-        UNASKED,
+        NOT_REQUESTED,
     ),
-    attempt(Everything, "proxy of a node", "GET", "/api/v1/nodes/n/proxy/run", UNASKED),
+    attempt(Everything, "proxy of a node", "GET", "/api/v1/nodes/n/proxy/run", NOT_REQUESTED),
     Attempt {
         body: TOKEN,
         headers: JSON,
@@ -190,7 +190,7 @@ pub const ATTEMPTS: &[Attempt] = &[
             "token of a ServiceAccount",
             "POST",
             "/api/v1/namespaces/kube-system/serviceaccounts/default/token",
-            UNASKED,
+            NOT_REQUESTED,
         )
     },
     Attempt {
@@ -206,68 +206,74 @@ pub const ATTEMPTS: &[Attempt] = &[
         Answered(200),
     ),
     // Requests beyond the requested permissions.
-    attempt(Asking, "another name", "GET", "/api/v1/namespaces/team-a/secrets/other", UNASKED),
-    attempt(Asking, "all names", "GET", "/api/v1/namespaces/team-a/secrets", UNASKED),
-    attempt(Asking, "all names, all namespaces", "GET", "/api/v1/secrets", UNASKED),
-    attempt(Asking, "another verb", "PUT", "/api/v1/namespaces/team-a/secrets/settings", UNASKED),
-    attempt(Asking, "another group", "GET", "/apis/apps/v1/namespaces/team-a/configmaps/settings", UNASKED),
-    attempt(Asking, "upper case", "GET", "/api/v1/namespaces/team-a/ConfigMaps/settings", UNASKED),
-    attempt(Asking, "watch without the verb", "GET", "/api/v1/configmaps?watch=true", UNASKED),
-    attempt(Asking, "watch without a value", "GET", "/api/v1/configmaps?watch", UNASKED),
-    attempt(Asking, "watch and no watch", "GET", "/api/v1/configmaps?watch=false&watch=true", UNASKED),
-    attempt(Asking, "encoded watch", "GET", "/api/v1/configmaps?%77atch=1", UNASKED),
-    attempt(Asking, "deletecollection", "DELETE", "/api/v1/namespaces/team-a/configmaps", UNASKED),
+    attempt(Limited, "another name", "GET", "/api/v1/namespaces/team-a/secrets/other", NOT_REQUESTED),
+    attempt(Limited, "all names", "GET", "/api/v1/namespaces/team-a/secrets", NOT_REQUESTED),
+    attempt(Limited, "all names, all namespaces", "GET", "/api/v1/secrets", NOT_REQUESTED),
+    attempt(Limited, "another verb", "PUT", "/api/v1/namespaces/team-a/secrets/settings", NOT_REQUESTED),
+    attempt(Limited, "another group", "GET", "/apis/apps/v1/namespaces/team-a/configmaps/settings", NOT_REQUESTED),
+    attempt(Limited, "upper case", "GET", "/api/v1/namespaces/team-a/ConfigMaps/settings", NOT_REQUESTED),
+    attempt(Limited, "watch without the verb", "GET", "/api/v1/configmaps?watch=true", NOT_REQUESTED),
+    attempt(Limited, "watch without a value", "GET", "/api/v1/configmaps?watch", NOT_REQUESTED),
+    attempt(Limited, "watch and no watch", "GET", "/api/v1/configmaps?watch=false&watch=true", NOT_REQUESTED),
+    attempt(Limited, "encoded watch", "GET", "/api/v1/configmaps?%77atch=1", NOT_REQUESTED),
+    attempt(Limited, "deletecollection", "DELETE", "/api/v1/namespaces/team-a/configmaps", NOT_REQUESTED),
     attempt(
-        Asking,
+        Limited,
         "deletecollection of one name",
         "DELETE",
         "/api/v1/namespaces/team-a/secrets?fieldSelector=metadata.name=settings",
-        UNASKED,
+        NOT_REQUESTED,
     ),
     attempt(
-        Asking,
+        Limited,
         "fieldSelector: not this name",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name!=settings",
-        UNASKED,
+        NOT_REQUESTED,
     ),
     attempt(
-        Asking,
+        Limited,
         "fieldSelector: two names",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name=settings,metadata.name=other",
-        UNASKED,
+        NOT_REQUESTED,
     ),
     attempt(
-        Asking,
+        Limited,
         "fieldSelector twice",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name=settings&fieldSelector=metadata.name=other",
-        UNASKED,
+        NOT_REQUESTED,
     ),
-    attempt(Asking, "fieldSelector: empty name", "GET", "/api/v1/secrets?fieldSelector=metadata.name=", UNASKED),
-    attempt(Asking, "labelSelector", "GET", "/api/v1/secrets?labelSelector=metadata.name=settings", UNASKED),
-    attempt(Asking, "status", "PATCH", "/api/v1/namespaces/team-a/pods/p/status", UNASKED),
-    attempt(Asking, "log", "GET", "/api/v1/namespaces/team-a/pods/p/log", UNASKED),
-    attempt(Asking, "eviction", "POST", "/api/v1/namespaces/team-a/pods/p/eviction", UNASKED),
-    attempt(Asking, "ephemeral containers", "PATCH", "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers", UNASKED),
-    attempt(Asking, "finalize", "PUT", "/api/v1/namespaces/team-a/finalize", UNASKED),
-    attempt(Asking, "discovery", "GET", "/api", UNASKED),
-    attempt(Asking, "the root", "GET", "/", UNASKED),
-    attempt(Asking, "metrics", "GET", "/metrics", UNASKED),
-    attempt(Asking, "profiles", "GET", "/debug/pprof/heap", UNASKED),
-    attempt(Asking, "logs", "GET", "/logs/kube-apiserver.log", UNASKED),
-    attempt(Asking, "version by POST", "POST", "/version", UNASKED),
-    attempt(Asking, "a path below version", "GET", "/version/x", UNASKED),
+    attempt(Limited, "fieldSelector: empty name", "GET", "/api/v1/secrets?fieldSelector=metadata.name=", NOT_REQUESTED),
+    attempt(Limited, "labelSelector", "GET", "/api/v1/secrets?labelSelector=metadata.name=settings", NOT_REQUESTED),
+    attempt(Limited, "status", "PATCH", "/api/v1/namespaces/team-a/pods/p/status", NOT_REQUESTED),
+    attempt(Limited, "log", "GET", "/api/v1/namespaces/team-a/pods/p/log", NOT_REQUESTED),
+    attempt(Limited, "eviction", "POST", "/api/v1/namespaces/team-a/pods/p/eviction", NOT_REQUESTED),
+    attempt(
+        Limited,
+        "ephemeral containers",
+        "PATCH",
+        "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers",
+        NOT_REQUESTED,
+    ),
+    attempt(Limited, "finalize", "PUT", "/api/v1/namespaces/team-a/finalize", NOT_REQUESTED),
+    attempt(Limited, "discovery", "GET", "/api", NOT_REQUESTED),
+    attempt(Limited, "the root", "GET", "/", NOT_REQUESTED),
+    attempt(Limited, "metrics", "GET", "/metrics", NOT_REQUESTED),
+    attempt(Limited, "profiles", "GET", "/debug/pprof/heap", NOT_REQUESTED),
+    attempt(Limited, "logs", "GET", "/logs/kube-apiserver.log", NOT_REQUESTED),
+    attempt(Limited, "version by POST", "POST", "/version", NOT_REQUESTED),
+    attempt(Limited, "a path below version", "GET", "/version/x", NOT_REQUESTED),
     Attempt {
         body: NEW_ROLE,
         headers: JSON,
-        ..attempt(Asking, "a role without the verb escalate", "POST", ROLES, UNASKED)
+        ..attempt(Limited, "a role without the verb escalate", "POST", ROLES, NOT_REQUESTED)
     },
     Attempt {
         body: NEW_BINDING,
         headers: JSON,
-        ..attempt(Asking, "a binding without the verb bind", "POST", BINDINGS, UNASKED)
+        ..attempt(Limited, "a binding without the verb bind", "POST", BINDINGS, NOT_REQUESTED)
     },
     // Requests that the API server checks against the identity of the host, which is an administrator.
     changing(
@@ -351,7 +357,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         Answered(201),
     ),
     Attempt {
-        who: Account,
+        caller: Account,
         ..changing(
             "RBAC: server-side apply",
             "PATCH",
@@ -361,33 +367,33 @@ pub const ATTEMPTS: &[Attempt] = &[
             Answered(403),
         )
     },
-    attempt(Asking, "allowed: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=a1", Answered(200)),
+    attempt(Limited, "allowed: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=a1", Answered(200)),
     attempt(
-        Asking,
+        Limited,
         "allowed: in another namespace",
         "GET",
         "/api/v1/namespaces/team-b/configmaps/settings?row=a2",
         Answered(200),
     ),
-    attempt(Asking, "allowed: list", "GET", "/api/v1/configmaps?limit=1&row=a3", Answered(200)),
-    attempt(Asking, "allowed: no watch", "GET", "/api/v1/configmaps?watch=false&limit=1&row=a4", Answered(200)),
+    attempt(Limited, "allowed: list", "GET", "/api/v1/configmaps?limit=1&row=a3", Answered(200)),
+    attempt(Limited, "allowed: no watch", "GET", "/api/v1/configmaps?watch=false&limit=1&row=a4", Answered(200)),
     Attempt {
         body: NEW_MAP,
         headers: JSON,
-        ..attempt(Asking, "allowed: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=a5", Answered(201))
+        ..attempt(Limited, "allowed: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=a5", Answered(201))
     },
-    attempt(Asking, "allowed: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/doomed?row=a6", Answered(200)),
-    attempt(Asking, "allowed: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=a7", Answered(200)),
+    attempt(Limited, "allowed: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/doomed?row=a6", Answered(200)),
+    attempt(Limited, "allowed: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=a7", Answered(200)),
     attempt(
-        Asking,
+        Limited,
         "allowed: list of a name",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name%3Dsettings&row=a8",
         Answered(200),
     ),
-    attempt(Asking, "allowed: a URL", "GET", "/version?row=a9", Answered(200)),
+    attempt(Limited, "allowed: a URL", "GET", "/version?row=a9", Answered(200)),
     attempt(
-        Asking,
+        Limited,
         "allowed: an encoded letter",
         "GET",
         "/api/v1/namespaces/team-a/configmaps/%73ettings?row=b1",
@@ -454,35 +460,35 @@ pub const ATTEMPTS: &[Attempt] = &[
         Answered(200),
     ),
     // Requests beyond the grant.
-    attempt(Subset, "not granted: list", "GET", "/api/v1/configmaps", UNGRANTED),
-    attempt(Subset, "not granted: watch", "GET", "/api/v1/configmaps?watch=true", UNGRANTED),
-    attempt(Subset, "not granted: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/settings", UNGRANTED),
-    attempt(Subset, "not granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/other", UNGRANTED),
-    attempt(Subset, "not granted: a URL", "GET", "/version", UNGRANTED),
+    attempt(Subset, "not granted: list", "GET", "/api/v1/configmaps", NOT_GRANTED),
+    attempt(Subset, "not granted: watch", "GET", "/api/v1/configmaps?watch=true", NOT_GRANTED),
+    attempt(Subset, "not granted: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/settings", NOT_GRANTED),
+    attempt(Subset, "not granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/other", NOT_GRANTED),
+    attempt(Subset, "not granted: a URL", "GET", "/version", NOT_GRANTED),
     Attempt {
         body: NEW_MAP,
         headers: JSON,
-        ..attempt(Subset, "not granted: create", "POST", "/api/v1/namespaces/team-b/configmaps", UNGRANTED)
+        ..attempt(Subset, "not granted: create", "POST", "/api/v1/namespaces/team-b/configmaps", NOT_GRANTED)
     },
-    Attempt { body: NEW_BINDING, headers: JSON, ..attempt(Subset, "not granted: bind", "POST", BINDINGS, UNGRANTED) },
-    attempt(Subset, "not requested: exec", "POST", EXEC, UNASKED),
+    Attempt { body: NEW_BINDING, headers: JSON, ..attempt(Subset, "not granted: bind", "POST", BINDINGS, NOT_GRANTED) },
+    attempt(Subset, "not requested: exec", "POST", EXEC, NOT_REQUESTED),
     attempt(Subset, "granted: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=s1", Answered(200)),
     attempt(Subset, "granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=s2", Answered(200)),
     // As a ServiceAccount: the host forwards the request, and the API server's RBAC decides.
-    attempt(Nobody, "RBAC: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=n1", Answered(403)),
-    attempt(Nobody, "RBAC: list", "GET", "/api/v1/secrets?row=n2", Answered(403)),
+    attempt(Unprivileged, "RBAC: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=n1", Answered(403)),
+    attempt(Unprivileged, "RBAC: list", "GET", "/api/v1/secrets?row=n2", Answered(403)),
     Attempt {
         body: NEW_MAP,
         headers: JSON,
-        ..attempt(Nobody, "RBAC: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=n3", Answered(403))
+        ..attempt(Unprivileged, "RBAC: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=n3", Answered(403))
     },
     Attempt {
         headers: "Impersonate-User: system:admin\nImpersonate-Group: system:masters\n",
-        ..attempt(Nobody, "RBAC: impersonation", "GET", "/api/v1/secrets?row=n4", Answered(403))
+        ..attempt(Unprivileged, "RBAC: impersonation", "GET", "/api/v1/secrets?row=n4", Answered(403))
     },
-    attempt(Nobody, "..: not forwarded", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
-    attempt(Nobody, "exec: not forwarded", "POST", EXEC, UNASKED),
-    attempt(Nobody, "allowed to every authenticated user", "GET", "/version?row=n5", Answered(200)),
+    attempt(Unprivileged, "..: not forwarded", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
+    attempt(Unprivileged, "exec: not forwarded", "POST", EXEC, NOT_REQUESTED),
+    attempt(Unprivileged, "allowed to every authenticated user", "GET", "/version?row=n5", Answered(200)),
     attempt(
         Account,
         "RBAC: another namespace",

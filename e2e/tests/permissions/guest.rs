@@ -95,7 +95,12 @@ impl Strings {
 }
 
 /// Builds a package of this name. `spec`: its registration, if it has one.
-pub fn package(name: &str, asked: Vec<PolicyRule>, spec: Option<&str>, requests: &[Request<'_>]) -> Result<Vec<u8>> {
+pub fn package(
+    name: &str,
+    requested: Vec<PolicyRule>,
+    spec: Option<&str>,
+    requests: &[Request<'_>],
+) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let mut start = String::new();
     if let Some(spec) = spec {
@@ -108,7 +113,7 @@ pub fn package(name: &str, asked: Vec<PolicyRule>, spec: Option<&str>, requests:
     let code = CODE.replace("MAX_SHOWN", &MAX_SHOWN.to_string());
     let text = format!("(module {code} (func $start {start}) (data (i32.const {STRINGS}) \"{}\"))", strings.escaped);
     let manifest = Manifest {
-        permissions: asked,
+        permissions: requested,
         ..Manifest::new(name, "1.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
     };
     Ok(wasmop_package::assemble(&wat::parse_str(text)?, &manifest)?)

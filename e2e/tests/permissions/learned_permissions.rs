@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use tokio::time::{Instant, sleep};
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_package::Package;
 use wasmop_package::manifest::{Manifest, PolicyRule};
 use wasmop_testbed::host::Host;
@@ -67,7 +67,7 @@ async fn run(cluster: &TestCluster, name: &str, package: &[u8], args: &[&str]) -
     options.output = Some(output.clone());
     options.args = ["--namespace", NAMESPACE].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
     let mut host = Host::spawn(&options)?;
-    tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], PATIENCE))?;
+    tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], TIMEOUT))?;
     let exercised = exercise(cluster, name).await;
     let status = tokio::task::block_in_place(|| host.terminate())?;
     let refused = host.log.records()?.iter().find(|r| r.message() == "permission denied").cloned();
@@ -88,7 +88,7 @@ async fn exercise(cluster: &TestCluster, name: &str) -> Result<()> {
         let probe = Probe { metadata, spec: spec(action, "v"), status: None };
         probes.create(&PostParams::default(), &probe).await?;
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for (probe, _) in &all {
         while !probes.get(probe).await?.is_current() {
             if Instant::now() > deadline {
@@ -102,7 +102,7 @@ async fn exercise(cluster: &TestCluster, name: &str) -> Result<()> {
     }
     for (probe, _) in &all {
         while probes.get_opt(probe).await?.is_some() {
-            ensure!(Instant::now() < deadline + PATIENCE, "{probe} is still there");
+            ensure!(Instant::now() < deadline + TIMEOUT, "{probe} is still there");
             sleep(POLL).await;
         }
     }

@@ -35,9 +35,9 @@ use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::manifest::PolicyRule;
 use wasmop_testbed::host::Host;
 
-use attempts::{ATTEMPTS, Attempt, Expected, Who};
+use attempts::{ATTEMPTS, Attempt, Caller, Expected};
 use guest::Request;
-use setup::{Answer, COLUMN, as_whom, everything, options, rule, until_answered, urls, user_agent};
+use setup::{Answer, COLUMN, check_identity, everything, options, rule, until_answered, urls, user_agent};
 
 fn main() -> ExitCode {
     part::main("permissions", &[COLUMN], run)
@@ -99,8 +99,8 @@ async fn set_up(cluster: &TestCluster) -> Result<()> {
 }
 
 /// The permissions that the package of a controller requests.
-fn asked(who: Who) -> Vec<PolicyRule> {
-    if who != Who::Asking {
+fn requested(caller: Caller) -> Vec<PolicyRule> {
+    if caller != Caller::Limited {
         return everything();
     }
     vec![
@@ -125,11 +125,11 @@ fn asked(who: Who) -> Vec<PolicyRule> {
 }
 
 /// The grant of the controller's owner, as TOML.
-fn granted(who: Who) -> &'static str {
-    match who {
-        Who::Asking | Who::Nobody | Who::Account => "",
-        Who::Everything => "grant = \"all\"\n",
-        Who::Subset => {
+fn granted(caller: Caller) -> &'static str {
+    match caller {
+        Caller::Limited | Caller::Unprivileged | Caller::Account => "",
+        Caller::Everything => "grant = \"all\"\n",
+        Caller::Subset => {
             "[[controllers.subset.grant]]\napi-groups = [\"\"]\nresources = [\"configmaps\"]\nverbs = [\"get\"]\n\
              [[controllers.subset.grant]]\napi-groups = [\"\"]\nresources = [\"secrets\"]\n\
              resource-names = [\"settings\"]\nverbs = [\"get\"]\n"
@@ -141,43 +141,46 @@ fn granted(who: Who) -> &'static str {
 async fn attempt_all(part: &Part, cluster: &TestCluster, attempts: &[Attempt]) -> Result<()> {
     let mut config = "suspend-policy = \"after=300ms\"\n".to_owned();
     let mut of = BTreeMap::new();
-    for who in Who::ALL {
-        let mine: Vec<_> = attempts.iter().filter(|attempt| attempt.who == who).collect();
+    for caller in Caller::ALL {
+        let mine: Vec<_> = attempts.iter().filter(|attempt| attempt.caller == caller).collect();
         let requests: Vec<_> = mine
             .iter()
             .map(|Attempt { target, method, path, headers, body, .. }| Request { target, method, path, headers, body })
             .collect();
-        let name = who.name();
-        std::fs::write(cluster.dir().join(format!("{name}.wasm")), guest::package(name, asked(who), None, &requests)?)?;
+        let name = caller.name();
+        std::fs::write(
+            cluster.dir().join(format!("{name}.wasm")),
+            guest::package(name, requested(caller), None, &requests)?,
+        )?;
         config.push_str(&format!("[controllers.{name}]\npackage = \"{name}.wasm\"\n"));
-        if let Some((namespace, account)) = who.service_account() {
+        if let Some((namespace, account)) = caller.service_account() {
             config.push_str(&format!("service-account = \"{namespace}/{account}\"\n"));
         }
-        config.push_str(granted(who));
-        of.insert(who, mine);
+        config.push_str(granted(caller));
+        of.insert(caller, mine);
     }
     let (options, _) = options(cluster, "attempts", &config)?;
     let mut host = Host::spawn(&options)?;
     let mut all = BTreeMap::new();
-    for (who, mine) in &of {
-        all.insert(*who, until_answered(&mut host, who.name(), mine.len()).await?);
+    for (caller, mine) in &of {
+        all.insert(*caller, until_answered(&mut host, caller.name(), mine.len()).await?);
     }
     tokio::task::block_in_place(|| host.terminate())?;
     let reached = audit::read(cluster.dir())?;
     let own = reached.iter().find(|r| r.user_agent == HOST_USER_AGENT).context("no request of the host itself")?;
-    for (who, mine) in of {
-        let of_controller: Vec<_> = reached.iter().filter(|r| r.user_agent == user_agent(who.name())).collect();
+    for (caller, mine) in of {
+        let of_controller: Vec<_> = reached.iter().filter(|r| r.user_agent == user_agent(caller.name())).collect();
         for (index, attempt) in mine.iter().enumerate() {
-            let answer = &all[&who][&(index + 1)];
+            let answer = &all[&caller][&(index + 1)];
             let result = judge(attempt, answer, &of_controller, &own.user);
-            part.record(&format!("{}: {}", who.name(), attempt.name), COLUMN, result);
+            part.record(&format!("{}: {}", caller.name(), attempt.name), COLUMN, result);
         }
         let answered = mine.iter().filter(|a| matches!(a.expected, Expected::Answered(_))).count();
         let result = match of_controller.len() == answered {
             true => Ok(()),
             false => Err(anyhow!("{answered} requests should reach the API server, {of_controller:#?} did")),
         };
-        part.record(&format!("{}: no other request reaches the API server", who.name()), COLUMN, result);
+        part.record(&format!("{}: no other request reaches the API server", caller.name()), COLUMN, result);
     }
     let is_disguised =
         |r: &&AuditedRequest| r.user_agent.starts_with("kubectl/v1") || r.user_agent.contains("example.com");
@@ -212,7 +215,7 @@ fn judge(attempt: &Attempt, answer: &Answer, reached: &[&AuditedRequest], host: 
                 _ => &["get", "list", "watch"],
             };
             ensure!(verbs.contains(&&*record.verb), "{record:?}");
-            as_whom(record, attempt.who.service_account())?;
+            check_identity(record, attempt.caller.service_account())?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use wasmop_e2e::audit;
 use wasmop_e2e::part::Part;
 use wasmop_e2e::probe::{Probe, ProbeStatus, spec};
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
 
@@ -58,7 +58,7 @@ async fn cut(cluster: &TestCluster) -> Result<()> {
     let (options, file) = options(cluster, NAME, &config(ALL))?;
     let mut host = Host::spawn(&options)?;
     let begun = |r: &Record| r.text("controller") == NAME && r.message().starts_with("001 body");
-    tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "piece of the watch", begun))?;
+    tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, "piece of the watch", begun))?;
     std::fs::write(&file, config(NOTHING))?;
     host.hang_up();
     let answers = until_answered(&mut host, NAME, 1).await?;
@@ -96,7 +96,7 @@ impl ReloadingHost {
     fn start(cluster: &TestCluster, package: &Path) -> Result<ReloadingHost> {
         let (options, file) = options(cluster, "reload", &config(package, STAYS, CHILDLESS))?;
         let mut host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], PATIENCE))?;
+        tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], TIMEOUT))?;
         Ok(ReloadingHost {
             host,
             dir: cluster.dir().into(),
@@ -122,7 +122,7 @@ impl ReloadingHost {
     }
 
     fn logged(&mut self, position: usize, what: &str, is: impl Fn(&Record) -> bool) -> Result<Record> {
-        tokio::task::block_in_place(|| self.host.log.wait_for(position, PATIENCE, what, is))
+        tokio::task::block_in_place(|| self.host.log.wait_for(position, TIMEOUT, what, is))
     }
 
     async fn create(&self, name: &str) -> Result<()> {
@@ -135,7 +135,7 @@ impl ReloadingHost {
 
     /// Waits until the current spec of a Probe has been reconciled.
     async fn until_current(&mut self, name: &str) -> Result<ProbeStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let probe = self.probes.get(name).await?;
             if probe.is_current() {
@@ -173,7 +173,7 @@ impl ReloadingHost {
         // The children are watched as well: a deleted child is restored.
         let uid = self.maps.get("one").await?.metadata.uid;
         self.maps.delete("one", &DeleteParams::default()).await?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.maps.get_opt("one").await?.is_none_or(|map| map.metadata.uid == uid) {
             ensure!(Instant::now() < deadline, "the child is not restored");
             sleep(POLL).await;
@@ -202,7 +202,7 @@ impl ReloadingHost {
     /// Waits until the host has no watch of Probes at the API server.
     async fn until_unwatched(&self) -> Result<()> {
         let path = format!("/apis/e2e.wasmop.dev/v1/namespaces/{NAMESPACE}/probes?");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let watches: Vec<_> = audit::read(&self.dir)?.into_iter().filter(|r| r.uri.starts_with(&path)).collect();
             ensure!(watches.iter().any(|r| r.verb == "watch"), "there was no watch");

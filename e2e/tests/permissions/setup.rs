@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 use wasmop_e2e::audit::AuditedRequest;
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::manifest::PolicyRule;
 use wasmop_testbed::host::{Host, HostOptions};
@@ -71,7 +71,7 @@ fn answers(log: &mut Log, controller: &str) -> Result<BTreeMap<usize, Answer>> {
 
 /// Waits until all requests of a guest have a response.
 pub async fn until_answered(host: &mut Host, controller: &str, count: usize) -> Result<BTreeMap<usize, Answer>> {
-    let deadline = Instant::now() + PATIENCE * 2;
+    let deadline = Instant::now() + TIMEOUT * 2;
     loop {
         let answers = answers(&mut host.log, controller)?;
         if answers.values().filter(|answer| answer.ended).count() == count {
@@ -89,7 +89,7 @@ pub fn user_agent(controller: &str) -> String {
 }
 
 /// Checks that a request was made as this ServiceAccount, or as the host.
-pub fn as_whom(record: &AuditedRequest, account: Option<(&str, &str)>) -> Result<()> {
+pub fn check_identity(record: &AuditedRequest, account: Option<(&str, &str)>) -> Result<()> {
     let Some((namespace, name)) = account else {
         ensure!(record.impersonated.is_none(), "{record:?}");
         return Ok(());

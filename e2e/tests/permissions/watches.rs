@@ -4,19 +4,19 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use wasmop_e2e::audit;
 use wasmop_e2e::part::Part;
-use wasmop_e2e::test_cluster::{PATIENCE, TestCluster};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
 
 use crate::guest;
-use crate::setup::{COLUMN, as_whom, everything, options, rule};
+use crate::setup::{COLUMN, check_identity, everything, options, rule};
 
 /// Runs all controllers in one host, and records a row for each kind.
 pub async fn rows(part: &Part, cluster: &TestCluster) -> Result<()> {
     let watching = vec![rule(&[""], &["configmaps"], &["list", "watch"])];
     let mut config = String::new();
-    for (name, asked, kind, plural, namespace, settings) in [
+    for (name, requested, kind, plural, namespace, settings) in [
         ("plain-one", watching.clone(), "ConfigMap", "configmaps", None, ""),
         ("plain-two", watching.clone(), "ConfigMap", "configmaps", None, ""),
         (
@@ -28,39 +28,39 @@ pub async fn rows(part: &Part, cluster: &TestCluster) -> Result<()> {
             "service-account = \"team-a/watcher\"",
         ),
         ("as-nobody", everything(), "ConfigMap", "configmaps", None, "service-account = \"team-a/nobody\""),
-        ("unasked", watching, "Secret", "secrets", None, ""),
+        ("not-requested", watching, "Secret", "secrets", None, ""),
         // Discovery finds the plural, and the grant covers URLs only.
         (
-            "ungranted",
+            "not-granted",
             everything(),
             "Secret",
             "",
             None,
-            "[[controllers.ungranted.grant]]\nnon-resource-urls = [\"*\"]\nverbs = [\"*\"]",
+            "[[controllers.not-granted.grant]]\nnon-resource-urls = [\"*\"]\nverbs = [\"*\"]",
         ),
     ] {
         let mut spec = json!({"name": name, "primary": {"version": "v1", "kind": kind, "plural": plural}});
         if let Some(namespace) = namespace {
             spec["namespace"] = namespace.into();
         }
-        let package = guest::package(name, asked, Some(&spec.to_string()), &[])?;
+        let package = guest::package(name, requested, Some(&spec.to_string()), &[])?;
         std::fs::write(cluster.dir().join(format!("{name}.wasm")), package)?;
         config.push_str(&format!("[controllers.{name}]\npackage = \"{name}.wasm\"\n{settings}\n"));
     }
     let (options, _) = options(cluster, "watches", &config)?;
     let mut host = Host::spawn(&options)?;
     let records = tokio::task::block_in_place(|| {
-        let mut wait = |what: &str, is: &dyn Fn(&Record) -> bool| host.log.wait_for(0, PATIENCE, what, is);
+        let mut wait = |what: &str, is: &dyn Fn(&Record) -> bool| host.log.wait_for(0, TIMEOUT, what, is);
         for (name, key) in
             [("plain-one", "team-b/settings"), ("plain-two", "team-b/settings"), ("as-watcher", "team-a/settings")]
         {
             wait(name, &|r: &Record| r.is("reconciled", name) && r.text("object") == key)?;
         }
         let waits = wait("wait", &|r: &Record| r.is("waiting for resource", "as-nobody"))?;
-        let unasked = wait("refusal", &|r: &Record| r.is("permission denied", "unasked"))?;
-        let ungranted = wait("refusal", &|r: &Record| r.is("permission denied", "ungranted"))?;
+        let not_requested = wait("refusal", &|r: &Record| r.is("permission denied", "not-requested"))?;
+        let not_granted = wait("refusal", &|r: &Record| r.is("permission denied", "not-granted"))?;
         host.terminate()?;
-        Ok::<_, anyhow::Error>([waits, unasked, ungranted])
+        Ok::<_, anyhow::Error>([waits, not_requested, not_granted])
     })?;
     let reached: Vec<_> = audit::read(cluster.dir())?.into_iter().filter(|r| r.user_agent == HOST_USER_AGENT).collect();
     let reconciled = |controller: &str, of: &str| {
@@ -84,7 +84,7 @@ pub async fn rows(part: &Part, cluster: &TestCluster) -> Result<()> {
     let of_account = || {
         let mine = watches("/api/v1/namespaces/team-a/configmaps", Some("system:serviceaccount:team-a:watcher"));
         ensure!(mine.len() == 1 && mine[0].code == 200, "{mine:?}");
-        as_whom(&mine[0], Some(("team-a", "watcher")))?;
+        check_identity(&mine[0], Some(("team-a", "watcher")))?;
         ensure!(
             reconciled("plain-one", "team-b")? && !reconciled("as-watcher", "team-b")?,
             "it reconciled another namespace"

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span as Sent, span::SpanKind};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use wasmop_e2e::test_cluster::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::tls_identity::TlsIdentity;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -134,7 +134,7 @@ impl Collector {
 
     /// Waits for a span that `wanted` accepts.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Span) -> bool) -> Result<Span> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             // The lock is free while `wanted` runs, which may read other spans.
             if let Some(span) = self.spans().into_iter().find(|span| wanted(span)) {
@@ -143,7 +143,7 @@ impl Collector {
             if Instant::now() > deadline {
                 let spans = self.spans();
                 let last = spans.iter().rev().take(10).collect::<Vec<_>>();
-                bail!("no span of {what} after {PATIENCE:?}; the last of {}: {last:#?}", spans.len());
+                bail!("no span of {what} after {TIMEOUT:?}; the last of {}: {last:#?}", spans.len());
             }
             tokio::time::sleep(POLL).await;
         }

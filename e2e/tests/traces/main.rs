@@ -14,7 +14,7 @@ use wasmop_e2e::guests::{self, Guest};
 use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::probe_object::ProbeObject;
-use wasmop_e2e::test_cluster::{PATIENCE, SUSPEND_AFTER, TestCluster};
+use wasmop_e2e::test_cluster::{SUSPEND_AFTER, TIMEOUT, TestCluster};
 use wasmop_e2e::tls_identity::TlsIdentity;
 use wasmop_testbed::host::{Host, HostOptions};
 
@@ -155,7 +155,7 @@ async fn suspended(fixture: &Fixture, collector: &Collector, guest: &Guest) -> R
         ensure!(root.is(key, value), "{key} is not {value}: {root:?}");
     }
     let waited: f64 = root.attributes.get("wasmop.queue.wait").context("no wasmop.queue.wait")?.parse()?;
-    ensure!((0.0..PATIENCE.as_secs_f64()).contains(&waited), "waited {waited} s");
+    ensure!((0.0..TIMEOUT.as_secs_f64()).contains(&waited), "waited {waited} s");
     let below = collector.below(&root);
     ensure!(below.iter().all(|span| span.trace == root.trace), "{below:?}");
     for span in &below {
@@ -322,7 +322,7 @@ async fn away(fixture: &Fixture) -> Result<()> {
     let mut host = fixture.host("away", &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])?;
     changes(fixture, "away").await?;
     let is_warning = |record: &wasmop_testbed::log::Record| record.message() == "traces cannot be sent";
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !host.log.records()?.iter().any(is_warning) {
         ensure!(Instant::now() < deadline, "no warning about the collector:\n{}", host.log.tail(15));
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -372,7 +372,7 @@ fn refused(fixture: &Fixture) -> Result<()> {
     let log = fixture.cluster.dir().join("refused.log");
     let mut options = HostOptions { log: log.clone(), ..fixture.options.clone() };
     options.args.extend(["--otlp-endpoint".into(), "127.0.0.1:4318".into()]);
-    let status = tokio::task::block_in_place(|| Host::spawn(&options)?.wait(PATIENCE))?;
+    let status = tokio::task::block_in_place(|| Host::spawn(&options)?.wait(TIMEOUT))?;
     let said = std::fs::read_to_string(&log)?;
     ensure!(status.code() == Some(1), "it ended with {status}: {said}");
     for word in ["--otlp-endpoint: `127.0.0.1:4318`", "no scheme", "help: write it like `http://127.0.0.1:4318`"] {
