@@ -18,7 +18,7 @@ use crate::test_cluster::TIMEOUT;
 /// The interval at which a test polls for a condition.
 pub const POLL: Duration = Duration::from_millis(50);
 
-/// See the module's description.
+/// One guest in the environment.
 #[derive(Clone)]
 pub struct GuestFixture {
     pub env: Arc<Environment>,

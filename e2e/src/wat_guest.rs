@@ -7,7 +7,7 @@ use wasmop_package::manifest::{Language, Limits, Manifest, PolicyRule, Sdk, Tool
 /// The namespace of their objects.
 pub const NAMESPACE: &str = "hostile";
 
-/// Code for each event; empty code does nothing. It may call the functions in [`FRAME`].
+/// Code for each event; empty code does nothing. It may call the functions of the frame.
 #[derive(Default)]
 pub struct Code {
     /// Initial memory in pages of 64 KiB, in addition to the two of the frame.

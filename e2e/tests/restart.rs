@@ -132,7 +132,7 @@ impl Host {
         let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
         // An upgraded package starts without memory.
         let is_upgrade = text("message").starts_with("snapshot rejected") && text("controller").starts_with("upgraded");
-        ensure!(is_upgrade || !["WARN", "ERROR"].contains(&&*text("level")), "the host complains: {line}");
+        ensure!(is_upgrade || !["WARN", "ERROR"].contains(&&*text("level")), "the host logs a problem: {line}");
         match record["message"].as_str() {
             Some("reconciled") => *self.reconciled.entry((text("controller"), text("object"))).or_default() += 1,
             Some("suspended") => drop(self.suspended.insert(text("controller"))),
@@ -223,7 +223,7 @@ fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     host.check(cluster, |_, _| false, &objects)?;
     host.terminate()?;
 
-    println!("one changed, one deleted, one new during the downtime: these");
+    println!("one changed, one deleted, one new during the downtime: these three objects");
     cluster.put("map-1");
     cluster.delete("map-2");
     cluster.put("map-10");
@@ -232,7 +232,7 @@ fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     host.check(cluster, three, &objects)?;
     drop(host); // kill
 
-    println!("three changed after SIGKILL: these");
+    println!("three changed after SIGKILL: these three objects");
     for name in ["map-3", "map-4", "map-10"] {
         cluster.put(name);
     }

@@ -31,7 +31,7 @@ pub async fn expired_token(fixture: &Fixture) -> Result<()> {
         Binaries::Separate { .. } => format!("{}/", fixture.cluster.plane.server),
     };
     let key = fixture.cluster.dir().join("cluster/pki/sa.key");
-    // A token with the same claims and a later expiry is accepted, so the expiry is the reason of the rejection.
+    // A token with the same claims and a later expiry is accepted, so the rejection is about the expiry.
     let claims = |expires_in: i64| token::claims(&issuer, &account, expires_in);
     let valid = fixture.options("still-valid", Some(&token::sign(&key, &claims(3600))?))?;
     wasmop_e2e::test_cluster::client(&valid.kubeconfig).await?.apiserver_version().await?;

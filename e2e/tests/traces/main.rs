@@ -261,7 +261,7 @@ async fn restarted(fixture: &Fixture, collector: &Collector, guest: &Guest, host
     let restart = async {
         hold.until_waiting(1).await?;
         tokio::task::block_in_place(|| host.terminate())?;
-        let interrupted = collector.until("what was interrupted", |span| {
+        let interrupted = collector.until("the interrupted reconcile", |span| {
             is_reconcile(guest, name)(span) && span.is("wasmop.reconcile.result", "interrupted")
         });
         let interrupted = interrupted.await?;
@@ -277,7 +277,7 @@ async fn restarted(fixture: &Fixture, collector: &Collector, guest: &Guest, host
     };
     tokio::try_join!(created, restart)?;
     let continued = collector
-        .until("what continued", |span| is_reconcile(guest, name)(span) && span.is("wasmop.continued", "true"))
+        .until("the continued reconcile", |span| is_reconcile(guest, name)(span) && span.is("wasmop.continued", "true"))
         .await?;
     ensure!(!continued.attributes.contains_key("wasmop.queue.wait"), "{continued:?}");
     ensure!(collector.below(&continued).iter().any(|span| span.name == "resume"), "it was not resumed");
