@@ -1,4 +1,6 @@
-//! Controllers that take every connection of the host, and one that needs some.
+//! Controllers that occupy every connection of the host, and a neighbour that needs some.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -6,21 +8,22 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 use wasmop_e2e::guests::Guest as Good;
-use wasmop_e2e::inner_host::Host;
+use wasmop_e2e::in_process_host::InProcessHost;
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::wat_guest::NAMESPACE;
-use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_package::Package;
 
-use super::neighbour::Neighbour;
-use super::{POLL, guests};
+use crate::guests;
+use crate::neighbour::Neighbour;
 
-/// Their requests are as many as the host has connections.
+const POLL: Duration = Duration::from_millis(100);
+/// Two controllers that together send as many requests as the host has connections.
 const HOGS: [&str; 2] = ["hog1", "hog2"];
-/// Changes that the neighbour has to reconcile, a few requests each.
+/// Changes that the neighbour reconciles with a few requests each.
 const CHANGES: u64 = 10;
 
-/// The neighbour reconciles while the responses of the hogs wait for them.
-pub async fn shared(cluster: &Cluster, good: &Good) -> Result<()> {
+/// The neighbour reconciles while the hogs do not read their responses.
+pub async fn keeps_neighbour(cluster: &TestCluster, good: &Good) -> Result<()> {
     let objects = Api::<ConfigMap>::namespaced(cluster.client.clone(), NAMESPACE);
     for n in 0..3 {
         let metadata = ObjectMeta {
@@ -35,10 +38,10 @@ pub async fn shared(cluster: &Cluster, good: &Good) -> Result<()> {
     for name in HOGS {
         packages.push(guests::hog(name)?);
     }
-    let host = Host::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("shares"))?;
-    let deadline = Instant::now() + PATIENCE * 2;
+    let host = InProcessHost::start(packages, &cluster.plane.kubeconfig, &cluster.dir().join("shares"))?;
+    let deadline = Instant::now() + TIMEOUT * 2;
     loop {
-        // It may still be starting.
+        // The host may still be starting.
         let controllers = host.controllers().await.unwrap_or_default();
         let is_held = |name: &&str| {
             let mut conditions = controllers.iter().filter(|c| c.name == *name).flat_map(|c| &c.conditions);
@@ -47,13 +50,13 @@ pub async fn shared(cluster: &Cluster, good: &Good) -> Result<()> {
         if HOGS.iter().all(is_held) {
             break;
         }
-        ensure!(Instant::now() < deadline, "the hogs are not held back: {controllers:?}");
+        ensure!(Instant::now() < deadline, "the hogs are not throttled: {controllers:?}");
         tokio::time::sleep(POLL).await;
     }
     let neighbour = Neighbour::of(&cluster.client, good.name);
     let reconciled = neighbour.reconcile_during(CHANGES, async {}).await;
     host.stop().await?;
-    let ((), changes, slowest) = reconciled.context("beside controllers that do not take their answers")?;
+    let ((), changes, slowest) = reconciled.context("beside controllers that do not read their responses")?;
     println!("the neighbour of the hogs reconciled {changes} changes, the slowest took {slowest:?}");
     Ok(())
 }

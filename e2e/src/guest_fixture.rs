@@ -1,4 +1,4 @@
-//! One guest's part of the world: its namespace, its Probes, and its lines in the host's log.
+//! One guest in the environment: its namespace, its Probes, and its records in the host's log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,27 +10,28 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 use wasmop_testbed::log::Record;
 
+use crate::environment::Environment;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec};
-use crate::world::{PATIENCE, World};
+use crate::test_cluster::TIMEOUT;
 
-/// Between two looks at what is waited for.
+/// The interval at which a test polls for a condition.
 pub const POLL: Duration = Duration::from_millis(50);
 
-/// See the module's description.
+/// One guest in the environment.
 #[derive(Clone)]
-pub struct Scene {
-    pub world: Arc<World>,
+pub struct GuestFixture {
+    pub env: Arc<Environment>,
     pub guest: Guest,
 }
 
-impl Scene {
+impl GuestFixture {
     pub fn probes(&self) -> Api<Probe> {
-        Api::namespaced(self.world.cluster.client.clone(), self.guest.name)
+        Api::namespaced(self.env.cluster.client.clone(), self.guest.name)
     }
 
     pub fn config_maps(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.world.cluster.client.clone(), self.guest.name)
+        Api::namespaced(self.env.cluster.client.clone(), self.guest.name)
     }
 
     pub async fn create(&self, name: &str, spec: ProbeSpec) -> Result<Probe> {
@@ -64,7 +65,7 @@ impl Scene {
     }
 
     pub async fn until_gone(&self, name: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(probe) = self.probes().get_opt(name).await? {
             if Instant::now() > deadline {
                 bail!("{name} is still there, with finalizers {:?}", probe.finalizers());
@@ -76,7 +77,7 @@ impl Scene {
 
     /// Waits until `wanted` holds for the Probe.
     pub async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Probe) -> bool) -> Result<Probe> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let probe = self.probes().get(name).await.with_context(|| format!("waiting for {name}: {what}"))?;
             if wanted(&probe) {
@@ -84,7 +85,7 @@ impl Scene {
             }
             if Instant::now() > deadline {
                 bail!(
-                    "{name}: not {what} after {PATIENCE:?}; generation {:?}, status {:?}",
+                    "{name}: not {what} after {TIMEOUT:?}; generation {:?}, status {:?}",
                     probe.metadata.generation,
                     probe.status
                 );
@@ -93,7 +94,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the status is about the spec as it is now.
+    /// Waits until the status belongs to the current spec.
     pub async fn until_current(&self, name: &str) -> Result<Probe> {
         self.until(name, "reconciled", Probe::is_current).await
     }
@@ -110,34 +111,34 @@ impl Scene {
         self.until_current(name).await
     }
 
-    /// Waits until `wanted` holds for a ConfigMap, which may have to be there first.
+    /// Waits until a ConfigMap exists and `wanted` holds for it.
     pub async fn until_config_map(
         &self,
         name: &str,
         what: &str,
         wanted: impl Fn(&ConfigMap) -> bool,
     ) -> Result<ConfigMap> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let found = self.config_maps().get_opt(name).await?;
             match found {
                 Some(config_map) if wanted(&config_map) => return Ok(config_map),
                 found if Instant::now() > deadline => {
-                    bail!("ConfigMap {name}: not {what} after {PATIENCE:?}; it is {found:?}")
+                    bail!("ConfigMap {name}: not {what} after {TIMEOUT:?}; it is {found:?}")
                 }
                 _ => sleep(POLL).await,
             }
         }
     }
 
-    /// How long the host's log is; what is logged from now on comes at or after this.
+    /// The current length of the host's log. Later records have this position or a higher one.
     pub fn position(&self) -> Result<usize> {
-        self.world.host().log.position()
+        self.env.host().log.position()
     }
 
     /// This guest's records from `position` on.
     pub fn logged(&self, position: usize) -> Result<Vec<Record>> {
-        let mut host = self.world.host();
+        let mut host = self.env.host();
         let records = host.log.records()?;
         Ok(records
             .iter()
@@ -149,24 +150,24 @@ impl Scene {
 
     /// Waits until `wanted` holds for one of this guest's records from `position` on.
     pub async fn until_logged(&self, position: usize, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(record) = self.logged(position)?.into_iter().find(|record| wanted(record)) {
                 return Ok(record);
             }
             if Instant::now() > deadline {
-                bail!("nothing logged about {what} within {PATIENCE:?}");
+                bail!("nothing logged about {what} within {TIMEOUT:?}");
             }
             sleep(POLL).await;
         }
     }
 
-    /// Waits until the guest is suspended: it was, or has continued as such, and has not been resumed since.
+    /// Waits until the guest is suspended, or has continued from a snapshot and was not resumed since.
     pub async fn until_suspended(&self) -> Result<Record> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let turns = self.logged(0)?.into_iter().rev();
-            let last = turns
+            let records = self.logged(0)?.into_iter().rev();
+            let last = records
                 .into_iter()
                 .find(|record| ["suspended", "resumed", "controller ready"].contains(&record.message()));
             let is = |record: &Record| record.message() == "suspended" || record.text("from") == "snapshot";
@@ -174,10 +175,15 @@ impl Scene {
                 return Ok(record);
             }
             if Instant::now() > deadline {
-                bail!("not suspended after {PATIENCE:?}");
+                bail!("not suspended after {TIMEOUT:?}");
             }
             sleep(POLL).await;
         }
+    }
+
+    /// The path of a ConfigMap in the guest's namespace.
+    pub fn config_map_path(&self, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/configmaps/{name}", self.guest.name)
     }
 
     /// The key under which the host logs a Probe.

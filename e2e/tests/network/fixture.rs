@@ -1,4 +1,4 @@
-//! What all rows share: a cluster, a guest, an authority for client certificates.
+//! The part's fixture: a cluster, a guest, client certificates and tokens, and hosts with a namespace each.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,27 +16,28 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUs
 use tokio::time::Instant;
 use wasmop_e2e::guests::{self, Guest};
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_testbed::host::{Host, HostOptions};
 
-const COLUMN: &str = "rust";
-/// Compiling the guest beside all others that do.
+/// The only column.
+pub const COLUMN: &str = "rust";
+/// The deadline for the first reconcile. Many hosts compile the guest at the same time.
 const START: Duration = Duration::from_secs(120);
 
-pub struct Stage {
-    pub cluster: Cluster,
+pub struct Fixture {
+    pub cluster: TestCluster,
     pub guest: Guest,
 }
 
-impl Stage {
-    pub async fn set() -> Result<Stage> {
-        let cluster = Cluster::start().await?;
+impl Fixture {
+    pub async fn set_up() -> Result<Fixture> {
+        let cluster = TestCluster::start().await?;
         let guest = tokio::task::block_in_place(|| guests::build(COLUMN, cluster.dir()))?;
         cluster.create_crd().await?;
-        Ok(Stage { cluster, guest })
+        Ok(Fixture { cluster, guest })
     }
 
-    /// Where the API server listens.
+    /// The address of the API server.
     pub fn api_server(&self) -> Result<SocketAddr> {
         Ok(self.cluster.plane.server.trim_start_matches("https://").parse()?)
     }
@@ -45,23 +46,24 @@ impl Stage {
         self.cluster.dir().join(name)
     }
 
-    /// The administrator's kubeconfig after `change`, in a file of this name.
+    /// Writes the administrator's kubeconfig, with a change, to a file of this name.
     pub fn kubeconfig(&self, name: &str, change: impl FnOnce(&mut Kubeconfig)) -> Result<PathBuf> {
         let mut kubeconfig = Kubeconfig::read_from(&self.cluster.plane.kubeconfig)?;
         change(&mut kubeconfig);
         let path = self.path(&format!("{name}.kubeconfig"));
-        // JSON is YAML.
+        // JSON is valid YAML.
         std::fs::write(&path, serde_json::to_string(&kubeconfig)?)?;
         Ok(path)
     }
 
-    /// The same with another user.
+    /// Writes the administrator's kubeconfig with another user.
     pub fn kubeconfig_of(&self, name: &str, user: AuthInfo) -> Result<PathBuf> {
         self.kubeconfig(name, |kubeconfig| kubeconfig.auth_infos[0].auth_info = Some(user))
     }
 
-    /// A certificate of an administrator and its key, valid for so long, PEM. `None` if the cluster's authority is not
-    /// at hand.
+    /// An administrator's client certificate and key in PEM, valid for this time.
+    ///
+    /// `None` if the cluster's certificate authority is not available.
     pub fn certificate(&self, valid: Duration) -> Result<Option<(String, String)>> {
         let Ok(key) = std::fs::read_to_string(self.path("cluster/pki/ca.key")) else { return Ok(None) };
         let named = |pairs: &[(DnType, &str)]| -> Result<CertificateParams> {
@@ -83,8 +85,7 @@ impl Stage {
         Ok(Some((params.signed_by(&key, &authority)?.pem(), key.serialize_pem())))
     }
 
-    /// A token that is good as long as the Secret of this name is there, of an account that may do everything if
-    /// `is_admin`.
+    /// Creates a ServiceAccount and a token of it. The token is valid while the Secret of this name exists.
     pub async fn token(&self, name: &str, is_admin: bool) -> Result<String> {
         let client = || self.cluster.client.clone();
         let named = || ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
@@ -98,7 +99,7 @@ impl Stage {
         self.another_token(name, name).await
     }
 
-    /// Another one of the same account, bound to another Secret.
+    /// Another token of the same account, bound to another Secret.
     pub async fn another_token(&self, account: &str, secret: &str) -> Result<String> {
         let client = || self.cluster.client.clone();
         let metadata = ObjectMeta { name: Some(secret.into()), ..ObjectMeta::default() };
@@ -143,22 +144,22 @@ impl Stage {
         Ok(())
     }
 
-    /// A host for a namespace of its own, which has one Probe that is reconciled.
+    /// Starts a host for a new namespace, and waits until it has reconciled one Probe.
     pub async fn run(&self, name: &'static str, kubeconfig: &Path, args: &[&str]) -> Result<Run<'_>> {
         self.cluster.create_namespace(name).await?;
         let mut options: HostOptions = self.cluster.host_options(name, vec![self.guest.package.clone()])?;
         options.kubeconfig = kubeconfig.to_owned();
         options.args = ["--namespace", name].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
-        let run = Run { stage: self, namespace: name, host: Mutex::new(Host::spawn(&options)?) };
+        let run = Run { fixture: self, namespace: name, host: Mutex::new(Host::spawn(&options)?) };
         run.create("probe").await?;
         run.until_current("probe", START).await?;
         Ok(run)
     }
 }
 
-/// A host with its namespace.
+/// A host and its namespace.
 pub struct Run<'a> {
-    stage: &'a Stage,
+    fixture: &'a Fixture,
     pub namespace: &'static str,
     host: Mutex<Host>,
 }
@@ -169,40 +170,40 @@ impl Run<'_> {
     }
 
     fn probes(&self) -> Api<Probe> {
-        Api::namespaced(self.stage.cluster.client.clone(), self.namespace)
+        Api::namespaced(self.fixture.cluster.client.clone(), self.namespace)
     }
 
     pub async fn create(&self, name: &str) -> Result<()> {
-        let labels = Some([("guest".to_owned(), self.stage.guest.name.to_owned())].into());
+        let labels = Some([("guest".to_owned(), self.fixture.guest.name.to_owned())].into());
         let metadata = ObjectMeta { name: Some(name.into()), labels, ..ObjectMeta::default() };
         let probe = Probe { metadata, spec: spec("child", "0"), status: None };
         self.probes().create(&PostParams::default(), &probe).await?;
         Ok(())
     }
 
-    /// Changes it, past whatever is between the host and the cluster.
+    /// Changes a Probe, bypassing every proxy between the host and the cluster.
     pub async fn change(&self, name: &str, value: &str) -> Result<()> {
         let patch = serde_json::json!({ "spec": spec("child", value) });
         self.probes().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())
     }
 
-    /// Waits until it has been reconciled as it is now.
-    pub async fn until_current(&self, name: &str, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+    /// Waits until the current spec of a Probe has been reconciled.
+    pub async fn until_current(&self, name: &str, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
         while !self.probes().get(name).await?.is_current() {
             if Instant::now() > deadline {
-                bail!("{name} is not reconciled after {patience:?}; the end of the log:\n{}", self.host().log.tail(15));
+                bail!("{name} is not reconciled after {timeout:?}; the end of the log:\n{}", self.host().log.tail(15));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
 
-    /// Changes it, which the host must notice.
-    pub async fn reconciles(&self, name: &str, value: &str, patience: Duration) -> Result<()> {
+    /// Changes a Probe, and waits until the host has reconciled the change.
+    pub async fn reconciles(&self, name: &str, value: &str, timeout: Duration) -> Result<()> {
         self.change(name, value).await?;
-        self.until_current(name, patience).await
+        self.until_current(name, timeout).await
     }
 
     pub async fn stop(self) -> Result<()> {
@@ -210,9 +211,4 @@ impl Run<'_> {
         ensure!(status.success(), "the host ended with {status}:\n{}", self.host().log.tail(15));
         Ok(())
     }
-}
-
-/// How long a test waits for what takes no time.
-pub fn patience() -> Duration {
-    PATIENCE
 }

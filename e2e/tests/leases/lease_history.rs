@@ -1,32 +1,32 @@
-//! The audit log as history: who held each controller from when to when, and who wrote for it.
+//! The audit log as history: which host held each controller when, and which hosts wrote for it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
-use wasmop_e2e::audit::{self, Reached};
+use wasmop_e2e::audit::{self, AuditedRequest};
 
-/// The API server's status for a request whose client has gone.
+/// The API server's status for a request whose client has disconnected.
 const GIVEN_UP: u64 = 504;
 
-/// A time during which a controller's Lease had one holder.
+/// A period during which a controller's Lease had one holder.
 #[derive(Debug)]
 struct Tenure {
     holder: String,
-    /// When the write came that began it.
+    /// When the write arrived that began it.
     begun: Timestamp,
-    /// When the one was answered that ended it.
+    /// When the write was answered that ended it.
     ended: Option<Timestamp>,
 }
 
 pub fn instant(text: &str) -> Result<Timestamp> {
-    text.parse().with_context(|| format!("{text:?} is no time"))
+    text.parse().with_context(|| format!("{text:?} is not a time"))
 }
 
 /// Successful writes of a controller's Lease, in order.
-fn lease_writes<'a>(reached: &'a [Reached], controller: &str) -> Vec<&'a Reached> {
+fn lease_writes<'a>(reached: &'a [AuditedRequest], controller: &str) -> Vec<&'a AuditedRequest> {
     let name = format!("wasmop.controller.{controller}");
-    let is_it = |r: &&Reached| {
+    let is_it = |r: &&AuditedRequest| {
         let path = r.uri.split('?').next().unwrap_or_default();
         (200..300).contains(&r.code)
             && (r.verb == "update" && path.ends_with(&format!("/leases/{name}"))
@@ -37,7 +37,7 @@ fn lease_writes<'a>(reached: &'a [Reached], controller: &str) -> Vec<&'a Reached
     writes
 }
 
-fn tenures(reached: &[Reached], controller: &str) -> Result<Vec<Tenure>> {
+fn tenures(reached: &[AuditedRequest], controller: &str) -> Result<Vec<Tenure>> {
     let mut tenures: Vec<Tenure> = Vec::new();
     for write in lease_writes(reached, controller) {
         let holder = write.holder.clone().unwrap_or_default();
@@ -52,7 +52,7 @@ fn tenures(reached: &[Reached], controller: &str) -> Result<Vec<Tenure>> {
     Ok(tenures)
 }
 
-/// Every write for a controller was made by the host that held its Lease at that time.
+/// Checks that the host that held the Lease made every write for its controller.
 pub fn check(dir: &Path, controllers: &[String]) -> Result<()> {
     let reached = audit::read(dir)?;
     for controller in controllers {
@@ -64,7 +64,7 @@ pub fn check(dir: &Path, controllers: &[String]) -> Result<()> {
             if ["get", "list", "watch"].contains(&&*request.verb) {
                 continue;
             }
-            // Its host cut it while it was on its way, as it does when it stops, and the API server gave it up.
+            // A host that stops cuts its requests in flight, and the API server gives them up.
             if request.code == GIVEN_UP {
                 continue;
             }
@@ -76,8 +76,8 @@ pub fn check(dir: &Path, controllers: &[String]) -> Result<()> {
             };
             ensure!(tenures.iter().any(holds), "{host} did not hold {controller}: {request:?}\n{tenures:#?}");
         }
-        println!("{controller}: {} holders one after the other, {writes} writes", tenures.len());
-        // Otherwise nothing has been seen.
+        println!("{controller}: {} consecutive holders, {writes} writes", tenures.len());
+        // With fewer of them the check proves nothing.
         ensure!(tenures.len() > 4 && writes > 10, "{} tenures and {writes} writes of {controller}", tenures.len());
     }
     let anonymous = format!("{} (controller/", wasmop_api::caller::HOST_USER_AGENT);
@@ -86,7 +86,7 @@ pub fn check(dir: &Path, controllers: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// When the last tenures of this host began, the earliest of them.
+/// The earliest start among the last tenures of this host.
 pub fn first_acquired(dir: &Path, controllers: &[String], host: &str) -> Result<String> {
     let reached = audit::read(dir)?;
     let begun = controllers.iter().filter_map(|controller| {
@@ -94,5 +94,5 @@ pub fn first_acquired(dir: &Path, controllers: &[String], host: &str) -> Result<
         let last = writes.iter().rev().find(|write| write.holder.as_deref() == Some(host))?;
         Some(last.received.clone())
     });
-    begun.min().context("it has acquired none")
+    begun.min().context("it has acquired no Lease")
 }

@@ -1,7 +1,7 @@
-//! What a kill left of a controller's snapshots: a state file in, whole or torn out.
+//! A controller's snapshot files after a kill: a state file in, whole or torn out.
 //!
-//! Reads the format by its description in `docs/suspend.md` and with none of the host's code, so that
-//! a host which takes a torn snapshot for a whole one has a witness against it.
+//! Reads the format as `docs/suspend.md` describes it, without code of the host. So a host that accepts a torn snapshot
+//! is found out.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,12 @@ const PAGE: usize = 4096;
 
 /// The snapshots in a controller's directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Of the newest header that is whole itself; `None` if there is no such header.
+pub struct SnapshotFiles {
+    /// The condition of the newest snapshot with a valid header; `None` if no header is valid.
     pub newest: Option<Condition>,
-    /// Headers that are not whole: one of them may have been in writing.
+    /// Invalid headers. One of them may have been in the middle of a write.
     pub torn_headers: usize,
-    /// A snapshot that is whole although a newer one is not.
+    /// Whether a snapshot older than the newest one is whole.
     pub older_whole: bool,
 }
 
@@ -33,14 +33,14 @@ pub enum Condition {
     Torn,
 }
 
-impl Found {
-    /// Looks at all of it; a directory or file that is not there is an empty one.
-    pub fn in_dir(dir: &Path) -> io::Result<Found> {
+impl SnapshotFiles {
+    /// Reads the files of a directory. A missing directory or file counts as empty.
+    pub fn in_dir(dir: &Path) -> io::Result<SnapshotFiles> {
         let state = match fs::read(dir.join("state")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SnapshotFiles::default()),
             state => state?,
         };
-        let mut found = Found::default();
+        let mut found = SnapshotFiles::default();
         let mut headers = Vec::new();
         for room in 0..ROOMS {
             let Some(prefix) = state.get(room * ROOM..room * ROOM + PREFIX_LEN) else { break };
@@ -65,12 +65,12 @@ impl Found {
         Ok(found)
     }
 
-    /// Whether there is something to continue from.
+    /// Whether the host can continue from a snapshot.
     pub fn has_whole(&self) -> bool {
         self.newest == Some(Condition::Whole) || self.older_whole
     }
 
-    /// The host has lost what it had: a snapshot counts that is not whole, and no other is.
+    /// Whether the host has lost its state: the newest snapshot is torn, and no older one is whole.
     pub fn is_lost(&self) -> bool {
         self.newest == Some(Condition::Torn) && !self.older_whole
     }
@@ -80,7 +80,7 @@ fn word<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..].first_chunk().copied().unwrap_or([0; N])
 }
 
-/// What follows a prefix, if both are what the checksum says.
+/// The body after a prefix, if both match the checksum.
 fn body<'a>(magic: &[u8], prefix: &[u8], rest: &'a [u8]) -> Option<&'a [u8]> {
     let body = rest.get(..u32::from_le_bytes(word(prefix, 12)) as usize)?;
     let mut sum = Xxh3::new();
@@ -98,7 +98,7 @@ struct Header {
     sums: Vec<u128>,
 }
 
-/// Postcard: integers as LEB128, lists with their length before them.
+/// Reads postcard: integers as LEB128, lists prefixed by their length.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -142,7 +142,7 @@ impl Header {
         }) && slots.next().is_none()
     }
 
-    /// The package's image is not among a controller's files.
+    /// Base 0 is the package's image, which is not in the controller's directory.
     fn base_is_there(&self, dir: &Path) -> bool {
         self.base == 0 || self.own_base_is_there(dir).unwrap_or(false)
     }
@@ -151,7 +151,7 @@ impl Header {
         let image = fs::read(dir.join(format!("base.{}", self.base))).ok()?;
         let body = body(BASE, image.get(..PREFIX_LEN)?, image.get(PREFIX_LEN..)?)?;
         let data = (PREFIX_LEN + body.len()).next_multiple_of(PAGE);
-        // All there is: it grows with the memory.
+        // All remaining pages: the file grows with the memory.
         let memory = image.get(data..)?;
         let named = |n: u128| self.extents.iter().any(|[page, count, _]| (*page..page + count).contains(&n));
         let mut all = 0;
@@ -203,7 +203,7 @@ mod tests {
         out
     }
 
-    /// Two snapshots of one page each, as the page in `docs/suspend.md` draws it.
+    /// A file with two snapshots of one page each, as drawn in `docs/suspend.md`.
     fn state() -> Vec<u8> {
         let mut file = vec![0; 8 * PAGE];
         for (n, slot) in [(0, 6), (1, 7)] {
@@ -215,25 +215,28 @@ mod tests {
         file
     }
 
-    fn found(state: &[u8]) -> Found {
+    fn found(state: &[u8]) -> SnapshotFiles {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("state"), state).unwrap();
-        Found::in_dir(dir.path()).unwrap()
+        SnapshotFiles::in_dir(dir.path()).unwrap()
     }
 
     #[test]
-    fn whole_and_torn_snapshots_are_told_apart() {
-        assert_eq!(Found::in_dir(Path::new("/nonexistent")).unwrap(), Found::default());
-        let whole = Found { newest: Some(Condition::Whole), torn_headers: 0, older_whole: true };
+    fn whole_and_torn_snapshots_are_distinguished() {
+        assert_eq!(SnapshotFiles::in_dir(Path::new("/nonexistent")).unwrap(), SnapshotFiles::default());
+        let whole = SnapshotFiles { newest: Some(Condition::Whole), torn_headers: 0, older_whole: true };
         assert_eq!(found(&state()), whole);
         let mut newest_torn = state();
         newest_torn[7 * PAGE + 5] ^= 1;
         let torn = found(&newest_torn);
-        assert_eq!(torn, Found { newest: Some(Condition::Torn), ..whole });
+        assert_eq!(torn, SnapshotFiles { newest: Some(Condition::Torn), ..whole });
         assert!(torn.has_whole() && !torn.is_lost());
         let mut header_torn = state();
         header_torn[ROOM + 80] ^= 1;
-        assert_eq!(found(&header_torn), Found { newest: Some(Condition::Whole), torn_headers: 1, older_whole: false });
+        assert_eq!(
+            found(&header_torn),
+            SnapshotFiles { newest: Some(Condition::Whole), torn_headers: 1, older_whole: false }
+        );
         newest_torn[6 * PAGE] ^= 1;
         assert!(found(&newest_torn).is_lost());
         assert!(found(&state()[..7 * PAGE]).has_whole() && found(&state()[..6 * PAGE]).is_lost());

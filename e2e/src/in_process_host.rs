@@ -1,4 +1,4 @@
-//! A host in this process, on a disk that can be made a bad one, and what it says over HTTP.
+//! A host in the test process, on a disk with injected faults, and its HTTP endpoints.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,13 +18,14 @@ use wasmop_package::Package;
 use wasmop_policy::Policy;
 use wasmop_snapshot::faults::BadDisk;
 
-use crate::world::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
 const POLL: Duration = Duration::from_millis(50);
 const SUSPEND_AFTER: Duration = Duration::from_millis(200);
 
-pub struct Host {
-    /// Of its first controller.
+/// A running host.
+pub struct InProcessHost {
+    /// The name of its first controller.
     name: String,
     pub address: SocketAddr,
     pub disk: Arc<BadDisk>,
@@ -32,20 +33,20 @@ pub struct Host {
     task: JoinHandle<Result<(), HostError>>,
 }
 
-impl Host {
-    /// Runs each package once; there is at least one. Each is suspended after a moment without work.
-    pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<Host> {
+impl InProcessHost {
+    /// Runs one controller for each package; there must be at least one. Idle controllers are suspended after a moment.
+    pub fn start(packages: Vec<Package>, kubeconfig: &Path, state_dir: &Path) -> Result<InProcessHost> {
         let change = |options| Options { policy: Policy::After(SUSPEND_AFTER), ..options };
         Self::start_with(packages, kubeconfig, state_dir, change)
     }
 
-    /// As `wasmop run` without flags, but for what `change` says.
+    /// Runs with the options of `wasmop run` without flags, except for the changes of `change`.
     pub fn start_with(
         packages: Vec<Package>,
         kubeconfig: &Path,
         state_dir: &Path,
         change: impl FnOnce(Options) -> Options + Send + 'static,
-    ) -> Result<Host> {
+    ) -> Result<InProcessHost> {
         let name = packages.first().context("no package")?.manifest.name.clone();
         let listener = wasmop_host::status::http::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -64,21 +65,21 @@ impl Host {
             })
             .await
         });
-        Ok(Host { name, address, disk, end, task })
+        Ok(InProcessHost { name, address, disk, end, task })
     }
 
-    /// Asks it to end, and waits.
+    /// Stops the host, and waits.
     pub async fn stop(self) -> Result<()> {
         let _ = self.end.send(());
-        Ok(tokio::time::timeout(PATIENCE, self.task).await.context("the host does not end")???)
+        Ok(tokio::time::timeout(TIMEOUT, self.task).await.context("the host does not stop")???)
     }
 
-    /// Status and body.
+    /// Status and body of an endpoint.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         get(self.address, path).await
     }
 
-    /// The value of a series, whose name comes with its labels as they are in the text.
+    /// The value of a metric. `series`: its name and labels as they appear in the text.
     pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
         let (status, text) = self.get("/metrics").await?;
         ensure!(status == 200, "/metrics: {status} {text}");
@@ -86,7 +87,7 @@ impl Host {
         Ok(line.map(str::parse).transpose()?)
     }
 
-    /// All that it says of itself and its controllers.
+    /// The overview of the host and its controllers.
     pub async fn overview(&self) -> Result<Overview> {
         let (status, text) = self.get("/api/controllers").await?;
         ensure!(status == 200, "/api/controllers: {status} {text}");
@@ -105,21 +106,21 @@ impl Host {
 
     /// Waits until `wanted` holds for the first controller.
     pub async fn until(&self, what: &str, wanted: impl Fn(&ControllerStatus) -> bool) -> Result<ControllerStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let controller = self.controller().await?;
             if wanted(&controller) {
                 return Ok(controller);
             }
             if Instant::now() > deadline {
-                bail!("not {what} after {PATIENCE:?}: {controller:?}");
+                bail!("not {what} after {TIMEOUT:?}: {controller:?}");
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
     pub async fn until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE * 4;
+        let deadline = Instant::now() + TIMEOUT * 4;
         loop {
             if let Ok((200, _)) = self.get("/readyz").await {
                 return Ok(());
@@ -134,7 +135,7 @@ impl Host {
     }
 }
 
-/// Status and body of what a host answers.
+/// Status and body of a host's endpoint.
 pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;

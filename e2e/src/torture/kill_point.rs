@@ -1,4 +1,4 @@
-//! When a host is killed: a phase of its life, and a random moment within it.
+//! The moment at which a host is killed: a phase of its life, and a random time within it.
 
 use std::fs;
 use std::path::Path;
@@ -9,16 +9,16 @@ use anyhow::{Result, bail};
 use rand::Rng;
 use wasmop_testbed::host::Host;
 
-/// What the host is doing when the kill comes.
+/// What the host is doing when it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Compiling, making base images: nothing is there yet.
+    /// Compiling packages and creating base images in an empty state directory.
     FirstStart,
-    /// Starting from what an earlier kill has left; the host before was killed under load.
+    /// Starting from the files of a host that was killed under load.
     Start,
-    /// Whatever the load makes it do.
+    /// Serving the load.
     Load,
-    /// Writing a snapshot, or putting it on disk.
+    /// Writing or syncing a snapshot.
     Snapshot,
     /// Resuming a controller for a change.
     Resume,
@@ -39,82 +39,83 @@ impl Phase {
     }
 }
 
-/// How long the phases take here, so that a moment can be drawn from all of each.
+/// Measured durations of phases on this machine, so that a kill can hit any moment of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows {
+pub struct PhaseDurations {
     /// From the start of the process until every controller is ready.
     pub start: Duration,
     /// From SIGTERM to the end of the process.
     pub shutdown: Duration,
 }
 
-/// Some more than what was measured: the end of a phase is one of its moments, too.
+/// Extends a measured duration, so that a kill can also hit the end of a phase.
 const MARGIN: f64 = 1.3;
-/// A first start compiles for seconds; what follows the first package is more of the same.
+/// A part of a first start, which compiles one package after the other for seconds.
 const FIRST_START: Duration = Duration::from_millis(2000);
 /// Several bursts and pauses of the load.
 const LOAD: Duration = Duration::from_millis(600);
 /// Writing and fsync of a snapshot.
 const SNAPSHOT: Duration = Duration::from_millis(8);
-/// A change noticed, its controller resumed, its requests sent and answered.
+/// The host sees a change, resumes the controller, and sends its requests.
 const RESUME: Duration = Duration::from_millis(80);
-/// A load that suspends nothing for this long is killed all the same.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for a suspend before the kill.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_micros(20);
 
-impl Default for Windows {
-    fn default() -> Windows {
-        Windows { start: Duration::from_millis(400), shutdown: Duration::from_millis(150) }
+impl Default for PhaseDurations {
+    fn default() -> PhaseDurations {
+        PhaseDurations { start: Duration::from_millis(400), shutdown: Duration::from_millis(150) }
     }
 }
 
-impl Windows {
+impl PhaseDurations {
     pub fn started_in(&mut self, took: Duration) {
         self.start = took.mul_f64(MARGIN);
     }
 }
 
-/// A moment, drawn.
+/// A random moment in a phase.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct KillPoint {
     pub phase: Phase,
-    /// Until the phase is looked for.
+    /// The time before the phase begins.
     lead: Duration,
-    /// Into the phase.
+    /// The time into the phase.
     after: Duration,
 }
 
 /// How a host ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum HostEnd {
     Killed,
-    /// SIGTERM had done its work before the kill came.
+    /// The host had stopped after SIGTERM before the kill.
     Finished,
 }
 
-impl Moment {
-    pub fn draw(phase: Phase, windows: &Windows, rng: &mut impl Rng) -> Moment {
+impl KillPoint {
+    pub fn draw(phase: Phase, durations: &PhaseDurations, rng: &mut impl Rng) -> KillPoint {
         let mut up_to = |limit: Duration| limit.mul_f64(rng.random());
-        // The file is written within the first tenth, and what lasts is the fsync.
+        // The write takes the first tenth of the time, and the fsync takes the rest.
         let early = |share: f64| share.powi(3);
         let (lead, after) = match phase {
             Phase::FirstStart => (Duration::ZERO, up_to(FIRST_START)),
-            Phase::Start => (Duration::ZERO, up_to(windows.start)),
+            Phase::Start => (Duration::ZERO, up_to(durations.start)),
             Phase::Load => (Duration::ZERO, up_to(LOAD)),
             Phase::Snapshot => (up_to(LOAD / 2), SNAPSHOT.mul_f64(early(rng.random()))),
             Phase::Resume => (Duration::ZERO, up_to(RESUME)),
-            Phase::Shutdown => (up_to(LOAD), up_to(windows.shutdown)),
+            Phase::Shutdown => (up_to(LOAD), up_to(durations.shutdown)),
         };
-        Moment { phase, lead, after }
+        KillPoint { phase, lead, after }
     }
 
-    /// Waits for the moment, then kills the host. `controllers` is the directory of their snapshots.
-    /// Blocks the thread: what is to be hit is shorter than an executor's timers.
-    pub fn kill(self, host: &mut Host, controllers: &Path, windows: &mut Windows) -> Result<End> {
+    /// Waits for the moment, then kills the host. `controllers` is the directory of the snapshots.
+    ///
+    /// Blocks the thread, because these moments are shorter than the resolution of an executor's timers.
+    pub fn kill(self, host: &mut Host, controllers: &Path, durations: &mut PhaseDurations) -> Result<HostEnd> {
         sleep(self.lead);
         match self.phase {
             Phase::Snapshot => {
-                let deadline = Instant::now() + SNAPSHOT_PATIENCE;
+                let deadline = Instant::now() + SNAPSHOT_TIMEOUT;
                 let before = last_written(controllers);
                 while last_written(controllers) == before && Instant::now() < deadline {
                     sleep(POLL);
@@ -128,14 +129,14 @@ impl Moment {
                         if !status.success() {
                             bail!("it ended with {status} after SIGTERM");
                         }
-                        windows.shutdown = asked.elapsed().mul_f64(MARGIN);
-                        return Ok(End::Finished);
+                        durations.shutdown = asked.elapsed().mul_f64(MARGIN);
+                        return Ok(HostEnd::Finished);
                     }
                     sleep(POLL);
                 }
-                windows.shutdown = windows.shutdown.max(self.after.mul_f64(MARGIN));
+                durations.shutdown = durations.shutdown.max(self.after.mul_f64(MARGIN));
                 host.kill()?;
-                return Ok(End::Killed);
+                return Ok(HostEnd::Killed);
             }
             _ => {}
         }
@@ -144,11 +145,11 @@ impl Moment {
             bail!("it ended by itself ({status})");
         }
         host.kill()?;
-        Ok(End::Killed)
+        Ok(HostEnd::Killed)
     }
 }
 
-/// When a snapshot was last written to; `None` if there is none.
+/// When a snapshot was last written; `None` if there is none.
 fn last_written(controllers: &Path) -> Option<SystemTime> {
     let written = |dir: fs::DirEntry| fs::metadata(dir.path().join("state")).ok()?.modified().ok();
     fs::read_dir(controllers).ok()?.flatten().filter_map(written).max()

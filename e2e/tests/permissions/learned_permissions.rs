@@ -1,4 +1,4 @@
-//! `wasmop run --learn-permissions`: what it prints is put into the package, which then runs without a refusal.
+//! `wasmop run --learn-permissions` prints permissions with which the package then runs without a denial.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,37 +7,38 @@ use anyhow::{Context, Result, bail, ensure};
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use tokio::time::{Instant, sleep};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::probe::{Probe, spec};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_package::Package;
 use wasmop_package::manifest::{Manifest, PolicyRule};
 use wasmop_testbed::host::Host;
 
-use super::probe::{Probe, spec};
-use super::rule;
+use crate::setup::rule;
 
 pub const NAMESPACE: &str = "learn";
 const CONTROLLER: &str = "probe-go";
 const POLL: Duration = Duration::from_millis(50);
 
-pub async fn learnt(cluster: &Cluster, package: &Path) -> Result<()> {
+/// Strips the package of its permissions, runs it to learn them, and runs it again with the result.
+pub async fn sufficient(cluster: &TestCluster, package: &Path) -> Result<()> {
     let bytes = std::fs::read(package)?;
-    let asking = |rules: Vec<PolicyRule>| {
+    let requesting = |rules: Vec<PolicyRule>| {
         let manifest = Package::parse(bytes.clone())?.manifest.clone();
         Ok::<_, anyhow::Error>(wasmop_package::with_manifest(&bytes, &Manifest { permissions: rules, ..manifest })?)
     };
-    // Nothing that it needs, and something that it does not.
-    let stripped = asking(vec![rule(&[""], &["secrets"], &["get"])])?;
+    // The package requests nothing that it needs, and one permission that it does not need.
+    let stripped = requesting(vec![rule(&[""], &["secrets"], &["get"])])?;
     let printed = run(cluster, "learning", &stripped, &["--learn-permissions"]).await?;
     ensure!(printed.contains("# probe-go: asked for and not used: \"get\" on secrets"), "{printed}");
     println!("{printed}");
-    let learnt = rules(&printed)?;
-    ensure!(!learnt.is_empty() && !printed.contains("\"*\""), "{printed}");
-    let printed = run(cluster, "learnt", &asking(learnt)?, &[]).await?;
+    let learned = rules(&printed)?;
+    ensure!(!learned.is_empty() && !printed.contains("\"*\""), "{printed}");
+    let printed = run(cluster, "learned", &requesting(learned)?, &[]).await?;
     ensure!(printed.is_empty(), "it printed {printed}");
     Ok(())
 }
 
-/// The `[[permissions]]` of a text, as `wasmop build` would read them.
+/// Parses `[[permissions]]`, as `wasmop build` does.
 fn rules(text: &str) -> Result<Vec<PolicyRule>> {
     let table: toml::Table = text.parse().with_context(|| text.to_owned())?;
     let blocks = table.get("permissions").and_then(toml::Value::as_array).context("no [[permissions]]")?;
@@ -57,8 +58,8 @@ fn rules(text: &str) -> Result<Vec<PolicyRule>> {
     Ok(blocks.iter().map(rule).collect())
 }
 
-/// Has a host run the package through all that it does; its standard output.
-async fn run(cluster: &Cluster, name: &str, package: &[u8], args: &[&str]) -> Result<String> {
+/// Runs the package in a host while Probes exercise it. Returns the standard output of the host.
+async fn run(cluster: &TestCluster, name: &str, package: &[u8], args: &[&str]) -> Result<String> {
     let file = cluster.dir().join(format!("{name}.wasm"));
     std::fs::write(&file, package)?;
     let mut options = cluster.host_options(name, vec![file])?;
@@ -66,18 +67,18 @@ async fn run(cluster: &Cluster, name: &str, package: &[u8], args: &[&str]) -> Re
     options.output = Some(output.clone());
     options.args = ["--namespace", NAMESPACE].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
     let mut host = Host::spawn(&options)?;
-    tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], PATIENCE))?;
-    let lived = live(cluster, name).await;
+    tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], TIMEOUT))?;
+    let exercised = exercise(cluster, name).await;
     let status = tokio::task::block_in_place(|| host.terminate())?;
     let refused = host.log.records()?.iter().find(|r| r.message() == "permission denied").cloned();
     ensure!(refused.is_none(), "{name}: {refused:?}");
-    lived.with_context(|| format!("{name}; the end of its log:\n{}", host.log.tail(8)))?;
+    exercised.with_context(|| format!("{name}; the end of its log:\n{}", host.log.tail(8)))?;
     ensure!(status.success(), "{name} ended with {status}");
     Ok(std::fs::read_to_string(output)?)
 }
 
-/// Probes that come, run into a conflict, and go.
-async fn live(cluster: &Cluster, name: &str) -> Result<()> {
+/// Creates Probes, of which one causes a conflict, and deletes them.
+async fn exercise(cluster: &TestCluster, name: &str) -> Result<()> {
     let probes = Api::<Probe>::namespaced(cluster.client.clone(), NAMESPACE);
     let all =
         [(format!("{name}-one"), "child"), (format!("{name}-two"), "child"), (format!("{name}-three"), "conflict")];
@@ -87,7 +88,7 @@ async fn live(cluster: &Cluster, name: &str) -> Result<()> {
         let probe = Probe { metadata, spec: spec(action, "v"), status: None };
         probes.create(&PostParams::default(), &probe).await?;
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for (probe, _) in &all {
         while !probes.get(probe).await?.is_current() {
             if Instant::now() > deadline {
@@ -101,7 +102,7 @@ async fn live(cluster: &Cluster, name: &str) -> Result<()> {
     }
     for (probe, _) in &all {
         while probes.get_opt(probe).await?.is_some() {
-            ensure!(Instant::now() < deadline + PATIENCE, "{probe} is still there");
+            ensure!(Instant::now() < deadline + TIMEOUT, "{probe} is still there");
             sleep(POLL).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Hosts that share controllers, and the objects of these.
+//! Hosts that share controllers, and the objects of these controllers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,17 @@ use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 use wasmop_api::election::Kept;
+use wasmop_api::election::Kept;
+use wasmop_core::election::assigned;
 use wasmop_core::election::assigned;
 use wasmop_e2e::guests;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::world::Cluster;
+use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_package::manifest::Manifest;
 use wasmop_package::{Package, with_manifest};
 use wasmop_testbed::host::{Host, HostOptions};
 
-/// Short, and long enough for a machine that is busy with other things.
+/// The Lease duration: short, but long enough for a busy machine.
 pub const LEASE: Duration = Duration::from_secs(6);
 pub const RENEW: Duration = Duration::from_secs(4);
 const RETRY: &str = "500ms";
@@ -28,23 +30,23 @@ const CONTROLLERS: usize = 4;
 const OBJECTS: usize = 2;
 const POLL: Duration = Duration::from_millis(50);
 
-pub struct Shared {
-    pub cluster: Cluster,
-    /// Of the controllers.
+pub struct Fixture {
+    pub cluster: TestCluster,
+    /// The names of the controllers.
     pub names: Vec<String>,
     packages: Vec<PathBuf>,
     probes: Api<Probe>,
     leases: Api<Lease>,
 }
 
-/// One of the hosts.
-pub struct Member {
+/// One of the hosts, a candidate in the election of each controller.
+pub struct Candidate {
     pub host: Host,
     identity: String,
     options: HostOptions,
 }
 
-impl Member {
+impl Candidate {
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -54,15 +56,16 @@ impl Member {
         Ok(kill_process(pid, signal)?)
     }
 
-    pub fn stop(&self) -> Result<()> {
+    /// Stops the process (SIGSTOP) without ending it.
+    pub fn pause_process(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    pub fn go_on(&self) -> Result<()> {
+    pub fn resume_process(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// On its state directory; its log begins anew.
+    /// Starts the host again on its state directory, with a log of its own.
     pub fn start_again(&mut self) -> Result<()> {
         self.options.log.set_extension("again.log");
         self.host = Host::spawn(&self.options)?;
@@ -88,9 +91,9 @@ impl Member {
     }
 }
 
-impl Shared {
-    /// Controllers of one source under different names, with some objects each.
-    pub async fn set_up(cluster: Cluster) -> Result<Shared> {
+impl Fixture {
+    /// Creates several controllers from one package, with some objects each.
+    pub async fn set_up(cluster: TestCluster) -> Result<Fixture> {
         let guest = tokio::task::block_in_place(|| guests::build("rust", cluster.dir()))?;
         cluster.create_crd().await?;
         cluster.create_namespace(NAMESPACE).await?;
@@ -115,7 +118,7 @@ impl Shared {
             packages.push(path);
         }
         let leases = Api::namespaced(cluster.client.clone(), NAMESPACE);
-        Ok(Shared { cluster, names, packages, probes, leases })
+        Ok(Fixture { cluster, names, packages, probes, leases })
     }
 
     pub fn all(&self) -> Vec<String> {
@@ -126,7 +129,7 @@ impl Shared {
         self.cluster.dir().join(format!("{name}-state"))
     }
 
-    /// Names of two hosts that each get half of the controllers: what the hosts will be called depends on it.
+    /// Two host names whose identities share the controllers evenly.
     pub fn spread_names(&self) -> Result<[String; 2]> {
         let identity = |name: &str| Ok::<_, anyhow::Error>(identity(&self.state_dir(name))?.to_string());
         let first = "host-0";
@@ -141,8 +144,8 @@ impl Shared {
         bail!("no two hosts share the controllers evenly")
     }
 
-    /// `kubeconfig`: instead of the administrator's.
-    pub fn start(&self, name: &str, kubeconfig: Option<&Path>) -> Result<Member> {
+    /// Starts a host. `kubeconfig` replaces the administrator's.
+    pub fn start(&self, name: &str, kubeconfig: Option<&Path>) -> Result<Candidate> {
         let mut options = self.cluster.host_options(name, self.packages.clone())?;
         if let Some(kubeconfig) = kubeconfig {
             options.kubeconfig = kubeconfig.into();
@@ -156,10 +159,10 @@ impl Shared {
         }
         let identity = identity(&options.state_dir)?;
         self.share_code(&options.state_dir)?;
-        Ok(Member { host: Host::spawn(&options)?, identity, options })
+        Ok(Candidate { host: Host::spawn(&options)?, identity, options })
     }
 
-    /// What another host has compiled need not be compiled once more.
+    /// Copies compiled packages of other hosts, so that this host need not compile them.
     fn share_code(&self, state_dir: &Path) -> Result<()> {
         let dirs = fs::read_dir(self.cluster.dir())?.filter_map(|entry| Some(entry.ok()?.path()));
         for other in dirs.filter(|path| path.to_string_lossy().ends_with("-state") && path != state_dir) {
@@ -174,13 +177,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Controllers that a host gets among `members`.
-    pub fn assigned(&self, member: &Member, members: &[&Member]) -> Vec<String> {
-        let is_its = |name: &&String| assigned(name, members.iter().map(|m| &*m.identity)) == Some(&member.identity);
-        self.names.iter().filter(is_its).cloned().collect()
+    /// The controllers that a host gets among these candidates.
+    pub fn assigned(&self, candidate: &Candidate, candidates: &[&Candidate]) -> Vec<String> {
+        let is_assigned =
+            |name: &&String| assigned(name, candidates.iter().map(|m| &*m.identity)) == Some(&candidate.identity);
+        self.names.iter().filter(is_assigned).cloned().collect()
     }
 
-    /// Who holds each of these controllers; empty: nobody.
+    /// The identity that holds each of these controllers; empty if none does.
     async fn holders(&self, controllers: &[String]) -> Result<Vec<String>> {
         let all = self.leases.list(&ListParams::default()).await?.items;
         let holder = |name: &String| {
@@ -191,31 +195,31 @@ impl Shared {
         Ok(controllers.iter().map(holder).collect())
     }
 
-    pub async fn until_held_by(&self, member: &Member, controllers: &[String], patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+    pub async fn until_held_by(&self, candidate: &Candidate, controllers: &[String], timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
         loop {
             let holders = self.holders(controllers).await?;
-            if holders.iter().all(|holder| *holder == member.identity) {
+            if holders.iter().all(|holder| *holder == candidate.identity) {
                 return Ok(());
             }
             ensure!(
                 Instant::now() < deadline,
-                "{} does not hold {controllers:?} after {patience:?}, but {holders:?}",
-                member.identity
+                "{} does not hold {controllers:?} after {timeout:?}, but {holders:?}",
+                candidate.identity
             );
             sleep(POLL).await;
         }
     }
 
-    /// Until each host holds what it is to get.
-    pub async fn until_shared(&self, members: &[&Member], patience: Duration) -> Result<()> {
-        for member in members {
-            self.until_held_by(member, &self.assigned(member, members), patience).await?;
+    /// Waits until each host holds the controllers assigned to it.
+    pub async fn until_shared(&self, candidates: &[&Candidate], timeout: Duration) -> Result<()> {
+        for candidate in candidates {
+            self.until_held_by(candidate, &self.assigned(candidate, candidates), timeout).await?;
         }
         Ok(())
     }
 
-    /// Changes every object, some in between others.
+    /// Changes every object, alternating between controllers.
     pub async fn change(&self, value: &str) -> Result<()> {
         let patch = serde_json::json!({ "spec": spec("child", value) });
         for object in 0..OBJECTS {
@@ -227,22 +231,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Until every object has been reconciled as it is now.
-    pub async fn until_current(&self, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
+    /// Waits until the current spec of every object has been reconciled.
+    pub async fn until_current(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
         loop {
             let all = self.probes.list(&ListParams::default()).await?.items;
             let late: Vec<_> = all.iter().filter(|p| !p.is_current()).filter_map(|p| p.metadata.name.clone()).collect();
             if late.is_empty() {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "{late:?} are not reconciled after {patience:?}");
+            ensure!(Instant::now() < deadline, "{late:?} are not reconciled after {timeout:?}");
             sleep(POLL).await;
         }
     }
 }
 
-/// As the host on this directory will be called.
+/// The identity of the host on this state directory.
 fn identity(state_dir: &Path) -> Result<String> {
     fs::create_dir_all(state_dir)?;
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname")?;

@@ -1,4 +1,4 @@
-//! An HTTP CONNECT proxy that notes where it was asked to go, and knows the address of every name.
+//! An HTTP CONNECT proxy that records its targets and connects every name to one server.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ pub struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// Leads every name to `server`.
+    /// Starts a proxy that connects every name to `server`.
     pub async fn start(server: SocketAddr) -> Result<ConnectProxy> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -33,7 +33,7 @@ impl ConnectProxy {
         Ok(ConnectProxy { address, targets, task: task.abort_handle() })
     }
 
-    /// How often it was asked to go there.
+    /// The number of requests for this target.
     pub fn count(&self, target: &str) -> usize {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|seen| *seen == target).count()
     }

@@ -8,19 +8,19 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, ProbeStatus, spec};
-use crate::world::{Cluster, PATIENCE};
+use crate::test_cluster::{TIMEOUT, TestCluster};
 
-/// A Probe that is there already or is yet to be created.
-pub struct Object {
+/// A Probe that exists or will be created.
+pub struct ProbeObject {
     api: Api<Probe>,
-    /// Whose it is, which is the name of its namespace, too.
+    /// The name of its guest, and of its namespace.
     pub name: &'static str,
     pub object: &'static str,
 }
 
-impl Object {
-    pub fn new(cluster: &Cluster, guest: &Guest, object: &'static str) -> Object {
-        Object { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name, object }
+impl ProbeObject {
+    pub fn new(cluster: &TestCluster, guest: &Guest, object: &'static str) -> ProbeObject {
+        ProbeObject { api: Api::namespaced(cluster.client.clone(), guest.name), name: guest.name, object }
     }
 
     pub async fn create(&self) -> Result<()> {
@@ -32,36 +32,36 @@ impl Object {
         let metadata = ObjectMeta { name: Some(self.object.into()), labels, ..ObjectMeta::default() };
         let probe = Probe { metadata, spec, status: None };
         self.api.create(&PostParams::default(), &probe).await?;
-        self.until_current(PATIENCE).await
+        self.until_current(TIMEOUT).await
     }
 
     pub async fn observed(&self) -> Result<ProbeStatus> {
         Ok(self.api.get(self.object).await?.observed())
     }
 
-    /// Waits until it has been reconciled as it is now.
-    pub async fn until_current(&self, patience: Duration) -> Result<()> {
+    /// Waits until its current spec has been reconciled.
+    pub async fn until_current(&self, timeout: Duration) -> Result<()> {
         let current = async {
             while !self.api.get(self.object).await?.is_current() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(())
         };
-        tokio::time::timeout(patience, current).await.context("the Probe is not reconciled")?
+        tokio::time::timeout(timeout, current).await.context("the Probe is not reconciled")?
     }
 
-    /// Changes it, and waits until that has been reconciled.
+    /// Changes its value, and waits until the change has been reconciled.
     pub async fn change(&self, value: &str) -> Result<()> {
         self.change_to(spec("child", value)).await
     }
 
     pub async fn change_to(&self, spec: ProbeSpec) -> Result<()> {
-        self.ask(spec).await?;
-        self.until_current(PATIENCE).await
+        self.change_without_waiting(spec).await?;
+        self.until_current(TIMEOUT).await
     }
 
-    /// Changes it, and does not wait.
-    pub async fn ask(&self, spec: ProbeSpec) -> Result<()> {
+    /// Changes its spec, and does not wait.
+    pub async fn change_without_waiting(&self, spec: ProbeSpec) -> Result<()> {
         let patch = serde_json::json!({ "spec": spec });
         self.api.patch(self.object, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())

@@ -1,53 +1,53 @@
-//! A host's log, read as evidence: which controllers are ready, what was reconciled, what went wrong.
+//! The evidence in a host's log: ready controllers, reconciled objects, problems.
 
 use std::collections::HashMap;
 
 use wasmop_testbed::log::Record;
 
-/// What one host has told so far.
+/// The log of one host so far, in numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
-    /// Controller to where it began: `snapshot` or `start`.
+pub struct LogSummary {
+    /// By controller: where it started from, `snapshot` or `start`.
     pub ready: HashMap<String, String>,
-    /// Object to how often it was reconciled without an error.
+    /// By object: reconciles without an error.
     pub reconciled: HashMap<String, u64>,
-    /// Controller to the position of its last suspension.
+    /// By controller: the position of its last suspension in the log.
     pub suspended: HashMap<String, usize>,
     pub suspends: u64,
     pub resumes: u64,
-    /// Those with requests in flight.
+    /// Suspends with requests in flight.
     pub suspends_in_flight: u64,
 }
 
-impl Told {
-    pub fn by(records: &[Record]) -> Told {
-        let mut told = Told::default();
+impl LogSummary {
+    pub fn by(records: &[Record]) -> LogSummary {
+        let mut summary = LogSummary::default();
         for (position, record) in records.iter().enumerate() {
             let controller = record.text("controller");
             match record.message() {
                 "controller ready" => {
-                    told.ready.entry(controller.to_owned()).or_insert_with(|| record.text("from").to_owned());
+                    summary.ready.entry(controller.to_owned()).or_insert_with(|| record.text("from").to_owned());
                 }
                 "reconciled" if ["ok", "requeue"].contains(&record.text("outcome")) => {
-                    *told.reconciled.entry(record.text("object").to_owned()).or_default() += 1;
+                    *summary.reconciled.entry(record.text("object").to_owned()).or_default() += 1;
                 }
                 "suspended" => {
-                    told.suspended.insert(controller.to_owned(), position);
-                    told.suspends += 1;
-                    told.suspends_in_flight += u64::from(record.number("in_flight") >= Some(1.0));
+                    summary.suspended.insert(controller.to_owned(), position);
+                    summary.suspends += 1;
+                    summary.suspends_in_flight += u64::from(record.number("in_flight") >= Some(1.0));
                 }
-                "resumed" => told.resumes += 1,
+                "resumed" => summary.resumes += 1,
                 _ => {}
             }
         }
-        told
+        summary
     }
 }
 
-/// The first record that a healthy host on a healthy cluster does not write, killed or not: a
-/// warning of any kind, but for reconciles that failed. Those are asked for by some Probes, and what
-/// was in flight at a kill fails after it.
-pub fn complaint(records: &[Record]) -> Option<&Record> {
+/// The first record that a healthy host on a healthy cluster does not write, killed or not.
+///
+/// That is any warning except a failed reconcile. Some Probes request errors, and requests in flight fail after a kill.
+pub fn first_problem(records: &[Record]) -> Option<&Record> {
     records.iter().find(|record| {
         let level = record.text("level");
         if record.text("target") == "guest" {
@@ -66,8 +66,8 @@ mod tests {
     }
 
     #[test]
-    fn warnings_and_panics_are_complaints_and_failed_reconciles_are_not() {
-        for (level, target, message, is_complaint) in [
+    fn warnings_and_panics_are_problems_and_failed_reconciles_are_not() {
+        for (level, target, message, is_problem) in [
             ("INFO", "wasmop_host", "suspended", false),
             ("WARN", "wasmop_host", "reconciled", false),
             ("WARN", "guest", "reconcile failed", false),
@@ -76,7 +76,7 @@ mod tests {
             ("WARN", "wasmop_host", "restarted from base image", true),
             ("RAW", "", "thread 'main' panicked at host/src/lib.rs", true),
         ] {
-            assert_eq!(complaint(&[record(level, target, message)]).is_some(), is_complaint, "{message}");
+            assert_eq!(first_problem(&[record(level, target, message)]).is_some(), is_problem, "{message}");
         }
     }
 }

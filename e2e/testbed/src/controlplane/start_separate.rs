@@ -1,5 +1,6 @@
-//! Starts `etcd` and `kube-apiserver` as processes of their own, with the flags envtest uses. The
-//! API server makes its own certificate; the admin signs in with a token.
+//! Starts `etcd` and `kube-apiserver` as separate processes, with the flags of controller-runtime's envtest.
+//!
+//! The API server creates its own certificate. The administrator authenticates with a token.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -13,8 +14,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::start::{START_TIMEOUT, spawn};
-use super::{Binaries, ControlPlane, Lifetime, service_account_key};
+use super::component::{Lifetime, START_TIMEOUT, spawn};
+use super::locate::Binaries;
+use super::running::ControlPlane;
+use super::service_account_key;
 use crate::process::Process;
 
 pub(crate) fn start(
@@ -46,7 +49,7 @@ pub(crate) fn start(
             "--endpoint-reconciler-type=none",
             "--authorization-mode=RBAC",
         ])
-        // The controller that makes service accounts doesn't run here, so Pods need none.
+        // The controller that creates ServiceAccounts does not run, so Pods must not need them.
         .args([
             "--disable-admission-plugins=ServiceAccount",
             "--allow-privileged=true",
@@ -90,7 +93,7 @@ fn start_etcd(program: &Path, dir: &Path, url: &str, peer_port: u16, lifetime: L
         .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    // As envtest does: older versions refuse the flag.
+    // Older versions reject the flag; envtest checks for it in the same way.
     let help = Command::new(program).arg("--help").output()?;
     if [help.stdout, help.stderr].iter().any(|text| String::from_utf8_lossy(text).contains("unsafe-no-fsync")) {
         command.arg("--unsafe-no-fsync=true");
