@@ -15,8 +15,6 @@ use wasmop_api::election::Kept;
 use wasmop_core::election::assigned;
 use wasmop_core::election::assigned;
 use wasmop_e2e::guests;
-use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_package::manifest::Manifest;
 use wasmop_package::{Package, with_manifest};
 use wasmop_testbed::host::{Host, HostOptions};
