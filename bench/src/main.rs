@@ -60,9 +60,11 @@ struct Common {
     guests: Vec<String>,
 }
 
-/// A guest to measure, and how it is called in the rows.
+/// A guest to measure.
 pub struct Variant {
+    /// Names it in the rows.
     pub name: &'static str,
+    /// Its package.
     pub path: PathBuf,
 }
 

@@ -1,7 +1,5 @@
 //! `cargo xtask`: everything one does with this repository besides `cargo build`.
 
-#![deny(unsafe_code)]
-
 mod bench;
 mod chromium;
 mod command;
