@@ -56,11 +56,13 @@ impl Demo {
                 "the demo builds a controller in Go, and there is no `go` on PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
             );
         }
-        progress.say("building wasmop and a control plane (once: about 20 minutes on two cores)");
+        progress.say("building wasmop and a control plane (minutes the first time)");
         // Both take minutes and have phases that keep one core busy. The control plane is not needed before chapter 3.
         let control_plane = find_control_plane(progress);
         programs::build_wasmop_with_progress(progress)?;
         progress.say("wasmop is built");
+        // If it failed already, the demo fails before it begins.
+        let control_plane = if control_plane.is_finished() { Ok(join(control_plane)?) } else { Err(control_plane) };
 
         let temporary = tempfile::Builder::new().prefix("wasmop-demo-").tempdir()?;
         let dir = temporary.path().to_owned();
@@ -77,7 +79,7 @@ impl Demo {
         }
 
         tutorial.chapter("A real API server: etcd, kube-apiserver, kube-controller-manager");
-        let binaries = control_plane.join().expect("it does not panic")?;
+        let binaries = control_plane.or_else(join)?;
         let plane = ControlPlane::start(&binaries, &dir.join("cluster"), lifetime)?;
         tutorial.cluster(&binaries, &plane);
         for project in &PROJECTS {
@@ -137,6 +139,10 @@ fn find_control_plane(progress: Progress) -> JoinHandle<Result<Binaries>> {
         }
         Ok(binaries)
     })
+}
+
+fn join(control_plane: JoinHandle<Result<Binaries>>) -> Result<Binaries> {
+    control_plane.join().expect("the thread does not panic")
 }
 
 fn package(name: &str) -> String {

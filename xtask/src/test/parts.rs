@@ -99,7 +99,7 @@ impl Part {
     pub fn run(&self, build: Build, report: &mut Report) -> Result<()> {
         if !matches!(self.tests, Tests::Local(_)) {
             match build {
-                Build::Needed => programs::build(&[programs::WASMOP, programs::TORTURE])?,
+                Build::Needed => programs::build(&[programs::WASMOP])?,
                 Build::Everything => programs::build_all_with_tests()?,
             }
             setup::control_plane()?;
@@ -180,6 +180,7 @@ fn bad_input(report: &mut Report) -> Result<()> {
 const TORTURE_ROUNDS: u64 = 15;
 
 fn torture(report: &mut Report) -> Result<()> {
+    programs::build(&[programs::WASMOP, programs::TORTURE])?;
     cargo_test::run(&mut torture::kill(TORTURE_ROUNDS), Some("torture"), report)?;
     // Each kind of fault once.
     cargo_test::run(&mut torture::faults(0.0), Some("torture"), report)
