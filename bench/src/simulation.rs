@@ -1,4 +1,4 @@
-//! One controller driven by hand through the host's own parts: state machine, steps, snapshots.
+//! Drives one controller through the parts of a host: state machine, steps, snapshots.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub struct Simulation {
     api: FakeApi,
 }
 
-/// Times of one resume.
+/// The times of one resume.
 pub struct Resumed {
     pub resume: Duration,
     pub first_step: Duration,
@@ -60,13 +60,13 @@ impl Simulation {
         self.started.elapsed()
     }
 
-    /// Queues a reconcile of the one object.
+    /// Queues a reconcile of the only object.
     pub fn enqueue(&mut self) {
         let now = self.now();
         self.controller.enqueue(RegistrationId(0), "default/probe".into(), now);
     }
 
-    /// One step, if there is anything to do. Its calls are answered, for the next one.
+    /// Runs one step if there is work. The answers to its calls are events of the next step.
     fn step(&mut self) -> Result<Option<(Option<Duration>, Duration)>> {
         let now = self.now();
         let Some(mut events) = self.controller.take_batch(now) else { return Ok(None) };
@@ -124,24 +124,24 @@ impl Simulation {
         }
     }
 
-    /// Runs until nothing is left to do.
+    /// Runs steps until there is no work.
     pub fn settle(&mut self) -> Result<()> {
         while self.step()?.is_some() {}
         Ok(())
     }
 
-    /// Gives back memories that could be used again.
+    /// Frees the memories that a resume could reuse.
     pub fn forget_memories(&self) {
         self.package.engine().spares().clear();
     }
 
-    /// Gives back the code as well, so that nothing of the controller's is mapped.
+    /// Unloads the code, so that nothing of the controller is mapped.
     pub fn forget_code(&self) {
         self.package.drop_idle_code(Duration::ZERO);
     }
 
-    /// Bytes that a resume from a cold page cache asks the disk for: of the snapshot with its base image, and of
-    /// the compiled code. Only while suspended.
+    /// The bytes that a resume from a cold page cache prefetches: of the snapshot with its base image, and of the compiled
+    /// code. Only while suspended.
     pub fn read_ahead_bytes(&self) -> Result<(u64, u64)> {
         let Origin::Snapshot(snapshot) = self.origin else { bail!("not suspended") };
         let open = self.store.open(&snapshot)?;
@@ -150,14 +150,14 @@ impl Simulation {
         Ok((open.ahead_bytes(&base), self.package.code_ahead_bytes()))
     }
 
-    /// Resumes for a reconcile: times of the resume and of the step that takes the event in.
+    /// Resumes for a reconcile. Measures the resume and the step that receives the event.
     pub fn resume(&mut self) -> Result<Resumed> {
         self.enqueue();
         let (resume, first_step) = self.step()?.context("nothing to do")?;
         Ok(Resumed { resume: resume.context("was not suspended")?, first_step })
     }
 
-    /// Suspends; returns the time up to the written file and to the durable one.
+    /// Suspends. Returns the times until the file is written and until it is durable.
     pub fn suspend(&mut self) -> Result<(Duration, Duration, Saved)> {
         let Instance::Full(mut instance) = *self.instance.take().context("not resident")? else {
             bail!("a guest of the soft tier");
@@ -184,7 +184,7 @@ impl Simulation {
         Ok((written, durable, saved))
     }
 
-    /// Size of the linear memory, bytes; only while resident.
+    /// The size of the linear memory in bytes, or 0 while suspended.
     pub fn memory_size(&self) -> u64 {
         self.instance.as_ref().map_or(0, |i| i.memory_size())
     }

@@ -1,15 +1,17 @@
-//! `cargo xtask`: everything one does with this repository besides `cargo build`.
-
-#![deny(unsafe_code)]
+//! `cargo xtask`: the tasks of this repository besides `cargo build`.
 
 mod bench;
+mod cargo_tool;
 mod chromium;
+mod ci;
 mod command;
 mod componentize_py;
 mod debian;
 mod demo;
 #[cfg(test)]
 mod doc_constants;
+mod programs;
+mod progress;
 mod repository;
 mod setup;
 mod test;
@@ -29,16 +31,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Get everything the other tasks need: they do so themselves, this is for doing it beforehand.
+    /// Install everything that the other tasks need; they also do so themselves
     Setup(setup::Setup),
-    /// Scaffold, build and run a Rust and a Go controller on a real API server, and show them
-    /// suspended and resumed.
+    /// Create, build and run a Rust and a Go controller on a real API server, and watch them suspend and resume
     Demo(demo::Demo),
-    /// Run the tests.
+    /// Run the tests
     Test(test::Test),
-    /// Run a benchmark.
+    /// Run a benchmark
     Bench(bench::Bench),
-    /// Treat a host badly, again and again, and see that nothing is lost.
+    /// Kill a host or break its network, again and again, and check that nothing is lost
     Torture(torture::Torture),
 }
 

@@ -15,7 +15,6 @@ use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
 use wasmop_vm::memory::RESERVED;
-use wasmop_vm::memory::RESERVED;
 
 use crate::fixture::{Fixture, says};
 
