@@ -5,7 +5,7 @@ use std::io::{LineWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wasmop_policy::{Cause as Trigger, trace};
+use wasmop_policy::{Trigger, trace};
 
 use crate::options::HostError;
 

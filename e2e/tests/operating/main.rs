@@ -10,8 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kube::{Api, Client};
 use wasmop_core::status::save_failure::Reason;
-use wasmop_core::status::save_failure::Reason;
-use wasmop_core::status::state::State;
 use wasmop_core::status::state::State;
 use wasmop_e2e::audit;
 use wasmop_e2e::browser;
@@ -23,7 +21,6 @@ use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::table::Skip;
 use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_package::Package;
-use wasmop_snapshot::faults::Fault;
 use wasmop_snapshot::faults::Fault;
 
 const COLUMN: &str = "rust";

@@ -1,6 +1,7 @@
 //! The host's page in a browser.
 
 use anyhow::{Result, ensure};
+use wasmop_core::status::state::State;
 use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::probe_object::ProbeObject;

@@ -13,7 +13,7 @@ use wasmop_core::control_loop::{ControlLoop, Notice, SaveReason, SlotId, SpanEve
 use wasmop_core::step::StepReport;
 use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::WatchSpec;
-use wasmop_policy::Cause as Trigger;
+use wasmop_policy::Trigger;
 
 use super::message::WrittenAt;
 use super::workers::Tenant;

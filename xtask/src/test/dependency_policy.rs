@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
 
 use super::checks::check;
 use super::report::Report;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, WatchSpec};
-use wasmop_policy::Cause as Trigger;
+use wasmop_policy::Trigger;
 
 use super::host_state::HostState;
 use super::slot::SlotId;

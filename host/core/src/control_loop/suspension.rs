@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use wasmop_policy::budget::{Candidate, victims};
-use wasmop_policy::{Cause as Trigger, Decision, Policy, Predictor, Prices, Situation};
+use wasmop_policy::{Decision, Policy, Predictor, Prices, Situation, Trigger};
 
 use super::effect::Save;
 use super::event::{Saved, Written};
