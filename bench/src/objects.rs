@@ -20,8 +20,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 use wasmop_e2e::process;
 use wasmop_e2e::rows::Rows;
+use wasmop_e2e::test_cluster;
 use wasmop_e2e::wat_guest::Code;
-use wasmop_e2e::world;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
@@ -59,7 +59,7 @@ pub struct TwinArgs {
 /// The native controller in Rust: kube's `Controller`, which caches whole objects.
 pub fn twin(args: TwinArgs) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let maps = Api::<ConfigMap>::all(world::client(&args.kubeconfig).await?);
+        let maps = Api::<ConfigMap>::all(test_cluster::client(&args.kubeconfig).await?);
         let reconcile = async |map: Arc<ConfigMap>, _: Arc<()>| {
             println!("{RECONCILED} {}", map.metadata.name.as_deref().unwrap_or_default());
             Ok::<Action, std::convert::Infallible>(Action::await_change())
@@ -78,7 +78,7 @@ pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
     let binaries = controlplane::find(&mut |line| eprintln!("{line}"))?;
     let plane = ControlPlane::start(&binaries, &dir.path().join("cluster"), Lifetime::Owned)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let client = runtime.block_on(world::client(&plane.kubeconfig))?;
+    let client = runtime.block_on(test_cluster::client(&plane.kubeconfig))?;
     let controller_runtime = build_controller_runtime(dir.path())?;
     let metadata = package("metadata", "", dir.path())?;
     let cached = package("cached", r#","cached":true"#, dir.path())?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
-use wasmop_policy::simulate::{Outcome, Setup, Strategy, simulate};
-use wasmop_policy::trace::Trace;
+use wasmop_policy::activity::ActivityTrace;
+use wasmop_policy::simulation::{InstanceModel, SimulationOutcome, Strategy, simulate};
 
 use crate::error::{HelpExt, about};
 use crate::output::bytes;
@@ -13,14 +13,14 @@ use crate::output::bytes;
 /// A trace and its name.
 pub struct Input {
     pub name: String,
-    pub trace: Trace,
+    pub trace: ActivityTrace,
 }
 
 /// The result of one trace under one policy.
 pub struct Row {
     trace: String,
     policy: String,
-    outcome: Outcome,
+    outcome: SimulationOutcome,
 }
 
 impl Input {
@@ -30,13 +30,13 @@ impl Input {
             format!("cannot read the trace {shown}"),
             "a trace is a CSV file with the columns time and controller; see `wasmop policy simulate --help`",
         )?;
-        let trace = Trace::parse(&text).map_err(|error| about(&shown, error))?;
+        let trace = ActivityTrace::parse(&text).map_err(|error| about(&shown, error))?;
         Ok(Input { name: file.display().to_string(), trace })
     }
 }
 
 /// Simulates every trace under every policy.
-pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &Setup) -> Vec<Row> {
+pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &InstanceModel) -> Vec<Row> {
     let row = |input: &Input, strategy: &Strategy| Row {
         trace: input.name.clone(),
         policy: strategy.to_string(),
@@ -46,7 +46,7 @@ pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &Setup) -> Vec<Row>
 }
 
 /// A table for each trace.
-pub fn table(rows: &[Row], setup: &Setup) -> String {
+pub fn table(rows: &[Row], setup: &InstanceModel) -> String {
     let cycle = &setup.cycle;
     let mut text = format!(
         "Each controller: {} resident, suspended in {:?} ({} written), resumed in {:?}.\nA gap is worth a suspend from {:.2} s.\n",

@@ -60,7 +60,3 @@ pub mod tls_identity;
 pub mod torture;
 pub mod wall_clock;
 pub mod wat_guest;
-
-/// The former name, for the benchmarks.
-#[doc(hidden)]
-pub use test_cluster as world;

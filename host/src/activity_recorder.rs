@@ -5,7 +5,7 @@ use std::io::{LineWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wasmop_policy::{Trigger, trace};
+use wasmop_policy::{Trigger, activity};
 
 use crate::options::HostError;
 
@@ -20,13 +20,13 @@ impl ActivityRecorder {
     pub fn create(path: &Path) -> Result<ActivityRecorder, HostError> {
         let failed = |source| HostError::Trace { path: path.into(), source };
         let mut file = LineWriter::new(File::create(path).map_err(failed)?);
-        writeln!(file, "{}", trace::HEADER).map_err(failed)?;
+        writeln!(file, "{}", activity::HEADER).map_err(failed)?;
         Ok(ActivityRecorder { path: path.into(), file: Some(file) })
     }
 
     pub fn record(&mut self, at: Duration, controller: &str, trigger: Trigger) {
         let Some(file) = &mut self.file else { return };
-        let line = trace::line(at, controller, trigger == Trigger::Known);
+        let line = activity::line(at, controller, trigger == Trigger::Scheduled);
         if let Err(error) = writeln!(file, "{}", line.trim_end()) {
             tracing::warn!(path = %self.path.display(), %error, "the trace is written no further");
             self.file = None;

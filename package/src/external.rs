@@ -278,9 +278,6 @@ impl fmt::Display for HostPattern {
 }
 
 /// The former names.
-#[doc(hidden)]
-pub use self::{ExternalHost as Host, ExternalHostError as BadHost, ExternalTarget as Target};
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

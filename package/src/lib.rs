@@ -45,10 +45,6 @@ mod world;
 
 pub use assemble::{AssembleError, assemble};
 pub use image::{MemoryImage, MemoryImageError};
-
-/// The former name of [`MemoryImageError`].
-#[doc(hidden)]
-pub use image::MemoryImageError as ImageError;
 pub use inspect::{Inspection, inspect};
 pub use package::{IMAGE_SECTION, MANIFEST_SECTION, Package, PackageError, with_manifest};
 pub use refusal::{FunctionRef, Refusal};

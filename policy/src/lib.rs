@@ -49,22 +49,3 @@ pub use cost::{Cycle, Prices};
 pub use duration::parse_duration;
 pub use policy::{Policy, PolicyError};
 pub use predictor::{Decision, Predictor, Situation, Trigger};
-
-/// The former name of [`Trigger`].
-#[doc(hidden)]
-pub use predictor::Trigger as Cause;
-
-/// The former name of [`simulation`].
-#[doc(hidden)]
-pub mod simulate {
-    pub use crate::simulation::{InstanceModel as Setup, Profile, SimulationOutcome as Outcome, Strategy, simulate};
-}
-
-/// The former name of [`activity`].
-#[doc(hidden)]
-pub mod trace {
-    pub use crate::activity::{
-        ActivityTrace as Trace, ActivityTraceError as TraceError, Arrival as Event, BuiltinActivity as Builtin, HEADER,
-        line,
-    };
-}

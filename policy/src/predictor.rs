@@ -50,15 +50,6 @@ pub enum Trigger {
     Unscheduled,
 }
 
-/// The former names of the variants.
-#[allow(non_upper_case_globals, missing_docs)]
-impl Trigger {
-    #[doc(hidden)]
-    pub const Known: Trigger = Trigger::Scheduled;
-    #[doc(hidden)]
-    pub const Event: Trigger = Trigger::Unscheduled;
-}
-
 /// The state of an idle resident instance.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation {

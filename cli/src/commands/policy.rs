@@ -4,8 +4,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use wasmop_policy::Prices;
-use wasmop_policy::simulate::{Profile, Setup, Strategy};
-use wasmop_policy::trace::Builtin;
+use wasmop_policy::activity::BuiltinActivity;
+use wasmop_policy::simulation::{InstanceModel, Profile, Strategy};
 
 use crate::error::failure;
 use crate::simulation::{self, Input};
@@ -108,15 +108,15 @@ enum ProfileName {
 }
 
 impl BuiltinName {
-    fn builtins(self) -> Vec<Builtin> {
+    fn builtins(self) -> Vec<BuiltinActivity> {
         match self {
-            BuiltinName::Periodic => vec![Builtin::Periodic],
-            BuiltinName::Requeue => vec![Builtin::Requeue],
-            BuiltinName::Poisson => vec![Builtin::Poisson],
-            BuiltinName::Bursts => vec![Builtin::Bursts],
-            BuiltinName::Diurnal => vec![Builtin::Diurnal],
-            BuiltinName::DeployStorm => vec![Builtin::DeployStorm],
-            BuiltinName::All => Builtin::ALL.to_vec(),
+            BuiltinName::Periodic => vec![BuiltinActivity::Periodic],
+            BuiltinName::Requeue => vec![BuiltinActivity::Requeue],
+            BuiltinName::Poisson => vec![BuiltinActivity::Poisson],
+            BuiltinName::Bursts => vec![BuiltinActivity::Bursts],
+            BuiltinName::Diurnal => vec![BuiltinActivity::Diurnal],
+            BuiltinName::DeployStorm => vec![BuiltinActivity::DeployStorm],
+            BuiltinName::All => BuiltinActivity::ALL.to_vec(),
         }
     }
 }
@@ -167,7 +167,7 @@ impl Simulate {
             inputs.push(Input::read(file)?);
         }
         for builtin in self.builtin.map(BuiltinName::builtins).unwrap_or_default() {
-            inputs.push(Input { name: builtin.name().to_owned(), trace: builtin.trace(self.seed) });
+            inputs.push(Input { name: builtin.name().to_owned(), trace: builtin.generate(self.seed) });
         }
         if inputs.is_empty() {
             return Err(failure("there is no trace", "name a file, or use built-in traces: `--builtin all`")
@@ -179,7 +179,7 @@ impl Simulate {
         output::data(text.as_bytes())
     }
 
-    fn setup(&self) -> Setup {
+    fn setup(&self) -> InstanceModel {
         let mut setup = Profile::from(self.profile).setup();
         setup.prices = Prices::with_memory_per_core(self.memory_per_core);
         setup.cycle.suspend = self.suspend_cost.unwrap_or(setup.cycle.suspend);

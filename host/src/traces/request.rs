@@ -8,7 +8,7 @@ use opentelemetry::global::BoxedSpan;
 use opentelemetry::trace::{Span, SpanBuilder, SpanContext, SpanKind, Status};
 use wasmop_core::excerpt::excerpt;
 use wasmop_core::reply::Reply;
-use wasmop_package::external::{Host, Target};
+use wasmop_package::external::{ExternalHost, ExternalTarget};
 
 use super::{Clock, count, text};
 
@@ -17,7 +17,7 @@ pub enum Peer<'a> {
     /// `path`: with its query, which is not told.
     ApiServer { path: &'a str },
     /// Its path is not told: that of a webhook is as good as a password.
-    External(&'a Target),
+    External(&'a ExternalTarget),
 }
 
 /// A request under way. Dropped before the end of its answer it is told as cancelled.
@@ -84,10 +84,10 @@ pub(super) fn builder(method: &str, peer: &Peer<'_>, api_server: &http::Uri) -> 
             let host = api_server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             (scheme, host, api_server.port_u16().unwrap_or(usual_port))
         }
-        Peer::External(Target { scheme, host, port }) => {
+        Peer::External(ExternalTarget { scheme, host, port }) => {
             let host = match host {
-                Host::Name(name) => name.to_string(),
-                Host::Address(address) => address.to_string(),
+                ExternalHost::Name(name) => name.to_string(),
+                ExternalHost::Address(address) => address.to_string(),
             };
             (scheme.name(), host, *port)
         }

@@ -5,7 +5,7 @@ use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
 use wasmop_core::reply::Reply;
-use wasmop_package::external::Target;
+use wasmop_package::external::ExternalTarget;
 
 use super::request::traceparent;
 use super::*;
@@ -218,7 +218,7 @@ fn how_a_request_ends_is_told_once() {
     ] {
         let (mut traces, spans) = traces(Sampler::AlwaysOn);
         begin(&mut traces, 0, 1, "home", None);
-        let target: Target = "https://hooks.example.com".parse().unwrap();
+        let target: ExternalTarget = "https://hooks.example.com".parse().unwrap();
         let mut request = traces.request(0, 1, "GE T", &Peer::External(&target)).unwrap();
         replies.iter().for_each(|reply| request.on_reply(reply));
         drop(request);

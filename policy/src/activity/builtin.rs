@@ -52,11 +52,6 @@ impl BuiltinActivity {
     }
 
     /// The former name of [`BuiltinActivity::generate`].
-    #[doc(hidden)]
-    pub fn trace(self, seed: u64) -> ActivityTrace {
-        self.generate(seed)
-    }
-
     /// Generates the trace of a seed.
     pub fn generate(self, seed: u64) -> ActivityTrace {
         match self {

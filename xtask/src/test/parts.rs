@@ -173,7 +173,11 @@ fn control_plane(report: &mut Report) -> Result<()> {
 
 fn bad_input(report: &mut Report) -> Result<()> {
     // Of the command line, of a host with an API server, and of dependencies.
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "bad_input", "--test", "dependencies"]), None, report)
+    cargo_test::run(
+        &mut cargo_test(&["--workspace", "--test", "bad_input", "--test", "dependencies"]),
+        Some("bad-input"),
+        report,
+    )
 }
 
 /// Takes about 20 seconds, in which a kill hits each phase of a host now and then.

@@ -31,7 +31,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use wasmop_core::permissions::external::{Contact, Reach};
 use wasmop_core::reply::Reply;
-use wasmop_package::external::{Host, Scheme, Target};
+use wasmop_package::external::{ExternalHost, ExternalTarget, Scheme};
 
 use crate::api_requests::{Allowance, ApiCall, header_lines};
 use crate::client::tls_provider;
@@ -160,8 +160,8 @@ impl External {
     async fn connect(&self, contact: &Contact) -> io::Result<Box<dyn Io>> {
         let Contact { target, reach } = contact;
         let addresses = match &target.host {
-            Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
-            Host::Name(name) => tokio::net::lookup_host((&**name, target.port)).await?.collect(),
+            ExternalHost::Address(address) => vec![SocketAddr::new(*address, target.port)],
+            ExternalHost::Name(name) => tokio::net::lookup_host((&**name, target.port)).await?.collect(),
         };
         // Without the API server's addresses nothing can be told apart from it.
         let api_server: Vec<SocketAddr> = match reach {
@@ -185,15 +185,15 @@ impl External {
         Err(error.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
     }
 
-    async fn secure(&self, target: &Target, stream: TcpStream) -> io::Result<Box<dyn Io>> {
+    async fn secure(&self, target: &ExternalTarget, stream: TcpStream) -> io::Result<Box<dyn Io>> {
         stream.set_nodelay(true)?;
         if target.scheme == Scheme::Http {
             return Ok(Box::new(stream));
         }
         let tls = self.tls.get_or_try_init(|| connector(self.authorities.clone())).await?;
         let name = match &target.host {
-            Host::Address(address) => ServerName::from(*address),
-            Host::Name(name) => ServerName::try_from(String::from(&**name)).map_err(io::Error::other)?,
+            ExternalHost::Address(address) => ServerName::from(*address),
+            ExternalHost::Name(name) => ServerName::try_from(String::from(&**name)).map_err(io::Error::other)?,
         };
         Ok(Box::new(tls.connect(name, stream).await?))
     }
@@ -278,7 +278,7 @@ impl Body for Driven {
 }
 
 /// The request as it is sent.
-fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Request<Full<Bytes>>, String> {
+fn request(target: &ExternalTarget, user_agent: HeaderValue, call: ApiCall) -> Result<Request<Full<Bytes>>, String> {
     let method = match call.method.as_str() {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Method::from_bytes(call.method.as_bytes()),
         _ => return Err(format!("{:?} is not one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS", call.method)),

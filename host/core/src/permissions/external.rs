@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use wasmop_package::external::{BadHost, Host, HostPattern, Target, canonical};
+use wasmop_package::external::{ExternalHost, ExternalHostError, ExternalTarget, HostPattern, canonical};
 
 use super::rules::list;
 
@@ -33,7 +33,7 @@ pub(super) struct External {
 /// A target that is granted, and what its name may lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
-    pub target: Target,
+    pub target: ExternalTarget,
     pub reach: Reach,
 }
 
@@ -50,18 +50,18 @@ pub enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExternalDenied {
     #[error("no permission to contact {0}")]
-    NotAsked(Target),
+    NotAsked(ExternalTarget),
     /// The package asks for it, and its owner does not grant it.
     #[error("not granted to contact {0}")]
-    NotGranted(Target),
+    NotGranted(ExternalTarget),
     #[error(transparent)]
-    Malformed(BadHost),
+    Malformed(ExternalHostError),
 }
 
 impl ExternalDenied {
     /// How to allow it to the controller of this name.
     pub fn help(&self, controller: &str) -> String {
-        let line = |target: &Target| format!("external-hosts = [{}]", list(&[target.to_string()]));
+        let line = |target: &ExternalTarget| format!("external-hosts = [{}]", list(&[target.to_string()]));
         match self {
             ExternalDenied::NotAsked(target) => {
                 format!("to allow it, add to the top of wasmop.toml and build again:\n{}", line(target))
@@ -83,7 +83,7 @@ impl ExternalDenied {
 
 impl External {
     pub(super) fn check(&self, target: &str) -> Result<Contact, ExternalDenied> {
-        let target: Target = target.parse().map_err(ExternalDenied::Malformed)?;
+        let target: ExternalTarget = target.parse().map_err(ExternalDenied::Malformed)?;
         let covers = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.covers(&target));
         if !covers(&self.asked) {
             return Err(ExternalDenied::NotAsked(target));
@@ -94,8 +94,8 @@ impl External {
         }
     }
 
-    pub(super) fn contact(&self, target: Target) -> Contact {
-        let is_named = matches!(target.host, Host::Address(_))
+    pub(super) fn contact(&self, target: ExternalTarget) -> Contact {
+        let is_named = matches!(target.host, ExternalHost::Address(_))
             && self.granted.hosts.iter().flat_map(|hosts| hosts.iter()).any(|pattern| pattern.covers(&target));
         let and = self.granted.private_addresses.clone();
         let reach = if is_named { Reach::Named } else { Reach::Public { and } };

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wasmop_package::external::{HostPattern, Target as ExternalTarget};
+use wasmop_package::external::{ExternalTarget, HostPattern};
 use wasmop_package::manifest::PolicyRule;
 
 use super::external::{Contact, ExternalDenied};

@@ -340,7 +340,7 @@ fn the_memory_pool_is_given_back_under_pressure_whatever_is_suspended() {
 
 #[test]
 fn the_end_of_an_idle_gap_is_recorded_with_what_ended_it() {
-    use wasmop_policy::Cause;
+    use wasmop_policy::Trigger;
     let (mut host, id) = with_policy(Policy::After(secs(100)));
     let recorded = |host: &mut Harness| {
         let effects = std::mem::take(&mut host.effects);
@@ -353,11 +353,11 @@ fn the_end_of_an_idle_gap_is_recorded_with_what_ended_it() {
     recorded(&mut host);
     host.advance(secs(1));
     host.apply("Website", &object("web/home"));
-    assert_eq!(recorded(&mut host), [(host.now.host, Cause::Event)]);
+    assert_eq!(recorded(&mut host), [(host.now.host, Trigger::Unscheduled)]);
     let task = host.begun(id)[0].0;
     host.does(id, vec![requeue(task, secs(10))]);
     host.advance(secs(10));
-    assert_eq!(recorded(&mut host), [(host.now.host, Cause::Known)]);
+    assert_eq!(recorded(&mut host), [(host.now.host, Trigger::Scheduled)]);
     // Waiting for an answer is no idle gap.
     let task = host.begun(id)[0].0;
     host.does(id, vec![call(1, task, "GET", "/api/v1/pods")]);
