@@ -35,7 +35,7 @@ impl Caller {
 }
 
 /// Makes a request one of this ServiceAccount; whatever it said of that before is gone.
-fn impersonate(account: &ServiceAccount, headers: &mut HeaderMap) {
+pub fn impersonate(account: &ServiceAccount, headers: &mut HeaderMap) {
     // Both are made of DNS labels and dots.
     let Ok(user) = HeaderValue::from_str(&account.user()) else { return };
     headers.insert(IMPERSONATE_USER, user);

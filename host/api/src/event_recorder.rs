@@ -52,7 +52,7 @@ const MAX_NAME: usize = 253;
 
 /// What an Event says. Its reason and action are words in camel case.
 #[derive(Clone, Debug)]
-pub(super) struct Note {
+pub struct Note {
     /// The reporting instance: the controller that it is about.
     pub controller: Arc<str>,
     pub reason: &'static str,
@@ -77,7 +77,7 @@ struct Series {
 
 /// Writes Events, some time. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct EventRecorder(Arc<Shared>);
+pub struct EventRecorder(Arc<Shared>);
 
 struct Shared {
     client: Client,
@@ -93,7 +93,7 @@ struct Shared {
 }
 
 impl EventRecorder {
-    pub(super) fn new(client: Client) -> EventRecorder {
+    pub fn new(client: Client) -> EventRecorder {
         EventRecorder::with_waits(client, WAITS)
     }
 
@@ -110,7 +110,7 @@ impl EventRecorder {
     }
 
     /// Writes a note about an object, once it is known which; returns at once.
-    pub(super) fn publish(&self, note: Note, regarding: impl Future<Output = ObjectReference> + Send + 'static) {
+    pub fn publish(&self, note: Note, regarding: impl Future<Output = ObjectReference> + Send + 'static) {
         let shared = self.0.clone();
         if shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use ring::hmac::{self, HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::disk::check_owner;
 use crate::encryption::SealKey;
-use super::disk::check_owner;
 
 /// Bytes of a tag.
 pub const TAG_LEN: usize = 32;

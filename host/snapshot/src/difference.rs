@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::format::{Fold, Run, SavedPage, is_zero, page_sum, runs};
+use crate::image::BaseImage;
 use crate::page::PAGE;
-use super::format::{Fold, Run, SavedPage, is_zero, page_sum, runs};
-use super::image::BaseImage;
-use super::resume::Sources;
-use super::save::Previous;
+use crate::sources::{Previous, Sources};
 
 /// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
 /// them at each resume.
@@ -161,9 +160,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use super::super::disk::Disk;
-    use super::super::format::{Extent, Moment};
-    use super::super::resume::Overlay;
+    use crate::disk::Disk;
+    use crate::format::{Extent, Moment};
+    use crate::sources::Overlay;
 
     const SLOT: u32 = 20;
 

@@ -14,7 +14,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::format::{FormatError, Seal};
+use crate::format::{FormatError, Seal};
 
 /// The owner's key.
 #[derive(Clone)]

@@ -409,6 +409,16 @@ fn follows(extent: &Extent, slot: u32) -> bool {
     }
 }
 
+/// Where a slot begins in a state file.
+pub fn offset_of(slot: u32) -> u64 {
+    u64::from(slot) * PAGE as u64
+}
+
+/// Where an area for headers begins in a state file.
+pub fn area_offset(area: u8) -> u64 {
+    u64::from(area) * AREA_LEN as u64
+}
+
 /// Where the page data begins in a base image whose header has `header_len` bytes.
 pub fn data_offset(header_len: usize) -> u64 {
     (PREFIX_LEN + header_len).next_multiple_of(PAGE) as u64

@@ -5,11 +5,12 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use wasmop_vm::memory::Mapping;
-
+use crate::disk::{Disk, DiskFile};
+use crate::format::{
+    Fold, FormatError, ImageHeader, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, data_offset, is_zero, page_sum,
+    prefix, runs,
+};
 use crate::page::PAGE;
-use super::disk::{Disk, DiskFile};
-use super::format::{Fold, FormatError, ImageHeader, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, data_offset, is_zero, page_sum, prefix, runs};
 
 /// A base image, open and checked.
 pub struct BaseImage {
@@ -168,17 +169,6 @@ impl BaseImage {
     /// Where in its file a page is.
     pub fn offset_of(&self, page: u32) -> u64 {
         self.data_offset + u64::from(page) * PAGE as u64
-    }
-
-    /// How an instance is started from it. `size`: bytes of memory the instance has, at least this
-    /// image's.
-    pub fn mapping(&self, size: u64) -> io::Result<Mapping<'_>> {
-        Ok(Mapping {
-            file: self.file.for_reading()?,
-            offset: self.data_offset,
-            len: self.size.min(size) as usize,
-            size: size as usize,
-        })
     }
 
     /// Its file, and where in it `page` is.

@@ -16,17 +16,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wasmop_vm::guest::Guest;
-
+use crate::difference::{Difference, difference, joined, page_of};
+use crate::disk::DiskFile;
+use crate::format::{
+    AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, SavedPage, StateHeader, area_offset, offset_of, prefix,
+    runs_with_gaps,
+};
+use crate::image::BaseImage;
 use crate::page::PAGE;
-use super::difference::{Difference, difference, joined, page_of};
-use super::disk::DiskFile;
-use super::format::{AREA_LEN, AREAS, Fold, Kind, Moment, PREFIX_LEN, SavedPage, StateHeader, prefix, runs_with_gaps};
-use super::image::BaseImage;
-use super::resume::{COPIED_PAGES, READ_GAP, Sources};
-use super::slots::Slots;
-use super::store::{ControllerStore, SnapshotRef, area_offset, offset_of};
-use super::sync::Job;
+use crate::slots::Slots;
+use crate::snapshot_ref::SnapshotRef;
+use crate::sources::{Previous, READ_GAP, Sources};
+use crate::store::ControllerStore;
+use crate::sync::Job;
 
 /// A snapshot whose data is more than this share of the package's base image becomes a base image of
 /// the controller's own: mapping many pages is cheaper than copying them in on each resume.
@@ -41,33 +43,16 @@ const SEALED_AT_ONCE: usize = 64;
 /// The file is cut when it has more slots than this beyond what is in use.
 const SPARE_SLOTS: u32 = 64;
 
-/// What is saved of an instance already, so that only what changes is written.
-#[derive(Default)]
-pub struct Previous {
-    /// `None`: nothing is saved yet.
-    pub(super) snapshot: Option<SnapshotRef>,
-    /// Those that differ from the base image, ascending.
-    pub(super) pages: Vec<SavedPage>,
-    /// Checksum of the other pages of the base image.
-    pub(super) base_sum: Fold,
-    /// They are encrypted.
-    pub(super) sealed: bool,
-    /// First slot and number of those that hold the header.
-    pub(super) header_slots: (u32, u32),
-}
-
-impl Previous {
-    /// A resume had to copy so many pages.
-    pub(super) fn copied(&mut self, pages: usize) {
-        if let Some(snapshot) = self.snapshot.as_mut().filter(|_| pages > COPIED_PAGES) {
-            snapshot.copied += pages as u64;
-        }
-    }
-
-    /// Whether a page is among those that differ from the base image.
-    pub(super) fn has(&self, page: u32) -> bool {
-        self.pages.binary_search_by_key(&page, |p| p.page).is_ok()
-    }
+/// An instance that does not run: what a save is made of.
+pub struct InstanceState<'a> {
+    /// All of its memory.
+    pub memory: &'a [u8],
+    /// The mutable globals' bits, in order.
+    pub globals: Vec<u64>,
+    /// Pages that may differ from what was mapped, ascending.
+    pub anonymous: Vec<u32>,
+    /// Pages of the mapped image that were touched, ascending; read if [`Sources::needs_touched_pages`].
+    pub touched: Vec<u32>,
 }
 
 /// What a save made.
@@ -94,12 +79,12 @@ struct Files {
 }
 
 impl ControllerStore {
-    /// Writes what `guest` has changed since it was made of `sources`. `ends`: the guest is dropped
+    /// Writes what an instance has changed since it was made of `sources`. `ends`: the instance is dropped
     /// afterwards, so the base image below it may change, or another take its place.
-    pub fn save(&self, guest: &mut Guest, sources: &Sources, moment: Moment, ends: bool) -> io::Result<Saved> {
+    pub fn save(&self, state: InstanceState<'_>, sources: &Sources, moment: Moment, ends: bool) -> io::Result<Saved> {
         // Whoever is told of trouble meanwhile sets it again, for the next save.
         let doubtful = self.doubtful.swap(false, Ordering::AcqRel);
-        let saved = self.save_all(guest, sources, moment, ends, doubtful);
+        let saved = self.save_all(state, sources, moment, ends, doubtful);
         // Pages of a base image that is mapped can't be written anew.
         let is_mended = ends || sources.base.generation == 0 || self.sealer.is_some();
         if doubtful && (saved.is_err() || !is_mended) {
@@ -110,7 +95,7 @@ impl ControllerStore {
 
     fn save_all(
         &self,
-        guest: &mut Guest,
+        state: InstanceState<'_>,
         sources: &Sources,
         moment: Moment,
         ends: bool,
@@ -119,15 +104,11 @@ impl ControllerStore {
         let seq = self.last_seq.fetch_add(1, Ordering::AcqRel) + 1;
         let durable = (self.durable_seq.load(Ordering::Acquire), self.durable_area.load(Ordering::Acquire));
         let previous = &sources.previous;
-        let globals = guest.globals().map_err(io::Error::other)?;
-        let (memory, store) = guest.memory();
-        let anonymous = memory.dirty_pages()?;
+        let InstanceState { memory, globals, anonymous, touched } = state;
         let touched = match &sources.touched {
-            Some(touched) => touched.clone(),
-            // Without that kernel interface there is no reading ahead.
-            None => runs_with_gaps(memory.touched_pages().unwrap_or_default(), READ_GAP),
+            Some(known) => known.clone(),
+            None => runs_with_gaps(touched, READ_GAP),
         };
-        let memory = memory.bytes(store);
         let rewrite = doubtful || previous.sealed != self.sealer.is_some();
         let reuse = previous.snapshot.is_some_and(|s| s.seq == durable.0);
         let mut difference = difference(memory, &anonymous, sources, rewrite)?;

@@ -4,7 +4,7 @@
 //! newest that is surely on disk, and not what a memory maps. Until the first two are the same, only slots
 //! beyond the end are taken.
 
-use super::format::FIRST_SLOT;
+use crate::format::FIRST_SLOT;
 
 /// The slots of a file while a snapshot is written into it.
 pub struct Slots {

@@ -16,10 +16,10 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::code_key::CodeKey;
+use crate::disk::Disk;
 use crate::encryption::{SealKey, Sealer};
-use super::code_key::CodeKey;
-use super::disk::Disk;
-use super::store::ControllerStore;
+use crate::store::ControllerStore;
 
 /// A state directory, locked for this process.
 pub struct StateDir {

@@ -5,27 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::{fs, io};
 
-use crate::encryption::Sealer;
-use crate::page::PAGE;
-use super::disk::{Disk, DiskFile};
-use super::format::{AREA_LEN, AREAS, Fold, FormatError, Kind, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, page_sum};
-use super::image::{BaseImage, ImageError};
-use super::resume::OpenSnapshot;
-use super::save::Previous;
+use wasmop_core::limits::disk_quota::OverQuota;
 
-/// A snapshot that can be resumed from. Small: one per suspended controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotRef {
-    /// Of its header.
-    pub(super) seq: u64,
-    pub(super) area: u8,
-    /// Generation of the base image it needs; 0: the package's.
-    pub base_generation: u64,
-    /// Bytes on disk, with a base image of its own.
-    pub disk_bytes: u64,
-    /// Pages that resumes had to copy one by one since there is this base image.
-    pub(super) copied: u64,
-}
+use crate::disk::{Disk, DiskFile};
+use crate::encryption::Sealer;
+use crate::format::{
+    AREA_LEN, AREAS, Fold, FormatError, Kind, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, area_offset, offset_of,
+    page_sum,
+};
+use crate::image::{BaseImage, ImageError};
+use crate::open_snapshot::OpenSnapshot;
+use crate::page::PAGE;
+use crate::snapshot_ref::SnapshotRef;
+use crate::sources::Previous;
 
 /// Where one controller keeps its state.
 pub struct ControllerStore {
@@ -72,7 +64,9 @@ impl ControllerStore {
         ControllerStore { quota: bytes, ..self }
     }
 
-    pub(crate) fn check_quota(&self, needs: u64) -> io::Result<()> {
+    /// # Errors
+    /// [`OverQuota`]: a snapshot may not have so many bytes.
+    pub fn check_quota(&self, needs: u64) -> io::Result<()> {
         match needs > self.quota {
             true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, OverQuota { needs, quota: self.quota })),
             false => Ok(()),
@@ -287,14 +281,6 @@ impl ControllerStore {
         self.durable_area.store(snapshot.area, Ordering::Release);
         self.durable_seq.store(snapshot.seq, Ordering::Release);
     }
-}
-
-pub(super) fn offset_of(slot: u32) -> u64 {
-    u64::from(slot) * PAGE as u64
-}
-
-pub(super) fn area_offset(area: u8) -> u64 {
-    u64::from(area) * AREA_LEN as u64
 }
 
 /// First slot and number of those that hold the header.

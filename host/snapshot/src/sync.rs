@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use super::disk::Disk;
+use crate::disk::Disk;
 
 /// From this many jobs at once, the whole file system is synced.
 const BURST: usize = 8;

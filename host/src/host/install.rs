@@ -23,7 +23,7 @@ use wasmop_package::external::HostPattern;
 use wasmop_policy::Predictor;
 use wasmop_snapshot::format::FormatError;
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::page::PAGE;
+use wasmop_snapshot::PAGE;
 use wasmop_snapshot::{ControllerStore, StateDir};
 use wasmop_vm::address_space::{AddressSpace, AddressSpaceError};
 use wasmop_vm::compiled_package::{InstallError, InstalledPackage};

@@ -4,7 +4,6 @@
 //! reservation costs no memory, but it counts against this limit.
 
 use rustix::process::{Resource, getrlimit};
-use wasmop_host::status::process;
 
 use crate::memory::RESERVED;
 
@@ -27,7 +26,7 @@ impl AddressSpace {
     pub fn limited() -> Option<AddressSpace> {
         let limits = getrlimit(Resource::As);
         let limit = limits.current?;
-        let used = process::read().virtual_memory_bytes;
+        let used = used_bytes();
         Some(AddressSpace { limit, used, is_hard: limits.maximum.is_some() })
     }
 
@@ -35,6 +34,13 @@ impl AddressSpace {
     pub fn instances(&self) -> u64 {
         self.limit.saturating_sub(self.used.saturating_add(HEADROOM)) / RESERVED as u64
     }
+}
+
+/// Bytes of this process's address space; 0 if that cannot be found out.
+fn used_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().next().and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 /// Why an instance cannot be in memory.

@@ -10,9 +10,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rand::RngCore;
 use wasmop_core::limits::problem::how_to_raise;
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{StepFailure, StepInput};
@@ -21,27 +20,20 @@ use wasmop_package::{Package, PackageError, Tier};
 use wasmop_snapshot::disk::{Disk, read_ahead};
 use wasmop_snapshot::format::{Moment, runs_with_gaps};
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::page::PAGE;
-use wasmop_snapshot::resume::READ_GAP;
-use wasmop_snapshot::{BaseImage, StateDir};
+use wasmop_snapshot::sources::READ_GAP;
+use wasmop_snapshot::{BaseImage, PAGE, StateDir};
 use wasmtime::component::Component;
 
 use crate::address_space::AddressSpaceError;
 use crate::compiled_code_file::{CodeFile, CodeFileError, write_whole};
 use crate::engine::Engine;
-use crate::guest::{Exports, Guest, InstantiateError, LoadError};
+use crate::guest::{Exports, Guest, InstantiateError, LoadError, MIN_INIT_CPU};
 use crate::page_map;
+use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::wasi::WasiGrant;
-
-/// CPU time a package may use for its own initialisation, at least. It runs once, at install;
-/// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
-pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
 
 /// Compiled code of a package, at most. It is mapped from the state directory while an instance lives.
 const MAX_CODE_BYTES: u64 = 1 << 30;
-
-/// What an instance's monotonic clock shows before its initialisation.
-pub(crate) const FIRST_MONOTONIC_NS: u64 = 1_000_000_000;
 
 /// How long code stays loaded after its last instance was suspended. Loading costs about 0.3 ms.
 pub const CODE_LINGERS: Duration = Duration::from_secs(10);
@@ -336,18 +328,6 @@ pub fn initialise(
     }
 }
 
-/// Input of a step that begins now.
-pub fn step_input(monotonic: u64, events: Vec<wasmop_core::step::Event>) -> StepInput {
-    let mut seed = [0; 32];
-    rand::rng().fill_bytes(&mut seed);
-    StepInput { now: wall_clock_ns(), monotonic, seed, startup: None, events }
-}
-
-/// Nanoseconds since the Unix epoch.
-pub fn wall_clock_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
-}
-
 fn fingerprint(engine: &Engine) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
@@ -383,5 +363,4 @@ fn load_or_compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> 
 }
 
 #[cfg(test)]
-#[path = "code_tests.rs"]
 mod tests;

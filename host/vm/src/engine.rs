@@ -17,7 +17,7 @@ use crate::memory_pool::Spares;
 
 pub(crate) mod world {
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "../../wit",
         world: "wasmop:controller/controller",
         // So that what goes past a limit ends the step instead of getting lost.
         imports: { default: trappable },

@@ -18,13 +18,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use wasmop_snapshot::{BaseImage, PAGE};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use crate::page_map;
-
-/// Bytes in a page as the snapshot format counts them; also the kernel's page size on every
-/// platform the host supports (checked in [`Creator::new`]).
-pub const PAGE: usize = 4096;
 
 /// Slices the kernel takes at once (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
@@ -48,6 +45,14 @@ pub struct Mapping<'a> {
     pub len: usize,
     /// Size of the memory in bytes; a multiple of the wasm page size, at least the module's minimum.
     pub size: usize,
+}
+
+impl<'a> Mapping<'a> {
+    /// How an instance is started from `image`. `size`: bytes of memory the instance has, at least the image's.
+    pub fn of(image: &'a BaseImage, size: u64) -> io::Result<Mapping<'a>> {
+        let (file, offset) = image.place_of(0)?;
+        Ok(Mapping { file, offset, len: image.size().min(size) as usize, size: size as usize })
+    }
 }
 
 /// The memory of an instance that is gone, kept for the next one that starts from the same image: its

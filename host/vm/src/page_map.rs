@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use wasmop_snapshot::page::PAGE;
+use wasmop_snapshot::PAGE;
 
 /// Pages that are present (or swapped out) and not backed by a file.
 ///

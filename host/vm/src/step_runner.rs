@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Cause, Event, EventKind, LogLine, StepFailure, StepInput, StepOutput};
+use wasmop_core::step::{Cause, Event, EventKind, Failure, Lost, StepFailure, StepInput, StepReport};
 use wasmop_snapshot::ControllerStore;
 
 use crate::compiled_package::InstalledPackage;
-use crate::instance::{Origin, StartError, Live};
+use crate::instance::{Instance, Origin, StartError};
 use crate::step_input::step_input;
 use crate::thread_clock::thread_cpu_time;
 use crate::wasi::WasiGrant;
@@ -25,7 +25,7 @@ const MAX_ROLLBACKS: usize = 16;
 
 /// Where the instance of a job comes from.
 pub enum Source {
-    Resident(Box<Live>),
+    Resident(Box<Instance>),
     /// `wasi`: what of it is granted, `None` for nothing.
     Start {
         origin: Origin,
@@ -49,60 +49,43 @@ pub struct Batch {
 /// What became of a batch.
 pub struct Report {
     /// `None`: lost, start again from the base image.
-    pub instance: Option<Box<Live>>,
-    /// Why it was lost, or could not be started.
-    pub lost: Option<Lost>,
-    /// Committed steps, in order.
-    pub outputs: Vec<StepOutput>,
-    pub failures: Vec<Failure>,
+    pub instance: Option<Box<Instance>>,
     /// When the worker began with it.
     pub begun: Instant,
-    /// Time to resume or start, if the instance wasn't resident.
-    pub resume: Option<Duration>,
-    pub step: Duration,
-    /// CPU time of all of that.
-    pub cpu: Duration,
+    /// What the steps did.
+    pub steps: StepReport,
 }
 
 impl Batch {
     pub fn run(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
         let before = thread_cpu_time();
         let mut report = self.run_all(package, store);
-        report.cpu = thread_cpu_time().saturating_sub(before);
+        report.steps.cpu = thread_cpu_time().saturating_sub(before);
         report
     }
 
     fn run_all(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
         let started = Instant::now();
-        let mut report = Report {
-            instance: None,
-            lost: None,
-            outputs: Vec::new(),
-            failures: Vec::new(),
-            begun: started,
-            resume: None,
-            step: Duration::ZERO,
-            cpu: Duration::ZERO,
-        };
+        let mut report = Report { instance: None, begun: started, steps: StepReport::default() };
         let mut instance = match self.source {
             Source::Resident(instance) => {
                 // Its pages come back as the step touches them.
-                report.resume = instance.is_suspended().then_some(Duration::ZERO);
+                report.steps.resume = instance.is_suspended().then_some(Duration::ZERO);
                 instance
             }
             Source::Start { origin, wasi, registered } => {
                 let from_snapshot = matches!(origin, Origin::Snapshot(_));
-                match Live::start(package, store, wasi.as_deref(), &self.startup, origin, registered) {
+                match Instance::start(package, store, wasi.as_deref(), &self.startup, origin, registered) {
                     Ok(instance) => {
-                        report.resume = Some(started.elapsed());
+                        report.steps.resume = Some(started.elapsed());
                         Box::new(instance)
                     }
                     Err(error @ (StartError::Snapshot(_) | StartError::Instantiate(_))) if from_snapshot => {
-                        report.lost = Some(Lost::Snapshot(error.to_string()));
+                        report.steps.lost = Some(Lost::Snapshot(error.to_string()));
                         return report;
                     }
                     Err(error) => {
-                        report.lost = Some(Lost::Start(error.to_string()));
+                        report.steps.lost = Some(Lost::Start(error.to_string()));
                         return report;
                     }
                 }
@@ -114,7 +97,7 @@ impl Batch {
         while let Some(events) = pending.pop_front() {
             let (failure, events) = match instance.step(input(events)) {
                 Ok(output) => {
-                    report.outputs.push(output);
+                    report.steps.outputs.push(output);
                     continue;
                 }
                 Err(failed) => failed,
@@ -124,10 +107,10 @@ impl Batch {
             let culprit = blame(failure.cause, failure.entered, &running, &events);
             let split = culprit.is_none() && events.len() > 1;
             let full = match *instance {
-                Live::Full(full) => full,
-                Live::Soft(_) => {
+                Instance::Full(full) => full,
+                Instance::Soft(_) => {
                     let StepFailure { cause, reason, detail, logs, .. } = failure;
-                    report.failures.push(Failure {
+                    report.steps.failures.push(Failure {
                         cause,
                         reason,
                         detail,
@@ -136,28 +119,28 @@ impl Batch {
                         replayed_steps: 0,
                         memory_before: 0,
                     });
-                    report.lost = Some(Lost::NotUndone);
-                    report.step = stepping.elapsed();
+                    report.steps.lost = Some(Lost::NotUndone);
+                    report.steps.step = stepping.elapsed();
                     return report;
                 }
             };
             let (rolled_back, replayed_steps) = match full.rolled_back(package, store) {
-                Ok((rolled_back, steps)) => (Some(Live::Full(rolled_back)), steps),
+                Ok((rolled_back, steps)) => (Some(Instance::Full(rolled_back)), steps),
                 Err(error) => {
                     tracing::warn!(%error, "cannot undo a failed step");
                     (None, 0)
                 }
             };
-            report.failures.push(Failure {
+            report.steps.failures.push(Failure {
                 cause: failure.cause,
                 reason: failure.reason,
                 detail: failure.detail,
                 logs: failure.logs,
                 culprit,
                 replayed_steps,
-                memory_before: rolled_back.as_ref().map_or(0, Live::memory_size),
+                memory_before: rolled_back.as_ref().map_or(0, Instance::memory_size),
             });
-            let exhausted = report.failures.len() >= MAX_ROLLBACKS;
+            let exhausted = report.steps.failures.len() >= MAX_ROLLBACKS;
             match rolled_back {
                 Some(undone) if !exhausted && (culprit.is_some() || split) => {
                     instance = Box::new(undone);
@@ -170,13 +153,13 @@ impl Batch {
                     }
                 }
                 _ => {
-                    report.lost = Some(Lost::NoCulprit);
-                    report.step = stepping.elapsed();
+                    report.steps.lost = Some(Lost::NoCulprit);
+                    report.steps.step = stepping.elapsed();
                     return report;
                 }
             }
         }
-        report.step = stepping.elapsed();
+        report.steps.step = stepping.elapsed();
         instance.measure();
         report.instance = Some(instance);
         report

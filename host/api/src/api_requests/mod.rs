@@ -19,10 +19,12 @@ use kube::client::Body;
 use tokio::sync::Semaphore;
 use wasmop_core::election::Fence;
 use wasmop_core::permissions::is_stream;
+use wasmop_core::reply::{CHUNK_BYTES, Reply};
 
 use crate::caller::Caller;
 use crate::client::Streaming;
 use crate::connections::Connection;
+use crate::election::boot_clock::holds_now;
 use crate::error_chain::chain;
 
 /// Headers of a response that the guest gets.
@@ -150,7 +152,7 @@ pub async fn deliver<B>(
 pub async fn fenced(fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| match &fence {
-        Some(fence) if !fence.holds() => Poll::Ready(()),
+        Some(fence) if !holds_now(fence) => Poll::Ready(()),
         _ => call.as_mut().poll(context),
     })
     .await;

@@ -5,10 +5,10 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use wasmop_core::election::Term;
 
+use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
+use super::*;
 use crate::connections::{Connections, Peer, Share};
 use crate::election::boot_clock::now;
-use super::*;
-use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
 
 fn get(path: &str) -> ApiCall {
     ApiCall { method: "GET".into(), path: path.into(), ..ApiCall::default() }
@@ -373,7 +373,7 @@ async fn nothing_is_sent_once_the_clock_says_that_the_time_is_over_whoever_else_
     // It waits for its turn, which comes too late.
     let gate = Semaphore::new(0);
     let late = async {
-        while short.holds() {
+        while holds_now(&short) {
             tokio::task::yield_now().await;
         }
         gate.add_permits(1);

@@ -32,10 +32,10 @@ pub use self::credentials::CredentialError;
 use self::credentials::{Access, Credentials};
 pub(crate) use self::p521::provider as tls_provider;
 pub use self::transport::Traffic;
+use self::transport::{Lanes, LiveBody, Route};
 use crate::caller::HOST_USER_AGENT;
 use crate::request_counts::RequestCounts;
 use crate::timeouts::RequestLimits;
-use self::transport::{Lanes, LiveBody, Route};
 
 /// Marks a request whose response may pause for any time: a watch, a followed log.
 #[derive(Clone, Copy, Debug)]

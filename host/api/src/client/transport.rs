@@ -31,9 +31,11 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::timeouts::{ACKNOWLEDGE_TIMEOUT, CONNECT_TIMEOUT, PROBES, PROBE_INTERVAL, ReadDeadline, RequestLimits, timed_out};
 use super::certificate::Presented;
 use super::{Streaming, p521, proxy};
+use crate::timeouts::{
+    ACKNOWLEDGE_TIMEOUT, CONNECT_TIMEOUT, PROBE_INTERVAL, PROBES, ReadDeadline, RequestLimits, timed_out,
+};
 
 /// Requests that share a connection. Servers allow 100 and more.
 const MAX_STREAMS: usize = 64;

@@ -1,8 +1,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::api_requests::test_server::{Part, TestServer, answer};
 use super::*;
+use crate::api_requests::test_server::{Part, TestServer, answer};
 
 const KUBECONFIG: &str = r#"
 apiVersion: v1

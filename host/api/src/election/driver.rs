@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
-use wasmop_core::election::{Elector, News, Answer, Failure, Request, Role, Group};
+use wasmop_core::election::{Answer, Elector, Failure, Group, News, Request, Role};
 
-use super::Kept;
 use super::boot_clock::now;
 use super::leases::Leases;
+use super::local_state::Kept;
 
 /// Controllers' Leases written at once: a host that comes may get a thousand controllers.
 const AT_ONCE: usize = 16;

@@ -30,15 +30,6 @@ pub struct Leases {
     group: Arc<str>,
 }
 
-impl Role {
-    fn as_str(self) -> &'static str {
-        match self {
-            Role::Host => "host",
-            Role::Controller => "controller",
-        }
-    }
-}
-
 impl Leases {
     pub fn new(client: kube::Client, namespace: &str, group: Arc<str>) -> Leases {
         Leases { api: Api::namespaced(client, namespace), group }

@@ -9,8 +9,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::api_requests::test_server::{Part, TestServer, answer, chunk, chunked};
 use super::*;
+use crate::api_requests::test_server::{Part, TestServer, answer, chunk, chunked};
 
 fn nowhere() -> Uri {
     Uri::from_static("https://192.0.2.1:6443")

@@ -11,11 +11,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use wasmop_core::watch::{WatchRequest, Cause, may_be_built_in};
+use wasmop_core::watch::{Cause, Resolved, WatchRequest, may_be_built_in};
 
-use crate::timeouts::TRANSFER_TIMEOUT;
 use super::definition::{self, Definition, Reason};
 use super::failure::{Failure, FailureCause};
+use crate::timeouts::TRANSFER_TIMEOUT;
 
 /// Answers that are remembered. A guest can ask for as many groups as it likes.
 const MAX_ANSWERS: usize = 256;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use kube::core::Status;
 use wasmop_core::watch::Cause;
 
+use super::definition::Reason;
 use crate::client::CredentialError;
 use crate::error_chain::chain;
-use super::definition::Reason;
 
 /// A list or watch that failed.
 #[derive(Debug)]
@@ -100,4 +100,3 @@ impl From<kube::Error> for Failure {
         }
     }
 }
-

@@ -1,7 +1,7 @@
 //! Flow control between upstream watches and the host's loop: how many bytes of whole objects are on their way.
 //!
 //! ```text
-//! upstream: turn() ─► read, apply ─► send: charge ─► channel ─► host's loop drops the event: discharge
+//! upstream: turn() ─► read, apply ─► send: charge ─► channel ─► host's loop drops the delivery: discharge
 //!             ▲                                                                              │
 //!             └────────────── waits while more than MAX_IN_FLIGHT_BYTES are in flight ◄──────┘
 //! ```
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard, Notify};
+use wasmop_core::watch::WatchEvent;
 
 /// Upstreams wait while more than this is in flight. Several objects of the largest size that etcd stores (1.5 MiB)
 /// fit, so that reading and reconciling overlap.
@@ -34,6 +35,20 @@ pub(super) struct Charge {
     /// `None` without whole objects, as in most events.
     flow: Option<Arc<FlowControl>>,
     bytes: usize,
+}
+
+/// News of a watch on its way to the host's loop. Its whole objects count as in flight until this is dropped.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The news.
+    pub event: WatchEvent,
+    _charge: Charge,
+}
+
+impl Delivery {
+    pub(super) fn new(event: WatchEvent, charge: Charge) -> Delivery {
+        Delivery { event, _charge: charge }
+    }
 }
 
 impl FlowControl {

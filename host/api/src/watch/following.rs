@@ -13,9 +13,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wasmop_core::watch::{Shared, State};
 
 use super::narrowing::{Narrowing, labels_of};
+use super::shared::{Shared, State};
 
 /// Until a wider watch that is behind is looked at again.
 const CATCH_UP: Duration = Duration::from_secs(1);

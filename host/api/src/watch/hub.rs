@@ -8,16 +8,15 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
-
-use super::discovery::Discovery;
-pub use wasmop_core::watch::Resolved;
-use wasmop_core::watch::{Place, Room, Usage, Known, Shared, State, Watched, Cause, Change, Replay, Waiting, WatchEvent, WatchId, WatchRequest};
+use wasmop_core::watch::{Change, Known, Place, Replay, Resolved, Room, Usage, WatchId, WatchRequest, WatchStatus};
 use wasmop_core::work_queue::Key;
 
-use super::flow_control::FlowControl;
+use super::discovery::Discovery;
+use super::flow_control::{Delivery, FlowControl};
 use super::following::acquaint;
 use super::journal::{Journals, Recovered};
 use super::narrowing::Narrowing;
+use super::shared::{Shared, State, Watched};
 use super::upstream::{Pace, Upstream};
 
 /// By then, the controllers of a host that starts have taken up their journals.
@@ -27,7 +26,7 @@ const JOURNALS_TAKEN_UP: Duration = Duration::from_secs(600);
 pub struct WatchHub {
     pace: Pace,
     client: kube::Client,
-    events: UnboundedSender<WatchEvent>,
+    events: UnboundedSender<Delivery>,
     discovery: Arc<Discovery>,
     /// The API server serves lists as the beginning of a watch, as far as is known.
     pub(super) streaming: Arc<AtomicBool>,
@@ -57,13 +56,13 @@ struct Watch {
 impl WatchHub {
     /// News of all watches goes to `events`. Must be used within a tokio runtime.
     /// `journals`: where what it learns is kept for the next host.
-    pub fn new(client: kube::Client, events: UnboundedSender<WatchEvent>, journals: Option<Journals>) -> Self {
+    pub fn new(client: kube::Client, events: UnboundedSender<Delivery>, journals: Option<Journals>) -> Self {
         Self::with_pace(client, events, journals, Pace::default())
     }
 
     pub(super) fn with_pace(
         client: kube::Client,
-        events: UnboundedSender<WatchEvent>,
+        events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
         pace: Pace,
     ) -> Self {

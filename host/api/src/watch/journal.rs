@@ -20,12 +20,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use wasmop_core::watch::{Index, Past, Present, ToSave, GroupKind, ObjectMetaLite, OwnerRef, ResourceVersion, hash, Shared, WatchRequest};
+use wasmop_core::watch::{
+    GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Place, Present, ResourceVersion, ToSave, WatchRequest, hash,
+};
 use wasmop_core::work_queue::Key;
 use wasmop_snapshot::StateDir;
 use wasmop_snapshot::disk::{Disk, DiskFile};
 use wasmop_snapshot::encryption::Sealer;
 use wasmop_snapshot::format::Seal;
+
+use super::shared::Shared;
 
 const MAGIC: [u8; 8] = *b"WASMOPWA";
 /// Of the layout and of everything in it; another one is read as nothing.

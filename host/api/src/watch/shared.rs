@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use wasmop_core::watch::{Place, Seen, Room, Cause, Change, Index, Replay, Resolved, Waiting, WatchEvent, WatchId};
+use wasmop_core::watch::{Cause, Change, Index, Place, Replay, Resolved, Room, Seen, Waiting, WatchEvent, WatchId};
 
-use super::flow_control::FlowControl;
+use super::flow_control::{Delivery, FlowControl};
 use super::following::{Narrower, Wider};
 use super::journal::Journal;
 
@@ -17,7 +17,7 @@ use super::journal::Journal;
 /// replay and the changes after it arrive in order. Of two watches the wider one is locked first.
 pub(super) struct Shared {
     pub id: WatchId,
-    pub events: UnboundedSender<WatchEvent>,
+    pub events: UnboundedSender<Delivery>,
     pub state: Mutex<State>,
     /// To be locked before `state`.
     pub journal: Option<Mutex<Journal>>,
@@ -233,8 +233,9 @@ impl Shared {
 
     pub fn send(&self, number: u64, replay: Option<Replay>, change: Change) {
         let charge = self.flow.charge(change.object_bytes());
+        let event = WatchEvent { watch: self.id, number, replay, change };
         // Without a receiver the host is shutting down.
-        let _ = self.events.send(WatchEvent { watch: self.id, number, replay, change, _charge: charge });
+        let _ = self.events.send(Delivery::new(event, charge));
     }
 
     /// Number of the last change that an earlier host saw.

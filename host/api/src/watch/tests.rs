@@ -12,9 +12,12 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tower::BoxError;
+use wasmop_core::service_account::ServiceAccount;
+use wasmop_core::watch::{Cause, Change, Place, Replay, Resolved, ResourceVersion, WatchEvent, WatchId, WatchRequest};
+use wasmop_core::work_queue::Key;
 
-use super::*;
 use super::upstream::Pace;
+use super::*;
 
 mod failures;
 mod flow_control;
@@ -96,7 +99,7 @@ impl Stream {
 struct World {
     hub: WatchHub,
     requests: UnboundedReceiver<Exchange>,
-    events: UnboundedReceiver<WatchEvent>,
+    events: UnboundedReceiver<Delivery>,
     /// The CustomResourceDefinition of websites, of which requests are answered without the test.
     definition: Arc<Mutex<Option<Value>>>,
 }
@@ -156,7 +159,7 @@ impl World {
     }
 
     async fn change(&mut self) -> Change {
-        self.events.recv().await.unwrap().change
+        self.events.recv().await.unwrap().event.change
     }
 
     /// Changes up to and with `Synced` or `Waiting`, as `+key`, `~key`, `-key`, `synced`, `cause`.
@@ -383,7 +386,7 @@ async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_th
     // For everybody what has changed, for the new one all there is and was.
     let mut said = Vec::new();
     while said.last().is_none_or(|(_, text)| text != "replayed") {
-        let WatchEvent { replay, change, .. } = world.events.recv().await.unwrap();
+        let WatchEvent { replay, change, .. } = world.events.recv().await.unwrap().event;
         if let Change::Applied { object, .. } = &change {
             assert!(object.is_some(), "{change:?}");
         }
@@ -405,7 +408,7 @@ async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
     world.request("limit=50").await.list("12", &[("a/a", 1), ("a/b", 11)]);
     let mut whole = std::collections::BTreeSet::new();
     loop {
-        match world.events.recv().await.unwrap() {
+        match world.events.recv().await.unwrap().event {
             WatchEvent { replay: Some(Replay { subscriber: 7, .. }), change: Change::Replayed, .. } => break,
             WatchEvent { replay, change: Change::Applied { key, object: Some(_), .. }, .. } => {
                 // To everybody, or to the new one.
@@ -447,11 +450,11 @@ async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
     world.hub.replay(second, 42);
     let replay = Some(Replay { subscriber: 42, missed: false });
     for expected in ["synced", "+a/a", "+a/b", "replayed"] {
-        let event = world.events.recv().await.unwrap();
+        let event = world.events.recv().await.unwrap().event;
         assert_eq!((event.replay, event.number, say(&event.change).0.as_str()), (replay, 2, expected));
     }
     stream.event("ADDED", &object("a/c", 11));
-    let event = world.events.recv().await.unwrap();
+    let event = world.events.recv().await.unwrap().event;
     assert_eq!((event.watch, event.number, event.replay), (first, 3, None));
     let other = world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
     assert_ne!(first, other);
@@ -474,13 +477,13 @@ async fn a_replay_before_the_first_list_is_complete_leaves_synced_to_come() {
     assert_eq!(world.next().await, "Missing");
     world.hub.replay(id, 1);
     for expected in ["Missing", "replayed"] {
-        let event = world.events.recv().await.unwrap();
+        let event = world.events.recv().await.unwrap().event;
         let subscriber = event.replay.map(|replay| replay.subscriber);
         assert_eq!((subscriber, say(&event.change).0.as_str()), (Some(1), expected));
     }
     world.serve_websites().await;
     world.request("limit=500").await.list("10", &[]);
-    let event = world.events.recv().await.unwrap();
+    let event = world.events.recv().await.unwrap().event;
     assert_eq!((event.replay, event.change), (None, Change::Synced));
 }
 

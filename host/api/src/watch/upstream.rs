@@ -26,12 +26,14 @@ use serde_json::value::RawValue;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 use wasmop_core::excerpt::{MAX_NAME_BYTES, name_excerpt};
-use wasmop_core::watch::{WatchRequest, Cause, Waiting, Item, Reader, Shared};
+use wasmop_core::watch::{Cause, Item, Reader, Waiting, WatchRequest};
 
-use crate::client;
-use crate::timeouts::{RESPONSE_TIMEOUT, SILENT_WATCH, TRANSFER_TIMEOUT};
 use super::discovery::Discovery;
 use super::failure::{Failure, FailureCause};
+use super::shared::Shared;
+use crate::caller::impersonate;
+use crate::client;
+use crate::timeouts::{RESPONSE_TIMEOUT, SILENT_WATCH, TRANSFER_TIMEOUT};
 
 /// Objects asked for at once where metadata will do; client-go's and kube's page size.
 const METADATA_PAGE: u32 = 500;
@@ -319,7 +321,7 @@ impl Upstream {
 
     fn impersonate(&self, request: &mut http::Request<Vec<u8>>) {
         if let Some(account) = &self.request.service_account {
-            account.put(request.headers_mut());
+            impersonate(account, request.headers_mut());
         }
     }
 
@@ -421,7 +423,7 @@ impl Upstream {
                     let error = error.to_string();
                     tracing::warn!(
                         resource = self.resource(),
-                        error = excerpt(&error),
+                        error = name_excerpt(&error),
                         "an object without a name or a resource version is left out"
                     );
                 }
@@ -571,15 +573,15 @@ fn validate(request: &WatchRequest) -> Result<(), Failure> {
     let optional = |text: &str| text.is_empty() || is_name(text);
     let required = |text: &str| !text.is_empty() && is_name(text);
     let problem = if !optional(&request.group) {
-        format!("{:?} is not an API group", excerpt(&request.group))
+        format!("{:?} is not an API group", name_excerpt(&request.group))
     } else if !required(&request.version) {
-        format!("{:?} is not an API version", excerpt(&request.version))
+        format!("{:?} is not an API version", name_excerpt(&request.version))
     } else if !optional(&request.plural) || (request.plural.is_empty() && request.kind.is_empty()) {
-        format!("{:?} is not a resource's plural name", excerpt(&request.plural))
+        format!("{:?} is not a resource's plural name", name_excerpt(&request.plural))
     } else if request.kind.len() > MAX_NAME_BYTES {
-        format!("{:?} is not a kind", excerpt(&request.kind))
+        format!("{:?} is not a kind", name_excerpt(&request.kind))
     } else if !request.namespace.as_deref().is_none_or(required) {
-        format!("{:?} is not a namespace", excerpt(request.namespace.as_deref().unwrap_or_default()))
+        format!("{:?} is not a namespace", name_excerpt(request.namespace.as_deref().unwrap_or_default()))
     } else {
         return Ok(());
     };

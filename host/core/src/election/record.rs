@@ -14,6 +14,16 @@ pub enum Role {
     Controller,
 }
 
+impl Role {
+    /// As a label of the Lease, and in its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Host => "host",
+            Role::Controller => "controller",
+        }
+    }
+}
+
 /// A Lease as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {

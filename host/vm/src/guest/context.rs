@@ -14,10 +14,10 @@ use wasmop_package::manifest::Limits;
 use wasmtime::ResourceLimiter;
 
 use crate::engine::world::wasmop::controller::{runtime, sys};
+use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
+use crate::thread_clock::thread_cpu_time;
 use crate::wasi::Wasi;
 
-/// Most bytes of log a guest may emit in one step; what exceeds it is dropped with a note.
-pub(crate) const MAX_LOG_BYTES_PER_STEP: usize = 256 << 10;
 /// Most actions in one step. Events for so many fit into no step ([`wasmop_core::controller::MAX_STEP_BYTES`]), and taking
 /// them in keeps the host's loop for some milliseconds.
 const MAX_ACTIONS_PER_STEP: usize = 16_384;
@@ -55,11 +55,6 @@ pub struct Context {
     pub(super) cpu_limit_hit: bool,
     /// Only in the soft tier.
     wasi: Option<Box<Wasi>>,
-}
-
-pub(crate) fn thread_cpu_time() -> Duration {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
 impl Context {
@@ -253,17 +248,32 @@ impl sys::Host for Context {
     }
 }
 
+/// The same in the terms of the world.
+fn kind(kind: EventKind) -> runtime::EventKind {
+    match kind {
+        EventKind::Nothing => runtime::EventKind::Nothing,
+        EventKind::Start => runtime::EventKind::Start,
+        EventKind::Reconcile => runtime::EventKind::Reconcile,
+        EventKind::Map => runtime::EventKind::Map,
+        EventKind::Head => runtime::EventKind::Head,
+        EventKind::Body => runtime::EventKind::Body,
+        EventKind::End => runtime::EventKind::End,
+        EventKind::Failed => runtime::EventKind::Failed,
+        EventKind::Cancel => runtime::EventKind::Cancel,
+    }
+}
+
 impl runtime::Host for Context {
     fn next(&mut self) -> wasmtime::Result<runtime::Event> {
         Ok(match self.inbox.pop_front() {
             None => {
                 self.current = Bytes::new();
-                runtime::Event { kind: EventKind::Nothing, id: 0, aux: 0, len: 0 }
+                runtime::Event { kind: runtime::EventKind::Nothing, id: 0, aux: 0, len: 0 }
             }
             Some(event) => {
                 self.current = event.payload;
                 // Payloads are bounded by `MAX_STEP_BYTES`, far below 4 GiB.
-                runtime::Event { kind: event.kind, id: event.id, aux: event.aux, len: self.current.len() as u32 }
+                runtime::Event { kind: kind(event.kind), id: event.id, aux: event.aux, len: self.current.len() as u32 }
             }
         })
     }

@@ -3,30 +3,36 @@
 //! Nothing a step emits has any effect before [`Guest::step`] returns `Ok`; what a failed step
 //! emitted is only there to explain the failure.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use wasmop_core::startup::Startup;
+use wasmop_core::step::{Cause, LogLine, StepFailure, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmop_package::{MAX_MUTABLE_GLOBALS, Tier};
-use wasmop_snapshot::page::PAGE;
+use wasmop_snapshot::PAGE;
+use wasmop_snapshot::format::Run;
+use wasmop_snapshot::resume::ResumeTarget;
+use wasmop_snapshot::save::InstanceState;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::engine::Engine;
-use crate::engine::world::wasmop::controller::runtime;
-use crate::guest::MIN_INIT_CPU;
+use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
 use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
 use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::step_scheduler;
 use crate::wasi::{MAX_HANDLES, Wasi, WasiGrant};
 
 pub use context::Context;
-pub(crate) use context::{MAX_LOG_BYTES_PER_STEP, thread_cpu_time};
-pub use runtime::EventKind;
 
 mod context;
+
+/// CPU time a package may use for its own initialisation, at least. It runs once, at install;
+/// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
+pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
 
 /// Steps between two measurements of an instance's size.
 const STEPS_UNMEASURED: u32 = 16;
@@ -90,7 +96,7 @@ impl Exports {
     }
 }
 
-/// A live instance.
+/// A live guest.
 pub struct Guest {
     store: Store<Context>,
     memory: Memory,
@@ -156,7 +162,7 @@ impl Guest {
         store.epoch_deadline_callback(|mut cx| {
             let context = cx.data_mut();
             if !context.cpu_left().is_zero() {
-                pool::slice_used();
+                step_scheduler::slice_used();
                 return Ok(UpdateDeadline::Continue(1));
             }
             Err(context.cpu_limit_reached("used the CPU for"))
@@ -302,6 +308,18 @@ impl Guest {
         self.store.set_epoch_deadline(1);
     }
 
+    /// What a save of it is made of. `touched`: with the pages of the mapped image that it has touched.
+    pub fn instance_state(&mut self, touched: bool) -> io::Result<InstanceState<'_>> {
+        let globals = self.globals().map_err(io::Error::other)?;
+        let anonymous = self.memory.dirty_pages()?;
+        let touched = match touched {
+            // Without that kernel interface there is no reading ahead.
+            true => self.memory.touched_pages().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        Ok(InstanceState { memory: self.memory.bytes(&mut self.store), globals, anonymous, touched })
+    }
+
     /// The memory and the store that guards it.
     pub fn memory(&mut self) -> (&Memory, &mut Store<Context>) {
         (&self.memory, &mut self.store)
@@ -343,6 +361,40 @@ impl Guest {
         let Guest { store, memory, .. } = self;
         drop(store);
         memory.into_spare(anonymous)
+    }
+}
+
+impl ResumeTarget for Guest {
+    fn bytes(&mut self) -> &[u8] {
+        self.memory.bytes(&mut self.store)
+    }
+
+    fn size(&self) -> usize {
+        self.memory.size()
+    }
+
+    fn set_globals(&mut self, globals: &[u64]) -> io::Result<()> {
+        Guest::set_globals(self, globals).map_err(io::Error::other)
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8]) -> io::Result<()> {
+        self.memory.write(&mut self.store, offset, data)
+    }
+
+    fn read_pages(&mut self, file: &File, file_offset: u64, pages: &[u32]) -> io::Result<()> {
+        self.memory.read_pages(&mut self.store, file, file_offset, pages)
+    }
+
+    fn map_from(&mut self, file: &File, file_offset: u64, offset: usize, len: usize) -> io::Result<()> {
+        self.memory.map_from(&mut self.store, file, file_offset, offset, len)
+    }
+
+    fn forget_pages(&mut self, pages: &[u32]) -> io::Result<()> {
+        self.memory.forget_pages(&mut self.store, pages)
+    }
+
+    fn expect_writes(&mut self, runs: &[Run]) {
+        self.memory.expect_writes(runs.iter().map(|run| (run.page, run.count)));
     }
 }
 

@@ -10,10 +10,12 @@ use wasmop_core::step::{Event, StepFailure, StepInput, StepOutput};
 use wasmop_snapshot::format::Moment;
 use wasmop_snapshot::image::ImageError;
 use wasmop_snapshot::resume::{go_on, resume};
-use wasmop_snapshot::{ControllerStore, Overlay, Saved, SnapshotRef, Sources};
+use wasmop_snapshot::{ControllerStore, Overlay, Saved, Sources};
 
 use crate::compiled_package::InstalledPackage;
 use crate::guest::{Exports, Guest, InstantiateError, LoadError};
+use crate::instance::origin::{Origin, StartError};
+use crate::memory::Mapping;
 use crate::memory_pool::Used;
 use crate::wasi::WasiGrant;
 
@@ -24,24 +26,7 @@ const MAX_LOG_BYTES: usize = 1 << 20;
 /// not to run out because a disk is full, and only a step that fails meanwhile needs it.
 const MAX_UNSAVED: usize = 16;
 
-/// Where an instance came from.
-#[derive(Clone, Copy)]
-pub enum Origin {
-    /// The package's base image: it has run nothing but its initialisation.
-    Fresh,
-    Snapshot(SnapshotRef),
-}
-
-impl Origin {
-    pub fn snapshot(&self) -> Option<&SnapshotRef> {
-        match self {
-            Origin::Fresh => None,
-            Origin::Snapshot(snapshot) => Some(snapshot),
-        }
-    }
-}
-
-pub struct Instance {
+pub struct FullInstance {
     guest: Guest,
     // Keeps the compiled code loaded while the instance lives.
     _exports: Arc<Exports>,
@@ -55,21 +40,7 @@ pub struct Instance {
     log_given_up: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Instantiate(#[from] InstantiateError),
-    #[error(transparent)]
-    Snapshot(#[from] ImageError),
-    #[error("no snapshot could be written for so long that the steps since the last one were not kept")]
-    LogGivenUp,
-    #[error("replaying the steps since the last snapshot failed: {0}")]
-    Replay(&'static str),
-}
-
-impl Instance {
+impl FullInstance {
     /// Starts or resumes: maps the base image, puts in what the snapshot adds. `registered`:
     /// controllers registered before.
     pub fn start(
@@ -77,7 +48,7 @@ impl Instance {
         store: &ControllerStore,
         origin: Origin,
         registered: u32,
-    ) -> Result<Instance, StartError> {
+    ) -> Result<FullInstance, StartError> {
         let exports = package.exports()?;
         let image = package.image().ok_or(LoadError::NoBaseImage)?;
         let open = match &origin {
@@ -99,7 +70,7 @@ impl Instance {
             (None, None) => (image.clone(), None, Overlay::default()),
         };
         let size = open.as_ref().map_or(base.size(), |o| o.header.memory_size);
-        let mapping = Some(base.mapping(size).map_err(ImageError::from)?);
+        let mapping = Some(Mapping::of(&base, size).map_err(ImageError::from)?);
         let (mut guest, stale) = Guest::instantiate(
             package.engine(),
             &exports,
@@ -114,7 +85,7 @@ impl Instance {
             open => resume(&mut guest, store, base, open, overlay, &stale)?,
         };
         guest.expect_anonymous(sources.private_pages());
-        Ok(Instance {
+        Ok(FullInstance {
             guest,
             _exports: exports,
             sources,
@@ -151,13 +122,13 @@ impl Instance {
         self,
         package: &InstalledPackage,
         store: &ControllerStore,
-    ) -> Result<(Instance, usize), StartError> {
-        let Instance { guest, origin, registered_at_origin, log, log_given_up, .. } = self;
+    ) -> Result<(FullInstance, usize), StartError> {
+        let FullInstance { guest, origin, registered_at_origin, log, log_given_up, .. } = self;
         drop(guest);
         if log_given_up {
             return Err(StartError::LogGivenUp);
         }
-        let mut instance = Instance::start(package, store, origin, registered_at_origin)?;
+        let mut instance = FullInstance::start(package, store, origin, registered_at_origin)?;
         let steps = log.len();
         for input in log {
             // Outputs were committed when the step ran the first time.
@@ -179,7 +150,8 @@ impl Instance {
         suspending: bool,
         registered: u32,
     ) -> std::io::Result<Saved> {
-        let mut saved = store.save(&mut self.guest, &self.sources, moment, suspending)?;
+        let state = self.guest.instance_state(self.sources.needs_touched_pages())?;
+        let mut saved = store.save(state, &self.sources, moment, suspending)?;
         if !suspending {
             self.sources.previous = std::mem::take(&mut saved.previous);
             self.origin = Origin::Snapshot(saved.snapshot);
@@ -193,7 +165,7 @@ impl Instance {
 
     /// Ends it after a save, and keeps its memory for the next one of the package.
     pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
-        let Instance { mut guest, sources: Sources { base, overlay, .. }, controller, .. } = self;
+        let FullInstance { mut guest, sources: Sources { base, overlay, .. }, controller, .. } = self;
         if base.generation != saved.snapshot.base_generation {
             return;
         }

@@ -7,17 +7,25 @@ use wasmop_snapshot::ControllerStore;
 
 use crate::compiled_package::InstalledPackage;
 use crate::guest::Guest;
-use crate::instance::{Instance, Origin, StartError, SoftInstance};
 use crate::wasi::WasiGrant;
 
+pub use full::FullInstance;
+pub use origin::{Origin, StartError};
+pub use soft::{SoftInstance, Suspended};
+
+mod full;
+mod origin;
+mod soft;
+
+/// An instance of either tier.
 // Always in a box.
 #[allow(clippy::large_enum_variant)]
-pub enum Live {
-    Full(Instance),
+pub enum Instance {
+    Full(FullInstance),
     Soft(SoftInstance),
 }
 
-impl Live {
+impl Instance {
     /// Starts or resumes. `wasi`, `startup`: for the soft tier. `registered`: controllers registered before.
     pub fn start(
         package: &InstalledPackage,
@@ -26,12 +34,12 @@ impl Live {
         startup: &Startup,
         origin: Origin,
         registered: u32,
-    ) -> Result<Live, StartError> {
+    ) -> Result<Instance, StartError> {
         match package.tier() {
-            Tier::Full => Instance::start(package, store, origin, registered).map(Live::Full),
+            Tier::Full => FullInstance::start(package, store, origin, registered).map(Instance::Full),
             Tier::Soft => {
                 let nothing = WasiGrant::default();
-                SoftInstance::start(package, (wasi.unwrap_or(&nothing), startup), registered).map(Live::Soft)
+                SoftInstance::start(package, (wasi.unwrap_or(&nothing), startup), registered).map(Instance::Soft)
             }
         }
     }
@@ -39,47 +47,47 @@ impl Live {
     /// Runs a step. After an error, which gives the events back, it can only be rolled back, if that.
     pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
         match self {
-            Live::Full(instance) => instance.step(input),
-            Live::Soft(instance) => instance.step(input),
+            Instance::Full(instance) => instance.step(input),
+            Instance::Soft(instance) => instance.step(input),
         }
     }
 
     /// Suspended softly: alive, with its memory on disk.
     pub fn is_suspended(&self) -> bool {
         match self {
-            Live::Full(_) => false,
-            Live::Soft(instance) => instance.is_suspended(),
+            Instance::Full(_) => false,
+            Instance::Soft(instance) => instance.is_suspended(),
         }
     }
 
     /// Whether it is to be saved before it goes on.
     pub fn log_is_full(&self) -> bool {
         match self {
-            Live::Full(instance) => instance.log_is_full(),
-            Live::Soft(_) => false,
+            Instance::Full(instance) => instance.log_is_full(),
+            Instance::Soft(_) => false,
         }
     }
 
     fn guest(&self) -> &Guest {
         match self {
-            Live::Full(instance) => instance.guest(),
-            Live::Soft(instance) => instance.guest(),
+            Instance::Full(instance) => instance.guest(),
+            Instance::Soft(instance) => instance.guest(),
         }
     }
 
     /// Has a look at its size, now and then.
     pub fn measure(&mut self) {
         match self {
-            Live::Full(instance) => instance.guest_mut().measure(),
-            Live::Soft(instance) => instance.guest_mut().measure(),
+            Instance::Full(instance) => instance.guest_mut().measure(),
+            Instance::Soft(instance) => instance.guest_mut().measure(),
         }
     }
 
     /// Memory that suspending it gives back, when it was last measured, bytes.
     pub fn anonymous_bytes(&self) -> u64 {
         let tables = match self {
-            Live::Full(_) => self.table_bytes(),
-            Live::Soft(_) => 0,
+            Instance::Full(_) => self.table_bytes(),
+            Instance::Soft(_) => 0,
         };
         self.guest().anonymous_bytes() + tables
     }

@@ -23,14 +23,13 @@ use std::io;
 use rustix::fs::FallocateFlags;
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Event, LogLine, StepFailure, StepInput, StepOutput};
-use wasmop_snapshot::ControllerStore;
 use wasmop_snapshot::disk::DiskFile;
 use wasmop_snapshot::format::is_zero;
-use wasmop_snapshot::page::PAGE;
+use wasmop_snapshot::{ControllerStore, PAGE};
 
 use crate::compiled_package::InstalledPackage;
 use crate::guest::Guest;
-use crate::instance::StartError;
+use crate::instance::origin::StartError;
 use crate::wasi::WasiGrant;
 
 pub struct SoftInstance {
@@ -154,5 +153,4 @@ fn clear(file: &DiskFile, at: usize, zeros: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "soft_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! Threads that run guests, as many at once as there are cores: a guest never blocks, so more would only contend.
 //!
 //! A step that takes long is interrupted every few milliseconds (`engine`), and may have to wait there until it is
-//! its turn again ([`places`]): its thread sleeps, and another one takes its place. So a controller that
+//! its turn again ([`run_slots`]): its thread sleeps, and another one takes its place. So a controller that
 //! computes for seconds keeps no other one waiting.
 
 use std::cell::RefCell;
@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{io, thread};
 
-use crate::step_scheduler::run_slots::{Grant, Places};
+use crate::step_scheduler::run_slots::{Grant, RunSlots};
 
-mod places;
+mod run_slots;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 struct State {
-    places: Places<Job>,
+    places: RunSlots<Job>,
     /// They have a place, and wait for a thread.
     begun: VecDeque<Job>,
     /// They have a place again, and their threads are on their way.
@@ -61,7 +61,7 @@ thread_local! {
 impl Pool {
     pub fn start() -> io::Result<Pool> {
         let cores = thread::available_parallelism().map_or(1, |n| n.get());
-        let (places, begun, back) = (Places::new(cores), VecDeque::new(), Vec::new());
+        let (places, begun, back) = (RunSlots::new(cores), VecDeque::new(), Vec::new());
         let state = State { places, begun, back, idle: 0, threads: 0, closed: false };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),

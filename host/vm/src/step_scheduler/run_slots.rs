@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub type Waiter = u64;
 
 /// Invariant: `running` is at most `places`, and `long_running`, which it includes, at most `places - 1`.
-pub struct Places<J> {
+pub struct RunSlots<J> {
     places: usize,
     running: usize,
     long_running: usize,
@@ -37,10 +37,10 @@ pub enum Grant<J> {
     Waiter(Waiter),
 }
 
-impl<J> Places<J> {
-    pub fn new(cores: usize) -> Places<J> {
+impl<J> RunSlots<J> {
+    pub fn new(cores: usize) -> RunSlots<J> {
         let places = cores.max(2);
-        Places { places, running: 0, long_running: 0, fresh: VecDeque::new(), long: VecDeque::new() }
+        RunSlots { places, running: 0, long_running: 0, fresh: VecDeque::new(), long: VecDeque::new() }
     }
 
     pub fn submit(&mut self, job: J) {
@@ -121,17 +121,17 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn submit<const N: usize>(places: &mut Places<&'static str>, jobs: [&'static str; N]) {
+    fn submit<const N: usize>(places: &mut RunSlots<&'static str>, jobs: [&'static str; N]) {
         jobs.into_iter().for_each(|job| places.submit(job));
     }
 
-    fn granted(places: &mut Places<&'static str>, now: u64) -> Vec<Grant<&'static str>> {
+    fn granted(places: &mut RunSlots<&'static str>, now: u64) -> Vec<Grant<&'static str>> {
         std::iter::from_fn(|| places.grant(ms(now))).collect()
     }
 
     #[test]
     fn jobs_begin_in_order_while_there_are_places() {
-        let mut places = Places::new(2);
+        let mut places = RunSlots::new(2);
         submit(&mut places, ["a", "b", "c"]);
         assert_eq!(granted(&mut places, 0), [Grant::Job("a"), Grant::Job("b")]);
         places.leave(false);
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn one_place_is_never_left_to_those_that_take_long() {
-        let mut places = Places::new(2);
+        let mut places = RunSlots::new(2);
         submit(&mut places, ["a", "b"]);
         assert_eq!(granted(&mut places, 0).len(), 2);
         assert!(places.slice_used(1, false, ms(20)), "nobody else wants it");
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn those_that_take_long_take_turns_and_make_room_for_the_others() {
-        let mut places = Places::new(2);
+        let mut places = RunSlots::new(2);
         submit(&mut places, ["a", "b"]);
         granted(&mut places, 0);
         assert!(places.slice_used(1, false, ms(20)));
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn one_that_has_waited_for_something_else_queues_with_the_new_ones() {
-        let mut places = Places::new(1);
+        let mut places = RunSlots::new(1);
         places.submit("a");
         granted(&mut places, 0);
         places.leave(false);
@@ -188,13 +188,13 @@ mod tests {
         /// Whatever happens in whatever order: the invariant holds, and everything that was submitted ends.
         #[test]
         fn every_job_gets_its_turn(cores in 1usize..5, script in prop::collection::vec((0u8..5, 0usize..8), 0..200)) {
-            let mut places = Places::new(cores);
+            let mut places = RunSlots::new(cores);
             let (mut now, mut next) = (Duration::ZERO, 0u64);
             // By job, whether it is long.
             let mut running: BTreeMap<u64, bool> = BTreeMap::new();
             let mut waiting: BTreeMap<u64, bool> = BTreeMap::new();
             let mut ended = 0;
-            let drain = |places: &mut Places<u64>, running: &mut BTreeMap<u64, bool>, waiting: &mut BTreeMap<u64, bool>, now| {
+            let drain = |places: &mut RunSlots<u64>, running: &mut BTreeMap<u64, bool>, waiting: &mut BTreeMap<u64, bool>, now| {
                 while let Some(grant) = places.grant(now) {
                     let (id, long) = match grant {
                         Grant::Job(id) => (id, false),

@@ -24,7 +24,8 @@ use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io::poll as async_poll;
 
-use crate::guest::{Context, MAX_LOG_BYTES_PER_STEP};
+use crate::guest::Context;
+use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
 use crate::step_scheduler;
 
 pub use grant::{Directory, WasiGrant};
@@ -111,7 +112,7 @@ impl Context {
         let left = self.cpu_left();
         let begun = Instant::now();
         let table = &mut self.wasi().table;
-        let result = pool::aside(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
+        let result = step_scheduler::aside(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
         self.spend(begun.elapsed());
         match result {
             Ok(result) => result,

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use wasmop_core::watch::{Seen, Change};
+use wasmop_core::watch::{Change, Seen};
 
 use super::*;
 

@@ -63,7 +63,7 @@ async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing(
             let exchange = world.requests.recv().await.unwrap();
             exchange.json(200, &json!({"resources": []}));
             if let Ok(event) = world.events.try_recv() {
-                let Change::Waiting(waiting) = event.change else { panic!() };
+                let Change::Waiting(waiting) = event.event.change else { panic!() };
                 break waiting;
             }
         };

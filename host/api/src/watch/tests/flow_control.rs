@@ -1,7 +1,7 @@
 //! Upstreams that are faster than the host's loop.
 
-use crate::watch::flow_control::MAX_IN_FLIGHT_BYTES;
 use super::*;
+use crate::watch::flow_control::MAX_IN_FLIGHT_BYTES;
 
 /// A large object's size, without its metadata.
 const LARGE: usize = 1 << 20;
@@ -126,7 +126,7 @@ async fn watch_that_ends_while_it_waits_holds_up_no_other() {
     }
     // The loop first takes the remaining events of the ended watch, then those of the other one.
     loop {
-        let event = world.events.recv().await.unwrap();
+        let event = world.events.recv().await.unwrap().event;
         if event.watch != id {
             assert_eq!(say(&event.change).0, "+a/001");
             break;

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use tokio::sync::Notify;
-use wasmop_core::watch::{Room, Shared, State};
+use wasmop_core::watch::{Reader, Room};
 
-use super::*;
 use super::super::following::{Following, acquaint};
 use super::super::narrowing::Narrowing;
+use super::super::shared::{Shared, State};
+use super::*;
 
 fn in_a() -> WatchRequest {
     WatchRequest { namespace: Some("a".into()), ..request() }
@@ -34,7 +35,7 @@ impl World {
     async fn told<const N: usize>(&mut self, expected: [&str; N]) {
         let mut told = Vec::new();
         for _ in 0..N {
-            let event = self.events.recv().await.unwrap();
+            let event = self.events.recv().await.unwrap().event;
             told.push(format!("{}: {}", event.watch.0, say(&event.change).0));
         }
         told.sort_by_key(|text| text.split_once(':').unwrap().0.to_owned());
@@ -273,7 +274,7 @@ async fn one_that_follows_can_begin_to_want_whole_objects() {
             let _own = world.request("namespaces/a/websites?").await.stream();
         }
         for expected in ["synced", "+a/1", "replayed"] {
-            let event = world.events.recv().await.unwrap();
+            let event = world.events.recv().await.unwrap().event;
             assert_eq!((event.watch, say(&event.change).0.as_str()), (ids[1], expected));
             assert!(!matches!(event.change, Change::Applied { object: None, .. }));
         }
@@ -309,7 +310,7 @@ async fn who_follows_can_be_followed_and_keeps_its_followers_when_it_is_on_its_o
     for stream in streams.iter().filter(|stream| !stream.0.is_closed()) {
         stream.event("DELETED", &with_app("a/1", 12, "x"));
     }
-    let mut told = [world.events.recv().await.unwrap(), world.events.recv().await.unwrap()];
+    let mut told = [world.events.recv().await.unwrap().event, world.events.recv().await.unwrap().event];
     told.sort_by_key(|event| event.watch);
     assert_eq!(told.map(|event| (event.watch, say(&event.change).0)), [(x_in_a, "-a/1".into()), (a, "-a/1".into())]);
     assert_eq!([x_in_a, a].map(|id| world.held(id).len()), [1, 1]);
@@ -370,7 +371,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// A watch, its listener's idea of what there is, and its request.
 struct Watch {
     shared: Arc<Shared>,
-    events: UnboundedReceiver<WatchEvent>,
+    events: UnboundedReceiver<Delivery>,
     model: BTreeMap<Key, ResourceVersion>,
     request: WatchRequest,
     follows: Option<Following>,
@@ -396,7 +397,7 @@ impl Watch {
     /// Takes in what it was told.
     fn listen(&mut self) {
         while let Ok(event) = self.events.try_recv() {
-            match event.change {
+            match event.event.change {
                 Change::Applied { key, meta, old, .. } => {
                     let known = self.model.insert(key, meta.resource_version);
                     assert_eq!(known, old.map(|old| old.resource_version));

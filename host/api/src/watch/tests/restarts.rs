@@ -36,7 +36,7 @@ impl World {
         self.hub.recall(id, 1, place);
         let mut said = Vec::new();
         loop {
-            let event = self.events.recv().await.unwrap();
+            let event = self.events.recv().await.unwrap().event;
             let Some(replay) = event.replay else { continue };
             if event.change == Change::Replayed {
                 return (said, replay.missed);
@@ -134,7 +134,7 @@ async fn whole_objects_are_told_when_they_have_been_listed_again() {
     for (subscriber, expected) in [(1, &["a/b"][..]), (2, &[]), (3, &["a/a", "a/b"]), (4, &["a/a", "a/b", "a/c"])] {
         let mut told = Vec::new();
         loop {
-            let event = world.events.recv().await.unwrap();
+            let event = world.events.recv().await.unwrap().event;
             assert_eq!(event.replay.unwrap().subscriber, subscriber);
             match event.change {
                 Change::Applied { key, object: Some(_), .. } => told.push(key),

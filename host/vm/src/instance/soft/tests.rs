@@ -8,9 +8,9 @@ use wasmop_package::manifest::Limits;
 use wasmop_snapshot::StateDir;
 use wasmtime::component::Component;
 
+use super::*;
 use crate::engine::Engine;
 use crate::guest::Exports;
-use super::*;
 
 /// Begins with 4 MiB. A step changes words at random places, makes some pages zero, sometimes grows,
 /// and parks for what it has read.
