@@ -331,7 +331,10 @@ impl Cluster {
 
     /// All objects of a kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
-        self.objects.range((kind, Arc::from(""))..).take_while(move |((of, _), _)| *of == kind).map(|(_, object)| object)
+        self.objects
+            .range((kind, Arc::from(""))..)
+            .take_while(move |((of, _), _)| *of == kind)
+            .map(|(_, object)| object)
     }
 
     /// The moment of the last change.
@@ -473,14 +476,7 @@ impl Cluster {
         object
     }
 
-    fn remember(
-        &mut self,
-        object: Arc<Object>,
-        old: Option<Arc<Object>>,
-        deed: Deed,
-        actor: &Arc<str>,
-        at: Duration,
-    ) {
+    fn remember(&mut self, object: Arc<Object>, old: Option<Arc<Object>>, deed: Deed, actor: &Arc<str>, at: Duration) {
         self.moment += 1;
         self.history.push(Past { moment: self.moment, at, object, old, deed, actor: actor.clone() });
     }

@@ -1,0 +1,4 @@
+//! Whole hosts in virtual time.
+
+pub mod cluster;
+pub mod random;
