@@ -1,61 +1,52 @@
-//! Runs wasmop packages: steps, suspends and resumes them, watches the API server for them.
+//! Runs packages: a host that steps, suspends and resumes controllers and watches the API server for them.
 //!
-//! ```text
-//! edge    host        the loop: messages in, work out            client, connect, requests, watch: API server
-//!         batch, pool steps and their roll-back, on threads      describe: a dry run for `wasmop build`
-//!         pressure    the memory there is                        status: metrics, probes, the page
-//!         traces      OpenTelemetry spans of reconciles
-//!         election    which of several hosts runs which controller
-//! pure    controller  one controller's state machine             crash, queue, limits, permissions, identity, cache,
-//!                                                                    startup, watch::{index, relation}
-//! below   instance, guest, engine, code    a live instance, its step, wasmtime, packages made ready to run
-//!         code_file                        compiled code on disk
-//!         live, soft, wasi                         the soft tier: components with WASI
-//!         snapshot, memory, spares         files; mapping them (the only unsafe memory code), again and again
-//!         page_map, address_space          what the kernel says of that memory, and how much of it there may be
+//! A distribution that embeds the host needs [`Options`] and [`run`]:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use wasmop_host::{Deployment, Options, run};
+//! use wasmop_package::Package;
+//!
+//! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+//! let package = Package::parse(std::fs::read("website.wasm")?)?;
+//! let controllers = vec![Deployment::new("website", Arc::new(package))];
+//! let cluster = kube::Config::infer().await?;
+//! let options = Options {
+//!     memory_budget: Some(64 << 20),
+//!     ..Options::new(controllers, cluster, "/var/lib/wasmop".into())
+//! };
+//! let shutdown = async {
+//!     let _ = tokio::signal::ctrl_c().await;
+//! };
+//! run(options, shutdown).await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! [`run`] is the whole host; everything else is public for tools and benches.
+//! The crate wires the layers below it, and decides nothing itself:
+//!
+//! ```text
+//! wasmop-host      run, options, settings, shell, install; status server, spans, memory pressure
+//! ├─ wasmop-vm         wasmtime, memory, instances, compiled packages, the threads that step them
+//! ├─ wasmop-api        API server, external hosts, upstream watches, Leases
+//! ├─ wasmop-snapshot   files of snapshots and how they become durable
+//! └─ wasmop-core       the control loop and every decision: no I/O, no clock
+//! ```
 
 #![deny(unsafe_code)]
 
-pub mod address_space;
-pub mod batch;
-pub mod cache;
-pub mod client;
-pub mod code;
-mod code_file;
-pub mod connect;
-pub mod connections;
-pub mod controller;
-pub mod crash;
-pub mod describe;
-pub mod election;
-pub mod engine;
-pub mod external;
-pub mod guest;
-pub mod host;
-pub mod identity;
-pub mod instance;
-pub mod limits;
-pub mod live;
-pub mod liveness;
-pub mod memory;
-pub mod own_writes;
-pub mod page_map;
-pub mod permissions;
-pub mod pool;
-pub mod pressure;
-pub mod queue;
-pub mod requests;
-pub mod snapshot;
-pub mod soft;
-pub mod spares;
-pub mod startup;
+mod activity_recorder;
+mod install;
+pub mod memory_pressure;
+mod options;
+mod run;
+mod settings;
+mod shell;
 pub mod status;
-pub mod traces;
-pub mod wasi;
-pub mod watch;
+mod traces;
 
-pub use describe::{DescribeError, Description, describe};
-pub use host::{ControllerSettings, Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT, Settings, run};
+pub use options::{Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
+pub use run::run;
+pub use settings::{ControllerSettings, Settings};
+pub use traces::BoxedTracer;

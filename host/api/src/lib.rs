@@ -18,6 +18,7 @@ pub mod client;
 pub mod connect;
 pub mod connections;
 pub mod election;
+pub mod environment;
 pub mod error_chain;
 pub mod event_recorder;
 pub mod external_hosts;

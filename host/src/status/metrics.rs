@@ -1,4 +1,4 @@
-//! What was observed as Prometheus or OpenMetrics text. `docs/operating.md` lists every metric; a test
+//! What was observed as Prometheus or OpenMetrics text. `docs/metrics.md` lists every metric; a test
 //! compares.
 //!
 //! Names that controller-runtime and client-go have for a thing are used for it, so that dashboards and

@@ -10,15 +10,10 @@
 //! state: the loop answers a question with a copy of plain numbers, and all text is made from that copy on
 //! another thread, piece by piece as it is sent.
 
-pub mod counters;
 pub mod http;
 pub mod metrics;
-pub mod observed;
-pub mod problems;
 pub(crate) mod process;
-pub mod requests;
-pub mod save_failure;
+pub(crate) mod question;
 pub mod values;
 
-pub use observed::{Observed, Question};
 pub use values::Overview;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use wasmop_core::status::counters::{Avoided, ReconcileResult, total};
 use wasmop_core::status::observed::{Controller, Observed};
+use wasmop_core::status::state::State;
 use wasmop_package::Tier;
 
 use super::process;

@@ -28,7 +28,7 @@ use wasmop_core::excerpt::excerpt;
 use wasmop_package::Tier;
 use wasmop_package::manifest::ControllerSpec;
 
-pub use self::request::{Peer, RequestSpan, traceparent};
+pub use self::request::{Peer, RequestSpan};
 
 /// Reconciles in flight that what is done for all of them is told of, each with a span of its own; and reconciles that
 /// a suspend is linked to.

@@ -62,7 +62,7 @@ use crate::service_account::ServiceAccount;
 use crate::startup::Startup;
 use crate::status::counters::{Counters, Totals};
 use crate::step::EventKind;
-use crate::watch::NamespaceLimit;
+use crate::watch::{NamespaceLimit, WatchEvent};
 
 /// Undelivered bytes of responses of one controller that may wait in the host.
 pub const RESPONSE_CREDIT_BYTES: usize = 1 << 20;
@@ -260,6 +260,12 @@ impl<E: Environment> ControlLoop<E> {
             HostEvent::Settings(settings) => self.apply(settings),
             HostEvent::Shutdown => self.shut_down(),
         }
+    }
+
+    /// A watch has news, as [`HostEvent::Watch`]: the event need not be moved.
+    pub fn take_watch(&mut self, event: &WatchEvent, now: Now) {
+        self.now = now;
+        self.on_watch(event);
     }
 
     /// Decides what each controller does next that may have something to do. Returns the effects of this and of all

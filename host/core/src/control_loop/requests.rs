@@ -234,14 +234,11 @@ impl<E: Environment> ControlLoop<E> {
         }
     }
 
-    /// Sends as many of the waiting calls as the limits allow now.
+    /// Sends as many of the waiting calls as the limits allow now, if the controller runs here.
     pub(super) fn send_waiting(&mut self, id: SlotId) {
         let now = self.now.host;
-        while !self.is_shutting_down {
+        while !self.is_shutting_down && !self.slots[id].requests.waiting.is_empty() && self.leads(id) {
             let slot = &mut self.slots[id];
-            if slot.requests.waiting.is_empty() {
-                return;
-            }
             let limits = *slot.limits();
             let in_flight = slot.requests.unary_in_flight();
             let (next, over) = slot.requests.waiting.next(&limits, in_flight, now);

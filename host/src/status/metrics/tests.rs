@@ -11,7 +11,7 @@ use wasmop_package::Tier;
 use crate::status::process;
 use super::*;
 
-const DOCS: &str = include_str!("../../../../docs/operating.md");
+const DOCS: &str = include_str!("../../../../docs/metrics.md");
 
 fn controller(name: &str, state: State, counters: Counters) -> Controller {
     Controller {
@@ -89,7 +89,7 @@ fn families(text: &str) -> BTreeMap<String, String> {
     types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
 
-/// Name and type of each metric in the tables of docs/operating.md: `` | `name` | type | labels | meaning | ``.
+/// Name and type of each metric in the tables of docs/metrics.md: `` | `name` | type | labels | meaning | ``.
 fn documented() -> BTreeMap<String, String> {
     let cells = DOCS.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let metrics = cells.filter_map(|(name, rest)| Some((name, rest.split(" | ").next()?)));

@@ -23,7 +23,7 @@ use wasmop_vm::compiled_package::InstallError;
 use wasmop_vm::engine::EngineError;
 
 use crate::traces::BoxedTracer;
-use super::{ControllerSettings, Settings};
+use crate::settings::{ControllerSettings, Settings};
 
 /// As long as Kubernetes gives a Pod by default, less what it takes to end.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);

@@ -19,13 +19,13 @@ use wasmop_snapshot::StateDir;
 use wasmop_vm::compiled_package::{InstallError, InstalledPackage};
 use wasmop_vm::engine::Engine;
 
-use super::HostError;
+use crate::options::HostError;
 
 /// A SHA-256.
 type Digest = [u8; 32];
 
 /// What came of each package.
-pub(super) type Prepared = Results<InstalledPackage>;
+pub(crate) type Prepared = Results<InstalledPackage>;
 
 type Results<T> = HashMap<Digest, Result<T, InstallError>>;
 
@@ -66,7 +66,7 @@ struct Progress {
 }
 
 /// Installs packages, each once, `room` at once at most. Fails only if there can be no threads.
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     engine: &Engine,
     state: &Arc<StateDir>,
     packages: impl Iterator<Item = Arc<Package>>,

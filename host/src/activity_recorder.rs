@@ -1,32 +1,32 @@
-//! When controllers had something to do, as a trace for `wasmop policy simulate`.
+//! Idle gaps that end, as an activity trace for `wasmop policy simulate`.
 
 use std::fs::File;
 use std::io::{LineWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wasmop_policy::{Cause, trace};
+use wasmop_policy::{Cause as Trigger, trace};
 
-use super::HostError;
+use crate::options::HostError;
 
 /// Writes a line for each idle gap that ends.
-pub(super) struct Recorder {
+pub(crate) struct ActivityRecorder {
     path: PathBuf,
     /// `None` once writing has failed.
     file: Option<LineWriter<File>>,
 }
 
-impl Recorder {
-    pub fn create(path: &Path) -> Result<Recorder, HostError> {
+impl ActivityRecorder {
+    pub fn create(path: &Path) -> Result<ActivityRecorder, HostError> {
         let failed = |source| HostError::Trace { path: path.into(), source };
         let mut file = LineWriter::new(File::create(path).map_err(failed)?);
         writeln!(file, "{}", trace::HEADER).map_err(failed)?;
-        Ok(Recorder { path: path.into(), file: Some(file) })
+        Ok(ActivityRecorder { path: path.into(), file: Some(file) })
     }
 
-    pub fn event(&mut self, at: Duration, controller: &str, cause: Cause) {
+    pub fn record(&mut self, at: Duration, controller: &str, trigger: Trigger) {
         let Some(file) = &mut self.file else { return };
-        let line = trace::line(at, controller, cause == Cause::Known);
+        let line = trace::line(at, controller, trigger == Trigger::Known);
         if let Err(error) = writeln!(file, "{}", line.trim_end()) {
             tracing::warn!(path = %self.path.display(), %error, "the trace is written no further");
             self.file = None;

@@ -1,0 +1,92 @@
+//! What can change while the host runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::level_filters::LevelFilter;
+use wasmop_api::environment::HubEnvironment;
+use wasmop_core::control_loop::{self, Authorization, BudgetTooSmall, ControlLoop};
+use wasmop_core::permissions::Grant;
+use wasmop_core::watch::NamespaceLimit;
+use wasmop_policy::Policy;
+use wasmop_vm::wasi::WasiGrant;
+
+use crate::options::HostError;
+
+/// Settings of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// When idle instances are suspended, where neither [`ControllerSettings`] nor the package says.
+    pub policy: Policy,
+    /// Bytes that instances may hold; `None`: unlimited.
+    pub memory_budget: Option<u64>,
+    /// Bytes that whole objects of watches may take; `None`: unlimited.
+    pub cache_memory: Option<u64>,
+    /// The most detailed level of a controller's own lines that is logged, for controllers without a level of their
+    /// own; `None`: all.
+    pub guest_log_level: Option<LevelFilter>,
+    /// By name. A controller that is not among them stays as it is.
+    pub controllers: BTreeMap<String, ControllerSettings>,
+}
+
+/// Settings of one controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControllerSettings {
+    /// Takes precedence over the package's own policy and the host's.
+    pub policy: Option<Policy>,
+    /// What it may do, and as whom.
+    pub grant: Grant,
+    /// What of the machine a package of the soft tier may use; `None`: nothing. Read at the start only.
+    pub wasi: Option<Arc<WasiGrant>>,
+    /// Environment variables, which take precedence over the package's. Read at the start only.
+    pub env: BTreeMap<String, String>,
+    /// Arguments in place of the package's. Read at the start only.
+    pub args: Option<Vec<String>>,
+    /// The most detailed level it logs at. Read at the start only.
+    pub log_level: Option<LevelFilter>,
+    /// The namespaces whose objects it watches, besides kinds without namespaces; empty: all. Read at the start only.
+    pub namespaces: NamespaceLimit,
+}
+
+impl Settings {
+    /// The part that the control loop follows, if it makes sense for this host.
+    pub(crate) fn checked(
+        self,
+        control: &ControlLoop<HubEnvironment>,
+        impersonates: bool,
+    ) -> Result<control_loop::Settings, HostError> {
+        check_budget(control, self.memory_budget)?;
+        let accounts = self.controllers.iter().filter(|(_, c)| c.grant.service_account.is_some());
+        check_impersonation(impersonates, accounts.map(|(name, _)| name.as_str()))?;
+        let controllers = self.controllers.into_iter();
+        Ok(control_loop::Settings {
+            policy: self.policy,
+            memory_budget: self.memory_budget,
+            cache_memory: self.cache_memory,
+            guest_log_level: self.guest_log_level,
+            controllers: controllers
+                .map(|(name, ControllerSettings { policy, grant, .. })| (name, Authorization { policy, grant }))
+                .collect(),
+        })
+    }
+}
+
+/// Refuses a budget that not even one instance fits into.
+pub(crate) fn check_budget(control: &ControlLoop<HubEnvironment>, budget: Option<u64>) -> Result<(), HostError> {
+    control.check_budget(budget).map_err(|BudgetTooSmall { budget, name, needed }| HostError::Budget {
+        budget,
+        name,
+        needed,
+    })
+}
+
+/// The API server takes one impersonation a request. `accounts`: the controllers that are to have one.
+pub(crate) fn check_impersonation<'a>(
+    impersonates: bool,
+    mut accounts: impl Iterator<Item = &'a str>,
+) -> Result<(), HostError> {
+    match accounts.next().filter(|_| impersonates) {
+        Some(name) => Err(HostError::Impersonating { name: name.into() }),
+        None => Ok(()),
+    }
+}
