@@ -130,8 +130,11 @@ impl Disk {
         let Ok(entries) = fs::read_dir(self.path().join("watches")) else { return };
         let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.sort();
-        for file in files.iter().filter(|_| random.percent(30)) {
-            let Ok(len) = fs::metadata(file).map(|metadata| metadata.len()) else { continue };
+        for file in files {
+            if !random.percent(30) {
+                continue;
+            }
+            let Ok(len) = fs::metadata(&file).map(|metadata| metadata.len()) else { continue };
             if let Ok(file) = OpenOptions::new().write(true).open(file) {
                 let _ = file.set_len(random.between(0, len));
             }

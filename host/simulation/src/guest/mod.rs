@@ -140,6 +140,11 @@ impl Guest {
         self.calls.len()
     }
 
+    /// Which of the program's registrations the host means by an `aux`.
+    pub fn registration_of(&self, aux: u32) -> Option<usize> {
+        self.order.get(aux as usize).copied()
+    }
+
     /// Delivers events.
     ///
     /// # Errors

@@ -199,12 +199,7 @@ impl Server {
     }
 
     fn refusal(&self) -> Refusal {
-        let all = [
-            (500, "InternalError"),
-            (503, "ServiceUnavailable"),
-            (504, "Timeout"),
-            (429, "TooManyRequests"),
-        ];
+        let all = [(500, "InternalError"), (503, "ServiceUnavailable"), (504, "Timeout"), (429, "TooManyRequests")];
         let (code, reason) = *lock(&self.random).pick(&all);
         Refusal::new(code, reason)
     }

@@ -56,9 +56,18 @@ impl Selection {
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
     /// Which resources a group version has.
-    Discovery { group: String, version: String },
-    Collection { kind: Kind, namespace: Option<String> },
-    Object { kind: Kind, key: Arc<str> },
+    Discovery {
+        group: String,
+        version: String,
+    },
+    Collection {
+        kind: Kind,
+        namespace: Option<String>,
+    },
+    Object {
+        kind: Kind,
+        key: Arc<str>,
+    },
     Unknown,
 }
 
@@ -69,10 +78,12 @@ fn target(path: &str) -> Target {
         ["apis", group, version, ref rest @ ..] => (group, version, rest),
         _ => return Target::Unknown,
     };
-    let kind_of = |plural: &str| Kind::ALL.into_iter().find(|kind| {
-        let (of_group, of_version, of_plural, _) = kind.names();
-        (of_group, of_version, of_plural) == (group, version, plural)
-    });
+    let kind_of = |plural: &str| {
+        Kind::ALL.into_iter().find(|kind| {
+            let (of_group, of_version, of_plural, _) = kind.names();
+            (of_group, of_version, of_plural) == (group, version, plural)
+        })
+    };
     let (namespace, rest) = match *rest {
         [] => return Target::Discovery { group: group.into(), version: version.into() },
         ["namespaces", namespace, ref rest @ ..] if !rest.is_empty() => (Some(namespace), rest),
@@ -203,13 +214,7 @@ impl Server {
         }
     }
 
-    fn list(
-        &self,
-        kind: Kind,
-        selection: &Selection,
-        is_partial: bool,
-        query: &BTreeMap<String, String>,
-    ) -> Answer {
+    fn list(&self, kind: Kind, selection: &Selection, is_partial: bool, query: &BTreeMap<String, String>) -> Answer {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
         let limit = limit.map_or(usize::MAX, |limit: usize| limit.min(self.traits.page));
         let cluster = self.cluster();
@@ -241,13 +246,7 @@ impl Server {
         )
     }
 
-    fn watch(
-        &self,
-        kind: Kind,
-        selection: Selection,
-        is_partial: bool,
-        query: &BTreeMap<String, String>,
-    ) -> Answer {
+    fn watch(&self, kind: Kind, selection: Selection, is_partial: bool, query: &BTreeMap<String, String>) -> Answer {
         let has = |name: &str| query.get(name).is_some_and(|value| value == "true");
         let initial = has("sendInitialEvents");
         if initial && !self.traits.streams_lists {
@@ -260,7 +259,15 @@ impl Server {
         }
         let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(1800);
         let lasts = Duration::from_secs(seconds);
-        Answer::Watch(Box::new(Watch { kind, selection, is_partial, from, initial, bookmarks: has("allowWatchBookmarks"), lasts }))
+        Answer::Watch(Box::new(Watch {
+            kind,
+            selection,
+            is_partial,
+            from,
+            initial,
+            bookmarks: has("allowWatchBookmarks"),
+            lasts,
+        }))
     }
 }
 
@@ -270,7 +277,8 @@ mod tests {
 
     #[test]
     fn paths_are_read_as_the_api_server_reads_them() {
-        let collection = |kind, namespace: Option<&str>| Target::Collection { kind, namespace: namespace.map(Into::into) };
+        let collection =
+            |kind, namespace: Option<&str>| Target::Collection { kind, namespace: namespace.map(Into::into) };
         let object = |kind, key: &str| Target::Object { kind, key: key.into() };
         for (path, expected) in [
             ("/api/v1", Target::Discovery { group: String::new(), version: "v1".into() }),
