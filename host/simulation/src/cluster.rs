@@ -304,6 +304,8 @@ pub struct Cluster {
     /// Versions of objects that a restored etcd has forgotten: giving one out again would make an object look as if it
     /// had not changed.
     forgotten: BTreeSet<(u64, u64)>,
+    /// The highest generation of objects, by UID, that a restored etcd has forgotten. The same holds for these.
+    forgotten_generations: BTreeMap<u64, i64>,
 }
 
 impl Default for Cluster {
@@ -319,6 +321,7 @@ impl Default for Cluster {
             next_uid: 1,
             checkpoints: Vec::new(),
             forgotten: BTreeSet::new(),
+            forgotten_generations: BTreeMap::new(),
         }
     }
 }
@@ -349,6 +352,11 @@ impl Cluster {
                 return self.revision;
             }
         }
+    }
+
+    fn next_generation(&self, old: &Object) -> i64 {
+        let forgotten = self.forgotten_generations.get(&old.uid).copied().unwrap_or(0);
+        if old.kind.has_generation() { old.generation.max(forgotten) + 1 } else { 0 }
     }
 
     /// Creates an object.
@@ -414,7 +422,9 @@ impl Cluster {
             return self.remove(&old, actor, at);
         }
         let differs = object.spec_differs(&old);
-        object.generation += i64::from(kind.has_generation() && differs);
+        if differs {
+            object.generation = self.next_generation(&old);
+        }
         object.revision = self.next_revision(old.uid);
         let deed = if differs || !kind.has_generation() { Deed::Changed } else { Deed::Touched };
         Ok(self.put(object, Some(old), deed, actor, at))
@@ -444,7 +454,7 @@ impl Cluster {
         }
         let mut object = copy(&old);
         object.deleting = true;
-        object.generation += i64::from(kind.has_generation());
+        object.generation = self.next_generation(&old);
         object.revision = self.next_revision(old.uid);
         Ok(self.put(object, Some(old), Deed::Changed, actor, at))
     }
@@ -500,6 +510,8 @@ impl Cluster {
         for past in &self.history {
             if past.object.revision > revision {
                 self.forgotten.insert((past.object.uid, past.object.revision));
+                let highest = self.forgotten_generations.entry(past.object.uid).or_default();
+                *highest = past.object.generation.max(*highest);
             }
         }
         let before = std::mem::replace(&mut self.objects, objects);
@@ -514,7 +526,12 @@ impl Cluster {
             let (old, new) = (before.get(&key).cloned(), self.objects.get(&key).cloned());
             match (old, new) {
                 (Some(old), Some(new)) if old.uid == new.uid && old.revision == new.revision => {}
-                (old, Some(new)) => self.remember(new, old, Deed::Changed, &nobody, at),
+                (Some(old), Some(new)) if old.uid == new.uid => {
+                    let is_same = new.kind.has_generation() && old.generation == new.generation;
+                    let deed = if is_same { Deed::Touched } else { Deed::Changed };
+                    self.remember(new, Some(old), deed, &nobody, at);
+                }
+                (old, Some(new)) => self.remember(new, old, Deed::Created, &nobody, at),
                 (Some(old), None) => self.remember(old.clone(), Some(old), Deed::Deleted, &nobody, at),
                 (None, None) => {}
             }

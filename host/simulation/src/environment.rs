@@ -1,7 +1,6 @@
 //! What the control loop of a simulated host asks of the watches: the real hub, and planted bugs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -19,24 +18,17 @@ pub struct SimulatedEnvironment {
     plant: Option<Plant>,
 }
 
-/// The real credit, and how much of it is there.
+/// The real credit.
 #[derive(Clone, Debug)]
 pub struct SimulatedCredit {
     inner: ResponseCredit,
     plant: Option<Plant>,
-    /// Most bytes that there ever were.
-    most: Arc<AtomicI64>,
 }
 
 impl SimulatedCredit {
     /// For requests.
     pub fn semaphore(&self) -> Arc<Semaphore> {
         self.inner.semaphore()
-    }
-
-    /// Most bytes that there ever were.
-    pub fn most(&self) -> i64 {
-        self.most.load(Ordering::Relaxed)
     }
 }
 
@@ -48,7 +40,6 @@ impl Credit for SimulatedCredit {
     fn give(&self, bytes: usize) {
         let twice = if self.plant == Some(Plant::GiveCreditTwice) { bytes } else { 0 };
         self.inner.give(bytes + twice);
-        self.most.fetch_max(self.inner.available() as i64, Ordering::Relaxed);
     }
 
     fn available(&self) -> usize {
@@ -67,8 +58,7 @@ impl Environment for SimulatedEnvironment {
     type Credit = SimulatedCredit;
 
     fn new_credit(&mut self, bytes: usize) -> SimulatedCredit {
-        let lent = if self.plant == Some(Plant::LendTooMuch) { bytes * 256 } else { bytes };
-        SimulatedCredit { inner: self.inner.new_credit(lent), plant: self.plant, most: Arc::default() }
+        SimulatedCredit { inner: self.inner.new_credit(bytes), plant: self.plant }
     }
 
     fn subscribe(&mut self, request: WatchRequest) -> WatchId {

@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use wasmop_api::api_requests::{self, Allowance, ApiCall};
 use wasmop_api::caller::Caller;
-use wasmop_api::connections::{Connections, Peer, Share};
+use wasmop_api::connections::{Connections, MAX_CONNECTIONS, Peer, Share};
 use wasmop_api::environment::HubEnvironment;
 use wasmop_api::watch::{Delivery, Journals, WatchHub};
 use wasmop_core::control_loop::{
@@ -94,7 +94,18 @@ impl World {
 
     /// A host that is gone holds nothing.
     pub fn let_go(&self, host: usize) {
-        lock(&self.holders).retain(|(_, of), _| *of != host);
+        let held: Vec<u32> = lock(&self.holders).keys().filter(|(_, of)| *of == host).map(|(slot, _)| *slot).collect();
+        held.into_iter().for_each(|slot| self.let_one_go(slot, host));
+    }
+
+    /// Nothing is left of a controller on a host.
+    fn let_one_go(&self, slot: u32, host: usize) {
+        let mut holders = lock(&self.holders);
+        holders.remove(&(slot, host));
+        let is_held = holders.iter().any(|((of, _), (fence, clock))| *of == slot && fence.holds(clock.now()));
+        if !is_held {
+            self.ledger().down(&self.programs[slot as usize].name);
+        }
     }
 
     /// At most one host holds a controller.
@@ -148,6 +159,8 @@ pub struct Inspection {
     pub ready: usize,
     /// Calls that the host has open for it.
     pub open_calls: usize,
+    /// Connections of its host that are in use.
+    pub connections: usize,
     /// Its instance, in memory or on disk; `None`: with a worker, or none.
     pub guest: Option<Guest>,
 }
@@ -440,6 +453,7 @@ impl Host {
             is_idle: self.control.is_idle(id),
             ready: seen.queue.depth + seen.active,
             open_calls: self.control.open_calls(id),
+            connections: MAX_CONNECTIONS - self.connections.available(),
             guest: match &self.homes[id.index()] {
                 Home::Resident(instance) => Some(instance.guest.clone()),
                 Home::Suspended(true) => lock(&self.disk).snapshot(&seen.name).map(|snapshot| snapshot.guest.clone()),
@@ -486,6 +500,12 @@ impl Host {
                 }
                 let name = self.control.name(slot);
                 self.note(format_args!("{name}: {} replies to call {call}", replies.len()));
+                if self.world.plant == Some(Plant::RepeatBodies)
+                    && let Some(body) = replies.iter().find(|reply| matches!(reply, Reply::Body(_)))
+                {
+                    let replies = vec![body.clone(); 20_000];
+                    self.control.take(HostEvent::Replies { slot, call, token, replies }, now);
+                }
                 if self.world.plant == Some(Plant::AnswerTwice) {
                     let replies = replies.clone();
                     self.control.take(HostEvent::Replies { slot, call, token, replies }, now);
@@ -621,15 +641,13 @@ impl Host {
             HostEffect::Abort { slot, call } => {
                 self.note(format_args!("{}: abort call {call}", self.control.name(slot)));
                 if let Some(request) = self.requests.remove(&(slot, call)) {
-                    if self.world.plant == Some(Plant::LeakConnections) {
-                        return;
-                    }
                     request.task.abort();
                 }
             }
             HostEffect::GivenUp { slot } => {
                 let name = self.control.name(slot).clone();
                 self.note(format_args!("{name}: given up"));
+                self.world.let_one_go(slot.0, self.index);
                 if let Some(words) = &self.words {
                     let _ = words.send(Word::GivenUp(slot.0));
                 }
@@ -796,7 +814,11 @@ impl Host {
         let connections = (!is_stream).then(|| self.connections.clone());
         let share = self.shares[slot.index()].clone();
         let (client, tx, clock, max_bytes) = (self.client.clone(), self.tx.clone(), self.clock.clone(), send.max_bytes);
+        let leaks = self.world.plant == Some(Plant::LeakConnections) && token % 10 == 9;
         let request = async move {
+            if leaks && let Some(connections) = &connections {
+                std::mem::forget(connections.enter(&Share::default()).await);
+            }
             let connection = match connections {
                 None => None,
                 Some(connections) => match connections.enter(&share).await {

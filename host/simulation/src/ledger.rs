@@ -63,9 +63,10 @@ impl Ledger {
         }
     }
 
-    /// An object is gone: nothing is due for it.
-    pub fn gone(&mut self, key: &str) {
-        self.records.iter_mut().filter(|((_, _, of), _)| **of == *key).for_each(|(_, record)| record.due = None);
+    /// What is due for objects that are gone, or that their controllers no longer watch, is due no longer.
+    pub fn drop_gone(&mut self, exists: impl Fn(&Place) -> bool) {
+        let gone = self.records.iter_mut().filter(|(place, record)| record.due.is_some() && !exists(place));
+        gone.for_each(|(_, record)| record.due = None);
     }
 
     /// The earliest timer of a controller; `None`: it has none, or is being stepped.
@@ -113,14 +114,21 @@ impl Ledger {
         dues.filter_map(|(_, record)| record.due).max()
     }
 
-    /// Requeues and timers come in time.
-    pub fn check(&self, now: Duration, is_good: impl Fn(&str) -> bool, observer: &Observer) {
+    /// Requeues and timers come in time. `exists`: whether an object is there and the controller watches it.
+    pub fn check(
+        &self,
+        now: Duration,
+        is_good: impl Fn(&str) -> bool,
+        exists: impl Fn(&Place) -> bool,
+        observer: &Observer,
+    ) {
         let is_late = |controller: &Arc<str>, due: Duration| {
             let since = self.up.get(controller).map(|up| due.max(*up).max(self.calm));
             is_good(controller) && since.is_some_and(|since| now > since + SLACK)
         };
-        for ((controller, _, key), record) in &self.records {
-            if let Some(due) = record.due.filter(|due| is_late(controller, *due)) {
+        for (place, record) in &self.records {
+            let (controller, _, key) = place;
+            if let Some(due) = record.due.filter(|due| is_late(controller, *due) && exists(place)) {
                 observer.violate(Invariant::Due, format_args!("{controller}: {key} was due at {due:?}"));
             }
         }

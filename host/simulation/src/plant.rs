@@ -23,10 +23,10 @@ pub enum Plant {
     SleepIn,
     /// The clock of one host runs at half the speed, so that it holds its leases for too long.
     SlowClock,
-    /// Connections are not given back when a request is aborted.
+    /// Some connections are not given back.
     LeakConnections,
-    /// Requests may take any amount of credit.
-    LendTooMuch,
+    /// Pieces of answers are delivered thousands of times.
+    RepeatBodies,
     /// Some writes are acknowledged and not carried out.
     DropWrites,
     /// The worker drops what says that a reconcile is done.

@@ -17,12 +17,13 @@ use crate::disk::Disk;
 use crate::faults::Fault;
 use crate::guest::program::SOURCE_LABEL;
 use crate::host::{self, Command, Inspection, Running, World};
+use crate::ledger::Place;
 use crate::observer::{Fingerprint, Invariant, Observer, Violation};
 use crate::plant::Plant;
 use crate::random::Random;
 use crate::scenario::{Op, Scenario};
 use crate::server::Server;
-use crate::settled::first_wrong;
+use crate::settled::{first_wrong, selects};
 
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_secs(5);
@@ -95,7 +96,8 @@ async fn run_in(seed: u64, options: RunOptions) -> Outcome {
     let scenario = Scenario::new(seed);
     let mut random = Random::new(!seed);
     let observer = Arc::new(Observer::new(options.prints));
-    let server = Server::new(scenario.traits, random.fork(), observer.clone());
+    let drops_writes = options.plant == Some(Plant::DropWrites);
+    let server = Server::new(scenario.traits, random.fork(), observer.clone(), drops_writes);
     let world = Arc::new(World {
         server,
         observer: observer.clone(),
@@ -199,7 +201,19 @@ impl Driver {
         self.world.server.change(|cluster, now| cluster.collect_garbage(now));
         let programs = &self.world.programs;
         let is_good = |name: &str| programs.iter().any(|program| program.is_good && *program.name == *name);
-        self.world.ledger().check(now, is_good, &self.world.observer);
+        let cluster = self.world.server.cluster();
+        let exists = |(controller, index, key): &Place| {
+            let program = programs.iter().find(|program| program.name == *controller);
+            let registration = program.and_then(|program| program.registrations.get(*index));
+            registration.is_some_and(|registration| {
+                let object = cluster.get(registration.primary, key);
+                object.is_some_and(|object| selects(&registration.spec.primary, object))
+            })
+        };
+        let mut ledger = self.world.ledger();
+        ledger.drop_gone(exists);
+        ledger.check(now, is_good, exists, &self.world.observer);
+        drop((ledger, cluster));
         for machine in &self.hosts {
             if machine.running.as_ref().is_some_and(Running::has_ended) {
                 self.world.observer.violate(Invariant::NoPanic, format_args!("a host has ended by itself"));
@@ -395,10 +409,7 @@ impl Driver {
             }
             80..85 => patch(json!({"status": {"other": value}})),
             _ => {
-                let gone = server.change(|cluster, now| cluster.delete(kind, &key, None, &nobody, now));
-                if gone.is_ok() {
-                    self.world.ledger().gone(&key);
-                }
+                let _ = server.change(|cluster, now| cluster.delete(kind, &key, None, &nobody, now));
             }
         }
     }

@@ -20,16 +20,17 @@ pub fn first_wrong(
     programs: &[Arc<Program>],
     inspections: &[Vec<Inspection>],
 ) -> Wrong {
-    programs.iter().filter(|program| program.is_good).find_map(|program| {
+    let wrong = programs.iter().filter(|program| program.is_good).find_map(|program| {
         let all = || program.registrations.iter().enumerate();
         None.or_else(|| all().find_map(|(index, it)| lost_change(cluster, ledger, program, index, it)))
             .or_else(|| all().find_map(|(_, it)| wrong_child(cluster, ledger, program, it)))
             .or_else(|| not_quiet(program, inspections))
-    })
+    });
+    wrong.or_else(|| kept_connection(inspections))
 }
 
 /// Whether a watch has an object.
-fn selects(watch: &WatchSpec, object: &Object) -> bool {
+pub fn selects(watch: &WatchSpec, object: &Object) -> bool {
     let label = watch.label_selector.split_once('=');
     let has_label = match label {
         Some((name, value)) => object.labels.get(name).is_some_and(|found| found == value),
@@ -61,10 +62,10 @@ fn concerns(watch: &WatchSpec, registration: &Registration, past: &Past, key: &s
 /// Whether a change has to cause a reconcile.
 fn counts(watch: &WatchSpec, program: &Program, past: &Past) -> bool {
     let selected = selects(watch, &past.object) || past.old.as_ref().is_some_and(|old| selects(watch, old));
-    let entered = past.old.as_ref().is_none_or(|old| !selects(watch, old));
+    // One that leaves and comes back between two lists need not be noticed.
     selected
         && !(watch.ignore_own_writes && past.actor == program.name)
-        && (entered || past.deed != Deed::Touched || !watch.generation_changed)
+        && (past.deed != Deed::Touched || !watch.generation_changed)
 }
 
 fn lost_change(
@@ -140,6 +141,13 @@ fn wrong_child(cluster: &Cluster, ledger: &Ledger, program: &Program, registrati
         cluster.get(registration.primary, parent).is_none() && is_mine(it)
     });
     orphan.and_then(|orphan| wrong(format!("{} has outlived its parent", orphan.key)))
+}
+
+/// While no controller of a host has a call open, all of its connections are free.
+fn kept_connection(inspections: &[Vec<Inspection>]) -> Wrong {
+    let is_idle = |host: &&Vec<Inspection>| host.iter().all(|it| it.open_calls == 0);
+    let kept = inspections.iter().filter(is_idle).flatten().find(|it| it.connections > 0)?;
+    Some((Invariant::Conserved, format!("{} connections are in use, and nobody makes a request", kept.connections)))
 }
 
 fn not_quiet(program: &Program, inspections: &[Vec<Inspection>]) -> Wrong {

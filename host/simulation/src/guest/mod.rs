@@ -213,7 +213,7 @@ impl Guest {
         if self.jobs.contains_key(&event.id) {
             step.out.complaints.push(format!("task {} was given twice", event.id));
         }
-        self.jobs.insert(event.id, Job::new(event.id, registration, key, step.input.moment));
+        self.jobs.insert(event.id, Job::new(registration, key, step.input.moment));
         self.advance(event.id, None, step)
     }
 

@@ -21,7 +21,6 @@ const NONSENSE: &str = "{\"name\":";
 /// Work on one object.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    task: u64,
     pub registration: usize,
     pub key: Arc<str>,
     /// The last change in the cluster when it began.
@@ -78,13 +77,15 @@ enum Next {
     Ask(Stage, &'static str, String, String),
     Go(Stage),
     Done,
+    /// The object is gone: not again.
+    Gone,
     Fail(String),
 }
 
 impl Job {
-    pub fn new(task: u64, registration: usize, key: Arc<str>, moment: u64) -> Job {
+    pub fn new(registration: usize, key: Arc<str>, moment: u64) -> Job {
         let (object, content, child_version) = Default::default();
-        Job { task, registration, key, moment, stage: Stage::Begin, object, content, child_version }
+        Job { registration, key, moment, stage: Stage::Begin, object, content, child_version }
     }
 
     /// When it goes on by itself, on the instance's clock.
@@ -129,15 +130,18 @@ impl Guest {
                 self.call(step, task, method, path, body);
             }
             Next::Go(stage) => job.stage = stage,
-            Next::Done => self.done(task, None, step),
-            Next::Fail(why) => self.done(task, Some(why), step),
+            Next::Done => self.done(task, Ok(true), step),
+            Next::Gone => self.done(task, Ok(false), step),
+            Next::Fail(why) => self.done(task, Err(why), step),
         }
         Ok(())
     }
 
-    fn done(&mut self, task: u64, error: Option<String>, step: &mut Step<'_>) {
+    /// `result`: whether the object is still there, or why it failed.
+    fn done(&mut self, task: u64, result: Result<bool, String>, step: &mut Step<'_>) {
         let Some(job) = self.jobs.remove(&task) else { return };
-        let requeue_after = self.registration(job.registration).script.requeue.filter(|_| error.is_none());
+        let requeue_after = self.registration(job.registration).script.requeue.filter(|_| result == Ok(true));
+        let error = result.err();
         let Job { registration, key, moment, .. } = job;
         let is_ok = error.is_none();
         step.out.finished.push(Finished { registration, key, moment, is_ok, requeue: requeue_after });
@@ -198,7 +202,7 @@ impl Guest {
             Stage::ReadChild if status == 404 => self.write_child(task, false),
             Stage::DeleteChild { finalizes } if is_ok || status == 404 => match finalizes {
                 true => self.remove_finalizer(task),
-                false => Next::Done,
+                false => Next::Gone,
             },
             _ if !is_ok => Next::Fail(format!("status {status}")),
             Stage::Read => self.on_read(task, &parse(body), step),
@@ -231,7 +235,7 @@ impl Guest {
                 let stage = Stage::DeleteChild { finalizes: false };
                 Next::Ask(stage, "DELETE", Kind::ConfigMap.object_path(&child), String::new())
             }
-            None => Next::Done,
+            None => Next::Gone,
         }
     }
 

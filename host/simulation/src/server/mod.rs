@@ -66,6 +66,8 @@ pub struct Server {
     /// Something is to be told to watches: a change or a fault.
     changed: Notify,
     observer: Arc<Observer>,
+    /// Some writes are acknowledged and not carried out: a planted bug.
+    drops_writes: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,7 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Server {
     /// A server without objects.
-    pub fn new(traits: Traits, random: Random, observer: Arc<Observer>) -> Arc<Server> {
+    pub fn new(traits: Traits, random: Random, observer: Arc<Observer>, drops_writes: bool) -> Arc<Server> {
         Arc::new(Server {
             cluster: Mutex::default(),
             faults: Mutex::default(),
@@ -84,6 +86,7 @@ impl Server {
             begun: Instant::now(),
             changed: Notify::new(),
             observer,
+            drops_writes,
         })
     }
 

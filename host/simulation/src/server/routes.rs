@@ -161,6 +161,9 @@ impl Server {
                 Some(object) => Answer::Text(200, object.text.to_string()),
                 None => not_found(),
             },
+            (Target::Object { kind: Kind::ConfigMap, .. }, &Method::PUT) if self.drops_writes && self.percent(30) => {
+                Answer::Text(200, String::from_utf8_lossy(body).into())
+            }
             (Target::Object { kind, key }, &Method::PUT | &Method::PATCH) => {
                 let body: Value = serde_json::from_slice(body).unwrap_or_default();
                 let merges = parts.method == Method::PATCH;
