@@ -12,7 +12,7 @@ use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Of the whole host.
-const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 /// Of one controller, to one kind of peer.
 const MAX_SHARE: usize = 16;
 
@@ -75,7 +75,6 @@ impl Connections {
     }
 
     /// Connections that the host has room for.
-    #[cfg(test)]
     pub fn available(&self) -> usize {
         self.free.available_permits()
     }

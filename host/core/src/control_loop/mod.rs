@@ -19,6 +19,7 @@ mod effect;
 mod environment;
 mod event;
 mod host_state;
+mod inspection;
 mod leadership;
 mod notices;
 mod requests;
@@ -47,6 +48,7 @@ pub use self::effect::{Destination, HostEffect, Notice, ReconcileBegun, Save, Se
 pub use self::environment::{Credit, Environment};
 pub use self::event::{Gained, HostEvent, Now, Saved, Stepped, Written};
 pub use self::host_state::HostState;
+pub use self::inspection::MOST_HELD_BYTES;
 pub use self::leadership::{Leadership, Recovered};
 pub use self::settings::{Authorization, BudgetTooSmall, Settings};
 use self::slot::{Authority, Slot, SlotWatches, SlotsOf};
