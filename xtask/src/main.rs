@@ -14,6 +14,7 @@ mod programs;
 mod progress;
 mod repository;
 mod setup;
+mod simulate;
 mod test;
 mod tinygo;
 mod torture;
@@ -39,6 +40,8 @@ enum Task {
     Test(test::Test),
     /// Run a benchmark
     Bench(bench::Bench),
+    /// Run whole hosts in virtual time on a simulated cluster, disk and clock
+    Simulate(simulate::Simulate),
     /// Kill a host or break its network, again and again, and check that nothing is lost
     Torture(torture::Torture),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
         Task::Test(test) => test.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Simulate(simulate) => simulate.run(),
         Task::Torture(torture) => torture.run(),
     };
     result.unwrap_or_else(|error| {

@@ -9,7 +9,7 @@ use wasmop_testbed::controlplane::{self, Binaries};
 use super::checks::check;
 use super::report::Report;
 use super::{dependency_policy, shared_features, staticcheck};
-use crate::{command, repository, setup};
+use crate::{command, programs, repository, setup};
 
 /// Rust workspaces besides the root one.
 const GUEST_CRATES: [&str; 2] = ["guest-rust/Cargo.toml", "e2e/guests/rust/Cargo.toml"];
@@ -97,7 +97,12 @@ fn rust(report: &mut Report) {
         cargo
     };
     check(report, "cargo clippy", || {
-        command::run(&mut release("clippy", &["--workspace", "--all-targets", "--", "--deny", "warnings"]))
+        let mut clippy = release("clippy", &programs::WORKSPACE);
+        command::run(clippy.args(["--all-targets", "--", "--deny", "warnings"]))
+    });
+    check(report, "cargo clippy, simulation", || {
+        let args = ["--package", "wasmop-simulation", "--all-targets", "--", "--deny", "warnings"];
+        command::run(&mut release("clippy", &args))
     });
     check(report, "cargo clippy, guest-rust", || {
         let mut clippy =
@@ -105,6 +110,7 @@ fn rust(report: &mut Report) {
         command::run(clippy.env("CARGO_TARGET_DIR", repository::guest_target()))
     });
     check(report, "cargo doc", || {
-        command::run(release("doc", &["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))
+        let mut doc = release("doc", &programs::WORKSPACE);
+        command::run(doc.arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"))
     });
 }

@@ -7,7 +7,7 @@ use wasmop_testbed::controlplane::{self, Binaries};
 
 use super::report::Report;
 use super::{cargo_test, go_test, lint};
-use crate::{chromium, command, componentize_py, programs, repository, setup, tinygo, torture};
+use crate::{chromium, command, componentize_py, programs, repository, setup, simulate, tinygo, torture};
 
 /// A part of the suite. A static item of [`PARTS`].
 pub struct Part {
@@ -59,6 +59,7 @@ const fn host(name: &'static str, seconds: u32, tests: fn(&mut Report) -> Result
 pub static PARTS: &[Part] = &[
     local("lint", Some(200), lint::run, "formatting, static analysis, documentation, dependencies"),
     local("unit", Some(45), unit, "the crates, guest-rust as a native library, guest-go"),
+    local("simulation", Some(60), simulation, "whole hosts on a simulated cluster, disk and clock"),
     local("control-plane", None, control_plane, "the bundled control plane in the roles of its components"),
     host("bad-input", 170, bad_input, "error messages name the input and a remedy"),
     cluster("conformance", 200, "conformance", Tool::TinyGo, "every behaviour with every guest on a real API server"),
@@ -107,7 +108,7 @@ impl Part {
         match &self.tests {
             Tests::Local(tests) | Tests::Host(tests) => tests(report),
             Tests::Cluster { test, tool } => {
-                let mut command = cargo_test(&["--workspace", "--test", test]);
+                let mut command = cargo_test(&["--test", test]);
                 tool.prepare(&mut command)?;
                 cargo_test::run(&mut command, Some(self.name), report)
             }
@@ -145,13 +146,14 @@ fn skip(test: &mut Command, variable: &str, reason: Option<String>) {
 /// `cargo test` with `args`. It runs every test even if one fails.
 fn cargo_test(args: &[&str]) -> Command {
     let mut cargo = command::cargo();
-    cargo.args(["test", "--no-fail-fast", "--release"]).args(args);
+    cargo.args(["test", "--no-fail-fast", "--release"]).args(programs::WORKSPACE).args(args);
     cargo
 }
 
 fn unit(report: &mut Report) -> Result<()> {
-    let tests = ["--workspace", "--lib", "--bins", "--test", "assembled", "--test", "verbs", "--test", "suspend"];
+    let tests = ["--lib", "--bins", "--test", "assembled", "--test", "verbs", "--test", "suspend"];
     cargo_test::run(&mut cargo_test(&tests), None, report)?;
+    cargo_test::run(&mut cargo_test(&["--doc"]), None, report)?;
     cargo_test::run(
         cargo_test(&["--manifest-path", "guest-rust/Cargo.toml"]).env("CARGO_TARGET_DIR", repository::guest_target()),
         None,
@@ -168,16 +170,23 @@ fn control_plane(report: &mut Report) -> Result<()> {
     // Vet is part of lint, and would compile all of Kubernetes once more here.
     let args = [&["-vet=off"], &controlplane::TEST_FLAGS[..]].concat();
     go_test::run(&controlplane::source_dir(), &args, &[("CGO_ENABLED", "0")], report)?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "links"]), None, report)
+    cargo_test::run(&mut cargo_test(&["--test", "links"]), None, report)
+}
+
+/// Seeds of the simulation in each run of the tests, and those that run twice to see that nothing differs.
+const SIMULATED_SEEDS: u64 = 400;
+const REPEATED_SEEDS: u64 = 40;
+
+fn simulation(report: &mut Report) -> Result<()> {
+    cargo_test::run(&mut simulate::tests(), None, report)?;
+    cargo_test::run(&mut simulate::command(SIMULATED_SEEDS, 0), Some("simulation"), report)?;
+    let mut repeated = simulate::command(REPEATED_SEEDS, 1_000_000);
+    cargo_test::run(repeated.arg("--check-determinism"), Some("simulation"), report)
 }
 
 fn bad_input(report: &mut Report) -> Result<()> {
     // Of the command line, of a host with an API server, and of dependencies.
-    cargo_test::run(
-        &mut cargo_test(&["--workspace", "--test", "bad_input", "--test", "dependencies"]),
-        Some("bad-input"),
-        report,
-    )
+    cargo_test::run(&mut cargo_test(&["--test", "bad_input", "--test", "dependencies"]), Some("bad-input"), report)
 }
 
 /// Takes about 20 seconds, in which a kill hits each phase of a host now and then.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::command;
+use crate::{command, programs};
 
 const PROGRAM: &str = "wasmop-cli";
 const PROMISE: &str = "wasmop-features";
@@ -19,7 +19,7 @@ const PROMISE: &str = "wasmop-features";
 /// Names crates whose features differ.
 pub fn check() -> Result<()> {
     let metadata = command::output(command::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
-    let workspace = features(&["--workspace"])?;
+    let workspace = features(&programs::WORKSPACE)?;
     let mut problems = Vec::new();
     for package in promising(&serde_json::from_str(&metadata).context("reading cargo metadata")?) {
         let alone = features(&["--package", &package])?;
