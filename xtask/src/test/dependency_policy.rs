@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
-
 use super::checks::check;
 use super::report::Report;
 use crate::cargo_tool::{CargoTool, DENY, MACHETE};
