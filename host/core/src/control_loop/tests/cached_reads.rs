@@ -204,3 +204,44 @@ fn at_shutdown_reads_are_not_answered() {
     host.does(id, vec![get(1, &any(HOME))]);
     assert_eq!((host.cached_reads(id), host.sent()), (vec![], vec![]));
 }
+
+#[test]
+fn what_one_of_several_caches_has_seen_says_nothing_of_the_others() {
+    let primary = WatchSpec { cached: true, namespaces: vec!["a".into(), "b".into()], ..kind("Website") };
+    let (mut host, id) = Harness::running(&reconciler(primary, Vec::new()));
+    let path = |namespace: &str| format!("/apis/demo.dev/v1/namespaces/{namespace}/websites/home");
+    for (namespace, version) in [("a", 10), ("b", 20)] {
+        let watch = host.control.environment().watch_of("Website", Some(namespace));
+        let listed = object(&format!("{namespace}/home")).version(version);
+        host.control.environment_mut().list(watch, &[listed]);
+    }
+    host.deliver();
+    let task = host.begun(id)[0].0;
+    host.does(id, vec![put(1, task, &path("a"), "{}")]);
+    let send = host.send();
+    host.respond(&send, 200, r#"{"metadata":{"name":"home","namespace":"a","resourceVersion":"11"}}"#);
+    host.does(id, vec![get(2, &any(&path("b")))]);
+    assert_eq!(host.cached_reads(id), [(CachedRead::Hit, 1)]);
+    host.does(id, vec![get(3, &any(&path("a")))]);
+    assert_eq!(host.cached_reads(id), [(CachedRead::Hit, 1), (CachedRead::Written, 1)]);
+}
+
+#[test]
+fn a_deletion_that_one_of_several_caches_has_seen_is_not_read_from_the_others() {
+    let web = WatchSpec { namespace: Some("web".into()), cached: true, ..kind("Website") };
+    let spec = reconciler(WatchSpec { cached: true, ..kind("Website") }, vec![web]);
+    let (mut host, id) = Harness::running(&spec);
+    let watches = [None, Some("web")].map(|namespace| host.control.environment().watch_of("Website", namespace));
+    for watch in watches {
+        host.control.environment_mut().list(watch, &[site("web/home")]);
+    }
+    host.deliver();
+    let task = host.begun(id)[0].0;
+    host.does(id, vec![call(1, task, "DELETE", HOME)]);
+    let send = host.send();
+    host.respond(&send, 200, r#"{"kind":"Status","details":{"uid":"uid of web/home"}}"#);
+    host.control.environment_mut().delete(watches[0], &site("web/home").version(11));
+    host.deliver();
+    host.does(id, vec![get(2, &any(HOME))]);
+    assert_eq!(host.cached_reads(id), [(CachedRead::Absent, 1)]);
+}

@@ -9,7 +9,7 @@ use wasmop_policy::Policy;
 use super::super::{
     Gained, HostEffect, HostEvent, HostState, Leadership, LoopOptions, Phase, Recovered, SaveReason, SlotId, SpanEvent,
 };
-use super::environment::object;
+use super::environment::{Asked, object};
 use super::harness::*;
 use crate::election::{Fence, Term};
 use crate::reply::Reply;
@@ -236,6 +236,38 @@ fn a_controller_that_is_given_up_makes_no_request_any_more() {
         }
         assert!(host.sent().is_empty());
         assert_eq!(host.saving(id), Some(SaveReason::Handover));
+        // Nor does the next instance make them.
+        host.saved(id);
+        let (_, fence) = fence(&host);
+        host.gain(id, &fence, Recovered::fresh(host.now.host, 1000));
+        host.boot(id, &websites());
+        host.advance(secs(1));
+        assert!(host.sent().is_empty());
+    }
+}
+
+#[test]
+fn what_a_controller_has_seen_counts_for_one_time_on_this_host() {
+    let place = crate::watch::Place { watch: crate::watch::hash("Website"), lineage: 1, number: 1 };
+    let recorded = || super::environment::Recorded { present: vec![object("web/a").recorded(1)], last: 1 };
+    let mut host = Harness::new();
+    host.control.environment_mut().recorded.insert("Website".into(), recorded());
+    let id = host.add(standby());
+    host.start();
+    for (places, sees) in [(vec![place], false), (Vec::new(), true)] {
+        let state = saved_state();
+        let startup = state.startup;
+        let recovered = Recovered::from_snapshot(state, 5000, (7, secs(1)), startup, host.now.host).unwrap();
+        let (_, fence) = fence(&host);
+        host.gain(id, &fence, Recovered { places, ..recovered });
+        let asked = host.control.environment().asked.iter();
+        let recalled = asked.filter_map(|asked| match asked {
+            Asked::Recall(_, _, place) => Some(*place),
+            _ => None,
+        });
+        assert_eq!(recalled.last(), Some((!sees).then_some(1)));
+        host.event(HostEvent::LeaseLost { slot: id });
+        host.does(id, vec![]);
     }
 }
 

@@ -8,6 +8,7 @@ use super::environment::{Object, object};
 use super::harness::*;
 use crate::reply::Reply;
 use crate::status::counters::Avoided;
+use crate::step::{Action, EventKind};
 
 const HOME: &str = "/apis/demo.dev/v1/namespaces/web/websites/home";
 const STATUS: &str = "/apis/demo.dev/v1/namespaces/web/websites/home/status";
@@ -177,4 +178,63 @@ fn a_change_of_an_owned_object_may_be_the_controllers_own() {
     assert!(!host.is_stepping(id));
     host.apply("Deployment", &deployment(3));
     assert_eq!(host.reconciled(id), ["web/home"]);
+}
+
+#[test]
+fn a_change_that_concerns_no_watched_object_is_not_held() {
+    // A map function has named `web/new`, which does not exist.
+    let child = WatchSpec { ignore_own_writes: true, ..related("Deployment", Relation::Owner) };
+    let spec = reconciler(kind("Website"), vec![child, related("ConfigMap", Relation::Map)]);
+    let (mut host, id) = Harness::running(&spec);
+    host.apply("ConfigMap", &object("web/config"));
+    let map = host.task(id, EventKind::Map);
+    host.does(id, vec![Action::Mapped { task: map, keys: "web/new".into() }]);
+    let task = host.begun(id)[0].0;
+    let deployment = |version: u64| object("web/d").version(version).uid("u").owned_by("Website", "new", true);
+    host.apply("Deployment", &deployment(1));
+    let text = json!({ "metadata": { "resourceVersion": "1" } }).to_string();
+    host.does(id, vec![put(1, task, "/apis/apps/v1/namespaces/web/deployments/d", &text)]);
+    let send = host.send();
+    host.apply("Deployment", &deployment(2));
+    host.respond(&send, 409, "{}");
+    host.does(id, vec![done(task)]);
+    assert!(!host.is_stepping(id));
+    assert_eq!(host.avoided(id, Avoided::Unrelated), 2);
+}
+
+#[test]
+fn only_changes_that_its_writes_have_made_make_a_loop() {
+    // What each of 30 reconciles writes to, how that is answered, and how it ends.
+    for (what, path, status, is_error, is_mapped, is_loop) in [
+        ("writes", STATUS, 200, false, false, true),
+        ("dry runs", "/apis/demo.dev/v1/namespaces/web/websites/home?dryRun=All", 200, false, false, false),
+        ("writes that are refused", STATUS, 409, false, false, false),
+        ("reconciles that fail", STATUS, 200, true, false, false),
+        ("a map function that names it as well", STATUS, 200, false, true, false),
+    ] {
+        let spec = reconciler(kind("Website"), vec![related("ConfigMap", Relation::Map)]);
+        let (mut host, id) = Harness::running(&spec);
+        host.apply("Website", &site(1));
+        for round in 0..30 {
+            let version = 10 * (round + 1);
+            let task = host.begun(id)[0].0;
+            if is_mapped {
+                host.apply("ConfigMap", &object("web/config").version(version));
+            }
+            host.does(id, vec![put(round, task, path, "{}")]);
+            if is_mapped {
+                let map = host.task(id, EventKind::Map);
+                host.does(id, vec![Action::Mapped { task: map, keys: "web/home".into() }]);
+            }
+            let send = host.send();
+            host.respond(&send, status, &answer(version));
+            host.apply("Website", &site(version));
+            host.does(id, vec![if is_error { fails(task) } else { done(task) }]);
+            if !host.is_stepping(id) {
+                let wake = host.control.next_wake().unwrap();
+                host.advance(wake - host.now.host);
+            }
+        }
+        assert_eq!(host.reasons().contains(&"SelfTriggered"), is_loop, "{what}");
+    }
 }

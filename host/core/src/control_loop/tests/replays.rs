@@ -33,7 +33,7 @@ fn a_change_that_is_in_a_replay_counts_once() {
     // On its way when the second controller joins.
     host.control.environment_mut().apply(watch, &object("web/home"));
     host.does(b, vec![register(&websites())]);
-    host.deliver_together();
+    host.deliver();
     assert_eq!((host.reconciled(a), host.reconciled(b)), (vec!["web/home".into()], vec!["web/home".into()]));
     // After it, both see changes as they come.
     host.apply("Website", &object("web/home").version(2));

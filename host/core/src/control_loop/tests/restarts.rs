@@ -6,7 +6,7 @@ use wasmop_policy::Policy;
 use super::super::{InstanceFacts, SaveReason, SlotId};
 use super::environment::{Object, object};
 use super::harness::*;
-use crate::step::{Cause, EventKind, Failure, Lost};
+use crate::step::{Action, Cause, EventKind, Failure, Lost};
 
 fn lose(host: &mut Harness, id: SlotId, lost: Lost) {
     host.does(id, Did { lost: Some(lost), ..Did::default() });
@@ -123,7 +123,26 @@ fn an_instance_in_which_nothing_succeeds_is_restarted() {
         assert_eq!(host.restarts(id), restarts, "{what}");
         assert_eq!(host.reasons().contains(&"NothingSucceeds"), restarts > 0, "{what}");
         assert_eq!(host.discarded() > 0, restarts > 0, "{what}");
+        if restarts > 0 {
+            // It was not the objects' fault: none of them waits for its backoff.
+            assert_eq!(host.observe(id).queue.delayed, 0, "{what}");
+        }
     }
+}
+
+#[test]
+fn an_instance_that_was_lost_otherwise_may_be_restarted_at_once() {
+    let (mut host, id) = Harness::running(&websites());
+    host.list("Website", &objects("abc"));
+    let task = host.begun(id)[0].0;
+    host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
+    lose(&mut host, id, Lost::Snapshot("torn".into()));
+    host.does(id, vec![register(&websites())]);
+    host.deliver();
+    host.advance(secs(1));
+    step_all(&mut host, id, |_| true, |task| failure(Cause::Trap, Some(task)));
+    assert_eq!(host.restarts(id), 2);
+    assert!(host.reasons().contains(&"NothingSucceeds"));
 }
 
 fn out_of_memory(before: u64) -> impl Fn(u64) -> Failure {
@@ -178,6 +197,7 @@ fn an_idle_instance_whose_memory_is_nearly_full_starts_over_instead_of_being_sus
         }
         assert_eq!((host.reasons(), host.restarts(id)), (vec!["MemoryNearlyFull"], 1), "{what}");
         assert_eq!(host.kinds(id), [EventKind::Start], "it waits for nothing");
+        assert_eq!(host.observe(id).resident_bytes, 96 << 10, "it holds no pages of its own yet");
         // What is nearly full again soon is suspended as it is.
         host.does(id, Did { instance: Some(used), ..Did::from(vec![register(&websites())]) });
         host.deliver();
@@ -186,4 +206,34 @@ fn an_idle_instance_whose_memory_is_nearly_full_starts_over_instead_of_being_sus
         host.advance(secs(1));
         assert_eq!((host.saving(id), host.restarts(id)), (Some(SaveReason::Idle), 1), "{what}");
     }
+}
+
+#[test]
+fn a_map_function_that_answers_ends_the_suspicion_against_it() {
+    for answers in ["web/a", "an error"] {
+        let spec = reconciler(kind("Website"), vec![related("ConfigMap", wasmop_package::manifest::Relation::Map)]);
+        let (mut host, id) = Harness::running(&spec);
+        host.apply("ConfigMap", &object("web/config"));
+        let task = host.task(id, EventKind::Map);
+        host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
+        assert!(host.control.slots[id].throttles.liveness.is_some());
+        host.apply("ConfigMap", &object("web/config").version(2));
+        let task = host.task(id, EventKind::Map);
+        let keys = answers.to_owned();
+        let action = if answers == "an error" { fails(task) } else { Action::Mapped { task, keys } };
+        host.does(id, vec![action]);
+        assert!(host.control.slots[id].throttles.liveness.is_none(), "{answers}");
+    }
+}
+
+#[test]
+fn an_instance_that_works_on_something_is_not_restarted_because_its_memory_is_nearly_full() {
+    let setup = Setup { policy: Some(Policy::After(secs(1))), ..with_memory(100 * MIB) };
+    let (mut host, id) = Harness::running_with(setup, &websites());
+    host.apply("Website", &object("web/a"));
+    let full = InstanceFacts { memory_bytes: 90 * MIB, ..host.facts[&id] };
+    // It waits for a timer.
+    host.does(id, Did { instance: Some(full), park: Some(secs(100)), ..Did::default() });
+    host.advance(secs(1));
+    assert_eq!((host.saving(id), host.restarts(id)), (Some(SaveReason::Idle), 0));
 }

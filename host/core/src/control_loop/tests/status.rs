@@ -134,4 +134,12 @@ fn a_problem_is_the_last_error_and_the_object_it_concerns() {
     let trouble = host.observe(id).counters.trouble().cloned().unwrap();
     let last = trouble.last_error.unwrap();
     assert_eq!((&*last.object, &*last.message, last.at), ("web/home", "no luck", host.now.host));
+    host.advance(ms(5));
+    let task = host.begun(id)[0].0;
+    host.does(id, Did { failures: vec![failure(crate::step::Cause::Trap, Some(task))], ..Did::default() });
+    let trouble = host.observe(id).counters.trouble().cloned().unwrap();
+    assert_eq!(&*trouble.last_error.unwrap().object, "web/home");
+    let standing: Vec<_> =
+        trouble.problems.standing(host.now.host).map(|standing| standing.problem.condition()).collect();
+    assert_eq!(standing, ["StepFailing"]);
 }

@@ -211,7 +211,14 @@ fn an_instance_of_the_soft_tier_is_suspended_within_the_process() {
 
 #[test]
 fn an_instance_that_is_expected_to_be_needed_is_resumed_ahead_of_time() {
-    let (mut host, id) = with_policy(Policy::Adaptive);
+    for tier in [Tier::Full, Tier::Soft] {
+        is_expected(tier);
+    }
+}
+
+fn is_expected(tier: Tier) {
+    let setup = Setup { tier, policy: Some(Policy::Adaptive), ..setup("web") };
+    let (mut host, id) = Harness::running_with(setup, &websites());
     // Large, and slow to resume.
     let large = InstanceFacts { anonymous_bytes: 64 * MIB, ..host.facts[&id] };
     host.facts.insert(id, large);
@@ -237,6 +244,11 @@ fn an_instance_that_is_expected_to_be_needed_is_resumed_ahead_of_time() {
     assert!(wake > host.now.host && wake < next, "{wake:?} before {next:?}");
     host.now.host = wake;
     host.dispatch();
+    if tier == Tier::Soft {
+        // It is there as soon as it is stepped.
+        assert!(!host.is_stepping(id) && host.is_suspended(id) && host.control.next_wake().is_none());
+        return;
+    }
     assert_eq!(host.kinds(id), [], "it is resumed and nothing more");
     host.does(id, vec![]);
     assert_eq!(host.observe(id).state, State::Resident);
@@ -365,4 +377,30 @@ fn the_end_of_an_idle_gap_is_recorded_with_what_ended_it() {
     host.advance(secs(1));
     host.respond(&send, 200, "[]");
     assert_eq!(recorded(&mut host), []);
+}
+
+#[test]
+fn an_instance_that_is_resumed_counts_as_grown_by_all_of_it() {
+    let (mut host, ids) = idle(Some(8 * MIB), &[(5, HOUR), (5, HOUR)]);
+    // The first one was suspended for the second.
+    host.saved(ids[0]);
+    host.apply("Website", &object("web/home"));
+    let task = host.begun(ids[1])[0].0;
+    host.does(ids[1], vec![done(task)]);
+    assert_eq!(host.saving(ids[1]), None);
+    let task = host.begun(ids[0])[0].0;
+    host.does(ids[0], vec![done(task)]);
+    assert_eq!(ids.iter().filter_map(|id| host.saving(*id)).collect::<Vec<_>>(), [SaveReason::Budget]);
+}
+
+#[test]
+fn an_instance_beyond_the_budget_goes_on_while_it_has_something_to_do() {
+    let (mut host, ids) = idle(Some(3 * MIB), &[(1, HOUR)]);
+    let id = ids[0];
+    host.apply("Website", &object("web/a"));
+    host.apply("Website", &object("web/b"));
+    let grown = InstanceFacts { anonymous_bytes: 5 * MIB, ..host.facts[&id] };
+    let task = host.begun(id)[0].0;
+    host.does(id, Did { instance: Some(grown), ..Did::from(vec![done(task)]) });
+    assert!(host.is_stepping(id));
 }

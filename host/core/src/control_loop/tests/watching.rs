@@ -297,3 +297,19 @@ fn names_without_an_object_are_queued_up_to_a_limit() {
     assert_eq!(found.last().map(|name| &**name), Some("web/home"));
     assert!(host.reasons().is_empty(), "the guest did nothing wrong");
 }
+
+#[test]
+fn what_a_new_subscriber_sees_is_judged_by_no_predicate() {
+    let spec = reconciler(WatchSpec { predicate: "false".into(), ..kind("Website") }, Vec::new());
+    let mut host = Harness::new();
+    let (a, b) = (host.add(setup("a")), host.add(setup("b")));
+    host.start();
+    host.boot(a, &spec);
+    host.list("Website", &[object("web/home")]);
+    host.reconciled(a);
+    host.control.environment_mut().judgements = 0;
+    host.does(b, vec![register(&spec)]);
+    host.deliver();
+    assert_eq!(host.reconciled(b), ["web/home"]);
+    assert_eq!(host.control.environment().judgements, 0);
+}
