@@ -1,7 +1,7 @@
 //! Packages made ready to run: compiled code (a cache on disk, loaded while needed) and base image.
 //!
 //! The cache (`code_file`) is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
-//! of the host or other compiler settings never load foreign code. Code stays loaded while an
+//! of the host or other compiler settings never load foreign code. LoadedCode stays loaded while an
 //! instance lives, and a little longer; a suspended controller holds none.
 
 use std::fs::{self, File};
@@ -18,16 +18,16 @@ use wasmop_core::step::{StepFailure, StepInput};
 use wasmop_package::manifest::{Limits, Manifest};
 use wasmop_package::{Package, PackageError, Tier};
 use wasmop_snapshot::disk::{Disk, read_ahead};
-use wasmop_snapshot::format::{Moment, runs_with_gaps};
+use wasmop_snapshot::format::{SnapshotMeta, runs_with_gaps};
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::sources::READ_GAP;
+use wasmop_snapshot::memory_sources::READ_GAP;
 use wasmop_snapshot::{BaseImage, PAGE, StateDir};
 use wasmtime::component::Component;
 
 use crate::address_space::AddressSpaceError;
 use crate::compiled_code_file::{CodeFile, CodeFileError, write_whole};
 use crate::engine::Engine;
-use crate::guest::{Exports, Guest, InstantiateError, LoadError, MIN_INIT_CPU};
+use crate::guest::{GuestExports, Guest, InstantiateError, LoadError, MIN_INIT_CPU};
 use crate::page_map;
 use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::wasi::WasiGrant;
@@ -51,12 +51,12 @@ pub struct InstalledPackage {
     /// What each instance holds besides memory and tables.
     fixed_bytes: u64,
     package_path: PathBuf,
-    code: Mutex<Code>,
+    code: Mutex<LoadedCode>,
 }
 
 #[derive(Default)]
-struct Code {
-    exports: Option<Arc<Exports>>,
+struct LoadedCode {
+    exports: Option<Arc<GuestExports>>,
     last_used: Option<Instant>,
     /// This process has read the whole file and found it as written.
     checked: bool,
@@ -75,7 +75,7 @@ pub enum InstallError {
     )]
     Init { name: String, cause: &'static str, reason: String, detail: String },
     #[error("{name}: {source}")]
-    Code { name: String, source: PackageError },
+    LoadedCode { name: String, source: PackageError },
     #[error(
         "the compiled code of {name} takes {bytes} bytes, more than the {MAX_CODE_BYTES} that a host takes in\n\
          help: build it with less code: optimise for size, and remove dependencies; `wasmop inspect` shows its parts"
@@ -140,14 +140,14 @@ impl InstalledPackage {
         let load_error = |source| InstallError::Load { name: name.clone(), source };
         let tier = package.tier();
         let fixed_bytes = package.footprint().fixed;
-        let exports = Exports::new(engine, &component, tier).map_err(load_error)?;
+        let exports = GuestExports::new(engine, &component, tier).map_err(load_error)?;
         let exports = Arc::new(exports.with_fixed_bytes(fixed_bytes));
         let image_path = state.image_path(&digest_hex);
         let image = match tier {
             Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package, &limits)?)),
             Tier::Soft => None,
         };
-        let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
+        let code = LoadedCode { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
         // The text of CRDs serves inspection; a running host has no use for it.
         let manifest = Manifest { crds: Vec::new(), limits, ..package.manifest.clone() };
         let code_bytes = fs::metadata(code_file.path()).map_or(0, |file| file.len());
@@ -188,7 +188,7 @@ impl InstalledPackage {
     }
 
     /// The compiled code, loaded if it isn't.
-    pub fn exports(&self) -> Result<Arc<Exports>, LoadError> {
+    pub fn exports(&self) -> Result<Arc<GuestExports>, LoadError> {
         let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         code.last_used = Some(Instant::now());
         if let Some(exports) = &code.exports {
@@ -202,7 +202,7 @@ impl InstalledPackage {
             None => self.compile_again()?,
         };
         code.checked = true;
-        let exports = Exports::new(&self.engine, &component, self.tier)?.with_fixed_bytes(self.fixed_bytes);
+        let exports = GuestExports::new(&self.engine, &component, self.tier)?.with_fixed_bytes(self.fixed_bytes);
         let exports = Arc::new(exports);
         code.exports = Some(exports.clone());
         Ok(exports)
@@ -261,7 +261,7 @@ fn package_image(
     disk: &Disk,
     path: &Path,
     engine: &Engine,
-    exports: &Exports,
+    exports: &GuestExports,
     package: &Package,
     limits: &Limits,
 ) -> Result<BaseImage, InstallError> {
@@ -282,7 +282,7 @@ fn package_image(
     let (memory, store) = guest.memory();
     let bytes = memory.bytes(store);
     let moment =
-        Moment { digest: package.digest, wall_ns: input.now, monotonic_ns: input.monotonic, host_state: Vec::new() };
+        SnapshotMeta { digest: package.digest, wall_ns: input.now, monotonic_ns: input.monotonic, host_state: Vec::new() };
     let size = bytes.len() as u64;
     // Whoever finds the name finds all of it.
     let tmp = path.with_extension("tmp");
@@ -299,7 +299,7 @@ fn package_image(
 /// A new instance that has run its own initialisation and nothing else.
 pub fn initialise(
     engine: &Engine,
-    exports: &Exports,
+    exports: &GuestExports,
     package: &Package,
     limits: &Limits,
 ) -> Result<(Guest, StepInput), InstallError> {
@@ -341,7 +341,7 @@ fn check_code_size(name: &str, bytes: u64) -> Result<(), InstallError> {
 fn compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> Result<Component, InstallError> {
     let name = &package.manifest.name;
     let started = Instant::now();
-    package.check_code().map_err(|source| InstallError::Code { name: name.clone(), source })?;
+    package.check_code().map_err(|source| InstallError::LoadedCode { name: name.clone(), source })?;
     tracing::info!(package = %name, wasm_bytes = package.component().len(), "compiling");
     let code = engine
         .wasmtime()

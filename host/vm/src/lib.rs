@@ -14,7 +14,7 @@
 pub mod address_space;
 mod compiled_code_file;
 pub mod compiled_package;
-pub mod describe;
+pub mod package_description;
 pub mod engine;
 pub mod guest;
 pub mod instance;

@@ -24,7 +24,7 @@ use crate::wasi::WasiGrant;
 const MAX_ROLLBACKS: usize = 16;
 
 /// Where the instance of a job comes from.
-pub enum Source {
+pub enum InstanceSource {
     Resident(Box<Instance>),
     /// `wasi`: what of it is granted, `None` for nothing.
     Start {
@@ -34,8 +34,8 @@ pub enum Source {
     },
 }
 
-pub struct Batch {
-    pub source: Source,
+pub struct StepJob {
+    pub source: InstanceSource,
     /// `None`: no step at all, only a resume.
     pub events: Option<Vec<Event>>,
     /// The instance's monotonic clock, nanoseconds.
@@ -47,7 +47,7 @@ pub struct Batch {
 }
 
 /// What became of a batch.
-pub struct Report {
+pub struct StepJobReport {
     /// `None`: lost, start again from the base image.
     pub instance: Option<Box<Instance>>,
     /// When the worker began with it.
@@ -56,24 +56,24 @@ pub struct Report {
     pub steps: StepReport,
 }
 
-impl Batch {
-    pub fn run(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
+impl StepJob {
+    pub fn run(self, package: &InstalledPackage, store: &ControllerStore) -> StepJobReport {
         let before = thread_cpu_time();
         let mut report = self.run_all(package, store);
         report.steps.cpu = thread_cpu_time().saturating_sub(before);
         report
     }
 
-    fn run_all(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
+    fn run_all(self, package: &InstalledPackage, store: &ControllerStore) -> StepJobReport {
         let started = Instant::now();
-        let mut report = Report { instance: None, begun: started, steps: StepReport::default() };
+        let mut report = StepJobReport { instance: None, begun: started, steps: StepReport::default() };
         let mut instance = match self.source {
-            Source::Resident(instance) => {
+            InstanceSource::Resident(instance) => {
                 // Its pages come back as the step touches them.
                 report.steps.resume = instance.is_suspended().then_some(Duration::ZERO);
                 instance
             }
-            Source::Start { origin, wasi, registered } => {
+            InstanceSource::Start { origin, wasi, registered } => {
                 let from_snapshot = matches!(origin, Origin::Snapshot(_));
                 match Instance::start(package, store, wasi.as_deref(), &self.startup, origin, registered) {
                     Ok(instance) => {

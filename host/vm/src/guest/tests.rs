@@ -35,7 +35,7 @@ const LIMITS: Limits = Limits { cpu_per_step_ns: 50_000_000, memory_bytes: 1 << 
 fn instantiate(component: &str) -> Result<Guest, InstantiateError> {
     let engine = Engine::new().unwrap();
     let component = Component::new(engine.wasmtime(), wat::parse_str(component).unwrap()).unwrap();
-    let exports = Exports::new(&engine, &component, Tier::Full).unwrap();
+    let exports = GuestExports::new(&engine, &component, Tier::Full).unwrap();
     Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, (&WasiGrant::default(), &Startup::default()))
         .map(|(guest, _)| guest)
 }
@@ -56,7 +56,7 @@ fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
         let text = component("(i32.const 0)", "(i64.const 0)", &fields)
             .replace("\"memory\") 1", &format!("\"memory\") {pages}"));
         let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-        let exports = Exports::new(&engine, &component, Tier::Full).unwrap().with_fixed_bytes(fixed);
+        let exports = GuestExports::new(&engine, &component, Tier::Full).unwrap().with_fixed_bytes(fixed);
         let surroundings = (&WasiGrant::default(), &Startup::default());
         let guest = Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, surroundings);
         assert_eq!(guest.is_ok(), fits, "{pages} pages, {entries} entries, {fixed} bytes");

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Event, StepFailure, StepInput, StepOutput};
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::resume::{go_on, resume};
-use wasmop_snapshot::{ControllerStore, Overlay, Saved, Sources};
+use wasmop_snapshot::resume::{resume_in_place, resume};
+use wasmop_snapshot::{ControllerStore, Overlay, SavedSnapshot, MemorySources};
 
 use crate::compiled_package::InstalledPackage;
-use crate::guest::{Exports, Guest, InstantiateError, LoadError};
+use crate::guest::{GuestExports, Guest, InstantiateError, LoadError};
 use crate::instance::origin::{Origin, StartError};
 use crate::memory::Mapping;
-use crate::memory_pool::Used;
+use crate::memory_pool::Reused;
 use crate::wasi::WasiGrant;
 
 /// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
@@ -29,8 +29,8 @@ const MAX_UNSAVED: usize = 16;
 pub struct FullInstance {
     guest: Guest,
     // Keeps the compiled code loaded while the instance lives.
-    _exports: Arc<Exports>,
-    sources: Sources,
+    _exports: Arc<GuestExports>,
+    sources: MemorySources,
     controller: u64,
     origin: Origin,
     registered_at_origin: u32,
@@ -55,7 +55,7 @@ impl FullInstance {
             Origin::Fresh => None,
             Origin::Snapshot(snapshot) => Some(store.open(snapshot)?),
         };
-        let used = package.engine().spares().take(&package.digest, store.id(), origin.snapshot());
+        let used = package.engine().memory_pool().take(&package.digest, store.id(), origin.snapshot());
         let mut is_there = false;
         let (base, spare, overlay) = match (used, &open) {
             (Some(used), _) => {
@@ -81,7 +81,7 @@ impl FullInstance {
             (&WasiGrant::default(), &Startup::default()),
         )?;
         let sources = match open {
-            Some(open) if is_there => go_on(&mut guest, base, open, &stale)?,
+            Some(open) if is_there => resume_in_place(&mut guest, base, open, &stale)?,
             open => resume(&mut guest, store, base, open, overlay, &stale)?,
         };
         guest.expect_anonymous(sources.private_pages());
@@ -146,10 +146,10 @@ impl FullInstance {
     pub fn save(
         &mut self,
         store: &ControllerStore,
-        moment: Moment,
+        moment: SnapshotMeta,
         suspending: bool,
         registered: u32,
-    ) -> std::io::Result<Saved> {
+    ) -> std::io::Result<SavedSnapshot> {
         let state = self.guest.instance_state(self.sources.needs_touched_pages())?;
         let mut saved = store.save(state, &self.sources, moment, suspending)?;
         if !suspending {
@@ -164,8 +164,8 @@ impl FullInstance {
     }
 
     /// Ends it after a save, and keeps its memory for the next one of the package.
-    pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
-        let FullInstance { mut guest, sources: Sources { base, overlay, .. }, controller, .. } = self;
+    pub fn recycle(self, package: &InstalledPackage, saved: &mut SavedSnapshot) {
+        let FullInstance { mut guest, sources: MemorySources { base, overlay, .. }, controller, .. } = self;
         if base.generation != saved.snapshot.base_generation {
             return;
         }
@@ -174,8 +174,8 @@ impl FullInstance {
         if base.generation != 0 && (memory.mapped() < memory.size() || !overlay.is_empty()) {
             return;
         }
-        if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
-            package.engine().spares().put(Used { base, spare, overlay, controller, snapshot: saved.snapshot });
+        if let Some(spare) = guest.into_pooled(std::mem::take(&mut saved.anonymous)) {
+            package.engine().memory_pool().put(Reused { base, spare, overlay, controller, snapshot: saved.snapshot });
         }
     }
 

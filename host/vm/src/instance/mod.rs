@@ -11,7 +11,7 @@ use crate::wasi::WasiGrant;
 
 pub use full::FullInstance;
 pub use origin::{Origin, StartError};
-pub use soft::{SoftInstance, Suspended};
+pub use soft::{SoftInstance, SoftSuspension};
 
 mod full;
 mod origin;
@@ -52,7 +52,7 @@ impl Instance {
         }
     }
 
-    /// Suspended softly: alive, with its memory on disk.
+    /// SoftSuspension softly: alive, with its memory on disk.
     pub fn is_suspended(&self) -> bool {
         match self {
             Instance::Full(_) => false,

@@ -33,7 +33,7 @@ use crate::instance::origin::StartError;
 use crate::wasi::WasiGrant;
 
 pub struct SoftInstance {
-    // Keeps the code it needs loaded; the package's `Exports` go, they serve to make instances.
+    // Keeps the code it needs loaded; the package's `GuestExports` go, they serve to make instances.
     guest: Guest,
     /// Where its memory goes; made at the first suspension.
     backing: Option<Backing>,
@@ -50,7 +50,7 @@ struct Backing {
 
 /// What a suspension did. Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suspended {
+pub struct SoftSuspension {
     /// Of pages that were dirty, now released.
     pub dirty_bytes: u64,
     pub written_bytes: u64,
@@ -93,7 +93,7 @@ impl SoftInstance {
     }
 
     /// Writes its dirty pages to its file and releases them. After an error it goes on as before.
-    pub fn suspend(&mut self, store: &ControllerStore) -> io::Result<Suspended> {
+    pub fn suspend(&mut self, store: &ControllerStore) -> io::Result<SoftSuspension> {
         let (memory, quiescent) = self.guest.memory();
         let backing = match &mut self.backing {
             Some(backing) => backing,
@@ -126,7 +126,7 @@ impl SoftInstance {
         self.suspended = true;
         self.guest.expect_anonymous(0);
         let disk_bytes = backing.file.allocated()?;
-        Ok(Suspended { dirty_bytes: (dirty.len() * PAGE) as u64, written_bytes, disk_bytes })
+        Ok(SoftSuspension { dirty_bytes: (dirty.len() * PAGE) as u64, written_bytes, disk_bytes })
     }
 
     /// No step since it was suspended.

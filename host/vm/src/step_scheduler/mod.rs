@@ -11,20 +11,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{io, thread};
 
-use crate::step_scheduler::run_slots::{Grant, RunSlots};
+use crate::step_scheduler::run_slots::{RunGrant, RunSlots};
 
 mod run_slots;
 
-type Job = Box<dyn FnOnce() + Send>;
+type ScheduledJob = Box<dyn FnOnce() + Send>;
 
 /// Interruptions that a job may see before it counts as long: the first may come at once.
 const SHORT_SLICES: u32 = 1;
 
 /// Ends when dropped, after the jobs submitted so far.
-pub struct Pool(Arc<Shared>);
+pub struct StepScheduler(Arc<SchedulerShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct SchedulerShared {
+    state: Mutex<SchedulerState>,
     /// For threads without a job.
     work: Condvar,
     /// For threads that have given their place away.
@@ -34,10 +34,10 @@ struct Shared {
     kept: usize,
 }
 
-struct State {
-    places: RunSlots<Job>,
+struct SchedulerState {
+    places: RunSlots<ScheduledJob>,
     /// They have a place, and wait for a thread.
-    begun: VecDeque<Job>,
+    begun: VecDeque<ScheduledJob>,
     /// They have a place again, and their threads are on their way.
     back: Vec<u64>,
     idle: usize,
@@ -47,7 +47,7 @@ struct State {
 
 /// What a thread of the pool knows of itself.
 struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<SchedulerShared>,
     id: u64,
     /// Interruptions of its job.
     slices: u32,
@@ -58,12 +58,12 @@ thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
-impl Pool {
-    pub fn start() -> io::Result<Pool> {
+impl StepScheduler {
+    pub fn start() -> io::Result<StepScheduler> {
         let cores = thread::available_parallelism().map_or(1, |n| n.get());
         let (places, begun, back) = (RunSlots::new(cores), VecDeque::new(), Vec::new());
-        let state = State { places, begun, back, idle: 0, threads: 0, closed: false };
-        let shared = Arc::new(Shared {
+        let state = SchedulerState { places, begun, back, idle: 0, threads: 0, closed: false };
+        let shared = Arc::new(SchedulerShared {
             state: Mutex::new(state),
             work: Condvar::new(),
             turn: Condvar::new(),
@@ -73,7 +73,7 @@ impl Pool {
         for _ in 0..cores {
             spawn(&shared, &mut shared.state())?;
         }
-        Ok(Pool(shared))
+        Ok(StepScheduler(shared))
     }
 
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
@@ -83,7 +83,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for StepScheduler {
     fn drop(&mut self) {
         self.0.state().closed = true;
         self.0.work.notify_all();
@@ -135,7 +135,7 @@ fn with_worker(run: impl FnOnce(&mut Worker)) {
     });
 }
 
-fn spawn(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
+fn spawn(shared: &Arc<SchedulerShared>, state: &mut SchedulerState) -> io::Result<()> {
     let id = state.threads;
     let worker = Worker { shared: shared.clone(), id, slices: 0, is_long: false };
     thread::Builder::new().name(format!("wasmop-step-{id}")).spawn(move || {
@@ -147,20 +147,20 @@ fn spawn(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
     Ok(())
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SchedulerShared {
+    fn state(&self) -> MutexGuard<'_, SchedulerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives free places away.
-    fn grant(self: &Arc<Self>, state: &mut State) {
+    fn grant(self: &Arc<Self>, state: &mut SchedulerState) {
         while let Some(grant) = state.places.grant(self.started.elapsed()) {
             match grant {
-                Grant::Waiter(id) => {
+                RunGrant::Waiter(id) => {
                     state.back.push(id);
                     self.turn.notify_all();
                 }
-                Grant::Job(job) => {
+                RunGrant::Job(job) => {
                     state.begun.push_back(job);
                     if state.begun.len() > state.idle {
                         // Without one more thread it waits until one is free.
@@ -173,7 +173,7 @@ impl Shared {
         }
     }
 
-    fn await_turn(&self, mut state: MutexGuard<'_, State>, id: u64) {
+    fn await_turn(&self, mut state: MutexGuard<'_, SchedulerState>, id: u64) {
         loop {
             if let Some(at) = state.back.iter().position(|granted| *granted == id) {
                 state.back.swap_remove(at);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn steps_that_never_end_leave_room_for_others() {
-        let pool = Pool::start().unwrap();
+        let pool = StepScheduler::start().unwrap();
         let (tx, rx) = mpsc::channel();
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         for _ in 0..10 {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_something_else_takes_no_place_and_a_panic_neither() {
-        let pool = Pool::start().unwrap();
+        let pool = StepScheduler::start().unwrap();
         let (tx, rx) = mpsc::channel();
         let (gate, opened) = mpsc::channel::<()>();
         let opened = Arc::new(Mutex::new(opened));

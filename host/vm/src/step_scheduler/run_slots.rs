@@ -30,7 +30,7 @@ enum Fresh<J> {
 
 /// Somebody has got a place.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Grant<J> {
+pub enum RunGrant<J> {
     /// A job that is to begin.
     Job(J),
     /// One that goes on.
@@ -54,7 +54,7 @@ impl<J> RunSlots<J> {
     }
 
     /// Gives a place to whoever is next, if one is free. To be asked until it says `None`, after every change.
-    pub fn grant(&mut self, now: Duration) -> Option<Grant<J>> {
+    pub fn grant(&mut self, now: Duration) -> Option<RunGrant<J>> {
         if self.running >= self.places {
             return None;
         }
@@ -67,7 +67,7 @@ impl<J> RunSlots<J> {
             self.long.pop_front();
             self.running += 1;
             self.long_running += 1;
-            return Some(Grant::Waiter(waiter));
+            return Some(RunGrant::Waiter(waiter));
         }
         let next = self.fresh.pop_front()?;
         if self.fresh.is_empty() {
@@ -75,8 +75,8 @@ impl<J> RunSlots<J> {
         }
         self.running += 1;
         Some(match next {
-            Fresh::Job(job) => Grant::Job(job),
-            Fresh::Back(waiter) => Grant::Waiter(waiter),
+            Fresh::Job(job) => RunGrant::Job(job),
+            Fresh::Back(waiter) => RunGrant::Waiter(waiter),
         })
     }
 
@@ -125,7 +125,7 @@ mod tests {
         jobs.into_iter().for_each(|job| places.submit(job));
     }
 
-    fn granted(places: &mut RunSlots<&'static str>, now: u64) -> Vec<Grant<&'static str>> {
+    fn granted(places: &mut RunSlots<&'static str>, now: u64) -> Vec<RunGrant<&'static str>> {
         std::iter::from_fn(|| places.grant(ms(now))).collect()
     }
 
@@ -133,9 +133,9 @@ mod tests {
     fn jobs_begin_in_order_while_there_are_places() {
         let mut places = RunSlots::new(2);
         submit(&mut places, ["a", "b", "c"]);
-        assert_eq!(granted(&mut places, 0), [Grant::Job("a"), Grant::Job("b")]);
+        assert_eq!(granted(&mut places, 0), [RunGrant::Job("a"), RunGrant::Job("b")]);
         places.leave(false);
-        assert_eq!(granted(&mut places, 0), [Grant::Job("c")]);
+        assert_eq!(granted(&mut places, 0), [RunGrant::Job("c")]);
     }
 
     #[test]
@@ -147,9 +147,9 @@ mod tests {
         assert!(!places.slice_used(2, false, ms(20)), "the other place is taken by a long one");
         assert_eq!(granted(&mut places, 20), [], "it is kept free");
         places.submit("c");
-        assert_eq!(granted(&mut places, 20), [Grant::Job("c")]);
+        assert_eq!(granted(&mut places, 20), [RunGrant::Job("c")]);
         places.leave(true);
-        assert_eq!(granted(&mut places, 30), [Grant::Waiter(2)]);
+        assert_eq!(granted(&mut places, 30), [RunGrant::Waiter(2)]);
     }
 
     #[test]
@@ -160,17 +160,17 @@ mod tests {
         assert!(places.slice_used(1, false, ms(20)));
         assert!(!places.slice_used(2, false, ms(20)));
         assert!(!places.slice_used(1, true, ms(30)));
-        assert_eq!(granted(&mut places, 30), [Grant::Waiter(2)]);
+        assert_eq!(granted(&mut places, 30), [RunGrant::Waiter(2)]);
         places.submit("c");
-        assert_eq!(granted(&mut places, 31), [Grant::Job("c")]);
+        assert_eq!(granted(&mut places, 31), [RunGrant::Job("c")]);
         places.submit("d");
         assert!(!places.slice_used(2, true, ms(40)), "d waits");
-        assert_eq!(granted(&mut places, 40), [Grant::Job("d")]);
+        assert_eq!(granted(&mut places, 40), [RunGrant::Job("d")]);
         submit(&mut places, ["e", "f"]);
         places.leave(false);
-        assert_eq!(granted(&mut places, 129), [Grant::Job("e")]);
+        assert_eq!(granted(&mut places, 129), [RunGrant::Job("e")]);
         places.leave(false);
-        assert_eq!(granted(&mut places, 131), [Grant::Waiter(1)], "it has waited for long enough");
+        assert_eq!(granted(&mut places, 131), [RunGrant::Waiter(1)], "it has waited for long enough");
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         places.leave(false);
         places.submit("b");
         places.come_back(7);
-        assert_eq!(granted(&mut places, 0), [Grant::Job("b"), Grant::Waiter(7)]);
+        assert_eq!(granted(&mut places, 0), [RunGrant::Job("b"), RunGrant::Waiter(7)]);
     }
 
     proptest! {
@@ -197,8 +197,8 @@ mod tests {
             let drain = |places: &mut RunSlots<u64>, running: &mut BTreeMap<u64, bool>, waiting: &mut BTreeMap<u64, bool>, now| {
                 while let Some(grant) = places.grant(now) {
                     let (id, long) = match grant {
-                        Grant::Job(id) => (id, false),
-                        Grant::Waiter(id) => (id, waiting.remove(&id).expect("it waits")),
+                        RunGrant::Job(id) => (id, false),
+                        RunGrant::Waiter(id) => (id, waiting.remove(&id).expect("it waits")),
                     };
                     assert!(running.insert(id, long).is_none());
                 }

@@ -1,4 +1,4 @@
-//! Suspended softly at any point, an instance goes on as one that never was.
+//! SoftSuspension softly at any point, an instance goes on as one that never was.
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -10,7 +10,7 @@ use wasmtime::component::Component;
 
 use super::*;
 use crate::engine::Engine;
-use crate::guest::Exports;
+use crate::guest::GuestExports;
 
 /// Begins with 4 MiB. A step changes words at random places, makes some pages zero, sometimes grows,
 /// and parks for what it has read.
@@ -83,7 +83,7 @@ const WAITER: &str = r#"
 
 fn instance(engine: &Engine, text: &str, limits: &Limits) -> SoftInstance {
     let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-    let exports = Exports::new(engine, &component, Tier::Soft).unwrap();
+    let exports = GuestExports::new(engine, &component, Tier::Soft).unwrap();
     SoftInstance::new(
         Guest::instantiate(engine, &exports, limits, 0, None, None, (&WasiGrant::default(), &Startup::default()))
             .unwrap()

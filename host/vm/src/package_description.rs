@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 
 use crate::compiled_package::initialise;
 use crate::engine::{Engine, EngineError};
-use crate::guest::{Exports, LoadError};
+use crate::guest::{GuestExports, LoadError};
 use crate::step_input::step_input;
 
 /// The remedy where SDK and host do not understand each other.
@@ -52,7 +52,7 @@ pub fn describe(package: &Package) -> Result<Description, DescribeError> {
     let engine = Engine::for_one_run()?;
     let component =
         Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
-    let exports = Exports::new(&engine, &component, package.tier())?.with_fixed_bytes(package.footprint().fixed);
+    let exports = GuestExports::new(&engine, &component, package.tier())?.with_fixed_bytes(package.footprint().fixed);
     let (mut guest, input) = initialise(&engine, &exports, package, &package.manifest.limits)
         .map_err(|e| DescribeError::Initialise(e.to_string()))?;
     let Manifest { name, env, args, .. } = &package.manifest;

@@ -13,7 +13,7 @@ use wasmop_core::step::{Cause, LogLine, StepFailure, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmop_package::{MAX_MUTABLE_GLOBALS, Tier};
 use wasmop_snapshot::PAGE;
-use wasmop_snapshot::format::Run;
+use wasmop_snapshot::format::PageRun;
 use wasmop_snapshot::resume::ResumeTarget;
 use wasmop_snapshot::save::InstanceState;
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
@@ -21,12 +21,12 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::engine::Engine;
 use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
-use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
+use crate::memory::{Mapping, Memory, MemoryCount, PooledMemory, with_mapping};
 use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::step_scheduler;
 use crate::wasi::{MAX_HANDLES, Wasi, WasiGrant};
 
-pub use context::Context;
+pub use context::StepContext;
 
 mod context;
 
@@ -37,8 +37,8 @@ pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
 /// Steps between two measurements of an instance's size.
 const STEPS_UNMEASURED: u32 = 16;
 /// The exports of a package, found once per compiled component.
-pub struct Exports {
-    pre: InstancePre<Context>,
+pub struct GuestExports {
+    pre: InstancePre<StepContext>,
     step: ComponentExportIndex,
     /// Only in the full tier.
     state: Option<StateExports>,
@@ -63,14 +63,14 @@ pub enum LoadError {
     NoBaseImage,
 }
 
-impl Exports {
+impl GuestExports {
     /// Addresses where the file of the compiled code is mapped.
     pub fn image(&self) -> std::ops::Range<usize> {
         let range = self.pre.component().image_range();
         range.start as usize..range.end as usize
     }
 
-    pub fn new(engine: &Engine, component: &wasmtime::component::Component, tier: Tier) -> Result<Exports, LoadError> {
+    pub fn new(engine: &Engine, component: &wasmtime::component::Component, tier: Tier) -> Result<GuestExports, LoadError> {
         let incompatible = |e: wasmtime::Error| LoadError::Incompatible(format!("{e:#}"));
         let pre = engine.linker(tier).and_then(|linker| linker.instantiate_pre(component)).map_err(incompatible)?;
         let find = |interface: &'static str, function: &'static str| {
@@ -87,18 +87,18 @@ impl Exports {
             }),
             Tier::Soft => None,
         };
-        Ok(Exports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre, fixed_bytes: 0 })
+        Ok(GuestExports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre, fixed_bytes: 0 })
     }
 
     /// Instances hold so many bytes besides memory and tables, which count against their memory limit.
-    pub fn with_fixed_bytes(self, fixed_bytes: u64) -> Exports {
-        Exports { fixed_bytes, ..self }
+    pub fn with_fixed_bytes(self, fixed_bytes: u64) -> GuestExports {
+        GuestExports { fixed_bytes, ..self }
     }
 }
 
 /// A live guest.
 pub struct Guest {
-    store: Store<Context>,
+    store: Store<StepContext>,
     memory: Memory,
     /// As of the last look at it.
     anonymous_pages: usize,
@@ -147,14 +147,14 @@ impl Guest {
     /// means nothing.
     pub fn instantiate(
         engine: &Engine,
-        exports: &Exports,
+        exports: &GuestExports,
         limits: &Limits,
         registered: u32,
         mapping: Option<Mapping<'_>>,
-        spare: Option<Spare>,
+        spare: Option<PooledMemory>,
         (wasi, startup): (&WasiGrant, &Startup),
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
-        let mut store = Store::new(engine.wasmtime(), Context::new(limits, exports.fixed_bytes, registered));
+        let mut store = Store::new(engine.wasmtime(), StepContext::new(limits, exports.fixed_bytes, registered));
         let soft = exports.state.is_none();
         // Handles would be state outside of the snapshot; the world has none.
         store.set_max_component_handles(if soft { MAX_HANDLES } else { 0 });
@@ -321,7 +321,7 @@ impl Guest {
     }
 
     /// The memory and the store that guards it.
-    pub fn memory(&mut self) -> (&Memory, &mut Store<Context>) {
+    pub fn memory(&mut self) -> (&Memory, &mut Store<StepContext>) {
         (&self.memory, &mut self.store)
     }
 
@@ -356,11 +356,11 @@ impl Guest {
         (self.anonymous_pages * PAGE) as u64
     }
 
-    /// Ends the instance and keeps its memory for another: see [`Memory::into_spare`].
-    pub fn into_spare(self, anonymous: Vec<u32>) -> Option<Spare> {
+    /// Ends the instance and keeps its memory for another: see [`Memory::into_pooled`].
+    pub fn into_pooled(self, anonymous: Vec<u32>) -> Option<PooledMemory> {
         let Guest { store, memory, .. } = self;
         drop(store);
-        memory.into_spare(anonymous)
+        memory.into_pooled(anonymous)
     }
 }
 
@@ -389,12 +389,12 @@ impl ResumeTarget for Guest {
         self.memory.map_from(&mut self.store, file, file_offset, offset, len)
     }
 
-    fn forget_pages(&mut self, pages: &[u32]) -> io::Result<()> {
-        self.memory.forget_pages(&mut self.store, pages)
+    fn discard_pages(&mut self, pages: &[u32]) -> io::Result<()> {
+        self.memory.discard_pages(&mut self.store, pages)
     }
 
-    fn expect_writes(&mut self, runs: &[Run]) {
-        self.memory.expect_writes(runs.iter().map(|run| (run.page, run.count)));
+    fn prefault(&mut self, runs: &[PageRun]) {
+        self.memory.prefault(runs.iter().map(|run| (run.page, run.count)));
     }
 }
 
