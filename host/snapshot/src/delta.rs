@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::format::{PageSetSum, PageRun, SavedPage, is_zero, page_sum, runs};
+use crate::format::{PageRun, PageSetSum, SavedPage, is_zero, page_sum, runs};
 use crate::image::BaseImage;
+use crate::memory_sources::{MemorySources, PreviousSave};
 use crate::page::PAGE;
-use crate::memory_sources::{PreviousSave, MemorySources};
 
 /// Most unchanged pages that stay in slots. Writing more of them back into the base image is cheaper than copying them
 /// at each resume.
@@ -61,7 +61,12 @@ impl Delta {
     ///
     /// # Errors
     /// If a page of the base image cannot be read.
-    pub fn base_sum(&self, memory: &[u8], base: &BaseImage, sources: &MemorySources) -> io::Result<(PageSetSum, Vec<(u32, u128)>)> {
+    pub fn base_sum(
+        &self,
+        memory: &[u8],
+        base: &BaseImage,
+        sources: &MemorySources,
+    ) -> io::Result<(PageSetSum, Vec<(u32, u128)>)> {
         if base.generation == 0 {
             return Ok((PageSetSum(base.header.data_sum), Vec::new()));
         }
@@ -99,8 +104,8 @@ impl Delta {
     }
 }
 
-/// The delta of `memory`, whose dirty pages are `anonymous`, to its base image. With `rewrite`, all of it has to be
-/// written, also what the previous save has written.
+/// The delta of `memory`, whose dirty pages are `anonymous`, to its base image. With `rewrite`, the save writes all of it
+/// again.
 ///
 /// # Errors
 /// If a page of the base image cannot be read.

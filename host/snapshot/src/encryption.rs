@@ -15,7 +15,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::format::{FormatError, AeadTag};
+use crate::format::{AeadTag, FormatError};
 
 /// The owner's key, from which all others are derived. Cheap to clone.
 #[derive(Clone)]

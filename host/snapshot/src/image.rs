@@ -8,8 +8,8 @@ use std::path::Path;
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::{
-    PageSetSum, FormatError, ImageHeader, FileKind, SnapshotMeta, PREFIX_LEN, Prefix, SavedPage, data_offset, is_zero, page_sum,
-    prefix, runs,
+    FileKind, FormatError, ImageHeader, PREFIX_LEN, PageSetSum, Prefix, SavedPage, SnapshotMeta, data_offset, is_zero,
+    page_sum, prefix, runs,
 };
 use crate::page::PAGE;
 

@@ -37,7 +37,7 @@
 //! A snapshot is a cache. A damaged or foreign one costs the controller its memory; the controller then starts from
 //! the base image and reconciles everything.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod code_key;

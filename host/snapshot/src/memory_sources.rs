@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::format::{Extent, PageSetSum, PageRun, SavedPage};
+use crate::format::{Extent, PageRun, PageSetSum, SavedPage};
 use crate::image::BaseImage;
 use crate::snapshot_ref::SnapshotRef;
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use crate::disk::DiskFile;
 use crate::format::{FormatError, PageRun, SavedPage, StateHeader, offset_of, page_sum};
 use crate::image::{BaseImage, ImageError};
+use crate::memory_sources::{COPIED_PAGES, MemorySources, Overlay, PreviousSave};
 use crate::open_snapshot::OpenSnapshot;
 use crate::page::PAGE;
-use crate::memory_sources::{COPIED_PAGES, Overlay, PreviousSave, MemorySources};
 use crate::store::ControllerStore;
 
 /// Pages of a run from which mapping is worth it: a mapping costs as much as copying about ten pages.

@@ -18,14 +18,14 @@ use std::sync::atomic::Ordering;
 use crate::delta::{Delta, delta, merged_by_page, page_of};
 use crate::disk::DiskFile;
 use crate::format::{
-    AREA_LEN, AREAS, PageSetSum, FileKind, SnapshotMeta, PREFIX_LEN, SavedPage, StateHeader, area_offset, offset_of, prefix,
-    runs_with_gaps,
+    AREA_LEN, AREAS, FileKind, PREFIX_LEN, PageSetSum, SavedPage, SnapshotMeta, StateHeader, area_offset, offset_of,
+    prefix, runs_with_gaps,
 };
 use crate::image::BaseImage;
+use crate::memory_sources::{MemorySources, PreviousSave, READ_GAP};
 use crate::page::PAGE;
 use crate::slot_allocator::SlotAllocator;
 use crate::snapshot_ref::SnapshotRef;
-use crate::memory_sources::{PreviousSave, READ_GAP, MemorySources};
 use crate::store::ControllerStore;
 use crate::sync::SyncJob;
 
@@ -88,7 +88,13 @@ impl ControllerStore {
     /// # Errors
     /// If the disk fails or the quota is exceeded. The previous snapshot is then still whole, and the instance may go
     /// on.
-    pub fn save(&self, state: InstanceState<'_>, sources: &MemorySources, meta: SnapshotMeta, ends: bool) -> io::Result<SavedSnapshot> {
+    pub fn save(
+        &self,
+        state: InstanceState<'_>,
+        sources: &MemorySources,
+        meta: SnapshotMeta,
+        ends: bool,
+    ) -> io::Result<SavedSnapshot> {
         // A sync that fails while this save runs sets it again, for the next save.
         let must_rewrite = self.must_rewrite.swap(false, Ordering::AcqRel);
         let saved = self.save_all(state, sources, meta, ends, must_rewrite);

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::code_key::CodeKey;
 use crate::disk::Disk;
-use crate::encryption::{EncryptionKey, Cipher};
+use crate::encryption::{Cipher, EncryptionKey};
 use crate::store::ControllerStore;
 
 /// A state directory, locked for this process.

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::memory::RESERVED;
 
-/// PoolEntry for everything else: code, stacks of threads, the allocator, files that are mapped.
+/// Bytes left for everything else: code, thread stacks, the allocator, mapped files.
 const HEADROOM: u64 = 1 << 30;
 
 /// A limited address space.

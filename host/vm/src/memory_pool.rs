@@ -67,12 +67,7 @@ impl MemoryPool {
 
     /// Takes the memory that `controller` left with `snapshot`. Failing that, takes one that maps nothing but this
     /// package's image, if the instance starts from that image.
-    pub(crate) fn take(
-        &self,
-        digest: &[u8; 32],
-        controller: u64,
-        snapshot: Option<&SnapshotRef>,
-    ) -> Option<Reused> {
+    pub(crate) fn take(&self, digest: &[u8; 32], controller: u64, snapshot: Option<&SnapshotRef>) -> Option<Reused> {
         let mut entries = self.entries.lock();
         let is_own = |reused: &Reused| reused.controller == controller && snapshot == Some(&reused.snapshot);
         let starts_from_package = snapshot.is_none_or(|s| s.base_generation == 0);

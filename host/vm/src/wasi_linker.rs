@@ -37,9 +37,8 @@ impl StepContext {
         let left = self.cpu_left();
         let begun = Instant::now();
         let table = self.wasi().table();
-        let result = step_scheduler::without_run_slot(|| {
-            in_tokio(async { tokio::time::timeout(left, until(table)).await })
-        });
+        let result =
+            step_scheduler::without_run_slot(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
         self.spend(begun.elapsed());
         match result {
             Ok(result) => result,

@@ -1,10 +1,10 @@
-//! Code that no package may hold, beneath the checks that refuse such packages: each call of a guest ends.
+//! Hostile components that package checks would refuse: every call of a guest ends within the limits.
 
 use wasmtime::component::Component;
 
 use super::*;
 
-/// The state interface with these bodies; `fields` are further ones of the module.
+/// A component with these bodies for the state interface. `fields`: further fields of the module.
 fn component(count: &str, get: &str, fields: &str) -> String {
     format!(
         r#"(component
@@ -40,9 +40,9 @@ fn instantiate(component: &str) -> Result<Guest, InstantiateError> {
         .map(|(guest, _)| guest)
 }
 
-/// Both together are 1 MiB, but for what the instance holds besides.
+/// The limit is 1 MiB for memory, tables and fixed bytes together.
 #[test]
-fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
+fn memory_tables_and_fixed_bytes_count_once_against_the_limit() {
     let engine = Engine::new().unwrap();
     for (pages, entries, fixed, fits) in [
         (16, 0, 0, true),
@@ -66,14 +66,14 @@ fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
 const LOOP: &str = "(loop (br 0)) (unreachable)";
 
 #[test]
-fn a_start_function_that_does_not_end_is_ended() {
+fn an_endless_start_function_is_interrupted() {
     let text = component("(i32.const 0)", "(i64.const 0)", "(func $start (loop (br 0))) (start $start)");
     let error = instantiate(&text).err().expect("its start function ended").to_string();
     assert!(error.contains("used the CPU for more than 50ms"), "{error}");
 }
 
 #[test]
-fn state_functions_that_do_not_end_are_ended() {
+fn endless_state_functions_are_interrupted() {
     for (count, get) in [(LOOP, "(i64.const 0)"), ("(i32.const 1)", LOOP)] {
         let mut guest = instantiate(&component(count, get, "")).unwrap();
         let error = guest.globals().unwrap_err().to_string();
@@ -82,14 +82,14 @@ fn state_functions_that_do_not_end_are_ended() {
 }
 
 #[test]
-fn more_globals_than_a_package_may_have_are_not_read() {
+fn too_many_globals_are_refused() {
     let mut guest = instantiate(&component("(i32.const -1)", "(i64.const 0)", "")).unwrap();
     let error = guest.globals().unwrap_err().to_string();
     assert!(error.contains("4294967295 globals"), "{error}");
 }
 
 #[test]
-fn tables_count_against_the_limit_of_memory_and_are_accounted_for() {
+fn tables_count_against_the_memory_limit_and_are_measured() {
     // 64 KiB of memory and 960 KiB of tables are the limit.
     for (entries, fits) in [(122_880, true), (122_881, false)] {
         let tables = format!("(table 1 funcref) (table {} funcref)", entries - 1);
