@@ -7,7 +7,7 @@ use anyhow::Result;
 use wasmop_package::Package;
 use wasmop_snapshot::StateDir;
 use wasmop_snapshot::disk::Disk;
-use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::encryption::EncryptionKey;
 use wasmop_vm::engine::Engine;
 
 use crate::page_cache;
@@ -107,7 +107,7 @@ fn encrypted(engine: &Engine, variant: &str, package: &Package, rounds: u32, row
     let dir = tempfile::tempdir()?;
     let key_file = dir.path().join("key");
     std::fs::write(&key_file, [7; 32])?;
-    let state = StateDir::open_on(Disk::default(), &dir.path().join("state"), Some(SealKey::read(&key_file)?))?;
+    let state = StateDir::open_on(Disk::default(), &dir.path().join("state"), Some(EncryptionKey::read(&key_file)?))?;
     let mut simulation = Simulation::new(engine, &state, package, FakeApi::new(&package.manifest.name, ENCRYPTED_MIB))?;
     simulation.settle()?;
     simulation.enqueue();

@@ -12,14 +12,14 @@ use wasmop_core::step::{EventKind, Lost};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_snapshot::disk::Disk;
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_snapshot::sync::Syncer;
-use wasmop_snapshot::{ControllerStore, Durability, Saved, StateDir};
+use wasmop_snapshot::{ControllerStore, Durability, SavedSnapshot, StateDir};
 use wasmop_vm::compiled_package::InstalledPackage;
 use wasmop_vm::engine::Engine;
 use wasmop_vm::instance::{Instance, Origin};
 use wasmop_vm::step_input::wall_clock_ns;
-use wasmop_vm::step_runner::{Batch, Source};
+use wasmop_vm::step_runner::{InstanceSource, StepJob};
 
 use wasmop_e2e::fake_api::FakeApi;
 
@@ -74,11 +74,11 @@ impl Simulation {
             event.payload = Startup::default().payload(&self.package.manifest.name).into();
         }
         let source = match self.instance.take() {
-            Some(instance) => Source::Resident(instance),
-            None => Source::Start { origin: self.origin, wasi: None, registered: self.controller.registered() },
+            Some(instance) => InstanceSource::Resident(instance),
+            None => InstanceSource::Start { origin: self.origin, wasi: None, registered: self.controller.registered() },
         };
         let monotonic = self.controller.clock(now);
-        let batch = Batch {
+        let batch = StepJob {
             source,
             events: Some(events),
             monotonic,
@@ -132,7 +132,7 @@ impl Simulation {
 
     /// Frees the memories that a resume could reuse.
     pub fn forget_memories(&self) {
-        self.package.engine().spares().clear();
+        self.package.engine().memory_pool().clear();
     }
 
     /// Unloads the code, so that nothing of the controller is mapped.
@@ -158,13 +158,13 @@ impl Simulation {
     }
 
     /// Suspends. Returns the times until the file is written and until it is durable.
-    pub fn suspend(&mut self) -> Result<(Duration, Duration, Saved)> {
+    pub fn suspend(&mut self) -> Result<(Duration, Duration, SavedSnapshot)> {
         let Instance::Full(mut instance) = *self.instance.take().context("not resident")? else {
             bail!("a guest of the soft tier");
         };
         let started = Instant::now();
         let now = self.now();
-        let moment = Moment {
+        let moment = SnapshotMeta {
             digest: self.package.digest,
             wall_ns: wall_clock_ns(),
             monotonic_ns: self.controller.clock(now),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use wasmop_core::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
-use wasmop_vm::describe::Description;
+use wasmop_vm::package_description::Description;
 
 use crate::atomic_file;
 use crate::error::{HelpExt, about, failure};
@@ -84,7 +84,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 /// What the controller registers in a run without a cluster. Empty if it first waits for the API server.
 fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
-    let Description { registrations, waits } = wasmop_vm::describe::describe(&package).map_err(|error| {
+    let Description { registrations, waits } = wasmop_vm::package_description::describe(&package).map_err(|error| {
         if let Some(failure) = blame.and_then(|blame| blame(&error.to_string())) {
             return failure;
         }

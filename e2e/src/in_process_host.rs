@@ -16,7 +16,7 @@ use wasmop_host::status::values::ControllerStatus;
 use wasmop_host::{Deployment, HostError, Options};
 use wasmop_package::Package;
 use wasmop_policy::Policy;
-use wasmop_snapshot::faults::BadDisk;
+use wasmop_snapshot::faulty_disk::FaultyDisk;
 
 use crate::test_cluster::TIMEOUT;
 
@@ -28,7 +28,7 @@ pub struct InProcessHost {
     /// The name of its first controller.
     name: String,
     pub address: SocketAddr,
-    pub disk: Arc<BadDisk>,
+    pub disk: Arc<FaultyDisk>,
     end: oneshot::Sender<()>,
     task: JoinHandle<Result<(), HostError>>,
 }
@@ -50,7 +50,7 @@ impl InProcessHost {
         let name = packages.first().context("no package")?.manifest.name.clone();
         let listener = wasmop_host::status::http::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let disk = Arc::new(BadDisk::default());
+        let disk = Arc::new(FaultyDisk::default());
         let (end, ended) = oneshot::channel();
         let (kubeconfig, state_dir, bad) = (kubeconfig.to_owned(), state_dir.to_owned(), disk.disk());
         let task = tokio::spawn(async move {

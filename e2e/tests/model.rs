@@ -22,7 +22,7 @@ use wasmop_e2e::part::{self, Part};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_snapshot::disk::Disk;
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_snapshot::{ControllerStore, StateDir};
 use wasmop_vm::compiled_package::InstalledPackage;
 use wasmop_vm::engine::Engine;
@@ -146,7 +146,8 @@ impl Twin {
         self.resident()?;
         let mut instance = self.instance.take().context("resident")?;
         self.seq += 1;
-        let moment = Moment { digest: self.parsed.digest, wall_ns: self.seq, monotonic_ns: 1, host_state: Vec::new() };
+        let moment =
+            SnapshotMeta { digest: self.parsed.digest, wall_ns: self.seq, monotonic_ns: 1, host_state: Vec::new() };
         let registered = self.controller.registered();
         let mut saved = instance.save(&self.store, moment, suspending, registered)?;
         let job = saved.job(&self.store, |_| ());

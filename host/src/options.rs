@@ -17,7 +17,7 @@ use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 use wasmop_snapshot::disk::Disk;
-use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::encryption::EncryptionKey;
 use wasmop_snapshot::{Durability, StateDirError};
 use wasmop_vm::compiled_package::InstallError;
 use wasmop_vm::engine::EngineError;
@@ -75,7 +75,7 @@ pub struct Options {
     /// When snapshots are put on disk.
     pub durability: Durability,
     /// Encrypts snapshots.
-    pub encryption_key: Option<SealKey>,
+    pub encryption_key: Option<EncryptionKey>,
     /// Longest time from `shutdown` until the host ends, with what could be suspended by then.
     pub shutdown_timeout: Duration,
     /// For tests: a disk that fails.
@@ -149,7 +149,7 @@ pub enum HostError {
     #[error(
         "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
     )]
-    Sealed { name: String, with: &'static str },
+    Encrypted { name: String, with: &'static str },
     #[error(
         "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
     )]

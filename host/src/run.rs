@@ -19,7 +19,7 @@ use wasmop_snapshot::sync::Syncer;
 use wasmop_snapshot::{StateDir, StateDirError};
 use wasmop_vm::compiled_package::CODE_LINGERS;
 use wasmop_vm::engine::Engine;
-use wasmop_vm::step_scheduler::Pool;
+use wasmop_vm::step_scheduler::StepScheduler;
 use wasmop_vm::thread_clock::thread_cpu_time;
 
 use crate::activity_recorder::ActivityRecorder;
@@ -120,7 +120,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
         control: ControlLoop::new(HubEnvironment::new(hub, thread_cpu_time), loop_options),
         tenants: Vec::new(),
         engine: Engine::new()?,
-        scheduler: Pool::start().map_err(HostError::Threads)?,
+        scheduler: StepScheduler::start().map_err(HostError::Threads)?,
         syncer: Syncer::start(options.disk, options.durability).map_err(HostError::Threads)?,
         telemetry: Telemetry::new(&client, TelemetryOptions { traces, activity }),
         client,

@@ -16,7 +16,7 @@ use wasmop_core::permissions::learn::Learning;
 use wasmop_host::status::http;
 use wasmop_host::{HostError, Options, SHUTDOWN_TIMEOUT};
 use wasmop_snapshot::disk::Disk;
-use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::encryption::EncryptionKey;
 
 use crate::config::{self, Config, Flags, Plan};
 use crate::error::{self, Failure, failure};
@@ -45,7 +45,7 @@ pub async fn run(request: Request) -> Result<()> {
     let verbosity = logging::start(plan.host.log_format.unwrap_or_default(), plan.verbose)?;
     let (controllers, refused) = packages::deploy(given, &plan)?;
     let state_dir = plan.host.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
-    let encryption_key = plan.host.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
+    let encryption_key = plan.host.encryption_key_file.as_deref().map(EncryptionKey::read).transpose()?;
     let external_authorities = match plan.host.external_ca_file.as_deref() {
         Some(file) => external::read_authorities(file)?,
         None => Vec::new(),

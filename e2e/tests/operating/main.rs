@@ -21,7 +21,7 @@ use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::table::Skip;
 use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_package::Package;
-use wasmop_snapshot::faults::Fault;
+use wasmop_snapshot::faulty_disk::DiskFault;
 
 const COLUMN: &str = "rust";
 /// The guest of rows that need two controllers.
@@ -52,9 +52,9 @@ async fn run(part: &Part) -> Result<()> {
     part.step("the host is healthy while it starts and ready once everything is listed", COLUMN, is_ready).await;
     probe.create().await?;
     for (row, fault, reason, changes) in [
-        ("full disk: a condition appears, reconciles go on, suspends resume", Fault::Full, Reason::DiskFull, MANY),
-        ("read-only disk: the same", Fault::ReadOnly, Reason::ReadOnly, FEW),
-        ("failing writes: the same", Fault::Writes, Reason::IOError, FEW),
+        ("full disk: a condition appears, reconciles go on, suspends resume", DiskFault::Full, Reason::DiskFull, MANY),
+        ("read-only disk: the same", DiskFault::ReadOnly, Reason::ReadOnly, FEW),
+        ("failing writes: the same", DiskFault::Writes, Reason::IOError, FEW),
     ] {
         part.row(row, COLUMN, refused(&host, &probe, fault, reason, changes)).await;
     }
@@ -111,7 +111,7 @@ async fn ready(host: &InProcessHost, client: &Client, name: &str) -> Result<()> 
 async fn refused(
     host: &InProcessHost,
     probe: &ProbeObject,
-    fault: Fault,
+    fault: DiskFault,
     reason: Reason,
     changes: usize,
 ) -> Result<()> {
@@ -138,7 +138,7 @@ async fn refused(
     );
     // With fewer steps the log is not full, and the save without a suspend is not tested.
     ensure!(changes < MANY || now.steps - before.steps > 256, "only {} steps", now.steps - before.steps);
-    host.disk.set(Fault::None);
+    host.disk.set(DiskFault::None);
     let healthy = host.until("suspended again", |c| c.conditions.is_empty() && c.state == State::Suspended).await?;
     ensure!(host.metric(&failing).await?.is_none(), "{failing} is still there");
     let last_error = healthy.last_error.as_ref();
@@ -158,13 +158,13 @@ async fn refused(
 /// A disk accepts writes, and fsync fails.
 async fn unconfirmed(host: &InProcessHost, probe: &ProbeObject) -> Result<()> {
     let before = host.until("suspended", |c| c.state == State::Suspended && c.conditions.is_empty()).await?;
-    host.disk.set(Fault::Syncs);
+    host.disk.set(DiskFault::Syncs);
     probe.change("unconfirmed").await?;
     let condition = |c: &wasmop_host::status::values::ControllerStatus| {
         c.suspends > before.suspends && c.conditions.iter().any(|k| k.reason == Reason::IOError.as_str())
     };
     host.until("suspended without fsync", condition).await?;
-    host.disk.set(Fault::None);
+    host.disk.set(DiskFault::None);
     probe.change("confirmed").await?;
     host.until("confirmed", |c| c.state == State::Suspended && c.conditions.is_empty()).await?;
     Ok(())
@@ -178,14 +178,14 @@ async fn slow(host: &InProcessHost, probe: &ProbeObject) -> Result<()> {
         Ok::<_, anyhow::Error>(host.metric(all).await?.unwrap_or(0.0) - host.metric(fast).await?.unwrap_or(0.0))
     };
     let before = slow().await?;
-    host.disk.set(Fault::Slow(SLOW));
+    host.disk.set(DiskFault::Slow(SLOW));
     for change in 0..FEW {
         probe.change(&format!("slow-{change}")).await?;
         ensure!(host.get("/healthz").await?.0 == 200, "not healthy");
     }
     let suspends = host.controller().await?.suspends;
     let controller = host.until("suspended", |c| c.state == State::Suspended && c.suspends > suspends).await;
-    host.disk.set(Fault::None);
+    host.disk.set(DiskFault::None);
     let controller = controller?;
     ensure!(controller.conditions.is_empty(), "{:?}", controller.conditions);
     ensure!(slow().await? > before, "no suspend took longer than {SLOW:?}");

@@ -6,7 +6,7 @@ use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::probe::{ProbeSpec, spec};
 use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::{browser, page_widths};
-use wasmop_snapshot::faults::Fault;
+use wasmop_snapshot::faulty_disk::DiskFault;
 
 use crate::FEW;
 
@@ -37,11 +37,11 @@ pub async fn shown(host: &InProcessHost, probe: &ProbeObject) -> Result<()> {
     for points in lines {
         ensure!(points.split(' ').count() > 2 && !points.contains("NaN"), "a line of the chart is {points:?}");
     }
-    host.disk.set(Fault::Full);
+    host.disk.set(DiskFault::Full);
     probe.change("not on disk").await?;
     let failing = host.until("failing", |c| !c.conditions.is_empty()).await;
     let page = document().await;
-    host.disk.set(Fault::None);
+    host.disk.set(DiskFault::None);
     failing?;
     has(&page?, "<td class=\"failing\">SnapshotFailing=DiskFull")?;
     for change in 0..FEW {

@@ -20,8 +20,7 @@ use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::Limits;
 use wasmop_snapshot::format::FormatError;
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::page::PAGE;
-use wasmop_snapshot::{ControllerStore, StateDir};
+use wasmop_snapshot::{ControllerStore, PAGE, StateDir};
 use wasmop_vm::address_space::{AddressSpace, AddressSpaceError};
 use wasmop_vm::compiled_package::{InstallError, InstalledPackage};
 use wasmop_vm::instance::Origin;
@@ -275,7 +274,7 @@ pub(crate) fn recover(
         }
         Err(ImageError::Format(error @ (FormatError::NoKey | FormatError::OtherKey))) => {
             let with = if error == FormatError::NoKey { "" } else { " with another key" };
-            return Err(HostError::Sealed { name: name.into(), with });
+            return Err(HostError::Encrypted { name: name.into(), with });
         }
         Err(error) => error.to_string(),
     };

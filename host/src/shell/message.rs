@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use wasmop_core::control_loop::{HostEvent, SaveReason, SlotId};
 use wasmop_core::election::News;
 use wasmop_core::reply::Reply;
-use wasmop_snapshot::Saved;
-use wasmop_vm::instance::{Instance, Suspended};
-use wasmop_vm::step_runner::Report;
+use wasmop_snapshot::SavedSnapshot;
+use wasmop_vm::instance::{Instance, SoftSuspension};
+use wasmop_vm::step_runner::StepJobReport;
 
 use super::Shell;
 use crate::status::Question;
@@ -16,13 +16,13 @@ use crate::status::Question;
 /// Something has happened outside of the loop.
 pub(crate) enum Message {
     /// A worker is back from a step.
-    Stepped { slot: SlotId, stepped_at: Duration, report: Report, was_suspended: bool, events: usize },
+    Stepped { slot: SlotId, stepped_at: Duration, report: StepJobReport, was_suspended: bool, events: usize },
     /// Pieces of the answer to a request.
     Replies { slot: SlotId, call: u64, token: u64, replies: Vec<Reply> },
     /// A worker has written an instance to disk; `instance` is `None` if it was suspended.
-    Saved { slot: SlotId, instance: Option<Box<Instance>>, result: io::Result<Saved>, written: WrittenAt },
+    Saved { slot: SlotId, instance: Option<Box<Instance>>, result: io::Result<SavedSnapshot>, written: WrittenAt },
     /// A worker has suspended an instance of the soft tier within the process.
-    SoftSuspended { slot: SlotId, instance: Box<Instance>, result: io::Result<Suspended>, written: WrittenAt },
+    SoftSuspended { slot: SlotId, instance: Box<Instance>, result: io::Result<SoftSuspension>, written: WrittenAt },
     /// A snapshot is durable, or could not be made so.
     Synced { slot: SlotId, result: io::Result<()> },
     /// The kernel is short of memory.

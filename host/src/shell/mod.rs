@@ -35,7 +35,7 @@ use wasmop_core::status::observed;
 use wasmop_snapshot::sync::Syncer;
 use wasmop_vm::compiled_package::CODE_LINGERS;
 use wasmop_vm::engine::Engine;
-use wasmop_vm::step_scheduler::Pool;
+use wasmop_vm::step_scheduler::StepScheduler;
 
 pub(crate) use self::election::Peers;
 pub(crate) use self::message::Message;
@@ -55,7 +55,7 @@ pub(crate) struct Shell {
     /// By slot.
     pub tenants: Vec<Tenant>,
     pub engine: Engine,
-    pub scheduler: Pool,
+    pub scheduler: StepScheduler,
     pub syncer: Syncer,
     pub client: kube::Client,
     pub tx: mpsc::UnboundedSender<Message>,
@@ -146,7 +146,7 @@ impl Shell {
                 self.telemetry.record_activity(at, self.control.name(slot), trigger);
             }
             HostEffect::Span(event) => self.telemetry.span(event, &self.control, &self.tenants, self.started),
-            HostEffect::ClearMemoryPool => self.engine.spares().clear(),
+            HostEffect::ClearMemoryPool => self.engine.memory_pool().clear(),
             HostEffect::GivenUp { slot } => self.given_up(slot),
         }
     }
@@ -170,8 +170,8 @@ impl Shell {
     fn drop_unused_code(&self) -> Option<Duration> {
         let mut seen = BTreeSet::new();
         let packages = self.tenants.iter().filter(|tenant| seen.insert(Arc::as_ptr(&tenant.package)));
-        let spares = self.engine.spares().drop_idle(CODE_LINGERS);
-        packages.filter_map(|tenant| tenant.package.drop_idle_code(CODE_LINGERS)).chain(spares).min()
+        let pooled = self.engine.memory_pool().drop_idle(CODE_LINGERS);
+        packages.filter_map(|tenant| tenant.package.drop_idle_code(CODE_LINGERS)).chain(pooled).min()
     }
 
     fn is_any(&self, is_one: impl Fn(Phase) -> bool) -> usize {

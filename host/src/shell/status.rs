@@ -34,7 +34,7 @@ impl Shell {
             watches: hub.status(),
             totals: self.control.totals().clone(),
             code_bytes,
-            spare_bytes: self.engine.spares().bytes(),
+            spare_bytes: self.engine.memory_pool().bytes(),
             memory_budget: self.control.memory_budget(),
             cached: hub.objects_usage(),
             cache_memory: self.control.cache_memory(),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use wasmop_core::control_loop::{HostEvent, InstanceFacts, Save, SaveReason, Saved, SlotId, Step, Stepped, Written};
 use wasmop_core::startup::Startup;
 use wasmop_snapshot::ControllerStore;
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_vm::compiled_package::{CODE_LINGERS, InstalledPackage};
-use wasmop_vm::instance::{Instance, Origin, Suspended};
+use wasmop_vm::instance::{Instance, Origin, SoftSuspension};
 use wasmop_vm::step_input::wall_clock_ns;
-use wasmop_vm::step_runner::{Batch, Report, Source};
+use wasmop_vm::step_runner::{InstanceSource, StepJob, StepJobReport};
 use wasmop_vm::wasi::WasiGrant;
 
 use super::message::WrittenAt;
@@ -63,12 +63,12 @@ impl Shell {
         let (source, was_suspended, snapshot_bytes) = match tenant.take() {
             Home::Resident(instance) => {
                 let was_suspended = instance.is_suspended();
-                (Source::Resident(instance), was_suspended, None)
+                (InstanceSource::Resident(instance), was_suspended, None)
             }
             Home::Suspended(origin) => {
                 let snapshot_bytes = origin.snapshot().map(|snapshot| snapshot.disk_bytes);
                 let wasi = tenant.wasi.clone();
-                (Source::Start { origin, wasi, registered }, snapshot_bytes.is_some(), snapshot_bytes)
+                (InstanceSource::Start { origin, wasi, registered }, snapshot_bytes.is_some(), snapshot_bytes)
             }
             // The loop orders nothing of an instance that is with a worker.
             Home::Busy => return,
@@ -79,10 +79,10 @@ impl Shell {
             self.telemetry.stepping(slot, events.iter().map(|event| event.task), snapshot_bytes);
         }
         self.code_check.get_or_insert_with(|| tokio::time::Instant::now() + CODE_LINGERS);
-        let batch = Batch { source, events, monotonic: monotonic_ns, tasks, startup };
+        let job = StepJob { source, events, monotonic: monotonic_ns, tasks, startup };
         let tx = self.tx.clone();
         self.scheduler.submit(move || {
-            let report = batch.run(&package, &store);
+            let report = job.run(&package, &store);
             let _ = tx.send(Message::Stepped { slot, stepped_at: at, report, was_suspended, events: count });
         });
     }
@@ -91,12 +91,12 @@ impl Shell {
         &mut self,
         slot: SlotId,
         stepped_at: Duration,
-        report: Report,
+        report: StepJobReport,
         was_suspended: bool,
         events: usize,
     ) {
         let begun = Instant::now();
-        let Report { instance, begun: step_begun, steps } = report;
+        let StepJobReport { instance, begun: step_begun, steps } = report;
         self.telemetry.stepped(slot, step_begun, &steps, was_suspended, events);
         let facts = instance.as_deref().map(facts);
         self.tenant(slot).home = match instance {
@@ -124,7 +124,7 @@ impl Shell {
                 return;
             }
         };
-        let moment = Moment {
+        let meta = SnapshotMeta {
             digest: tenant.package.digest,
             wall_ns: wall_clock_ns(),
             monotonic_ns,
@@ -137,7 +137,7 @@ impl Shell {
             for error in watches.iter().filter_map(|watch| watch.save().err()) {
                 tracing::debug!(%error, "what was watched could not be written");
             }
-            let mut result = instance.save(&store, moment, reason.suspends(), registered);
+            let mut result = instance.save(&store, meta, reason.suspends(), registered);
             let instance = match &mut result {
                 Ok(saved) if reason.suspends() => {
                     instance.recycle(&package, saved);
@@ -154,7 +154,7 @@ impl Shell {
         &mut self,
         slot: SlotId,
         instance: Option<Box<Instance>>,
-        result: io::Result<wasmop_snapshot::Saved>,
+        result: io::Result<wasmop_snapshot::SavedSnapshot>,
         written: WrittenAt,
     ) {
         let facts = instance.as_deref().map(facts);
@@ -200,7 +200,7 @@ impl Shell {
         &mut self,
         slot: SlotId,
         instance: Box<Instance>,
-        result: io::Result<Suspended>,
+        result: io::Result<SoftSuspension>,
         written: WrittenAt,
     ) {
         let facts = Some(facts(&instance));

@@ -1,8 +1,10 @@
-//! The world of guests (`wit/`), as wasmtime generates it.
+//! Bindings of the world that guests import and export, generated from `wit/`.
+
+#![allow(missing_docs)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "wasmop:controller/controller",
-    // So that what goes past a limit ends the step instead of getting lost.
+    // A host function that returns an error ends the step, so that no limit is exceeded unnoticed.
     imports: { default: trappable },
 });

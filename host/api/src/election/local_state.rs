@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use wasmop_core::election::Tenure;
+use wasmop_snapshot::disk::Disk;
 
 /// So that a Lease's name, with the group's before it, is one that Kubernetes takes.
 const MAX_HOSTNAME: usize = 40;
@@ -37,7 +38,7 @@ impl Kept {
             kept if is_own(kept) => kept.into(),
             _ => {
                 let identity = format!("{prefix}{:08x}", rand::random::<u32>());
-                write(&path, &identity)?;
+                Disk::default().replace(&path, identity.as_bytes())?;
                 identity.into()
             }
         };
@@ -56,18 +57,12 @@ impl Kept {
 
     /// From here on its snapshot is of this tenure.
     pub fn set_tenure(&self, controller: &str, tenure: &Tenure) -> io::Result<()> {
-        write(&self.path(controller), &serde_json::to_string(tenure)?)
+        Disk::default().replace(&self.path(controller), &serde_json::to_vec(tenure)?)
     }
 
     fn path(&self, controller: &str) -> PathBuf {
         self.dir.join("tenures").join(controller)
     }
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let unfinished = path.with_extension("tmp");
-    fs::write(&unfinished, text)?;
-    fs::rename(&unfinished, path)
 }
 
 fn is_suffix(text: &str) -> bool {

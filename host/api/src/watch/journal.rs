@@ -25,9 +25,9 @@ use wasmop_core::watch::{
 };
 use wasmop_core::work_queue::Key;
 use wasmop_snapshot::StateDir;
-use wasmop_snapshot::disk::{Disk, DiskFile};
-use wasmop_snapshot::encryption::Sealer;
-use wasmop_snapshot::format::Seal;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::Cipher;
+use wasmop_snapshot::format::AeadTag;
 
 const MAGIC: [u8; 8] = *b"WASMOPWA";
 /// Of the layout and of everything in it; another one is read as nothing.
@@ -76,7 +76,7 @@ fn name(request: &WatchRequest) -> String {
 pub struct Journals {
     dir: PathBuf,
     disk: Disk,
-    sealer: Option<Arc<Sealer>>,
+    cipher: Option<Arc<Cipher>>,
     /// Names of the files that this host has taken up.
     used: Arc<Mutex<BTreeSet<OsString>>>,
 }
@@ -85,7 +85,7 @@ pub struct Journals {
 pub(super) struct Journal {
     path: PathBuf,
     disk: Disk,
-    sealer: Option<Arc<Sealer>>,
+    cipher: Option<Arc<Cipher>>,
     name: String,
     lineage: u64,
     /// Hosts before this one, and the last number that each has written.
@@ -153,8 +153,8 @@ struct SavedOwner {
 impl Journals {
     pub fn new(state: &StateDir) -> io::Result<Journals> {
         // No controller has a name with a slash.
-        let sealer = state.sealer("watches/")?.map(Arc::new);
-        Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), sealer, used: Arc::default() })
+        let cipher = state.cipher("watches/")?.map(Arc::new);
+        Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), cipher, used: Arc::default() })
     }
 
     /// Removes what watches of earlier hosts have left behind: a guest that registers another selector each time
@@ -192,7 +192,7 @@ impl Journals {
         let mut journal = Journal {
             path,
             disk: self.disk.clone(),
-            sealer: self.sealer.clone(),
+            cipher: self.cipher.clone(),
             name,
             lineage,
             lineages: Vec::new(),
@@ -267,13 +267,13 @@ impl Journal {
         if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*head.last_chunk()?) {
             return None;
         }
-        let records = match &self.sealer {
+        let records = match &self.cipher {
             None => postcard::from_bytes(body).ok()?,
-            Some(sealer) => {
+            Some(cipher) => {
                 let (nonce, rest) = body.split_first_chunk()?;
                 let (tag, sealed) = rest.split_first_chunk()?;
                 let mut plain = sealed.to_vec();
-                sealer.open(&mut plain, &Seal { nonce: *nonce, tag: *tag }).ok()?;
+                cipher.decrypt(&mut plain, &AeadTag { nonce: *nonce, tag: *tag }).ok()?;
                 postcard::from_bytes(&plain).ok()?
             }
         };
@@ -282,8 +282,8 @@ impl Journal {
 
     fn seal(&self, records: &[Record]) -> io::Result<Vec<u8>> {
         let mut body = postcard::to_stdvec(records).map_err(io::Error::other)?;
-        if let Some(sealer) = &self.sealer {
-            let Seal { nonce, tag } = sealer.seal(&mut body)?;
+        if let Some(cipher) = &self.cipher {
+            let AeadTag { nonce, tag } = cipher.encrypt(&mut body)?;
             body = [&nonce[..], &tag, &body].concat();
         }
         let len = u32::try_from(body.len()).map_err(io::Error::other)?;
@@ -342,11 +342,7 @@ impl Journal {
     }
 
     fn write_anew(&mut self, block: &[u8]) -> io::Result<()> {
-        let unfinished = self.path.with_extension("tmp");
-        let file: DiskFile = self.disk.create(&unfinished)?;
-        file.write_at(&prefix(), 0)?;
-        file.write_at(block, PREFIX_LEN as u64)?;
-        std::fs::rename(&unfinished, &self.path)?;
+        self.disk.replace(&self.path, &[&prefix()[..], block].concat())?;
         self.len = (PREFIX_LEN + block.len()) as u64;
         self.written_len = self.len;
         Ok(())

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use wasmop_snapshot::faults::Fault;
+use wasmop_snapshot::faulty_disk::DiskFault;
 
 use crate::place::{Place, State};
 
 #[test]
 fn on_a_disk_that_refuses_writes_the_instance_stays_and_goes_on_when_it_is_well() {
-    for fault in [Fault::Full, Fault::ReadOnly, Fault::Writes] {
+    for fault in [DiskFault::Full, DiskFault::ReadOnly, DiskFault::Writes] {
         let dir = tempfile::tempdir().unwrap();
         let mut place = Place::new(&dir.path().join("a"));
         let mut twin = Place::new(&dir.path().join("b"));
@@ -18,13 +18,13 @@ fn on_a_disk_that_refuses_writes_the_instance_stays_and_goes_on_when_it_is_well(
             place.step(round);
             twin.step(round);
             let bad = round % 3 == 1;
-            place.disk.set(if bad { fault } else { Fault::None });
+            place.disk.set(if bad { fault } else { DiskFault::None });
             let saved = place.save(true, true);
             assert_eq!(saved.is_err(), bad, "{fault:?}: {saved:?}");
             assert_eq!(place.instance.is_some(), bad, "{fault:?}");
             assert!(place.contents() == twin.contents(), "{fault:?}, round {round}");
         }
-        place.disk.set(Fault::None);
+        place.disk.set(DiskFault::None);
         place.save(true, true).unwrap();
         assert_eq!(place.restart().unwrap(), place.last_save());
         assert!(place.contents() == twin.contents(), "{fault:?}, after a restart");
@@ -39,10 +39,10 @@ fn a_failed_sync_is_made_up_for_by_writing_everything_again() {
         place.step(round);
         place.save(true, true).unwrap();
     }
-    place.disk.set(Fault::Syncs);
+    place.disk.set(DiskFault::Syncs);
     place.step(10);
     place.save(true, true).unwrap();
-    place.disk.set(Fault::None);
+    place.disk.set(DiskFault::None);
     let (written, dirty) = {
         place.resident();
         place.save(true, true).unwrap()
@@ -63,7 +63,7 @@ fn a_slow_disk_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut place = Place::new(&dir.path().join("a"));
     let mut twin = Place::new(&dir.path().join("b"));
-    place.disk.set(Fault::Slow(std::time::Duration::from_millis(2)));
+    place.disk.set(DiskFault::Slow(std::time::Duration::from_millis(2)));
     for round in 0..5 {
         place.step(round);
         twin.step(round);
@@ -78,10 +78,10 @@ fn a_read_that_fails_is_an_error_and_not_another_state() {
     let mut place = Place::new(&dir.path().join("a"));
     place.step(1);
     place.save(true, true).unwrap();
-    place.disk.set(Fault::Reads);
+    place.disk.set(DiskFault::Reads);
     let (package, store) = (place.package.clone(), place.store.clone());
     assert!(wasmop_vm::instance::FullInstance::start(&package, &store, place.origin, 0).is_err());
-    place.disk.set(Fault::None);
+    place.disk.set(DiskFault::None);
     place.resident();
 }
 

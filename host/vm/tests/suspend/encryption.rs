@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::encryption::EncryptionKey;
 use wasmop_snapshot::format::FormatError;
 use wasmop_snapshot::image::ImageError;
 
 use crate::place::Place;
 
-fn key(dir: &Path, byte: u8) -> SealKey {
+fn key(dir: &Path, byte: u8) -> EncryptionKey {
     let path = dir.join("key");
     fs::write(&path, [byte; 32]).unwrap();
-    SealKey::read(&path).unwrap()
+    EncryptionKey::read(&path).unwrap()
 }
 
 /// Whether a page of `memory` with some content is to be found in the state file.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wasmop_snapshot::faults::Fault;
+use wasmop_snapshot::faulty_disk::DiskFault;
 
 use crate::place::{Place, write_pages};
 
@@ -101,9 +101,9 @@ fn what_is_only_mapped_stays_when_all_pages_are_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut pair = Pair::with_mapped_slots(dir.path());
     // The disk loses track of what it was given: everything goes to new places.
-    pair.place.disk.set(Fault::Syncs);
+    pair.place.disk.set(DiskFault::Syncs);
     pair.save();
-    pair.place.disk.set(Fault::None);
+    pair.place.disk.set(DiskFault::None);
     for round in 0..4 {
         pair.save();
         pair.write(700, 100 * round + 100);

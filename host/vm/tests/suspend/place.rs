@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock};
 use wasmop_core::step::StepInput;
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Limits, Manifest, Sdk, Toolchain};
-use wasmop_snapshot::encryption::SealKey;
-use wasmop_snapshot::faults::BadDisk;
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::encryption::EncryptionKey;
+use wasmop_snapshot::faulty_disk::FaultyDisk;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_snapshot::image::ImageError;
 use wasmop_snapshot::{ControllerStore, StateDir};
 use wasmop_vm::compiled_package::InstalledPackage;
@@ -144,8 +144,8 @@ pub fn input(seed: u64) -> StepInput {
 /// One controller of a host, and its disk.
 pub struct Place {
     path: PathBuf,
-    pub disk: Arc<BadDisk>,
-    pub key: Option<SealKey>,
+    pub disk: Arc<FaultyDisk>,
+    pub key: Option<EncryptionKey>,
     pub state: Option<StateDir>,
     parsed: &'static Package,
     pub package: Arc<InstalledPackage>,
@@ -165,11 +165,11 @@ impl Place {
         Place::with_disk(path, Arc::default(), None, &LARGE_PACKAGE)
     }
 
-    pub fn encrypted(path: &Path, key: SealKey) -> Place {
+    pub fn encrypted(path: &Path, key: EncryptionKey) -> Place {
         Place::with_disk(path, Arc::default(), Some(key), &PACKAGE)
     }
 
-    fn with_disk(path: &Path, disk: Arc<BadDisk>, key: Option<SealKey>, parsed: &'static Package) -> Place {
+    fn with_disk(path: &Path, disk: Arc<FaultyDisk>, key: Option<EncryptionKey>, parsed: &'static Package) -> Place {
         let state = StateDir::open_on(disk.disk(), path, key.clone()).unwrap();
         // Of its own, as each host has it: memories that are used again belong to it.
         let engine = Engine::new().unwrap();
@@ -212,7 +212,7 @@ impl Place {
         self.resident();
         let mut instance = self.instance.take().unwrap();
         self.clock += 1;
-        let moment = Moment {
+        let moment = SnapshotMeta {
             digest: self.parsed.digest,
             wall_ns: self.clock,
             monotonic_ns: 5,
@@ -277,7 +277,7 @@ impl Place {
 
     /// No memory of an instance before is used again.
     pub fn forget_memories(&self) {
-        self.package.engine().spares().clear();
+        self.package.engine().memory_pool().clear();
     }
 
     /// Sets the clock.

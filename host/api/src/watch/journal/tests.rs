@@ -24,7 +24,7 @@ fn seen(key: &str, version: u64, owner: &str) -> Seen {
 /// A state directory, and one watch's journal in it.
 struct Disks {
     dir: tempfile::TempDir,
-    key: Option<wasmop_snapshot::encryption::SealKey>,
+    key: Option<wasmop_snapshot::encryption::EncryptionKey>,
 }
 
 impl Disks {
@@ -75,7 +75,7 @@ fn what_is_encrypted_is_not_to_be_read_and_another_key_finds_nothing() {
     let key = |byte: u8| {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), [byte; 32]).unwrap();
-        wasmop_snapshot::encryption::SealKey::read(file.path()).unwrap()
+        wasmop_snapshot::encryption::EncryptionKey::read(file.path()).unwrap()
     };
     let mut disks = Disks { key: Some(key(1)), ..Disks::new() };
     let Recovered { mut journal, mut index, .. } = disks.recover();

@@ -1,40 +1,41 @@
-//! Which pages of an instance its snapshot has to name, and which of them have to be written.
+//! The delta of an instance to its base image: which pages a snapshot names, and which of them a save writes.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::format::{Fold, Run, SavedPage, is_zero, page_sum, runs};
+use crate::format::{PageRun, PageSetSum, SavedPage, is_zero, page_sum, runs};
 use crate::image::BaseImage;
+use crate::memory_sources::{MemorySources, PreviousSave};
 use crate::page::PAGE;
-use crate::sources::{Previous, Sources};
 
-/// Pages that stay in slots while they don't change. To write more of them back is cheaper than to copy
-/// them at each resume.
+/// Most unchanged pages that stay in slots. Writing more of them back into the base image is cheaper than copying them
+/// at each resume.
 const KEPT_PAGES: usize = 32;
-/// Pages of a controller's own base image whose sums its snapshot has: 24 bytes each in the file.
+/// Most pages of a controller's own base image whose checksums its snapshot stores, at 24 bytes each.
 const KNOWN_PAGES: usize = 256;
-/// Pages that a snapshot says are likely to be written next.
+/// Most pages that a snapshot names as likely to be written next.
 const EXPECTED_PAGES: usize = 512;
 
-/// The pages of a snapshot.
+/// The pages that differ from the base image, and where a save writes them.
 #[derive(Default)]
-pub(super) struct Difference {
+pub(super) struct Delta {
+    /// The pages that the snapshot names, ascending.
     pub pages: Vec<SavedPage>,
-    /// Indexes of those that are still to be written into slots.
+    /// Indexes into `pages`, ascending: pages that still have to be written into slots.
     pub changed: Vec<usize>,
-    /// Pages to be written back into the base image, ascending.
+    /// Pages to write back into the base image, ascending. They are not in `pages`.
     pub back: Vec<u32>,
 }
 
-impl Difference {
-    /// Pages that have changed: those are likely to change the next time too.
-    pub fn expected(&self) -> Vec<Run> {
+impl Delta {
+    /// The changed pages. They are likely to change again, so a resume prefaults them.
+    pub fn expected(&self) -> Vec<PageRun> {
         runs(self.changed.iter().take(EXPECTED_PAGES).map(|i| self.pages[*i].page))
     }
 
-    /// Chooses pages to be written back into the base image, which are then part of it: those that the
-    /// newest snapshot has in a slot and that have changed, and the others if they are many.
-    pub fn write_back(&mut self, base: &BaseImage, previous: &Previous) {
+    /// Moves pages to `back`, and so out of the delta: changed pages that the previous save has in a slot, and the
+    /// unchanged ones too if they are many.
+    pub fn write_back(&mut self, base: &BaseImage, previous: &PreviousSave) {
         let has_place = |p: &SavedPage| p.page < base.pages() && previous.has(p.page);
         let mut is_changed = vec![false; self.pages.len()];
         for i in &self.changed {
@@ -56,10 +57,18 @@ impl Difference {
         self.changed = changed;
     }
 
-    /// Checksum of the base image's pages that count beside these, and what is known of single ones.
-    pub fn base_sum(&self, memory: &[u8], base: &BaseImage, sources: &Sources) -> io::Result<(Fold, Vec<(u32, u128)>)> {
+    /// Checksum of the base image without the pages of this delta, and checksums of single pages for the next save.
+    ///
+    /// # Errors
+    /// If a page of the base image cannot be read.
+    pub fn base_sum(
+        &self,
+        memory: &[u8],
+        base: &BaseImage,
+        sources: &MemorySources,
+    ) -> io::Result<(PageSetSum, Vec<(u32, u128)>)> {
         if base.generation == 0 {
-            return Ok((Fold(base.header.data_sum), Vec::new()));
+            return Ok((PageSetSum(base.header.data_sum), Vec::new()));
         }
         let previous = &sources.previous;
         let mut sum = previous.base_sum;
@@ -80,13 +89,13 @@ impl Difference {
                 known.insert(*n, content_sum);
             }
         }
-        // Those that are in slots now come back one day with another sum.
+        // A page that is in a slot now returns to the base image with another checksum.
         let is_left = |page: u32| self.pages.binary_search_by_key(&page, |p| p.page).is_err();
         for (page, content_sum) in sources.known.iter().filter(|(page, _)| is_left(*page)) {
             if known.len() >= KNOWN_PAGES {
                 break;
             }
-            // What is in `back` is zero, if it is not among these.
+            // A page of `back` that is not in `known` is zero.
             if self.back.binary_search(page).is_err() {
                 known.insert(*page, *content_sum);
             }
@@ -95,22 +104,26 @@ impl Difference {
     }
 }
 
-/// What of `memory` the base image has not. `rewrite`: all of it is to be written, whatever was before.
-pub(super) fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, rewrite: bool) -> io::Result<Difference> {
-    let Sources { base, previous, clean, overlay, .. } = sources;
+/// The delta of `memory`, whose dirty pages are `anonymous`, to its base image. With `rewrite`, the save writes all of it
+/// again.
+///
+/// # Errors
+/// If a page of the base image cannot be read.
+pub(super) fn delta(memory: &[u8], anonymous: &[u32], sources: &MemorySources, rewrite: bool) -> io::Result<Delta> {
+    let MemorySources { base, previous, clean, overlay, .. } = sources;
     let mut pages = Vec::with_capacity(anonymous.len());
     let mut changed = Vec::new();
     let mut scratch = vec![0; PAGE];
-    for (n, is_anonymous, before) in joined(anonymous, &previous.pages) {
+    for (n, is_anonymous, before) in merged_by_page(anonymous, &previous.pages) {
         let before = before.filter(|_| !rewrite);
         if let Some(before) = before.filter(|b| !is_anonymous && overlay.slot_of(n) == Some(b.slot)) {
-            // Still mapped from its slot: not even looked at.
+            // Still mapped from its slot, so it need not be read.
             pages.push(*before);
             continue;
         }
         let content = page_of(memory, n);
         let is_copy = clean.binary_search(&n).is_ok() && !previous.has(n);
-        // What the disk is not sure to have kept has to be read.
+        // With `rewrite` the disk may have lost the page, so it has to be read.
         let known = sources.known_sum(n).filter(|_| is_copy && !rewrite);
         if is_copy && known.is_none() && base.read_page(n, &mut scratch)? && scratch == content {
             continue;
@@ -132,15 +145,16 @@ pub(super) fn difference(memory: &[u8], anonymous: &[u32], sources: &Sources, re
         changed.push(pages.len());
         pages.push(SavedPage { page: n, sum, ..SavedPage::default() });
     }
-    Ok(Difference { pages, changed, back: Vec::new() })
+    Ok(Delta { pages, changed, back: Vec::new() })
 }
 
+/// The content of page `n`.
 pub(super) fn page_of(memory: &[u8], n: u32) -> &[u8] {
     &memory[n as usize * PAGE..][..PAGE]
 }
 
-/// Page numbers of either, ascending: whether the page is anonymous, and as what it is saved.
-pub(super) fn joined<'a>(
+/// Merges two ascending lists: page number, whether the page is anonymous, and as what it is saved.
+pub(super) fn merged_by_page<'a>(
     anonymous: &'a [u32],
     saved: &'a [SavedPage],
 ) -> impl Iterator<Item = (u32, bool, Option<&'a SavedPage>)> + 'a {
@@ -161,25 +175,25 @@ mod tests {
 
     use super::*;
     use crate::disk::Disk;
-    use crate::format::{Extent, Moment};
-    use crate::sources::Overlay;
+    use crate::format::{Extent, SnapshotMeta};
+    use crate::memory_sources::Overlay;
 
     const SLOT: u32 = 20;
 
-    /// Pages 0 and 1 are in a base image of 64 KiB. Pages 1 and 17 are saved in slots; 17 is mapped from there or was
-    /// copied.
-    fn sources(dir: &std::path::Path, memory: &[u8], is_mapped: bool) -> Sources {
-        let moment = Moment { digest: [0; 32], wall_ns: 0, monotonic_ns: 0, host_state: Vec::new() };
-        let base = BaseImage::write(&Disk::default(), &dir.join("base"), &moment, 65_536, Vec::new(), 0, |n, page| {
+    /// A base image of 64 KiB has pages 0 and 1. Pages 1 and 17 are saved in slots. Page 17 is mapped from its slot, or
+    /// was copied.
+    fn sources(dir: &std::path::Path, memory: &[u8], is_mapped: bool) -> MemorySources {
+        let meta = SnapshotMeta { digest: [0; 32], wall_ns: 0, monotonic_ns: 0, host_state: Vec::new() };
+        let base = BaseImage::write(&Disk::default(), &dir.join("base"), &meta, 65_536, Vec::new(), 0, |n, page| {
             page.fill(n as u8 + 1);
             Ok(n < 2)
         });
         let saved = |page, slot| SavedPage { page, slot, sum: page_sum(page_of(memory, page)), ..SavedPage::default() };
         let pages = vec![saved(1, SLOT - 1), saved(17, SLOT)];
         let overlay = is_mapped.then_some(Extent { page: 17, count: 1, slot: SLOT });
-        Sources {
+        MemorySources {
             base: Arc::new(base.unwrap()),
-            previous: Previous { pages, ..Previous::default() },
+            previous: PreviousSave { pages, ..PreviousSave::default() },
             clean: Vec::new(),
             overlay: Overlay::of(overlay),
             touched: None,
@@ -188,20 +202,20 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_page_is_read_unless_it_is_mapped_from_its_slot() {
+    fn a_saved_page_is_compared_unless_it_is_mapped_from_its_slot() {
         let dir = tempfile::tempdir().unwrap();
         let mut memory = vec![0; 2 * 65_536];
         memory[PAGE..2 * PAGE].fill(5);
         memory[17 * PAGE..18 * PAGE].fill(6);
         let (copied, mapped) = (sources(dir.path(), &memory, false), sources(dir.path(), &memory, true));
-        let saved = |memory: &[u8], anonymous: &[u32], sources: &Sources| {
-            let pages = difference(memory, anonymous, sources, false).unwrap().pages;
+        let saved = |memory: &[u8], anonymous: &[u32], sources: &MemorySources| {
+            let pages = delta(memory, anonymous, sources, false).unwrap().pages;
             pages.iter().map(|p| (p.page, p.slot)).collect::<Vec<_>>()
         };
         let unchanged = vec![(1, SLOT - 1), (17, SLOT)];
         assert_eq!(saved(&memory, &[1, 17], &copied), unchanged);
         assert_eq!(saved(&memory, &[1], &mapped), unchanged);
-        // The guest zeroes both, and the kernel takes the pages back: they are not anonymous any more.
+        // The guest zeroes both, and the kernel reclaims the pages: they are no longer anonymous.
         memory.fill(0);
         assert_eq!(saved(&memory, &[], &copied), [(1, 0)], "zero over the base image, and nothing beyond it");
         assert_eq!(saved(&memory, &[17], &mapped), [(1, 0)], "where a file is mapped, `anonymous` names it");

@@ -1,50 +1,53 @@
-//! A bad disk, for tests: full, read-only, failing, slow; and one whose power is cut.
+//! A faulty disk for tests: full, read-only, failing, slow, or without power.
 //!
-//! What was written and not yet synced may be lost when the power goes, in part and in any order.
-//! `BadDisk` remembers how to undo it and, when the power is cut, does so for some of it.
+//! A power cut loses some of the unsynced writes, in part and in any order. [`FaultyDisk`] records how to undo each
+//! write, and undoes a random part of them when the power is cut.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 
-use crate::disk::{Disk, Faults, Operation};
+use crate::disk::{Disk, DiskFaults, DiskOperation};
 
-/// What is wrong with it.
+/// What is wrong with a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub enum DiskFault {
+    /// Nothing.
     #[default]
     None,
-    /// `ENOSPC` for whatever needs room.
+    /// `ENOSPC` for operations that need room.
     Full,
-    /// `EROFS` for whatever changes something.
+    /// `EROFS` for operations that change something.
     ReadOnly,
     /// `EIO` for writes.
     Writes,
     /// `EIO` for reads.
     Reads,
-    /// `EIO` when what was written is to be put on disk.
+    /// `EIO` for syncs.
     Syncs,
-    /// Everything takes this long.
+    /// Every operation takes this long.
     Slow(Duration),
 }
 
-/// Bytes that a disk writes wholly or not at all.
+/// Bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
+/// Injects faults into a [`Disk`].
 #[derive(Default)]
-pub struct BadDisk {
-    state: Mutex<State>,
+pub struct FaultyDisk {
+    state: Mutex<DiskState>,
 }
 
 #[derive(Default)]
-struct State {
-    fault: Fault,
-    /// Changes until the power is cut; `None`: it stays on.
+struct DiskState {
+    fault: DiskFault,
+    /// Changes until the power is cut. `None`: the power stays on.
     fuse: Option<u32>,
     unsynced: Vec<Undo>,
 }
@@ -56,25 +59,27 @@ enum Undo {
     Removed { path: PathBuf, content: Vec<u8> },
 }
 
-impl BadDisk {
-    pub fn disk(self: &Arc<BadDisk>) -> Disk {
+impl FaultyDisk {
+    /// The disk that these faults apply to.
+    pub fn disk(self: &Arc<FaultyDisk>) -> Disk {
         Disk::with_faults(self.clone())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, DiskState> {
+        self.state.lock()
     }
 
-    pub fn set(&self, fault: Fault) {
+    /// Sets the fault from now on.
+    pub fn set(&self, fault: DiskFault) {
         self.state().fault = fault;
     }
 
-    /// Cuts the power after so many more changes: everything fails from then on.
+    /// Cuts the power after this many more changes. From then on every operation fails.
     pub fn cut_power_after(&self, changes: u32) {
         self.state().fuse = Some(changes);
     }
 
-    /// The disk works again and has lost nothing.
+    /// Restores the power. The disk has lost nothing.
     pub fn power_on(&self) {
         self.state().fuse = None;
     }
@@ -84,11 +89,14 @@ impl BadDisk {
         self.state().fuse == Some(0)
     }
 
-    /// Loses some of what was not synced, and is good again.
+    /// Loses a random part of the unsynced changes, then clears all faults.
+    ///
+    /// # Errors
+    /// If a file cannot be changed.
     pub fn lose_power(&self, rng: &mut impl Rng) -> io::Result<()> {
         let mut state = self.state();
-        (state.fuse, state.fault) = (None, Fault::None);
-        // One whole loss in a while, and one of nothing.
+        (state.fuse, state.fault) = (None, DiskFault::None);
+        // Sometimes everything is lost, sometimes nothing.
         let likely = [0.0, 0.3, 0.5, 0.9, 1.0][rng.random_range(0..5)];
         for undo in std::mem::take(&mut state.unsynced).into_iter().rev() {
             match undo {
@@ -126,7 +134,7 @@ impl BadDisk {
     }
 }
 
-impl State {
+impl DiskState {
     fn change(&mut self) -> io::Result<()> {
         match &mut self.fuse {
             Some(0) => Err(io::Error::other("the power is off")),
@@ -138,48 +146,48 @@ impl State {
         }
     }
 
-    fn check(&self, operation: &Operation<'_>) -> io::Result<()> {
+    fn check(&self, operation: &DiskOperation<'_>) -> io::Result<()> {
         let error = |number| Err(io::Error::from_raw_os_error(number));
-        let changes = !matches!(operation, Operation::Read { .. } | Operation::Open { create: false, .. });
+        let changes = !matches!(operation, DiskOperation::Read { .. } | DiskOperation::Open { create: false, .. });
         match (self.fault, operation) {
-            (Fault::Full, Operation::Write { .. }) => error(libc::ENOSPC),
-            (Fault::Full, Operation::Open { path, create: true }) if !path.exists() => error(libc::ENOSPC),
-            (Fault::ReadOnly, Operation::Sync { .. }) => Ok(()),
-            (Fault::ReadOnly, _) if changes => error(libc::EROFS),
-            (Fault::Writes, Operation::Write { .. }) => error(libc::EIO),
-            (Fault::Reads, Operation::Read { .. }) => error(libc::EIO),
-            (Fault::Syncs, Operation::Sync { .. }) => error(libc::EIO),
+            (DiskFault::Full, DiskOperation::Write { .. }) => error(libc::ENOSPC),
+            (DiskFault::Full, DiskOperation::Open { path, create: true }) if !path.exists() => error(libc::ENOSPC),
+            (DiskFault::ReadOnly, DiskOperation::Sync { .. }) => Ok(()),
+            (DiskFault::ReadOnly, _) if changes => error(libc::EROFS),
+            (DiskFault::Writes, DiskOperation::Write { .. }) => error(libc::EIO),
+            (DiskFault::Reads, DiskOperation::Read { .. }) => error(libc::EIO),
+            (DiskFault::Syncs, DiskOperation::Sync { .. }) => error(libc::EIO),
             _ => Ok(()),
         }
     }
 }
 
-impl Faults for BadDisk {
-    fn before(&self, operation: Operation<'_>) -> io::Result<()> {
+impl DiskFaults for FaultyDisk {
+    fn before(&self, operation: DiskOperation<'_>) -> io::Result<()> {
         let mut state = self.state();
-        if let Fault::Slow(time) = state.fault {
+        if let DiskFault::Slow(time) = state.fault {
             drop(state);
             std::thread::sleep(time);
             state = self.state();
         }
         state.check(&operation)?;
         match operation {
-            Operation::Read { .. } | Operation::Open { create: false, .. } => {
+            DiskOperation::Read { .. } | DiskOperation::Open { create: false, .. } => {
                 return if state.fuse == Some(0) { state.change() } else { Ok(()) };
             }
             _ => state.change()?,
         }
         match operation {
-            Operation::Write { path, file, offset, len } => {
+            DiskOperation::Write { path, file, offset, len } => {
                 let mut before = vec![0; len as usize];
                 let had = file.metadata()?.len();
                 let there = had.saturating_sub(offset).min(len) as usize;
                 file.read_exact_at(&mut before[..there], offset)?;
                 state.unsynced.push(Undo::Written { path: path.into(), offset, before });
             }
-            Operation::SetLen { path, file, len } => {
+            DiskOperation::SetLen { path, file, len } => {
                 let had = file.metadata()?.len();
-                // Undone in the opposite order: first the length, then what was behind it.
+                // Undone in reverse: first the length, then the content behind it.
                 if len < had {
                     let mut before = vec![0; (had - len) as usize];
                     file.read_exact_at(&mut before, len)?;
@@ -187,23 +195,23 @@ impl Faults for BadDisk {
                 }
                 state.unsynced.push(Undo::Resized { path: path.into(), len: had });
             }
-            Operation::Open { path, create: true } if !path.exists() => {
+            DiskOperation::Open { path, create: true } if !path.exists() => {
                 state.unsynced.push(Undo::Created { path: path.into() });
             }
-            Operation::Remove { path } => {
+            DiskOperation::Remove { path } => {
                 if let Ok(content) = fs::read(path) {
                     state.unsynced.push(Undo::Removed { path: path.into(), content });
                 }
             }
-            Operation::Sync { path } => state.synced(path),
-            Operation::Open { .. } | Operation::Read { .. } => {}
+            DiskOperation::Sync { path } => state.synced(path),
+            DiskOperation::Open { .. } | DiskOperation::Read { .. } => {}
         }
         Ok(())
     }
 }
 
-impl State {
-    /// A file's content is on disk from now on, or the entries of a directory.
+impl DiskState {
+    /// A file's content, or a directory's entries, cannot be lost any more.
     fn synced(&mut self, synced: &Path) {
         self.unsynced.retain(|undo| match undo {
             Undo::Written { path, .. } | Undo::Resized { path, .. } => path != synced,

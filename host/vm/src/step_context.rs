@@ -1,4 +1,4 @@
-//! What a guest calls in the host: a step's input handed out, what it asks for collected.
+//! The host functions of the world: they hand a step's input to the guest, and collect the actions that it emits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,63 +7,72 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use sys::StartupStrings;
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Action, Call, Event, EventKind, LogLine, StepInput, StepOutput};
+use wasmop_core::step::{Action, Call, Cause, Event, EventKind, LogLine, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmtime::ResourceLimiter;
 
 use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
 use crate::thread_clock::thread_cpu_time;
 use crate::wasi::Wasi;
-use crate::world::wasmop::controller::sys::StartupStrings;
 use crate::world::wasmop::controller::{runtime, sys};
 
-pub(crate) mod wasi_calls;
-
-/// Most actions in one step. Events for so many fit into no step ([`wasmop_core::controller::MAX_STEP_BYTES`]), and taking
-/// them in keeps the host's loop for some milliseconds.
+/// Most actions of one step. No step's input has events for more ([`wasmop_core::controller::MAX_STEP_BYTES`]), and the
+/// host's loop takes some milliseconds to handle them.
 const MAX_ACTIONS_PER_STEP: usize = 16_384;
-/// Most bytes that the requests of one step may hold in the host; the API server takes 3 MiB in one.
+/// Most bytes of the actions of one step. The API server accepts 3 MiB in one request.
 const MAX_ACTION_BYTES_PER_STEP: usize = 16 << 20;
 
-/// Bytes that an entry of a table takes: a pointer.
+/// Bytes of a table entry: a pointer.
 const TABLE_ENTRY_BYTES: usize = size_of::<usize>();
 
-/// The store's data: input and output of the step under way, and its limits.
-pub struct Context {
+/// The data of an instance's store: input, output and limits of the current step.
+///
+/// [`StepContext::begin`] sets everything that belongs to a step; [`StepContext::finish`] takes its output.
+pub(crate) struct StepContext {
+    /// Wall clock, nanoseconds since the Unix epoch.
     now: u64,
+    /// The instance's monotonic clock, nanoseconds.
     monotonic: u64,
     rng: StdRng,
-    pub(crate) inbox: VecDeque<Event>,
-    pub(crate) current: Bytes,
-    pub(crate) output: StepOutput,
-    pub(crate) log_bytes: usize,
+    /// Events that the guest has not taken yet.
+    inbox: VecDeque<Event>,
+    /// Payload of the last event taken, until the guest reads it.
+    current: Bytes,
+    output: StepOutput,
+    /// Bytes logged, those dropped included.
+    log_bytes: usize,
     action_bytes: usize,
+    /// Controllers that the instance has registered, ever.
     registered: u32,
     startup: Option<Arc<Startup>>,
-    /// The strings last asked for in this step, and how many there are.
+    /// The strings that the guest last asked for in this step: which, how many, and their bytes.
     startup_strings: Option<(StartupStrings, u32, Vec<u8>)>,
-    pub(crate) entered: u64,
-    /// For the memory and the tables together.
+    /// The task that the guest last said it runs; 0: none.
+    entered: u64,
+    /// Limit of memory and tables together, bytes.
     max_memory: usize,
     memory_bytes: usize,
     table_bytes: usize,
-    pub(crate) memory_limit_hit: bool,
-    pub(crate) action_limit_hit: bool,
-    pub(crate) cpu_limit: Duration,
+    memory_limit_hit: bool,
+    action_limit_hit: bool,
+    cpu_limit: Duration,
+    /// The thread's CPU clock at the beginning of the step.
     cpu_started: Duration,
-    /// Time spent waiting in this step: as good as CPU time, the thread is taken.
+    /// Time that the step has waited. It counts as CPU time, because the step holds its thread.
     waited: Duration,
-    pub(crate) cpu_limit_hit: bool,
+    cpu_limit_hit: bool,
     /// Only in the soft tier.
     wasi: Option<Box<Wasi>>,
 }
 
-impl Context {
-    /// `fixed_bytes`: what the instance holds besides its memory and tables.
-    pub(crate) fn new(limits: &Limits, fixed_bytes: u64, registered: u32) -> Context {
+impl StepContext {
+    /// `fixed_bytes`: what the instance holds besides memory and tables. `registered`: controllers that it has registered
+    /// in earlier processes.
+    pub fn new(limits: &Limits, fixed_bytes: u64, registered: u32) -> StepContext {
         let max_memory = limits.memory_bytes.saturating_sub(fixed_bytes);
-        Context {
+        StepContext {
             now: 0,
             monotonic: 0,
             rng: StdRng::from_seed([0; 32]),
@@ -89,8 +98,8 @@ impl Context {
         }
     }
 
-    /// Everything a step starts with.
-    pub(crate) fn begin(&mut self, input: &StepInput) {
+    /// Begins a step: sets its input, resets its output and limits.
+    pub fn begin(&mut self, input: &StepInput) {
         self.now = input.now;
         self.monotonic = input.monotonic;
         self.rng = StdRng::from_seed(input.seed);
@@ -103,41 +112,101 @@ impl Context {
         self.restart_cpu_time();
     }
 
-    pub(crate) fn restart_cpu_time(&mut self) {
+    /// Takes the output of the step that has ended, with a note if lines were dropped.
+    pub fn finish(&mut self) -> StepOutput {
+        self.take_streams();
+        let mut output = std::mem::take(&mut self.output);
+        if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
+            output.logs.push(LogLine {
+                level: tracing::Level::WARN,
+                target: "wasmop".into(),
+                message: format!("more than {MAX_LOG_BYTES_PER_STEP} bytes logged in one step; the rest was dropped"),
+                fields: String::new(),
+            });
+        }
+        output.refused_memory = self.memory_limit_hit;
+        self.inbox.clear();
+        self.current = Bytes::new();
+        output
+    }
+
+    /// The task that the guest last said it runs in this step; 0: none.
+    pub fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    /// Why `trap` ended the step.
+    pub fn cause(&self, trap: &wasmtime::Error) -> Cause {
+        if self.cpu_limit_hit {
+            Cause::CpuLimit
+        } else if self.memory_limit_hit {
+            Cause::MemoryLimit
+        } else if self.action_limit_hit {
+            Cause::ActionLimit
+        } else if matches!(trap.downcast_ref(), Some(wasmtime::Trap::UnreachableCodeReached)) {
+            Cause::Panic
+        } else {
+            Cause::Trap
+        }
+    }
+
+    /// Sets the CPU limit of a step, and returns the one before.
+    pub fn replace_cpu_limit(&mut self, limit: Duration) -> Duration {
+        std::mem::replace(&mut self.cpu_limit, limit)
+    }
+
+    /// The CPU limit of a step.
+    pub fn cpu_limit(&self) -> Duration {
+        self.cpu_limit
+    }
+
+    /// Takes the lines logged so far.
+    pub fn take_logs(&mut self) -> Vec<LogLine> {
+        self.take_streams();
+        std::mem::take(&mut self.output.logs)
+    }
+
+    /// Starts the CPU budget again.
+    pub fn restart_cpu_time(&mut self) {
         (self.cpu_started, self.waited) = (thread_cpu_time(), Duration::ZERO);
     }
 
-    /// What the step may still use.
-    pub(crate) fn cpu_left(&self) -> Duration {
+    /// CPU time that the step may still use.
+    pub fn cpu_left(&self) -> Duration {
         self.cpu_limit.saturating_sub(thread_cpu_time().saturating_sub(self.cpu_started) + self.waited)
     }
 
-    /// Counts time spent waiting.
-    pub(crate) fn spend(&mut self, waited: Duration) {
+    /// Counts time that the step has waited.
+    pub fn spend(&mut self, waited: Duration) {
         self.waited += waited;
     }
 
-    /// The error that ends the step. `did`: what it did for too long.
-    pub(crate) fn cpu_limit_reached(&mut self, did: &str) -> wasmtime::Error {
+    /// The error that ends a step at its CPU limit. `did`: what it did for too long.
+    pub fn cpu_limit_reached(&mut self, did: &str) -> wasmtime::Error {
         self.cpu_limit_hit = true;
         wasmtime::Error::msg(format!("{did} more than {:?} in one step", self.cpu_limit))
     }
 
-    pub(crate) fn table_bytes(&self) -> usize {
+    /// Bytes of the instance's tables.
+    pub fn table_bytes(&self) -> usize {
         self.table_bytes
     }
 
-    /// To be called before anything of it asks for [`Context::wasi`]; full packages import nothing that does.
-    pub(crate) fn set_wasi(&mut self, wasi: Wasi) {
+    /// Sets the WASI state, before the guest can call a function that uses it. Packages of the full tier import none.
+    pub fn set_wasi(&mut self, wasi: Wasi) {
         self.wasi = Some(Box::new(wasi));
     }
 
-    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+    /// The WASI state.
+    ///
+    /// # Panics
+    /// If [`StepContext::set_wasi`] was not called.
+    pub fn wasi(&mut self) -> &mut Wasi {
         self.wasi.as_mut().expect("instances that import WASI are given it before they run")
     }
 
-    /// What was written to WASI's streams so far goes before what is logged next.
-    pub(crate) fn take_streams(&mut self) {
+    /// Moves the content of WASI's standard streams to the log, so that it comes before what is logged next.
+    fn take_streams(&mut self) {
         if let Some(wasi) = &mut self.wasi {
             self.log_bytes += wasi.take_lines(&mut self.output.logs);
         }
@@ -155,6 +224,7 @@ impl Context {
         self.startup_strings.as_ref().map_or((0, &[]), |(_, count, bytes)| (*count, bytes))
     }
 
+    /// Adds an action that holds `bytes` in the host. Fails at a limit, which ends the step.
     fn act(&mut self, bytes: usize, action: Action) -> wasmtime::Result<()> {
         self.action_bytes += bytes;
         if self.output.actions.len() >= MAX_ACTIONS_PER_STEP || self.action_bytes > MAX_ACTION_BYTES_PER_STEP {
@@ -168,7 +238,7 @@ impl Context {
     }
 }
 
-impl ResourceLimiter for Context {
+impl ResourceLimiter for StepContext {
     fn memory_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
         let allowed = desired.saturating_add(self.table_bytes) <= self.max_memory;
         self.memory_limit_hit |= !allowed;
@@ -190,14 +260,14 @@ impl ResourceLimiter for Context {
     }
 }
 
-impl sys::Host for Context {
+impl sys::Host for StepContext {
     fn log(&mut self, level: sys::Level, target: String, message: String, fields: String) -> wasmtime::Result<()> {
         self.take_streams();
         self.log_bytes += target.len() + message.len() + fields.len() + size_of::<LogLine>();
         if self.log_bytes > MAX_LOG_BYTES_PER_STEP {
             return Ok(());
         }
-        // Standard streams are written in pieces: Go's runtime prints a crash word by word.
+        // Guests write standard streams in pieces. Go's runtime prints a crash word by word.
         if matches!(&*target, "stdout" | "stderr")
             && let Some(last) = self.output.logs.last_mut()
             && last.target == target
@@ -236,7 +306,7 @@ impl sys::Host for Context {
 
     fn startup_size(&mut self, strings: StartupStrings) -> wasmtime::Result<u64> {
         let (count, bytes) = self.startup_strings(strings);
-        // Far below 4 GiB: see `manifest::MAX_STARTUP_BYTES`.
+        // Far below 4 GiB: `manifest::MAX_STARTUP_BYTES`.
         Ok(u64::from(count) << 32 | bytes.len() as u64)
     }
 
@@ -250,7 +320,7 @@ impl sys::Host for Context {
     }
 }
 
-/// The same in the terms of the world.
+/// The world's name of an event kind.
 fn kind(kind: EventKind) -> runtime::EventKind {
     match kind {
         EventKind::Nothing => runtime::EventKind::Nothing,
@@ -265,7 +335,7 @@ fn kind(kind: EventKind) -> runtime::EventKind {
     }
 }
 
-impl runtime::Host for Context {
+impl runtime::Host for StepContext {
     fn next(&mut self) -> wasmtime::Result<runtime::Event> {
         Ok(match self.inbox.pop_front() {
             None => {
@@ -274,7 +344,7 @@ impl runtime::Host for Context {
             }
             Some(event) => {
                 self.current = event.payload;
-                // Payloads are bounded by `MAX_STEP_BYTES`, far below 4 GiB.
+                // `MAX_STEP_BYTES` bounds payloads far below 4 GiB.
                 runtime::Event { kind: kind(event.kind), id: event.id, aux: event.aux, len: self.current.len() as u32 }
             }
         })

@@ -1,8 +1,8 @@
-//! What a guest of the soft tier calls of WASI 0.2.
+//! Links WASI 0.2 for packages of the soft tier, with a `wasi:io/poll` of our own.
 //!
-//! A step must not hold its thread for ever, and epochs can't interrupt the host. So `wasi:io/poll`
-//! is our own: time spent waiting counts as CPU time of the step, and its limit ends the wait. That
-//! is the only place where a guest can wait: a file is always ready, and no other stream or socket exists.
+//! Epochs cannot interrupt host functions, so a guest that waits could hold its thread for ever. In our `poll`, waiting
+//! counts as CPU time of the step, and the CPU limit ends it. A guest can wait nowhere else: files are always ready, and
+//! there are no other streams or sockets.
 
 use std::time::Instant;
 
@@ -13,33 +13,32 @@ use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io::poll as async_poll;
 
-use super::Context;
+use crate::step_context::StepContext;
 use crate::step_scheduler;
-use crate::wasi::Wasi;
 
-/// Everything WASI has, as far as [`Wasi::granting`] lets it.
-pub(crate) fn add_to_linker(linker: &mut Linker<Context>) -> wasmtime::Result<()> {
+/// Links all of WASI 0.2. [`crate::wasi::Wasi`] decides what works.
+pub(crate) fn add_to_linker(linker: &mut Linker<StepContext>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    poll::add_to_linker::<_, HasSelf<Context>>(linker, |context| context)?;
+    poll::add_to_linker::<_, HasSelf<StepContext>>(linker, |context| context)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-impl WasiView for Context {
+impl WasiView for StepContext {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Wasi { ctx, table, .. } = self.wasi();
-        WasiCtxView { ctx, table }
+        self.wasi().view()
     }
 }
 
-impl Context {
-    /// Waits for what a pollable says, at most for what is left of the step's CPU time.
+impl StepContext {
+    /// Waits until `until` is done, at most for the rest of the step's CPU time.
     fn wait<T>(&mut self, until: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>) -> wasmtime::Result<T> {
         let left = self.cpu_left();
         let begun = Instant::now();
-        let table = &mut self.wasi().table;
-        let result = step_scheduler::aside(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
+        let table = self.wasi().table();
+        let result =
+            step_scheduler::without_run_slot(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
         self.spend(begun.elapsed());
         match result {
             Ok(result) => result,
@@ -48,15 +47,15 @@ impl Context {
     }
 }
 
-impl poll::Host for Context {
+impl poll::Host for StepContext {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         self.wait(async |table| async_poll::Host::poll(table, pollables).await)
     }
 }
 
-impl poll::HostPollable for Context {
+impl poll::HostPollable for StepContext {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        poll::HostPollable::ready(&mut self.wasi().table, pollable)
+        poll::HostPollable::ready(self.wasi().table(), pollable)
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
@@ -64,6 +63,6 @@ impl poll::HostPollable for Context {
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        poll::HostPollable::drop(&mut self.wasi().table, pollable)
+        poll::HostPollable::drop(self.wasi().table(), pollable)
     }
 }

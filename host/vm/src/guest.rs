@@ -1,45 +1,43 @@
-//! One live instance of a package: takes a batch of events into a step, gives the step's actions out.
+//! One live instance of a package in wasmtime. A step takes a batch of events in and gives actions out.
 //!
-//! Nothing a step emits has any effect before [`Guest::step`] returns `Ok`; what a failed step
-//! emitted is only there to explain the failure.
+//! Nothing that a step emits has an effect before [`Guest::step`] returns `Ok`. The logs of a failed step only explain
+//! the failure.
 
 use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Cause, LogLine, StepFailure, StepInput, StepOutput};
+use wasmop_core::step::{LogLine, StepFailure, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmop_package::{MAX_MUTABLE_GLOBALS, Tier};
-use wasmop_snapshot::PAGE;
-use wasmop_snapshot::format::Run;
-use wasmop_snapshot::resume::ResumeTarget;
-use wasmop_snapshot::save::InstanceState;
+use wasmop_snapshot::format::PageRun;
+use wasmop_snapshot::{InstanceState, PAGE, ResumeTarget};
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::context::Context;
 use crate::engine::Engine;
-use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
-use crate::memory::{Mapping, Memory, MemoryCount, Spare, with_mapping};
+use crate::memory::{Mapping, Memory, PooledMemory};
+use crate::memory_creator::{MemoryCount, with_mapping};
+use crate::step_context::StepContext;
 use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::step_scheduler;
 use crate::wasi::{MAX_HANDLES, Wasi, WasiGrant};
 
-/// CPU time a package may use for its own initialisation, at least. It runs once, at install;
-/// Go's runtime and package initialisers take up to 140 ms for a whole controller-runtime.
+/// Least CPU limit of a package's initialisation, which runs once, at install. Go's runtime and the package initialisers
+/// of a whole controller-runtime take up to 140 ms.
 pub(crate) const MIN_INIT_CPU: Duration = Duration::from_secs(10);
 
 /// Steps between two measurements of an instance's size.
 const STEPS_UNMEASURED: u32 = 16;
-/// The exports of a package, found once per compiled component.
-pub struct Exports {
-    pre: InstancePre<Context>,
+
+/// The exports of a package, looked up once for each loaded component.
+pub struct GuestExports {
+    pre: InstancePre<StepContext>,
     step: ComponentExportIndex,
-    /// Only in the full tier.
+    /// Full tier only.
     state: Option<StateExports>,
-    /// Bytes that an instance holds besides its memory and tables, whatever it does.
+    /// Bytes that every instance holds besides memory and tables.
     fixed_bytes: u64,
 }
 
@@ -50,24 +48,36 @@ struct StateExports {
     global_set: ComponentExportIndex,
 }
 
+/// Why a package cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// It imports what this host does not have, or its code cannot be read.
     #[error("the package does not fit this host: {0}")]
     Incompatible(String),
+    /// It lacks an interface or function.
     #[error("the package exports no `{0}`; build it again with this version of wasmop")]
     MissingExport(&'static str),
+    /// A base image was asked of a package of the soft tier.
     #[error("the package is of the soft tier and has no base image")]
     NoBaseImage,
 }
 
-impl Exports {
-    /// Addresses where the file of the compiled code is mapped.
-    pub fn image(&self) -> std::ops::Range<usize> {
+impl GuestExports {
+    /// Addresses of the compiled code.
+    pub(crate) fn code_range(&self) -> std::ops::Range<usize> {
         let range = self.pre.component().image_range();
         range.start as usize..range.end as usize
     }
 
-    pub fn new(engine: &Engine, component: &wasmtime::component::Component, tier: Tier) -> Result<Exports, LoadError> {
+    /// Links `component` and looks up its exports.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &wasmtime::component::Component,
+        tier: Tier,
+    ) -> Result<GuestExports, LoadError> {
         let incompatible = |e: wasmtime::Error| LoadError::Incompatible(format!("{e:#}"));
         let pre = engine.linker(tier).and_then(|linker| linker.instantiate_pre(component)).map_err(incompatible)?;
         let find = |interface: &'static str, function: &'static str| {
@@ -84,28 +94,28 @@ impl Exports {
             }),
             Tier::Soft => None,
         };
-        Ok(Exports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre, fixed_bytes: 0 })
+        Ok(GuestExports { step: find("wasmop:controller/guest@0.1.0", "step")?, state, pre, fixed_bytes: 0 })
     }
 
-    /// Instances hold so many bytes besides memory and tables, which count against their memory limit.
-    pub fn with_fixed_bytes(self, fixed_bytes: u64) -> Exports {
-        Exports { fixed_bytes, ..self }
+    /// Sets the bytes that every instance holds besides memory and tables. They count against its memory limit.
+    pub(crate) fn with_fixed_bytes(self, fixed_bytes: u64) -> GuestExports {
+        GuestExports { fixed_bytes, ..self }
     }
 }
 
-/// A live guest.
+/// A live instance in wasmtime.
 pub struct Guest {
-    store: Store<Context>,
+    store: Store<StepContext>,
     memory: Memory,
-    /// As of the last look at it.
+    /// Private pages at the last measurement.
     anonymous_pages: usize,
-    /// Looks left out until the next one.
+    /// Measurements to skip until the next one.
     unmeasured: u32,
-    /// Of the memory, bytes, when it was last looked.
+    /// Size of the memory at the last measurement, bytes.
     measured_size: usize,
     engine: Engine,
     step: TypedFunc<(), ()>,
-    /// Only in the full tier.
+    /// Full tier only.
     state: Option<StateAccess>,
 }
 
@@ -117,15 +127,20 @@ struct StateAccess {
     global_set: TypedFunc<(u32, u64), ()>,
 }
 
+/// Why there is no instance, or its globals cannot be accessed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstantiateError {
+    /// It has no linear memory, or several.
     #[error(transparent)]
     Memory(#[from] MemoryCount),
+    /// wasmtime, or the guest itself, failed.
     #[error("instantiating: {0}")]
     Wasm(String),
-    #[error("what it is granted of the machine cannot be opened: {0}")]
+    /// A granted directory cannot be opened.
+    #[error("a granted directory cannot be opened: {0}")]
     Wasi(std::io::Error),
-    #[error("the globals of a package of the soft tier can't be read or set")]
+    /// Packages of the soft tier do not export their globals.
+    #[error("the globals of a package of the soft tier cannot be read or set")]
     NoState,
 }
 
@@ -136,24 +151,25 @@ impl From<wasmtime::Error> for InstantiateError {
 }
 
 impl Guest {
-    /// An instance whose memory begins as `mapping`, but for the pages returned, if it is a `spare` one:
-    /// they are to be put right first. Its globals are those of the module: set them with
-    /// [`Guest::set_globals`] unless it is to run [`Guest::init`].
+    /// Makes an instance whose memory begins as `mapping`. Returns it with the stale pages of a `pooled` memory, which the
+    /// caller resets first. Its globals are the module's: call [`Guest::init`] or [`Guest::set_globals`] next.
     ///
-    /// One of the soft tier runs its initialisation here, with what it is granted and started with; for others that
-    /// means nothing.
-    pub fn instantiate(
+    /// A guest of the soft tier runs its initialisation here, with its grant and startup. Other guests ignore both.
+    ///
+    /// # Errors
+    /// See [`InstantiateError`].
+    pub(crate) fn instantiate(
         engine: &Engine,
-        exports: &Exports,
+        exports: &GuestExports,
         limits: &Limits,
         registered: u32,
         mapping: Option<Mapping<'_>>,
-        spare: Option<Spare>,
+        pooled: Option<PooledMemory>,
         (wasi, startup): (&WasiGrant, &Startup),
     ) -> Result<(Guest, Vec<u32>), InstantiateError> {
-        let mut store = Store::new(engine.wasmtime(), Context::new(limits, exports.fixed_bytes, registered));
+        let mut store = Store::new(engine.wasmtime(), StepContext::new(limits, exports.fixed_bytes, registered));
         let soft = exports.state.is_none();
-        // Handles would be state outside of the snapshot; the world has none.
+        // Handles would be state outside of the snapshot. The world has none.
         store.set_max_component_handles(if soft { MAX_HANDLES } else { 0 });
         store.limiter(|context| context);
         store.epoch_deadline_callback(|mut cx| {
@@ -167,19 +183,19 @@ impl Guest {
         store.set_epoch_deadline(1);
         let context = store.data_mut();
         context.restart_cpu_time();
-        let cpu_limit = context.cpu_limit;
+        let cpu_limit = context.cpu_limit();
         if soft {
             context.set_wasi(Wasi::granting(wasi, startup).map_err(InstantiateError::Wasi)?);
         }
         if soft {
             context.begin(&step_input(FIRST_MONOTONIC_NS, Vec::new()));
-            context.cpu_limit = cpu_limit.max(MIN_INIT_CPU);
+            context.replace_cpu_limit(cpu_limit.max(MIN_INIT_CPU));
         }
-        // No code of a full package runs here: its structure was checked (`wasmop_package`).
+        // No code of a package of the full tier runs here: `wasmop_package` refuses start functions.
         let _ticking = engine.ticking();
         let (instance, memory, stale) =
-            with_mapping(mapping, spare, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
-        store.data_mut().cpu_limit = cpu_limit;
+            with_mapping(mapping, pooled, || exports.pre.instantiate(&mut store).map_err(InstantiateError::from))?;
+        store.data_mut().replace_cpu_limit(cpu_limit);
         let state = match &exports.state {
             Some(state) => Some(StateAccess {
                 init: instance.get_typed_func(&mut store, state.init)?,
@@ -203,23 +219,27 @@ impl Guest {
         Ok((guest, stale))
     }
 
-    /// Runs the module's own initialisation, once in the life of an instance.
-    pub fn init(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
+    /// Runs the module's initialisation, once in the life of an instance.
+    ///
+    /// # Errors
+    /// If it traps or exceeds a limit.
+    pub(crate) fn init(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
         match self.state {
             Some(StateAccess { init, .. }) => self.run(input, init),
             None => Ok(StepOutput { logs: self.take_logs(), ..StepOutput::default() }),
         }
     }
 
-    /// What it logged while it was instantiated.
-    pub fn take_logs(&mut self) -> Vec<LogLine> {
-        let context = self.store.data_mut();
-        context.take_streams();
-        std::mem::take(&mut context.output.logs)
+    /// Takes what the guest logged while it was instantiated.
+    pub(crate) fn take_logs(&mut self) -> Vec<LogLine> {
+        self.store.data_mut().take_logs()
     }
 
     /// Runs one step.
-    pub fn step(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
+    ///
+    /// # Errors
+    /// If the step traps or exceeds a limit. The instance must not run any more.
+    pub(crate) fn step(&mut self, input: &StepInput) -> Result<StepOutput, StepFailure> {
         let step = self.step;
         self.run(input, step)
     }
@@ -232,43 +252,25 @@ impl Guest {
             function.call(&mut self.store, ())
         };
         let context = self.store.data_mut();
-        context.take_streams();
-        let mut output = std::mem::take(&mut context.output);
-        if context.log_bytes > MAX_LOG_BYTES_PER_STEP {
-            output.logs.push(LogLine {
-                level: tracing::Level::WARN,
-                target: "wasmop".into(),
-                message: format!("more than {MAX_LOG_BYTES_PER_STEP} bytes logged in one step; the rest was dropped"),
-                fields: String::new(),
-            });
-        }
-        context.inbox.clear();
-        context.current = Bytes::new();
+        let output = context.finish();
         match result {
-            Ok(()) => Ok(StepOutput { refused_memory: context.memory_limit_hit, ..output }),
-            Err(trap) => {
-                let detail = format!("{trap:#}");
-                let cause = if context.cpu_limit_hit {
-                    Cause::CpuLimit
-                } else if context.memory_limit_hit {
-                    Cause::MemoryLimit
-                } else if context.action_limit_hit {
-                    Cause::ActionLimit
-                } else if matches!(trap.downcast_ref::<wasmtime::Trap>(), Some(wasmtime::Trap::UnreachableCodeReached))
-                {
-                    Cause::Panic
-                } else {
-                    Cause::Trap
-                };
-                let reason = trap.root_cause().to_string();
-                Err(StepFailure { cause, reason, detail, entered: context.entered, logs: output.logs })
-            }
+            Ok(()) => Ok(output),
+            Err(trap) => Err(StepFailure {
+                cause: context.cause(&trap),
+                reason: trap.root_cause().to_string(),
+                detail: format!("{trap:#}"),
+                entered: context.entered(),
+                logs: output.logs,
+            }),
         }
     }
 
-    /// The mutable globals' bits, in order.
-    pub fn globals(&mut self) -> Result<Vec<u64>, InstantiateError> {
-        self.refuel();
+    /// Bits of the mutable globals, in order of the module.
+    ///
+    /// # Errors
+    /// If the guest has none to read, or fails.
+    pub(crate) fn globals(&mut self) -> Result<Vec<u64>, InstantiateError> {
+        self.restart_cpu_time();
         let engine = self.engine.clone();
         let _ticking = engine.ticking();
         let state = self.state.ok_or(InstantiateError::NoState)?;
@@ -276,8 +278,12 @@ impl Guest {
         (0..count).map(|i| Ok(state.global_get.call(&mut self.store, (i,))?.0)).collect()
     }
 
-    pub fn set_globals(&mut self, globals: &[u64]) -> Result<(), InstantiateError> {
-        self.refuel();
+    /// Sets the bits of the mutable globals, in order of the module.
+    ///
+    /// # Errors
+    /// If the module has another number of globals, or fails.
+    pub(crate) fn set_globals(&mut self, globals: &[u64]) -> Result<(), InstantiateError> {
+        self.restart_cpu_time();
         let engine = self.engine.clone();
         let _ticking = engine.ticking();
         let state = self.state.ok_or(InstantiateError::NoState)?;
@@ -299,46 +305,50 @@ impl Guest {
         Ok(count)
     }
 
-    /// Starts the CPU budget anew; calls outside a step must not trip over the last one's.
-    fn refuel(&mut self) {
+    /// Starts the CPU budget again, since the last step's does not count for calls outside of steps.
+    fn restart_cpu_time(&mut self) {
         self.store.data_mut().restart_cpu_time();
         self.store.set_epoch_deadline(1);
     }
 
-    /// What a save of it is made of. `touched`: with the pages of the mapped image that it has touched.
-    pub fn instance_state(&mut self, touched: bool) -> io::Result<InstanceState<'_>> {
+    /// The state for a save. `touched`: include the touched pages of the mapped image.
+    ///
+    /// # Errors
+    /// If the globals or the dirty pages cannot be read.
+    pub(crate) fn instance_state(&mut self, touched: bool) -> io::Result<InstanceState<'_>> {
         let globals = self.globals().map_err(io::Error::other)?;
         let anonymous = self.memory.dirty_pages()?;
         let touched = match touched {
-            // Without that kernel interface there is no reading ahead.
+            // Without that kernel interface, resumes do not prefetch.
             true => self.memory.touched_pages().unwrap_or_default(),
             false => Vec::new(),
         };
         Ok(InstanceState { memory: self.memory.bytes(&mut self.store), globals, anonymous, touched })
     }
 
-    /// The memory and the store that guards it.
-    pub fn memory(&mut self) -> (&Memory, &mut Store<Context>) {
+    /// The memory, and the store that proves that the guest is not running.
+    pub(crate) fn memory(&mut self) -> (&Memory, &mut Store<StepContext>) {
         (&self.memory, &mut self.store)
     }
 
-    pub fn memory_size(&self) -> usize {
+    /// Size of the memory, bytes.
+    pub(crate) fn memory_size(&self) -> usize {
         self.memory.size()
     }
 
-    /// Bytes of its tables, which it holds as long as it lives.
-    pub fn table_bytes(&self) -> usize {
+    /// Bytes of the tables.
+    pub(crate) fn table_bytes(&self) -> usize {
         self.store.data().table_bytes()
     }
 
-    /// It is known to have so many pages that nobody else has: the next look can wait.
-    pub fn expect_anonymous(&mut self, pages: usize) {
+    /// Sets the number of private pages, where the caller knows it. The next measurement can wait.
+    pub(crate) fn expect_anonymous(&mut self, pages: usize) {
         (self.anonymous_pages, self.unmeasured) = (pages, if pages == 0 { 0 } else { STEPS_UNMEASURED });
     }
 
-    /// Has a look at its size, when its memory has grown and once in `STEPS_UNMEASURED` steps: it means asking the
-    /// kernel about each page.
-    pub fn measure(&mut self) {
+    /// Measures the private pages, if the memory has grown or after [`STEPS_UNMEASURED`] steps: it makes the kernel look
+    /// at each page.
+    pub(crate) fn measure(&mut self) {
         let size = self.memory.size();
         if self.unmeasured > 0 && size == self.measured_size {
             self.unmeasured -= 1;
@@ -348,16 +358,16 @@ impl Guest {
         }
     }
 
-    /// Memory that nobody else has, when it was last looked, bytes.
-    pub fn anonymous_bytes(&self) -> u64 {
+    /// Private memory at the last measurement, bytes.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
         (self.anonymous_pages * PAGE) as u64
     }
 
-    /// Ends the instance and keeps its memory for another: see [`Memory::into_spare`].
-    pub fn into_spare(self, anonymous: Vec<u32>) -> Option<Spare> {
+    /// Ends the instance and gives its memory to the pool: see [`Memory::into_pooled`].
+    pub(crate) fn into_pooled(self, anonymous: Vec<u32>) -> Option<PooledMemory> {
         let Guest { store, memory, .. } = self;
         drop(store);
-        memory.into_spare(anonymous)
+        memory.into_pooled(anonymous)
     }
 }
 
@@ -386,12 +396,12 @@ impl ResumeTarget for Guest {
         self.memory.map_from(&mut self.store, file, file_offset, offset, len)
     }
 
-    fn forget_pages(&mut self, pages: &[u32]) -> io::Result<()> {
-        self.memory.forget_pages(&mut self.store, pages)
+    fn discard_pages(&mut self, pages: &[u32]) -> io::Result<()> {
+        self.memory.discard_pages(&mut self.store, pages)
     }
 
-    fn expect_writes(&mut self, runs: &[Run]) {
-        self.memory.expect_writes(runs.iter().map(|run| (run.page, run.count)));
+    fn prefault(&mut self, runs: &[PageRun]) {
+        self.memory.prefault(runs.iter().map(|run| (run.page, run.count)));
     }
 }
 

@@ -1,49 +1,48 @@
-//! Which slots of a state file take the next snapshot's pages.
+//! Chooses the slots of a state file for the pages of the next snapshot. No I/O.
 //!
-//! Nothing the file may still be read back from is overwritten: not the newest snapshot, not the
-//! newest that is surely on disk, and not what a memory maps. Until the first two are the same, only slots
-//! beyond the end are taken.
+//! Three owners of slots are never overwritten: the newest snapshot, the newest durable snapshot, and the instance's
+//! memory, which may map slots. Until the newest snapshot is durable, only slots beyond the end of the file are free.
 
 use crate::format::FIRST_SLOT;
 
-/// The slots of a file while a snapshot is written into it.
-pub struct Slots {
-    /// By the newest snapshot, by the one in the making, and by the instance's memory, which maps them.
+/// The slots of a state file while a save writes into it.
+pub struct SlotAllocator {
+    /// Slots of the newest snapshot, of the one being written, and those that the instance's memory maps.
     used: Vec<u32>,
-    /// Slots the file has.
+    /// Number of slots that the file has room for, those of the headers included.
     end: u32,
-    /// The newest snapshot is on disk, so gaps may be taken.
+    /// The newest snapshot is durable, so gaps are free.
     reuse: bool,
 }
 
-impl Slots {
-    pub fn new(used: Vec<u32>, end: u32, reuse: bool) -> Slots {
-        Slots { used, end, reuse }
+impl SlotAllocator {
+    /// `used`: in any order; `end`, `reuse`: see the fields.
+    pub fn new(used: Vec<u32>, end: u32, reuse: bool) -> SlotAllocator {
+        SlotAllocator { used, end, reuse }
     }
 
-    /// Slots for `count` pages, ascending.
+    /// Allocates slots for `count` pages, ascending.
     pub fn take(&mut self, count: usize) -> Vec<u32> {
         let chosen = choose(&mut self.used, self.end, count, self.reuse);
         self.used.extend(&chosen);
         chosen
     }
 
-    /// The first of `count` slots in a row.
+    /// Allocates `count` consecutive slots and returns the first.
     pub fn take_row(&mut self, count: u32) -> u32 {
         let first = self.in_use().max(self.end);
         self.used.extend(first..first + count);
         first
     }
 
-    /// Slots up to the last that is used.
+    /// Number of slots up to the last used one.
     pub fn in_use(&self) -> u32 {
         self.used.iter().max().map_or(FIRST_SLOT, |last| last + 1)
     }
 }
 
-/// Ascending, distinct slot numbers for `count` pages: the first gap of `used` that holds them all,
-/// else the lowest free ones. `used` need not be sorted. `end`: slots the file has; `reuse`: gaps may
-/// be taken.
+/// Chooses `count` distinct slots, ascending: the first gap of `used` that holds them all, else the lowest free ones.
+/// `used` is in any order.
 fn choose(used: &mut Vec<u32>, end: u32, count: usize, reuse: bool) -> Vec<u32> {
     used.sort_unstable();
     used.dedup();
@@ -63,7 +62,7 @@ fn choose(used: &mut Vec<u32>, end: u32, count: usize, reuse: bool) -> Vec<u32> 
     if let Some((first, _)) = gaps.iter().find(|(first, end)| (end - first) as usize >= count) {
         return (*first..).take(count).collect();
     }
-    // What lies behind the last one is written in one piece, if the file has room there already.
+    // Prefer one write behind the last used slot, if the file already has room there.
     if (end.saturating_sub(next)) as usize >= count {
         return (next..).take(count).collect();
     }
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_gap_that_is_large_enough_is_taken() {
+    fn the_first_large_enough_gap_is_chosen() {
         let f = FIRST_SLOT;
         type Case<'a> = (&'a [u32], u32, usize, bool, &'a [u32]);
         let cases: [Case<'_>; 7] = [

@@ -1,4 +1,4 @@
-//! Starts a package once, without a cluster, to see what it registers.
+//! Describes a package for `wasmop build`: starts it once, without a cluster, and reads what it registers.
 
 use std::time::Duration;
 
@@ -12,13 +12,15 @@ use wasmtime::component::Component;
 
 use crate::compiled_package::initialise;
 use crate::engine::{Engine, EngineError};
-use crate::guest::{Exports, LoadError};
+use crate::guest::{GuestExports, LoadError};
 use crate::step_input::step_input;
 
-/// The remedy where SDK and host do not understand each other.
+/// The remedy if SDK and host do not fit together.
 const SAME_RELEASE: &str = "help: use an SDK of the same release as this wasmop";
 
+/// Why a package cannot be described.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum DescribeError {
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -38,21 +40,24 @@ pub enum DescribeError {
     Predicate(#[from] PredicateRefused),
 }
 
-/// What a package does when it is started away from any cluster.
+/// What a package does when it starts without a cluster.
 #[derive(Debug)]
 pub struct Description {
     /// The controllers it registers before its first wait.
     pub registrations: Vec<ControllerSpec>,
-    /// It made requests or waits for a timer, and may register more after that.
+    /// It has made requests or waits for a timer, and may register more afterwards.
     pub waits: bool,
 }
 
-/// Starts the package once, with its own environment and arguments; requests it makes are not answered.
+/// Starts the package once, with its own environment and arguments. Its requests get no answers.
+///
+/// # Errors
+/// See [`DescribeError`].
 pub fn describe(package: &Package) -> Result<Description, DescribeError> {
     let engine = Engine::for_one_run()?;
     let component =
         Component::new(engine.wasmtime(), package.component()).map_err(|e| DescribeError::Compile(format!("{e:#}")))?;
-    let exports = Exports::new(&engine, &component, package.tier())?.with_fixed_bytes(package.footprint().fixed);
+    let exports = GuestExports::new(&engine, &component, package.tier())?.with_fixed_bytes(package.footprint().fixed);
     let (mut guest, input) = initialise(&engine, &exports, package, &package.manifest.limits)
         .map_err(|e| DescribeError::Initialise(e.to_string()))?;
     let Manifest { name, env, args, .. } = &package.manifest;
@@ -82,7 +87,7 @@ pub fn describe(package: &Package) -> Result<Description, DescribeError> {
     Ok(Description { registrations, waits })
 }
 
-/// The lines, indented, those of several lines and the trace of a crash below them.
+/// Formats log lines: indented, with continuation lines and the trace of a crash below.
 fn quote(logs: &[LogLine]) -> String {
     let mut text = String::new();
     for line in logs {
@@ -103,7 +108,7 @@ mod tests {
 
     const SPEC: &str = r#"{\"name\":\"a\",\"primary\":{\"version\":\"v1\",\"kind\":\"ConfigMap\"}}"#;
 
-    /// A package that does `body` in each step.
+    /// A package whose steps run `body`.
     fn package(body: &str, manifest: Manifest) -> Package {
         let text = format!(
             r#"(module
@@ -127,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_may_ask_or_wait_before_it_registers() {
+    fn a_package_that_requests_or_waits_may_register_more_later() {
         let register = format!("(drop (call $register (i32.const 64) (i32.const {})))", SPEC.replace('\\', "").len());
         let call = "(call $call (i64.const 1) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 3)
             (i32.const 3) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))";
         let sleep = "(call $park (i64.const 1000000000))";
-        // Executors keep a timer that is as good as none.
+        // Some executors always have a timer, far in the future.
         let sentinel = "(call $park (i64.const 31536000000000000))";
         for (body, registrations, waits) in [
             (register.clone(), 1, false),
@@ -149,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_is_described_with_its_own_environment_and_arguments() {
-        // Traps unless it finds what the manifest has.
+    fn a_package_is_started_with_its_own_environment_and_arguments() {
+        // Traps unless it finds the manifest's environment and arguments.
         let body = r#"
             (if (i64.ne (call $startup_size (i32.const 0)) (i64.const 0x1_0000_0003)) (then unreachable))
             (if (i64.ne (call $startup_bytes (i32.const 0) (i32.const 0)) (i64.const 0x0000_762d)) (then unreachable))
