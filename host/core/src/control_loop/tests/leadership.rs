@@ -261,11 +261,11 @@ fn what_a_controller_has_seen_counts_for_one_time_on_this_host() {
         let (_, fence) = fence(&host);
         host.gain(id, &fence, Recovered { places, ..recovered });
         let asked = host.control.environment().asked.iter();
-        let recalled = asked.filter_map(|asked| match asked {
+        let mut recalled = asked.filter_map(|asked| match asked {
             Asked::Recall(_, _, place) => Some(*place),
             _ => None,
         });
-        assert_eq!(recalled.last(), Some((!sees).then_some(1)));
+        assert_eq!(recalled.next_back(), Some((!sees).then_some(1)));
         host.event(HostEvent::LeaseLost { slot: id });
         host.does(id, vec![]);
     }

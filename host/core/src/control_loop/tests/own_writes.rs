@@ -131,7 +131,7 @@ fn reconciles_that_cause_each_other_are_reported_with_a_remedy() {
             assert!(!host.is_stepping(id), "{what}");
             continue;
         }
-        let is_interrupted = |round: u64| interrupted > 0 && round % interrupted == 0;
+        let is_interrupted = |round: u64| interrupted > 0 && round.is_multiple_of(interrupted);
         let (mut host, _) = in_a_row(&spec, 30, is_interrupted);
         let notices = host.notices();
         assert_eq!(notices.len(), usize::from(remedy.is_some()), "{what}: {notices:?}");
