@@ -14,7 +14,7 @@ use wasmop_host::status::values::Overview;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
-use wasmop_vm::memory::RESERVED;
+use wasmop_vm::RESERVED;
 
 use crate::fixture::{Fixture, says};
 

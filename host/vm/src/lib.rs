@@ -51,5 +51,6 @@ mod world;
 
 pub use compiled_code_file::CodeFileError;
 pub use guest::{InstantiateError, LoadError};
+pub use memory::RESERVED;
 pub use memory_creator::MemoryCount;
 pub use memory_pool::MemoryPool;

@@ -36,7 +36,7 @@ pub(crate) const DEFAULT_RESERVATION: usize = 4 << 30;
 pub(crate) const GUARD: usize = 32 << 20;
 
 /// Bytes of address space that an instance takes, however little memory it uses.
-pub(crate) const RESERVED: usize = DEFAULT_RESERVATION + GUARD;
+pub const RESERVED: usize = DEFAULT_RESERVATION + GUARD;
 
 /// What a new memory starts with: `len` bytes of `file` from `offset`, and zeros up to `size`.
 #[derive(Clone, Copy)]
