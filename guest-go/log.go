@@ -3,7 +3,6 @@ package wasmop
 import (
 	"context"
 	"log/slog"
-	"math"
 	"strconv"
 	"time"
 
@@ -99,23 +98,6 @@ func hostLevel(l slog.Level) abi.Level {
 		return abi.Debug
 	}
 	return abi.Trace
-}
-
-// slogLevel returns the level for a name in the host's configuration.
-func slogLevel(name string) slog.Level {
-	switch name {
-	case "off":
-		return slog.Level(math.MaxInt)
-	case "error":
-		return slog.LevelError
-	case "warn":
-		return slog.LevelWarn
-	case "info":
-		return slog.LevelInfo
-	case "debug":
-		return slog.LevelDebug
-	}
-	return slog.Level(math.MinInt)
 }
 
 func appendKey(b []byte, key string) []byte {

@@ -4,6 +4,7 @@ package wasmop
 
 import (
 	"log/slog"
+	"math"
 
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
@@ -18,4 +19,21 @@ func init() {
 	level.Set(slog.LevelDebug)
 	abi.OnLogLevel = func(name string) { level.Set(slogLevel(name)) }
 	slog.SetDefault(slog.New(NewLogHandler(&level)))
+}
+
+// slogLevel returns the level for a name in the host's configuration.
+func slogLevel(name string) slog.Level {
+	switch name {
+	case "off":
+		return slog.Level(math.MaxInt)
+	case "error":
+		return slog.LevelError
+	case "warn":
+		return slog.LevelWarn
+	case "info":
+		return slog.LevelInfo
+	case "debug":
+		return slog.LevelDebug
+	}
+	return slog.Level(math.MinInt)
 }

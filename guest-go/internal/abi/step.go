@@ -75,4 +75,3 @@ func begin(payload []byte) {
 // or "trace".
 var OnLogLevel func(level string)
 
-const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"

@@ -8,6 +8,8 @@ import (
 	_ "unsafe" // for linkname
 )
 
+const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"
+
 // In c-shared mode the runtime's start function runs the package initializers but not main.
 //
 //go:linkname mainMain main.main

@@ -309,6 +309,7 @@ func (r *reconciler) conflict(ctx context.Context, p *Probe) (string, error) {
 	}
 }
 
+//lint:ignore U1000 keeps the loop from being empty
 var spins uint64
 
 // loop never ends, and lets no other goroutine run.
