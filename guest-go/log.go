@@ -3,6 +3,7 @@ package wasmop
 import (
 	"context"
 	"log/slog"
+	"math"
 	"strconv"
 	"time"
 

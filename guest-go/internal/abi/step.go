@@ -74,4 +74,3 @@ func begin(payload []byte) {
 // OnLogLevel is called before main if the host sets a level for the controller: "off", "error", "warn", "info", "debug"
 // or "trace".
 var OnLogLevel func(level string)
-
