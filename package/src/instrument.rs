@@ -13,7 +13,7 @@
 //! section and DWARF stay valid: DWARF addresses are relative to the code section, and the appended bodies come last.
 //! There is one exception: if the LEB128 of the function count needs another byte, every address moves by one. This
 //! happens at 127 → 131 and 16383 → 16387 functions. In that case the DWARF sections are dropped, because they would
-//! point to wrong lines. The name section stays.
+//! point to wrong lines. The name section stays, unless it is damaged.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,10 @@ use wasm_encoder::{
     BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, RawSection, Section,
     TypeSection,
 };
-use wasmparser::{BinaryReader, DataKind, ExternalKind, FunctionBody, Operator, Parser, Payload, ValType};
+use wasmparser::{
+    BinaryReader, CustomSectionReader, DataKind, ExternalKind, FunctionBody, KnownCustom, Name, NameMap, Operator,
+    Parser, Payload, ValType,
+};
 
 use crate::image::ImageBuilder;
 use crate::module_facts::ModuleFacts;
@@ -81,7 +84,8 @@ pub(crate) fn instrument(wasm: &[u8], core: &ModuleFacts<'_>) -> Result<Instrume
             _ => match &payload {
                 Payload::CustomSection(custom)
                     if custom.name().starts_with("component-type")
-                        || (custom.name().starts_with(".debug_") && !keep_dwarf) =>
+                        || (custom.name().starts_with(".debug_") && !keep_dwarf)
+                        || has_damaged_names(custom) =>
                 {
                     continue;
                 }
@@ -272,6 +276,29 @@ fn is_init(body: &[u8], added: u32) -> bool {
         _ => false,
     };
     locals.get_count() == 0 && ends(&operators)
+}
+
+/// Returns whether this is a name section that cannot be parsed. The encoder of components would refuse it.
+fn has_damaged_names(custom: &CustomSectionReader<'_>) -> bool {
+    let KnownCustom::Name(section) = custom.as_known() else { return false };
+    let damaged = |map: NameMap<'_>| map.into_iter().any(|naming| naming.is_err());
+    section.into_iter().any(|subsection| match subsection {
+        Ok(
+            Name::Function(map)
+            | Name::Type(map)
+            | Name::Table(map)
+            | Name::Memory(map)
+            | Name::Global(map)
+            | Name::Element(map)
+            | Name::Data(map)
+            | Name::Tag(map),
+        ) => damaged(map),
+        Ok(Name::Local(maps) | Name::Label(maps) | Name::Field(maps)) => {
+            maps.into_iter().any(|map| map.map_or(true, |map| damaged(map.names)))
+        }
+        Ok(Name::Module { .. } | Name::Unknown { .. }) => false,
+        Err(_) => true,
+    })
 }
 
 /// Replaces each active segment by an empty passive one, so that segments keep their numbers for `memory.init`.

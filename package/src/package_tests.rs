@@ -68,6 +68,22 @@ fn a_module_whose_initial_memory_exceeds_the_limit_is_refused() {
 }
 
 #[test]
+fn a_damaged_name_section_is_dropped() {
+    let core = core_module();
+    for names in [
+        &b"\x01\x04\x01\x00\x01\xff"[..],
+        b"\x07\x04\x01\x00\x01\xff",
+        b"\x02\x06\x01\x00\x01\x00\x01\xff",
+        b"\x01\x7f",
+    ] {
+        let mut damaged = core.clone();
+        section::push_custom(&mut damaged, "name", names);
+        let package = crate::assemble(&damaged, &manifest()).unwrap_or_else(|error| panic!("{names:?}: {error}"));
+        Package::parse(package).unwrap();
+    }
+}
+
+#[test]
 fn replacing_the_manifest_keeps_code_and_image() {
     let before = Package::parse(package()).unwrap();
     let renamed = Manifest { name: "other".into(), crds: vec![], ..manifest() };
