@@ -139,7 +139,6 @@ impl<C: Credit> SlotRequests<C> {
     /// Gives back what empty tables hold.
     pub fn shrink(&mut self) {
         if self.in_flight.is_empty() {
-            self.credit = None;
             self.in_flight = BTreeMap::new();
         }
         self.waiting.shrink();
@@ -423,9 +422,7 @@ impl<E: Environment> ControlLoop<E> {
                 }
             }
         }
-        if slot.requests.in_flight.is_empty() && slot.controller.is_idle() {
-            slot.requests.credit = None;
-        }
+        slot.return_credit();
         if let Some((object, why)) = too_large {
             self.report_problem(id, Problem::Limit(Limit::ResponseSize), object, &why);
         }
