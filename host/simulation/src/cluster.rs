@@ -136,6 +136,11 @@ impl Object {
         uid_text(self.uid)
     }
 
+    /// A field of a field; null if there is none.
+    pub fn field(&self, outer: &str, inner: &str) -> &Value {
+        self.content.get(outer).and_then(|value| value.get(inner)).unwrap_or(&Value::Null)
+    }
+
     fn owners_json(&self) -> Value {
         let owner = |owner: &Owner| {
             let kind = Kind::ALL.into_iter().find(|kind| kind.names().3 == owner.kind).unwrap_or(Kind::Website);

@@ -9,6 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
+/// A run with more lines goes round in circles.
+const MOST_LINES: u64 = 300_000;
+/// So does one with more lines at one moment.
+const MOST_LINES_AT_ONCE: u64 = 30_000;
 /// Lines kept for the report of a failure.
 const KEPT_LINES: usize = 40;
 
@@ -65,6 +69,8 @@ struct Seen {
     last: VecDeque<String>,
     hash: Xxh3,
     lines: u64,
+    /// The present moment, and lines of it.
+    moment: (Duration, u64),
     violation: Option<Violation>,
 }
 
@@ -80,7 +86,8 @@ pub struct Observer {
 impl Observer {
     /// `prints`: every line goes to stdout.
     pub fn new(prints: bool) -> Observer {
-        let seen = Seen { last: VecDeque::new(), hash: Xxh3::new(), lines: 0, violation: None };
+        let seen =
+            Seen { last: VecDeque::new(), hash: Xxh3::new(), lines: 0, moment: Default::default(), violation: None };
         Observer { begun: Instant::now(), prints, seen: Mutex::new(seen), failed: Notify::new() }
     }
 
@@ -109,6 +116,14 @@ impl Observer {
             println!("{line}");
         }
         seen.last.push_back(line);
+        let here = if seen.moment.0 == at { seen.moment.1 + 1 } else { 1 };
+        seen.moment = (at, here);
+        if seen.violation.is_none() && (seen.lines > MOST_LINES || here > MOST_LINES_AT_ONCE) {
+            let message = format!("the run does not come to an end: {} lines, {here} of them now", seen.lines);
+            seen.violation = Some(Violation { invariant: Invariant::Progress, message, at });
+            drop(seen);
+            self.failed.notify_one();
+        }
     }
 
     /// An invariant does not hold. Only the first violation counts.

@@ -384,7 +384,8 @@ impl Driver {
         let all: Vec<_> = {
             let cluster = self.world.server.cluster();
             let theirs = cluster.objects.values().filter(|object| object.kind != Kind::Lease && !object.deleting);
-            theirs.map(|object| (object.kind, object.key.clone())).collect()
+            let is_free = |key: &str| self.world.programs.iter().all(|it| it.watches_children() || !it.has_child(key));
+            theirs.filter(|it| is_free(&it.key)).map(|object| (object.kind, object.key.clone())).collect()
         };
         let what = self.random.below(100);
         if all.is_empty() || what < 20 {

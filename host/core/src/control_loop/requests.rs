@@ -441,9 +441,7 @@ impl<E: Environment> ControlLoop<E> {
                 }
             }
         }
-        if slot.requests.in_flight.is_empty() && slot.controller.is_idle() {
-            slot.requests.credit = None;
-        }
+        slot.return_credit();
         if let Some((object, why)) = too_large {
             self.report_problem(id, Problem::Limit(Limit::ResponseSize), object, &why);
         }

@@ -179,6 +179,7 @@ impl<C: Credit> Slot<C> {
 
     /// Gives back what empty tables hold, before a long wait.
     pub fn shrink(&mut self) {
+        self.return_credit();
         self.requests.shrink();
         self.controller.shrink();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use wasmop_package::Tier;
-use wasmop_package::manifest::{ControllerSpec, Limits, PolicyRule};
+use wasmop_package::manifest::{ControllerSpec, Limits, PolicyRule, Relation};
 
 use crate::cluster::{Kind, Object, split};
 
@@ -111,6 +111,18 @@ impl Program {
         [all(Kind::Website), all(Kind::Zone), all(Kind::ConfigMap)].into_iter().chain(secrets).collect()
     }
 
+    /// Whether this is the key of a child that it keeps.
+    pub fn has_child(&self, key: &str) -> bool {
+        let suffixes = self.registrations.iter().filter_map(|registration| registration.script.child.as_ref());
+        suffixes.into_iter().any(|suffix| key.strip_suffix(&**suffix).is_some_and(|rest| rest.ends_with('-')))
+    }
+
+    /// Whether it notices when somebody changes its children.
+    pub fn watches_children(&self) -> bool {
+        let watches = self.registrations.iter().flat_map(|registration| &registration.spec.watches);
+        watches.into_iter().any(|watch| matches!(watch.relation, Relation::Owner | Relation::Controller))
+    }
+
     /// The order in which an instance registers. `salt`: another one for each instance.
     pub fn order(&self, salt: u64) -> Vec<usize> {
         let count = self.registrations.len();
@@ -133,7 +145,7 @@ impl Registration {
 
     /// What the child of an object holds, with these sources.
     pub fn expected<'a>(&self, value: u64, sources: impl Iterator<Item = &'a Object>) -> String {
-        let sum: u64 = sources.map(|source| number(&source.content["data"]["value"])).sum();
+        let sum: u64 = sources.map(|source| number(source.field("data", "value"))).sum();
         format!("{value}+{sum}")
     }
 
@@ -146,7 +158,7 @@ impl Registration {
     pub fn is_source(source: &Object, key: &str) -> bool {
         source.labels.contains_key(SOURCE_LABEL)
             && split(&source.key).0 == Some(child_namespace(key))
-            && targets(&source.content["data"]["targets"], &source.key).iter().any(|target| target == key)
+            && targets(source.field("data", "targets"), &source.key).iter().any(|target| target == key)
     }
 }
 

@@ -197,6 +197,9 @@ impl Guest {
 
     fn on_answer(&mut self, task: u64, stage: Stage, status: u16, body: &[u8], step: &mut Step<'_>) -> Next {
         let is_ok = (200..300).contains(&status);
+        if status == 404 && parse(body)["kind"] != "Status" {
+            return Next::Fail("the kind is not served".into());
+        }
         match stage {
             Stage::Read if status == 404 => self.on_gone(task),
             Stage::ReadChild if status == 404 => self.write_child(task, false),

@@ -147,7 +147,9 @@ impl Server {
         let answer = match (&target, &parts.method) {
             (Target::Unknown, _) => not_found(),
             (Target::Discovery { group, version }, _) => self.discovery(group, version, now),
-            (Target::Collection { kind, .. } | Target::Object { kind, .. }, _) if lacks(*kind) => not_found(),
+            (Target::Collection { kind, .. } | Target::Object { kind, .. }, _) if lacks(*kind) => {
+                Answer::Text(404, "404 page not found\n".into())
+            }
             (Target::Collection { kind, namespace }, &Method::GET) => self.read(*kind, namespace.clone(), parts),
             (Target::Collection { kind, namespace }, &Method::POST) => {
                 let body: Value = serde_json::from_slice(body).unwrap_or_default();
