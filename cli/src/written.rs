@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 use wasmop_core::service_account::ServiceAccount;
-use wasmop_snapshot::Durability;
 use wasmop_package::external::HostPattern;
 use wasmop_policy::Policy;
+use wasmop_snapshot::Durability;
 
 use crate::logging::LogFormat;
 use crate::toml_file::value::Written;

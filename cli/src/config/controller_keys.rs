@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
-use wasmop_core::service_account::ServiceAccount;
 use wasmop_core::permissions::Grant;
 use wasmop_core::permissions::external::ExternalGrant;
+use wasmop_core::service_account::ServiceAccount;
 use wasmop_package::external::HostPattern;
 use wasmop_policy::Policy;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use wasmop_host::SHUTDOWN_TIMEOUT;
-use wasmop_snapshot::Durability;
 use wasmop_policy::Policy;
+use wasmop_snapshot::Durability;
 
 use super::controller_keys::ControllerKeys;
 use super::keys::keys;

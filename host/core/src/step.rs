@@ -113,7 +113,7 @@ pub struct StepOutput {
 
 /// Why a step did not return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub enum StepFault {
     Panic,
     CpuLimit,
     MemoryLimit,
@@ -122,24 +122,25 @@ pub enum Cause {
     Trap,
 }
 
-impl Cause {
+impl StepFault {
     /// All of them, in the order in which they are counted.
-    pub const ALL: [Cause; 5] = [Cause::Panic, Cause::CpuLimit, Cause::MemoryLimit, Cause::ActionLimit, Cause::Trap];
+    pub const ALL: [StepFault; 5] =
+        [StepFault::Panic, StepFault::CpuLimit, StepFault::MemoryLimit, StepFault::ActionLimit, StepFault::Trap];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Cause::Panic => "panic",
-            Cause::CpuLimit => "cpu-limit",
-            Cause::MemoryLimit => "memory-limit",
-            Cause::ActionLimit => "action-limit",
-            Cause::Trap => "trap",
+            StepFault::Panic => "panic",
+            StepFault::CpuLimit => "cpu-limit",
+            StepFault::MemoryLimit => "memory-limit",
+            StepFault::ActionLimit => "action-limit",
+            StepFault::Trap => "trap",
         }
     }
 }
 
 #[derive(Debug)]
 pub struct StepFailure {
-    pub cause: Cause,
+    pub cause: StepFault,
     /// What went wrong, in a line.
     pub reason: String,
     /// The trap with its wasm backtrace.
@@ -178,7 +179,7 @@ impl LogLine {
 /// A step that failed and was undone.
 #[derive(Debug)]
 pub struct Failure {
-    pub cause: Cause,
+    pub cause: StepFault,
     pub reason: String,
     pub detail: String,
     pub logs: Vec<LogLine>,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Cause, Event, EventKind, Failure, Lost, StepFailure, StepInput, StepReport};
+use wasmop_core::step::{Event, EventKind, Failure, Lost, StepFailure, StepFault, StepInput, StepReport};
 use wasmop_snapshot::ControllerStore;
 
 use crate::compiled_package::InstalledPackage;
@@ -170,7 +170,7 @@ impl Batch {
 ///
 /// Go switches goroutines at allocations, so there the hint may name a bystander when memory runs
 /// out: then whose event it was counts more, and with events of several tasks they are split first.
-fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
+fn blame(cause: StepFault, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
     let hinted = running.contains(&entered).then_some(entered);
     let mut tasks: Vec<u64> = events.iter().map(|e| e.task).collect();
     tasks.sort_unstable();
@@ -180,9 +180,9 @@ fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) 
         _ => None,
     };
     match cause {
-        Cause::MemoryLimit if tasks.len() > 1 => None,
-        Cause::MemoryLimit => only.or(hinted),
-        Cause::Panic | Cause::CpuLimit | Cause::ActionLimit | Cause::Trap => hinted.or(only),
+        StepFault::MemoryLimit if tasks.len() > 1 => None,
+        StepFault::MemoryLimit => only.or(hinted),
+        StepFault::Panic | StepFault::CpuLimit | StepFault::ActionLimit | StepFault::Trap => hinted.or(only),
     }
 }
 
@@ -211,20 +211,20 @@ mod tests {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
         for (entered, expected) in [(3, Some(3)), (2, Some(2)), (0, None), (9, None)] {
-            assert_eq!(blame(Cause::Panic, entered, &running, &events), expected, "entered {entered}");
+            assert_eq!(blame(StepFault::Panic, entered, &running, &events), expected, "entered {entered}");
         }
-        assert_eq!(blame(Cause::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
-        assert_eq!(blame(Cause::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
-        assert_eq!(blame(Cause::Trap, 0, &running, &[]), None);
+        assert_eq!(blame(StepFault::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
+        assert_eq!(blame(StepFault::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
+        assert_eq!(blame(StepFault::Trap, 0, &running, &[]), None);
     }
 
     #[test]
     fn when_memory_runs_out_the_batch_is_split_before_a_hint_is_believed() {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
-        assert_eq!(blame(Cause::MemoryLimit, 1, &running, &events), None);
-        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &events[..1]), Some(1));
-        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
+        assert_eq!(blame(StepFault::MemoryLimit, 1, &running, &events), None);
+        assert_eq!(blame(StepFault::MemoryLimit, 3, &running, &events[..1]), Some(1));
+        assert_eq!(blame(StepFault::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
     }
 
     #[test]

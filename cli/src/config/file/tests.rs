@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 
 use wasmop_core::election::Timing;
 use wasmop_core::permissions::Grant;
-use wasmop_vm::wasi::WasiGrant;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
+use wasmop_vm::wasi::WasiGrant;
 
 use super::*;
 use crate::config::ControllerKeys;

@@ -11,7 +11,7 @@ use crate::crash_log;
 use crate::excerpt::excerpt;
 use crate::limits::problem::Problem;
 use crate::status::counters::ReconcileResult;
-use crate::step::{Cause, Event, EventKind, Failure, LogLine, Lost};
+use crate::step::{Event, EventKind, Failure, LogLine, Lost, StepFault};
 
 impl<E: Environment> ControlLoop<E> {
     /// Orders a step with these events; with `None` the instance is resumed and nothing more.
@@ -134,7 +134,7 @@ impl<E: Environment> ControlLoop<E> {
         let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));
         let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
         slot.counters.step_failed(failure.cause);
-        let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == Cause::MemoryLimit);
+        let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == StepFault::MemoryLimit);
         let blamed = failure.culprit.and_then(|task| slot.controller.blamed(task));
         slot.note_failure(blamed, memory, now);
         let detail = excerpt(&failure.detail);
@@ -309,7 +309,7 @@ impl<E: Environment> ControlLoop<E> {
 /// Why a step failed, in a line. What a panic was is in the last thing it logged.
 fn describe(failure: &Failure) -> String {
     let is_panic_line = |line: &&LogLine| line.level == tracing::Level::ERROR || line.target == "stderr";
-    let line = failure.logs.iter().rev().find(is_panic_line).filter(|_| failure.cause == Cause::Panic);
+    let line = failure.logs.iter().rev().find(is_panic_line).filter(|_| failure.cause == StepFault::Panic);
     let reason = line.map_or(&*failure.reason, |line| line.message.trim());
     format!("{}: {}", failure.cause.as_str(), excerpt(reason))
 }

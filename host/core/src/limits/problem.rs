@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wasmop_package::manifest::Limits;
 
-use crate::step::Cause;
+use crate::step::StepFault;
 
 /// A limit that was met other than by a step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     /// A step failed.
-    Step(Cause),
+    Step(StepFault),
     /// A limit was met.
     Limit(Limit),
     /// It used the runtime interface in a way that makes no sense.
@@ -73,11 +73,11 @@ impl Problem {
     /// The reason of a Kubernetes Event.
     pub fn reason(self) -> &'static str {
         match self {
-            Problem::Step(Cause::Panic) => "StepPanicked",
-            Problem::Step(Cause::CpuLimit) => "StepCpuLimit",
-            Problem::Step(Cause::MemoryLimit) => "StepMemoryLimit",
-            Problem::Step(Cause::ActionLimit) => "StepActionLimit",
-            Problem::Step(Cause::Trap) => "StepTrapped",
+            Problem::Step(StepFault::Panic) => "StepPanicked",
+            Problem::Step(StepFault::CpuLimit) => "StepCpuLimit",
+            Problem::Step(StepFault::MemoryLimit) => "StepMemoryLimit",
+            Problem::Step(StepFault::ActionLimit) => "StepActionLimit",
+            Problem::Step(StepFault::Trap) => "StepTrapped",
             Problem::Limit(Limit::CpuShare) => "CpuShareUsedUp",
             Problem::Limit(Limit::RequestRate) => "RequestRateLimited",
             Problem::Limit(Limit::RequestsInFlight) => "RequestsInFlightLimited",
@@ -99,10 +99,10 @@ impl Problem {
     /// The key of the limit that was met, under `[limits]` in wasmop.toml and in the host's configuration.
     pub fn limit_key(self) -> Option<&'static str> {
         match self {
-            Problem::Step(Cause::CpuLimit) => Some("cpu-per-step"),
-            Problem::Step(Cause::MemoryLimit) | Problem::MemoryFull | Problem::MemoryNearlyFull => Some("memory"),
+            Problem::Step(StepFault::CpuLimit) => Some("cpu-per-step"),
+            Problem::Step(StepFault::MemoryLimit) | Problem::MemoryFull | Problem::MemoryNearlyFull => Some("memory"),
             Problem::Limit(limit) => Some(limit.as_str()),
-            Problem::Step(Cause::Panic | Cause::ActionLimit | Cause::Trap)
+            Problem::Step(StepFault::Panic | StepFault::ActionLimit | StepFault::Trap)
             | Problem::Misuse
             | Problem::Predicate
             | Problem::SelfTriggered
@@ -194,7 +194,7 @@ impl Told {
 mod tests {
     use super::*;
 
-    const PANIC: Problem = Problem::Step(Cause::Panic);
+    const PANIC: Problem = Problem::Step(StepFault::Panic);
 
     #[test]
     fn each_problem_of_each_controller_is_told_once_a_minute_with_how_often_it_was_meanwhile() {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_limit_that_is_met_is_named_with_the_file_that_holds_it() {
-        let mut all = vec![Problem::Step(Cause::CpuLimit), Problem::Step(Cause::MemoryLimit)];
+        let mut all = vec![Problem::Step(StepFault::CpuLimit), Problem::Step(StepFault::MemoryLimit)];
         all.extend(Limit::ALL.map(Problem::Limit));
         for problem in all {
             let key = problem.limit_key().unwrap();
@@ -246,7 +246,7 @@ mod tests {
             Problem::MemoryNearlyFull,
             Problem::Install,
         ];
-        all.extend(Cause::ALL.map(Problem::Step));
+        all.extend(StepFault::ALL.map(Problem::Step));
         all.extend(Limit::ALL.map(Problem::Limit));
         let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();
         assert_eq!(reasons.len(), all.len());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::problems::Problems;
 use super::save_failure::Reason;
 use crate::limits::problem::{Limit, Problem};
-use crate::step::Cause;
+use crate::step::StepFault;
 
 /// Upper bounds of the resume histogram's buckets, seconds.
 pub const RESUME_BOUNDS: [f64; 6] = [0.0001, 0.0003, 0.001, 0.01, 0.1, f64::INFINITY];
@@ -131,7 +131,7 @@ pub struct Counters {
 /// What went wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Trouble {
-    step_failures: [u32; Cause::ALL.len()],
+    step_failures: [u32; StepFault::ALL.len()],
     save_failures: [u32; Reason::ALL.len()],
     limit_hits: [u32; Limit::ALL.len()],
     throttled_us: [u64; Limit::ALL.len()],
@@ -247,8 +247,8 @@ impl Counters {
         self.error(now, "", &format!("the snapshot {what}: {error}"));
     }
 
-    pub fn step_failed(&mut self, cause: Cause) {
-        if let Some(at) = Cause::ALL.iter().position(|c| *c == cause) {
+    pub fn step_failed(&mut self, cause: StepFault) {
+        if let Some(at) = StepFault::ALL.iter().position(|c| *c == cause) {
             add(&mut self.trouble_mut().step_failures[at]);
         }
     }
@@ -337,8 +337,8 @@ impl Counters {
 }
 
 impl Trouble {
-    pub fn step_failures(&self) -> impl Iterator<Item = (Cause, u64)> {
-        Cause::ALL.into_iter().zip(self.step_failures).filter(|(_, n)| *n > 0).map(|(cause, n)| (cause, n.into()))
+    pub fn step_failures(&self) -> impl Iterator<Item = (StepFault, u64)> {
+        StepFault::ALL.into_iter().zip(self.step_failures).filter(|(_, n)| *n > 0).map(|(cause, n)| (cause, n.into()))
     }
 
     pub fn limit_hits(&self) -> impl Iterator<Item = (Limit, u64)> {

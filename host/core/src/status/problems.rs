@@ -47,7 +47,7 @@ impl Problems {
 mod tests {
     use super::*;
     use crate::limits::problem::Limit;
-    use crate::step::Cause;
+    use crate::step::StepFault;
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn a_condition_holds_while_its_problem_comes_back_and_says_what_it_was_last() {
         let mut problems = Problems::default();
-        problems.happened(Problem::Step(Cause::Panic), "panicked", at(0));
-        problems.happened(Problem::Step(Cause::Trap), "trapped", at(299));
+        problems.happened(Problem::Step(StepFault::Panic), "panicked", at(0));
+        problems.happened(Problem::Step(StepFault::Trap), "trapped", at(299));
         problems.happened(Problem::Limit(Limit::LogRate), "logs", at(300));
         let shown = |problems: &Problems, now| {
             let standing = problems.standing(at(now));
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(shown(&problems, 599), ["LogLinesDropped"]);
         assert!(shown(&problems, 600).is_empty());
         // After a break it begins anew.
-        problems.happened(Problem::Step(Cause::Panic), "panicked", at(700));
+        problems.happened(Problem::Step(StepFault::Panic), "panicked", at(700));
         assert_eq!(problems.standing(at(700)).next().unwrap().since, at(700));
     }
 

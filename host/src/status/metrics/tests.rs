@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Election, Queue};
-use wasmop_core::step::Cause;
+use wasmop_core::step::StepFault;
 use wasmop_core::watch::{Usage, WatchStatus};
 use wasmop_package::Tier;
 
@@ -40,7 +40,7 @@ fn page() -> Page {
     troubled.avoided(Avoided::Predicate);
     troubled.cached_read(CachedRead::Hit);
     troubled.save_failed(now, &IoError::from_raw_os_error(libc::ENOSPC));
-    troubled.step_failed(Cause::Panic);
+    troubled.step_failed(StepFault::Panic);
     troubled.restarted();
     troubled.limit_hit(Limit::LogRate);
     troubled.throttled(Limit::CpuShare, Duration::from_millis(1500));

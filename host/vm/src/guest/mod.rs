@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Cause, LogLine, StepFailure, StepInput, StepOutput};
+use wasmop_core::step::{LogLine, StepFailure, StepFault, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmop_package::{MAX_MUTABLE_GLOBALS, Tier};
 use wasmop_snapshot::PAGE;
@@ -249,16 +249,16 @@ impl Guest {
             Err(trap) => {
                 let detail = format!("{trap:#}");
                 let cause = if context.cpu_limit_hit {
-                    Cause::CpuLimit
+                    StepFault::CpuLimit
                 } else if context.memory_limit_hit {
-                    Cause::MemoryLimit
+                    StepFault::MemoryLimit
                 } else if context.action_limit_hit {
-                    Cause::ActionLimit
+                    StepFault::ActionLimit
                 } else if matches!(trap.downcast_ref::<wasmtime::Trap>(), Some(wasmtime::Trap::UnreachableCodeReached))
                 {
-                    Cause::Panic
+                    StepFault::Panic
                 } else {
-                    Cause::Trap
+                    StepFault::Trap
                 };
                 let reason = trap.root_cause().to_string();
                 Err(StepFailure { cause, reason, detail, entered: context.entered, logs: output.logs })

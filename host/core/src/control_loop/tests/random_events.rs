@@ -23,7 +23,7 @@ use super::harness::*;
 use crate::election::{Fence, Term};
 use crate::permissions::Grant;
 use crate::reply::Reply;
-use crate::step::{Action, Cause, EventKind, Lost};
+use crate::step::{Action, EventKind, Lost, StepFault};
 use crate::watch::{Cause as WatchCause, Waiting, WatchId};
 
 const KINDS: [&str; 3] = ["Website", "Deployment", "ConfigMap"];
@@ -234,7 +234,7 @@ impl World {
                 let culprit = choices.of(&guest.reconciles.keys().copied().collect::<Vec<_>>()).copied();
                 if let Some(task) = culprit {
                     guest.reconciles.remove(&task);
-                    did.failures.push(failure(Cause::Trap, Some(task)));
+                    did.failures.push(failure(StepFault::Trap, Some(task)));
                 }
             }
             _ => {}

@@ -6,7 +6,7 @@ use wasmop_policy::Policy;
 use super::super::{InstanceFacts, SaveReason, SlotId};
 use super::environment::{Object, object};
 use super::harness::*;
-use crate::step::{Cause, EventKind, Failure, Lost};
+use crate::step::{EventKind, Failure, Lost, StepFault};
 
 fn lose(host: &mut Harness, id: SlotId, lost: Lost) {
     host.does(id, Did { lost: Some(lost), ..Did::default() });
@@ -119,7 +119,7 @@ fn an_instance_in_which_nothing_succeeds_is_restarted() {
         }
         host.deliver_together();
         let is_bad = |object: &str| fail.contains(object.trim_start_matches("web/"));
-        step_all(&mut host, id, is_bad, |task| failure(Cause::Trap, Some(task)));
+        step_all(&mut host, id, is_bad, |task| failure(StepFault::Trap, Some(task)));
         assert_eq!(host.restarts(id), restarts, "{what}");
         assert_eq!(host.reasons().contains(&"NothingSucceeds"), restarts > 0, "{what}");
         assert_eq!(host.discarded() > 0, restarts > 0, "{what}");
@@ -127,7 +127,7 @@ fn an_instance_in_which_nothing_succeeds_is_restarted() {
 }
 
 fn out_of_memory(before: u64) -> impl Fn(u64) -> Failure {
-    move |task| Failure { memory_before: before, ..failure(Cause::MemoryLimit, Some(task)) }
+    move |task| Failure { memory_before: before, ..failure(StepFault::MemoryLimit, Some(task)) }
 }
 
 fn with_memory(limit: u64) -> Setup {
