@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use wasmop_core::watch::{Cause, Change, Index, Place, Replay, Resolved, Room, Seen, Waiting, WatchEvent, WatchId};
+use wasmop_core::watch::{
+    Change, Index, Place, Replay, Resolved, Room, Seen, WaitReason, Waiting, WatchEvent, WatchId,
+};
 
 use super::flow_control::{Delivery, FlowControl};
 use super::journal::Journal;
@@ -229,7 +231,7 @@ impl Shared {
         if state.waiting.as_ref().is_none_or(|told| told.cause != waiting.cause) {
             state.waiting = Some(waiting.clone());
             self.send(state.index.last(), None, Change::Waiting(waiting.clone()));
-            if waiting.cause == Cause::Unreachable && state.position.is_some() {
+            if waiting.cause == WaitReason::Unreachable && state.position.is_some() {
                 // So it is for them, and they are not all to ask when it is back.
                 state.followers().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
             } else {

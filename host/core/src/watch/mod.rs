@@ -31,5 +31,5 @@ pub use predicates::{Judged, Predicates};
 pub use relation::{Passage, Primary, gone, keys_for, passage, shared, to_map};
 pub use request::{Resolved, WatchRequest};
 pub use scope::{LimitPlace, NamespaceLimit, Scope, namespaces};
-pub use waiting::{Cause, Waiting, may_be_built_in};
+pub use waiting::{WaitReason, Waiting, may_be_built_in};
 pub use watch_status::WatchStatus;

@@ -1,6 +1,6 @@
 //! How a watch is, for people.
 
-use super::waiting::{Cause, Waiting};
+use super::waiting::{WaitReason, Waiting};
 
 /// How a watch is, for people.
 #[derive(Clone, Debug)]
@@ -24,12 +24,12 @@ impl WatchStatus {
         self.waiting.as_ref().is_some_and(|w| {
             matches!(
                 w.cause,
-                Cause::Missing
-                    | Cause::Unexplained
-                    | Cause::VersionNotServed
-                    | Cause::NotEstablished
-                    | Cause::Forbidden
-                    | Cause::Invalid
+                WaitReason::Missing
+                    | WaitReason::Unexplained
+                    | WaitReason::VersionNotServed
+                    | WaitReason::NotEstablished
+                    | WaitReason::Forbidden
+                    | WaitReason::Invalid
             )
         })
     }

@@ -24,7 +24,7 @@ use crate::election::{Fence, Term};
 use crate::permissions::Grant;
 use crate::reply::Reply;
 use crate::step::{Action, EventKind, Lost, StepFault};
-use crate::watch::{Cause as WatchCause, Waiting, WatchId};
+use crate::watch::{WaitReason, Waiting, WatchId};
 
 const KINDS: [&str; 3] = ["Website", "Deployment", "ConfigMap"];
 const NAMES: [&str; 5] = ["web/a", "web/b", "web/c", "web/d", "web/e"];
@@ -184,7 +184,7 @@ impl World {
             if is_refused {
                 let waiting = Waiting {
                     resource: kind.into(),
-                    cause: WatchCause::Unreachable,
+                    cause: WaitReason::Unreachable,
                     message: "away".into(),
                     service_account: None,
                 };
