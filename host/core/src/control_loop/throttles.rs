@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::slot::{Phase, Slot, SlotId};
 use super::{ControlLoop, Credit, Environment, HostEffect, SpanEvent};
-use crate::limits::cpu_share::{Held, Pace};
+use crate::limits::cpu_share::{CpuShare, Held};
 use crate::limits::liveness::Liveness;
 use crate::limits::log_rate::{Line, Lines};
 use crate::limits::problem::{Limit, Problem};
@@ -19,7 +19,7 @@ const LINE_BYTES: usize = 200;
 /// How much a controller has used of its limits.
 #[derive(Default)]
 pub(super) struct Throttles {
-    pub pace: Pace,
+    pub cpu_share: CpuShare,
     /// Only while something goes wrong.
     pub liveness: Option<Box<Liveness>>,
     lines: Lines,

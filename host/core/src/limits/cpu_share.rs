@@ -21,7 +21,7 @@ pub enum Held {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pace {
+pub struct CpuShare {
     /// Nanoseconds of CPU time.
     cpu: Bucket,
     misused: Option<Duration>,
@@ -34,7 +34,7 @@ fn rate(limits: &Limits) -> Rate {
     Rate { per_second, burst: per_second.saturating_mul(WINDOW_SECONDS) }
 }
 
-impl Pace {
+impl CpuShare {
     /// It has kept cores busy for so long.
     pub fn used(&mut self, limits: &Limits, cpu: Duration, now: Duration) {
         self.cpu.take(rate(limits), cpu.as_nanos() as u64, now);
@@ -99,47 +99,47 @@ mod tests {
     fn what_was_saved_may_be_used_at_once_and_what_is_beyond_it_is_waited_for() {
         // A tenth of a core: 1 s of CPU time in reserve.
         for (used, held_until) in [(0, None), (999, None), (1000, None), (1100, Some(1000)), (3000, Some(20_000))] {
-            let mut pace = Pace::default();
-            pace.used(&limits(100), ms(used), ms(0));
-            assert_eq!(pace.is_used_up(&limits(100), ms(0)), held_until.is_some(), "{used} ms used");
-            assert_eq!(pace.held(&limits(100), ms(0)).map(Held::until), held_until.map(ms), "{used} ms used");
+            let mut share = CpuShare::default();
+            share.used(&limits(100), ms(used), ms(0));
+            assert_eq!(share.is_used_up(&limits(100), ms(0)), held_until.is_some(), "{used} ms used");
+            assert_eq!(share.held(&limits(100), ms(0)).map(Held::until), held_until.map(ms), "{used} ms used");
         }
     }
 
     #[test]
     fn time_that_it_waited_counts_from_when_it_had_something_to_do() {
-        let mut pace = Pace::default();
-        pace.used(&limits(100), ms(1100), ms(0));
-        assert_eq!(pace.held(&limits(100), ms(200)), Some(Held::CpuShare(ms(1000))));
-        assert_eq!(pace.held(&limits(100), ms(300)), Some(Held::CpuShare(ms(1000))));
-        assert_eq!(pace.held(&limits(100), ms(1000)), None);
-        assert_eq!(pace.runs(ms(1001)), Some((ms(801), Held::CpuShare(ms(1000)))));
-        assert!(pace.runs(ms(1002)).is_none() && !pace.is_waiting());
+        let mut share = CpuShare::default();
+        share.used(&limits(100), ms(1100), ms(0));
+        assert_eq!(share.held(&limits(100), ms(200)), Some(Held::CpuShare(ms(1000))));
+        assert_eq!(share.held(&limits(100), ms(300)), Some(Held::CpuShare(ms(1000))));
+        assert_eq!(share.held(&limits(100), ms(1000)), None);
+        assert_eq!(share.runs(ms(1001)), Some((ms(801), Held::CpuShare(ms(1000)))));
+        assert!(share.runs(ms(1002)).is_none() && !share.is_waiting());
     }
 
     #[test]
     fn nonsense_costs_a_moment() {
-        let mut pace = Pace::default();
-        pace.misused(ms(5));
-        assert_eq!(pace.held(&limits(100), ms(5)), Some(Held::Misuse(ms(105))));
-        assert_eq!(pace.held(&limits(100), ms(105)), None);
+        let mut share = CpuShare::default();
+        share.misused(ms(5));
+        assert_eq!(share.held(&limits(100), ms(5)), Some(Held::Misuse(ms(105))));
+        assert_eq!(share.held(&limits(100), ms(105)), None);
     }
 
     proptest! {
         /// Whatever it does, in the long run it gets its share, and what one step goes beyond it.
         #[test]
         fn no_more_than_its_share(share in 1u64..1000, steps in prop::collection::vec((1u64..300, 0u64..100), 1..200)) {
-            let (limits, mut pace, mut now, mut used) = (limits(share), Pace::default(), Duration::ZERO, 0);
+            let (limits, mut share, mut now, mut used) = (limits(share), CpuShare::default(), Duration::ZERO, 0);
             for (cpu, pause) in steps {
                 now += ms(pause);
-                if let Some(held) = pace.held(&limits, now) {
+                if let Some(held) = share.held(&limits, now) {
                     now = held.until();
                 }
-                prop_assert_eq!(pace.held(&limits, now), None);
-                pace.runs(now);
+                prop_assert_eq!(share.held(&limits, now), None);
+                share.runs(now);
                 used += cpu;
                 now += ms(cpu);
-                pace.used(&limits, ms(cpu), now);
+                share.used(&limits, ms(cpu), now);
                 let most = share as f64 / 1000.0 * (now.as_secs_f64() + WINDOW_SECONDS as f64) + 0.3;
                 prop_assert!(used as f64 / 1e3 <= most, "{used} ms at {now:?}");
             }
