@@ -117,7 +117,7 @@ pub struct StateHeader {
     pub sums: Vec<u128>,
     /// How each of them is encrypted; empty if they are not.
     pub seals: Vec<Seal>,
-    /// The host's half (`wasmop_core::controller::Saved`), opaque here.
+    /// The host's half (`wasmop_core::controller::ControllerState`), opaque here.
     pub host_state: Vec<u8>,
 }
 

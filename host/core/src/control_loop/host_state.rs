@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use wasmop_policy::Predictor;
 
-use crate::controller::Saved;
+use crate::controller::ControllerState;
 use crate::watch::Place;
 
 /// What is saved with a snapshot besides the instance. Encoded with postcard; the snapshot's format version covers it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HostState {
     /// Queues, tasks and deadlines.
-    pub controller: Saved,
+    pub controller: ControllerState,
     /// What is known of when it is needed.
     pub predictor: Predictor,
     /// How much of its watches is in its work queues.

@@ -34,7 +34,7 @@ const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Du
 
 use self::account::Account;
 pub use self::account::{Found, MAX_HELD_BYTES, WatchedChange};
-pub use self::persisted::Saved;
+pub use self::persisted::ControllerState;
 pub use self::registrations::Registration;
 use self::registrations::Registrations;
 

@@ -11,7 +11,7 @@ use crate::step::{Event, EventKind};
 
 /// The host's half of a snapshot. Times are relative to the moment of saving.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Saved {
+pub struct ControllerState {
     pub(super) registrations: SavedRegistrations,
     pub(super) tasks: Vec<(u64, Task)>,
     pub(super) calls: Vec<(u64, u64)>,
@@ -28,7 +28,7 @@ impl Task {
 
 impl Controller {
     /// What has to be kept with the instance's memory.
-    pub fn save(&self, now: Duration) -> Saved {
+    pub fn save(&self, now: Duration) -> ControllerState {
         // Tasks the guest has not been told about yet are merely ready.
         let undelivered = |id: &u64| {
             self.account
@@ -36,7 +36,7 @@ impl Controller {
                 .iter()
                 .any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
         };
-        Saved {
+        ControllerState {
             registrations: self.registrations.save(now),
             tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.saved(now))).collect(),
             // A call whose answer has arrived in part fails like the others; so does one whose whole
@@ -56,7 +56,7 @@ impl Controller {
 
     /// Continues from a snapshot of another process. Calls in flight then have failed; `clock` is
     /// the instance's monotonic clock at `now`, `elapsed` the time since it was saved.
-    pub fn restore(saved: Saved, now: Duration, clock: u64, elapsed: Duration) -> Result<Controller, String> {
+    pub fn restore(saved: ControllerState, now: Duration, clock: u64, elapsed: Duration) -> Result<Controller, String> {
         let mut controller = Controller::new(now, clock);
         controller.started = true;
         controller.next_task = saved.next_task;

@@ -279,7 +279,7 @@ fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
     c.enqueue(R0, "d".into(), at(0));
     let saved = postcard::to_stdvec(&c.save(at(100))).unwrap();
 
-    let saved: Saved = postcard::from_bytes(&saved).unwrap();
+    let saved: ControllerState = postcard::from_bytes(&saved).unwrap();
     let mut c = Controller::restore(saved, at(50_000), 7_000, at(200)).unwrap();
     assert_eq!(c.clock(at(50_001)), 1_007_000);
     assert_eq!(c.tasks().collect::<Vec<_>>(), [1, 2]);
@@ -402,7 +402,7 @@ fn what_changed_during_a_reconcile_that_goes_on_after_a_restart_is_reconciled_ag
 #[test]
 fn a_saved_state_that_contradicts_itself_is_refused() {
     let task = Task { registration: RegistrationId(3), key: "a".into(), ..Task::default() };
-    let saved = Saved {
+    let saved = ControllerState {
         registrations: SavedRegistrations::default(),
         tasks: vec![(1, task)],
         calls: vec![],
