@@ -56,7 +56,7 @@ pub use self::suspension::SaveReason;
 use self::suspension::Suspension;
 use self::timers::Timers;
 use crate::cached_reads::{Resource, Writes};
-use crate::limits::problem::Told;
+use crate::limits::problem::ProblemReports;
 use crate::own_writes::OwnWrites;
 use crate::permissions::Permissions;
 use crate::permissions::learn::Learning;
@@ -135,7 +135,7 @@ pub struct ControlLoop<E: Environment> {
     learning: Option<Learning>,
     is_traced: bool,
     /// When owners were last told of which problem.
-    published: Told,
+    published: ProblemReports,
     totals: Totals,
     next_token: u64,
     is_shutting_down: bool,
@@ -161,7 +161,7 @@ impl<E: Environment> ControlLoop<E> {
             limit_caps,
             learning,
             is_traced,
-            published: Told::default(),
+            published: ProblemReports::default(),
             totals: Totals::default(),
             next_token: 0,
             is_shutting_down: false,

@@ -166,7 +166,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// When what was told last. Has an entry only for problems that there were.
 #[derive(Default)]
-pub struct Told(HashMap<(u32, Problem), Last>);
+pub struct ProblemReports(HashMap<(u32, Problem), Last>);
 
 struct Last {
     at: Duration,
@@ -174,7 +174,7 @@ struct Last {
     since: u32,
 }
 
-impl Told {
+impl ProblemReports {
     /// Whether it is to be told that it has happened again; how often it did since it was told last.
     pub fn happened(&mut self, controller: u32, problem: Problem, now: Duration) -> Option<u32> {
         let mut times = 0;
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn each_problem_of_each_controller_is_told_once_a_minute_with_how_often_it_was_meanwhile() {
-        let mut told = Told::default();
+        let mut told = ProblemReports::default();
         for (at, controller, problem, expected) in [
             (0, 1, PANIC, Some(0)),
             (1, 1, PANIC, None),
