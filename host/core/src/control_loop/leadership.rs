@@ -18,7 +18,7 @@ use super::suspension::SaveReason;
 use super::{ControlLoop, Environment, HostEffect, SpanEvent};
 use crate::controller::Controller;
 use crate::election::Fence;
-use crate::limits::request_rate::Requests;
+use crate::limits::request_rate::RequestThrottle;
 use crate::watch::Place;
 
 /// How long a controller that is given up may wait for answers to requests that it has made.
@@ -221,7 +221,7 @@ impl<E: Environment> ControlLoop<E> {
             fence.end();
         }
         slot.controller = Controller::new(now, slot.package.first_monotonic_ns);
-        slot.requests.waiting = Requests::default();
+        slot.requests.waiting = RequestThrottle::default();
         (slot.requests.credit, slot.throttles.liveness) = (None, None);
         slot.watches = Default::default();
         (slot.suspension.save_after, slot.suspension.anonymous_bytes) = (Duration::ZERO, 0);

@@ -16,7 +16,7 @@ use super::slot::{Slot, SlotId};
 use super::{ControlLoop, Credit, Environment, HostEffect};
 use crate::cached_reads::{Resource, Writes};
 use crate::limits::problem::{Limit, Problem};
-use crate::limits::request_rate::{Next, Requests};
+use crate::limits::request_rate::{Next, RequestThrottle};
 use crate::limits::self_trigger::{SelfTriggers, version_in};
 use crate::own_writes::{OwnWrites, Settled};
 use crate::permissions::external::ExternalDenied;
@@ -38,7 +38,7 @@ pub(super) struct SlotRequests<C> {
     /// By the guest's call id.
     pub in_flight: BTreeMap<u64, InFlight>,
     /// Those that wait until the limits let them go.
-    pub waiting: Requests,
+    pub waiting: RequestThrottle,
     pub credit: Option<C>,
     /// Requests with a lower token have taken from an earlier credit.
     credit_since: u64,
@@ -91,7 +91,7 @@ impl<C: Credit> SlotRequests<C> {
     pub fn new(writes: Option<Box<Writes>>, own_writes: Option<Box<OwnWrites>>) -> SlotRequests<C> {
         SlotRequests {
             in_flight: BTreeMap::new(),
-            waiting: Requests::default(),
+            waiting: RequestThrottle::default(),
             credit: None,
             credit_since: 0,
             writes,

@@ -13,7 +13,7 @@ use crate::step::Call;
 
 /// Empty, it holds no memory.
 #[derive(Default)]
-pub struct Requests {
+pub struct RequestThrottle {
     waiting: VecDeque<Waiting>,
     bucket: Bucket,
     /// Since when the first of them has waited, and for what.
@@ -42,7 +42,7 @@ fn rate(limits: &Limits) -> Rate {
     Rate { per_second: limits.api_requests_per_second, burst: limits.api_burst }
 }
 
-impl Requests {
+impl RequestThrottle {
     pub fn push(&mut self, call: Call, stream: bool) {
         self.waiting.push_back(Waiting { call, stream });
     }
@@ -72,7 +72,7 @@ impl Requests {
         self.held.take().map(|(limit, since)| (limit, now.saturating_sub(since)))
     }
 
-    /// When [`Requests::next`] gives a call because time has passed.
+    /// When [`RequestThrottle::next`] gives a call because time has passed.
     pub fn next_at(&self, limits: &Limits) -> Option<Duration> {
         let rate_is_why = self.held.is_some_and(|(limit, _)| limit == Limit::RequestRate);
         (rate_is_why && !self.waiting.is_empty()).then(|| self.bucket.ready_at(rate(limits), 1))
@@ -125,14 +125,14 @@ mod tests {
         Call { id, task: 0, target: text(), method: text(), path: text(), headers: text(), body: Bytes::new() }
     }
 
-    fn waiting(ids: impl IntoIterator<Item = u64>) -> Requests {
-        let mut requests = Requests::default();
+    fn waiting(ids: impl IntoIterator<Item = u64>) -> RequestThrottle {
+        let mut requests = RequestThrottle::default();
         ids.into_iter().for_each(|id| requests.push(call(id), false));
         requests
     }
 
     /// Calls that are made at a moment, and what the rest waits for.
-    fn made(requests: &mut Requests, in_flight: usize, now: u64) -> (Vec<u64>, Option<Limit>) {
+    fn made(requests: &mut RequestThrottle, in_flight: usize, now: u64) -> (Vec<u64>, Option<Limit>) {
         let mut ids = Vec::new();
         loop {
             match requests.next(&LIMITS, in_flight + ids.len(), ms(now)).0 {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_that_lasts_waits_for_the_rate_alone() {
-        let mut requests = Requests::default();
+        let mut requests = RequestThrottle::default();
         requests.push(call(1), true);
         requests.push(call(2), false);
         assert_eq!(requests.streams(), 1);
