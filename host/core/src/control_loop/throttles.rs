@@ -8,7 +8,7 @@ use super::slot::{Phase, Slot, SlotId};
 use super::{ControlLoop, Credit, Environment, HostEffect, SpanEvent};
 use crate::limits::cpu_share::{CpuShare, Held};
 use crate::limits::liveness::Liveness;
-use crate::limits::log_rate::{Line, Lines};
+use crate::limits::log_rate::{LogThrottle, LogVerdict};
 use crate::limits::problem::{Limit, Problem};
 use crate::limits::self_trigger::Loop;
 use crate::step::{Event, EventKind, LogLine};
@@ -22,7 +22,7 @@ pub(super) struct Throttles {
     pub cpu_share: CpuShare,
     /// Only while something goes wrong.
     pub liveness: Option<Box<Liveness>>,
-    lines: Lines,
+    lines: LogThrottle,
 }
 
 impl Throttles {
@@ -44,11 +44,11 @@ impl<C: Credit> Slot<C> {
     fn log_line(&mut self, bytes: usize, now: Duration) -> (bool, bool) {
         let limits = &self.package.limits;
         match self.throttles.lines.line(limits, bytes, now) {
-            Line::Dropped => {
+            LogVerdict::Dropped => {
                 self.counters.limit_hit(Limit::LogRate);
                 (false, !self.throttles.lines.has_dropped_before())
             }
-            Line::Written { dropped } => {
+            LogVerdict::Written { dropped } => {
                 if dropped > 0 {
                     tracing::warn!(
                         controller = &*self.name,

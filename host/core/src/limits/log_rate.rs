@@ -12,7 +12,7 @@ const BURST_SECONDS: u64 = 4;
 const ROOM: u64 = 8;
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lines {
+pub struct LogThrottle {
     bucket: Bucket,
     /// Lines dropped since one was written.
     dropped: u32,
@@ -20,7 +20,7 @@ pub struct Lines {
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum LogVerdict {
     /// It is written. So many were dropped before it, which is to be told.
     Written {
         dropped: u32,
@@ -28,23 +28,23 @@ pub enum Line {
     Dropped,
 }
 
-impl Lines {
+impl LogThrottle {
     /// Whether the line just dropped is not the first one.
     pub fn has_dropped_before(&self) -> bool {
         self.dropped > 1
     }
 
-    pub fn line(&mut self, limits: &Limits, bytes: usize, now: Duration) -> Line {
+    pub fn line(&mut self, limits: &Limits, bytes: usize, now: Duration) -> LogVerdict {
         let per_second = limits.log_bytes_per_second;
         let rate = Rate { per_second, burst: per_second.saturating_mul(BURST_SECONDS) };
         // Once some are dropped, all are until there is room again: else the short ones alone would be left.
         let needed = if self.dropped > 0 { (per_second / ROOM).max(bytes as u64) } else { bytes as u64 };
         if self.bucket.ready_at(rate, needed) > now {
             self.dropped = self.dropped.saturating_add(1);
-            return Line::Dropped;
+            return LogVerdict::Dropped;
         }
         self.bucket.take(rate, bytes as u64, now);
-        Line::Written { dropped: std::mem::take(&mut self.dropped) }
+        LogVerdict::Written { dropped: std::mem::take(&mut self.dropped) }
     }
 }
 
@@ -60,15 +60,15 @@ mod tests {
 
     #[test]
     fn what_is_dropped_is_counted_and_told_with_the_next_line() {
-        let mut lines = Lines::default();
+        let mut lines = LogThrottle::default();
         for (at, bytes, expected) in [
-            (0, 4000, Line::Written { dropped: 0 }),
-            (0, 10, Line::Dropped),
-            (10, 10, Line::Dropped),
-            (124, 10, Line::Dropped),
-            (125, 10, Line::Written { dropped: 3 }),
-            (125, 10, Line::Written { dropped: 0 }),
-            (125, 1000, Line::Dropped),
+            (0, 4000, LogVerdict::Written { dropped: 0 }),
+            (0, 10, LogVerdict::Dropped),
+            (10, 10, LogVerdict::Dropped),
+            (124, 10, LogVerdict::Dropped),
+            (125, 10, LogVerdict::Written { dropped: 3 }),
+            (125, 10, LogVerdict::Written { dropped: 0 }),
+            (125, 1000, LogVerdict::Dropped),
         ] {
             assert_eq!(lines.line(&LIMITS, bytes, ms(at)), expected, "{bytes} bytes at {at} ms");
         }
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_all_that_may_be_written_at_once_is_written_after_a_rest() {
-        let mut lines = Lines::default();
-        assert_eq!(lines.line(&LIMITS, 50_000, ms(0)), Line::Written { dropped: 0 });
-        assert_eq!(lines.line(&LIMITS, 1, ms(49_000)), Line::Written { dropped: 0 });
+        let mut lines = LogThrottle::default();
+        assert_eq!(lines.line(&LIMITS, 50_000, ms(0)), LogVerdict::Written { dropped: 0 });
+        assert_eq!(lines.line(&LIMITS, 1, ms(49_000)), LogVerdict::Written { dropped: 0 });
     }
 }
