@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
-use wasmop_core::watch::{Change, Known, Place, Replay, Resolved, Room, Usage, WatchId, WatchRequest, WatchStatus};
+use wasmop_core::watch::{
+    Change, Known, ObjectUsage, Place, Replay, Resolved, Room, WatchId, WatchRequest, WatchStatus,
+};
 use wasmop_core::work_queue::Key;
 
 use super::discovery::Discovery;
@@ -261,7 +263,7 @@ impl WatchHub {
     }
 
     /// What whole objects take.
-    pub fn objects_usage(&self) -> Usage {
+    pub fn objects_usage(&self) -> ObjectUsage {
         self.room.usage()
     }
 

@@ -7,7 +7,7 @@ use wasmop_package::Tier;
 
 use super::counters::{Counters, Totals};
 use super::state::State;
-use crate::watch::{Usage, WatchStatus};
+use crate::watch::{ObjectUsage, WatchStatus};
 
 /// The host at one moment.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Observed {
     pub code_bytes: u64,
     pub memory_budget: Option<u64>,
     /// What whole objects of watches take, and may take.
-    pub cached: Usage,
+    pub cached: ObjectUsage,
     pub cache_memory: Option<u64>,
     /// If there are several hosts.
     pub election: Option<Election>,

@@ -28,7 +28,7 @@ impl Default for Room {
 
 /// What of it is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct ObjectUsage {
     /// Bytes of objects, as JSON.
     pub bytes: u64,
     /// Objects that were not kept, since the host started.
@@ -42,8 +42,8 @@ impl Room {
         self.is_short.store(false, Relaxed);
     }
 
-    pub fn usage(&self) -> Usage {
-        Usage { bytes: self.used.load(Relaxed), refused: self.refused.load(Relaxed) }
+    pub fn usage(&self) -> ObjectUsage {
+        ObjectUsage { bytes: self.used.load(Relaxed), refused: self.refused.load(Relaxed) }
     }
 
     /// The object, if there is room for it; to be given back.
@@ -86,14 +86,14 @@ mod tests {
         room.set_limit(Some(1500));
         assert_eq!(room.keep(object(501)), None);
         let rest = room.keep(object(500));
-        assert_eq!(room.usage(), Usage { bytes: 1500, refused: 1 });
+        assert_eq!(room.usage(), ObjectUsage { bytes: 1500, refused: 1 });
         assert_eq!(room.keep(object(1)), None);
         room.give_back(all.as_ref());
         room.give_back(None);
         assert!(room.keep(object(1000)).is_some());
         room.set_limit(Some(0));
         assert_eq!((room.keep(object(1)), room.keep(None)), (None, None));
-        assert_eq!(room.usage(), Usage { bytes: 1500, refused: 3 });
+        assert_eq!(room.usage(), ObjectUsage { bytes: 1500, refused: 3 });
         room.give_back(rest.as_ref());
         room.set_limit(None);
         assert!(room.keep(object(5000)).is_some());

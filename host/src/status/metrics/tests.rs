@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Election, Queue};
 use wasmop_core::step::StepFault;
-use wasmop_core::watch::{Usage, WatchStatus};
+use wasmop_core::watch::{ObjectUsage, WatchStatus};
 use wasmop_package::Tier;
 
 use super::*;
@@ -67,7 +67,7 @@ fn page() -> Page {
         spare_bytes: 4096,
         code_bytes: 8192,
         memory_budget: Some(64 << 20),
-        cached: Usage { bytes: 300, refused: 1 },
+        cached: ObjectUsage { bytes: 300, refused: 1 },
         cache_memory: Some(1 << 20),
         election: Some(Election { identity: "node-1-0a1b2c3d".into(), trouble: None }),
     };
