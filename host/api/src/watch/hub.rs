@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use wasmop_core::watch::{
-    Change, Known, ObjectUsage, Place, Replay, Resolved, Room, WatchId, WatchRequest, WatchStatus,
+    Change, Known, ObjectBudget, ObjectUsage, Place, Replay, Resolved, WatchId, WatchRequest, WatchStatus,
 };
 use wasmop_core::work_queue::Key;
 
@@ -37,7 +37,7 @@ pub struct WatchHub {
     /// Removes journals of watches that there are no longer.
     cleaning: Option<AbortHandle>,
     /// For the whole objects of all watches.
-    room: Arc<Room>,
+    room: Arc<ObjectBudget>,
     /// For whole objects on their way to the host's loop.
     flow: Arc<FlowControl>,
     /// By what is asked for, whole objects or not.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use wasmop_core::watch::{
-    Change, Index, Place, Replay, Resolved, Room, Seen, WaitReason, Waiting, WatchEvent, WatchId,
+    Change, Index, ObjectBudget, Place, Replay, Resolved, Seen, WaitReason, Waiting, WatchEvent, WatchId,
 };
 
 use super::flow_control::{Delivery, FlowControl};
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     /// Where a host that starts here is in the journal, if there is one.
     pub start: Option<Place>,
     /// For its whole objects.
-    pub room: Arc<Room>,
+    pub room: Arc<ObjectBudget>,
     /// For whole objects on their way to the host's loop.
     pub flow: Arc<FlowControl>,
     /// Tells the upstream that `State::widening` is set.

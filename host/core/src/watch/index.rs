@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::change::{Before, Change};
-use super::object_budget::Room;
+use super::object_budget::ObjectBudget;
 use super::object_meta::{ObjectMetaLite, Seen};
 use super::relation::differs;
 use crate::work_queue::Key;
@@ -40,7 +40,7 @@ pub struct Index {
     floor: u64,
     unsaved: Unsaved,
     /// For whole objects.
-    room: Arc<Room>,
+    budget: Arc<ObjectBudget>,
 }
 
 #[derive(Debug)]
@@ -121,17 +121,17 @@ impl Index {
             past: past.into(),
             floor,
             unsaved: Unsaved { saved: last, ..Unsaved::default() },
-            room: Arc::default(),
+            budget: Arc::default(),
         }
     }
 
     /// Whole objects take of this room. Of those there are, what has no room in it is not kept.
-    pub fn keep_in(&mut self, room: Arc<Room>) {
+    pub fn keep_in(&mut self, budget: Arc<ObjectBudget>) {
         for entry in self.entries.values_mut() {
-            self.room.give_back(entry.object.as_ref());
-            entry.object = room.keep(entry.object.take());
+            self.budget.give_back(entry.object.as_ref());
+            entry.object = budget.keep(entry.object.take());
         }
-        self.room = room;
+        self.budget = budget;
     }
 
     /// A list was begun: it is not all from an earlier host.
@@ -162,7 +162,7 @@ impl Index {
         self.complete = true;
         let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.list != list).collect();
         let gone_now = |(key, Entry { meta, object, .. }): (Key, Entry)| {
-            self.room.give_back(object.as_ref());
+            self.budget.give_back(object.as_ref());
             self.gone(key, meta, object)
         };
         gone.into_iter().map(gone_now).collect()
@@ -178,14 +178,14 @@ impl Index {
                 known.list = self.list;
                 // The journal has metadata only; a wider watch's object is shared.
                 if object.is_some() {
-                    self.room.give_back(known.object.take().as_ref());
-                    known.object = self.room.keep(object);
+                    self.budget.give_back(known.object.take().as_ref());
+                    known.object = self.budget.keep(object);
                 }
                 return None;
             }
             Some(known) => {
-                self.room.give_back(known.object.as_ref());
-                entry.object = self.room.keep(object.clone());
+                self.budget.give_back(known.object.as_ref());
+                entry.object = self.budget.keep(object.clone());
                 if !differs(&known.meta, &meta) {
                     entry.behind = behind(number, known.differs());
                 }
@@ -193,7 +193,7 @@ impl Index {
                 (Some(known.meta), known.object.map_or(Before::Unknown, Before::Whole))
             }
             None => {
-                entry.object = self.room.keep(object.clone());
+                entry.object = self.budget.keep(object.clone());
                 self.entries.insert(key.clone(), entry);
                 (None, if self.complete { Before::Absent } else { Before::Unknown })
             }
@@ -211,7 +211,7 @@ impl Index {
         let key = (!has_room).then(|| seen.key.clone());
         let change = self.apply(seen);
         if let Some(entry) = key.and_then(|key| self.entries.get_mut(&key)) {
-            self.room.give_back(entry.object.take().as_ref());
+            self.budget.give_back(entry.object.take().as_ref());
         }
         change
     }
@@ -220,7 +220,7 @@ impl Index {
     /// known.
     pub fn delete(&mut self, seen: Seen) -> Option<Change> {
         let known = self.entries.remove(&seen.key)?;
-        self.room.give_back(known.object.as_ref());
+        self.budget.give_back(known.object.as_ref());
         Some(self.gone(seen.key, seen.meta, seen.object))
     }
 
@@ -363,7 +363,7 @@ impl Index {
 impl Drop for Index {
     fn drop(&mut self) {
         for entry in self.entries.values() {
-            self.room.give_back(entry.object.as_ref());
+            self.budget.give_back(entry.object.as_ref());
         }
     }
 }

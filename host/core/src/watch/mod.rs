@@ -24,7 +24,7 @@ mod watch_status;
 pub use change::{Before, Change, Replay, WatchEvent, WatchId};
 pub use index::{Index, Past, Present, ToSave};
 pub use known::Known;
-pub use object_budget::{ObjectUsage, Room};
+pub use object_budget::{ObjectBudget, ObjectUsage};
 pub use object_meta::{GroupKind, Item, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen, hash};
 pub use place::Place;
 pub use predicates::{Judged, Predicates};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Of one host. Objects that have no room are known by their metadata alone.
 #[derive(Debug)]
-pub struct Room {
+pub struct ObjectBudget {
     limit: AtomicU64,
     used: AtomicU64,
     /// Objects that were not kept.
@@ -14,10 +14,10 @@ pub struct Room {
     is_short: AtomicBool,
 }
 
-impl Default for Room {
+impl Default for ObjectBudget {
     /// Without a limit.
-    fn default() -> Room {
-        Room {
+    fn default() -> ObjectBudget {
+        ObjectBudget {
             limit: AtomicU64::new(u64::MAX),
             used: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -35,7 +35,7 @@ pub struct ObjectUsage {
     pub refused: u64,
 }
 
-impl Room {
+impl ObjectBudget {
     /// Most bytes; `None`: as many as there are. What is kept already stays.
     pub fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
@@ -79,23 +79,23 @@ mod tests {
 
     #[test]
     fn what_is_kept_never_exceeds_the_limit_and_comes_back() {
-        let room = Room::default();
+        let budget = ObjectBudget::default();
         let object = |bytes: usize| Some(Arc::from("x".repeat(bytes)));
-        let all = room.keep(object(1000));
+        let all = budget.keep(object(1000));
         assert!(all.is_some());
-        room.set_limit(Some(1500));
-        assert_eq!(room.keep(object(501)), None);
-        let rest = room.keep(object(500));
-        assert_eq!(room.usage(), ObjectUsage { bytes: 1500, refused: 1 });
-        assert_eq!(room.keep(object(1)), None);
-        room.give_back(all.as_ref());
-        room.give_back(None);
-        assert!(room.keep(object(1000)).is_some());
-        room.set_limit(Some(0));
-        assert_eq!((room.keep(object(1)), room.keep(None)), (None, None));
-        assert_eq!(room.usage(), ObjectUsage { bytes: 1500, refused: 3 });
-        room.give_back(rest.as_ref());
-        room.set_limit(None);
-        assert!(room.keep(object(5000)).is_some());
+        budget.set_limit(Some(1500));
+        assert_eq!(budget.keep(object(501)), None);
+        let rest = budget.keep(object(500));
+        assert_eq!(budget.usage(), ObjectUsage { bytes: 1500, refused: 1 });
+        assert_eq!(budget.keep(object(1)), None);
+        budget.give_back(all.as_ref());
+        budget.give_back(None);
+        assert!(budget.keep(object(1000)).is_some());
+        budget.set_limit(Some(0));
+        assert_eq!((budget.keep(object(1)), budget.keep(None)), (None, None));
+        assert_eq!(budget.usage(), ObjectUsage { bytes: 1500, refused: 3 });
+        budget.give_back(rest.as_ref());
+        budget.set_limit(None);
+        assert!(budget.keep(object(5000)).is_some());
     }
 }

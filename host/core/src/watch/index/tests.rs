@@ -44,10 +44,10 @@ fn a_relist_is_only_what_changed() {
 
 #[test]
 fn objects_without_room_are_known_by_their_metadata() {
-    let room = Arc::new(Room::default());
-    room.set_limit(Some(10));
+    let budget = Arc::new(ObjectBudget::default());
+    budget.set_limit(Some(10));
     let mut index = Index::default();
-    index.keep_in(room.clone());
+    index.keep_in(budget.clone());
     let whole = |key: &str, version, bytes| Seen { object: Some("x".repeat(bytes).into()), ..seen(key, version) };
     let given = |change| match change {
         Some(Change::Applied { object, .. } | Change::Deleted { object, .. }) => object.map(|object| object.len()),
@@ -61,18 +61,18 @@ fn objects_without_room_are_known_by_their_metadata() {
     given(index.apply(whole("a", 2, 5)));
     assert_eq!(index.apply(whole("b", 1, 3)), None);
     assert_eq!(index.object("b").map(|object| object.len()), Some(3));
-    assert_eq!(room.usage().bytes, 8);
+    assert_eq!(budget.usage().bytes, 8);
     // As large as it is, instead of itself.
     given(index.apply(whole("a", 3, 7)));
-    assert_eq!((index.object("a").is_some(), room.usage().bytes), (true, 10));
+    assert_eq!((index.object("a").is_some(), budget.usage().bytes), (true, 10));
     index.delete(whole("a", 4, 7));
-    assert_eq!(room.usage().bytes, 3);
+    assert_eq!(budget.usage().bytes, 3);
     index.begin_list();
     assert_eq!(said(index.finish_list()), ["-b"]);
-    assert_eq!(room.usage().bytes, 0);
+    assert_eq!(budget.usage().bytes, 0);
     given(index.apply(whole("c", 1, 6)));
     drop(index);
-    assert_eq!(room.usage().bytes, 0);
+    assert_eq!(budget.usage().bytes, 0);
 }
 
 #[test]
