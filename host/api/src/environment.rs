@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmop_core::control_loop::{Credit, Environment};
-use wasmop_core::watch::{Change, Judged, Known, Place, Predicates, WatchId, WatchRequest};
+use wasmop_core::watch::{CacheView, Change, Judged, Place, Predicates, WatchId, WatchRequest};
 use wasmop_core::work_queue::Key;
 
 use crate::watch::WatchHub;
@@ -115,7 +115,7 @@ impl Environment for HubEnvironment {
         self.hub.object(watch, key)
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         self.hub.look(watch, look)
     }
 

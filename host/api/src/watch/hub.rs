@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use wasmop_core::watch::{
-    Change, Known, ObjectBudget, ObjectUsage, Place, Replay, Resolved, WatchId, WatchRequest, WatchStatus,
+    CacheView, Change, ObjectBudget, ObjectUsage, Place, Replay, Resolved, WatchId, WatchRequest, WatchStatus,
 };
 use wasmop_core::work_queue::Key;
 
@@ -236,10 +236,10 @@ impl WatchHub {
     }
 
     /// What comes of looking at the objects that the watch holds now; `None` if it is not in order.
-    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         let state = self.watches.get(&id)?.state.state();
         let position = state.position.filter(|_| state.synced && state.waiting.is_none())?;
-        Some(look(Known { index: &state.index, position }))
+        Some(look(CacheView { index: &state.index, position }))
     }
 
     /// The plural of what is watched, as far as it is known.

@@ -13,7 +13,7 @@ use super::ANY_VERSION;
 use super::metadata::{Metadata, MetadataScan};
 use crate::permissions::{Allowed, parameters};
 use crate::reply::Reply;
-use crate::watch::{Known, hash};
+use crate::watch::{CacheView, hash};
 use crate::work_queue::Key;
 
 /// With more gates, those of a resource become one.
@@ -357,7 +357,7 @@ impl Writes {
 
     /// Whether the cache has seen all acknowledged writes of this object; of all objects of the resource if
     /// there is no key.
-    pub fn are_in(&self, resource: &Resource, key: Option<&Key>, cache: Known<'_>) -> bool {
+    pub fn are_in(&self, resource: &Resource, key: Option<&Key>, cache: CacheView<'_>) -> bool {
         let concerns = |of: &Resource, other: &Option<Key>| {
             of == resource && key.zip(other.as_ref()).is_none_or(|(key, other)| key == other)
         };

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::watch::{Change, Judged, Known, Place, WatchId, WatchRequest};
+use crate::watch::{CacheView, Change, Judged, Place, WatchId, WatchRequest};
 use crate::work_queue::Key;
 
 /// Bytes of responses that one controller may have undelivered in the host: shared by the loop and the requests
@@ -73,7 +73,7 @@ pub trait Environment {
     fn object(&self, watch: WatchId, key: &str) -> Option<Arc<str>>;
 
     /// Calls `look` with the objects of a watch that is in order; `None` if it is not.
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T>;
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T>;
 
     /// Judges a change by a predicate in CEL. Also returns the CPU time that took.
     fn judge(&mut self, predicate: &str, change: &Change) -> (Judged, Duration);

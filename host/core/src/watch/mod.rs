@@ -5,12 +5,12 @@
 //! request, scope  what to watch           object_meta  an object's JSON to what is kept of it
 //! index           objects to changes      object_budget  bytes of whole objects
 //! change          what changed            relation, predicates  which objects a change concerns
-//! waiting, watch_status, known, place     how a watch is, and how far its subscribers are
+//! waiting, watch_status, cache_view   how a watch is, and how far its subscribers are
 //! ```
 
+mod cache_view;
 mod change;
 mod index;
-mod known;
 mod object_budget;
 mod object_meta;
 mod place;
@@ -21,9 +21,9 @@ mod scope;
 mod waiting;
 mod watch_status;
 
+pub use cache_view::CacheView;
 pub use change::{Before, Change, Replay, WatchEvent, WatchId};
 pub use index::{Index, Past, Present, ToSave};
-pub use known::Known;
 pub use object_budget::{ObjectBudget, ObjectUsage};
 pub use object_meta::{GroupKind, Item, ObjectMetaLite, OwnerRef, Reader, ResourceVersion, Seen, hash};
 pub use place::Place;

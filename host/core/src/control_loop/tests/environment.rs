@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::{Credit, Environment};
 use crate::watch::{
-    Change, Index, Judged, Known, Place, Predicates, Present, Reader, Replay, Seen, Waiting, WatchEvent, WatchId,
+    CacheView, Change, Index, Judged, Place, Predicates, Present, Reader, Replay, Seen, Waiting, WatchEvent, WatchId,
     WatchRequest,
 };
 use crate::work_queue::Key;
@@ -268,9 +268,9 @@ impl Environment for TestEnvironment {
         self.watches.get(&watch)?.index.object(key).cloned()
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         let watch = self.watches.get(&watch).filter(|watch| watch.is_synced)?;
-        Some(look(Known { index: &watch.index, position: watch.position }))
+        Some(look(CacheView { index: &watch.index, position: watch.position }))
     }
 
     fn judge(&mut self, predicate: &str, change: &Change) -> (Judged, Duration) {
