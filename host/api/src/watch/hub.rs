@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use wasmop_core::watch::{
-    CacheView, Change, ObjectBudget, ObjectUsage, Place, Replay, Resolved, WatchId, WatchRequest, WatchStatus,
+    CacheView, Change, ObjectBudget, ObjectUsage, Replay, Resolved, WatchId, WatchPosition, WatchRequest, WatchStatus,
 };
 use wasmop_core::work_queue::Key;
 
@@ -111,7 +111,7 @@ impl WatchHub {
         let mut state = State { whole: request.full_objects, ..State::default() };
         let mut start = None;
         let journal = recovered.map(|Recovered { journal, index, namespaced }| {
-            start = Some(Place { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
+            start = Some(WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
             state.needs_list = request.full_objects && !index.is_empty();
             (state.index, state.was_namespaced) = (index, namespaced);
             Mutex::new(journal)
@@ -177,7 +177,7 @@ impl WatchHub {
 
     /// Sends what an earlier host knew to one subscriber, who has missed nothing of this one's. With the
     /// place that it had then, only what has changed since, if that is known. Ends with `Replayed`.
-    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<Place>) {
+    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         let Some(watch) = self.watches.get(&id) else { return };
         let seen = place
             .zip(watch.state.journal.as_ref())
@@ -191,12 +191,12 @@ impl WatchHub {
     }
 
     /// What to keep for the next host of who has seen all changes up to `number`.
-    pub fn place(&self, id: WatchId, number: u64) -> Option<Place> {
-        self.watches.get(&id)?.state.start.map(|start| Place { number, ..start })
+    pub fn place(&self, id: WatchId, number: u64) -> Option<WatchPosition> {
+        self.watches.get(&id)?.state.start.map(|start| WatchPosition { number, ..start })
     }
 
     /// Whether a place is one in this watch.
-    pub fn is_in(&self, place: &Place, id: WatchId) -> bool {
+    pub fn is_in(&self, place: &WatchPosition, id: WatchId) -> bool {
         self.watches.get(&id).and_then(|watch| watch.state.start).is_some_and(|start| start.watch == place.watch)
     }
 

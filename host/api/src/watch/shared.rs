@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use wasmop_core::watch::{
-    Change, Index, ObjectBudget, Place, Replay, Resolved, Seen, WaitReason, Waiting, WatchEvent, WatchId,
+    Change, Index, ObjectBudget, Replay, Resolved, Seen, WaitReason, Waiting, WatchEvent, WatchId, WatchPosition,
 };
 
 use super::flow_control::{Delivery, FlowControl};
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     /// To be locked before `state`.
     pub journal: Option<Mutex<Journal>>,
     /// Where a host that starts here is in the journal, if there is one.
-    pub start: Option<Place>,
+    pub start: Option<WatchPosition>,
     /// For its whole objects.
     pub room: Arc<ObjectBudget>,
     /// For whole objects on their way to the host's loop.

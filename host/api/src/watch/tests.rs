@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tower::BoxError;
 use wasmop_core::service_account::ServiceAccount;
 use wasmop_core::watch::{
-    Change, Place, Replay, Resolved, ResourceVersion, WaitReason, WatchEvent, WatchId, WatchRequest,
+    Change, Replay, Resolved, ResourceVersion, WaitReason, WatchEvent, WatchId, WatchPosition, WatchRequest,
 };
 use wasmop_core::work_queue::Key;
 

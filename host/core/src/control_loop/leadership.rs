@@ -19,7 +19,7 @@ use super::{ControlLoop, Environment, HostEffect, SpanEvent};
 use crate::controller::Controller;
 use crate::election::Fence;
 use crate::limits::request_rate::RequestThrottle;
-use crate::watch::Place;
+use crate::watch::WatchPosition;
 
 /// How long a controller that is given up may wait for answers to requests that it has made.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ pub struct Recovered {
     /// Bytes of its snapshot; `None`: it starts from the base image.
     pub snapshot_bytes: Option<u64>,
     /// How much of its watches it has seen.
-    pub places: Vec<Place>,
+    pub places: Vec<WatchPosition>,
 }
 
 impl Recovered {

@@ -15,8 +15,8 @@ use crate::own_writes::Verdict;
 use crate::registration_id::RegistrationId;
 use crate::status::counters::Avoided;
 use crate::watch::{
-    Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, keys_for, namespaces, passage,
-    shared,
+    Change, Judged, Passage, Primary, Replay, WatchEvent, WatchId, WatchPosition, WatchRequest, keys_for, namespaces,
+    passage, shared,
 };
 use crate::work_queue::Key;
 
@@ -184,7 +184,7 @@ impl<E: Environment> ControlLoop<E> {
 
     /// How much of its watches is in a controller's work queues, to be kept with its snapshot; and the watches whose
     /// journals have to be written for that to be of use.
-    pub(super) fn places(&self, id: SlotId) -> (Vec<Place>, Vec<WatchId>) {
+    pub(super) fn places(&self, id: SlotId) -> (Vec<WatchPosition>, Vec<WatchId>) {
         let slot = &self.slots[id];
         if slot.controller.has_unasked() {
             return Default::default();

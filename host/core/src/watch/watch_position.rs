@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How much of a watch a controller has seen: kept with its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct WatchPosition {
     /// Hash of what is watched.
     pub watch: u64,
     /// The host that numbered the changes.
