@@ -23,7 +23,7 @@ use crate::permissions::external::ExternalDenied;
 use crate::permissions::{Allowed, ApiRequest, Denied, is_stream};
 use crate::registration_id::RegistrationId;
 use crate::reply::Reply;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::step::{Call, EventKind};
 use crate::work_queue::Key;
 
@@ -194,7 +194,7 @@ impl<C: Credit> Slot<C> {
     /// It is known now whether changes that were held back are the controller's own.
     fn settle(&mut self, settled: Option<Settled>) {
         if settled.is_some_and(|settled| self.controller.settle(&settled)) {
-            self.counters.avoided(Avoided::OwnWrite);
+            self.counters.change_ignored(IgnoredChange::OwnWrite);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::controller::{Found, WatchedChange};
 use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
 use crate::registration_id::RegistrationId;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::watch::{
     Change, Judged, Passage, Primary, Replay, WatchEvent, WatchId, WatchPosition, WatchRequest, keys_for, namespaces,
     passage, shared,
@@ -253,13 +253,13 @@ impl<E: Environment> ControlLoop<E> {
         // A replay presents all objects as new: they are all to be seen.
         match passage(watched.generation_changed, &event.change) {
             Passage::Counts => {}
-            Passage::LeftOut => return slot.counters.avoided(Avoided::Predicate),
+            Passage::LeftOut => return slot.counters.change_ignored(IgnoredChange::Predicate),
             Passage::NoChange => return,
         }
         if event.replay.is_none() && !watched.predicate.is_empty() {
             match self.judge(id, &watched.predicate, &event.change, judged) {
                 Judged::Counts => {}
-                Judged::Ignored => return self.slots[id].counters.avoided(Avoided::Predicate),
+                Judged::Ignored => return self.slots[id].counters.change_ignored(IgnoredChange::Predicate),
                 Judged::Failed(why) => {
                     let key = event.change.key().map_or("an object", |key| &**key);
                     let kind = &watched.kind;
@@ -294,7 +294,7 @@ impl<E: Environment> ControlLoop<E> {
             } else if self.enqueue_related(id, registration, key, is_listed) {
                 self.touched.insert(id);
             } else {
-                self.slots[id].counters.avoided(Avoided::Unrelated);
+                self.slots[id].counters.change_ignored(IgnoredChange::Unrelated);
             }
         }
     }
@@ -362,7 +362,7 @@ impl<E: Environment> ControlLoop<E> {
         match own.judge(&concerned, old.as_ref(), meta) {
             Verdict::Other => false,
             Verdict::Own => {
-                slot.counters.avoided(Avoided::OwnWrite);
+                slot.counters.change_ignored(IgnoredChange::OwnWrite);
                 true
             }
             Verdict::Maybe => {

@@ -22,7 +22,7 @@ const MAX_ERROR: usize = 240;
 
 /// Why a change of a watched object did not wake a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Avoided {
+pub enum IgnoredChange {
     /// Its predicate says that such a change is none of its business.
     Predicate,
     /// The object belongs to none that the controller watches.
@@ -31,14 +31,14 @@ pub enum Avoided {
     OwnWrite,
 }
 
-impl Avoided {
-    pub const ALL: [Avoided; 3] = [Avoided::Predicate, Avoided::Unrelated, Avoided::OwnWrite];
+impl IgnoredChange {
+    pub const ALL: [IgnoredChange; 3] = [IgnoredChange::Predicate, IgnoredChange::Unrelated, IgnoredChange::OwnWrite];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Avoided::Predicate => "predicate",
-            Avoided::Unrelated => "unrelated",
-            Avoided::OwnWrite => "own_write",
+            IgnoredChange::Predicate => "predicate",
+            IgnoredChange::Unrelated => "unrelated",
+            IgnoredChange::OwnWrite => "own_write",
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct Counters {
     failed: u32,
     pub steps: u32,
     pub suspends: u32,
-    avoided: [u32; Avoided::ALL.len()],
+    ignored: [u32; IgnoredChange::ALL.len()],
     /// Of the newest snapshot, 1024 bytes each.
     disk_kib: u32,
     cached_reads: Option<Box<[u32; CachedRead::ALL.len()]>>,
@@ -195,8 +195,8 @@ impl Counters {
         }
     }
 
-    pub fn avoided(&mut self, why: Avoided) {
-        add(&mut self.avoided[why as usize]);
+    pub fn change_ignored(&mut self, why: IgnoredChange) {
+        add(&mut self.ignored[why as usize]);
     }
 
     pub fn cached_read(&mut self, what: CachedRead) {
@@ -321,8 +321,8 @@ impl Counters {
         self.step_us as f64 / 1e6
     }
 
-    pub fn wakes_avoided(&self, why: Avoided) -> u64 {
-        self.avoided[why as usize].into()
+    pub fn changes_ignored(&self, why: IgnoredChange) -> u64 {
+        self.ignored[why as usize].into()
     }
 
     /// Nothing if it never asked for one.

@@ -37,7 +37,7 @@ fn page() -> Page {
     troubled.reconciled(ReconcileResult::Success, Duration::from_millis(30));
     troubled.reconciled(ReconcileResult::Error, Duration::from_secs(7));
     troubled.saved(true, 4096, 8192);
-    troubled.avoided(Avoided::Predicate);
+    troubled.change_ignored(IgnoredChange::Predicate);
     troubled.cached_read(CachedRead::Hit);
     troubled.save_failed(now, &IoError::from_raw_os_error(libc::ENOSPC));
     troubled.step_failed(StepFault::Panic);

@@ -7,7 +7,7 @@ use super::super::{Send, SlotId};
 use super::environment::{Object, object};
 use super::harness::*;
 use crate::reply::Reply;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 
 const HOME: &str = "/apis/demo.dev/v1/namespaces/web/websites/home";
 const STATUS: &str = "/apis/demo.dev/v1/namespaces/web/websites/home/status";
@@ -82,7 +82,7 @@ fn only_changes_that_are_provably_the_controllers_own_cause_no_reconcile() {
         host.does(id, vec![done(task)]);
         let found = host.reconciled(id);
         assert_eq!(found.iter().any(|object| object == "web/home"), again, "{what}: {found:?}");
-        assert_eq!(host.avoided(id, Avoided::OwnWrite), avoided, "{what}");
+        assert_eq!(host.ignored(id, IgnoredChange::OwnWrite), avoided, "{what}");
     }
 }
 
@@ -156,7 +156,7 @@ fn a_dry_run_and_a_write_outside_of_a_reconcile_are_no_writes() {
     host.does(id, vec![]);
     host.does(id, vec![done(task)]);
     assert_eq!(host.reconciled(id), ["web/home"]);
-    assert_eq!(host.avoided(id, Avoided::OwnWrite), 0);
+    assert_eq!(host.ignored(id, IgnoredChange::OwnWrite), 0);
 }
 
 #[test]
