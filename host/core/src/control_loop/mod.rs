@@ -292,7 +292,7 @@ impl<E: Environment> ControlLoop<E> {
     /// Charges a controller for CPU time that the loop has spent on it.
     pub fn charge(&mut self, id: SlotId, cpu: Duration, now: Now) {
         let slot = &mut self.slots[id];
-        slot.throttles.pace.used(&slot.package.limits, cpu, now.host);
+        slot.throttles.cpu_share.used(&slot.package.limits, cpu, now.host);
     }
 
     /// Every instance is to be suspended.

@@ -115,7 +115,7 @@ impl<E: Environment> ControlLoop<E> {
             self.keep_budget();
         }
         let slot = &mut self.slots[id];
-        slot.throttles.pace.used(&slot.package.limits, report.cpu, now);
+        slot.throttles.cpu_share.used(&slot.package.limits, report.cpu, now);
     }
 
     /// A step failed and was undone, if it could be. Returns what follows for its culprit.
@@ -170,7 +170,7 @@ impl<E: Environment> ControlLoop<E> {
     fn on_misuses(&mut self, id: SlotId, misuses: &[String]) {
         let Some(what) = misuses.first() else { return };
         let slot = &mut self.slots[id];
-        slot.throttles.pace.misused(self.now.host);
+        slot.throttles.cpu_share.misused(self.now.host);
         let name = slot.name.clone();
         let more = misuses.len() - 1;
         if self.may_log(id, what.len()) {

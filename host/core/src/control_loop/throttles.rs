@@ -138,10 +138,10 @@ impl<E: Environment> ControlLoop<E> {
             return None;
         }
         let limits = &slot.package.limits;
-        let pace = &mut slot.throttles.pace;
-        let was_waiting = pace.is_waiting();
-        let Some(held) = pace.held(limits, now) else {
-            if let Some((time, Held::CpuShare(_))) = pace.runs(now) {
+        let cpu_share = &mut slot.throttles.cpu_share;
+        let was_waiting = cpu_share.is_waiting();
+        let Some(held) = cpu_share.held(limits, now) else {
+            if let Some((time, Held::CpuShare(_))) = cpu_share.runs(now) {
                 slot.counters.throttled(Limit::CpuShare, time);
             }
             return None;

@@ -306,11 +306,11 @@ impl<E: Environment> ControlLoop<E> {
         if let Some(verdict) = judged.get(predicate) {
             return verdict.clone();
         }
-        if slot.throttles.pace.is_used_up(&slot.package.limits, now) {
+        if slot.throttles.cpu_share.is_used_up(&slot.package.limits, now) {
             return Judged::Counts;
         }
         let (verdict, took) = self.environment.judge(predicate, change);
-        slot.throttles.pace.used(&slot.package.limits, took, now);
+        slot.throttles.cpu_share.used(&slot.package.limits, took, now);
         judged.insert(predicate.to_owned(), verdict.clone());
         verdict
     }
