@@ -1,11 +1,11 @@
-//! What watches of the API server bring, and what it means for a controller. The watches themselves are in
-//! `wasmop-api`.
+//! Changes of watched objects, and what they mean for a controller. The watches themselves are in `wasmop-api`.
 //!
 //! ```text
-//! request, scope  what to watch           object_meta  an object's JSON to what is kept of it
-//! index           objects to changes      object_budget  bytes of whole objects
-//! change          what changed            relation, predicates  which objects a change concerns
-//! waiting, watch_status, cache_view   how a watch is, and how far its subscribers are
+//! request, scope  what to watch                object_meta    the metadata kept of an object
+//! index           turns lists into changes     object_budget  memory for whole objects
+//! change          what changed                 relation, predicates     objects that a change concerns
+//! waiting         why a watch waits            watch_status             a watch as people see it
+//! cache_view      objects of a synced watch    watch_position           how far a controller has read
 //! ```
 
 mod cache_view;

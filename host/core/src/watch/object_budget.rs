@@ -1,21 +1,21 @@
-//! How much memory the whole objects of all watches may take together.
+//! The memory budget for whole objects, shared by all watches of a host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Of one host. Objects that have no room are known by their metadata alone.
+/// The memory budget for whole objects. Of objects beyond the budget the host keeps only metadata.
 #[derive(Debug)]
 pub struct ObjectBudget {
     limit: AtomicU64,
     used: AtomicU64,
-    /// Objects that were not kept.
+    /// Objects beyond the budget.
     refused: AtomicU64,
-    /// Some were since the limit was set last.
+    /// Objects were refused since the limit was last set.
     is_short: AtomicBool,
 }
 
 impl Default for ObjectBudget {
-    /// Without a limit.
+    /// Unlimited.
     fn default() -> ObjectBudget {
         ObjectBudget {
             limit: AtomicU64::new(u64::MAX),
@@ -26,27 +26,28 @@ impl Default for ObjectBudget {
     }
 }
 
-/// What of it is used.
+/// Use of an [`ObjectBudget`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObjectUsage {
     /// Bytes of objects, as JSON.
     pub bytes: u64,
-    /// Objects that were not kept, since the host started.
+    /// Objects beyond the budget, since the host started.
     pub refused: u64,
 }
 
 impl ObjectBudget {
-    /// Most bytes; `None`: as many as there are. What is kept already stays.
+    /// Sets the limit in bytes; `None` is unlimited. Objects already kept stay.
     pub fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
         self.is_short.store(false, Relaxed);
     }
 
+    /// Current use.
     pub fn usage(&self) -> ObjectUsage {
         ObjectUsage { bytes: self.used.load(Relaxed), refused: self.refused.load(Relaxed) }
     }
 
-    /// The object, if there is room for it; to be given back.
+    /// Returns the object if the budget has room for it. The caller gives it back with [`ObjectBudget::give_back`].
     pub fn keep(&self, object: Option<Arc<str>>) -> Option<Arc<str>> {
         let object = object?;
         let (bytes, limit) = (object.len() as u64, self.limit.load(Relaxed));
@@ -58,14 +59,14 @@ impl ObjectBudget {
         if !self.is_short.swap(true, Relaxed) {
             tracing::warn!(
                 limit,
-                help = "give more with --cache-memory, or watch fewer objects whole (cached, map, predicates)",
-                "watched objects take all the memory they may: the others are not kept, and read from the API server"
+                help = "raise --cache-memory, or watch fewer objects whole (cached, map, predicates)",
+                "the memory for watched objects is full: further objects are not kept, and are read from the API server"
             );
         }
         None
     }
 
-    /// An object that was kept is no longer.
+    /// Returns the bytes of an object to the budget.
     pub fn give_back(&self, object: Option<&Arc<str>>) {
         if let Some(object) = object {
             self.used.fetch_sub(object.len() as u64, Relaxed);
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_never_exceeds_the_limit_and_comes_back() {
+    fn kept_objects_never_exceed_the_limit_and_are_given_back() {
         let budget = ObjectBudget::default();
         let object = |bytes: usize| Some(Arc::from("x".repeat(bytes)));
         let all = budget.keep(object(1000));

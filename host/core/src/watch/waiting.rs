@@ -1,35 +1,35 @@
-//! Why a watch cannot be had, and what its owner can do about it.
+//! Why a watch waits, and how its owner can fix that.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::service_account::ServiceAccount;
 
-/// Why a watch cannot be had.
+/// Why a watch waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitReason {
-    /// The API server does not serve the resource (yet).
+    /// The API server does not serve the resource.
     Missing,
-    /// Like [`WaitReason::Missing`], but the host may not read whether there is a CustomResourceDefinition.
+    /// Like [`WaitReason::Missing`], but the host may not read CustomResourceDefinitions.
     Unexplained,
-    /// The resource's CustomResourceDefinition is there, but does not serve the version.
+    /// The CustomResourceDefinition exists, but does not serve the version.
     VersionNotServed,
-    /// The resource's CustomResourceDefinition is there, but the API server does not accept it.
+    /// The CustomResourceDefinition exists, but is not established.
     NotEstablished,
-    /// The host's credentials were not accepted.
+    /// The API server rejects the host's credentials.
     Unauthorized,
-    /// The host's credentials are not allowed to list or watch this.
+    /// The API server denies list or watch.
     Forbidden,
-    /// The API server does not answer, or not in a way that could be understood.
+    /// The API server does not answer, or its answer is malformed.
     Unreachable,
-    /// The API server answered with an error.
+    /// The API server answers with an error.
     Server,
-    /// The request for the watch itself is wrong; it is not tried again.
+    /// The watch request is invalid. The host does not retry it.
     Invalid,
 }
 
 impl WaitReason {
-    /// As the reason of a condition.
+    /// The `reason` of a condition.
     pub fn reason(self) -> &'static str {
         match self {
             WaitReason::Missing | WaitReason::Unexplained => "ResourceNotServed",
@@ -44,14 +44,16 @@ impl WaitReason {
     }
 }
 
-/// A watch that has to wait.
+/// A watch that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// `websites.demo.wasmop.dev/v1`, or the kind if the plural is not known.
     pub resource: String,
+    /// Why it waits.
     pub cause: WaitReason,
+    /// What the API server said.
     pub message: String,
-    /// As whom it was asked for; `None`: the host.
+    /// The identity of the request; `None`: the host.
     pub service_account: Option<Arc<ServiceAccount>>,
 }
 
@@ -61,20 +63,20 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Whether Kubernetes itself or an aggregated API server may serve the group, with no CustomResourceDefinition. Some
-/// groups under `k8s.io` have definitions.
+/// Whether the group may be served without a CustomResourceDefinition: by Kubernetes itself or an aggregated API
+/// server. Some groups under `k8s.io` have definitions.
 pub fn may_be_built_in(group: &str) -> bool {
     !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 impl Waiting {
-    /// Of the resource; empty for the core group.
+    /// The resource's group, empty for the core group.
     fn group(&self) -> &str {
         let (name, _version) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
         name.split_once('.').map_or("", |(_plural, group)| group)
     }
 
-    /// What the owner can do about it.
+    /// How the owner can fix it.
     pub fn help(&self) -> String {
         let resource = &self.resource;
         match self.cause {
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_installed_only_where_somebody_can() {
+    fn help_says_to_install_a_definition_only_for_groups_that_have_one() {
         for (resource, cause, expected, absent) in [
             (
                 "websites.demo.dev/v1",

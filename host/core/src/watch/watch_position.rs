@@ -1,14 +1,14 @@
-//! How far a controller is in what a watch has given out, across restarts of the host.
+//! How far a controller has read a watch, kept across restarts of the host.
 
 use serde::{Deserialize, Serialize};
 
-/// How much of a watch a controller has seen: kept with its snapshot.
+/// How far a controller has read a watch. Stored with its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchPosition {
-    /// Hash of what is watched.
+    /// Hash of the watch request.
     pub watch: u64,
     /// The host that numbered the changes.
     pub lineage: u64,
-    /// Of the last change.
+    /// Number of the last change that the controller has seen.
     pub number: u64,
 }
