@@ -24,7 +24,12 @@ pub struct LogThrottle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogVerdict {
     /// Write the line.
-    Written { dropped: u32 },
+        dropped: u32,
+    },
+    Written {
+        /// Lines dropped before it, which the host reports.
+        dropped: u32,
+    },
     /// Drop the line.
     Dropped,
 }

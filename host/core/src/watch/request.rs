@@ -68,6 +68,7 @@ impl WatchRequest {
 /// A resource as the API server serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
+    /// The name in URLs.
     pub plural: String,
     /// Whether its objects have namespaces.
     pub namespaced: bool,
