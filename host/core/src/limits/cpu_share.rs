@@ -132,17 +132,17 @@ mod tests {
         /// In the long run it uses at most its share, plus the excess of one step.
         #[test]
         fn long_term_use_stays_within_the_share(share in 1u64..1000, steps in prop::collection::vec((1u64..300, 0u64..100), 1..200)) {
-            let (limits, mut share, mut now, mut used) = (limits(share), CpuShare::default(), Duration::ZERO, 0);
+            let (limits, mut used_share, mut now, mut used) = (limits(share), CpuShare::default(), Duration::ZERO, 0);
             for (cpu, pause) in steps {
                 now += ms(pause);
-                if let Some(held) = share.held(&limits, now) {
+                if let Some(held) = used_share.held(&limits, now) {
                     now = held.until();
                 }
-                prop_assert_eq!(share.held(&limits, now), None);
-                share.runs(now);
+                prop_assert_eq!(used_share.held(&limits, now), None);
+                used_share.runs(now);
                 used += cpu;
                 now += ms(cpu);
-                share.used(&limits, ms(cpu), now);
+                used_share.used(&limits, ms(cpu), now);
                 let most = share as f64 / 1000.0 * (now.as_secs_f64() + WINDOW_SECONDS as f64) + 0.3;
                 prop_assert!(used as f64 / 1e3 <= most, "{used} ms at {now:?}");
             }

@@ -24,8 +24,6 @@ pub struct LogThrottle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogVerdict {
     /// Write the line.
-        dropped: u32,
-    },
     Written {
         /// Lines dropped before it, which the host reports.
         dropped: u32,

@@ -273,7 +273,11 @@ mod tests {
         ] {
             assert_eq!(reported(45, dids), expected, "{what}");
         }
-        assert_eq!(reported(20, &[Begins, Writes(1), Comes(1)]), Vec::<u32>::new(), "the first was not caused by itself");
+        assert_eq!(
+            reported(20, &[Begins, Writes(1), Comes(1)]),
+            Vec::<u32>::new(),
+            "the first was not caused by itself"
+        );
     }
 
     #[test]
