@@ -9,7 +9,7 @@ use super::super::rendezvous::assigned;
 use super::{Elector, Ending, News, Stage};
 
 /// The elector deletes the Lease of a dead host after this multiple of the Lease's duration.
-const FORGET_AFTER: u32 = 4;
+pub(super) const FORGET_AFTER: u32 = 4;
 
 impl Elector {
     /// The host has stopped a controller that it had to give up or had lost.

@@ -1,3 +1,4 @@
+use super::assignment::FORGET_AFTER;
 use super::*;
 use crate::election::rendezvous;
 
