@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_or_its_owner_decides_which_lines_pass_and_else_the_host() {
+    fn the_log_level_of_program_or_owner_takes_precedence_over_the_host() {
         for (startup, default, expected) in [
             (startup(&[], &[], None), None, LevelFilter::TRACE),
             (startup(&[], &[], None), Some(LevelFilter::INFO), LevelFilter::INFO),

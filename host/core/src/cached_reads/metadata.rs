@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_large_is_kept() {
+    fn memory_is_bounded() {
         let large = "x".repeat(64 << 10);
         let mut scan = MetadataScan::default();
         scan.push(b"{\"");

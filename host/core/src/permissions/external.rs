@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_granted_is_allowed_and_nothing_else() {
+    fn only_hosts_asked_for_and_granted_are_allowed() {
         const ASKED: &[&str] = &["https://api.example.com", "https://*.example.org:8443", "http://10.0.0.7:9000"];
         for (granted, target, expected) in [
             (None, "https://api.example.com", "yes"),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_public_is_reached_only_where_the_owner_names_it() {
+    fn non_public_addresses_need_to_be_named_by_the_owner() {
         const SERVER: &str = "10.0.0.1:6443";
         let name = "https://a.example";
         let ip = "https://10.0.0.1:6443";
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_write_where() {
+    fn a_denial_says_what_to_write_where() {
         let external = external(&["https://a.example"], Some(&[]), &[]);
         let help = |target| external.check(target).unwrap_err().help("web");
         assert!(help("https://b.example:443").ends_with("external-hosts = [\"https://b.example\"]"));

@@ -87,7 +87,7 @@ fn a_write_gates_reads_until_the_cache_has_seen_it() {
 }
 
 #[test]
-fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_the_object() {
+fn a_gate_without_version_is_opened_by_a_later_write_or_a_deletion() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -119,7 +119,7 @@ fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_th
 }
 
 #[test]
-fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
+fn a_gate_closes_once_the_guest_knows_of_success() {
     let index = Index::default();
     let cache = CacheView { index: &index, position: 100 };
     let x: Key = "a/x".into();
@@ -137,7 +137,7 @@ fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
 }
 
 #[test]
-fn gates_stay_few() {
+fn the_number_of_gates_is_bounded() {
     let index = Index::default();
     let mut writes = writes();
     for n in 1..=1000 {
@@ -313,7 +313,7 @@ proptest! {
 }
 
 #[test]
-fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
+fn a_gate_without_version_is_opened_by_a_later_read() {
     const TOKEN: &str = r#"{"kind":"TokenRequest","metadata":{"name":"x","namespace":"a"}}"#;
     const EVICTED: &str = r#"{"kind":"Status","metadata":{},"status":"Success"}"#;
     const LIST: &str = r#"{"items":[{"metadata":{"resourceVersion":"3"}}],"metadata":{"resourceVersion":"8"}}"#;
@@ -359,7 +359,7 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
 }
 
 #[test]
-fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
+fn a_read_in_flight_while_a_write_was_answered_opens_no_gate() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -382,7 +382,7 @@ fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
 }
 
 #[test]
-fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not() {
+fn a_read_without_result_opens_the_gate_of_an_uncached_object() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -397,7 +397,7 @@ fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not(
 }
 
 #[test]
-fn a_read_of_any_version_becomes_one_of_the_newest() {
+fn a_read_of_any_version_becomes_a_read_of_the_newest() {
     for (any, expected) in [
         ("/x?resourceVersion=0", "/x"),
         ("/x?limit=5&resourceVersion=0&labelSelector=a", "/x?limit=5&labelSelector=a"),
@@ -438,7 +438,7 @@ fn answers_are_not_kept() {
 }
 
 #[test]
-fn resources_that_instances_registered_long_ago_are_forgotten() {
+fn resources_of_old_registrations_are_evicted() {
     let of = |plural: String| Resource { group: "".into(), plural: plural.into() };
     let mut all: Arc<[Resource]> = [config_maps()].into();
     for n in 0..10 * MAX_RESOURCES {

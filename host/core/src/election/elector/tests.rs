@@ -31,7 +31,7 @@ fn hosts_that_start_together_share_the_controllers() {
 }
 
 #[test]
-fn a_host_that_comes_gets_its_share_and_one_that_ends_gives_it_back_at_once() {
+fn a_new_host_gets_its_share_and_a_stopping_host_releases_it_at_once() {
     let mut cluster = Cluster::new(2, 6, 2, Chaos::NONE);
     cluster.crash(1);
     cluster.run(seconds(10));
@@ -46,7 +46,7 @@ fn a_host_that_comes_gets_its_share_and_one_that_ends_gives_it_back_at_once() {
 }
 
 #[test]
-fn a_host_that_is_killed_is_followed_after_the_duration_of_its_lease() {
+fn controllers_of_a_killed_host_move_after_its_lease_duration() {
     let mut cluster = Cluster::new(2, 6, 3, Chaos::NONE);
     cluster.run(seconds(20));
     cluster.crash(0);
@@ -59,7 +59,7 @@ fn a_host_that_is_killed_is_followed_after_the_duration_of_its_lease() {
 }
 
 #[test]
-fn a_host_that_starts_again_on_its_directory_does_not_wait_for_itself() {
+fn a_restarted_host_does_not_wait_for_its_own_lease() {
     let mut cluster = Cluster::new(1, 3, 4, Chaos::NONE);
     cluster.run(seconds(10));
     let before = cluster.tenures();
@@ -71,7 +71,7 @@ fn a_host_that_starts_again_on_its_directory_does_not_wait_for_itself() {
 }
 
 #[test]
-fn a_host_that_was_paused_holds_nothing_when_it_goes_on() {
+fn a_paused_host_holds_nothing_when_it_continues() {
     let mut cluster = Cluster::new(2, 6, 5, Chaos::NONE);
     cluster.run(seconds(20));
     cluster.pause(0, seconds(30));
@@ -94,7 +94,7 @@ fn a_host_without_an_api_server_stops_before_another_may_begin() {
 }
 
 #[test]
-fn a_host_is_given_only_what_it_can_run() {
+fn a_host_gets_only_controllers_that_it_can_run() {
     let mut cluster = Cluster::new(2, 6, 7, Chaos::NONE);
     cluster.limit(1, 2);
     cluster.run(seconds(30));
@@ -105,7 +105,7 @@ fn a_host_is_given_only_what_it_can_run() {
 }
 
 #[test]
-fn the_lease_of_a_host_that_is_gone_is_removed() {
+fn the_lease_of_a_dead_host_is_deleted() {
     let mut cluster = Cluster::new(2, 3, 8, Chaos::NONE);
     cluster.run(seconds(20));
     cluster.crash(0);
@@ -114,7 +114,7 @@ fn the_lease_of_a_host_that_is_gone_is_removed() {
 }
 
 #[test]
-fn a_steady_host_makes_two_requests_a_period_whatever_it_holds() {
+fn an_idle_host_makes_two_requests_a_period_for_any_number_of_controllers() {
     let mut cluster = Cluster::new(1, 100, 9, Chaos::NONE);
     cluster.run(seconds(30));
     let before = cluster.requests();
@@ -164,7 +164,7 @@ fn listed(own: Option<Record>) -> Answer {
 }
 
 #[test]
-fn a_host_whose_name_another_process_has_taken_stops_when_it_sees_that() {
+fn a_host_stops_when_another_process_takes_its_name() {
     let mut host = ByHand::new();
     let mine = own("1", 1);
     let news = host.hears([listed(None), listed(None), Answer::Written(mine.clone()), Answer::Written(mine)]);
