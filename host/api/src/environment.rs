@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmop_core::control_loop::{Credit, Environment};
-use wasmop_core::watch::{Change, Judged, Known, Place, Predicates, WatchId, WatchRequest};
+use wasmop_core::watch::{CacheView, Change, Judged, Predicates, WatchId, WatchPosition, WatchRequest};
 use wasmop_core::work_queue::Key;
 
 use crate::watch::WatchHub;
@@ -71,7 +71,7 @@ impl Environment for HubEnvironment {
         self.hub.replay(watch, subscriber)
     }
 
-    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<Place>) {
+    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         self.hub.recall(watch, subscriber, place);
     }
 
@@ -79,11 +79,11 @@ impl Environment for HubEnvironment {
         self.hub.recovered(watch)
     }
 
-    fn is_in(&self, place: &Place, watch: WatchId) -> bool {
+    fn is_in(&self, place: &WatchPosition, watch: WatchId) -> bool {
         self.hub.is_in(place, watch)
     }
 
-    fn place(&self, watch: WatchId, seen: u64) -> Option<Place> {
+    fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition> {
         self.hub.place(watch, seen)
     }
 
@@ -115,7 +115,7 @@ impl Environment for HubEnvironment {
         self.hub.object(watch, key)
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         self.hub.look(watch, look)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmop_api::environment::{HubEnvironment, ResponseCredit};
 use wasmop_core::control_loop::{Credit, Environment};
-use wasmop_core::watch::{Change, Judged, Known, Place, WatchId, WatchRequest};
+use wasmop_core::watch::{CacheView, Change, Judged, WatchId, WatchPosition, WatchRequest};
 use wasmop_core::work_queue::Key;
 
 use crate::plant::Plant;
@@ -75,7 +75,7 @@ impl Environment for SimulatedEnvironment {
         self.inner.replay(watch, subscriber)
     }
 
-    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<Place>) {
+    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         self.inner.recall(watch, subscriber, place);
     }
 
@@ -83,15 +83,15 @@ impl Environment for SimulatedEnvironment {
         self.inner.recovered(watch)
     }
 
-    fn is_in(&self, place: &Place, watch: WatchId) -> bool {
+    fn is_in(&self, place: &WatchPosition, watch: WatchId) -> bool {
         self.inner.is_in(place, watch)
     }
 
-    fn place(&self, watch: WatchId, seen: u64) -> Option<Place> {
+    fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition> {
         let place = self.inner.place(watch, seen)?;
         // As if it were that of a later change.
         let more = if self.plant == Some(Plant::SwapPlaces) { 3 } else { 0 };
-        Some(Place { number: place.number + more, ..place })
+        Some(WatchPosition { number: place.number + more, ..place })
     }
 
     fn is_recorded(&self, watch: WatchId) -> bool {
@@ -122,7 +122,7 @@ impl Environment for SimulatedEnvironment {
         self.inner.object(watch, key)
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         self.inner.look(watch, look)
     }
 

@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use wasmop_api::request_counts::RequestCounts;
 use wasmop_core::limits::problem::Limit;
 use wasmop_core::status::counters::{
-    Avoided, CachedRead, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total,
+    CachedRead, HOST_BOUNDS, IgnoredChange, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total,
 };
 use wasmop_core::status::observed::{Controller, Observed};
 use wasmop_core::status::state::State;
@@ -201,8 +201,10 @@ impl Page {
         )?;
         out.counter(("workqueue_retries", None, "Objects put back with backoff"), self.each(|c| c.queue.retries))?;
         out.counter(
-            ("wasmop_wakes_avoided", None, "Changes of watched objects that were kept from a controller, by reason"),
-            self.each_of("reason", &Avoided::ALL, Avoided::as_str, |c, why| c.counters.wakes_avoided(why)),
+            ("wasmop_changes_ignored", None, "Changes of watched objects that caused no reconcile, by reason"),
+            self.each_of("reason", &IgnoredChange::ALL, IgnoredChange::as_str, |c, why| {
+                c.counters.changes_ignored(why)
+            }),
         )?;
         out.counter(
             ("wasmop_cached_reads", None, "Reads that may come from the host's cache, by what became of them"),
@@ -389,7 +391,7 @@ impl Page {
         let sum = |at: usize| resources.iter().map(move |(resource, sums)| ([("resource", *resource)], sums[at]));
         out.gauge(("wasmop_watches", None, "Watches on the API server"), sum(0))?;
         out.gauge(
-            ("wasmop_watches_following", None, "Watches served from a wider one, without one on the API server"),
+            ("wasmop_watches_derived", None, "Watches derived from a wider watch, without a watch on the API server"),
             sum(4),
         )?;
         out.gauge(("wasmop_watches_waiting", None, "Watches that cannot be had now"), sum(1))?;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use wasmop_core::status::counters::{Avoided, ReconcileResult, total};
+use wasmop_core::status::counters::{IgnoredChange, ReconcileResult, total};
 use wasmop_core::status::observed::{Controller, Observed};
 use wasmop_core::status::state::State;
 use wasmop_package::Tier;
@@ -200,7 +200,7 @@ impl ControllerStatus {
             step_seconds: counters.step_seconds(),
             reconciles: total(counters.reconciles().0),
             reconcile_errors: counters.reconciles_with(ReconcileResult::Error),
-            wakes_avoided: Avoided::ALL.into_iter().map(|why| counters.wakes_avoided(why)).sum(),
+            wakes_avoided: IgnoredChange::ALL.into_iter().map(|why| counters.changes_ignored(why)).sum(),
             restarts: trouble.map_or(0, |t| t.restarts.into()),
             last_error: trouble.and_then(|t| t.last_error.as_ref()).map(|last| ErrorStatus {
                 timestamp_seconds: unix(last.at),

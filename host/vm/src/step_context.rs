@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use sys::StartupStrings;
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Action, Call, Cause, Event, EventKind, LogLine, StepInput, StepOutput};
+use wasmop_core::step::{Action, Call, Event, EventKind, LogLine, StepFault, StepInput, StepOutput};
 use wasmop_package::manifest::Limits;
 use wasmtime::ResourceLimiter;
 
@@ -136,17 +136,17 @@ impl StepContext {
     }
 
     /// Why `trap` ended the step.
-    pub fn cause(&self, trap: &wasmtime::Error) -> Cause {
+    pub fn cause(&self, trap: &wasmtime::Error) -> StepFault {
         if self.cpu_limit_hit {
-            Cause::CpuLimit
+            StepFault::CpuLimit
         } else if self.memory_limit_hit {
-            Cause::MemoryLimit
+            StepFault::MemoryLimit
         } else if self.action_limit_hit {
-            Cause::ActionLimit
+            StepFault::ActionLimit
         } else if matches!(trap.downcast_ref(), Some(wasmtime::Trap::UnreachableCodeReached)) {
-            Cause::Panic
+            StepFault::Panic
         } else {
-            Cause::Trap
+            StepFault::Trap
         }
     }
 

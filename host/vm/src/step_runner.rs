@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Cause, Event, EventKind, Failure, Lost, StepFailure, StepInput, StepReport};
+use wasmop_core::step::{Event, EventKind, Failure, Lost, StepFailure, StepFault, StepInput, StepReport};
 use wasmop_snapshot::ControllerStore;
 
 use crate::compiled_package::InstalledPackage;
@@ -184,7 +184,7 @@ impl StepJob {
 ///
 /// Go switches goroutines at allocations, so when memory runs out, the hint may name a bystander. Then the batch counts
 /// more than the hint, and events of several tasks are delivered one by one first.
-fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
+fn blame(cause: StepFault, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
     let hinted = running.contains(&entered).then_some(entered);
     let mut tasks: Vec<u64> = events.iter().map(|e| e.task).collect();
     tasks.sort_unstable();
@@ -194,9 +194,9 @@ fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) 
         _ => None,
     };
     match cause {
-        Cause::MemoryLimit if tasks.len() > 1 => None,
-        Cause::MemoryLimit => only.or(hinted),
-        Cause::Panic | Cause::CpuLimit | Cause::ActionLimit | Cause::Trap => hinted.or(only),
+        StepFault::MemoryLimit if tasks.len() > 1 => None,
+        StepFault::MemoryLimit => only.or(hinted),
+        StepFault::Panic | StepFault::CpuLimit | StepFault::ActionLimit | StepFault::Trap => hinted.or(only),
     }
 }
 
@@ -224,20 +224,20 @@ mod tests {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
         for (entered, expected) in [(3, Some(3)), (2, Some(2)), (0, None), (9, None)] {
-            assert_eq!(blame(Cause::Panic, entered, &running, &events), expected, "entered {entered}");
+            assert_eq!(blame(StepFault::Panic, entered, &running, &events), expected, "entered {entered}");
         }
-        assert_eq!(blame(Cause::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
-        assert_eq!(blame(Cause::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
-        assert_eq!(blame(Cause::Trap, 0, &running, &[]), None);
+        assert_eq!(blame(StepFault::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
+        assert_eq!(blame(StepFault::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
+        assert_eq!(blame(StepFault::Trap, 0, &running, &[]), None);
     }
 
     #[test]
     fn at_the_memory_limit_the_batch_is_split_before_the_hint_counts() {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
-        assert_eq!(blame(Cause::MemoryLimit, 1, &running, &events), None);
-        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &events[..1]), Some(1));
-        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
+        assert_eq!(blame(StepFault::MemoryLimit, 1, &running, &events), None);
+        assert_eq!(blame(StepFault::MemoryLimit, 3, &running, &events[..1]), Some(1));
+        assert_eq!(blame(StepFault::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use wasmop_core::watch::{Cause, Resolved, WatchRequest, may_be_built_in};
+use wasmop_core::watch::{Resolved, WaitReason, WatchRequest, may_be_built_in};
 
 use super::definition::{self, Definition, Reason};
 use super::failure::{Failure, FailureCause};
@@ -80,7 +80,7 @@ impl Discovery {
         }
         let resources = match self.fetch::<ResourceList>(&path).await {
             Ok(list) => Some(list.resources.unwrap_or_default()),
-            Err(failure) if failure.cause == FailureCause::Because(Cause::Missing) => None,
+            Err(failure) if failure.cause == FailureCause::Because(WaitReason::Missing) => None,
             Err(failure) => return Err(failure),
         };
         let found = find(resources.as_deref(), request).ok_or_else(|| missing(request));
@@ -111,7 +111,7 @@ impl Discovery {
         let reason = match self.fetch::<Definition>(&format!("{}/{name}", definition::PATH)).await {
             Ok(definition) => Some(definition.reason(&request.version)),
             Err(failure) => {
-                let is_denied = failure.cause == FailureCause::Because(Cause::Forbidden);
+                let is_denied = failure.cause == FailureCause::Because(WaitReason::Forbidden);
                 self.definitions_denied.fetch_or(is_denied, Ordering::Relaxed);
                 if is_denied { unreadable() } else { None }
             }
@@ -123,7 +123,7 @@ impl Discovery {
     async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let request = http::Request::get(path)
             .body(Vec::new())
-            .map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+            .map_err(|error| Failure::new(WaitReason::Invalid, error.to_string()))?;
         let answer = tokio::time::timeout(TRANSFER_TIMEOUT, self.client.request::<T>(request));
         Ok(answer.await.map_err(|_| Failure::timed_out("answer discovery"))??)
     }
@@ -148,7 +148,7 @@ fn find(resources: Option<&[Resource]>, request: &WatchRequest) -> Option<Resolv
 
 pub(super) fn missing(request: &WatchRequest) -> Failure {
     let what = if request.plural.is_empty() { &request.kind } else { &request.plural };
-    Failure::new(Cause::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
+    Failure::new(WaitReason::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
 }
 
 #[cfg(test)]

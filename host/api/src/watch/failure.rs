@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use kube::core::Status;
-use wasmop_core::watch::Cause;
+use wasmop_core::watch::WaitReason;
 
 use super::definition::Reason;
 use crate::client::CredentialError;
@@ -18,7 +18,7 @@ pub(super) struct Failure {
     /// The API server's wish.
     pub retry_after: Option<Duration>,
     /// What the owner is told, if more is known than `cause`.
-    told_as: Option<Cause>,
+    told_as: Option<WaitReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(super) enum FailureCause {
     Expired,
     /// What arrived could not be read.
     Garbled,
-    Because(Cause),
+    Because(WaitReason),
 }
 
 impl Failure {
-    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+    pub fn new(cause: WaitReason, message: impl Into<String>) -> Self {
         Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, told_as: None }
     }
 
@@ -41,7 +41,7 @@ impl Failure {
     }
 
     pub fn timed_out(what: &str) -> Self {
-        Failure::new(Cause::Unreachable, format!("the API server did not {what} in time"))
+        Failure::new(WaitReason::Unreachable, format!("the API server did not {what} in time"))
     }
 
     /// Adds why the resource is missing.
@@ -51,13 +51,13 @@ impl Failure {
     }
 
     /// What an owner is told, if that is worth it.
-    pub fn cause_to_tell(&self) -> Cause {
+    pub fn cause_to_tell(&self) -> WaitReason {
         if let Some(cause) = self.told_as {
             return cause;
         }
         match self.cause {
             FailureCause::Because(cause) => cause,
-            FailureCause::Expired | FailureCause::Garbled => Cause::Server,
+            FailureCause::Expired | FailureCause::Garbled => WaitReason::Server,
         }
     }
 }
@@ -65,11 +65,11 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let cause = match status.code {
-            401 => FailureCause::Because(Cause::Unauthorized),
-            403 => FailureCause::Because(Cause::Forbidden),
-            404 => FailureCause::Because(Cause::Missing),
+            401 => FailureCause::Because(WaitReason::Unauthorized),
+            403 => FailureCause::Because(WaitReason::Forbidden),
+            404 => FailureCause::Because(WaitReason::Missing),
             410 => FailureCause::Expired,
-            _ => FailureCause::Because(Cause::Server),
+            _ => FailureCause::Because(WaitReason::Server),
         };
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
         let message = match status.message.trim() {
@@ -89,14 +89,14 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Failure::from(*status),
-            kube::Error::Auth(error) => Failure::new(Cause::Unauthorized, chain(&error)),
+            kube::Error::Auth(error) => Failure::new(WaitReason::Unauthorized, chain(&error)),
             kube::Error::SerdeError(error) => Failure::garbled(error),
             kube::Error::FromUtf8(error) => Failure::garbled(error),
             kube::Error::Service(error) if error.is::<CredentialError>() => {
-                Failure::new(Cause::Unauthorized, error.to_string())
+                Failure::new(WaitReason::Unauthorized, error.to_string())
             }
-            kube::Error::BuildRequest(error) => Failure::new(Cause::Invalid, chain(&error)),
-            error => Failure::new(Cause::Unreachable, chain(&error)),
+            kube::Error::BuildRequest(error) => Failure::new(WaitReason::Invalid, chain(&error)),
+            error => Failure::new(WaitReason::Unreachable, chain(&error)),
         }
     }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
-use wasmop_core::watch::{Change, Known, Place, Replay, Resolved, Room, Usage, WatchId, WatchRequest, WatchStatus};
+use wasmop_core::watch::{
+    CacheView, Change, ObjectBudget, ObjectUsage, Replay, Resolved, WatchId, WatchPosition, WatchRequest, WatchStatus,
+};
 use wasmop_core::work_queue::Key;
 
 use super::chance::Chance;
@@ -37,7 +39,7 @@ pub struct WatchHub {
     /// Removes journals of watches that there are no longer.
     cleaning: Option<AbortHandle>,
     /// For the whole objects of all watches.
-    room: Arc<Room>,
+    room: Arc<ObjectBudget>,
     /// For whole objects on their way to the host's loop.
     flow: Arc<FlowControl>,
     /// By what is asked for, whole objects or not.
@@ -136,7 +138,7 @@ impl WatchHub {
         let mut state = State { whole: request.full_objects, ..State::default() };
         let mut start = None;
         let journal = recovered.map(|Recovered { journal, index, namespaced }| {
-            start = Some(Place { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
+            start = Some(WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
             state.needs_list = request.full_objects && !index.is_empty();
             (state.index, state.was_namespaced) = (index, namespaced);
             Mutex::new(journal)
@@ -202,7 +204,7 @@ impl WatchHub {
 
     /// Sends what an earlier host knew to one subscriber, who has missed nothing of this one's. With the
     /// place that it had then, only what has changed since, if that is known. Ends with `Replayed`.
-    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<Place>) {
+    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         let Some(watch) = self.watches.get(&id) else { return };
         let seen = place
             .zip(watch.state.journal.as_ref())
@@ -216,12 +218,12 @@ impl WatchHub {
     }
 
     /// What to keep for the next host of who has seen all changes up to `number`.
-    pub fn place(&self, id: WatchId, number: u64) -> Option<Place> {
-        self.watches.get(&id)?.state.start.map(|start| Place { number, ..start })
+    pub fn place(&self, id: WatchId, number: u64) -> Option<WatchPosition> {
+        self.watches.get(&id)?.state.start.map(|start| WatchPosition { number, ..start })
     }
 
     /// Whether a place is one in this watch.
-    pub fn is_in(&self, place: &Place, id: WatchId) -> bool {
+    pub fn is_in(&self, place: &WatchPosition, id: WatchId) -> bool {
         self.watches.get(&id).and_then(|watch| watch.state.start).is_some_and(|start| start.watch == place.watch)
     }
 
@@ -261,10 +263,10 @@ impl WatchHub {
     }
 
     /// What comes of looking at the objects that the watch holds now; `None` if it is not in order.
-    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         let state = self.watches.get(&id)?.state.state();
         let position = state.position.filter(|_| state.synced && state.waiting.is_none())?;
-        Some(look(Known { index: &state.index, position }))
+        Some(look(CacheView { index: &state.index, position }))
     }
 
     /// The plural of what is watched, as far as it is known.
@@ -288,7 +290,7 @@ impl WatchHub {
     }
 
     /// What whole objects take.
-    pub fn objects_usage(&self) -> Usage {
+    pub fn objects_usage(&self) -> ObjectUsage {
         self.room.usage()
     }
 

@@ -21,7 +21,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use wasmop_core::watch::{
-    GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Place, Present, ResourceVersion, ToSave, WatchRequest, hash,
+    GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Present, ResourceVersion, ToSave, WatchPosition, WatchRequest,
+    hash,
 };
 use wasmop_core::work_queue::Key;
 use wasmop_snapshot::StateDir;
@@ -223,7 +224,7 @@ impl Journal {
     }
 
     /// The number that a place of some host stands for; `None` if that is not in the journal.
-    pub fn number(&self, place: Place) -> Option<u64> {
+    pub fn number(&self, place: WatchPosition) -> Option<u64> {
         let of = self.lineages.iter().find(|(lineage, _)| *lineage == place.lineage);
         of.filter(|(_, last)| place.number <= *last).map(|_| place.number)
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use wasmop_core::watch::{Cause, Change, Index, Place, Replay, Resolved, Room, Seen, Waiting, WatchEvent, WatchId};
+use wasmop_core::watch::{
+    Change, Index, ObjectBudget, Replay, Resolved, Seen, WaitReason, Waiting, WatchEvent, WatchId, WatchPosition,
+};
 
 use super::flow_control::{Delivery, FlowControl};
 use super::journal::Journal;
@@ -24,9 +26,9 @@ pub(super) struct Shared {
     /// To be locked before `state`.
     pub journal: Option<Mutex<Journal>>,
     /// Where a host that starts here is in the journal, if there is one.
-    pub start: Option<Place>,
+    pub start: Option<WatchPosition>,
     /// For its whole objects.
-    pub room: Arc<Room>,
+    pub room: Arc<ObjectBudget>,
     /// For whole objects on their way to the host's loop.
     pub flow: Arc<FlowControl>,
     /// Tells the upstream that `State::widening` is set.
@@ -229,7 +231,7 @@ impl Shared {
         if state.waiting.as_ref().is_none_or(|told| told.cause != waiting.cause) {
             state.waiting = Some(waiting.clone());
             self.send(state.index.last(), None, Change::Waiting(waiting.clone()));
-            if waiting.cause == Cause::Unreachable && state.position.is_some() {
+            if waiting.cause == WaitReason::Unreachable && state.position.is_some() {
                 // So it is for them, and they are not all to ask when it is back.
                 state.followers().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
             } else {

@@ -13,7 +13,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tower::BoxError;
 use wasmop_core::service_account::ServiceAccount;
-use wasmop_core::watch::{Cause, Change, Place, Replay, Resolved, ResourceVersion, WatchEvent, WatchId, WatchRequest};
+use wasmop_core::watch::{
+    Change, Replay, Resolved, ResourceVersion, WaitReason, WatchEvent, WatchId, WatchPosition, WatchRequest,
+};
 use wasmop_core::work_queue::Key;
 
 use super::upstream::Pace;
@@ -570,7 +572,7 @@ async fn a_request_that_would_change_the_path_is_never_sent() {
         let mut world = World::new();
         world.hub.subscribe(request);
         let Change::Waiting(waiting) = world.change().await else { panic!() };
-        assert_eq!(waiting.cause, Cause::Invalid, "{waiting}");
+        assert_eq!(waiting.cause, WaitReason::Invalid, "{waiting}");
         assert!(waiting.to_string().len() < 2000, "{waiting}");
         assert!(world.requests.try_recv().is_err());
     }

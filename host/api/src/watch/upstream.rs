@@ -26,7 +26,7 @@ use serde_json::value::RawValue;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 use wasmop_core::excerpt::{MAX_NAME_BYTES, name_excerpt};
-use wasmop_core::watch::{Cause, Item, Reader, Waiting, WatchRequest};
+use wasmop_core::watch::{Item, Reader, WaitReason, Waiting, WatchRequest};
 
 use super::chance::Chance;
 use super::discovery::Discovery;
@@ -209,14 +209,14 @@ impl Upstream {
                 continue;
             };
             let Err(mut failure) = ended else { continue };
-            if failure.cause == FailureCause::Because(Cause::Missing) {
+            if failure.cause == FailureCause::Because(WaitReason::Missing) {
                 // In place of "404 page not found".
                 failure.message = super::discovery::missing(&self.request).message;
                 if let Some(reason) = self.discovery.reason(&self.request).await {
                     failure.explain(reason);
                 }
             }
-            if failure.cause == FailureCause::Because(Cause::Invalid) {
+            if failure.cause == FailureCause::Because(WaitReason::Invalid) {
                 return self.wait_for(&failure);
             }
             let delay = self.on_failure(&failure);
@@ -278,7 +278,7 @@ impl Upstream {
             return Ok(());
         }
         if !brought && begun.elapsed() < self.pace.short_watch {
-            return Err(Failure::new(Cause::Unreachable, "the API server ends watches as soon as they begin"));
+            return Err(Failure::new(WaitReason::Unreachable, "the API server ends watches as soon as they begin"));
         }
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Upstream {
         let mut delay = self.pace.first_delay.saturating_mul(1 << (failures - 1).min(10)).min(self.pace.max_delay);
         match failure.cause {
             FailureCause::Expired => self.position = None,
-            FailureCause::Because(Cause::Missing) => {
+            FailureCause::Because(WaitReason::Missing) => {
                 self.position = None;
                 self.discovered_after = Some(Instant::now());
                 self.shared.state().resolved = None;
@@ -302,8 +302,10 @@ impl Upstream {
             }
             _ => {}
         }
-        let lasts =
-            matches!(failure.cause, FailureCause::Because(Cause::Missing | Cause::Unauthorized | Cause::Forbidden));
+        let lasts = matches!(
+            failure.cause,
+            FailureCause::Because(WaitReason::Missing | WaitReason::Unauthorized | WaitReason::Forbidden)
+        );
         if lasts || failures >= FAILURES_TO_TELL {
             self.wait_for(failure);
         }
@@ -316,7 +318,7 @@ impl Upstream {
         self.shared.wait_for(Waiting { resource, cause, message, service_account });
     }
 
-    fn waits_for(&self, cause: impl FnOnce(Cause) -> bool) -> bool {
+    fn waits_for(&self, cause: impl FnOnce(WaitReason) -> bool) -> bool {
         self.shared.state().waiting.as_ref().is_some_and(|waiting| cause(waiting.cause))
     }
 
@@ -344,7 +346,8 @@ impl Upstream {
                 }
                 // An identity that must not use discovery may still watch what it was granted.
                 Err(failure)
-                    if failure.cause == FailureCause::Because(Cause::Forbidden) && !self.request.plural.is_empty() =>
+                    if failure.cause == FailureCause::Because(WaitReason::Forbidden)
+                        && !self.request.plural.is_empty() =>
                 {
                     self.request.plural.clone()
                 }
@@ -380,7 +383,7 @@ impl Upstream {
         loop {
             let request =
                 if self.request.full_objects { requests.list(&params) } else { requests.list_metadata(&params) };
-            let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+            let mut request = request.map_err(|error| Failure::new(WaitReason::Invalid, error.to_string()))?;
             self.impersonate(&mut request);
             let page = timeout(TRANSFER_TIMEOUT, self.client.request_text(request)).await;
             let page = page.map_err(|_| Failure::timed_out("answer a list"))??;
@@ -460,7 +463,7 @@ impl Upstream {
         } else {
             requests.watch_metadata(&params, &from)
         };
-        let mut request = request.map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+        let mut request = request.map_err(|error| Failure::new(WaitReason::Invalid, error.to_string()))?;
         // One compressed piece an event is more work than it saves.
         self.impersonate(&mut request);
         request.headers_mut().insert(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
@@ -478,7 +481,7 @@ impl Upstream {
         }
         let mut stream = pin!(stream);
         // What the API server does wrong inside a watch is over only when something came through.
-        if self.position.is_some() && self.waits_for(|cause| cause != Cause::Server) {
+        if self.position.is_some() && self.waits_for(|cause| cause != WaitReason::Server) {
             self.shared.synced();
         }
         // HTTP/1.1 cannot tell a quiet watch from a dead connection, so a quiet one is asked for again.
@@ -501,7 +504,7 @@ impl Upstream {
                 Err(_) if has_bookmarks || !can_ping => return Ok(brought),
                 read => read.map_err(|_| Failure::timed_out("end a watch"))?,
             };
-            read.map_err(|error| Failure::new(Cause::Unreachable, format!("the watch was cut: {error}")))?;
+            read.map_err(|error| Failure::new(WaitReason::Unreachable, format!("the watch was cut: {error}")))?;
             if line.last() != Some(&b'\n') {
                 // The end, perhaps in the middle of an event, which comes again with the next watch.
                 return Ok(brought);
@@ -591,5 +594,5 @@ fn validate(request: &WatchRequest) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::new(Cause::Invalid, problem))
+    Err(Failure::new(WaitReason::Invalid, problem))
 }

@@ -58,7 +58,7 @@ pub use self::suspension::SaveReason;
 use self::suspension::Suspension;
 use self::timers::Timers;
 use crate::cached_reads::{Resource, Writes};
-use crate::limits::problem::Told;
+use crate::limits::problem::ProblemReports;
 use crate::own_writes::OwnWrites;
 use crate::permissions::Permissions;
 use crate::permissions::learn::Learning;
@@ -137,7 +137,7 @@ pub struct ControlLoop<E: Environment> {
     learning: Option<Learning>,
     is_traced: bool,
     /// When owners were last told of which problem.
-    published: Told,
+    published: ProblemReports,
     totals: Totals,
     next_token: u64,
     is_shutting_down: bool,
@@ -163,7 +163,7 @@ impl<E: Environment> ControlLoop<E> {
             limit_caps,
             learning,
             is_traced,
-            published: Told::default(),
+            published: ProblemReports::default(),
             totals: Totals::default(),
             next_token: 0,
             is_shutting_down: false,
@@ -294,7 +294,7 @@ impl<E: Environment> ControlLoop<E> {
     /// Charges a controller for CPU time that the loop has spent on it.
     pub fn charge(&mut self, id: SlotId, cpu: Duration, now: Now) {
         let slot = &mut self.slots[id];
-        slot.throttles.pace.used(&slot.package.limits, cpu, now.host);
+        slot.throttles.cpu_share.used(&slot.package.limits, cpu, now.host);
     }
 
     /// Every instance is to be suspended.

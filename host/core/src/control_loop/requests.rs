@@ -16,14 +16,14 @@ use super::slot::{Slot, SlotId};
 use super::{ControlLoop, Credit, Environment, HostEffect};
 use crate::cached_reads::{Resource, Writes};
 use crate::limits::problem::{Limit, Problem};
-use crate::limits::request_rate::{Next, Requests};
+use crate::limits::request_rate::{Next, RequestThrottle};
 use crate::limits::self_trigger::{SelfTriggers, version_in};
 use crate::own_writes::{OwnWrites, Settled};
 use crate::permissions::external::ExternalDenied;
 use crate::permissions::{Allowed, ApiRequest, Denied, is_stream};
 use crate::registration_id::RegistrationId;
 use crate::reply::Reply;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::step::{Call, EventKind};
 use crate::work_queue::Key;
 
@@ -38,7 +38,7 @@ pub(super) struct SlotRequests<C> {
     /// By the guest's call id.
     pub in_flight: BTreeMap<u64, InFlight>,
     /// Those that wait until the limits let them go.
-    pub waiting: Requests,
+    pub waiting: RequestThrottle,
     pub credit: Option<C>,
     /// Requests with a lower token have taken from an earlier credit.
     credit_since: u64,
@@ -91,7 +91,7 @@ impl<C: Credit> SlotRequests<C> {
     pub fn new(writes: Option<Box<Writes>>, own_writes: Option<Box<OwnWrites>>) -> SlotRequests<C> {
         SlotRequests {
             in_flight: BTreeMap::new(),
-            waiting: Requests::default(),
+            waiting: RequestThrottle::default(),
             credit: None,
             credit_since: 0,
             writes,
@@ -194,7 +194,7 @@ impl<C: Credit> Slot<C> {
     /// It is known now whether changes that were held back are the controller's own.
     fn settle(&mut self, settled: Option<Settled>) {
         if settled.is_some_and(|settled| self.controller.settle(&settled)) {
-            self.counters.avoided(Avoided::OwnWrite);
+            self.counters.change_ignored(IgnoredChange::OwnWrite);
         }
     }
 

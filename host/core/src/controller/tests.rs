@@ -37,7 +37,7 @@ fn kinds(batch: &[Event]) -> Vec<(EventKind, u64)> {
 }
 
 #[test]
-fn the_first_thing_a_guest_gets_is_start_alone() {
+fn the_first_event_is_start_alone() {
     let mut c = Controller::new(at(0), 0);
     c.enqueue(R0, "ns/a".into(), at(0));
     assert!(c.is_runnable(at(0)));
@@ -46,7 +46,7 @@ fn the_first_thing_a_guest_gets_is_start_alone() {
 }
 
 #[test]
-fn a_reconcile_is_delivered_once_and_again_if_the_object_changed_meanwhile() {
+fn a_reconcile_is_delivered_once_and_again_if_the_object_changed() {
     let mut c = ready();
     c.enqueue(R0, "ns/a".into(), at(1));
     c.enqueue(R0, "ns/a".into(), at(1));
@@ -97,7 +97,7 @@ fn answers_reach_the_guest_in_order_and_not_after_it_dropped_the_call() {
 }
 
 #[test]
-fn bytes_that_leave_the_inbox_are_given_back_however_they_leave_it() {
+fn bytes_that_leave_the_inbox_in_any_way_return_credit() {
     let body = || Bytes::from(vec![0; 100]);
     let with_bodies = || {
         let mut c = ready();
@@ -177,7 +177,7 @@ fn a_guest_timer_makes_it_runnable_when_it_fires() {
 }
 
 #[test]
-fn nonsense_from_a_guest_is_reported_and_changes_nothing() {
+fn misuse_by_a_guest_is_reported_and_changes_nothing() {
     let mut c = ready();
     let nonsense = vec![
         Action::Done { task: 99, requeue_after: None, error: None },
@@ -208,7 +208,7 @@ fn a_cancelled_task_backs_off_and_its_events_are_not_delivered() {
 }
 
 #[test]
-fn an_object_that_cost_the_instance_waits_while_a_new_one_sees_the_others() {
+fn an_object_that_cost_the_instance_waits_behind_the_others() {
     let mut c = ready();
     c.enqueue(R0, "culprit".into(), at(0));
     c.enqueue(R0, "other".into(), at(0));
@@ -228,7 +228,7 @@ fn an_object_that_cost_the_instance_waits_while_a_new_one_sees_the_others() {
 }
 
 #[test]
-fn others_come_before_a_new_culprit_however_long_the_instance_waits_after_many_crashes() {
+fn other_objects_come_before_a_culprit_after_any_number_of_crashes() {
     let mut c = ready();
     let mut now = at(0);
     for crash in 0..6 {
@@ -250,7 +250,7 @@ fn others_come_before_a_new_culprit_however_long_the_instance_waits_after_many_c
 }
 
 #[test]
-fn a_restart_tries_everything_again_and_waits_for_the_guest_to_register() {
+fn a_restart_retries_everything_once_the_guest_has_registered() {
     let mut c = ready();
     c.enqueue(R0, "a".into(), at(0));
     c.take_batch(at(0)).unwrap();
@@ -266,7 +266,7 @@ fn a_restart_tries_everything_again_and_waits_for_the_guest_to_register() {
 }
 
 #[test]
-fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
+fn after_a_restart_of_the_host_tasks_continue_and_calls_have_failed() {
     let mut c = ready();
     for key in ["a", "b", "c"] {
         c.enqueue(R0, key.into(), at(0));
@@ -279,7 +279,7 @@ fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
     c.enqueue(R0, "d".into(), at(0));
     let saved = postcard::to_stdvec(&c.save(at(100))).unwrap();
 
-    let saved: Saved = postcard::from_bytes(&saved).unwrap();
+    let saved: ControllerState = postcard::from_bytes(&saved).unwrap();
     let mut c = Controller::restore(saved, at(50_000), 7_000, at(200)).unwrap();
     assert_eq!(c.clock(at(50_001)), 1_007_000);
     assert_eq!(c.tasks().collect::<Vec<_>>(), [1, 2]);
@@ -352,7 +352,7 @@ fn time_without_a_host_counts_for_requeues_backoff_and_timers() {
 }
 
 #[test]
-fn time_without_a_host_counts_for_a_reconcile_and_leaves_it_a_moment_to_end() {
+fn time_without_a_host_counts_against_the_timeout_of_a_reconcile() {
     let (timeout, grace) = (at(60_000), at(10_000));
     let mut c = ready();
     c.enqueue(R0, "a".into(), at(0));
@@ -374,7 +374,7 @@ fn time_without_a_host_counts_for_a_reconcile_and_leaves_it_a_moment_to_end() {
 }
 
 #[test]
-fn what_changed_during_a_reconcile_that_goes_on_after_a_restart_is_reconciled_again() {
+fn an_object_that_changed_during_a_continued_reconcile_is_reconciled_again() {
     let mut c = ready();
     for key in ["changed", "unchanged"] {
         c.enqueue(R0, key.into(), at(0));
@@ -400,9 +400,9 @@ fn what_changed_during_a_reconcile_that_goes_on_after_a_restart_is_reconciled_ag
 }
 
 #[test]
-fn a_saved_state_that_contradicts_itself_is_refused() {
+fn an_inconsistent_saved_state_is_rejected() {
     let task = Task { registration: RegistrationId(3), key: "a".into(), ..Task::default() };
-    let saved = Saved {
+    let saved = ControllerState {
         registrations: SavedRegistrations::default(),
         tasks: vec![(1, task)],
         calls: vec![],
@@ -413,7 +413,7 @@ fn a_saved_state_that_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn a_reconcile_that_takes_too_long_is_taken_from_the_guest_with_its_calls_and_tried_again() {
+fn a_timed_out_reconcile_is_cancelled_with_its_calls_and_retried() {
     let timeout = at(100);
     let mut c = ready();
     c.enqueue(R0, "ns/slow".into(), at(10));
@@ -439,7 +439,7 @@ fn a_reconcile_that_takes_too_long_is_taken_from_the_guest_with_its_calls_and_tr
 }
 
 #[test]
-fn a_guest_does_not_hear_of_a_reconcile_that_is_too_late_before_it_began() {
+fn a_guest_is_not_notified_of_an_undelivered_reconcile_that_timed_out() {
     let mut c = ready();
     // Of so long ones a step takes fewer than are handed out for it.
     for n in 0..MAX_STEP_EVENTS {
@@ -452,7 +452,7 @@ fn a_guest_does_not_hear_of_a_reconcile_that_is_too_late_before_it_began() {
 }
 
 #[test]
-fn a_controller_has_a_bounded_number_of_watches_and_nonsense_is_refused() {
+fn watches_are_bounded_and_invalid_registrations_are_rejected() {
     let watches = |n: usize| {
         let watch = r#"{"version":"v1","kind":"K"}"#;
         SPEC.replace("}}", &format!("}},\"watches\":[{}]}}", vec![watch; n].join(",")))
@@ -474,7 +474,7 @@ fn a_controller_has_a_bounded_number_of_watches_and_nonsense_is_refused() {
 }
 
 #[test]
-fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
+fn a_registration_with_an_invalid_predicate_is_rejected_with_its_position() {
     let spec = |predicate: &str| {
         let watch = serde_json::json!({"version": "v1", "kind": "ConfigMap", "predicate": predicate});
         serde_json::json!({"name": "maps", "primary": watch}).to_string()
@@ -500,7 +500,7 @@ fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
 }
 
 #[test]
-fn a_map_event_says_whether_the_object_is_gone() {
+fn a_map_event_tells_whether_the_object_was_deleted() {
     let mut c = ready();
     for gone in [false, true] {
         let object = Some(Bytes::from_static(b"{}"));
@@ -514,7 +514,7 @@ fn a_map_event_says_whether_the_object_is_gone() {
 }
 
 #[test]
-fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
+fn names_without_an_object_are_reconciled_up_to_a_limit() {
     let mut c = ready();
     let long = "x".repeat(600);
     for nonsense in ["", "/", "a/", "/a", "a/b/c", &long] {
@@ -536,7 +536,7 @@ fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
 }
 
 #[test]
-fn watched_objects_take_no_room_from_names_without_an_object() {
+fn watched_objects_do_not_count_as_names_without_an_object() {
     let mut c = ready();
     for n in 0..2 * MAX_UNKNOWN {
         c.enqueue(R0, format!("ns/{n}").into(), at(0));
@@ -569,7 +569,7 @@ fn names_without_an_object_are_bounded_for_all_registrations_together() {
 }
 
 #[test]
-fn what_was_being_reconciled_is_retried_at_once_when_the_instance_is_to_blame() {
+fn objects_are_retried_at_once_when_the_instance_is_to_blame() {
     let mut c = ready();
     c.enqueue(R0, "a".into(), at(0));
     c.enqueue(R0, "b".into(), at(0));

@@ -51,7 +51,7 @@ fn answer(own: &mut OwnWrites, call: u64, status: u16, version: u64) -> Option<S
 }
 
 #[test]
-fn only_what_is_certain_is_own() {
+fn only_proven_changes_are_own() {
     // What is sent, with which body, status and version of the answer; then a change, and for whom.
     let change = |from, to| (Some(from), to);
     for (verb, resource, sent, status, to, (from, seen), concerned, expected) in [
@@ -101,7 +101,7 @@ fn a_write_outside_of_a_reconcile_or_without_json_proves_nothing() {
 }
 
 #[test]
-fn what_comes_before_the_answer_is_settled_by_it() {
+fn a_change_before_the_answer_is_settled_by_the_answer() {
     let by = object("a/a");
     let (old, new) = (meta("u", 5), meta("u", 6));
     let held = |calls: &[u64]| {
@@ -127,7 +127,7 @@ fn what_comes_before_the_answer_is_settled_by_it() {
 }
 
 #[test]
-fn what_is_remembered_stays_small() {
+fn memory_is_bounded() {
     let mut own = own_writes();
     for n in 1..=1000 {
         own.sent(n, &allowed("update", "configmaps"), Some(object("a/a")), &body(&n.to_string()));
@@ -322,7 +322,7 @@ proptest! {
 
     /// Whatever somebody else has changed, a reconcile begins after it.
     #[test]
-    fn no_foreign_change_is_left_out(ops in ops()) {
+    fn no_foreign_change_is_ignored(ops in ops()) {
         let mut world = World::new();
         for op in ops {
             world.run(op);

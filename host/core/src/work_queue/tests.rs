@@ -91,7 +91,7 @@ fn adding_an_object_cancels_its_pending_time() {
 }
 
 #[test]
-fn a_requeue_gives_way_to_a_change_that_came_meanwhile() {
+fn a_change_takes_precedence_over_a_requeue() {
     for done_first in [true, false] {
         let mut queue = queue();
         queue.add("a".into(), ms(0));
@@ -111,7 +111,7 @@ fn a_requeue_gives_way_to_a_change_that_came_meanwhile() {
 }
 
 #[test]
-fn an_object_that_falls_due_while_processing_comes_after_done_and_wakes_nobody() {
+fn an_object_that_falls_due_while_processing_is_ready_after_done() {
     let mut queue = queue();
     queue.add("a".into(), ms(0));
     queue.take(ms(0)).unwrap();
@@ -124,7 +124,7 @@ fn an_object_that_falls_due_while_processing_comes_after_done_and_wakes_nobody()
 }
 
 #[test]
-fn what_fell_due_earlier_goes_before_what_is_added_now() {
+fn objects_that_fell_due_earlier_take_precedence() {
     let mut queue = queue();
     queue.add_at("due".into(), ms(5));
     queue.add("new".into(), ms(6));
@@ -133,7 +133,7 @@ fn what_fell_due_earlier_goes_before_what_is_added_now() {
 }
 
 #[test]
-fn backoff_doubles_up_to_its_maximum_and_starts_anew_after_success() {
+fn backoff_doubles_up_to_its_maximum_and_resets_after_success() {
     let mut queue = queue();
     let mut now = ms(0);
     let mut delays = Vec::new();
@@ -166,7 +166,7 @@ fn a_dropped_key_loses_its_time_and_backoff_but_stays_ready() {
 }
 
 #[test]
-fn done_of_what_is_not_processed_changes_nothing() {
+fn done_without_processing_changes_nothing() {
     let mut queue = queue();
     queue.done("never seen", ms(0));
     queue.add("a".into(), ms(0));
@@ -175,7 +175,7 @@ fn done_of_what_is_not_processed_changes_nothing() {
 }
 
 #[test]
-fn what_was_processed_is_exported_as_ready_and_comes_first() {
+fn objects_in_processing_are_exported_as_ready_and_first() {
     let mut queue = queue();
     for key in ["ready", "worked on"] {
         queue.add(key.into(), ms(0));
@@ -232,7 +232,7 @@ fn time_between_export_and_import_counts_wherever_the_clock_stands() {
 }
 
 #[test]
-fn an_empty_queue_is_small_and_one_that_was_used_becomes_so_again() {
+fn an_emptied_queue_is_as_small_as_a_new_one() {
     assert!(size_of::<WorkQueue>() < 200, "{}", size_of::<WorkQueue>());
     let mut queue = queue();
     for n in 0..1000 {

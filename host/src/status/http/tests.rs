@@ -2,7 +2,7 @@ use http_body_util::BodyExt;
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Controller, Queue, Unwatched};
 use wasmop_core::status::state::State as ControllerState;
-use wasmop_core::watch::{Cause, Waiting, WatchStatus};
+use wasmop_core::watch::{WaitReason, Waiting, WatchStatus};
 use wasmop_package::Tier;
 
 use super::*;
@@ -143,10 +143,10 @@ async fn it_is_ready_when_all_have_started_and_all_that_can_be_listed_is() {
         (true, true, None, 200),
         (false, true, None, 503),
         (true, false, None, 503),
-        (true, false, waiting(Cause::Missing), 200),
-        (true, false, waiting(Cause::Forbidden), 200),
-        (true, false, waiting(Cause::Unreachable), 503),
-        (true, true, waiting(Cause::Unreachable), 200),
+        (true, false, waiting(WaitReason::Missing), 200),
+        (true, false, waiting(WaitReason::Forbidden), 200),
+        (true, false, waiting(WaitReason::Unreachable), 503),
+        (true, true, waiting(WaitReason::Unreachable), 200),
     ] {
         let mut observed = observed(1);
         observed.controllers[0].registered = registered;

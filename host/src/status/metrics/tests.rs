@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Election, Queue};
-use wasmop_core::step::Cause;
-use wasmop_core::watch::{Usage, WatchStatus};
+use wasmop_core::step::StepFault;
+use wasmop_core::watch::{ObjectUsage, WatchStatus};
 use wasmop_package::Tier;
 
 use super::*;
@@ -37,10 +37,10 @@ fn page() -> Page {
     troubled.reconciled(ReconcileResult::Success, Duration::from_millis(30));
     troubled.reconciled(ReconcileResult::Error, Duration::from_secs(7));
     troubled.saved(true, 4096, 8192);
-    troubled.avoided(Avoided::Predicate);
+    troubled.change_ignored(IgnoredChange::Predicate);
     troubled.cached_read(CachedRead::Hit);
     troubled.save_failed(now, &IoError::from_raw_os_error(libc::ENOSPC));
-    troubled.step_failed(Cause::Panic);
+    troubled.step_failed(StepFault::Panic);
     troubled.restarted();
     troubled.limit_hit(Limit::LogRate);
     troubled.throttled(Limit::CpuShare, Duration::from_millis(1500));
@@ -67,7 +67,7 @@ fn page() -> Page {
         spare_bytes: 4096,
         code_bytes: 8192,
         memory_budget: Some(64 << 20),
-        cached: Usage { bytes: 300, refused: 1 },
+        cached: ObjectUsage { bytes: 300, refused: 1 },
         cache_memory: Some(1 << 20),
         election: Some(Election { identity: "node-1-0a1b2c3d".into(), trouble: None }),
     };
@@ -141,7 +141,7 @@ fn numbers_come_out_as_they_were_counted() {
         r#"wasmop_throttled_seconds_total{controller="website",limit="cpu-share"} 1.5"#,
         r#"wasmop_watched_objects{resource="configmaps/v1"} 7"#,
         r#"wasmop_watches{resource="configmaps/v1"} 1"#,
-        r#"wasmop_watches_following{resource="configmaps/v1"} 1"#,
+        r#"wasmop_watches_derived{resource="configmaps/v1"} 1"#,
         r#"rest_client_requests_total{code="200",method="GET"} 1"#,
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");

@@ -57,7 +57,7 @@ fn a_place_is_good_for_the_host_that_wrote_it_and_up_to_what_was_written() {
     index.apply(seen("a", 1, "x"));
     index.apply(seen("b", 2, ""));
     journal.save_index(&mut index, Some(true)).unwrap();
-    let place = |number| Place { watch: journal.watch(), lineage: journal.lineage(), number };
+    let place = |number| WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number };
     let Recovered { journal: next, index: found, namespaced } = disks.recover();
     assert_eq!((content(&found), namespaced), (content(&index), Some(true)));
     assert_eq!([1, 2, 3].map(|number| next.number(place(number))), [Some(1), Some(2), None]);
@@ -66,8 +66,8 @@ fn a_place_is_good_for_the_host_that_wrote_it_and_up_to_what_was_written() {
     next.save_index(&mut found, Some(true)).unwrap();
     let third = disks.recover().journal;
     assert_eq!(third.number(place(2)), Some(2));
-    assert_eq!(third.number(Place { lineage: next.lineage(), ..place(2) }), Some(2));
-    assert_eq!(third.number(Place { lineage: next.lineage() ^ 1, ..place(2) }), None);
+    assert_eq!(third.number(WatchPosition { lineage: next.lineage(), ..place(2) }), Some(2));
+    assert_eq!(third.number(WatchPosition { lineage: next.lineage() ^ 1, ..place(2) }), None);
 }
 
 #[test]
@@ -179,7 +179,7 @@ proptest! {
         journal.save_index(&mut index, None).unwrap();
         corrupt(&disks.file(), at, how);
         let found = disks.recover();
-        let place = |number| Place { watch: journal.watch(), lineage: journal.lineage(), number };
+        let place = |number| WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number };
         let known = (1..=index.last()).filter(|number| found.journal.number(place(*number)).is_some()).max();
         prop_assert!(known.is_none() || known == Some(found.index.last()));
         if let Some(known) = known {

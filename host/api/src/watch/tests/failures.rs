@@ -55,8 +55,8 @@ async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing(
         })
     };
     for (served, established, cause, message, help) in [
-        (false, "True", Cause::VersionNotServed, "`served: false` for v1; it serves v1beta1", "served: true"),
-        (true, "False", Cause::NotEstablished, "is not established: names", "kubectl describe crd"),
+        (false, "True", WaitReason::VersionNotServed, "`served: false` for v1; it serves v1beta1", "served: true"),
+        (true, "False", WaitReason::NotEstablished, "is not established: names", "kubectl describe crd"),
     ] {
         *world.definition.lock().unwrap() = Some(definition(served, established));
         let waiting = loop {
@@ -86,7 +86,7 @@ async fn an_identity_that_may_not_read_definitions_is_told_how_to_learn_more() {
     world.hub.subscribe(request());
     world.request("/apis/demo.wasmop.dev/v1").await.error(404);
     let Change::Waiting(waiting) = world.change().await else { panic!() };
-    assert_eq!((waiting.cause, waiting.cause.reason()), (Cause::Unexplained, "ResourceNotServed"));
+    assert_eq!((waiting.cause, waiting.cause.reason()), (WaitReason::Unexplained, "ResourceNotServed"));
     assert!(waiting.message.contains("is missing, or does not serve the version"), "{}", waiting.message);
     assert!(waiting.help().contains("get on customresourcedefinitions"), "{}", waiting.help());
 }
@@ -166,7 +166,7 @@ async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is
         drop(world.request("resourceVersion=10").await);
     }
     let Change::Waiting(waiting) = world.change().await else { panic!() };
-    assert_eq!(waiting.cause, Cause::Unreachable);
+    assert_eq!(waiting.cause, WaitReason::Unreachable);
     assert!(waiting.message.contains("connection refused"), "{}", waiting.message);
     // It may have come back with another state.
     for _ in 0..3 {

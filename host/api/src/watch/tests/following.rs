@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use tokio::sync::Notify;
-use wasmop_core::watch::{Reader, Room};
+use wasmop_core::watch::{ObjectBudget, Reader};
 
 use super::super::following::{Following, acquaint};
 use super::super::narrowing::Narrowing;
@@ -386,7 +386,7 @@ impl Watch {
             state: Mutex::new(State { whole: request.full_objects, ..State::default() }),
             journal: None,
             start: None,
-            room: Arc::new(Room::default()),
+            room: Arc::new(ObjectBudget::default()),
             flow: Arc::default(),
             widened: Notify::new(),
             nudged: Notify::new(),

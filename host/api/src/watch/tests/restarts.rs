@@ -32,7 +32,7 @@ impl Hosts {
 impl World {
     /// What a subscriber who comes back to `place` is told before everybody is told the list, as by `say`,
     /// and whether it is what it has missed.
-    async fn recalled(&mut self, id: WatchId, place: Option<Place>) -> (Vec<String>, bool) {
+    async fn recalled(&mut self, id: WatchId, place: Option<WatchPosition>) -> (Vec<String>, bool) {
         self.hub.recall(id, 1, place);
         let mut said = Vec::new();
         loop {
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    fn place_now(&self, id: WatchId, number: u64) -> Option<Place> {
+    fn place_now(&self, id: WatchId, number: u64) -> Option<WatchPosition> {
         self.hub.watched(id).unwrap().save().unwrap();
         self.hub.place(id, number)
     }
@@ -71,7 +71,7 @@ async fn the_next_host_says_what_changed_since_a_controller_was_told() {
     assert_eq!(world.recalled(id, late).await, (vec![], true));
     assert_eq!(world.recalled(id, early).await, (vec!["+a/c".into()], true));
     // What was changed meanwhile has been said to all already.
-    for unknown in [unwritten, None, late.map(|place| Place { lineage: 0, ..place })] {
+    for unknown in [unwritten, None, late.map(|place| WatchPosition { lineage: 0, ..place })] {
         assert_eq!(world.recalled(id, unknown).await, (vec!["+a/c".into()], false));
     }
     let now = world.place_now(id, 6);

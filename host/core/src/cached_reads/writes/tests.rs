@@ -77,7 +77,7 @@ fn a_write_gates_reads_until_the_cache_has_seen_it() {
         index.apply(seen("a/x", hash("u1"), 3));
         index.apply(seen("a/y", hash("u2"), 4));
         let mut writes = writes();
-        let cache = Known { index: &index, position };
+        let cache = CacheView { index: &index, position };
         writes.sent(1, &request(verb, resource, name), "/");
         assert!(writes.are_in(&config_maps(), None, cache), "{what}: not acknowledged yet");
         answer(&mut writes, 1, status, body);
@@ -87,7 +87,7 @@ fn a_write_gates_reads_until_the_cache_has_seen_it() {
 }
 
 #[test]
-fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_the_object() {
+fn a_gate_without_version_is_opened_by_a_later_write_or_a_deletion() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -96,7 +96,8 @@ fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_th
     answer(&mut writes, 1, 200, GONE);
     answer(&mut writes, 2, 200, &object("y", "u2", 5));
     let x: Key = "a/x".into();
-    let may = |writes: &Writes, position| writes.are_in(&config_maps(), Some(&x), Known { index: &index, position });
+    let may =
+        |writes: &Writes, position| writes.are_in(&config_maps(), Some(&x), CacheView { index: &index, position });
     assert!(!may(&writes, 100), "the other write may have been before it");
     writes.sent(3, &request("patch", "configmaps", Some("y")), "/");
     answer(&mut writes, 3, 200, &object("y", "u2", 9));
@@ -118,9 +119,9 @@ fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_th
 }
 
 #[test]
-fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
+fn a_gate_closes_once_the_guest_knows_of_success() {
     let index = Index::default();
-    let cache = Known { index: &index, position: 100 };
+    let cache = CacheView { index: &index, position: 100 };
     let x: Key = "a/x".into();
     let head = Reply::Head { status: 200, headers: String::new() };
     let mut writes = writes();
@@ -136,7 +137,7 @@ fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
 }
 
 #[test]
-fn gates_stay_few() {
+fn the_number_of_gates_is_bounded() {
     let index = Index::default();
     let mut writes = writes();
     for n in 1..=1000 {
@@ -144,7 +145,7 @@ fn gates_stay_few() {
         answer(&mut writes, n, 200, &object(&format!("x{n}"), "u", n));
     }
     assert!(writes.gates.len() <= MAX_GATES + 1 && writes.bytes() < 20_000, "{} gates", writes.gates.len());
-    let may = |writes: &Writes, position| writes.are_in(&config_maps(), None, Known { index: &index, position });
+    let may = |writes: &Writes, position| writes.are_in(&config_maps(), None, CacheView { index: &index, position });
     assert!(!may(&writes, 999));
     assert!(may(&writes, 1000));
     writes.forget(&config_maps(), 1000);
@@ -286,7 +287,7 @@ proptest! {
                 }
                 Step::Forget => writes.forget(&config_maps(), world.position as u64),
             }
-            let cache = Known { index: &world.index, position: world.position as u64 };
+            let cache = CacheView { index: &world.index, position: world.position as u64 };
             for (object, name) in NAMES.iter().enumerate() {
                 let key: Key = format!("a/{name}").into();
                 let is_there = world.index.get(&key).is_some();
@@ -306,13 +307,13 @@ proptest! {
         for (object, uid) in world.ends.drain(..) {
             writes.gone(&config_maps(), &format!("a/{}", NAMES[object]), hash(&uid.to_string()));
         }
-        let cache = Known { index: &world.index, position: world.position as u64 };
+        let cache = CacheView { index: &world.index, position: world.position as u64 };
         prop_assert!(writes.are_in(&config_maps(), None, cache), "{:?}", writes.gates);
     }
 }
 
 #[test]
-fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
+fn a_gate_without_version_is_opened_by_a_later_read() {
     const TOKEN: &str = r#"{"kind":"TokenRequest","metadata":{"name":"x","namespace":"a"}}"#;
     const EVICTED: &str = r#"{"kind":"Status","metadata":{},"status":"Success"}"#;
     const LIST: &str = r#"{"items":[{"metadata":{"resourceVersion":"3"}}],"metadata":{"resourceVersion":"8"}}"#;
@@ -350,7 +351,7 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
         writes.sent(2, &reads, path);
         answer(&mut writes, 2, status, body);
         for (position, expected) in [(7, at_7), (8, at_8)] {
-            let cache = Known { index: &index, position };
+            let cache = CacheView { index: &index, position };
             let may = |key: Option<&str>| writes.are_in(&config_maps(), key.map(Into::into).as_ref(), cache);
             assert_eq!([may(Some("a/x")), may(None)], expected, "{what}, at {position}");
         }
@@ -358,11 +359,11 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
 }
 
 #[test]
-fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
+fn a_read_in_flight_while_a_write_was_answered_opens_no_gate() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
-    let cache = Known { index: &index, position: 100 };
+    let cache = CacheView { index: &index, position: 100 };
     let get = request("get", "configmaps", Some("x"));
     for (first, second) in [(1, 2), (3, 4)] {
         writes.sent(first, &request("create", "configmaps", Some("x")), "/");
@@ -381,7 +382,7 @@ fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
 }
 
 #[test]
-fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not() {
+fn a_read_without_result_opens_the_gate_of_an_uncached_object() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -390,13 +391,13 @@ fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not(
     writes.sent(2, &request("get", "configmaps", Some("x")), "/x");
     answer(&mut writes, 2, 404, "{}");
     let key: Key = "a/x".into();
-    assert!(!writes.are_in(&config_maps(), Some(&key), Known { index: &index, position: 100 }));
+    assert!(!writes.are_in(&config_maps(), Some(&key), CacheView { index: &index, position: 100 }));
     index.delete(seen("a/x", hash("u1"), 4));
-    assert!(writes.are_in(&config_maps(), None, Known { index: &index, position: 100 }));
+    assert!(writes.are_in(&config_maps(), None, CacheView { index: &index, position: 100 }));
 }
 
 #[test]
-fn a_read_of_any_version_becomes_one_of_the_newest() {
+fn a_read_of_any_version_becomes_a_read_of_the_newest() {
     for (any, expected) in [
         ("/x?resourceVersion=0", "/x"),
         ("/x?limit=5&resourceVersion=0&labelSelector=a", "/x?limit=5&labelSelector=a"),
@@ -431,13 +432,13 @@ fn answers_are_not_kept() {
         writes.on_reply(call, &Reply::Body(end.clone()));
         writes.on_reply(call, &Reply::End);
     }
-    let may = |position| writes.are_in(&config_maps(), None, Known { index: &index, position });
+    let may = |position| writes.are_in(&config_maps(), None, CacheView { index: &index, position });
     assert!(!may(7));
     assert!(may(8));
 }
 
 #[test]
-fn resources_that_instances_registered_long_ago_are_forgotten() {
+fn resources_of_old_registrations_are_evicted() {
     let of = |plural: String| Resource { group: "".into(), plural: plural.into() };
     let mut all: Arc<[Resource]> = [config_maps()].into();
     for n in 0..10 * MAX_RESOURCES {

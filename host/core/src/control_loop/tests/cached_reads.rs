@@ -9,7 +9,7 @@ use super::harness::*;
 use crate::permissions::learn::Learning;
 use crate::status::counters::CachedRead;
 use crate::step::EventKind;
-use crate::watch::{Cause, Waiting};
+use crate::watch::{WaitReason, Waiting};
 
 const ALL: &str = "/apis/demo.dev/v1/websites";
 const HOME: &str = "/apis/demo.dev/v1/namespaces/web/websites/home";
@@ -34,7 +34,7 @@ fn site(key: &str) -> Object {
     object(key).version(10).spec(json!({ "title": key }))
 }
 
-fn waiting(cause: Cause) -> Waiting {
+fn waiting(cause: WaitReason) -> Waiting {
     Waiting { resource: "websites.demo.dev/v1".into(), cause, message: "no".into(), service_account: None }
 }
 
@@ -93,7 +93,7 @@ fn a_read_that_is_not_permitted_is_denied_though_it_is_cached() {
 #[test]
 fn a_watch_that_is_not_in_order_answers_nothing() {
     let (mut host, id, _) = reading(setup("web"), &[site("web/home")]);
-    host.fail_watch("Website", waiting(Cause::Unreachable));
+    host.fail_watch("Website", waiting(WaitReason::Unreachable));
     host.does(id, vec![get(1, &any(HOME))]);
     assert_eq!((host.cached_reads(id), host.sent()), (vec![(CachedRead::NotSynced, 1)], vec![1]));
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::super::{Credit, Environment};
 use crate::watch::{
-    Change, Index, Judged, Known, Place, Predicates, Present, Reader, Replay, Seen, Waiting, WatchEvent, WatchId,
-    WatchRequest,
+    CacheView, Change, Index, Judged, Predicates, Present, Reader, Replay, Seen, Waiting, WatchEvent, WatchId,
+    WatchPosition, WatchRequest,
 };
 use crate::work_queue::Key;
 
@@ -216,7 +216,7 @@ impl Environment for TestEnvironment {
         number
     }
 
-    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<Place>) {
+    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         self.asked.push(Asked::Recall(watch, subscriber, place.map(|place| place.number)));
         let TestWatch { index, recovered, .. } = &self.watches[&watch];
         let missed = place.and_then(|place| Some(index.replay_between(place.number, *recovered)?.collect::<Vec<_>>()));
@@ -231,13 +231,13 @@ impl Environment for TestEnvironment {
         self.watches[&watch].recovered
     }
 
-    fn is_in(&self, place: &Place, watch: WatchId) -> bool {
+    fn is_in(&self, place: &WatchPosition, watch: WatchId) -> bool {
         self.place(watch, 0).is_some_and(|own| own.watch == place.watch)
     }
 
-    fn place(&self, watch: WatchId, seen: u64) -> Option<Place> {
+    fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition> {
         let kind = &self.watches[&watch].request.kind;
-        Some(Place { watch: crate::watch::hash(kind), lineage: 1, number: seen })
+        Some(WatchPosition { watch: crate::watch::hash(kind), lineage: 1, number: seen })
     }
 
     fn is_recorded(&self, watch: WatchId) -> bool {
@@ -268,9 +268,9 @@ impl Environment for TestEnvironment {
         self.watches.get(&watch)?.index.object(key).cloned()
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         let watch = self.watches.get(&watch).filter(|watch| watch.is_synced)?;
-        Some(look(Known { index: &watch.index, position: watch.position }))
+        Some(look(CacheView { index: &watch.index, position: watch.position }))
     }
 
     fn judge(&mut self, predicate: &str, change: &Change) -> (Judged, Duration) {

@@ -15,7 +15,7 @@ pub use super::setup::*;
 use crate::election::Fence;
 use crate::permissions::Permissions;
 use crate::reply::Reply;
-use crate::status::counters::{Avoided, CachedRead};
+use crate::status::counters::{CachedRead, IgnoredChange};
 use crate::status::observed;
 use crate::step::{Action, Event, EventKind, StepOutput, StepReport};
 use crate::watch::{Waiting, WatchId};
@@ -396,8 +396,8 @@ impl Harness {
         self.control.observe().swap_remove(id.index())
     }
 
-    pub fn avoided(&self, id: SlotId, why: Avoided) -> u64 {
-        self.observe(id).counters.wakes_avoided(why)
+    pub fn ignored(&self, id: SlotId, why: IgnoredChange) -> u64 {
+        self.observe(id).counters.changes_ignored(why)
     }
 
     /// What became of reads that a cache may answer, without those that never happened.

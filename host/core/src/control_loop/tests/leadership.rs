@@ -248,7 +248,7 @@ fn a_controller_that_is_given_up_makes_no_request_any_more() {
 
 #[test]
 fn what_a_controller_has_seen_counts_for_one_time_on_this_host() {
-    let place = crate::watch::Place { watch: crate::watch::hash("Website"), lineage: 1, number: 1 };
+    let place = crate::watch::WatchPosition { watch: crate::watch::hash("Website"), lineage: 1, number: 1 };
     let recorded = || super::environment::Recorded { present: vec![object("web/a").recorded(1)], last: 1 };
     let mut host = Harness::new();
     host.control.environment_mut().recorded.insert("Website".into(), recorded());

@@ -7,7 +7,7 @@ use super::super::{Send, SlotId};
 use super::environment::{Object, object};
 use super::harness::*;
 use crate::reply::Reply;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::step::{Action, EventKind};
 
 const HOME: &str = "/apis/demo.dev/v1/namespaces/web/websites/home";
@@ -83,7 +83,7 @@ fn only_changes_that_are_provably_the_controllers_own_cause_no_reconcile() {
         host.does(id, vec![done(task)]);
         let found = host.reconciled(id);
         assert_eq!(found.iter().any(|object| object == "web/home"), again, "{what}: {found:?}");
-        assert_eq!(host.avoided(id, Avoided::OwnWrite), avoided, "{what}");
+        assert_eq!(host.ignored(id, IgnoredChange::OwnWrite), avoided, "{what}");
     }
 }
 
@@ -157,7 +157,7 @@ fn a_dry_run_and_a_write_outside_of_a_reconcile_are_no_writes() {
     host.does(id, vec![]);
     host.does(id, vec![done(task)]);
     assert_eq!(host.reconciled(id), ["web/home"]);
-    assert_eq!(host.avoided(id, Avoided::OwnWrite), 0);
+    assert_eq!(host.ignored(id, IgnoredChange::OwnWrite), 0);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_change_that_concerns_no_watched_object_is_not_held() {
     host.respond(&send, 409, "{}");
     host.does(id, vec![done(task)]);
     assert!(!host.is_stepping(id));
-    assert_eq!(host.avoided(id, Avoided::Unrelated), 2);
+    assert_eq!(host.ignored(id, IgnoredChange::Unrelated), 2);
 }
 
 #[test]

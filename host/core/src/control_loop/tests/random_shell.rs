@@ -19,8 +19,8 @@ use super::harness::*;
 use crate::election::{Fence, Term};
 use crate::permissions::Grant;
 use crate::reply::Reply;
-use crate::step::{Action, Cause, EventKind, Lost};
-use crate::watch::{Cause as WatchCause, Waiting, WatchId};
+use crate::step::{Action, EventKind, Lost, StepFault};
+use crate::watch::{WaitReason, Waiting, WatchId};
 
 pub const KINDS: [&str; 3] = ["Website", "Deployment", "ConfigMap"];
 pub const NAMES: [&str; 5] = ["web/a", "web/b", "web/c", "web/d", "web/e"];
@@ -180,7 +180,7 @@ impl RandomShell {
             if is_refused {
                 let waiting = Waiting {
                     resource: kind.into(),
-                    cause: WatchCause::Unreachable,
+                    cause: WaitReason::Unreachable,
                     message: "away".into(),
                     service_account: None,
                 };
@@ -230,7 +230,7 @@ impl RandomShell {
                 let culprit = choices.of(&guest.reconciles.keys().copied().collect::<Vec<_>>()).copied();
                 if let Some(task) = culprit {
                     guest.reconciles.remove(&task);
-                    did.failures.push(failure(Cause::Trap, Some(task)));
+                    did.failures.push(failure(StepFault::Trap, Some(task)));
                 }
             }
             _ => {}

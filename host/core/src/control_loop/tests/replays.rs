@@ -53,7 +53,7 @@ fn controllers_that_start_together_see_the_first_list_and_no_replay() {
 }
 
 /// A controller that continues from a snapshot, having seen so much of its watches.
-fn continued(name: &'static str, places: Vec<crate::watch::Place>) -> Setup {
+fn continued(name: &'static str, places: Vec<crate::watch::WatchPosition>) -> Setup {
     let (host, id) = Harness::running(&websites());
     let state = host.control.slots[id].controller.save(host.now.host);
     let controller = crate::controller::Controller::restore(state, secs(1), 0, secs(0)).unwrap();
@@ -68,8 +68,8 @@ fn a_controller_that_continues_sees_what_it_has_missed() {
         present: vec![object("web/a").recorded(1), object("web/b").recorded(2), object("web/c").recorded(3)],
         last: 3,
     };
-    let place = |number| crate::watch::Place { watch: crate::watch::hash("Website"), lineage: 1, number };
-    let foreign = crate::watch::Place { watch: 7, lineage: 1, number: 2 };
+    let place = |number| crate::watch::WatchPosition { watch: crate::watch::hash("Website"), lineage: 1, number };
+    let foreign = crate::watch::WatchPosition { watch: 7, lineage: 1, number: 2 };
     for (what, places, expected) in [
         ("it has seen some of it", vec![place(1)], &["web/b", "web/c"][..]),
         ("it has seen all", vec![place(3)], &[]),

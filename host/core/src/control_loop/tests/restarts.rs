@@ -6,7 +6,7 @@ use wasmop_policy::Policy;
 use super::super::{InstanceFacts, SaveReason, SlotId};
 use super::environment::{Object, object};
 use super::harness::*;
-use crate::step::{Action, Cause, EventKind, Failure, Lost};
+use crate::step::{Action, EventKind, Failure, Lost, StepFault};
 
 fn lose(host: &mut Harness, id: SlotId, lost: Lost) {
     host.does(id, Did { lost: Some(lost), ..Did::default() });
@@ -119,7 +119,7 @@ fn an_instance_in_which_nothing_succeeds_is_restarted() {
         }
         host.deliver_together();
         let is_bad = |object: &str| fail.contains(object.trim_start_matches("web/"));
-        step_all(&mut host, id, is_bad, |task| failure(Cause::Trap, Some(task)));
+        step_all(&mut host, id, is_bad, |task| failure(StepFault::Trap, Some(task)));
         assert_eq!(host.restarts(id), restarts, "{what}");
         assert_eq!(host.reasons().contains(&"NothingSucceeds"), restarts > 0, "{what}");
         assert_eq!(host.discarded() > 0, restarts > 0, "{what}");
@@ -135,18 +135,18 @@ fn an_instance_that_was_lost_otherwise_may_be_restarted_at_once() {
     let (mut host, id) = Harness::running(&websites());
     host.list("Website", &objects("abc"));
     let task = host.begun(id)[0].0;
-    host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
+    host.does(id, Did { failures: vec![failure(StepFault::Trap, Some(task))], ..Did::default() });
     lose(&mut host, id, Lost::Snapshot("torn".into()));
     host.does(id, vec![register(&websites())]);
     host.deliver();
     host.advance(secs(1));
-    step_all(&mut host, id, |_| true, |task| failure(Cause::Trap, Some(task)));
+    step_all(&mut host, id, |_| true, |task| failure(StepFault::Trap, Some(task)));
     assert_eq!(host.restarts(id), 2);
     assert!(host.reasons().contains(&"NothingSucceeds"));
 }
 
 fn out_of_memory(before: u64) -> impl Fn(u64) -> Failure {
-    move |task| Failure { memory_before: before, ..failure(Cause::MemoryLimit, Some(task)) }
+    move |task| Failure { memory_before: before, ..failure(StepFault::MemoryLimit, Some(task)) }
 }
 
 fn with_memory(limit: u64) -> Setup {
@@ -215,7 +215,7 @@ fn a_map_function_that_answers_ends_the_suspicion_against_it() {
         let (mut host, id) = Harness::running(&spec);
         host.apply("ConfigMap", &object("web/config"));
         let task = host.task(id, EventKind::Map);
-        host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
+        host.does(id, Did { failures: vec![failure(StepFault::Trap, Some(task))], ..Did::default() });
         assert!(host.control.slots[id].throttles.liveness.is_some());
         host.apply("ConfigMap", &object("web/config").version(2));
         let task = host.task(id, EventKind::Map);

@@ -11,7 +11,7 @@ use super::super::{InstanceFacts, Leadership, NamespaceLimit, Recovered};
 use crate::registration_id::RegistrationId;
 use crate::reply::Reply;
 use crate::startup::Startup;
-use crate::step::{Action, Call, Cause, Failure, LogLine, Lost};
+use crate::step::{Action, Call, Failure, LogLine, Lost, StepFault};
 
 pub const MIB: u64 = 1 << 20;
 pub const R0: RegistrationId = RegistrationId(0);
@@ -181,7 +181,7 @@ pub fn get(id: u64, path: &str) -> Action {
 }
 
 /// A step that failed and was undone.
-pub fn failure(cause: Cause, culprit: Option<u64>) -> Failure {
+pub fn failure(cause: StepFault, culprit: Option<u64>) -> Failure {
     Failure {
         cause,
         reason: "it went wrong".into(),

@@ -7,7 +7,7 @@ use super::super::Leadership;
 use super::environment::object;
 use super::harness::*;
 use crate::status::observed::Queue;
-use crate::watch::{Cause, Waiting};
+use crate::watch::{WaitReason, Waiting};
 
 #[test]
 fn a_controller_has_a_state_wherever_its_instance_is() {
@@ -59,22 +59,22 @@ fn a_queue_counts_what_is_ready_and_what_waits_for_its_time() {
     assert_eq!(host.control.totals().watch_events, 5, "changes, and news of the watch");
 }
 
-fn waiting(cause: Cause, message: &str) -> Waiting {
+fn waiting(cause: WaitReason, message: &str) -> Waiting {
     Waiting { resource: "websites.demo.dev/v1".into(), cause, message: message.into(), service_account: None }
 }
 
 #[test]
 fn a_watch_that_cannot_be_had_is_a_reason_not_to_be_ready() {
     for (cause, reason) in [
-        (Cause::Missing, "ResourceNotServed"),
-        (Cause::Unexplained, "ResourceNotServed"),
-        (Cause::VersionNotServed, "VersionNotServed"),
-        (Cause::NotEstablished, "NotEstablished"),
-        (Cause::Unauthorized, "Unauthorized"),
-        (Cause::Forbidden, "Forbidden"),
-        (Cause::Unreachable, "APIServerUnreachable"),
-        (Cause::Server, "APIServerError"),
-        (Cause::Invalid, "InvalidWatch"),
+        (WaitReason::Missing, "ResourceNotServed"),
+        (WaitReason::Unexplained, "ResourceNotServed"),
+        (WaitReason::VersionNotServed, "VersionNotServed"),
+        (WaitReason::NotEstablished, "NotEstablished"),
+        (WaitReason::Unauthorized, "Unauthorized"),
+        (WaitReason::Forbidden, "Forbidden"),
+        (WaitReason::Unreachable, "APIServerUnreachable"),
+        (WaitReason::Server, "APIServerError"),
+        (WaitReason::Invalid, "InvalidWatch"),
     ] {
         let (mut host, id) = Harness::running(&websites());
         assert!(host.observe(id).unwatched.is_none());
@@ -91,11 +91,11 @@ fn a_watch_that_cannot_be_had_is_a_reason_not_to_be_ready() {
 fn the_time_without_a_watch_goes_on_when_its_cause_changes() {
     let (mut host, id) = Harness::running(&websites());
     let since = host.now.host;
-    host.fail_watch("Website", waiting(Cause::Unreachable, "refused"));
+    host.fail_watch("Website", waiting(WaitReason::Unreachable, "refused"));
     for (cause, message, expected) in [
-        (Cause::Unreachable, "timed out", "refused"),
-        (Cause::Forbidden, "forbidden", "forbidden"),
-        (Cause::Unreachable, "refused again", "refused again"),
+        (WaitReason::Unreachable, "timed out", "refused"),
+        (WaitReason::Forbidden, "forbidden", "forbidden"),
+        (WaitReason::Unreachable, "refused again", "refused again"),
     ] {
         host.advance(secs(10));
         host.fail_watch("Website", waiting(cause, message));
@@ -114,9 +114,9 @@ fn every_controller_of_a_watch_is_told_and_the_first_watch_is_named() {
     host.boot(a, &spec);
     host.boot(b, &websites());
     host.deliver();
-    host.fail_watch("Deployment", waiting(Cause::Forbidden, "deployments"));
+    host.fail_watch("Deployment", waiting(WaitReason::Forbidden, "deployments"));
     assert!(host.observe(a).unwatched.is_some() && host.observe(b).unwatched.is_none());
-    host.fail_watch("Website", waiting(Cause::Missing, "websites"));
+    host.fail_watch("Website", waiting(WaitReason::Missing, "websites"));
     for id in [a, b] {
         assert_eq!(host.observe(id).unwatched.unwrap().reason, "ResourceNotServed");
     }
@@ -136,7 +136,7 @@ fn a_problem_is_the_last_error_and_the_object_it_concerns() {
     assert_eq!((&*last.object, &*last.message, last.at), ("web/home", "no luck", host.now.host));
     host.advance(ms(5));
     let task = host.begun(id)[0].0;
-    host.does(id, Did { failures: vec![failure(crate::step::Cause::Trap, Some(task))], ..Did::default() });
+    host.does(id, Did { failures: vec![failure(crate::step::StepFault::Trap, Some(task))], ..Did::default() });
     let trouble = host.observe(id).counters.trouble().cloned().unwrap();
     assert_eq!(&*trouble.last_error.unwrap().object, "web/home");
     let standing: Vec<_> =

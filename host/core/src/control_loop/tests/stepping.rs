@@ -12,7 +12,7 @@ use super::environment::{Object, object};
 use super::harness::*;
 use crate::startup::Startup;
 use crate::status::counters::{ReconcileResult, total};
-use crate::step::{Action, Cause, EventKind, LogLine, Lost};
+use crate::step::{Action, EventKind, LogLine, Lost, StepFault};
 
 #[test]
 fn an_instance_is_given_start_alone_with_what_it_is_started_with() {
@@ -138,11 +138,11 @@ fn a_step_that_takes_time_parks_from_when_it_began() {
 #[test]
 fn a_step_that_fails_cancels_its_culprit_and_nothing_else() {
     for (cause, reason) in [
-        (Cause::Panic, "StepPanicked"),
-        (Cause::CpuLimit, "StepCpuLimit"),
-        (Cause::MemoryLimit, "StepMemoryLimit"),
-        (Cause::ActionLimit, "StepActionLimit"),
-        (Cause::Trap, "StepTrapped"),
+        (StepFault::Panic, "StepPanicked"),
+        (StepFault::CpuLimit, "StepCpuLimit"),
+        (StepFault::MemoryLimit, "StepMemoryLimit"),
+        (StepFault::ActionLimit, "StepActionLimit"),
+        (StepFault::Trap, "StepTrapped"),
     ] {
         let (mut host, id) = Harness::running(&websites());
         let watch = host.watch("Website");
@@ -173,7 +173,7 @@ fn a_cancelled_reconcile_may_be_reported_as_done_once_more() {
     let (mut host, id) = Harness::running(&websites());
     host.apply("Website", &object("web/a"));
     let task = host.begun(id)[0].0;
-    host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
+    host.does(id, Did { failures: vec![failure(StepFault::Trap, Some(task))], ..Did::default() });
     host.notices();
     host.advance(ms(5));
     let next = host.begun(id)[0].0;
@@ -189,10 +189,10 @@ fn a_cancelled_reconcile_may_be_reported_as_done_once_more() {
 fn a_panic_is_described_by_what_was_logged_last() {
     let line = |target: &str, level, message: &str| LogLine { level, target: target.into(), ..log(message) };
     for (what, cause, logs, expected) in [
-        ("a panic", Cause::Panic, vec![line("app", tracing::Level::ERROR, "lost it")], "panic: lost it"),
-        ("standard error", Cause::Panic, vec![line("stderr", tracing::Level::INFO, "abort")], "panic: abort"),
-        ("nothing was logged", Cause::Panic, vec![log("fine")], "panic: it went wrong"),
-        ("another cause", Cause::Trap, vec![line("app", tracing::Level::ERROR, "lost it")], "trap: it went wrong"),
+        ("a panic", StepFault::Panic, vec![line("app", tracing::Level::ERROR, "lost it")], "panic: lost it"),
+        ("standard error", StepFault::Panic, vec![line("stderr", tracing::Level::INFO, "abort")], "panic: abort"),
+        ("nothing was logged", StepFault::Panic, vec![log("fine")], "panic: it went wrong"),
+        ("another cause", StepFault::Trap, vec![line("app", tracing::Level::ERROR, "lost it")], "trap: it went wrong"),
     ] {
         let (mut host, id) = Harness::running(&websites());
         host.apply("Website", &object("web/a"));
@@ -208,7 +208,7 @@ fn a_step_of_the_soft_tier_that_fails_costs_the_instance_and_its_culprit_waits_l
     let (mut host, id) = Harness::running_with(Setup { tier: Tier::Soft, ..setup("web") }, &websites());
     host.list("Website", &[object("web/a")]);
     let task = host.begun(id)[0].0;
-    let failures = vec![failure(Cause::Trap, Some(task))];
+    let failures = vec![failure(StepFault::Trap, Some(task))];
     host.does(id, Did { failures, lost: Some(Lost::NotUndone), ..Did::default() });
     assert_eq!(host.reasons(), ["StepTrapped", "CrashLoop"]);
     let failed_at = host.now.host;
@@ -309,7 +309,7 @@ fn a_reconcile_is_traced_from_its_beginning_to_its_end() {
     host.does(id, vec![]);
     host.advance(ms(5));
     let task = host.begun(id)[0].0;
-    host.does(id, Did { failures: vec![failure(Cause::Trap, Some(task))], ..Did::default() });
+    host.does(id, Did { failures: vec![failure(StepFault::Trap, Some(task))], ..Did::default() });
     let spans = host.spans();
     assert!(matches!(&spans[0], SpanEvent::Begin(begun) if begun.attempt == 2), "{spans:?}");
 }

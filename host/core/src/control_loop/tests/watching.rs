@@ -5,7 +5,7 @@ use wasmop_package::manifest::{ControllerSpec, Limits, Relation, WatchSpec};
 
 use super::environment::{Object, object};
 use super::harness::*;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::step::{Action, EventKind};
 
 /// A controller of these websites that watches something else as well.
@@ -74,7 +74,7 @@ fn a_change_reconciles_the_objects_it_concerns() {
             }
         }
         assert_eq!(found, expected, "{what}");
-        assert_eq!(host.avoided(id, Avoided::Unrelated), unrelated, "{what}");
+        assert_eq!(host.ignored(id, IgnoredChange::Unrelated), unrelated, "{what}");
     }
 }
 
@@ -125,7 +125,7 @@ fn changes_of_status_and_metadata_may_be_left_out() {
         let (mut host, id) = watching(&reconciler(primary, Vec::new()), &[site()]);
         host.apply("Website", &changed);
         assert_eq!(host.is_stepping(id), counts, "{what}");
-        assert_eq!(host.avoided(id, Avoided::Predicate), u64::from(!counts), "{what}");
+        assert_eq!(host.ignored(id, IgnoredChange::Predicate), u64::from(!counts), "{what}");
     }
 }
 
@@ -145,7 +145,7 @@ fn a_predicate_decides_which_changes_count() {
         host.notices();
         host.apply("Website", &after);
         assert_eq!(host.is_stepping(id), counts, "{what}");
-        assert_eq!(host.avoided(id, Avoided::Predicate), u64::from(!counts), "{what}");
+        assert_eq!(host.ignored(id, IgnoredChange::Predicate), u64::from(!counts), "{what}");
         assert_eq!(host.reasons(), Vec::from_iter(problem), "{what}");
     }
 }
@@ -186,9 +186,9 @@ fn a_controller_pays_for_its_predicates_and_without_cpu_time_every_change_counts
     host.control.environment_mut().judgements = 0;
     host.control.environment_mut().judgement_cpu = ms(1500);
     host.apply("Website", &object("web/home").version(2));
-    assert_eq!((host.control.environment().judgements, host.avoided(id, Avoided::Predicate)), (1, 1));
+    assert_eq!((host.control.environment().judgements, host.ignored(id, IgnoredChange::Predicate)), (1, 1));
     host.apply("Website", &object("web/home").version(3));
-    assert_eq!((host.control.environment().judgements, host.avoided(id, Avoided::Predicate)), (1, 1));
+    assert_eq!((host.control.environment().judgements, host.ignored(id, IgnoredChange::Predicate)), (1, 1));
     assert!(!host.is_stepping(id), "it is held back until it has paid");
     assert_eq!(host.reasons(), ["CpuShareUsedUp"]);
     host.advance(secs(5));

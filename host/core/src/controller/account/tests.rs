@@ -43,7 +43,7 @@ fn batch(c: &mut Controller) -> Vec<EventKind> {
 }
 
 #[test]
-fn a_duplicate_call_is_answered_by_nothing_however_often() {
+fn a_duplicate_call_gets_no_answer() {
     let mut c = ready();
     c.commit(output(vec![Action::Call(call(1, 0))]), at(0), at(0));
     let held = c.held_bytes();
@@ -57,7 +57,7 @@ fn a_duplicate_call_is_answered_by_nothing_however_often() {
 }
 
 #[test]
-fn calls_beyond_the_limit_are_refused_and_without_end_they_cost_the_instance() {
+fn calls_beyond_the_limit_are_refused_and_finally_lose_the_instance() {
     let mut c = ready();
     let calls = |from: u64| output((from..from + 16_000).map(|id| Action::Call(call(id, 0))).collect());
     c.commit(calls(0), at(0), at(0));
@@ -78,7 +78,7 @@ fn calls_beyond_the_limit_are_refused_and_without_end_they_cost_the_instance() {
 }
 
 #[test]
-fn requests_have_a_limit_in_bytes_but_one_always_may() {
+fn requests_are_limited_in_bytes_but_a_single_one_is_always_allowed() {
     let mut c = ready();
     let opened = |c: &mut Controller, id, body| {
         let effects = c.commit(output(vec![Action::Call(large_call(id, body))]), at(0), at(0));
@@ -93,7 +93,7 @@ fn requests_have_a_limit_in_bytes_but_one_always_may() {
 }
 
 #[test]
-fn answers_that_wait_count_as_calls() {
+fn undelivered_answers_count_as_calls() {
     let mut c = ready();
     let calls = |from: u64| output((from..from + MAX_CALLS as u64).map(|id| Action::Call(call(id, 0))).collect());
     c.commit(calls(0), at(0), at(0));
@@ -105,7 +105,7 @@ fn answers_that_wait_count_as_calls() {
 }
 
 #[test]
-fn what_the_host_answers_itself_gives_back_no_credit() {
+fn answers_of_the_host_return_no_credit() {
     let mut c = ready();
     c.commit(output(vec![Action::Call(call(1, 0)), Action::Call(call(2, 0))]), at(0), at(0));
     let body = |bytes: usize| Bytes::from(vec![0; bytes]);
@@ -121,7 +121,7 @@ fn what_the_host_answers_itself_gives_back_no_credit() {
 }
 
 #[test]
-fn why_a_call_failed_is_shortened() {
+fn the_reason_of_a_failed_call_is_shortened() {
     let mut c = ready();
     c.commit(output(vec![Action::Call(call(1, 0))]), at(0), at(0));
     c.answer(1, EventKind::Failed, 0, vec![b'x'; 1 << 20].into());
@@ -129,7 +129,7 @@ fn why_a_call_failed_is_shortened() {
 }
 
 #[test]
-fn changes_without_room_are_looked_up_when_their_turn_comes() {
+fn changes_beyond_the_limit_are_looked_up_at_delivery() {
     let mut c = ready();
     let large = 900 << 10;
     for n in 0..40 {
@@ -162,7 +162,7 @@ fn changes_without_room_are_looked_up_when_their_turn_comes() {
 }
 
 #[test]
-fn a_deletion_without_room_is_delivered_by_name_and_in_order() {
+fn a_deletion_beyond_the_limit_is_delivered_by_name_in_order() {
     let mut c = ready();
     c.enqueue_map(change("ns/large", MAX_WITH_CHANGES_BYTES - 2000));
     for again in [change("ns/a", 5000), deletion("ns/a", 5000), change("ns/a", 5000), change("ns/a", 5000)] {
@@ -180,7 +180,7 @@ fn a_deletion_without_room_is_delivered_by_name_and_in_order() {
 }
 
 #[test]
-fn without_room_for_a_name_all_objects_are_reconciled_after_what_came_before() {
+fn without_room_for_a_name_all_objects_are_reconciled_after_earlier_changes() {
     let mut c = ready();
     c.enqueue_map(change("ns/large", MAX_WITH_CHANGES_BYTES - size_of::<WatchedChange>() - 20));
     c.enqueue_map(change("ns/other", 10));
@@ -191,7 +191,7 @@ fn without_room_for_a_name_all_objects_are_reconciled_after_what_came_before() {
 }
 
 #[test]
-fn a_guest_is_asked_about_few_changes_at_a_time_and_reconciles_go_on() {
+fn map_tasks_are_limited_and_reconciles_continue() {
     let mut c = ready();
     for n in 0..1000 {
         c.enqueue_map(change(&format!("ns/{n}"), 10));
@@ -319,7 +319,7 @@ proptest! {
     /// After everything that can happen the account is what counting anew gives, within its limits, and credit is
     /// neither lost nor made.
     #[test]
-    fn the_account_adds_up(happenings in prop::collection::vec(happening(), 1..150)) {
+    fn the_account_is_consistent(happenings in prop::collection::vec(happening(), 1..150)) {
         let mut c = ready();
         let mut available = CREDIT;
         for (ms, what) in happenings.into_iter().enumerate() {

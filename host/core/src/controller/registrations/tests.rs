@@ -81,7 +81,7 @@ fn registrations_in_another_order_keep_their_queues() {
 }
 
 #[test]
-fn what_is_not_registered_again_is_given_up_and_its_id_never_used_again() {
+fn a_registration_that_is_not_repeated_is_retired_and_its_id_not_reused() {
     let [a, b, d] = ["a", "b", "d"].map(|name| spec(name, "", &[]));
     let (mut c, _) = started(&[a.clone(), b.clone()]);
     assert_eq!(ids(&start_again(&mut c, &[d, b.clone()])), (vec![2, 1], vec![0]));
@@ -104,7 +104,7 @@ fn a_registration_that_changes_only_what_it_watches_keeps_its_queue() {
 }
 
 #[test]
-fn of_equal_registrations_each_keeps_a_queue_and_the_same_spec_goes_before_one_alike() {
+fn equal_registrations_keep_their_queues_and_an_identical_spec_takes_precedence() {
     let (one, other) = (spec("a", "", &["Pod"]), spec("a", "", &["Secret"]));
     let (mut c, _) = started(&[one.clone(), one.clone(), other.clone()]);
     assert_eq!(ids(&start_again(&mut c, &[other.clone(), one.clone(), one.clone()])), (vec![2, 0, 1], vec![]));
@@ -112,7 +112,7 @@ fn of_equal_registrations_each_keeps_a_queue_and_the_same_spec_goes_before_one_a
 }
 
 #[test]
-fn queues_wait_until_an_instance_registers_again_however_often_it_fails_before() {
+fn queues_wait_through_failed_instances_until_one_registers() {
     let a = spec("a", "", &[]);
     let (mut c, _) = started(std::slice::from_ref(&a));
     c.enqueue(RegistrationId(0), "object".into(), at(0));
@@ -125,7 +125,7 @@ fn queues_wait_until_an_instance_registers_again_however_often_it_fails_before()
 }
 
 #[test]
-fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
+fn registrations_are_not_retired_while_main_waits_for_an_answer() {
     let [a, b] = ["a", "b"].map(|name| spec(name, "", &[]));
     let (mut c, _) = started(&[a.clone(), b.clone()]);
     c.reset(false, at(0), 0);
@@ -157,7 +157,7 @@ fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
 }
 
 #[test]
-fn an_instance_whose_main_ends_without_registering_gives_up_what_was_registered_before() {
+fn an_instance_that_registers_nothing_retires_all_registrations() {
     let (mut c, _) = started(&["a", "b"].map(|name| spec(name, "", &[])));
     c.reset(false, at(0), 0);
     c.take_batch(at(0)).unwrap();
@@ -173,7 +173,7 @@ fn an_instance_whose_main_ends_without_registering_gives_up_what_was_registered_
 }
 
 #[test]
-fn what_was_refused_has_an_index_all_the_same() {
+fn rejected_registrations_are_numbered_too() {
     let (mut c, effects) = started(&["nonsense".into(), spec("a", "", &[])]);
     assert!(matches!(effects[..], [Effect::Misbehaved(_), Effect::Registered(RegistrationId(0))]), "{effects:?}");
     assert_eq!(c.registered(), 2);
@@ -189,7 +189,7 @@ fn what_was_refused_has_an_index_all_the_same() {
 }
 
 #[test]
-fn saved_registrations_that_contradict_each_other_are_refused() {
+fn inconsistent_saved_registrations_are_rejected() {
     let one = |id, index| SavedRegistration {
         id: RegistrationId(id),
         index,
@@ -249,7 +249,7 @@ proptest! {
     /// Whatever is registered, lost and registered again, an instance is only asked to reconcile what belongs to
     /// what it registered under that index, and is watched for what there is.
     #[test]
-    fn each_instance_gets_what_it_registered_for(ops in prop::collection::vec(op(), 1..120)) {
+    fn each_instance_gets_only_objects_of_its_registrations(ops in prop::collection::vec(op(), 1..120)) {
         let specs: Vec<String> = [("a", "", &[][..]), ("a", "", &["Pod"]), ("a", "x=1", &[]), ("b", "", &["Pod", "Secret"]),
             ("b", "", &["Secret", "Pod"]), ("c", "", &["Pod"]), ("c", "", &[])]
             .into_iter().map(|(name, selector, watches)| spec(name, selector, watches)).chain(["{}".into(), "?".into()]).collect();

@@ -72,7 +72,7 @@ fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize,
 }
 
 #[test]
-fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_objects() {
+fn an_instance_restarts_when_nothing_succeeds_but_not_if_objects_are_at_fault() {
     let one_fails = |times: u64| (0..times).map(|n| Fails(n * 3, "a")).collect::<Vec<_>>();
     let table: Vec<Row> = vec![
         ("two that fail", 0, vec![Fails(0, "a"), Fails(1, "b"), Fails(2, "a")], vec![]),
@@ -148,7 +148,7 @@ fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_object
 }
 
 #[test]
-fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
+fn a_full_memory_is_distinguished_from_steps_that_need_too_much() {
     let by_turns = |n| if n % 2 == 0 { "a" } else { "b" };
     let full = |used, times, at| (0..times).map(move |n| OutOfMemory(at, by_turns(n), used)).collect::<Vec<_>>();
     let single = |times: u64, every| (0..times).map(move |n| OutOfMemory(n * every, "a", 60)).collect::<Vec<_>>();
@@ -198,7 +198,7 @@ fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
 }
 
 #[test]
-fn a_restart_that_helped_nobody_is_not_repeated_soon() {
+fn a_restart_that_did_not_help_is_repeated_with_backoff() {
     let full = |at| ["a", "c", "a"].map(|name| OutOfMemory(at, name, 60));
     let mut liveness = Liveness::default();
     assert_eq!(verdicts(&mut liveness, 0, &full(0)), [(2, FULL)]);
@@ -215,7 +215,7 @@ fn a_restart_that_helped_nobody_is_not_repeated_soon() {
 }
 
 #[test]
-fn what_an_instance_failed_with_is_nothing_to_the_next() {
+fn failures_of_an_instance_do_not_count_for_the_next_one() {
     let mut liveness = Liveness::default();
     verdicts(&mut liveness, 0, &[OutOfMemory(0, "a", 60), OutOfMemory(0, "b", 60)]);
     liveness.restarted(false, secs(0));
@@ -225,7 +225,7 @@ fn what_an_instance_failed_with_is_nothing_to_the_next() {
 }
 
 #[test]
-fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_each_time() {
+fn an_idle_instance_with_nearly_full_memory_restarts_with_backoff() {
     let mut liveness = Liveness::default();
     let big = MemoryUse::new(60 * MIB, 58 * MIB, 64 * MIB, false);
     for (memory, at, begins) in [
@@ -246,7 +246,7 @@ fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_e
 }
 
 #[test]
-fn limits_of_any_size_make_sense() {
+fn limits_of_any_size_are_handled() {
     for (used, base, limit) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (u64::MAX, 0, u64::MAX), (0, u64::MAX, 1)] {
         let memory = MemoryUse { used, base, limit, refused: false };
         assert_eq!(memory.has_grown(), used > base, "{memory:?}");
@@ -255,7 +255,7 @@ fn limits_of_any_size_make_sense() {
 }
 
 #[test]
-fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
+fn memory_is_nearly_full_at_the_limit_or_after_a_denied_growth() {
     let gib = |n: u64| n << 30;
     for (used, base, limit, refused, expected) in [
         (56 * MIB, 2 * MIB, 64 * MIB, false, true),
@@ -276,7 +276,7 @@ fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
 }
 
 #[test]
-fn what_one_instance_was_refused_says_nothing_of_the_next() {
+fn a_denied_growth_does_not_count_for_the_next_instance() {
     let mut liveness = Liveness::default();
     liveness.refused_memory();
     assert!(liveness.was_refused_memory() && !liveness.is_idle());

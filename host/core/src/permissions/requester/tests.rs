@@ -102,7 +102,7 @@ fn request(row: &Row) -> ApiRequest<'static> {
 }
 
 #[test]
-fn what_the_api_server_checks_on_the_requester_is_needed() {
+fn checks_of_the_api_server_on_the_requester_are_needed() {
     for row in ROWS {
         let request = request(row);
         let attributes = super::super::path::attributes(request.method, request.path_and_query).unwrap();
@@ -119,7 +119,7 @@ fn what_the_api_server_checks_on_the_requester_is_needed() {
 }
 
 #[test]
-fn each_need_is_asked_for_and_granted_by_itself_and_left_to_the_api_server_for_an_account() {
+fn each_check_needs_a_rule_and_a_grant_except_for_a_service_account() {
     let own = |row: &Row| {
         let request = request(row);
         let a = super::super::path::attributes(request.method, request.path_and_query).unwrap();
@@ -164,7 +164,7 @@ fn a_name_limits_what_server_side_apply_may_create() {
 }
 
 #[test]
-fn a_body_that_cannot_be_read_is_taken_to_say_everything() {
+fn an_unreadable_body_is_assumed_to_contain_every_word() {
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     for (headers, body, says) in [
         (JSON, r#"{"a":{"b":["word"]}}"#, true),

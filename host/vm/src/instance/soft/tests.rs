@@ -2,7 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use wasmop_core::step::Cause;
+use wasmop_core::step::StepFault;
 use wasmop_package::Tier;
 use wasmop_package::manifest::Limits;
 use wasmop_snapshot::StateDir;
@@ -224,6 +224,6 @@ fn waiting_counts_against_the_cpu_limit() {
     waiter.step(input(1_000_000, 0)).unwrap();
     let hour = 3_600_000_000_000;
     let (failure, _) = waiter.step(input(hour, 0)).unwrap_err();
-    assert_eq!(failure.cause, Cause::CpuLimit);
+    assert_eq!(failure.cause, StepFault::CpuLimit);
     assert!(failure.detail.contains("waited and computed for more than 200ms"), "{}", failure.detail);
 }

@@ -1,5 +1,5 @@
-//! Hosts, an API server and a network between them that delays, loses and reorders, on clocks that differ: driven by
-//! a seed.
+//! Simulates hosts with different clocks, an API server, and a network that delays, loses and reorders. Driven by a
+//! seed.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use crate::election::fence::Fence;
 
 const STEP: Duration = Duration::from_millis(50);
 
-/// How much goes wrong, each as one in so many; 0: nothing.
+/// Rates of faults, each as one in so many; 0: none.
 #[derive(Clone, Copy)]
 pub struct Chaos {
     /// Steps in which a host is paused, cut off, killed or ended.
     hosts: u32,
-    /// Ways of requests and answers that take long.
+    /// Slow transmissions of requests and answers.
     slow: u32,
-    /// Requests that are waited for much longer than they should be: what is safe must not depend on that.
+    /// Requests with much too long a timeout: safety must not depend on it.
     patient: u32,
 }
 
 impl Chaos {
     pub const NONE: Chaos = Chaos { hosts: 0, slow: 0, patient: 0 };
 
-    /// A network and hosts that are better or worse, as the seed has it.
+    /// Rates drawn from the seed.
     pub fn drawn(seed: u64) -> Chaos {
         let mut random = StdRng::seed_from_u64(!seed);
         let mut one_of = |some: [u32; 4]| some[random.random_range(0..some.len())];
@@ -92,9 +92,9 @@ impl Server {
     }
 }
 
-/// A request on its way. Times of the world, but for `sent`.
+/// A request in flight. Times are on the cluster's clock, except `sent`.
 struct Flight {
-    /// Of the process that sent it.
+    /// The process that sent it.
     process: u64,
     request: Request,
     sent: Duration,
@@ -107,7 +107,7 @@ struct Flight {
 struct Node {
     elector: Option<Elector>,
     process: u64,
-    /// Its clock is so much before the world's, and so many thousandths as fast.
+    /// Its clock is ahead by this much, and runs at this many thousandths of the cluster's rate.
     ahead: Duration,
     rate: u32,
     paused_until: Duration,
@@ -115,9 +115,9 @@ struct Node {
     starts_at: Option<Duration>,
     can_run: usize,
     fences: BTreeMap<u32, Arc<Fence>>,
-    /// When what is left of a controller is gone.
+    /// When a stopping controller has stopped.
     stopping: BTreeMap<u32, Duration>,
-    /// Of the snapshots on its disk.
+    /// Tenures of the snapshots on its disk.
     kept: BTreeMap<u32, Tenure>,
     flights: Vec<Flight>,
 }
@@ -128,7 +128,7 @@ impl Node {
     }
 }
 
-pub struct World {
+pub struct Cluster {
     now: Duration,
     random: StdRng,
     chaos: Chaos,
@@ -140,8 +140,8 @@ pub struct World {
     last: BTreeMap<u32, usize>,
 }
 
-impl World {
-    pub fn new(nodes: usize, controllers: usize, seed: u64, chaos: Chaos) -> World {
+impl Cluster {
+    pub fn new(nodes: usize, controllers: usize, seed: u64, chaos: Chaos) -> Cluster {
         let mut random = StdRng::seed_from_u64(seed);
         let nodes = (0..nodes).map(|_| Node {
             elector: None,
@@ -160,7 +160,7 @@ impl World {
         });
         let nodes = nodes.collect();
         let (server, last) = Default::default();
-        World { now: Duration::ZERO, random, chaos, server, nodes, controllers, processes: 0, last }
+        Cluster { now: Duration::ZERO, random, chaos, server, nodes, controllers, processes: 0, last }
     }
 
     /// The node can run the first so many controllers only.
