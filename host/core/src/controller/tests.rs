@@ -293,7 +293,7 @@ fn after_a_restart_of_the_host_tasks_continue_and_calls_have_failed() {
     assert!(c.take_batch(at(50_000)).is_none(), "`a` is still being reconciled");
 }
 
-/// A controller with a requeue, a backoff and a timer of the guest's, as it was saved.
+/// A saved controller with a requeue, a backoff and a guest timer.
 fn saved_with_times() -> Vec<u8> {
     let mut c = ready();
     for key in ["requeued", "failed"] {
@@ -313,7 +313,7 @@ fn saved_with_times() -> Vec<u8> {
 fn time_without_a_host_counts_for_requeues_backoff_and_timers() {
     let saved = saved_with_times();
     for now in [0, 2, 40_000, 50_000_000] {
-        // What is left of 20, 50 and 80 s.
+        // The rest of 20, 50 and 80 s.
         for (elapsed, expected) in [
             (0, [Some(20_000), Some(50_000), Some(80_000)]),
             (19_999, [Some(1), Some(30_001), Some(60_001)]),
@@ -362,7 +362,7 @@ fn time_without_a_host_counts_against_the_timeout_of_a_reconcile() {
         for now in [0, 7, 1 << 40] {
             let mut c = Controller::restore(c.save(at(5_000)), at(now), 0, at(elapsed)).unwrap();
             assert_eq!(c.next_timeout(timeout), Some(at(now) + left), "{elapsed} ms later");
-            // Restarted again and again, it does not begin anew.
+            // Repeated restarts do not reset it.
             let again = Controller::restore(c.save(at(now + 1)), at(now), 0, at(4)).unwrap();
             assert_eq!(again.next_timeout(timeout), Some(at(now) + (left - at(5)).max(grace)));
             let done = output(vec![Action::Done { task: 1, requeue_after: None, error: None }]);
@@ -382,13 +382,13 @@ fn an_object_that_changed_during_a_continued_reconcile_is_reconciled_again() {
     c.take_batch(at(0)).unwrap();
     c.commit(output(vec![]), at(0), at(0));
     c.enqueue(R0, "changed".into(), at(1));
-    // Ready to be handed out when it was saved: once is enough for it.
+    // Ready when it was saved: it is handed out once.
     c.enqueue(R0, "waiting".into(), at(1));
     c.take_batch(at(1)).unwrap();
     c.enqueue(R0, "waiting".into(), at(1));
     let done = |task| Action::Done { task, requeue_after: None, error: None };
 
-    // The guest has not been told about what was taken last, so it is no task of its own.
+    // The guest has not received the last object, so it has no task.
     let mut c = Controller::restore(c.save(at(2)), at(2), 0, at(0)).unwrap();
     let tasks: Vec<u64> = c.tasks().collect();
     c.commit(output(tasks.into_iter().map(done).collect()), at(2), at(2));
@@ -441,7 +441,7 @@ fn a_timed_out_reconcile_is_cancelled_with_its_calls_and_retried() {
 #[test]
 fn a_guest_is_not_notified_of_an_undelivered_reconcile_that_timed_out() {
     let mut c = ready();
-    // Of so long ones a step takes fewer than are handed out for it.
+    // With such long keys a step takes fewer than are handed out for it.
     for n in 0..MAX_STEP_EVENTS {
         c.enqueue(R0, format!("ns/{}{n}", "x".repeat(2 * MAX_STEP_BYTES / MAX_STEP_EVENTS)).into(), at(0));
     }
@@ -528,7 +528,7 @@ fn names_without_an_object_are_reconciled_up_to_a_limit() {
     assert_eq!(c.enqueue_unknown(R0, "ns/another".into(), at(0)), Some(false));
     c.enqueue(R0, "ns/watched".into(), at(0));
     assert_eq!(c.registration(R0).unwrap().queue.len(), MAX_UNKNOWN + 1);
-    // Once some are done there is room again.
+    // Finished objects make room.
     let batch = c.take_batch(at(0)).unwrap();
     let done = |event: &Event| Action::Done { task: event.task, requeue_after: None, error: None };
     c.commit(output(batch.iter().map(done).collect()), at(0), at(0));
@@ -541,7 +541,7 @@ fn watched_objects_do_not_count_as_names_without_an_object() {
     for n in 0..2 * MAX_UNKNOWN {
         c.enqueue(R0, format!("ns/{n}").into(), at(0));
     }
-    // Each asks to be reconciled again later.
+    // Each is requeued.
     while let Some(batch) = c.take_batch(at(0)) {
         let requeue = |event: &Event| Action::Done { task: event.task, requeue_after: Some(at(1000)), error: None };
         c.commit(output(batch.iter().map(requeue).collect()), at(0), at(0));
@@ -574,7 +574,7 @@ fn objects_are_retried_at_once_when_the_instance_is_to_blame() {
     c.enqueue(R0, "a".into(), at(0));
     c.enqueue(R0, "b".into(), at(0));
     let batch = c.take_batch(at(0)).unwrap();
-    // One has failed, and the other is being reconciled when the instance is given up.
+    // One has failed and the other is being reconciled when the instance is lost.
     c.cancelled(batch[0].id, false, at(0));
     c.reset(true, at(1), 0);
     let queue = |c: &Controller| {
