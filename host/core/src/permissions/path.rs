@@ -53,7 +53,7 @@ pub enum BadRequest {
         problem: &'static str,
     },
     /// The method is not valid for this path.
-    #[error("the method {method} does nothing to {path:?}")]
+    #[error("the method {method} is not valid for {path:?}")]
     NoVerb {
         /// The method.
         method: String,
@@ -138,7 +138,7 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
             return Err(not_normal("has an empty segment"));
         }
         if !raw.bytes().all(is_path_byte) {
-            return Err(not_normal("has a character that must not stand in a path"));
+            return Err(not_normal("has a character that is not allowed in a path"));
         }
         let segment = decode(raw, false).ok_or_else(|| not_normal("has a malformed percent-encoding"))?;
         // Characters that a server might take for structure after decoding once or twice.
@@ -174,7 +174,7 @@ fn resource(
 ) -> Result<Attributes, BadRequest> {
     let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };
     if let ["watch" | "proxy", ..] = rest {
-        return Err(not_normal("is in the old style with the verb in the path; use ?watch=true"));
+        return Err(not_normal("has the verb in the path, which is deprecated; use ?watch=true"));
     }
     // As in the API server: `namespaces/NAME/RESOURCE` is in a namespace, unless RESOURCE is a subresource of the
     // namespace itself.
