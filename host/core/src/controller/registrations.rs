@@ -84,6 +84,7 @@ impl Registrations {
         self.all.iter()
     }
 
+    /// All registrations, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
         self.all.iter_mut()
     }
@@ -93,10 +94,12 @@ impl Registrations {
         self.all.iter().filter(|registration| registration.index.is_some())
     }
 
+    /// A registration.
     pub fn get(&self, id: RegistrationId) -> Option<&Registration> {
         self.all.get(self.position(id)?)
     }
 
+    /// A registration, mutable.
     pub fn get_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
         let position = self.position(id)?;
         self.all.get_mut(position)
@@ -111,6 +114,7 @@ impl Registrations {
         self.get(id)?.index
     }
 
+    /// Number of registrations.
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -182,6 +186,7 @@ impl Registrations {
         retired
     }
 
+    /// The registrations for a snapshot.
     pub fn save(&self, now: Duration) -> SavedRegistrations {
         let save = |registration: &Registration| {
             Some(SavedRegistration {

@@ -14,12 +14,17 @@ pub struct Attributes {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a
     /// non-resource URL the method in lower case.
     pub verb: &'static str,
+    /// API group, empty for the core group.
     pub group: String,
+    /// API version.
     pub version: String,
     /// Plural name; empty for a non-resource URL.
     pub resource: String,
+    /// Subresource, or empty.
     pub subresource: String,
+    /// Namespace, if there is one.
     pub namespace: Option<String>,
+    /// Name, unless it is a collection.
     pub name: Option<String>,
     /// Only for a non-resource URL: its path.
     pub path: String,
