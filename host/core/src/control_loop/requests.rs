@@ -266,12 +266,12 @@ impl<E: Environment> ControlLoop<E> {
             match next {
                 Next::Make(call) => self.send(id, call),
                 Next::Nothing => return,
-                Next::Wait { limit, anew } => {
-                    if anew {
+                Next::Wait { limit, is_new } => {
+                    if is_new {
                         slot.counters.limit_hit(limit);
                     }
                     // To have as many requests in flight as allowed is nothing unusual.
-                    if anew && limit == Limit::RequestRate {
+                    if is_new && limit == Limit::RequestRate {
                         let message =
                             format!("makes more than {} requests a second: they wait", limits.api_requests_per_second);
                         self.report_problem(id, Problem::Limit(limit), None, &message);

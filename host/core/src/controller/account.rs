@@ -56,6 +56,7 @@ pub(super) struct Account {
 /// A call whose answer has not ended.
 #[derive(Debug)]
 pub(super) struct OpenCall {
+    /// The task that made the call, 0 if none.
     pub task: u64,
     /// Of the request.
     bytes: usize,
@@ -116,6 +117,7 @@ pub(super) enum Opened {
 }
 
 impl Account {
+    /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -131,15 +133,18 @@ impl Account {
 
     // --- the inbox
 
+    /// Undelivered events, in order.
     pub fn inbox(&self) -> &VecDeque<Event> {
         &self.inbox
     }
 
+    /// Adds an event.
     pub fn push(&mut self, event: Event) {
         self.enter(&event);
         self.inbox.push_back(event);
     }
 
+    /// Adds an event before all others.
     pub fn push_front(&mut self, event: Event) {
         self.enter(&event);
         self.inbox.push_front(event);
@@ -151,12 +156,14 @@ impl Account {
         self.push(event);
     }
 
+    /// Takes the next event.
     pub fn pop(&mut self) -> Option<Event> {
         let event = self.inbox.pop_front()?;
         self.leave(&event);
         Some(event)
     }
 
+    /// Drops the events for which `dropped` is true.
     pub fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
         for event in std::mem::take(&mut self.inbox) {
             if dropped(&event) {
@@ -189,6 +196,7 @@ impl Account {
 
     // --- calls
 
+    /// Open calls, by id.
     pub fn calls(&self) -> &BTreeMap<u64, OpenCall> {
         &self.calls
     }
@@ -218,6 +226,7 @@ impl Account {
 
     // --- changes
 
+    /// Whether changes wait to be mapped.
     pub fn has_changes(&self) -> bool {
         !self.changes.is_empty()
     }
@@ -300,7 +309,7 @@ impl Account {
         }
     }
 
-    // --- all of it
+    // --- the whole account
 
     /// Drops everything, because the instance is gone. Returns the calls that were open.
     pub fn clear(&mut self) -> Vec<u64> {

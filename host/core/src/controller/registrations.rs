@@ -84,6 +84,7 @@ impl Registrations {
         self.all.iter()
     }
 
+    /// All registrations, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
         self.all.iter_mut()
     }
@@ -93,10 +94,12 @@ impl Registrations {
         self.all.iter().filter(|registration| registration.index.is_some())
     }
 
+    /// A registration.
     pub fn get(&self, id: RegistrationId) -> Option<&Registration> {
         self.all.get(self.position(id)?)
     }
 
+    /// A registration, mutable.
     pub fn get_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
         let position = self.position(id)?;
         self.all.get_mut(position)
@@ -111,6 +114,7 @@ impl Registrations {
         self.get(id)?.index
     }
 
+    /// Number of registrations.
     pub fn len(&self) -> usize {
         self.all.len()
     }
@@ -130,7 +134,7 @@ impl Registrations {
         let index = self.calls;
         self.calls = self.calls.saturating_add(1);
         if json.len() > MAX_SPEC_BYTES {
-            return Err(format!("a registration of {} bytes; {MAX_SPEC_BYTES} are allowed", json.len()));
+            return Err(format!("registration has {} bytes; at most {MAX_SPEC_BYTES} are allowed", json.len()));
         }
         let spec: ControllerSpec = serde_json::from_str(json)
             .map_err(|error| format!("registration is not a controller spec: {error}: {}", excerpt(json)))?;
@@ -150,7 +154,7 @@ impl Registrations {
             return Ok(alike.id);
         }
         let id = RegistrationId(self.next_id);
-        self.next_id = self.next_id.checked_add(1).ok_or("no more registrations can be told apart")?;
+        self.next_id = self.next_id.checked_add(1).ok_or("the controller has used up its registration ids")?;
         let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
         // Most controllers have one, and each suspended one would keep unused capacity.
         self.all.reserve_exact(1);
@@ -182,6 +186,7 @@ impl Registrations {
         retired
     }
 
+    /// The registrations for a snapshot.
     pub fn save(&self, now: Duration) -> SavedRegistrations {
         let save = |registration: &Registration| {
             Some(SavedRegistration {
@@ -206,7 +211,7 @@ impl Registrations {
             }
             let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
             queue.import(saved, now, elapsed);
-            restored.next_id = id.0.checked_add(1).ok_or("no more registrations can be told apart")?;
+            restored.next_id = id.0.checked_add(1).ok_or("the controller has used up its registration ids")?;
             restored.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
         }
         check_watches(restored.all.iter().map(|registration| &*registration.spec))?;
@@ -226,7 +231,7 @@ fn reconcile_the_same(a: &ControllerSpec, b: &ControllerSpec) -> bool {
 fn check_watches<'a>(specs: impl Iterator<Item = &'a ControllerSpec>) -> Result<(), String> {
     let watches: usize = specs.map(ControllerSpec::watch_count).sum();
     match watches > MAX_WATCHES {
-        true => Err(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed")),
+        true => Err(format!("registrations have {watches} watches; at most {MAX_WATCHES} are allowed")),
         false => Ok(()),
     }
 }

@@ -30,6 +30,7 @@ struct Seen {
 }
 
 impl Hosts {
+    /// Knows no other hosts yet.
     pub fn new(me: Arc<str>, timing: Timing) -> Hosts {
         Hosts { me, timing, seen: BTreeMap::new(), missing: BTreeMap::new(), asked: None }
     }
@@ -59,6 +60,7 @@ impl Hosts {
         self.asked = Some(sent);
     }
 
+    /// When the last answered list was requested.
     pub fn asked(&self) -> Option<Duration> {
         self.asked
     }
@@ -68,6 +70,7 @@ impl Hosts {
         self.seen.get(&*self.me).map(|seen| &seen.record)
     }
 
+    /// Takes in the own Lease as just written.
     pub fn set_own(&mut self, record: Record, now: Duration) {
         self.seen.insert(self.me.to_string(), Seen { record, first: now, proven: true });
     }

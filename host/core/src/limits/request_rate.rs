@@ -36,7 +36,7 @@ pub enum Next {
         /// The limit that it waits for.
         limit: Limit,
         /// Whether it did not wait for this limit before.
-        anew: bool,
+        is_new: bool,
     },
     /// No call waits.
     Nothing,
@@ -67,10 +67,10 @@ impl RequestThrottle {
         } else {
             Limit::RequestRate
         };
-        let anew = self.held.is_none_or(|(held, _)| held != limit);
-        let over = if anew { self.end_wait(now) } else { None };
+        let is_new = self.held.is_none_or(|(held, _)| held != limit);
+        let over = if is_new { self.end_wait(now) } else { None };
         self.held.get_or_insert((limit, now));
-        (Next::Wait { limit, anew }, over)
+        (Next::Wait { limit, is_new }, over)
     }
 
     fn end_wait(&mut self, now: Duration) -> Option<(Limit, Duration)> {
@@ -176,7 +176,7 @@ mod tests {
         let mut requests = waiting(1..=3);
         made(&mut requests, 3, 0);
         let (next, over) = requests.next(&LIMITS, 3, ms(50));
-        assert!(matches!(next, Next::Wait { limit: Limit::RequestsInFlight, anew: false }) && over.is_none());
+        assert!(matches!(next, Next::Wait { limit: Limit::RequestsInFlight, is_new: false }) && over.is_none());
         let (next, over) = requests.next(&LIMITS, 0, ms(70));
         assert!(matches!(next, Next::Make(_)));
         assert_eq!(over, Some((Limit::RequestsInFlight, ms(70))));

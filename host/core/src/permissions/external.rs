@@ -72,7 +72,7 @@ impl ExternalDenied {
                 let line = line(target);
                 format!("the package asks for it; to grant it, add under [controllers.{controller}]:\n{line}")
             }
-            ExternalDenied::Malformed(_) => "name a scheme, a host and a port if it is not the usual one".into(),
+            ExternalDenied::Malformed(_) => "give a scheme, a host, and a port unless it is the default".into(),
         }
     }
 

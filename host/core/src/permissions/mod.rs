@@ -57,6 +57,7 @@ pub struct Allowed {
     pub subresource: String,
     /// Namespace, if there is one.
     pub namespace: Option<String>,
+    /// Name, unless it is a collection.
     pub name: Option<String>,
 }
 
@@ -85,6 +86,7 @@ pub struct Missing {
     pub resource: String,
     /// Namespace of the request.
     pub namespace: Option<String>,
+    /// Name in the request.
     pub name: Option<String>,
     /// Only for a non-resource URL.
     pub path: String,

@@ -14,12 +14,17 @@ pub struct Attributes {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a
     /// non-resource URL the method in lower case.
     pub verb: &'static str,
+    /// API group, empty for the core group.
     pub group: String,
+    /// API version.
     pub version: String,
     /// Plural name; empty for a non-resource URL.
     pub resource: String,
+    /// Subresource, or empty.
     pub subresource: String,
+    /// Namespace, if there is one.
     pub namespace: Option<String>,
+    /// Name, unless it is a collection.
     pub name: Option<String>,
     /// Only for a non-resource URL: its path.
     pub path: String,
@@ -53,7 +58,7 @@ pub enum BadRequest {
         problem: &'static str,
     },
     /// The method is not valid for this path.
-    #[error("the method {method} does nothing to {path:?}")]
+    #[error("the method {method} is not valid for {path:?}")]
     NoVerb {
         /// The method.
         method: String,
@@ -138,7 +143,7 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
             return Err(not_normal("has an empty segment"));
         }
         if !raw.bytes().all(is_path_byte) {
-            return Err(not_normal("has a character that must not stand in a path"));
+            return Err(not_normal("has a character that is not allowed in a path"));
         }
         let segment = decode(raw, false).ok_or_else(|| not_normal("has a malformed percent-encoding"))?;
         // Characters that a server might take for structure after decoding once or twice.
@@ -174,7 +179,7 @@ fn resource(
 ) -> Result<Attributes, BadRequest> {
     let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };
     if let ["watch" | "proxy", ..] = rest {
-        return Err(not_normal("is in the old style with the verb in the path; use ?watch=true"));
+        return Err(not_normal("has the verb in the path, which is deprecated; use ?watch=true"));
     }
     // As in the API server: `namespaces/NAME/RESOURCE` is in a namespace, unless RESOURCE is a subresource of the
     // namespace itself.

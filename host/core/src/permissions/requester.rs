@@ -30,6 +30,7 @@ pub struct ApiRequest<'a> {
 /// An additional permission that a request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Further {
+    /// The attributes to be granted.
     pub attributes: Attributes,
     /// The text in parentheses in "no permission to VERB RESOURCE (…)".
     pub why: &'static str,

@@ -5,7 +5,7 @@ fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
     PolicyRule { api_groups: owned(groups), resources: owned(resources), verbs: owned(verbs), ..PolicyRule::default() }
 }
 
-/// What a typical controller asks for, and a few special cases.
+/// Rules of a typical controller, and a few special cases.
 fn permissions() -> Permissions {
     let named = PolicyRule {
         resource_names: vec!["settings".into(), "system:thing".into()],
@@ -138,7 +138,7 @@ fn granted_requests_are_allowed_with_their_attributes() {
 #[test]
 fn requests_without_a_rule_are_denied() {
     let table = [
-        // Another verb, resource, group or subresource than granted.
+        // A verb, resource, group or subresource that is not granted.
         ("DELETE", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w"),
         ("POST", "/apis/demo.wasmop.dev/v1/namespaces/a/websites"),
         ("PATCH", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w"),
@@ -158,7 +158,7 @@ fn requests_without_a_rule_are_denied() {
         ("DELETE", "/api/v1/namespaces/a"),
         ("PUT", "/api/v1/namespaces/a/finalize"),
         ("PUT", "/api/v1/namespaces/a/status"),
-        // A watch where only list is granted, however it is written.
+        // A watch where only list is granted, in any spelling.
         ("GET", "/apis/batch/v1/jobs?watch=true"),
         ("GET", "/apis/batch/v1/jobs?watch=TRUE"),
         ("GET", "/apis/batch/v1/jobs?watch"),
@@ -178,7 +178,7 @@ fn requests_without_a_rule_are_denied() {
         ("GET", "/api/v1/secrets?fieldSelector=metadata.name="),
         ("GET", "/api/v1/secrets?labelSelector=metadata.name=settings"),
         ("DELETE", "/api/v1/namespaces/a/secrets"),
-        // Reaching further than the object: never by a star.
+        // Broader than the object: never granted by a star.
         ("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
         ("GET", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
         ("GET", "/api/v1/namespaces/a/pods/p/attach"),
@@ -391,7 +391,7 @@ fn watches_of_collections_and_followed_logs_are_streams_and_nothing_else() {
         "/api/v1/namespaces/a/configmaps/c?follow=1",
         "/apis/g.dev/v1/namespaces/a/pods/p/log?follow=true",
         "/apis/g.dev/v1/namespaces/a/things/t/log?follow=true",
-        // The API server takes the first of several values.
+        // The API server uses the first of several values.
         "/api/v1/pods?watch=0&watch=1",
         "/api/v1/namespaces/a/pods/p/log?follow=false&follow=true",
         "/logs/kube-apiserver.log?follow=true",

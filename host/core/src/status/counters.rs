@@ -32,8 +32,10 @@ pub enum IgnoredChange {
 }
 
 impl IgnoredChange {
+    /// All of them, in the order of the counters.
     pub const ALL: [IgnoredChange; 3] = [IgnoredChange::Predicate, IgnoredChange::Unrelated, IgnoredChange::OwnWrite];
 
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             IgnoredChange::Predicate => "predicate",
@@ -63,6 +65,7 @@ pub enum CachedRead {
 }
 
 impl CachedRead {
+    /// All of them, in the order of the counters.
     pub const ALL: [CachedRead; 7] = [
         CachedRead::Hit,
         CachedRead::NotWatched,
@@ -73,6 +76,7 @@ impl CachedRead {
         CachedRead::Other,
     ];
 
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             CachedRead::Hit => "hit",
@@ -98,9 +102,11 @@ pub enum ReconcileResult {
 }
 
 impl ReconcileResult {
+    /// All of them, in the order of the counters.
     pub const ALL: [ReconcileResult; 3] =
         [ReconcileResult::Success, ReconcileResult::RequeueAfter, ReconcileResult::Error];
 
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             ReconcileResult::Success => "success",

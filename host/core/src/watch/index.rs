@@ -308,14 +308,14 @@ impl Index {
         self.floor
     }
 
-    /// The changes since the last call, for the journal; all objects if `anew`. `None` if nothing changed.
-    pub fn to_save(&mut self, anew: bool) -> Option<ToSave> {
-        if self.unsaved.saved == self.last && !anew {
+    /// The changes since the last call, for the journal; all objects if `rewrite`. `None` if nothing changed.
+    pub fn to_save(&mut self, rewrite: bool) -> Option<ToSave> {
+        if self.unsaved.saved == self.last && !rewrite {
             return None;
         }
         let Unsaved { keys, all, saved } =
             std::mem::replace(&mut self.unsaved, Unsaved { saved: self.last, ..Unsaved::default() });
-        let all = all || anew;
+        let all = all || rewrite;
         let present = |(key, entry): (&Key, &Entry)| Present {
             key: key.clone(),
             meta: entry.meta.clone(),

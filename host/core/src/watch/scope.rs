@@ -59,9 +59,9 @@ impl Scope<'_> {
         let (first, more) = self.outside.split_first()?;
         let allowed = limit.names.join(", ");
         Some(match more {
-            [] => format!("namespace {first} is none of those that the controller is limited to: {allowed}"),
+            [] => format!("namespace {first} is not among those that the controller is limited to: {allowed}"),
             _ => format!(
-                "namespaces {} are none of those that the controller is limited to: {allowed}",
+                "namespaces {} are not among those that the controller is limited to: {allowed}",
                 self.outside.join(", ")
             ),
         })
@@ -150,9 +150,9 @@ mod tests {
             Scope { outside: outside.to_vec(), ..Scope::default() }.refusal(limit)
         };
         let flag = limit(&["x", "y"], LimitPlace::Flag);
-        let expected = "namespace b is none of those that the controller is limited to: x, y";
+        let expected = "namespace b is not among those that the controller is limited to: x, y";
         assert_eq!(refusal(&["b"], &flag).as_deref(), Some(expected));
-        let expected = "namespaces b, c are none of those that the controller is limited to: x, y";
+        let expected = "namespaces b, c are not among those that the controller is limited to: x, y";
         assert_eq!(refusal(&["b", "c"], &flag).as_deref(), Some(expected));
         assert_eq!(refusal(&[], &flag), None);
         for (said_in, expected, absent) in [

@@ -81,34 +81,34 @@ impl Waiting {
         let resource = &self.resource;
         match self.cause {
             WaitReason::Missing if may_be_built_in(self.group()) => format!(
-                "use a version of {resource} that `kubectl api-versions` lists, or install what serves it; the controller goes on as soon as it is there"
+                "use a version of {resource} that `kubectl api-versions` lists, or install the API server that serves it; the controller continues once it exists"
             ),
             WaitReason::Unexplained => format!(
-                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/), or serve its version; to be told which, grant the host's identity get on customresourcedefinitions"
+                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/), or serve its version; to see which one applies, grant the host's identity get on customresourcedefinitions"
             ),
             WaitReason::Missing => format!(
-                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller goes on as soon as it is there"
+                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller continues once it exists"
             ),
             WaitReason::VersionNotServed => {
-                "serve that version (`served: true` in the CustomResourceDefinition), or build the controller for a version that is served; the controller goes on as soon as it is".into()
+                "serve that version (`served: true` in the CustomResourceDefinition), or build the controller for a version that is served; the controller then continues".into()
             }
             WaitReason::NotEstablished => {
-                "correct the CustomResourceDefinition (kubectl describe crd shows its conditions); the controller goes on as soon as it is established".into()
+                "correct the CustomResourceDefinition (kubectl describe crd shows its conditions); the controller continues once it is established".into()
             }
             WaitReason::Unauthorized => {
                 "the credentials of the kubeconfig have expired or are not valid for this API server; renew them".into()
             }
             WaitReason::Forbidden => match &self.service_account {
                 None => format!(
-                    "grant the host's identity the verbs list and watch on {resource}; it is tried again until then"
+                    "grant the host's identity the verbs list and watch on {resource}; the host retries until then"
                 ),
                 Some(account) => format!(
-                    "grant the ServiceAccount {account} the verbs list and watch on {resource}, and the host's identity the verb impersonate (docs/permissions.md); it is tried again until then"
+                    "grant the ServiceAccount {account} the verbs list and watch on {resource}, and the host's identity the verb impersonate (docs/permissions.md); the host retries until then"
                 ),
             },
-            WaitReason::Unreachable => "check that the API server is up and reachable; it is tried again until then".into(),
-            WaitReason::Server => "see the API server's log; it is tried again".into(),
-            WaitReason::Invalid => "correct what the controller registers".into(),
+            WaitReason::Unreachable => "check that the API server is up and reachable; the host retries until then".into(),
+            WaitReason::Server => "see the API server's log; the host retries".into(),
+            WaitReason::Invalid => "correct the watch in the registration of the controller".into(),
         }
     }
 }

@@ -288,7 +288,7 @@ enum Op {
     AddUnknown(u8),
     AddIn(u8, u64),
     Take,
-    /// Of the nth key that is being processed.
+    /// For the nth key in processing.
     Done(usize),
     Fail(usize),
     Succeed(usize),
@@ -313,7 +313,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What must come of it, said without a queue: the time from which each key is owed a reconcile.
+/// The specification, without a queue: the time from which each key is owed a reconcile.
 #[derive(Default)]
 struct Owed(BTreeMap<Key, Duration>);
 
@@ -398,7 +398,7 @@ proptest! {
                     let key = key(n);
                     queue.drop_key(&key);
                     prop_assert_eq!(queue.failures(&key), 0);
-                    // A time that has come before the drop may or may not have made it ready.
+                    // A time that came before the drop may have made it ready.
                     let ready = queue.items.get(&key).is_some_and(|item| item.queued || item.again);
                     if !ready {
                         owed.0.remove(&key);
@@ -408,7 +408,7 @@ proptest! {
                 Op::Restart => {
                     let saved = queue.export(now);
                     queue = WorkQueue::new(limit, BACKOFF);
-                    // Another process has another origin of time.
+                    // Another process has a different time origin.
                     let later = now + ms(12_345);
                     queue.import(saved, later, ms(0));
                     for at in owed.0.values_mut() {
@@ -430,7 +430,7 @@ proptest! {
                 }
             }
         }
-        // In the end everything owed is handed out.
+        // Finally everything owed is handed out.
         for key in std::mem::take(&mut processing) {
             queue.done(&key, now);
         }

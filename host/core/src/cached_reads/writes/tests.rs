@@ -152,25 +152,25 @@ fn the_number_of_gates_is_bounded() {
     assert!(writes.gates.is_empty());
 }
 
-/// What can happen.
+/// An event.
 #[derive(Clone, Debug)]
 enum Step {
     Send {
         object: usize,
         deletes: bool,
     },
-    /// The API server does one of those that were sent.
+    /// The API server executes a write in flight.
     Commit(usize),
-    /// One of those that were done is answered.
+    /// An executed write is answered.
     Answer(usize),
-    /// Somebody else writes.
+    /// Someone else writes.
     Other {
         object: usize,
         deletes: bool,
     },
-    /// The cache takes in so many changes.
+    /// The cache takes in this many changes.
     See(usize),
-    /// The host's loop takes in so many of what the cache has told it.
+    /// The host's loop takes in this many changes of the cache.
     Hear(usize),
     Forget,
 }
@@ -189,10 +189,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 const NAMES: [&str; 3] = ["x", "y", "z"];
 
-/// An API server and a cache of it that is behind.
+/// An API server and a cache that lags behind it.
 #[derive(Default)]
 struct World {
-    /// Of each object there is, its UID.
+    /// UIDs of existing objects.
     objects: BTreeMap<usize, u64>,
     /// Object, UID, and whether it is gone; the resource version is the position, counted from 1.
     log: Vec<(usize, u64, bool)>,
@@ -239,18 +239,18 @@ struct Sent {
     call: u64,
     object: usize,
     deletes: bool,
-    /// Once done: the answer, and the version that it led to.
+    /// Once executed: the answer and the resulting version.
     done: Option<((u16, String), usize)>,
 }
 
 proptest! {
-    /// Never is an answer older than a write of the controller's own that it has been told of.
+    /// No answer is older than an own write whose answer the controller has received.
     #[test]
     fn a_controller_reads_its_own_writes(steps in prop::collection::vec(step(), 0..60)) {
         let mut world = World::default();
         let mut writes = writes();
         let mut under_way: Vec<Sent> = Vec::new();
-        // Of each object, the version that the last acknowledged write has led to.
+        // By object, the version of the last acknowledged write.
         let mut acknowledged = [0_usize; NAMES.len()];
         for (call, step) in (1..).zip(steps) {
             match step {
@@ -293,7 +293,7 @@ proptest! {
                 let is_there = world.index.get(&key).is_some();
                 let may_object = writes.are_in(&config_maps(), Some(&key), cache);
                 let may_list = writes.are_in(&config_maps(), None, cache);
-                // One that is not there is not answered, and in a list says what the end of it would.
+                // An absent object is not answered; in a list it stands for its deletion.
                 if is_there && (may_object || may_list) {
                     prop_assert!(
                         world.position >= acknowledged[object],
@@ -302,7 +302,7 @@ proptest! {
                 }
             }
         }
-        // All is open once all is seen and heard.
+        // All gates are open once everything is seen and answered.
         (0..world.log.len()).for_each(|_| world.see());
         for (object, uid) in world.ends.drain(..) {
             writes.gone(&config_maps(), &format!("a/{}", NAMES[object]), hash(&uid.to_string()));

@@ -27,7 +27,7 @@ fn deletion(key: &str, bytes: usize) -> WatchedChange {
 
 const LARGE: usize = 3 << 20;
 
-/// An object of that size, made once.
+/// An object of this size, allocated once.
 fn large() -> Bytes {
     static OBJECT: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; LARGE].into());
     OBJECT.clone()
@@ -37,7 +37,7 @@ fn large_call(id: u64, body: usize) -> Call {
     Call { body: vec![0; body].into(), ..call(id, 0) }
 }
 
-/// The kinds of what the guest gets next, and how many.
+/// Kinds of the next events, and their number.
 fn batch(c: &mut Controller) -> Vec<EventKind> {
     c.take_batch(at(0)).unwrap_or_default().iter().map(|event| event.kind).collect()
 }
@@ -157,7 +157,7 @@ fn changes_beyond_the_limit_are_looked_up_at_delivery() {
         all_due.append(&mut c.take_all_due());
     }
     assert_eq!(all_due, [(RegistrationId(0), at(0))].into(), "one was not found");
-    // Those with an object twice, the others once.
+    // Changes with an object come twice, the others once.
     assert_eq!((asked, *found.get_mut()), (whole + (40 - whole / 2 - 1), 40 - whole / 2));
 }
 
@@ -209,7 +209,7 @@ fn map_tasks_are_limited_and_reconciles_continue() {
     assert_eq!(batch(&mut c), [EventKind::Map]);
 }
 
-/// What happens to a controller.
+/// An operation on a controller.
 #[derive(Clone, Debug)]
 enum Happening {
     Changed(u8),
@@ -221,7 +221,7 @@ enum Happening {
     Ends(u8),
     Fails(u8),
     Steps,
-    /// It finishes the task with this place among those there are.
+    /// Finishes the task with this index.
     Done(u8),
     SaysMapped(u8),
     Cancelled(u8),
@@ -274,7 +274,7 @@ fn happens(c: &mut Controller, happening: Happening, available: &mut usize, now:
         }
         Drops(id) => commit(c, Action::DropCall { id: id.into() }),
         Answers(id, bytes) => {
-            // As a response does: without credit it waits.
+            // Like a response, it waits without credit.
             let bytes = bytes as usize;
             if *available >= bytes {
                 *available -= bytes;
@@ -316,8 +316,8 @@ fn happens(c: &mut Controller, happening: Happening, available: &mut usize, now:
 }
 
 proptest! {
-    /// After everything that can happen the account is what counting anew gives, within its limits, and credit is
-    /// neither lost nor made.
+    /// After any operations the account matches a recount and stays within its limits. Credit is neither lost nor
+    /// created.
     #[test]
     fn the_account_is_consistent(happenings in prop::collection::vec(happening(), 1..150)) {
         let mut c = ready();
@@ -330,7 +330,7 @@ proptest! {
             c.check_account();
             let held = c.held_bytes();
             prop_assert!(!is_change || held <= before.max(MAX_WITH_CHANGES_BYTES));
-            // A call is taken only below the limit; a refusal is small.
+            // A call is accepted only below the limit; a refusal is small.
             prop_assert!(!is_call || held <= before.max(MAX_HELD_BYTES) + 4096);
             available += c.take_credit();
             prop_assert!(available <= CREDIT, "{available} of {CREDIT}");

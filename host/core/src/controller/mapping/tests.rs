@@ -12,7 +12,7 @@ fn change(key: &str, bytes: usize) -> WatchedChange {
     WatchedChange { registration: R0, watch: 0, source: WatchId(0), key: key.into(), gone: false, object }
 }
 
-/// Asks the guest about a change; returns the task.
+/// Lets the guest map a change; returns the task.
 fn ask(c: &mut Controller, now: Duration) -> u64 {
     c.enqueue_map(change("ns/a", 10));
     let batch = c.take_batch(now).unwrap();

@@ -12,7 +12,7 @@ fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Of an object that the first registration watches.
+/// A change of an object that the first registration watches.
 fn change(watch: u32) -> WatchedChange {
     let object = Some(Default::default());
     WatchedChange { registration: RegistrationId(0), watch, source: WatchId(0), key: "a".into(), gone: false, object }
@@ -34,7 +34,7 @@ fn register(specs: &[String]) -> StepOutput {
     StepOutput { actions, ..StepOutput::default() }
 }
 
-/// An instance that has started and registered so.
+/// A started instance with these registrations.
 fn started(specs: &[String]) -> (Controller, Vec<Effect>) {
     let mut c = Controller::new(at(0), 0);
     c.take_batch(at(0)).unwrap();
@@ -42,7 +42,7 @@ fn started(specs: &[String]) -> (Controller, Vec<Effect>) {
     (c, effects)
 }
 
-/// The instance is lost, and the next one registers so.
+/// Loses the instance; the next one makes these registrations.
 fn start_again(c: &mut Controller, specs: &[String]) -> Vec<Effect> {
     let mut effects = c.reset(false, at(0), 0);
     assert_eq!(c.take_batch(at(0)).unwrap()[0].kind, EventKind::Start);
@@ -50,7 +50,7 @@ fn start_again(c: &mut Controller, specs: &[String]) -> Vec<Effect> {
     effects
 }
 
-/// In short: the ids registered, and those given up.
+/// Ids registered and retired.
 fn ids(effects: &[Effect]) -> (Vec<u32>, Vec<u32>) {
     let mut ids = (Vec::new(), Vec::new());
     for effect in effects {
@@ -145,11 +145,11 @@ fn registrations_are_not_retired_while_main_waits_for_an_answer() {
     let effects = c.commit(out, at(0), at(0));
     assert!(matches!(effects[..], [Effect::Registered(RegistrationId(0)), Effect::Call(_)]), "{effects:?}");
     c.answer(1, EventKind::End, 0, Default::default());
-    // It has not heard of the answer yet.
+    // It has not received the answer yet.
     assert!(c.commit(StepOutput::default(), at(0), at(0)).is_empty());
     c.take_batch(at(0)).unwrap();
     assert_eq!(ids(&c.commit(register(&[b]), at(0), at(0))), (vec![1], vec![]));
-    // One that goes no further than the first leaves the second out.
+    // An instance that stops after the first registration omits the second.
     let mut effects = c.reset(false, at(0), 0);
     c.take_batch(at(0)).unwrap();
     effects.extend(c.commit(register(&[a]), at(0), at(0)));
@@ -181,7 +181,7 @@ fn rejected_registrations_are_numbered_too() {
     c.enqueue_map(change(3));
     let batch = c.take_batch(at(0)).unwrap();
     assert_eq!(batch.iter().map(|event| event.aux).collect::<BTreeSet<_>>(), BTreeSet::from([1, 1 << 16 | 3]));
-    // Also for the next host.
+    // On the next host, too.
     let mut c = Controller::restore(c.save(at(0)), at(0), 0, at(0)).unwrap();
     assert_eq!((c.registered(), c.has_registered()), (2, true));
     c.enqueue(RegistrationId(0), "another".into(), at(0));
@@ -217,7 +217,7 @@ fn inconsistent_saved_registrations_are_rejected() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// One of the specs that there are, or nonsense.
+    /// One of the known specs, or an invalid one.
     Register(usize),
     Reset(bool),
     /// An object of the nth registration.
@@ -238,7 +238,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Which objects a spec reconciles: of equal ones, the same.
+/// The objects that a spec reconciles: equal specs have equal ones.
 fn objects(spec: &ControllerSpec) -> String {
     format!("{}[{}]", spec.name, spec.primary.label_selector)
 }
@@ -246,8 +246,8 @@ fn objects(spec: &ControllerSpec) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever is registered, lost and registered again, an instance is only asked to reconcile what belongs to
-    /// what it registered under that index, and is watched for what there is.
+    /// After any registrations and restarts, an instance reconciles only objects of its own registrations, by its own
+    /// numbers, and the host watches what is registered.
     #[test]
     fn each_instance_gets_only_objects_of_its_registrations(ops in prop::collection::vec(op(), 1..120)) {
         let specs: Vec<String> = [("a", "", &[][..]), ("a", "", &["Pod"]), ("a", "x=1", &[]), ("b", "", &["Pod", "Secret"]),
@@ -255,7 +255,7 @@ proptest! {
             .into_iter().map(|(name, selector, watches)| spec(name, selector, watches)).chain(["{}".into(), "?".into()]).collect();
         let mut c = Controller::new(at(0), 0);
         let mut now = at(0);
-        // What the instance knows: its registrations by index.
+        // The instance's registrations by number.
         let mut guest: Vec<Option<ControllerSpec>> = Vec::new();
         let mut started = false;
         let mut tasks: Vec<u64> = Vec::new();
@@ -273,7 +273,7 @@ proptest! {
                 }
                 Op::Enqueue(n, object) => {
                     let all: Vec<_> = c.registrations().map(|r| (r.id, objects(&r.spec))).collect();
-                    // Also for one that is gone, or was never there.
+                    // Also for a registration that is gone or never existed.
                     let (id, of) = all.get(n % (all.len() + 1)).cloned().unwrap_or((RegistrationId(n as u32), "?".into()));
                     if of != "?" || c.registration(id).is_none() {
                         c.enqueue(id, format!("{of}/{object}").into(), now);
@@ -285,7 +285,7 @@ proptest! {
                     for event in c.take_batch(now).into_iter().flatten() {
                         if event.kind == EventKind::Start {
                             started = true;
-                            // Its main function waits, and registers later.
+                            // Its main function waits and registers later.
                             park = Some(at(1));
                         } else {
                             let key = String::from_utf8(event.payload.to_vec()).unwrap();
@@ -305,7 +305,7 @@ proptest! {
                     prop_assert!(is_reconciled);
                     effects = done;
                 }
-                // The next host knows what the instance has registered, and nothing else.
+                // The next host knows the instance's registrations and no others.
                 Op::Restart if started => {
                     let saved = postcard::to_stdvec(&c.save(now)).unwrap();
                     c = Controller::restore(postcard::from_bytes(&saved).unwrap(), at(0), 0, at(0)).unwrap();

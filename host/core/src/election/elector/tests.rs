@@ -53,7 +53,7 @@ fn controllers_of_a_killed_host_move_after_its_lease_duration() {
     let mine: Vec<_> = (0..6).filter(|c| expected(&cluster::controller(*c), &[0, 1]) == 0).collect();
     assert!(!mine.is_empty());
     cluster.run(seconds(12));
-    assert!(mine.iter().all(|c| cluster.holder(*c).is_none()), "nobody may begin yet");
+    assert!(mine.iter().all(|c| cluster.holder(*c).is_none()), "no host may start it yet");
     cluster.run(seconds(8));
     cluster.assert_settled(&[1]);
 }
@@ -67,7 +67,7 @@ fn a_restarted_host_does_not_wait_for_its_own_lease() {
     cluster.start(0);
     cluster.run(seconds(1));
     cluster.assert_settled(&[0]);
-    assert_eq!(cluster.tenures(), before, "nobody else has run them, so what is on disk is good");
+    assert_eq!(cluster.tenures(), before, "no other host has run them, so the snapshots are current");
 }
 
 #[test]
@@ -120,31 +120,31 @@ fn an_idle_host_makes_two_requests_a_period_for_any_number_of_controllers() {
     let before = cluster.requests();
     cluster.run(seconds(60));
     let requests = cluster.requests() - before;
-    // Each lease duration controllers' Leases are listed once besides.
+    // Once per lease duration, controllers' Leases are listed as well.
     assert!((60..=72).contains(&requests), "{requests} requests in 30 periods");
 }
 
-/// An elector that is answered by hand.
+/// An elector with scripted answers.
 struct ByHand {
     elector: Elector,
     now: Duration,
 }
 
 impl ByHand {
-    /// Of one controller.
+    /// An elector for one controller.
     fn new() -> ByHand {
         let elector = Elector::new(timing(), name(0), 1, vec!["a".into()], Duration::ZERO);
         ByHand { elector, now: Duration::ZERO }
     }
 
-    /// What it asks for now.
+    /// Its next request.
     fn asks(&mut self) -> Request {
         let requests = self.elector.poll(self.now);
         let [request] = &requests[..] else { panic!("{requests:?}") };
         request.clone()
     }
 
-    /// Gives it these answers to what it asks for, one after the other.
+    /// Answers its next requests in order.
     fn hears(&mut self, answers: impl IntoIterator<Item = Answer>) -> Vec<News> {
         for answer in answers {
             let (request, sent) = (self.asks(), self.now);
@@ -185,7 +185,7 @@ fn a_controller_that_was_acquired_in_an_earlier_term_is_not_held() {
     host.hears([listed(None), listed(None), Answer::Written(own("1", 1))]);
     let (acquire, sent) = (host.asks(), host.now);
     host.now += timing().renew_deadline + seconds(1);
-    // Another term begins; what happened between the two nobody knows.
+    // Another term begins; the time in between is unknown.
     host.hears([listed(Some(own("1", 1))), Answer::Written(own("2", 1))]);
     host.elector.answer(&acquire, sent, Ok(Answer::Written(own("3", 1))), host.now);
     let news = host.elector.take_news();
@@ -195,8 +195,8 @@ fn a_controller_that_was_acquired_in_an_earlier_term_is_not_held() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(600))]
 
-    /// The cluster checks after each of its steps that no controller has two holders, and that who takes a snapshot for
-    /// good is who ran the controller last.
+    /// The cluster checks after each step that no controller has two holders, and that a host trusts its snapshot only
+    /// if it ran the controller last.
     #[test]
     fn no_controller_ever_has_two_holders(seed in proptest::prelude::any::<u64>(), nodes in 2usize..5) {
         let mut cluster = Cluster::new(nodes, 4, seed, Chaos::drawn(seed));

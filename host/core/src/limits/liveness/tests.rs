@@ -14,30 +14,30 @@ fn memory(mebibytes: u64) -> MemoryUse {
     MemoryUse::new(mebibytes * MIB, 2 * MIB, 64 * MIB, false)
 }
 
-/// What happens at a second.
+/// An event at some second.
 enum At {
     /// A step fails on this object.
     Fails(u64, &'static str),
-    /// ... for want of memory, of which so many MiB were in use before.
+    /// A step runs out of memory on this object, with this many MiB in use before.
     OutOfMemory(u64, &'static str, u64),
     Ends(&'static str),
-    /// A map function answers. One that fails is an object without a name.
+    /// A map function answers. A failing one is an object without a name.
     Maps,
-    /// So many objects are found for a check.
+    /// This many objects are available for a check.
     Finds(usize),
     Restarts(u64),
 }
 
 use At::{Ends, Fails, Finds, Maps, OutOfMemory, Restarts};
 
-/// What it is, the reconciles under way, what happens, and the verdicts.
+/// Description, reconciles in progress, events, and verdicts.
 type Row = (&'static str, usize, Vec<At>, Vec<(usize, Verdict)>);
 
 const CHECK: Verdict = Verdict::Check(CHECKED);
 const FULL: Verdict = Verdict::Restart(Why::MemoryFull);
 const NOTHING: Verdict = Verdict::Restart(Why::NothingSucceeds);
 
-/// The verdicts other than to go on, with the place in the story of what led to them.
+/// Verdicts other than `GoOn`, with the index of the event that led to them.
 fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize, Verdict)> {
     let mut verdicts = Vec::new();
     for (place, event) in story.iter().enumerate() {
@@ -209,7 +209,7 @@ fn a_restart_that_did_not_help_is_repeated_with_backoff() {
     verdicts(&mut liveness, 0, &[Restarts(60)]);
     assert_eq!(verdicts(&mut liveness, 0, &full(179)), []);
     assert!(!verdicts(&mut liveness, 0, &full(180)).is_empty());
-    // One that helps is repeated at once.
+    // A restart that helps may be repeated at once.
     verdicts(&mut liveness, 0, &[Restarts(180), Ends("a")]);
     assert_eq!(verdicts(&mut liveness, 0, &full(181)), [(2, FULL)]);
 }
@@ -236,7 +236,7 @@ fn an_idle_instance_with_nearly_full_memory_restarts_with_backoff() {
         (memory(64), 600 + 1199, false),
         (memory(64), 600 + 1200, true),
         (memory(1), 1 << 30, false),
-        // It begins with as much.
+        // It starts with this much.
         (big, 1 << 30, false),
         (memory(64), 1 << 30, true),
         (memory(64), (1 << 30) + 4799, false),
@@ -263,7 +263,7 @@ fn memory_is_nearly_full_at_the_limit_or_after_a_denied_growth() {
         // An allocator that doubles its heap.
         (33 * MIB, 2 * MIB, 64 * MIB, true, true),
         (33 * MIB, 2 * MIB, 64 * MIB, false, false),
-        // It was refused one thing that is large, and has hardly grown.
+        // One large growth was denied, and it has hardly grown.
         (10 * MIB, 2 * MIB, 64 * MIB, true, false),
         // A limit that no memory can reach.
         (gib(4) - MIB, 2 * MIB, gib(64), false, true),

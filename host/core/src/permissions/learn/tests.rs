@@ -52,14 +52,14 @@ fn a_rule_has_a_name_only_if_it_is_constant() {
         (&[("GET", ONE, None)] as &[_], true),
         (&[("GET", ONE, Some("a/x")), ("GET", ONE, Some("a/y"))], true),
         (&[("GET", ONE, Some("a/x")), ("PATCH", ONE, Some("a/y")), ("DELETE", ONE, Some("a/y"))], true),
-        // For one object one cannot know.
+        // With one object the host cannot tell.
         (&[("GET", ONE, Some("a/x")), ("GET", ONE, Some("a/x"))], false),
-        // Its own name, or one made of it.
+        // The object's own name, or one derived from it.
         (&[("GET", ONE, Some("a/tls")), ("GET", ONE, Some("b/tls"))], false),
         (&[("GET", ONE, Some("tls")), ("GET", ONE, Some("t"))], false),
         // Two names.
         (&[("GET", ONE, None), ("GET", OTHER, None)], false),
-        // Verbs that have no name.
+        // Verbs without a name.
         (&[("GET", ONE, None), ("POST", "/api/v1/namespaces/a/secrets", None)], false),
         (&[("GET", "/api/v1/namespaces/a/secrets?watch=true", None), ("GET", ONE, None)], false),
         (&[("GET", ONE, None), ("DELETE", "/api/v1/namespaces/a/secrets", None)], false),

@@ -45,7 +45,7 @@ fn the_condition_holds_from_the_first_failure_to_the_next_good_save() {
     counters.saved(true, 4096, 5000);
     let trouble = counters.trouble().unwrap();
     assert!(trouble.failing.is_none());
-    // It is told still what the last error was.
+    // The last error stays.
     assert!(trouble.last_error.as_ref().unwrap().message.contains("could not be written"));
     assert_eq!((counters.suspends, counters.written_bytes, counters.disk_bytes()), (1, 4096, 5120));
 }

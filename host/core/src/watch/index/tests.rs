@@ -53,16 +53,16 @@ fn objects_beyond_the_budget_keep_their_metadata() {
         Some(Change::Applied { object, .. } | Change::Deleted { object, .. }) => object.map(|object| object.len()),
         other => panic!("{other:?}"),
     };
-    // Who listens sees it all the same.
+    // Subscribers still see it.
     assert_eq!([("a", 8), ("b", 3)].map(|(key, bytes)| given(index.apply(whole(key, 1, bytes)))), [Some(8), Some(3)]);
     assert_eq!(["a", "b"].map(|key| index.object(key).is_some()), [true, false]);
     assert_eq!(index.get("b").unwrap().resource_version, ResourceVersion(1));
-    // It shrinks, and the other finds room when it is seen again.
+    // It shrinks, and the other one fits when seen again.
     given(index.apply(whole("a", 2, 5)));
     assert_eq!(index.apply(whole("b", 1, 3)), None);
     assert_eq!(index.object("b").map(|object| object.len()), Some(3));
     assert_eq!(budget.usage().bytes, 8);
-    // As large as it is, instead of itself.
+    // Replaced by an object of the same size.
     given(index.apply(whole("a", 3, 7)));
     assert_eq!((index.object("a").is_some(), budget.usage().bytes), (true, 10));
     index.delete(whole("a", 4, 7));
@@ -205,7 +205,7 @@ enum Event {
     Write(u8),
     Delete(u8),
     Recreate(u8),
-    /// Events are missed until the next list.
+    /// Events are lost until the next list.
     Disconnect,
     Relist,
     /// A list that stops after some objects.
@@ -226,8 +226,8 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whoever applies the changes to an empty set has, after each list, what the server has; and
-    /// no change says what was said before.
+    /// Applying the changes to an empty set yields, after each list, the content of the server. No change repeats a
+    /// state.
     #[test]
     fn changes_add_up_to_the_content_of_the_server(events in proptest::collection::vec(event(), 1..80)) {
         let mut server: BTreeMap<Key, u64> = BTreeMap::new();
@@ -334,7 +334,7 @@ fn a_returning_subscriber_gets_the_changes_since() {
         assert_eq!(since(&index, after).unwrap(), expected, "after {after}");
     }
     assert_eq!(since(&index, 7), None);
-    // The status of something that was seen before.
+    // The status of an object seen before.
     index.apply(versioned("a", 7, 2, "y"));
     assert_eq!(since(&index, 6).unwrap(), ["~a"]);
     assert_eq!(since(&index, 4).unwrap(), ["~a", "+a", "+b"]);
@@ -360,8 +360,8 @@ enum Write {
 }
 
 proptest! {
-    /// A journal ends, a list that is newer follows, and who asks comes last: what it is told about the first
-    /// and everything after, less what it does not care for, is what concerns it.
+    /// A journal ends, a newer list follows, and a subscriber arrives last. The first replay plus all later changes,
+    /// less those it ignores, is what concerns it.
     #[test]
     fn a_subscriber_to_generations_misses_none(
         writes in proptest::collection::vec(prop_oneof![
@@ -373,7 +373,7 @@ proptest! {
     ) {
         let (after, until) = (cuts.0.min(cuts.1).min(writes.len()), cuts.0.max(cuts.1).min(writes.len()));
         let mut index = Index::default();
-        // By object: its generation, 0 if it is not there.
+        // Generation by object, 0 if absent.
         let mut generations = [0i64; 3];
         let mut history = vec![(0, generations)];
         let mut changes = Vec::new();
@@ -396,7 +396,7 @@ proptest! {
             changes.extend(change);
             history.push((index.last(), generations));
         }
-        let told = |replayed: Vec<Change>| {
+        let concerned = |replayed: Vec<Change>| {
             let later = &changes[history[until].0 as usize..];
             let heard = replayed.iter().chain(later).filter(|change| super::super::passage(true, change) == super::super::Passage::Counts);
             heard.filter_map(|change| match change {
@@ -404,10 +404,10 @@ proptest! {
                 _ => None,
             }).collect::<BTreeSet<_>>()
         };
-        let fresh = told(index.replay(history[until].0).collect());
-        let back = told(index.replay_between(history[after].0, history[until].0).unwrap().collect());
+        let fresh = concerned(index.replay(history[until].0).collect());
+        let back = concerned(index.replay_between(history[after].0, history[until].0).unwrap().collect());
         for (n, (now, then)) in generations.into_iter().zip(history[after].1).enumerate() {
-            prop_assert!(now == 0 || fresh.contains(&n), "{n} is there, and a new one has not heard of it");
+            prop_assert!(now == 0 || fresh.contains(&n), "{n} exists, and a new subscriber did not get it");
             prop_assert!(now == then || back.contains(&n), "{n} is another than it was");
         }
     }

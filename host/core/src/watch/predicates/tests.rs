@@ -31,7 +31,7 @@ fn only_changes_with_both_states_known_are_ignored() {
         index.begin_list();
         let listed = index.apply(before).expect("a change");
         index.finish_list();
-        // What a list begins with may have changed before: it counts whatever the predicate says.
+        // The first objects of a list may have changed before, so they always count.
         assert_eq!(Predicates::default().judge("false", &listed), Judged::Counts, "{what}");
         let change = index.apply(after).expect("a change");
         assert_eq!(Predicates::default().judge(text, &change), expected, "{what}");

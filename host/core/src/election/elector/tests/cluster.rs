@@ -136,7 +136,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     controllers: usize,
     processes: u64,
-    /// Who gained each controller last.
+    /// The host that last gained each controller.
     last: BTreeMap<u32, usize>,
 }
 
@@ -147,7 +147,7 @@ impl Cluster {
             elector: None,
             process: 0,
             ahead: Duration::from_secs(random.random_range(0..1_000_000)),
-            // A third less to spare than the durations allow for.
+            // A third less tolerance than the durations allow.
             rate: if chaos.slow > 0 { random.random_range(900..=1100) } else { 1000 },
             paused_until: Duration::ZERO,
             cut_off_until: Duration::ZERO,
@@ -163,7 +163,7 @@ impl Cluster {
         Cluster { now: Duration::ZERO, random, chaos, server, nodes, controllers, processes: 0, last }
     }
 
-    /// The node can run the first so many controllers only.
+    /// Limits the node to the first `can_run` controllers.
     pub fn limit(&mut self, node: usize, can_run: usize) {
         self.nodes[node].can_run = can_run;
     }
@@ -179,7 +179,7 @@ impl Cluster {
         node.elector = Some(Elector::new(timing(), node_name, self.processes as i64, controllers, clock));
     }
 
-    /// What it has sent is on its way nevertheless.
+    /// Requests in flight still arrive.
     pub fn crash(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         (node.elector, node.starts_at) = (None, None);
@@ -201,7 +201,7 @@ impl Cluster {
         self.nodes[node].cut_off_until = self.now + time;
     }
 
-    /// From here on nothing goes wrong, and everybody is there.
+    /// Ends all faults and starts all hosts.
     pub fn calm_down(&mut self) {
         self.chaos = Chaos::NONE;
         for node in &mut self.nodes {
@@ -280,7 +280,7 @@ impl Cluster {
         }
     }
 
-    /// Requests reach the server, whether or not who sent them is still there.
+    /// Requests reach the server even if their sender is gone.
     fn arrive(&mut self, index: usize) {
         let now = self.now;
         let node = &mut self.nodes[index];
@@ -306,7 +306,7 @@ impl Cluster {
                 heard.push((flight.request, flight.sent, answer));
             } else if flight.given_up <= now {
                 heard.push((flight.request.clone(), flight.sent, Err(Failure::Other("no answer".into()))));
-                // It may be carried out long after.
+                // It may be executed much later.
                 if flight.answer.is_none() {
                     waiting.push(Flight { process: 0, ..flight });
                 }
@@ -315,7 +315,7 @@ impl Cluster {
             }
         }
         node.flights = waiting;
-        // Whichever is read first.
+        // In any order.
         heard.shuffle(&mut self.random);
         let Some(elector) = &mut node.elector else { return };
         for (request, sent, answer) in heard {
@@ -378,7 +378,7 @@ impl Cluster {
         }
     }
 
-    /// Each controller runs where rendezvous hashing among `nodes` puts it.
+    /// Each controller runs on the host that rendezvous hashing among `nodes` selects.
     pub fn assert_settled(&self, nodes: &[usize]) {
         for number in 0..self.controllers {
             let expected = expected(&controller(number), nodes);
