@@ -31,7 +31,9 @@ pub(super) struct External {
 /// A granted target and its allowed addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
+    /// Scheme, host and port.
     pub target: ExternalTarget,
+    /// Where a connection may lead.
     pub reach: Reach,
 }
 
@@ -56,6 +58,7 @@ pub enum ExternalDenied {
     /// The package asks for it, and its owner does not grant it.
     #[error("not granted to contact {0}")]
     NotGranted(ExternalTarget),
+    /// It is no target.
     #[error(transparent)]
     Malformed(ExternalHostError),
 }
