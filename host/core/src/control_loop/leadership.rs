@@ -53,6 +53,11 @@ impl Leadership {
         }
     }
 
+    /// Whether the controller makes progress on this host, as far as is known.
+    pub fn runs(&self) -> bool {
+        matches!(self, Leadership::Alone | Leadership::Held(_))
+    }
+
     /// Whether what it has done until now counts. `boot`: the machine's clock.
     pub fn holds(&self, boot: Duration) -> bool {
         match self {

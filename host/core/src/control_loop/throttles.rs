@@ -32,8 +32,12 @@ impl Throttles {
 }
 
 impl<C: Credit> Slot<C> {
-    /// When something is to be done because of a limit.
+    /// When something is to be done because of a limit. `None` for a controller that does not run here: nothing is
+    /// sent or cancelled for it, so that a time in the past would stay there.
     pub fn limits_wake(&self) -> Option<Duration> {
+        if !self.leadership.runs() {
+            return None;
+        }
         let limits = self.limits();
         let is_at_home = !matches!(self.phase, Phase::Busy);
         let overdue = is_at_home.then(|| self.controller.next_timeout(limits.reconcile_timeout())).flatten();
