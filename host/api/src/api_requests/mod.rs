@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -24,7 +25,7 @@ use wasmop_core::reply::{CHUNK_BYTES, Reply};
 use crate::caller::Caller;
 use crate::client::Streaming;
 use crate::connections::Connection;
-use crate::election::boot_clock::holds_now;
+use crate::election::boot_clock;
 use crate::error_chain::chain;
 
 /// Headers of a response that the guest gets.
@@ -150,9 +151,14 @@ pub async fn deliver<B>(
 /// The same for as long as the fence holds: it is asked each time before something can be sent, or be handed on. What
 /// was on its way already is not called back.
 pub async fn fenced(fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
+    fenced_by(boot_clock::now, fence, call).await;
+}
+
+/// The same by another clock than the machine's.
+pub async fn fenced_by(clock: impl Fn() -> Duration, fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| match &fence {
-        Some(fence) if !holds_now(fence) => Poll::Ready(()),
+        Some(fence) if !fence.holds(clock()) => Poll::Ready(()),
         _ => call.as_mut().poll(context),
     })
     .await;

@@ -8,7 +8,7 @@ use wasmop_core::election::Term;
 use super::test_server::{Part, TestServer, answer, chunk, chunked, last_chunk};
 use super::*;
 use crate::connections::{Connections, Peer, Share};
-use crate::election::boot_clock::now;
+use crate::election::boot_clock::{holds_now, now};
 
 fn get(path: &str) -> ApiCall {
     ApiCall { method: "GET".into(), path: path.into(), ..ApiCall::default() }

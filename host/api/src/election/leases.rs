@@ -31,10 +31,15 @@ pub struct Leases {
 }
 
 impl Leases {
+    /// Those of this group, in a namespace.
     pub fn new(client: kube::Client, namespace: &str, group: Arc<str>) -> Leases {
         Leases { api: Api::namespaced(client, namespace), group }
     }
 
+    /// Sends a request of the elector.
+    ///
+    /// # Errors
+    /// The Lease is not as it was expected, or what became of it is not known.
     pub async fn execute(&self, request: &Request) -> Result<Answer, Failure> {
         match request {
             Request::List(role) => {

@@ -12,4 +12,5 @@ mod leases;
 mod local_state;
 
 pub use driver::Election;
+pub use leases::Leases;
 pub use local_state::Kept;

@@ -1,6 +1,6 @@
 //! Turns requests for watches into upstream watches, each started once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use wasmop_core::watch::{Change, Known, Place, Replay, Resolved, Room, Usage, WatchId, WatchRequest, WatchStatus};
 use wasmop_core::work_queue::Key;
 
+use super::chance::Chance;
 use super::discovery::Discovery;
 use super::flow_control::{Delivery, FlowControl};
 use super::following::acquaint;
@@ -25,6 +26,7 @@ const JOURNALS_TAKEN_UP: Duration = Duration::from_secs(600);
 /// The upstream watches of a host.
 pub struct WatchHub {
     pace: Pace,
+    chance: Chance,
     client: kube::Client,
     events: UnboundedSender<Delivery>,
     discovery: Arc<Discovery>,
@@ -40,7 +42,8 @@ pub struct WatchHub {
     flow: Arc<FlowControl>,
     /// By what is asked for, whole objects or not.
     ids: HashMap<WatchRequest, WatchId>,
-    watches: HashMap<WatchId, Watch>,
+    /// In order, so that what is done to all of them is done in the same order in each run.
+    watches: BTreeMap<WatchId, Watch>,
     next_id: u32,
 }
 
@@ -60,27 +63,51 @@ impl WatchHub {
         Self::with_pace(client, events, journals, Pace::default())
     }
 
+    /// As [`WatchHub::new`], with the random numbers of a seed. It does not remove old journals, which takes a thread
+    /// and the time of day: on a runtime with one thread and a clock that is stopped, a run can be repeated.
+    pub fn seeded(
+        client: kube::Client,
+        events: UnboundedSender<Delivery>,
+        journals: Option<Journals>,
+        seed: u64,
+    ) -> Self {
+        Self::with_chance(client, events, journals, Pace::default(), Chance::seeded(seed))
+    }
+
     pub(super) fn with_pace(
         client: kube::Client,
         events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
         pace: Pace,
     ) -> Self {
+        let cleaning = journals.clone().map(|journals| tokio::spawn(clean(journals)).abort_handle());
+        let mut hub = Self::with_chance(client, events, journals, pace, Chance::new());
+        hub.cleaning = cleaning;
+        hub
+    }
+
+    fn with_chance(
+        client: kube::Client,
+        events: UnboundedSender<Delivery>,
+        journals: Option<Journals>,
+        pace: Pace,
+        chance: Chance,
+    ) -> Self {
         // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
         let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
-        let cleaning = journals.clone().map(|journals| tokio::spawn(clean(journals)).abort_handle());
         WatchHub {
             pace,
+            chance,
             client,
             events,
             discovery,
             streaming: Arc::new(AtomicBool::new(true)),
             journals,
-            cleaning,
+            cleaning: None,
             room: Arc::default(),
             flow: Arc::default(),
             ids: HashMap::new(),
-            watches: HashMap::new(),
+            watches: BTreeMap::new(),
             next_id: 0,
         }
     }
@@ -105,7 +132,7 @@ impl WatchHub {
         }
         let id = WatchId(self.next_id);
         self.next_id += 1;
-        let recovered = self.journals.as_ref().map(|journals| journals.recover(&request));
+        let recovered = self.journals.as_ref().map(|journals| journals.recover(&request, self.chance.number()));
         let mut state = State { whole: request.full_objects, ..State::default() };
         let mut start = None;
         let journal = recovered.map(|Recovered { journal, index, namespaced }| {
@@ -134,8 +161,8 @@ impl WatchHub {
             }
         }
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let upstream =
-            Upstream::new(self.pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
+        let pace = (self.pace, self.chance.clone());
+        let upstream = Upstream::new(pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
         let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(key, id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });

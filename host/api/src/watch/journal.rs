@@ -183,7 +183,8 @@ impl Journals {
     }
 
     /// Continues the journal of this watch, or begins it. One that can't be read is begun anew.
-    pub(super) fn recover(&self, request: &WatchRequest) -> Recovered {
+    /// `lineage`: another number for each host.
+    pub(super) fn recover(&self, request: &WatchRequest, lineage: u64) -> Recovered {
         let name = name(request);
         let file = format!("{:016x}", hash(&name));
         let path = self.dir.join(&file);
@@ -193,7 +194,7 @@ impl Journals {
             disk: self.disk.clone(),
             sealer: self.sealer.clone(),
             name,
-            lineage: rand::random(),
+            lineage,
             lineages: Vec::new(),
             len: 0,
             written_len: 0,

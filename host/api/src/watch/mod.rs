@@ -8,6 +8,7 @@
 //!                                             passage, keys_for ► work queues ◄──────┘
 //! ```
 
+mod chance;
 mod definition;
 mod discovery;
 mod failure;

@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout};
 use wasmop_core::excerpt::{MAX_NAME_BYTES, name_excerpt};
 use wasmop_core::watch::{Cause, Item, Reader, Waiting, WatchRequest};
 
+use super::chance::Chance;
 use super::discovery::Discovery;
 use super::failure::{Failure, FailureCause};
 use super::shared::Shared;
@@ -94,6 +95,7 @@ impl Default for Pace {
 
 pub(super) struct Upstream {
     pace: Pace,
+    chance: Chance,
     client: kube::Client,
     discovery: Arc<Discovery>,
     request: WatchRequest,
@@ -162,7 +164,7 @@ fn reader(request: &WatchRequest) -> Reader {
 
 impl Upstream {
     pub fn new(
-        pace: Pace,
+        (pace, chance): (Pace, Chance),
         client: kube::Client,
         discovery: Arc<Discovery>,
         request: WatchRequest,
@@ -172,6 +174,7 @@ impl Upstream {
         let reader = reader(&request);
         Upstream {
             pace,
+            chance,
             client,
             discovery,
             request,
@@ -195,7 +198,9 @@ impl Upstream {
         }
         loop {
             let shared = self.shared.clone();
+            // In the order of the branches, not in a random one: a run can be repeated.
             let ended = tokio::select! {
+                biased;
                 ended = self.serve() => Some(ended),
                 () = shared.widened() => None,
             };
@@ -249,6 +254,7 @@ impl Upstream {
             return Ok(());
         }
         tokio::select! {
+            biased;
             ended = self.list_or_watch(&path) => ended,
             () = shared.can_follow() => Ok(()),
         }
@@ -301,7 +307,7 @@ impl Upstream {
         if lasts || failures >= FAILURES_TO_TELL {
             self.wait_for(failure);
         }
-        delay.mul_f64(rand::random_range(0.75..1.25)).max(failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+        delay.mul_f64(self.chance.within(0.75..1.25)).max(failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
     }
 
     fn wait_for(&self, failure: &Failure) {
@@ -436,7 +442,7 @@ impl Upstream {
     /// came. Without a position afterwards, it was not all.
     async fn watch(&mut self, path: &str) -> Result<bool, Failure> {
         // Watches that began together shall not end together.
-        let seconds = WATCH_SECONDS - rand::random_range(0..WATCH_SECONDS / 5);
+        let seconds = WATCH_SECONDS - self.chance.within(0..WATCH_SECONDS / 5);
         let params = WatchParams {
             label_selector: selector(&self.request.label_selector),
             field_selector: selector(&self.request.field_selector),

@@ -34,7 +34,7 @@ impl Disks {
 
     fn recover(&self) -> Recovered {
         let state = StateDir::open_on(Disk::default(), self.dir.path(), self.key.clone()).unwrap();
-        Journals::new(&state).unwrap().recover(&request())
+        Journals::new(&state).unwrap().recover(&request(), rand::random())
     }
 
     fn file(&self) -> std::path::PathBuf {
@@ -205,7 +205,7 @@ fn journal_that_is_old_and_unused_is_removed() {
     let kinds = ["Old", "Used", "New"];
     let before = Journals::new(&state).unwrap();
     for kind in kinds {
-        let Recovered { mut journal, mut index, .. } = before.recover(&of(kind));
+        let Recovered { mut journal, mut index, .. } = before.recover(&of(kind), rand::random());
         index.apply(seen("a", 1, ""));
         journal.save_index(&mut index, None).unwrap();
     }
@@ -222,7 +222,7 @@ fn journal_that_is_old_and_unused_is_removed() {
     }
     written(&path("New"), MAX_UNUSED - minute);
     let next = Journals::new(&state).unwrap();
-    assert!(!next.recover(&of("Used")).index.is_empty());
+    assert!(!next.recover(&of("Used"), rand::random()).index.is_empty());
     assert_eq!(next.remove_unused(now).unwrap(), 2);
     assert_eq!(kinds.map(|kind| path(kind).exists()), [false, true, true]);
     assert!(!unfinished.exists());

@@ -1,0 +1,49 @@
+//! The random numbers of a hub: jitter, and names for lineages of journals.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::distr::uniform::SampleUniform;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// A source of random numbers that all watches of a hub share.
+#[derive(Clone, Debug)]
+pub(super) struct Chance(Arc<Mutex<StdRng>>);
+
+impl Chance {
+    /// Other numbers in each process.
+    pub fn new() -> Chance {
+        Chance::seeded(rand::random())
+    }
+
+    /// The numbers of this seed, so that a run can be repeated.
+    pub fn seeded(seed: u64) -> Chance {
+        Chance(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    /// One of a range.
+    pub fn within<T: SampleUniform + PartialOrd>(&self, range: Range<T>) -> T {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(range)
+    }
+
+    /// Any number.
+    pub fn number(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_the_numbers_and_watches_share_them() {
+        let (a, b) = (Chance::seeded(7), Chance::seeded(7));
+        let shared = a.clone();
+        let first = [a.number(), shared.number(), u64::from(a.within(0u32..10))];
+        assert_eq!(first, [b.number(), b.number(), u64::from(b.within(0u32..10))]);
+        assert_ne!(first[0], first[1]);
+        assert_ne!(Chance::new().number(), Chance::new().number());
+    }
+}
