@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmop_api::election::{Election, Kept};
+use wasmop_api::election::{Election, LocalState};
 use wasmop_core::control_loop::{Gained, HostEvent, Recovered, SlotId};
 use wasmop_core::election::{Fence, Group, News, Tenure, Trouble};
 use wasmop_vm::instance::Origin;
@@ -21,7 +21,7 @@ pub(crate) struct Peers {
     group: Group,
     /// For Leases alone.
     client: kube::Client,
-    local: Kept,
+    local: LocalState,
     /// Once the controllers are installed.
     election: Option<Election>,
     /// Why this host does not hold its own Lease, if it does not.
@@ -31,7 +31,7 @@ pub(crate) struct Peers {
 impl Peers {
     pub fn new(group: Group, client: kube::Client, state_dir: &Path) -> Result<Peers, HostError> {
         let local = std::fs::read_to_string(HOSTNAME)
-            .and_then(|hostname| Kept::open(state_dir, hostname.trim()))
+            .and_then(|hostname| LocalState::open(state_dir, hostname.trim()))
             .map_err(|source| HostError::Leases { path: state_dir.join("leases"), source })?;
         let trouble = Some("its Lease is not held yet".into());
         Ok(Peers { group, client, local, election: None, trouble })

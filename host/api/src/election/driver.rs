@@ -9,7 +9,7 @@ use wasmop_core::election::{Answer, Elector, Failure, Group, News, Request, Role
 
 use super::boot_clock::now;
 use super::leases::Leases;
-use super::local_state::Kept;
+use super::local_state::LocalState;
 
 /// Controllers' Leases written at once: a host that comes may get a thousand controllers.
 const AT_ONCE: usize = 16;
@@ -45,14 +45,14 @@ impl Election {
     pub fn start(
         group: &Group,
         client: kube::Client,
-        kept: &Kept,
+        local_state: &LocalState,
         controllers: Vec<Arc<str>>,
         tell: impl Fn(News) + Send + 'static,
     ) -> Election {
         let namespace = group.namespace.as_deref().unwrap_or(client.default_namespace()).to_owned();
         let leases = Leases::new(client, &namespace, group.name.as_str().into());
         let started_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-        let elector = Elector::new(group.timing, kept.identity().clone(), started_us, controllers, now());
+        let elector = Elector::new(group.timing, local_state.identity().clone(), started_us, controllers, now());
         let (commands, rx) = mpsc::unbounded_channel();
         let (answers, answered) = mpsc::unbounded_channel();
         let driver = Driver {

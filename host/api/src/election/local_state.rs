@@ -18,14 +18,14 @@ use wasmop_core::election::Tenure;
 /// So that a Lease's name, with the group's before it, is one that Kubernetes takes.
 const MAX_HOSTNAME: usize = 40;
 
-pub struct Kept {
+pub struct LocalState {
     dir: PathBuf,
     identity: Arc<str>,
 }
 
-impl Kept {
+impl LocalState {
     /// In a state directory that is locked for this process. `hostname`: of the machine or Pod.
-    pub fn open(state_dir: &Path, hostname: &str) -> io::Result<Kept> {
+    pub fn open(state_dir: &Path, hostname: &str) -> io::Result<LocalState> {
         let dir = state_dir.join("leases");
         fs::create_dir_all(dir.join("tenures"))?;
         let path = dir.join("identity");
@@ -41,7 +41,7 @@ impl Kept {
                 identity.into()
             }
         };
-        Ok(Kept { dir, identity })
+        Ok(LocalState { dir, identity })
     }
 
     /// Tells this host from all others of its group.
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_host_keeps_its_name_over_restarts_but_not_on_another_machine() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = |hostname| Kept::open(dir.path(), hostname).unwrap().identity().clone();
+        let identity = |hostname| LocalState::open(dir.path(), hostname).unwrap().identity().clone();
         let first = identity("Node_1.example.com");
         assert!(first.starts_with("node-1-example-com-") && is_dns_label(&first), "{first}");
         assert_eq!(identity("Node_1.example.com"), first);
@@ -113,12 +113,12 @@ mod tests {
     #[test]
     fn a_tenure_is_read_as_it_was_written_and_a_damaged_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::open(dir.path(), "a").unwrap();
-        assert_eq!(kept.tenure("website"), None);
+        let state = LocalState::open(dir.path(), "a").unwrap();
+        assert_eq!(state.tenure("website"), None);
         let tenure = Tenure { uid: "u".into(), transitions: 3 };
-        kept.set_tenure("website", &tenure).unwrap();
-        assert_eq!(kept.tenure("website"), Some(tenure));
+        state.set_tenure("website", &tenure).unwrap();
+        assert_eq!(state.tenure("website"), Some(tenure));
         fs::write(dir.path().join("leases/tenures/website"), "{\"uid\":").unwrap();
-        assert_eq!(kept.tenure("website"), None);
+        assert_eq!(state.tenure("website"), None);
     }
 }

@@ -13,4 +13,4 @@ mod local_state;
 
 pub use driver::Election;
 pub use leases::Leases;
-pub use local_state::Kept;
+pub use local_state::LocalState;

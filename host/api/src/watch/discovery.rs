@@ -41,7 +41,7 @@ type Answer = (Instant, Option<Vec<Resource>>);
 type Explanation = (Instant, Option<Reason>);
 
 /// A value that those who want it at the same time wait for together.
-type Shared<T> = Arc<tokio::sync::Mutex<Option<T>>>;
+type SharedAnswer<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 
 /// What the API server serves, as far as it was asked.
 pub(super) struct Discovery {
@@ -49,9 +49,9 @@ pub(super) struct Discovery {
     /// How long an answer that did not have the resource is taken to be true.
     missing_for: Duration,
     /// By path. The inner lock makes those who want the same thing wait for one answer.
-    answers: Mutex<HashMap<String, Shared<Answer>>>,
+    answers: Mutex<HashMap<String, SharedAnswer<Answer>>>,
     /// By the name of the CustomResourceDefinition and the version.
-    explanations: Mutex<HashMap<(String, String), Shared<Explanation>>>,
+    explanations: Mutex<HashMap<(String, String), SharedAnswer<Explanation>>>,
     /// The host's identity may not read CustomResourceDefinitions.
     definitions_denied: AtomicBool,
 }
@@ -130,7 +130,7 @@ impl Discovery {
 }
 
 /// The value of a key. Of too many, those are forgotten that nobody waits for.
-fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, Shared<T>>, key: K) -> Shared<T> {
+fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, SharedAnswer<T>>, key: K) -> SharedAnswer<T> {
     if all.len() >= MAX_ANSWERS && !all.contains_key(&key) {
         all.retain(|_, value| Arc::strong_count(value) > 1);
     }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn answers_that_nobody_waits_for_are_forgotten_when_there_are_too_many() {
-        let mut all: HashMap<usize, Shared<Answer>> = HashMap::new();
+        let mut all: HashMap<usize, SharedAnswer<Answer>> = HashMap::new();
         let waited_for = shared(&mut all, 0);
         for n in 1..10 * MAX_ANSWERS {
             shared(&mut all, n);

@@ -18,7 +18,7 @@ pub(super) struct Failure {
     /// The API server's wish.
     pub retry_after: Option<Duration>,
     /// What the owner is told, if more is known than `cause`.
-    told_as: Option<Cause>,
+    reported_as: Option<Cause>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ pub(super) enum FailureCause {
 
 impl Failure {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, told_as: None }
+        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, reported_as: None }
     }
 
     pub fn garbled(error: impl fmt::Display) -> Self {
         let message = format!("the answer of the API server could not be read: {error}");
-        Failure { cause: FailureCause::Garbled, message, retry_after: None, told_as: None }
+        Failure { cause: FailureCause::Garbled, message, retry_after: None, reported_as: None }
     }
 
     pub fn timed_out(what: &str) -> Self {
@@ -47,12 +47,12 @@ impl Failure {
     /// Adds why the resource is missing.
     pub fn explain(&mut self, reason: Reason) {
         self.message = format!("{}: {}", self.message, reason.message);
-        self.told_as = Some(reason.cause);
+        self.reported_as = Some(reason.cause);
     }
 
     /// What an owner is told, if that is worth it.
-    pub fn cause_to_tell(&self) -> Cause {
-        if let Some(cause) = self.told_as {
+    pub fn reported_cause(&self) -> Cause {
+        if let Some(cause) = self.reported_as {
             return cause;
         }
         match self.cause {
@@ -80,7 +80,7 @@ impl From<Status> for Failure {
             cause,
             message,
             retry_after: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
-            told_as: None,
+            reported_as: None,
         }
     }
 }

@@ -12,20 +12,20 @@ use wasmop_core::watch::{Change, Known, Place, Replay, Resolved, Room, Usage, Wa
 use wasmop_core::work_queue::Key;
 
 use super::chance::Chance;
+use super::derivation::Derivation;
+use super::derived::link;
 use super::discovery::Discovery;
 use super::flow_control::{Delivery, FlowControl};
-use super::following::acquaint;
 use super::journal::{Journals, Recovered};
-use super::narrowing::Narrowing;
-use super::shared::{Shared, State, Watched};
-use super::upstream::{Pace, Upstream};
+use super::shared_watch::{SharedWatch, State, Watched};
+use super::upstream::{Upstream, UpstreamTimings};
 
 /// By then, the controllers of a host that starts have taken up their journals.
-const JOURNALS_TAKEN_UP: Duration = Duration::from_secs(600);
+const CLEAN_AFTER: Duration = Duration::from_secs(600);
 
 /// The upstream watches of a host.
 pub struct WatchHub {
-    pace: Pace,
+    timings: UpstreamTimings,
     chance: Chance,
     client: kube::Client,
     events: UnboundedSender<Delivery>,
@@ -52,7 +52,7 @@ struct Watch {
     request: WatchRequest,
     /// `subscribe`s that were not `release`d.
     subscribers: usize,
-    state: Arc<Shared>,
+    state: Arc<SharedWatch>,
     task: AbortHandle,
 }
 
@@ -60,7 +60,7 @@ impl WatchHub {
     /// News of all watches goes to `events`. Must be used within a tokio runtime.
     /// `journals`: where what it learns is kept for the next host.
     pub fn new(client: kube::Client, events: UnboundedSender<Delivery>, journals: Option<Journals>) -> Self {
-        Self::with_pace(client, events, journals, Pace::default())
+        Self::with_timings(client, events, journals, UpstreamTimings::default())
     }
 
     /// As [`WatchHub::new`], with the random numbers of a seed. It does not remove old journals, which takes a thread
@@ -71,17 +71,17 @@ impl WatchHub {
         journals: Option<Journals>,
         seed: u64,
     ) -> Self {
-        Self::with_chance(client, events, journals, Pace::default(), Chance::seeded(seed))
+        Self::with_chance(client, events, journals, UpstreamTimings::default(), Chance::seeded(seed))
     }
 
-    pub(super) fn with_pace(
+    pub(super) fn with_timings(
         client: kube::Client,
         events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
-        pace: Pace,
+        timings: UpstreamTimings,
     ) -> Self {
         let cleaning = journals.clone().map(|journals| tokio::spawn(clean(journals)).abort_handle());
-        let mut hub = Self::with_chance(client, events, journals, pace, Chance::new());
+        let mut hub = Self::with_chance(client, events, journals, timings, Chance::new());
         hub.cleaning = cleaning;
         hub
     }
@@ -90,13 +90,13 @@ impl WatchHub {
         client: kube::Client,
         events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
-        pace: Pace,
+        timings: UpstreamTimings,
         chance: Chance,
     ) -> Self {
         // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
-        let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
+        let discovery = Arc::new(Discovery::new(client.clone(), timings.missing_delay / 2));
         WatchHub {
-            pace,
+            timings,
             chance,
             client,
             events,
@@ -116,7 +116,7 @@ impl WatchHub {
     /// what came before: `replay` gives it.
     ///
     /// A watch that has whole objects serves those that want metadata only; one that has not begins to list and watch
-    /// them when somebody wants them, which changes nothing for the others. A narrower watch follows a wider one where
+    /// them when somebody wants them, which changes nothing for the others. A child watch follows a parent one where
     /// it can.
     pub fn subscribe(&mut self, request: WatchRequest) -> WatchId {
         let key = WatchRequest { full_objects: false, ..request.clone() };
@@ -142,7 +142,7 @@ impl WatchHub {
             Mutex::new(journal)
         });
         state.index.keep_in(self.room.clone());
-        let state = Arc::new(Shared {
+        let state = Arc::new(SharedWatch {
             id,
             events: self.events.clone(),
             state: Mutex::new(state),
@@ -151,18 +151,19 @@ impl WatchHub {
             room: self.room.clone(),
             flow: self.flow.clone(),
             widened: Notify::new(),
-            nudged: Notify::new(),
+            parent_changed: Notify::new(),
         });
         for other in self.watches.values() {
-            if let Some(narrowing) = Narrowing::between(&other.request, &request) {
-                acquaint(&other.state, &state, narrowing);
-            } else if let Some(narrowing) = Narrowing::between(&request, &other.request) {
-                acquaint(&state, &other.state, narrowing);
+            if let Some(derivation) = Derivation::between(&other.request, &request) {
+                link(&other.state, &state, derivation);
+            } else if let Some(derivation) = Derivation::between(&request, &other.request) {
+                link(&state, &other.state, derivation);
             }
         }
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let pace = (self.pace, self.chance.clone());
-        let upstream = Upstream::new(pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
+        let timings = (self.timings, self.chance.clone());
+        let upstream =
+            Upstream::new(timings, client, discovery, request.clone(), state.clone(), self.streaming.clone());
         let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(key, id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });
@@ -308,7 +309,7 @@ impl WatchHub {
                 lists: state.lists,
                 synced: state.synced,
                 waiting: state.waiting.clone(),
-                follows: state.follows,
+                follows: state.derived,
             }
         };
         let mut all: Vec<_> = self.watches.values().map(status).collect();
@@ -328,7 +329,7 @@ impl WatchHub {
 
 /// Removes old journals once, some time after the start.
 async fn clean(journals: Journals) {
-    tokio::time::sleep(JOURNALS_TAKEN_UP).await;
+    tokio::time::sleep(CLEAN_AFTER).await;
     let removed = tokio::task::spawn_blocking(move || journals.remove_unused(SystemTime::now())).await;
     match removed.map_err(std::io::Error::other).flatten() {
         Ok(0) => {}

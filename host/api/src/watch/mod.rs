@@ -3,27 +3,27 @@
 //!
 //! ```text
 //! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► Delivery ─► host's loop
-//!                     or follow a wider watch ◄── following ──┤                      │
+//!                     or follow a parent watch ◄── following ──┤                      │
 //! replay ────► hub ──────── the index's content ──────────────┘                      │
 //!                                             passage, keys_for ► work queues ◄──────┘
 //! ```
 
 mod chance;
 mod definition;
+mod derivation;
+mod derived;
 mod discovery;
 mod failure;
 mod flow_control;
-mod following;
 mod hub;
 mod journal;
-mod narrowing;
-mod shared;
+mod shared_watch;
 mod upstream;
 
 pub use flow_control::Delivery;
 pub use hub::WatchHub;
 pub use journal::Journals;
-pub use shared::Watched;
+pub use shared_watch::Watched;
 
 #[cfg(test)]
 mod tests;

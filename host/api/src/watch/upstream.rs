@@ -31,7 +31,7 @@ use wasmop_core::watch::{Cause, Item, Reader, Waiting, WatchRequest};
 use super::chance::Chance;
 use super::discovery::Discovery;
 use super::failure::{Failure, FailureCause};
-use super::shared::Shared;
+use super::shared_watch::SharedWatch;
 use crate::caller::impersonate;
 use crate::client;
 use crate::timeouts::{RESPONSE_TIMEOUT, SILENT_WATCH, TRANSFER_TIMEOUT};
@@ -49,7 +49,7 @@ const WATCH_GRACE: Duration = Duration::from_secs(15);
 /// Longest wish of the API server that is followed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Failures in a row after which the owner is told about something that may pass by itself.
-const FAILURES_TO_TELL: u32 = 3;
+const FAILURES_TO_REPORT: u32 = 3;
 /// Lists in a row that stop in the middle after which the server is taken not to know of streamed lists.
 const STALLED_LISTS: u32 = 2;
 /// Failures in a row after which a watch is not resumed: the API server may have come back with
@@ -62,7 +62,7 @@ const KEPT_LINE_BYTES: usize = 16 << 10;
 
 /// How long to wait for what. Every wait is jittered by a quarter.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct UpstreamTimings {
     /// After the first failure; then twice as long each time.
     pub first_delay: Duration,
     pub max_delay: Duration,
@@ -79,9 +79,9 @@ pub(super) struct Pace {
     pub list_silence: Duration,
 }
 
-impl Default for Pace {
+impl Default for UpstreamTimings {
     fn default() -> Self {
-        Pace {
+        UpstreamTimings {
             first_delay: Duration::from_millis(200),
             max_delay: Duration::from_secs(5),
             missing_delay: Duration::from_secs(1),
@@ -94,12 +94,12 @@ impl Default for Pace {
 }
 
 pub(super) struct Upstream {
-    pace: Pace,
+    timings: UpstreamTimings,
     chance: Chance,
     client: kube::Client,
     discovery: Arc<Discovery>,
     request: WatchRequest,
-    shared: Arc<Shared>,
+    shared: Arc<SharedWatch>,
     reader: Reader,
     /// The resource version to watch from; `None`: list first.
     position: Option<String>,
@@ -164,16 +164,16 @@ fn reader(request: &WatchRequest) -> Reader {
 
 impl Upstream {
     pub fn new(
-        (pace, chance): (Pace, Chance),
+        (timings, chance): (UpstreamTimings, Chance),
         client: kube::Client,
         discovery: Arc<Discovery>,
         request: WatchRequest,
-        shared: Arc<Shared>,
+        shared: Arc<SharedWatch>,
         streaming: Arc<AtomicBool>,
     ) -> Self {
         let reader = reader(&request);
         Upstream {
-            pace,
+            timings,
             chance,
             client,
             discovery,
@@ -238,7 +238,7 @@ impl Upstream {
         self.shared.begin_whole();
     }
 
-    /// Follows a wider watch if there is one to follow, otherwise asks the API server until there is.
+    /// Follows a parent watch if there is one to follow, otherwise asks the API server until there is.
     async fn serve(&mut self) -> Result<(), Failure> {
         let path = self.resolve().await?;
         let shared = self.shared.clone();
@@ -247,16 +247,16 @@ impl Upstream {
             shared.synced();
             std::future::pending::<()>().await;
         }
-        if let Some(following) = shared.follow() {
-            following.ended().await;
-            drop(following);
+        if let Some(attachment) = shared.attach() {
+            attachment.ended().await;
+            drop(attachment);
             self.position = shared.state().position.map(|position| position.to_string());
             return Ok(());
         }
         tokio::select! {
             biased;
             ended = self.list_or_watch(&path) => ended,
-            () = shared.can_follow() => Ok(()),
+            () = shared.parent_ready() => Ok(()),
         }
     }
 
@@ -269,7 +269,7 @@ impl Upstream {
         }
         let begun = Instant::now();
         let ended = self.watch(path).await;
-        if begun.elapsed() >= self.pace.good_watch {
+        if begun.elapsed() >= self.timings.good_watch {
             self.watch_failures = 0;
         }
         let brought = ended?;
@@ -277,7 +277,7 @@ impl Upstream {
             // It was refused: in pages, then.
             return Ok(());
         }
-        if !brought && begun.elapsed() < self.pace.short_watch {
+        if !brought && begun.elapsed() < self.timings.short_watch {
             return Err(Failure::new(Cause::Unreachable, "the API server ends watches as soon as they begin"));
         }
         Ok(())
@@ -291,27 +291,28 @@ impl Upstream {
             self.position = None;
         }
         let failures = self.list_failures.saturating_add(self.watch_failures);
-        let mut delay = self.pace.first_delay.saturating_mul(1 << (failures - 1).min(10)).min(self.pace.max_delay);
+        let mut delay =
+            self.timings.first_delay.saturating_mul(1 << (failures - 1).min(10)).min(self.timings.max_delay);
         match failure.cause {
             FailureCause::Expired => self.position = None,
             FailureCause::Because(Cause::Missing) => {
                 self.position = None;
                 self.discovered_after = Some(Instant::now());
                 self.shared.state().resolved = None;
-                delay = self.pace.missing_delay;
+                delay = self.timings.missing_delay;
             }
             _ => {}
         }
         let lasts =
             matches!(failure.cause, FailureCause::Because(Cause::Missing | Cause::Unauthorized | Cause::Forbidden));
-        if lasts || failures >= FAILURES_TO_TELL {
+        if lasts || failures >= FAILURES_TO_REPORT {
             self.wait_for(failure);
         }
         delay.mul_f64(self.chance.within(0.75..1.25)).max(failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
     }
 
     fn wait_for(&self, failure: &Failure) {
-        let (resource, cause, message) = (self.resource(), failure.cause_to_tell(), failure.message.clone());
+        let (resource, cause, message) = (self.resource(), failure.reported_cause(), failure.message.clone());
         let service_account = self.request.service_account.clone();
         self.shared.wait_for(Waiting { resource, cause, message, service_account });
     }
@@ -403,7 +404,7 @@ impl Upstream {
     }
 
     /// Waits until the next whole object may be sent to the host's loop. A watch of metadata never waits.
-    async fn turn<'a>(&self, shared: &'a Shared) -> Option<MutexGuard<'a, ()>> {
+    async fn turn<'a>(&self, shared: &'a SharedWatch) -> Option<MutexGuard<'a, ()>> {
         match self.request.full_objects {
             true => Some(shared.flow.turn().await),
             false => None,
@@ -492,8 +493,8 @@ impl Upstream {
             line.shrink_to(KEPT_LINE_BYTES);
             let mut limited = futures::AsyncReadExt::take(&mut stream, MAX_LINE_BYTES as u64);
             let patience = match (&self.position, has_bookmarks) {
-                (None, _) => self.pace.list_silence,
-                (Some(_), true) => patience.min(self.pace.bookmark_silence),
+                (None, _) => self.timings.list_silence,
+                (Some(_), true) => patience.min(self.timings.bookmark_silence),
                 (Some(_), false) => patience,
             };
             let read = match timeout(patience, limited.read_until(b'\n', &mut line)).await {

@@ -1,5 +1,5 @@
 //! What is known of one watch: its index, and what whoever listens is told of it. Whatever its upstream learns comes
-//! here, and goes on to the [narrower watches](super::following) that follow it.
+//! here, and goes on to the [child watches](super::derived) that follow it.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,13 +11,13 @@ use wasmop_core::watch::{Cause, Change, Index, Place, Replay, Resolved, Room, Se
 
 use super::flow_control::{Delivery, FlowControl};
 use super::journal::Journal;
-use followers::{Narrower, Wider};
+use relatives::{Child, Parent};
 
-pub(super) mod followers;
+pub(super) mod relatives;
 
 /// What an upstream task and the hub both see. Events are sent with the state locked, so that a
-/// replay and the changes after it arrive in order. Of two watches the wider one is locked first.
-pub(super) struct Shared {
+/// replay and the changes after it arrive in order. Of two watches the parent one is locked first.
+pub(super) struct SharedWatch {
     pub id: WatchId,
     pub events: UnboundedSender<Delivery>,
     pub state: Mutex<State>,
@@ -31,13 +31,13 @@ pub(super) struct Shared {
     pub flow: Arc<FlowControl>,
     /// Tells the upstream that `State::widening` is set.
     pub widened: Notify,
-    /// Tells the upstream that a wider watch may be one to follow now.
-    pub nudged: Notify,
+    /// Tells the upstream that a parent watch may be one to follow now.
+    pub parent_changed: Notify,
 }
 
 /// A watch, for whoever writes its journal.
 #[derive(Clone)]
-pub struct Watched(pub(super) Arc<Shared>);
+pub struct Watched(pub(super) Arc<SharedWatch>);
 
 impl Watched {
     /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
@@ -78,11 +78,11 @@ pub(super) struct State {
     /// Nobody wants it any more.
     pub closed: bool,
     /// Those that have all its objects.
-    pub wider: Vec<Wider>,
+    pub parents: Vec<Parent>,
     /// It follows one of them, and asks the API server for nothing.
-    pub follows: bool,
+    pub derived: bool,
     /// Those whose objects it has.
-    pub narrower: Vec<Narrower>,
+    pub children: Vec<Child>,
     pub deferred: Vec<Deferred>,
 }
 
@@ -101,7 +101,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl SharedWatch {
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -114,7 +114,7 @@ impl Shared {
     pub fn begin_list_of(&self, state: &mut State) {
         state.index.begin_list();
         state.position = None;
-        state.followers().for_each(|(_, watch)| watch.begin_list());
+        state.attached_children().for_each(|(_, watch)| watch.begin_list());
     }
 
     /// An object was in a list, was added or was modified. `labels`: its `metadata.labels`.
@@ -127,13 +127,13 @@ impl Shared {
         if !state.whole {
             seen.object = None;
         }
-        if !state.is_followed() {
+        if !state.has_attached_children() {
             return self.update(state, |index| index.apply_in(seen, has_room));
         }
         self.update(state, |index| index.apply_in(seen.clone(), has_room));
         let has_room = state.index.object(&seen.key).is_some();
-        for (narrowing, watch) in state.followers() {
-            if narrowing.contains(&seen.key, labels) {
+        for (derivation, watch) in state.attached_children() {
+            if derivation.contains(&seen.key, labels) {
                 watch.apply_to(&mut watch.state(), seen.clone(), labels, has_room);
             } else {
                 // It may be one no longer.
@@ -149,7 +149,7 @@ impl Shared {
             seen.object = None;
         }
         self.update(state, |index| index.delete(seen.clone()));
-        state.followers().for_each(|(_, watch)| watch.delete(seen.clone()));
+        state.attached_children().for_each(|(_, watch)| watch.delete(seen.clone()));
     }
 
     /// The list is complete.
@@ -159,7 +159,7 @@ impl Shared {
 
     pub fn finish_list_of(&self, state: &mut State) {
         self.update(state, Index::finish_list);
-        state.followers().for_each(|(_, watch)| watch.finish_list());
+        state.attached_children().for_each(|(_, watch)| watch.finish_list());
     }
 
     /// The index is as the objects were at this resource version; `None`: at one that is no number.
@@ -170,7 +170,7 @@ impl Shared {
     pub fn set_position_of(&self, state: &mut State, position: Option<u64>) {
         state.position = position;
         state.reached = state.reached.max(position);
-        state.followers().for_each(|(_, watch)| watch.set_position(position));
+        state.attached_children().for_each(|(_, watch)| watch.set_position(position));
     }
 
     /// Changes the index and sends what came of it.
@@ -196,8 +196,8 @@ impl Shared {
         for Deferred { subscriber, seen, until } in std::mem::take(&mut state.deferred) {
             self.replay(state, subscriber, seen, until);
         }
-        state.followers().for_each(|(_, watch)| watch.synced());
-        state.nudge();
+        state.attached_children().for_each(|(_, watch)| watch.synced());
+        state.notify_children();
     }
 
     /// From now on whole objects are wanted, which a list will bring.
@@ -231,10 +231,10 @@ impl Shared {
             self.send(state.index.last(), None, Change::Waiting(waiting.clone()));
             if waiting.cause == Cause::Unreachable && state.position.is_some() {
                 // So it is for them, and they are not all to ask when it is back.
-                state.followers().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
+                state.attached_children().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
             } else {
                 // They may have more luck.
-                state.let_go();
+                state.detach_children();
             }
         }
     }
