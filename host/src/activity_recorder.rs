@@ -28,7 +28,7 @@ impl ActivityRecorder {
         let Some(file) = &mut self.file else { return };
         let line = trace::line(at, controller, trigger == Trigger::Known);
         if let Err(error) = writeln!(file, "{}", line.trim_end()) {
-            tracing::warn!(path = %self.path.display(), %error, "the trace is written no further");
+            tracing::warn!(path = %self.path.display(), %error, "cannot write the activity trace: recording stops");
             self.file = None;
         }
     }

@@ -133,34 +133,34 @@ pub enum HostError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(
-        "the configuration of the cluster cannot be used: {0}\nhelp: check the certificates and names in the kubeconfig"
+        "cannot use the configuration of the cluster: {0}\nhelp: check the certificates and names in the kubeconfig"
     )]
     Client(String),
-    #[error("cannot write the trace {path}: {source}\nhelp: name a file that can be written with --record-trace")]
+    #[error("cannot write the activity trace {path}: {source}\nhelp: name a writable file with --record-trace")]
     Trace { path: PathBuf, source: io::Error },
     #[error(
-        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes when it has just started\nhelp: give at least that with --memory-budget, or raise the limit of the cgroup"
+        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes after it starts\nhelp: set --memory-budget to at least that, or raise the limit of the cgroup"
     )]
     Budget { budget: u64, name: String, needed: u64 },
-    #[error("starting the host's threads: {0}")]
+    #[error("cannot start the host's threads: {0}")]
     Threads(io::Error),
-    #[error("serving metrics: {0}")]
+    #[error("cannot serve metrics: {0}")]
     Metrics(io::Error),
     #[error(
-        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
+        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start from the package"
     )]
     Sealed { name: String, with: &'static str },
     #[error(
-        "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
+        "controller {name} cannot run as a ServiceAccount: the user of the kubeconfig already impersonates another one, and the API server allows one impersonation a request\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
     )]
     Impersonating { name: String },
     #[error(
-        "controller {name} is granted a directory that cannot be opened: {source}\nhelp: create it, or correct `source` in [[controllers.{name}.wasi.directories]]"
+        "cannot open a directory that controller {name} is granted: {source}\nhelp: create it, or correct `source` in [[controllers.{name}.wasi.directories]]"
     )]
     Wasi { name: String, source: io::Error },
-    #[error("cannot keep this host's name in {path}: {source}\nhelp: make the state directory writable for this user")]
+    #[error("cannot write this host's name to {path}: {source}\nhelp: make the state directory writable for this user")]
     Leases { path: PathBuf, source: io::Error },
-    #[error("the state directory of controller {name}: {source}")]
+    #[error("cannot use the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }
 

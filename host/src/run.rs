@@ -140,7 +140,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
     check_budget(&shell.control, options.memory_budget)?;
     let pressure = shell.tx.clone();
     if let Err(error) = memory_pressure::watch(move || pressure.send(Message::MemoryPressure).is_ok()) {
-        tracing::debug!(%error, "the kernel does not tell when memory is short");
+        tracing::debug!(%error, "the kernel reports no memory pressure");
     }
     tracing::info!(
         controllers = shell.control.len(),

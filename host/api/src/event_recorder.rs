@@ -116,8 +116,8 @@ impl EventRecorder {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
             shared.tell(
                 &note.controller,
-                "too many Events wait to be written",
-                "those that come meanwhile are dropped",
+                "too many Events are waiting to be written",
+                "further Events are dropped until some of them are written",
             );
             return;
         }
@@ -205,7 +205,7 @@ impl Shared {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             told.retain(|_, at| at.elapsed() < QUIET);
             if told.contains_key(reason) {
-                tracing::debug!(controller, reason, "an Event could not be written");
+                tracing::debug!(controller, reason, "cannot write an Event");
                 return;
             }
             // As with series: a bound for what an API server makes up.
@@ -213,7 +213,7 @@ impl Shared {
                 told.insert(reason.into(), Instant::now());
             }
         }
-        tracing::warn!(controller, reason, help, "an Event could not be written");
+        tracing::warn!(controller, reason, help, "cannot write an Event");
     }
 }
 
@@ -228,13 +228,13 @@ fn may_pass(error: &kube::Error) -> bool {
 fn help(error: &kube::Error) -> &'static str {
     match error {
         kube::Error::Api(status) if status.code == 403 && status.message.contains("being terminated") => {
-            "the namespace it belongs to is being deleted"
+            "its namespace is being deleted"
         }
         kube::Error::Api(status) if status.code == 403 => {
             "let the host create and patch events of events.k8s.io in all namespaces it watches"
         }
-        kube::Error::Api(status) if status.code == 404 => "the namespace it belongs to is gone",
-        _ => "the Events of the API server say no more; `wasmop top` and the host's page show the same problems",
+        kube::Error::Api(status) if status.code == 404 => "its namespace does not exist",
+        _ => "`wasmop top` and the host's page show the same problems",
     }
 }
 

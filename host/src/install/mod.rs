@@ -172,10 +172,7 @@ impl Shell {
             Grant { rules, external, .. } => permissions.granting(rules).granting_external(external).into(),
         };
         if wasi.is_some() && package.tier() == Tier::Full {
-            tracing::warn!(
-                controller = name,
-                "its package imports nothing of WASI: what it is granted of the machine has no effect"
-            );
+            tracing::warn!(controller = name, "its package imports nothing of WASI: its [wasi] grant has no effect");
         }
         let name: Arc<str> = name.into();
         if let hosts @ [_, ..] = permissions.external_asked() {
@@ -246,7 +243,7 @@ pub(crate) fn recover(
     let Some(image) = package.image() else {
         tracing::info!(
             controller = name,
-            "runs in the soft tier: suspended in this process only, and started anew after a restart of the host"
+            "runs in the soft tier: suspended in this process only, and restarted with the host"
         );
         store.discard().map_err(fail)?;
         return Ok(fresh(package, now));

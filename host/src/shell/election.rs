@@ -33,7 +33,7 @@ impl Peers {
         let local = std::fs::read_to_string(HOSTNAME)
             .and_then(|hostname| LocalState::open(state_dir, hostname.trim()))
             .map_err(|source| HostError::Leases { path: state_dir.join("leases"), source })?;
-        let trouble = Some("its Lease is not held yet".into());
+        let trouble = Some("it does not hold its Lease yet".into());
         Ok(Peers { group, client, local, election: None, trouble })
     }
 
@@ -93,15 +93,15 @@ impl Shell {
     fn on_trouble(&mut self, trouble: Option<Trouble>) {
         let Some(peers) = &mut self.peers else { return };
         peers.trouble = trouble.as_ref().map(|trouble| match trouble {
-            Trouble::Usurped => "another process has its name".into(),
+            Trouble::Usurped => "another process renews its Lease".into(),
             Trouble::Failed(why) => why.clone(),
         });
         match trouble {
-            None => tracing::info!(identity = &**peers.identity(), "the Lease of this host is held"),
+            None => tracing::info!(identity = &**peers.identity(), "this host holds its Lease"),
             Some(Trouble::Usurped) => tracing::error!(
                 identity = &**peers.identity(),
                 help = "the state directory was copied while its host ran: remove leases/identity from the copy and start that host again",
-                "another process renews the Lease of this host's name: this one runs nothing"
+                "another process renews the Lease of this host: this one runs no controllers"
             ),
             Some(Trouble::Failed(why)) => tracing::warn!(
                 reason = why,
@@ -132,7 +132,7 @@ impl Shell {
             Ok::<_, HostError>(recovered)
         });
         let (recovered, origin) = recovered.unwrap_or_else(|error| {
-            tracing::warn!(controller = &*name, reason = %error, "its snapshot cannot be used: starting anew");
+            tracing::warn!(controller = &*name, reason = %error, "cannot use its snapshot: starting from the base image");
             (Recovered::fresh(now.host, tenant.package.first_monotonic_ns()), Origin::Fresh)
         });
         self.tenant(slot).home = Home::Suspended(origin);

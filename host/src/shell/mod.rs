@@ -161,7 +161,7 @@ impl Shell {
             Err(error) => {
                 let text = error.to_string();
                 let (problem, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
-                tracing::error!(problem, help, "the new settings are refused, those from before stay in force");
+                tracing::error!(problem, help, "new settings refused: the previous ones stay in force");
             }
         }
     }
@@ -199,7 +199,7 @@ impl Shell {
                     tracing::warn!(
                         busy,
                         timeout_ms = self.shutdown_timeout.as_millis() as u64,
-                        "not all could be suspended in time: these controllers continue from their last snapshots"
+                        "not all controllers were suspended in time: these continue from their last snapshots"
                     );
                     break;
                 }

@@ -135,7 +135,7 @@ impl Shell {
             let begun = Instant::now();
             // First, so that what the snapshot says it has seen is there. If it is not, more is reconciled.
             for error in watches.iter().filter_map(|watch| watch.save().err()) {
-                tracing::debug!(%error, "what was watched could not be written");
+                tracing::debug!(%error, "cannot write the watch journal");
             }
             let mut result = instance.save(&store, moment, reason.suspends(), registered);
             let instance = match &mut result {
@@ -189,7 +189,7 @@ impl Shell {
             let begun = Instant::now();
             let result = match &mut *live {
                 Instance::Soft(instance) => instance.suspend(&store),
-                Instance::Full(_) => Err(io::Error::other("it is not of the soft tier")),
+                Instance::Full(_) => Err(io::Error::other("the instance is not of the soft tier")),
             };
             let written = WrittenAt { reason, begun, took: begun.elapsed() };
             let _ = tx.send(Message::SoftSuspended { slot, instance: live, result, written });

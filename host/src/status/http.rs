@@ -120,7 +120,7 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     // Too many open files, say: at once it would fail again.
-                    tracing::debug!(%error, "a connection could not be accepted");
+                    tracing::debug!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -166,7 +166,7 @@ impl State {
     /// Room for a long answer, to be kept until it is written.
     fn begin_long_answer(&self) -> Result<OwnedSemaphorePermit, Box<Response<Body>>> {
         self.long_answers.clone().try_acquire_owned().map_err(|_| {
-            let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being read\n");
+            let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, "too many responses in progress\n");
             busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             Box::new(busy)
         })
@@ -191,7 +191,7 @@ impl State {
             "/api/controllers" => self.controllers().await,
             "/healthz" => self.healthz().await,
             "/readyz" => self.readyz(request.uri().query()).await,
-            _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz and /api/controllers\n"),
+            _ => text(StatusCode::NOT_FOUND, "not found: try /, /metrics, /healthz, /readyz or /api/controllers\n"),
         }
     }
 

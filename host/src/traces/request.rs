@@ -50,7 +50,7 @@ impl RequestSpan {
             Reply::Body(_) => {}
             Reply::End => self.end(),
             Reply::Failed(why) => self.fail("no-response", why),
-            Reply::TooLarge => self.fail("response-too-large", "the response has more bytes than it may"),
+            Reply::TooLarge => self.fail("response-too-large", "the response exceeds its size limit"),
         }
     }
 

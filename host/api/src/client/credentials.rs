@@ -318,7 +318,7 @@ impl User {
         match self.read(refreshing, rejected).await {
             Ok((access, look_at)) => {
                 if refreshing.told.take().is_some() {
-                    tracing::info!("the credentials for the API server can be read again");
+                    tracing::info!("renewed the credentials for the API server");
                 }
                 let access = if access.is_same(&before) { before } else { Arc::new(access) };
                 self.hold(access.clone(), look_at, refreshing.expires);
@@ -330,7 +330,7 @@ impl User {
                     tracing::warn!(
                         error = problem,
                         help = error.help(),
-                        "the credentials for the API server cannot be renewed"
+                        "cannot renew the credentials for the API server"
                     );
                     refreshing.told = Some(problem);
                 }
@@ -439,7 +439,7 @@ fn bearer(token: &str, what: &str) -> Result<HeaderValue, CredentialError> {
 fn header(text: &str, what: &str) -> Result<HeaderValue, CredentialError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| CredentialError::Malformed {
         what: what.into(),
-        problem: "it has characters that no HTTP header may have".into(),
+        problem: "it has characters that are not allowed in an HTTP header".into(),
     })?;
     value.set_sensitive(true);
     Ok(value)

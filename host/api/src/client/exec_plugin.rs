@@ -94,8 +94,8 @@ pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> 
         Some(ExecInteractiveMode::Never) => false,
         Some(ExecInteractiveMode::Always) if !has_terminal => {
             return Err(fail(
-                "needs a terminal (interactiveMode: Always), and standard input is none".into(),
-                "start wasmop in a terminal, or use credentials that need nobody to log in",
+                "needs a terminal (interactiveMode: Always), but standard input is not one".into(),
+                "start wasmop in a terminal, or use credentials that need no login",
             ));
         }
         _ => has_terminal,

@@ -72,7 +72,7 @@ pub enum ConnectError {
     Tls { server: String, problem: String },
     #[error("the API server {server} does not accept the credentials (401): {problem}")]
     Unauthorized { server: String, problem: String },
-    #[error("the API server {server} forbids this identity even to ask what it serves (403): {problem}")]
+    #[error("the API server {server} does not allow this identity to read its discovery (403): {problem}")]
     Forbidden { server: String, problem: String },
     /// Something answers, but not as an API server does.
     #[error("{server} does not answer like a Kubernetes API server: {problem}")]
@@ -229,7 +229,7 @@ pub async fn check(client: &kube::Client, server: &http::Uri) -> Result<ServerVe
     let version = get(client, server, "/version").await?;
     let version = serde_json::from_str(&version).map_err(|error| ConnectError::NotKubernetes {
         server: server.to_string(),
-        problem: format!("/version has not the expected form: {error}"),
+        problem: format!("/version has an unexpected form: {error}"),
     })?;
     // Everybody may read /version, but only who is authenticated may read this.
     get(client, server, "/api").await?;

@@ -85,7 +85,7 @@ pub fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Aut
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| fail(error.to_string()))?;
     if certificates.is_empty() {
-        return Err(fail("there is none".into()));
+        return Err(fail("the file has no certificate".into()));
     }
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
@@ -217,7 +217,7 @@ async fn connector(authorities: Vec<CertificateDer<'static>>) -> io::Result<TlsC
 pub async fn system_certificates() -> io::Result<Vec<CertificateDer<'static>>> {
     let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await.map_err(io::Error::other)?;
     for error in &system.errors {
-        tracing::warn!(%error, "some of the system's certificates cannot be read");
+        tracing::warn!(%error, "cannot read some of the system's certificates");
     }
     Ok(system.certs)
 }
@@ -291,7 +291,7 @@ fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Re
     *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     for line in call.headers.split('\n').filter(|line| !line.is_empty()) {
-        let malformed = || "a header is malformed: it is not sent with part of them".to_owned();
+        let malformed = || "a header is malformed".to_owned();
         let (name, value) = line.split_once(':').ok_or_else(malformed)?;
         let name: HeaderName = name.parse().map_err(|_| malformed())?;
         if HOP_BY_HOP.contains(&name) || OWN.contains(&name) {
@@ -299,7 +299,8 @@ fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Re
         }
         headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| malformed())?);
     }
-    headers.insert(header::HOST, target.authority().parse().map_err(|_| "the host cannot be named".to_owned())?);
+    headers
+        .insert(header::HOST, target.authority().parse().map_err(|_| "the host is not valid in a header".to_owned())?);
     headers.insert(header::USER_AGENT, user_agent);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     Ok(request)

@@ -36,7 +36,7 @@ impl Failure {
     }
 
     pub fn garbled(error: impl fmt::Display) -> Self {
-        let message = format!("the answer of the API server could not be read: {error}");
+        let message = format!("cannot read the API server's response: {error}");
         Failure { cause: FailureCause::Garbled, message, retry_after: None, reported_as: None }
     }
 

@@ -333,8 +333,8 @@ async fn clean(journals: Journals) {
     let removed = tokio::task::spawn_blocking(move || journals.remove_unused(SystemTime::now())).await;
     match removed.map_err(std::io::Error::other).flatten() {
         Ok(0) => {}
-        Ok(journals) => tracing::info!(journals, "journals of watches that nobody has used for 30 days were removed"),
-        Err(error) => tracing::warn!(%error, "old journals of watches cannot be removed"),
+        Ok(journals) => tracing::info!(journals, "removed watch journals unused for 30 days"),
+        Err(error) => tracing::warn!(%error, "cannot remove old watch journals"),
     }
 }
 

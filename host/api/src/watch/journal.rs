@@ -175,7 +175,7 @@ impl Journals {
             if is_old && !is_used {
                 match std::fs::remove_file(&path) {
                     Ok(()) => removed += 1,
-                    Err(error) => tracing::warn!(path = %path.display(), %error, "an old journal cannot be removed"),
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove an old watch journal"),
                 }
             }
         }
@@ -205,7 +205,7 @@ impl Journals {
             Ok(None) => Recovered { journal, index: Index::default(), namespaced: None },
             Err(error) => {
                 let path = journal.path.display();
-                tracing::warn!(%path, %error, "what was watched cannot be read: all objects will be reconciled");
+                tracing::warn!(%path, %error, "cannot read a watch journal: all objects will be reconciled");
                 Recovered { journal, index: Index::default(), namespaced: None }
             }
         }
@@ -236,7 +236,7 @@ impl Journal {
         };
         let size = file.size()?;
         if size > MAX_LEN {
-            return Err(io::Error::other(format!("{size} bytes are too many")));
+            return Err(io::Error::other(format!("{size} bytes exceed the limit of {MAX_LEN}")));
         }
         let mut bytes = vec![0; size as usize];
         let have = file.read_up_to(&mut bytes, 0)?;

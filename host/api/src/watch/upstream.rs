@@ -431,7 +431,7 @@ impl Upstream {
                     tracing::warn!(
                         resource = self.resource(),
                         error = name_excerpt(&error),
-                        "an object without a name or a resource version is left out"
+                        "skipping an object without a name or resource version"
                     );
                 }
                 None

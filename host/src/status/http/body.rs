@@ -28,7 +28,7 @@ pub fn written<R: Send + 'static>(room: R, write: impl FnOnce(&mut Writer) -> io
     tokio::task::spawn_blocking(move || {
         let mut writer = Writer { buffer: BytesMut::with_capacity(CHUNK), chunks };
         if write(&mut writer).and_then(|()| writer.send()).is_err() {
-            tracing::trace!("the reader of a status page went away");
+            tracing::trace!("the client closed the connection");
         }
         drop(room);
     });
