@@ -46,7 +46,7 @@ pub async fn narrower(cluster: &Cluster) -> Result<()> {
     let watches = host.overview().await?.host.watches;
     ensure!(watches.len() == 3 && watches.iter().filter(|watch| watch.follows).count() == 2, "{watches:?}");
     let series =
-        ["wasmop_watches", "wasmop_watches_following"].map(|name| format!("{name}{{resource=\"configmaps/v1\"}}"));
+        ["wasmop_watches", "wasmop_watches_derived"].map(|name| format!("{name}{{resource=\"configmaps/v1\"}}"));
     ensure!(host.metric(&series[0]).await? == Some(1.0) && host.metric(&series[1]).await? == Some(2.0), "{series:?}");
     let open: Vec<_> = open(cluster)?;
     ensure!(open.len() == 1, "{} watches are open: {open:?}", open.len());

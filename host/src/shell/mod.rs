@@ -161,7 +161,7 @@ impl Shell {
             Err(error) => {
                 let text = error.to_string();
                 let (problem, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
-                tracing::error!(problem, help, "new settings refused: the previous ones stay in force");
+                tracing::error!(problem, help, "the new settings are refused: the previous ones stay in force");
             }
         }
     }

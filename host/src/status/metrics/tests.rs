@@ -141,7 +141,7 @@ fn numbers_come_out_as_they_were_counted() {
         r#"wasmop_throttled_seconds_total{controller="website",limit="cpu-share"} 1.5"#,
         r#"wasmop_watched_objects{resource="configmaps/v1"} 7"#,
         r#"wasmop_watches{resource="configmaps/v1"} 1"#,
-        r#"wasmop_watches_following{resource="configmaps/v1"} 1"#,
+        r#"wasmop_watches_derived{resource="configmaps/v1"} 1"#,
         r#"rest_client_requests_total{code="200",method="GET"} 1"#,
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
