@@ -1,7 +1,7 @@
 //! Runs a credential plugin of a kubeconfig (`client.authentication.k8s.io`).
 //!
-//! kube runs plugins itself, but ignores a certificate's expiry (<https://github.com/kube-rs/kube/issues/1675>), does
-//! not run them again after a 401, and names neither the plugin nor its install hint when one is missing.
+//! kube's own code ignores a certificate's expiry (<https://github.com/kube-rs/kube/issues/1675>), does not run a
+//! plugin again after a 401, and does not report a missing plugin with its name and install hint.
 
 use std::io::IsTerminal;
 use std::process::Stdio;
@@ -11,28 +11,28 @@ use kube::config::{ExecConfig, ExecInteractiveMode};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-/// For a plugin that has nobody to ask.
+/// Time limit of a plugin without a terminal.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// For one that may send a person to a browser.
+/// Time limit of a plugin that may send a person to a browser.
 const INTERACTIVE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Of what a plugin wrote to stderr, bytes.
+/// Most bytes of a plugin's stderr in an error.
 const MAX_EXCERPT: usize = 300;
 
-/// A plugin did not give credentials.
+/// Why a plugin gave no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the credential plugin {command:?} {problem}")]
 pub struct PluginError {
     command: String,
     problem: String,
-    /// What to do about it.
+    /// A remedy, without `help:`.
     pub help: String,
 }
 
-/// What a plugin gave.
+/// The credentials that a plugin printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginCredentials {
     pub token: Option<String>,
-    /// Certificates and key, PEM.
+    /// Certificate chain and key, PEM.
     pub certificate: Option<(String, String)>,
     pub expires: Option<SystemTime>,
 }
@@ -78,7 +78,7 @@ struct Spec<'a> {
 /// Runs the plugin and waits for its credentials.
 ///
 /// # Errors
-/// It cannot be started, fails, takes too long, or gives something else.
+/// The plugin cannot be started, fails, takes too long, or prints no valid `ExecCredential`.
 pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> {
     let command = config.command.as_deref().unwrap_or_default();
     let fail = |problem: String, help: &str| PluginError { command: command.into(), problem, help: help.into() };
@@ -112,7 +112,7 @@ pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> 
     }
     process.stdout(Stdio::piped());
     if interactive {
-        // Where it says what to do to log in.
+        // The plugin prints its login instructions there.
         process.stdin(Stdio::inherit()).stderr(Stdio::inherit());
     } else {
         process.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -136,7 +136,7 @@ pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> 
     parse(&output.stdout, api_version).map_err(|problem| fail(problem, by_hand))
 }
 
-/// The last lines, where the reason usually is.
+/// The end of the output, where the reason usually is.
 fn excerpt(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let text = text.trim();
