@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_limit_on_the_way_up_counts() {
+    fn smallest_limit_of_all_ancestors_counts() {
         let root = tempfile::tempdir().unwrap();
         let pod = root.path().join("kubepods/pod");
         let container = pod.join("container");

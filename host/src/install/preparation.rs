@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_compiler_that_does_not_end_is_given_up_when_it_has_had_its_time() {
+    async fn endless_compilation_is_abandoned_after_its_time() {
         for (what, ticks, after, had) in [
             ("all of a core", vec![(30, 30), (61, 61)], 61, 61),
             ("many cores", vec![(30, 300), (61, 610)], 61, 61),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_of_the_compiler_leaves_the_others() {
+    async fn panic_of_the_compiler_fails_its_package_only() {
         let (good, bad) = (package("good"), package("bad"));
         let install = |name: &str| if name == "bad" { panic!("the compiler's own") } else { Ok(()) };
         let found = run(vec![good.clone(), bad.clone(), good.clone()], vec![], install, |_| ()).await;
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_ready_after_a_while_is_told_now_and_then() {
+    async fn slow_packages_are_reported_at_intervals() {
         let (go, gate) = channel::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let install = move |_: &str| {

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_files_and_a_beginning() {
+    fn status_of_this_process_is_plausible() {
         let status = read();
         assert!(status.resident_memory_bytes > 1 << 20 && status.virtual_memory_bytes > status.resident_memory_bytes);
         assert!(status.open_fds >= 3 && status.max_fds >= status.open_fds);

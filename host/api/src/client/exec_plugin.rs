@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_no_credential_is_refused_with_the_reason() {
+    fn invalid_output_is_refused_with_the_reason() {
         let status = |status: &str| format!(r#"{{"apiVersion":"{V1}","kind":"ExecCredential","status":{status}}}"#);
         let table = [
             (String::new(), "did not print"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plugin_that_is_missing_or_fails_is_named_with_its_hint() {
+    async fn missing_or_failed_plugin_is_named_with_its_hint() {
         let missing = ExecConfig { install_hint: Some("get it from example.com".into()), ..config("/no/such/p", &[]) };
         let error = run(&missing).await.unwrap_err();
         assert!(error.to_string().contains("\"/no/such/p\" cannot be started: No such file"), "{error}");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plugin_gets_its_environment_and_what_it_is_asked_for() {
+    async fn plugin_gets_its_environment_and_input() {
         let script = r#"printf '{"apiVersion":"%s","kind":"ExecCredential","status":{"token":"%s"}}' "$V" "$(printf %s "$KUBERNETES_EXEC_INFO" | tr -d '"{}')""#;
         let mut config = config("sh", &["-c", script]);
         config.env = Some(vec![[("name".into(), "V".into()), ("value".into(), V1.into())].into()]);

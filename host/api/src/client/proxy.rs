@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_chosen_as_kubectl_chooses_it() {
+    fn proxy_is_chosen_as_by_kubectl() {
         let far = "https://api.example.com:6443";
         let proxy = ("HTTPS_PROXY", "http://p:3128");
         /// Server, `proxy-url`, environment, proxy.
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
+    fn invalid_proxy_is_named_without_its_password() {
         let refused = |url| choose("https://a.test", Some(url), &[]).unwrap_err();
         for url in ["p:3128", "ftp://p", "http://", "socks4://p", "::", "/p"] {
             let error = refused(url);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_of_a_proxy_are_decoded() {
+    fn proxy_user_and_password_are_decoded() {
         let of = |url: &str| user_and_password(&url.parse().unwrap());
         let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
         for scheme in ["http", "https", "socks5"] {

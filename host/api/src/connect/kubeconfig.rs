@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_without_a_scheme_is_plain_http_and_other_schemes_are_refused() {
+    fn server_without_a_scheme_is_plain_http() {
         let table = [
             ("127.0.0.1:6443", Ok("http://127.0.0.1:6443")),
             ("localhost:6443", Ok("http://localhost:6443")),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_paths_are_absent_though_kube_joined_them_with_the_directory() {
+    fn empty_paths_are_removed_after_kube_joined_them() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
         let yaml = "users: [{name: u, user: {tokenFile: '', client-certificate: '', client-key: k}}]";

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_goes_on() {
+    fn clock_advances() {
         let before = now();
         assert!(before > Duration::ZERO && now() >= before);
     }

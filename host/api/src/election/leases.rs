@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lease_says_what_was_written() {
+    async fn lease_round_trips() {
         let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("not called"))
         });
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_somebody_else_is_read_with_what_it_has() {
+    fn foreign_lease_is_read_with_defaults() {
         assert_eq!(record(Lease::default()), Record::default());
         let spec = LeaseSpec { lease_duration_seconds: Some(-1), ..LeaseSpec::default() };
         assert_eq!(record(Lease { spec: Some(spec), ..Lease::default() }).duration, Duration::ZERO);

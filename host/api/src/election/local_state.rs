@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_keeps_its_name_over_restarts_but_not_on_another_machine() {
+    fn host_keeps_its_name_across_restarts_but_not_on_another_machine() {
         let dir = tempfile::tempdir().unwrap();
         let identity = |hostname| LocalState::open(dir.path(), hostname).unwrap().identity().clone();
         let first = identity("Node_1.example.com");
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn every_hostname_makes_a_label() {
+    fn every_hostname_becomes_a_label() {
         for hostname in ["", "-", "UPPER", "a.b", "ü", &"x".repeat(300)] {
             assert!(is_dns_label(&label(hostname)), "{hostname}: {}", label(hostname));
         }
     }
 
     #[test]
-    fn a_tenure_is_read_as_it_was_written_and_a_damaged_one_is_none() {
+    fn tenure_is_read_as_written_and_a_damaged_one_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let state = LocalState::open(dir.path(), "a").unwrap();
         assert_eq!(state.tenure("website"), None);

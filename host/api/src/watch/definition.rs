@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_tells_why_a_version_is_not_served() {
+    fn definition_explains_why_a_version_is_not_served() {
         let established = json!({"type": "Established", "status": "True", "message": "ok"});
         let taken = json!({"type": "NamesAccepted", "status": "False", "message": "\"sites\" is already in use"});
         let pending = json!({"type": "Established", "status": "False", "message": "not all names are accepted"});

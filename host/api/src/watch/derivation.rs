@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_is_narrower_if_all_its_objects_are_in_the_other_and_can_be_told() {
+    fn watch_is_derived_if_the_parent_has_all_its_objects() {
         let table = [
             // parent, child
             (("", "", ""), ("a", "", ""), true),

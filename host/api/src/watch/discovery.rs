@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_that_nobody_waits_for_are_forgotten_when_there_are_too_many() {
+    fn unused_answers_are_evicted_beyond_the_limit() {
         let mut all: HashMap<usize, SharedAnswer<Answer>> = HashMap::new();
         let waited_for = shared(&mut all, 0);
         for n in 1..10 * MAX_ANSWERS {

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_upstream_has_a_turn_at_a_time_and_one_that_gives_up_blocks_nobody() {
+    fn one_upstream_has_the_turn_and_a_cancelled_one_blocks_no_other() {
         let flow = Arc::new(FlowControl::default());
         let first = flow.turn().now_or_never().unwrap();
         let mut second = Box::pin(flow.turn());

@@ -265,7 +265,7 @@ async fn pages_are_listed_and_watched_from_the_version_of_the_list() {
 }
 
 #[tokio::test]
-async fn a_watch_that_ends_goes_on_from_where_it_was_and_says_nothing() {
+async fn ended_watch_continues_silently_from_its_position() {
     let (mut harness, _, stream) = Harness::watching(&[("a/a", 1)]).await;
     stream.event("MODIFIED", &object("a/a", 12));
     assert_eq!(harness.next().await, "~a/a");
@@ -281,7 +281,7 @@ async fn a_watch_that_ends_goes_on_from_where_it_was_and_says_nothing() {
 }
 
 #[tokio::test]
-async fn a_kind_without_a_plural_is_found_by_discovery_also_in_the_core_group() {
+async fn discovery_finds_the_plural_of_a_kind_in_any_group() {
     let mut harness = Harness::new();
     let id =
         harness.hub.subscribe(WatchRequest { version: "v1".into(), kind: "Node".into(), ..WatchRequest::default() });
@@ -327,7 +327,7 @@ async fn full_objects_are_kept_without_managed_fields() {
 }
 
 #[tokio::test]
-async fn object_nested_deeply_or_with_strange_metadata_stops_no_watch() {
+async fn deeply_nested_object_or_invalid_metadata_stops_no_watch() {
     let deep = |name: &str| {
         let spec = format!("{}1{}", r#"{"n":"#.repeat(200), "}".repeat(200));
         format!(r#"{{"metadata":{{"namespace":"a","name":"{name}","resourceVersion":"11"}},"spec":{spec}}}"#)
@@ -352,7 +352,7 @@ async fn object_nested_deeply_or_with_strange_metadata_stops_no_watch() {
 }
 
 #[tokio::test]
-async fn a_watch_of_whole_objects_serves_who_wants_metadata() {
+async fn watch_of_whole_objects_serves_metadata_subscribers() {
     let mut harness = Harness::new();
     let whole = || WatchRequest { full_objects: true, ..request() };
     let first = harness.hub.subscribe(whole());
@@ -373,7 +373,7 @@ async fn a_watch_of_whole_objects_serves_who_wants_metadata() {
 }
 
 #[tokio::test]
-async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_them() {
+async fn metadata_watch_switches_to_whole_objects_for_a_new_subscriber() {
     let (mut harness, id, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
     assert_eq!(harness.hub.subscribe(WatchRequest { full_objects: true, ..request() }), id);
     harness.hub.replay(id, 7);
@@ -400,7 +400,7 @@ async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_th
 }
 
 #[tokio::test]
-async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
+async fn changes_before_the_list_of_whole_objects_are_sent_whole() {
     let (mut harness, id, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
     harness.hub.subscribe(WatchRequest { full_objects: true, ..request() });
     harness.hub.replay(id, 7);
@@ -423,7 +423,7 @@ async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
 }
 
 #[tokio::test]
-async fn each_identity_has_a_watch_of_its_own() {
+async fn each_identity_has_its_own_watch() {
     let (mut harness, first, _stream) = Harness::watching(&[("a/a", 1), ("b/b", 2)]).await;
     let account: Arc<ServiceAccount> = Arc::new("a/website".parse().unwrap());
     let second = harness.hub.subscribe(WatchRequest { service_account: Some(account.clone()), ..request() });
@@ -443,7 +443,7 @@ async fn each_identity_has_a_watch_of_its_own() {
 }
 
 #[tokio::test]
-async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
+async fn equal_requests_share_a_watch_and_late_subscribers_get_a_replay() {
     let (mut harness, first, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
     let second = harness.hub.subscribe(request());
     assert_eq!(first, second);
@@ -471,7 +471,7 @@ async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
 }
 
 #[tokio::test]
-async fn a_replay_before_the_first_list_is_complete_leaves_synced_to_come() {
+async fn replay_before_the_first_list_ends_without_synced() {
     let mut harness = Harness::new();
     let id = harness.hub.subscribe(request());
     harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
@@ -493,7 +493,7 @@ fn end_of_list(version: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_list_is_the_beginning_of_a_watch_and_a_relist_is_only_what_changed() {
+async fn streamed_list_becomes_a_watch_and_a_relist_sends_differences() {
     let mut harness = Harness::streaming(TIMINGS, None);
     harness.hub.subscribe(request());
     harness.serve_websites().await;
@@ -530,7 +530,7 @@ async fn a_list_is_the_beginning_of_a_watch_and_a_relist_is_only_what_changed() 
 }
 
 #[tokio::test]
-async fn where_lists_are_not_streamed_no_watch_of_the_host_asks_again() {
+async fn watches_share_that_lists_are_not_streamed() {
     for refusal in [400, 422] {
         let mut harness = Harness::streaming(TIMINGS, None);
         harness.hub.subscribe(request());
@@ -548,7 +548,7 @@ async fn where_lists_are_not_streamed_no_watch_of_the_host_asks_again() {
 }
 
 #[tokio::test]
-async fn a_request_that_would_change_the_path_is_never_sent() {
+async fn request_that_would_change_the_path_is_never_sent() {
     let table = [
         WatchRequest { namespace: Some("../x".into()), ..request() },
         WatchRequest { namespace: Some(String::new()), ..request() },
@@ -578,7 +578,7 @@ async fn a_request_that_would_change_the_path_is_never_sent() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_hub_is_the_end_of_its_watches() {
+async fn dropped_hub_ends_its_watches() {
     let (harness, _, stream) = Harness::watching(&[]).await;
     drop(harness.hub);
     while !stream.0.is_closed() {

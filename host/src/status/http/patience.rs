@@ -94,14 +94,14 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_is_given_up() {
+    async fn stalled_client_times_out() {
         let (server, _client) = duplex(16);
         let error = Patient::new(server, PATIENCE).write_all(&[0; 100]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_a_byte_now_and_then_is_given_up_as_well() {
+    async fn slow_client_times_out() {
         let (server, mut client) = duplex(1);
         let mut server = Patient::new(server, PATIENCE);
         let slow_reader = async move {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_request_has_all_the_patience() {
+    async fn each_request_restarts_the_timeout() {
         let (server, mut client) = duplex(16);
         let mut server = Patient::new(server, PATIENCE);
         server.left = Duration::ZERO;

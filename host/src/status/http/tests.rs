@@ -128,7 +128,7 @@ async fn a_loop_that_does_not_answer_is_not_healthy() {
 }
 
 #[tokio::test]
-async fn a_host_that_compiles_packages_is_alive_and_not_ready() {
+async fn host_that_compiles_packages_is_alive_but_not_ready() {
     let state = state(Some(observed(0)));
     state.source.started.store(false, Ordering::Release);
     assert_eq!(get(&state, "/healthz").await.0, 200);
@@ -137,7 +137,7 @@ async fn a_host_that_compiles_packages_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn it_is_ready_when_all_have_started_and_all_that_can_be_listed_is() {
+async fn host_is_ready_when_controllers_and_watches_are() {
     let waiting = |cause| Some(Waiting { resource: String::new(), cause, message: "no".into(), service_account: None });
     for (registered, synced, waiting, status) in [
         (true, true, None, 200),
@@ -192,7 +192,7 @@ async fn host_is_ready_while_one_of_its_controllers_can_work() {
 }
 
 #[tokio::test]
-async fn it_is_served_where_it_was_bound_and_no_more_when_it_is_dropped() {
+async fn server_listens_where_it_was_bound_until_dropped() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -213,7 +213,7 @@ async fn it_is_served_where_it_was_bound_and_no_more_when_it_is_dropped() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused_with_how_to_write_one() {
+fn invalid_address_is_refused_with_an_example() {
     for bad in ["", "8080", "localhost", "localhost:http", "127.0.0.1:70000", "[::1"] {
         let error = bind(bad).unwrap_err().to_string();
         assert!(error.contains(&format!("{bad:?}")) && error.contains("help: write HOST:PORT"), "{error}");
@@ -239,7 +239,7 @@ async fn answered(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn probes_are_answered_however_many_read_nothing() {
+async fn probes_are_answered_despite_stalled_clients() {
     let listener = bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let _server = serve(listener, state(Some(observed(3000))).source).unwrap();

@@ -62,7 +62,7 @@ fn certificate(name: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn what_is_shown_is_as_client_go_has_it() {
+async fn credentials_follow_the_rules_of_client_go() {
     let dir = TempDir::new().unwrap();
     let token_file = Some(file(&dir, "token", "from-file\n"));
     let token = Some("fixed".to_owned().into());
@@ -85,7 +85,7 @@ async fn what_is_shown_is_as_client_go_has_it() {
 }
 
 #[tokio::test]
-async fn credentials_that_cannot_be_used_are_named_with_a_remedy() {
+async fn unusable_credentials_are_named_with_a_remedy() {
     let dir = TempDir::new().unwrap();
     let (certificate, key) = certificate("a");
     let (_, other_key) = self::certificate("b");
@@ -158,7 +158,7 @@ async fn token_file_is_read_again_after_a_while_and_at_once_after_a_401() {
 }
 
 #[tokio::test]
-async fn certificate_files_are_read_again_and_half_a_rotation_is_ignored() {
+async fn rotated_certificate_files_are_read_and_half_a_rotation_is_ignored() {
     let dir = TempDir::new().unwrap();
     let (first, second) = (certificate("first"), certificate("second"));
     let user = AuthInfo {
@@ -181,7 +181,7 @@ async fn certificate_files_are_read_again_and_half_a_rotation_is_ignored() {
 }
 
 #[tokio::test]
-async fn plugin_is_run_again_after_a_401_and_not_for_every_request() {
+async fn plugin_runs_again_after_a_401_but_not_for_every_request() {
     let dir = TempDir::new().unwrap();
     give(&dir, &serde_json::json!({"token": "one"}));
     let credentials = Credentials::load(&plugin(&dir)).await.unwrap();
@@ -203,7 +203,7 @@ async fn plugin_is_run_again_after_a_401_and_not_for_every_request() {
 }
 
 #[tokio::test]
-async fn plugin_is_run_again_before_what_it_gave_expires() {
+async fn plugin_runs_again_before_its_credentials_expire() {
     let dir = TempDir::new().unwrap();
     let (certificate, key) = certificate("plugin");
     let at = |seconds: i64| {
@@ -230,7 +230,7 @@ async fn plugin_is_run_again_before_what_it_gave_expires() {
 }
 
 #[tokio::test]
-async fn plugin_that_fails_later_leaves_what_it_gave_until_that_expires() {
+async fn credentials_stay_valid_until_expiry_when_the_plugin_fails() {
     let dir = TempDir::new().unwrap();
     give(&dir, &serde_json::json!({"token": "one"}));
     let credentials = Credentials::load(&plugin(&dir)).await.unwrap();
@@ -241,7 +241,7 @@ async fn plugin_that_fails_later_leaves_what_it_gave_until_that_expires() {
 }
 
 #[tokio::test]
-async fn plugin_outlives_the_request_that_gave_up_waiting_for_it() {
+async fn plugin_outlives_a_cancelled_request() {
     let dir = TempDir::new().unwrap();
     give(&dir, &serde_json::json!({"token": "one"}));
     let credentials = Credentials::load(&plugin(&dir)).await.unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn after_410_only_what_changed_meanwhile_is_told() {
+async fn relist_after_410_sends_differences() {
     for in_stream in [true, false] {
         let (mut harness, _, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
         if in_stream {
@@ -19,7 +19,7 @@ async fn after_410_only_what_changed_meanwhile_is_told() {
 }
 
 #[tokio::test]
-async fn a_missing_crd_is_waited_for_and_told_once() {
+async fn missing_crd_is_reported_once() {
     let mut harness = Harness::new();
     let id = harness.hub.subscribe(request());
     harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
@@ -42,7 +42,7 @@ async fn a_missing_crd_is_waited_for_and_told_once() {
 }
 
 #[tokio::test]
-async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing() {
+async fn unserved_version_and_missing_crd_are_different_reasons() {
     let mut harness = Harness::new();
     harness.hub.subscribe(request());
     harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
@@ -80,7 +80,7 @@ async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing(
 }
 
 #[tokio::test]
-async fn an_identity_that_may_not_read_definitions_is_told_how_to_learn_more() {
+async fn missing_resource_is_unexplained_if_definitions_are_forbidden() {
     let mut harness = Harness::new();
     *harness.definition.lock().unwrap() = Some(json!({"kind": "Status", "status": "Failure", "code": 403}));
     harness.hub.subscribe(request());
@@ -92,7 +92,7 @@ async fn an_identity_that_may_not_read_definitions_is_told_how_to_learn_more() {
 }
 
 #[tokio::test]
-async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is_back() {
+async fn objects_of_a_removed_crd_are_deleted_when_it_returns() {
     let (mut harness, _, stream) = Harness::watching(&[("a/a", 1)]).await;
     drop(stream);
     harness.request("watch=true").await.error(404);
@@ -104,7 +104,7 @@ async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is
 }
 
 #[tokio::test]
-async fn a_thousand_watches_that_wait_for_a_crd_ask_once_together() {
+async fn watches_that_wait_for_a_crd_share_discovery() {
     let mut harness = Harness::with_timings(UpstreamTimings { missing_delay: Duration::from_secs(600), ..TIMINGS });
     for n in 0..1000 {
         harness.hub.subscribe(WatchRequest { namespace: Some(format!("ns-{n}")), ..request() });
@@ -117,7 +117,7 @@ async fn a_thousand_watches_that_wait_for_a_crd_ask_once_together() {
 }
 
 #[tokio::test]
-async fn missing_rights_are_told_once_for_each_cause_and_tried_again() {
+async fn missing_permissions_are_reported_once_a_cause_and_retried() {
     let mut harness = Harness::new();
     harness.hub.subscribe(request());
     harness.serve_websites().await;
@@ -139,7 +139,7 @@ async fn missing_rights_are_told_once_for_each_cause_and_tried_again() {
 }
 
 #[tokio::test]
-async fn an_identity_without_discovery_watches_what_it_was_granted() {
+async fn identity_without_discovery_watches_granted_resources() {
     let mut harness = Harness::new();
     let id = harness.hub.subscribe(request());
     harness.request("/apis/demo.wasmop.dev/v1").await.error(403);
@@ -149,7 +149,7 @@ async fn an_identity_without_discovery_watches_what_it_was_granted() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_is_away_for_a_moment_is_not_worth_a_word() {
+async fn short_outage_is_not_reported() {
     let (mut harness, _, stream) = Harness::watching(&[("a/a", 1)]).await;
     stream.cut();
     drop(harness.request("resourceVersion=10").await);
@@ -159,7 +159,7 @@ async fn an_api_server_that_is_away_for_a_moment_is_not_worth_a_word() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is_back() {
+async fn long_outage_is_reported_once_and_ends_with_a_relist() {
     let (mut harness, _, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
     stream.cut();
     for _ in 0..4 {
@@ -178,7 +178,7 @@ async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is
 }
 
 #[tokio::test]
-async fn garbage_in_a_watch_loses_no_event() {
+async fn invalid_watch_event_loses_no_change() {
     let lines = ["not json\n", "{\"type\":\"ADDED\"}\n", "{\"type\":\"NEW\",\"object\":{}}\n"];
     let (mut harness, _, mut stream) = Harness::watching(&[]).await;
     for (n, line) in lines.iter().enumerate() {
@@ -191,7 +191,7 @@ async fn garbage_in_a_watch_loses_no_event() {
 }
 
 #[tokio::test]
-async fn garbage_instead_of_a_list_is_asked_for_again() {
+async fn invalid_list_is_retried() {
     let mut harness = Harness::new();
     harness.hub.subscribe(request());
     harness.serve_websites().await;
@@ -204,7 +204,7 @@ async fn garbage_instead_of_a_list_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn objects_without_a_name_or_a_version_are_left_out() {
+async fn objects_without_a_name_or_version_are_skipped() {
     let nameless = json!({"metadata": {"resourceVersion": "5"}});
     let unversioned = json!({"metadata": {"name": "x", "namespace": "a"}});
     let mut harness = Harness::new();
@@ -231,7 +231,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn watch_that_had_a_bookmark_and_falls_silent_is_begun_again() {
+async fn silent_watch_restarts_after_a_bookmark() {
     let mut harness =
         Harness::streaming(UpstreamTimings { bookmark_silence: Duration::from_millis(20), ..TIMINGS }, None);
     harness.hub.subscribe(request());
@@ -246,7 +246,7 @@ async fn watch_that_had_a_bookmark_and_falls_silent_is_begun_again() {
 }
 
 #[tokio::test]
-async fn list_that_freezes_once_in_the_middle_is_streamed_again() {
+async fn list_that_freezes_once_is_streamed_again() {
     let frozen = UpstreamTimings { list_silence: Duration::from_millis(20), ..TIMINGS };
     // How many objects come before each silence; whether the next list is streamed.
     for (objects, is_streamed) in [(&[1][..], true), (&[0], false), (&[1, 1], false)] {

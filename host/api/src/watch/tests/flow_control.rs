@@ -97,7 +97,7 @@ async fn objects_of_a_watch_wait_for_the_loop() {
 }
 
 #[tokio::test]
-async fn an_object_larger_than_the_limit_is_told_alone() {
+async fn object_larger_than_the_limit_is_sent_alone() {
     let mut harness = Harness::streaming(TIMINGS, None);
     harness.hub.subscribe(whole());
     harness.serve_websites().await;
@@ -110,7 +110,7 @@ async fn an_object_larger_than_the_limit_is_told_alone() {
 }
 
 #[tokio::test]
-async fn watch_that_ends_while_it_waits_holds_up_no_other() {
+async fn watch_that_ends_while_it_waits_blocks_no_other() {
     let (mut harness, id, stream) = Harness::full().await;
     // One of another identity, with more to send, waits after it.
     let other = WatchRequest { service_account: Some(Arc::new("a/website".parse().unwrap())), ..whole() };
@@ -145,7 +145,7 @@ async fn hub_ends_while_a_watch_waits() {
 }
 
 #[tokio::test]
-async fn objects_that_nobody_will_take_are_not_in_flight() {
+async fn discarded_objects_are_not_in_flight() {
     let (harness, _, _stream) = Harness::full().await;
     drop(harness.events);
     while harness.hub.in_flight_bytes() > 0 {
@@ -154,7 +154,7 @@ async fn objects_that_nobody_will_take_are_not_in_flight() {
 }
 
 #[tokio::test]
-async fn metadata_is_not_held_back_by_whole_objects() {
+async fn metadata_does_not_wait_for_whole_objects() {
     let (mut harness, _, _stream) = Harness::full().await;
     let metadata = harness.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
     let stream = harness.request("sendInitialEvents=true").await.stream();
@@ -165,7 +165,7 @@ async fn metadata_is_not_held_back_by_whole_objects() {
 }
 
 #[tokio::test]
-async fn replay_of_more_than_may_be_in_flight_holds_up_upstreams_and_not_the_loop() {
+async fn large_replay_delays_upstreams_but_not_the_loop() {
     let (mut harness, id, stream) = Harness::full().await;
     stream.event("BOOKMARK", &end_of_list("100"));
     harness.take().await;

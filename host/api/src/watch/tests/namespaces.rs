@@ -13,7 +13,7 @@ fn node(namespace: &str, further: bool) -> WatchRequest {
 }
 
 #[tokio::test]
-async fn kinds_without_namespaces_are_watched_whole_and_once() {
+async fn cluster_scoped_kinds_are_watched_once() {
     let mut harness = Harness::new();
     let first = harness.hub.subscribe(node("a", false));
     let resources = json!({"resources": [{"name": "nodes", "kind": "Node", "namespaced": false}]});

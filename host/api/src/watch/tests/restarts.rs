@@ -52,7 +52,7 @@ impl Harness {
 }
 
 #[tokio::test]
-async fn the_next_host_says_what_changed_since_a_controller_was_told() {
+async fn next_host_sends_changes_since_a_controllers_position() {
     let hosts = Hosts::new();
     let (mut harness, id, stream) = hosts.next(request(), &[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
     assert_eq!(harness.changes().await, ["+a/a", "+a/b", "+a/c", "synced"]);
@@ -87,7 +87,7 @@ async fn the_next_host_says_what_changed_since_a_controller_was_told() {
 }
 
 #[tokio::test]
-async fn who_is_to_see_everything_sees_it_as_it_is_now() {
+async fn subscriber_without_a_position_gets_the_current_objects() {
     let hosts = Hosts::new();
     let (mut harness, id, _stream) = hosts.next(request(), &[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
     assert_eq!(harness.changes().await.len(), 4);
@@ -109,7 +109,7 @@ async fn who_is_to_see_everything_sees_it_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn whole_objects_are_told_when_they_have_been_listed_again() {
+async fn whole_objects_are_replayed_after_the_relist() {
     let hosts = Hosts::new();
     let whole = || WatchRequest { full_objects: true, ..request() };
     let (mut harness, id, _stream) = hosts.next(whole(), &[("a/a", 1), ("a/b", 2)]).await;
