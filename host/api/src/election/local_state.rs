@@ -1,12 +1,12 @@
-//! What a host keeps of the election in its state directory: its name, and of which tenure each controller's snapshot is.
+//! The election's files in the state directory: the host's name, and the tenure of each controller's snapshot.
 //!
 //! ```text
 //! STATE_DIR/leases/
-//! ├── identity      this host's name: that of a process before on the same directory, which is surely gone
-//! └── tenures/NAME  uid and transitions of the controller's Lease while it ran here last
+//! ├── identity      this host's name, which processes on this directory use one after another
+//! └── tenures/NAME  uid and transitions of the controller's Lease when it last ran here
 //! ```
 //!
-//! A snapshot is resumed only if its tenure is the one that the Lease names as the last: then no other host has run the
+//! A host resumes a snapshot only if the Lease names its tenure as the last one. Then no other host has run the
 //! controller since.
 
 use std::path::{Path, PathBuf};
@@ -15,23 +15,27 @@ use std::{fs, io};
 
 use wasmop_core::election::Tenure;
 
-/// So that a Lease's name, with the group's before it, is one that Kubernetes takes.
+/// Keeps the names of Leases, which include the group's name, within Kubernetes' limit.
 const MAX_HOSTNAME: usize = 40;
 
+/// The election's part of a state directory.
 pub struct LocalState {
     dir: PathBuf,
     identity: Arc<str>,
 }
 
 impl LocalState {
-    /// In a state directory that is locked for this process. `hostname`: of the machine or Pod.
+    /// Opens the files in a state directory that this process has locked. `hostname` is the machine's or Pod's.
+    ///
+    /// # Errors
+    /// The directory or the identity cannot be written.
     pub fn open(state_dir: &Path, hostname: &str) -> io::Result<LocalState> {
         let dir = state_dir.join("leases");
         fs::create_dir_all(dir.join("tenures"))?;
         let path = dir.join("identity");
         let prefix = format!("{}-", label(hostname));
         let kept = fs::read_to_string(&path).unwrap_or_default();
-        // A directory that was copied to another machine has the name of that one's host.
+        // A directory copied from another machine has another prefix.
         let is_own = |kept: &str| kept.strip_prefix(&prefix).is_some_and(is_suffix);
         let identity = match kept.trim() {
             kept if is_own(kept) => kept.into(),
@@ -44,17 +48,20 @@ impl LocalState {
         Ok(LocalState { dir, identity })
     }
 
-    /// Tells this host from all others of its group.
+    /// This host's name, unique in its group.
     pub fn identity(&self) -> &Arc<str> {
         &self.identity
     }
 
-    /// The tenure that a controller's snapshot is of, if that is known.
+    /// The tenure of a controller's snapshot, if it is known.
     pub fn tenure(&self, controller: &str) -> Option<Tenure> {
         serde_json::from_slice(&fs::read(self.path(controller)).ok()?).ok()
     }
 
-    /// From here on its snapshot is of this tenure.
+    /// Records the tenure of the controller's next snapshots.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn set_tenure(&self, controller: &str, tenure: &Tenure) -> io::Result<()> {
         write(&self.path(controller), &serde_json::to_string(tenure)?)
     }
@@ -74,7 +81,7 @@ fn is_suffix(text: &str) -> bool {
     text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A DNS label that a person recognises the machine by.
+/// A DNS label in which a person recognises the machine.
 fn label(hostname: &str) -> String {
     let mapped = hostname.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
     let label: String = mapped.take(MAX_HOSTNAME).collect();
