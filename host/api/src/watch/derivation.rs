@@ -1,7 +1,7 @@
-//! Whether what one watch asks for is in what another one has, and which of its objects those are.
+//! Decides whether one watch has all objects of another, and which objects those are.
 //!
-//! Only what follows from an object's key and labels can be told: selectors of other fields, and label selectors that
-//! this does not understand, are the API server's business.
+//! The decision uses an object's key and labels only. Watches with other field selectors, or with label selectors that
+//! this module does not support, ask the API server themselves.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wasmop_core::watch::WatchRequest;
 
-/// Which objects of a parent watch are in a child one.
+/// Which objects of a parent watch are in its child.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Derivation {
     namespace: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Derivation {
 struct Field {
     part: Part,
     value: String,
-    /// Otherwise it is to be another.
+    /// `false`: the field must have another value.
     equals: bool,
 }
 
@@ -34,8 +34,8 @@ enum Part {
 }
 
 impl Derivation {
-    /// `None` if the objects of `child` are not among those of `parent`, are all of them, or can't be told from the
-    /// others here. Whether they are whole is left aside.
+    /// `None` if the objects of `child` are not a proper subset of those of `parent`, or cannot be selected here. It
+    /// ignores whether they are whole.
     pub fn between(parent: &WatchRequest, child: &WatchRequest) -> Option<Derivation> {
         let bare = |request: &WatchRequest| WatchRequest {
             namespace: None,
@@ -70,12 +70,12 @@ impl Derivation {
         (derivation != Derivation::default()).then_some(derivation)
     }
 
-    /// An object can't be judged by its key alone.
+    /// Whether the labels of an object are needed.
     pub fn asks_labels(&self) -> bool {
         !self.labels.selects_all()
     }
 
-    /// Whether it is one of them. `labels`: `metadata.labels` of the object as JSON, if it has any.
+    /// Whether the child has the object. `labels`: its `metadata.labels` as JSON, if it has any.
     pub fn contains(&self, key: &str, labels: Option<&RawValue>) -> bool {
         self.contains_key(key) && (!self.asks_labels() || self.labels.matches(&read(labels)))
     }
@@ -89,7 +89,7 @@ impl Derivation {
             };
             (is == field.value) == field.equals
         };
-        // An object without a namespace is of a kind that has none, which no namespace limits.
+        // Cluster-scoped kinds are in the watches of all namespaces.
         let in_namespace = self.namespace.as_deref().is_none_or(|wanted| namespace.is_empty() || wanted == namespace);
         in_namespace && self.fields.iter().all(is_so)
     }
@@ -111,7 +111,7 @@ pub(super) fn labels_of(object: &str) -> Option<&RawValue> {
 }
 
 fn read(labels: Option<&RawValue>) -> BTreeMap<String, String> {
-    // The API server sends none that are no strings.
+    // The API server sends only strings.
     labels.and_then(|labels| serde_json::from_str(labels.get()).ok()).unwrap_or_default()
 }
 
@@ -133,7 +133,7 @@ fn field(text: &str) -> Option<Field> {
     (is_plain && !value.is_empty()).then(|| Field { part, value: value.into(), equals })
 }
 
-/// A label selector as the API server reads it; `None` also for what that may understand and this does not.
+/// Parses a label selector as the API server does; `None` if it is not supported here.
 fn selector(text: &str) -> Option<Selector> {
     let mut selector = Selector::default();
     for requirement in requirements(text) {

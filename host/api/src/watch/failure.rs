@@ -1,4 +1,4 @@
-//! Turns an error of a list or watch into what to do about it, and what to tell the owner.
+//! Classifies errors of lists and watches for the retry policy and for the owner.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::error_chain::chain;
 pub(super) struct Failure {
     pub cause: FailureCause,
     pub message: String,
-    /// The API server's wish.
+    /// The API server's `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// What the owner is told, if more is known than `cause`.
+    /// The cause to report, if more is known than `cause`.
     reported_as: Option<Cause>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FailureCause {
-    /// The resource version or continue token is too old: list anew.
+    /// The resource version or continue token is too old; the watch lists again.
     Expired,
-    /// What arrived could not be read.
+    /// The response cannot be parsed.
     Garbled,
     Because(Cause),
 }
@@ -44,13 +44,13 @@ impl Failure {
         Failure::new(Cause::Unreachable, format!("the API server did not {what} in time"))
     }
 
-    /// Adds why the resource is missing.
+    /// Adds the reason why the resource is missing.
     pub fn explain(&mut self, reason: Reason) {
         self.message = format!("{}: {}", self.message, reason.message);
         self.reported_as = Some(reason.cause);
     }
 
-    /// What an owner is told, if that is worth it.
+    /// The cause to report to the owner.
     pub fn reported_cause(&self) -> Cause {
         if let Some(cause) = self.reported_as {
             return cause;

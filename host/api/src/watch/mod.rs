@@ -1,11 +1,10 @@
-//! Watches the API server for all packages: one upstream watch a (kind, scope, selector, identity) however
-//! many controllers want it, and only what changed comes out.
+//! Watches the API server for all controllers: one upstream watch a (kind, scope, selector, identity), of which
+//! subscribers get the changes only.
 //!
 //! ```text
-//! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► Delivery ─► host's loop
-//!                     or follow a parent watch ◄── following ──┤                      │
-//! replay ────► hub ──────── the index's content ──────────────┘                      │
-//!                                             passage, keys_for ► work queues ◄──────┘
+//! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► Delivery ─► control loop
+//!                     or derive from a parent watch ◄────────┤
+//! replay ────► hub ──────── content of the index ────────────┘
 //! ```
 
 mod chance;
