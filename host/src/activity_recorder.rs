@@ -1,4 +1,4 @@
-//! Idle gaps that end, as an activity trace for `wasmop policy simulate`.
+//! Records the idle gaps of controllers as an activity trace for `wasmop policy simulate`.
 
 use std::fs::File;
 use std::io::{LineWriter, Write};
@@ -9,7 +9,7 @@ use wasmop_policy::{Cause as Trigger, trace};
 
 use crate::options::HostError;
 
-/// Writes a line for each idle gap that ends.
+/// Writes a line at the end of each idle gap.
 pub(crate) struct ActivityRecorder {
     path: PathBuf,
     /// `None` once writing has failed.

@@ -1,4 +1,4 @@
-//! What can change while the host runs.
+//! The settings that can change while the host runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ pub struct ControllerSettings {
     pub policy: Option<Policy>,
     /// What it may do, and as whom.
     pub grant: Grant,
-    /// What of the machine a package of the soft tier may use; `None`: nothing. Read at the start only.
+    /// The directories and other WASI resources granted to a package of the soft tier; `None`: none. Read at the start
+    /// only.
     pub wasi: Option<Arc<WasiGrant>>,
     /// Environment variables, which take precedence over the package's. Read at the start only.
     pub env: BTreeMap<String, String>,
@@ -71,7 +72,7 @@ impl Settings {
     }
 }
 
-/// Refuses a budget that not even one instance fits into.
+/// Refuses a budget that is too small for a single instance.
 pub(crate) fn check_budget(control: &ControlLoop<HubEnvironment>, budget: Option<u64>) -> Result<(), HostError> {
     control.check_budget(budget).map_err(|BudgetTooSmall { budget, name, needed }| HostError::Budget {
         budget,
@@ -80,7 +81,7 @@ pub(crate) fn check_budget(control: &ControlLoop<HubEnvironment>, budget: Option
     })
 }
 
-/// The API server takes one impersonation a request. `accounts`: the controllers that are to have one.
+/// The API server allows one impersonation a request. `accounts`: names of the controllers with a ServiceAccount.
 pub(crate) fn check_impersonation<'a>(
     impersonates: bool,
     mut accounts: impl Iterator<Item = &'a str>,

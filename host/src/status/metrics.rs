@@ -389,7 +389,11 @@ impl Page {
         let sum = |at: usize| resources.iter().map(move |(resource, sums)| ([("resource", *resource)], sums[at]));
         out.gauge(("wasmop_watches", None, "Watches on the API server"), sum(0))?;
         out.gauge(
-            ("wasmop_watches_derived", None, "Watches derived from a wider one, without a connection to the API server"),
+            (
+                "wasmop_watches_derived",
+                None,
+                "Watches derived from a wider one, without a connection to the API server",
+            ),
             sum(4),
         )?;
         out.gauge(("wasmop_watches_waiting", None, "Watches that cannot be had now"), sum(1))?;
