@@ -8,8 +8,8 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::error_chain::chain;
@@ -182,13 +183,13 @@ impl Shared {
 
     /// Name and next count of the series, if it exists.
     fn in_series(&self, kind: &Kind) -> Option<(String, i32)> {
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock();
         all.retain(|_, series| series.last.elapsed() < SERIES);
         all.get(kind).map(|series| (series.name.clone(), series.count + 1))
     }
 
     fn keep(&self, kind: Kind, name: String, count: i32) {
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock();
         if all.len() < MAX_SERIES || all.contains_key(&kind) {
             all.insert(kind, Series { name, count, last: Instant::now() });
         }
@@ -205,7 +206,7 @@ impl Shared {
     /// Logs a failure, at most once a cause in [`QUIET`].
     fn tell(&self, controller: &str, reason: &str, help: &str) {
         {
-            let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut logged = self.logged.lock();
             logged.retain(|_, at| at.elapsed() < QUIET);
             if logged.contains_key(reason) {
                 tracing::debug!(controller, reason, "cannot write an Event");
@@ -362,8 +363,8 @@ mod tests {
                 let line = format!("{} {}", request.method(), request.uri().path());
                 let body = request.into_body().collect_bytes().await.unwrap_or_default();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                log.lock().unwrap().push((line, body));
-                let (status, body) = answers.lock().unwrap().pop_front().unwrap_or((201, json!({})));
+                log.lock().push((line, body));
+                let (status, body) = answers.lock().pop_front().unwrap_or((201, json!({})));
                 let mut response = Response::new(Body::from(body.to_string().into_bytes()));
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
                 Ok::<_, tower::BoxError>(response)
@@ -401,7 +402,7 @@ mod tests {
         write(&recorder, note("B"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(None, "system:x")).await;
-        let asked = asked.lock().unwrap();
+        let asked = asked.lock();
         let lines: Vec<&str> = asked.iter().map(|(line, _)| line.as_str()).collect();
         let name = |index: usize| asked[index].1["metadata"]["name"].as_str().unwrap().to_owned();
         let events = "/apis/events.k8s.io/v1/namespaces";
@@ -424,11 +425,11 @@ mod tests {
     async fn one_that_is_refused_silences_no_other_and_one_that_cannot_be_taken_now_is_written_later() {
         let (recorder, asked) = server(&[refused(422), refused(503), refused(429), (201, json!({}))]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
-        assert_eq!(asked.lock().unwrap().len(), 1, "what is refused is not tried again");
+        assert_eq!(asked.lock().len(), 1, "what is refused is not tried again");
         write(&recorder, note("B"), object(Some("ns"), "x")).await;
-        assert_eq!(asked.lock().unwrap().len(), 4);
+        assert_eq!(asked.lock().len(), 4);
         let names: std::collections::BTreeSet<_> =
-            asked.lock().unwrap().iter().map(|(_, body)| body["metadata"]["name"].to_string()).collect();
+            asked.lock().iter().map(|(_, body)| body["metadata"]["name"].to_string()).collect();
         assert_eq!(names.len(), 4, "a name that may have been taken is not used again");
     }
 
@@ -437,7 +438,7 @@ mod tests {
         let answers: Vec<_> = (0..20).map(|_| refused(503)).collect();
         let (recorder, asked) = server(&answers);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
-        assert_eq!(asked.lock().unwrap().len(), WAITS.len() + 1);
+        assert_eq!(asked.lock().len(), WAITS.len() + 1);
     }
 
     #[tokio::test]
@@ -445,8 +446,7 @@ mod tests {
         let (recorder, asked) = server(&[(201, json!({})), refused(404), (201, json!({}))]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
-        let methods: Vec<_> =
-            asked.lock().unwrap().iter().map(|(line, _)| line.split(' ').next().unwrap().to_owned()).collect();
+        let methods: Vec<_> = asked.lock().iter().map(|(line, _)| line.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(methods, ["POST", "PATCH", "POST"]);
     }
 

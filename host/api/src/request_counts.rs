@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use tower::{BoxError, Service};
 
 /// client-go's code of a request without a response.
@@ -23,13 +24,13 @@ impl RequestCounts {
     /// Counts a request. `code`: `None` without a response.
     pub fn count(&self, method: &Method, code: Option<StatusCode>) {
         let method = name(method);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         *counts.entry((method, code)).or_default() += 1;
     }
 
     /// All counts, as method, code and number.
     pub fn all(&self) -> Vec<(&'static str, String, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.0.lock();
         let code = |code: Option<StatusCode>| code.map_or_else(|| NO_ANSWER.into(), |code| code.as_str().into());
         counts.iter().map(|((method, status), n)| (*method, code(*status), *n)).collect()
     }

@@ -11,14 +11,15 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use wasmop_api::request_counts::RequestCounts;
@@ -218,7 +219,7 @@ impl State {
         let observed = self.ask(Question::All).await?;
         let resident_bytes = observed.controllers.iter().map(|c| c.resident_bytes).sum();
         let now = process::wall_seconds();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory.lock();
         if memory.back().is_none_or(|last| now - last.timestamp_seconds >= SAMPLE_INTERVAL) {
             if memory.len() >= MAX_SAMPLES {
                 memory.pop_front();
@@ -247,7 +248,7 @@ impl State {
             Ok(observed) => observed,
             Err(response) => return *response,
         };
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let memory = self.memory.lock().clone();
         let wall = process::wall_seconds();
         let host = HostStatus::new(&observed, wall, process::read(), memory);
         let write = move |out: &mut body::Writer| {

@@ -11,12 +11,13 @@
 //! renewal waits. A request waits for a refresh only if the credentials have expired or were rejected.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use http::HeaderValue;
 use kube::config::{AuthInfo, ExecConfig};
+use parking_lot::RwLock;
 use secrecy::ExposeSecret;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
@@ -314,11 +315,11 @@ impl User {
     }
 
     fn held(&self) -> Held {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 
     fn hold(&self, access: Arc<Access>, look_at: Option<Instant>, expires: Option<SystemTime>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Held { access, look_at, expires };
+        *self.current.write() = Held { access, look_at, expires };
     }
 
     /// Refreshes the credentials. If that fails, the previous ones stay in use until they expire.

@@ -15,7 +15,7 @@ mod transport;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::{AsyncBufRead, TryStreamExt};
@@ -26,6 +26,7 @@ use http_body_util::BodyExt;
 use kube::client::{Body, ConfigExt};
 use kube::config::AuthInfo;
 use kube::core::Status;
+use parking_lot::Mutex;
 use tower::{BoxError, Service, ServiceBuilder};
 
 pub use self::credentials::CredentialError;
@@ -157,7 +158,7 @@ impl Sender {
 
     /// The lanes that present the certificate. Connections with an earlier certificate close after their requests.
     fn lanes(&self, access: &Access) -> Arc<Lanes> {
-        let mut held = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lanes.lock();
         match &*held {
             Some((number, lanes)) if *number >= access.certificate_number => lanes.clone(),
             _ => {

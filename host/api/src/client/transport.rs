@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
+use parking_lot::Mutex;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -229,7 +230,7 @@ impl Lanes {
 
     /// A lane with room for one more stream.
     fn lane(&self) -> (Http, Stream) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = self.lanes.lock();
         let has_room = |lane: &&Lane| lane.streams.load(Ordering::Relaxed) < MAX_STREAMS;
         if let Some(lane) = lanes.iter().find(has_room) {
             let found = (lane.http.clone(), Stream::new(&lane.streams));

@@ -1,8 +1,9 @@
 //! The random numbers of a hub, for jitter and for lineages of journals.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rand::distr::uniform::SampleUniform;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -24,12 +25,12 @@ impl Chance {
 
     /// A number in a range.
     pub fn within<T: SampleUniform + PartialOrd>(&self, range: Range<T>) -> T {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(range)
+        self.0.lock().random_range(range)
     }
 
     /// Any number.
     pub fn number(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+        self.0.lock().random()
     }
 }
 

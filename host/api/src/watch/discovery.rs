@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -67,7 +68,7 @@ impl Discovery {
         let version = request.api_version();
         let path = if request.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
         let answer = {
-            let mut answers = self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut answers = self.answers.lock();
             shared(&mut answers, path.clone())
         };
         let mut answer = answer.lock().await;
@@ -99,7 +100,7 @@ impl Discovery {
         }
         let name = format!("{}.{}", request.plural, request.group);
         let explanation = {
-            let mut explanations = self.explanations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut explanations = self.explanations.lock();
             shared(&mut explanations, (name.clone(), request.version.clone()))
         };
         let mut explanation = explanation.lock().await;

@@ -1,10 +1,11 @@
 //! Turns subscriptions into upstream watches; equal subscriptions share one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -207,9 +208,7 @@ impl WatchHub {
     /// that time it sends only later changes, if the journal has them. Ends with `Replayed`.
     pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<Place>) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let seen = place
-            .zip(watch.state.journal.as_ref())
-            .and_then(|(place, journal)| journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).number(place));
+        let seen = place.zip(watch.state.journal.as_ref()).and_then(|(place, journal)| journal.lock().number(place));
         watch.state.replay_listed(&mut watch.state.state(), subscriber, seen, watch.state.recovered());
     }
 

@@ -15,9 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use wasmop_core::watch::{
     GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Place, Present, ResourceVersion, ToSave, WatchRequest, hash,
@@ -167,7 +168,7 @@ impl Journals {
     /// The directory cannot be read.
     pub(super) fn remove_unused(&self, now: SystemTime) -> io::Result<usize> {
         // The lock keeps watches from opening a journal now.
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.used.lock();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -191,7 +192,7 @@ impl Journals {
         let name = name(request);
         let file = format!("{:016x}", hash(&name));
         let path = self.dir.join(&file);
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(file.into());
+        self.used.lock().insert(file.into());
         let mut journal = Journal {
             path,
             disk: self.disk.clone(),

@@ -2,8 +2,9 @@
 //! [derived watches](super::derived).
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -48,7 +49,7 @@ impl Watched {
     /// The journal cannot be written; the next save writes it completely.
     pub fn save(&self) -> io::Result<()> {
         let Some(journal) = &self.0.journal else { return Ok(()) };
-        let mut journal = journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut journal = journal.lock();
         let (to_save, namespaced) = {
             let mut state = self.0.state();
             (journal.to_save(&mut state.index), state.namespaced())
@@ -108,7 +109,7 @@ impl State {
 
 impl SharedWatch {
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 
     /// Starts a list, and abandons an unfinished one.

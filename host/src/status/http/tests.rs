@@ -53,7 +53,7 @@ fn state(observed: Option<Observed>) -> State {
             (Question::Alive(tx), Some(_)) => drop(tx.send(())),
             (Question::All(tx), Some(observed)) => drop(tx.send(observed.clone())),
             // As a loop that is stuck: the question waits for ever.
-            (question, None) => held.lock().unwrap().push(question),
+            (question, None) => held.lock().push(question),
         }
         true
     });

@@ -1,8 +1,8 @@
 //! Derived watches: which watches ask the API server, and the events of each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::sync::Notify;
 use wasmop_core::watch::{Reader, Room};
