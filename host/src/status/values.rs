@@ -1,6 +1,6 @@
-//! The shape of `/api/controllers`: what the page and `wasmop top` show, and scripts may rely on.
+//! The JSON of `/api/controllers`, for the page, `wasmop top` and scripts.
 //!
-//! Bytes and seconds, as the names say; times are Unix time. Fields may be added, none is renamed.
+//! Names say the unit: bytes or seconds. `timestamp_seconds` is Unix time. Fields may be added, but are never renamed.
 
 use std::collections::VecDeque;
 

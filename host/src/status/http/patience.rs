@@ -1,4 +1,4 @@
-//! A connection that gives up on a client which does not read.
+//! A connection with a limit for the time that the client delays a response.
 
 use std::io;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Fails to write once the client has kept it waiting for too long, all waits for one answer together.
+/// Fails to write once the client has delayed one response for too long in total.
 pub struct Patient<T> {
     io: T,
-    /// For one answer.
+    /// The limit of one response.
     patience: Duration,
-    /// What is left of it.
+    /// Time left for the current response.
     left: Duration,
-    /// Since when a write waits, and until when it may.
+    /// Start and end of the current wait.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -47,7 +47,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        // A request. While an answer is written no more than one buffer is read ahead.
+        // A new request restarts the limit. During a response at most one buffer is read ahead.
         if buffer.filled().len() > before {
             self.left = self.patience;
         }
