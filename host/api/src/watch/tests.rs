@@ -1,19 +1,13 @@
-//! Conversations between a hub and an API server that the test plays.
+//! Tests of a hub against an API server that the test plays.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::channel::mpsc as stream_channel;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use kube::client::Body;
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
-use tower::BoxError;
 use wasmop_core::service_account::ServiceAccount;
-use wasmop_core::watch::{Cause, Change, Place, Replay, Resolved, ResourceVersion, WatchEvent, WatchId, WatchRequest};
+use wasmop_core::watch::{Cause, Change, Place, Replay, Resolved, WatchEvent, WatchId, WatchRequest};
 use wasmop_core::work_queue::Key;
 
 use super::upstream::UpstreamTimings;
@@ -22,210 +16,11 @@ use super::*;
 mod derived;
 mod failures;
 mod flow_control;
+mod harness;
 mod namespaces;
 mod restarts;
 
-type Answer = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
-
-const TIMINGS: UpstreamTimings = UpstreamTimings {
-    first_delay: Duration::from_millis(1),
-    max_delay: Duration::from_millis(8),
-    missing_delay: Duration::from_millis(8),
-    short_watch: Duration::ZERO,
-    good_watch: Duration::from_secs(10),
-    bookmark_silence: Duration::from_secs(3600),
-    list_silence: Duration::from_secs(3600),
-};
-
-/// A request that waits for the test's answer.
-struct Exchange {
-    path: String,
-    accept: String,
-    /// `Impersonate-User`.
-    user: Option<String>,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl Exchange {
-    fn json(self, status: u16, body: &Value) {
-        let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
-        // The watch may have ended meanwhile.
-        let _ = self.answer.send(http::Response::builder().status(status).body(body).unwrap());
-    }
-
-    fn error(self, status: u16) {
-        let message = format!("because of {status}");
-        self.json(
-            status,
-            &json!({"kind": "Status", "status": "Failure", "message": message, "reason": "R", "code": status}),
-        );
-    }
-
-    fn list(self, version: &str, objects: &[(&str, u64)]) {
-        let items: Vec<_> = objects.iter().map(|(key, version)| object(key, *version)).collect();
-        self.json(200, &json!({"metadata": {"resourceVersion": version}, "items": items}));
-    }
-
-    fn stream(self) -> Stream {
-        self.stream_over(http::Version::HTTP_11)
-    }
-
-    fn stream_over(self, version: http::Version) -> Stream {
-        let (sender, receiver) = stream_channel::unbounded();
-        let mut response = http::Response::new(StreamBody::new(receiver).boxed_unsync());
-        *response.version_mut() = version;
-        let _ = self.answer.send(response);
-        Stream(sender)
-    }
-}
-
-/// An open watch; ends when it is dropped.
-struct Stream(stream_channel::UnboundedSender<Result<http_body::Frame<Bytes>, BoxError>>);
-
-impl Stream {
-    fn raw(&self, text: impl Into<String>) {
-        self.0.unbounded_send(Ok(http_body::Frame::data(Bytes::from(text.into())))).unwrap();
-    }
-
-    fn event(&self, kind: &str, object: &Value) {
-        self.raw(format!("{}\n", json!({"type": kind, "object": object})));
-    }
-
-    fn cut(self) {
-        self.0.unbounded_send(Err("connection reset".into())).unwrap();
-    }
-}
-
-struct Harness {
-    hub: WatchHub,
-    requests: UnboundedReceiver<Exchange>,
-    events: UnboundedReceiver<Delivery>,
-    /// The CustomResourceDefinition of websites, of which requests are answered without the test.
-    definition: Arc<Mutex<Option<Value>>>,
-}
-
-impl Harness {
-    fn new() -> Self {
-        Self::with_timings(TIMINGS)
-    }
-
-    /// Of an API server that serves lists in pages only.
-    fn with_timings(timings: UpstreamTimings) -> Self {
-        let harness = Self::streaming(timings, None);
-        harness.hub.streaming.store(false, std::sync::atomic::Ordering::Relaxed);
-        harness
-    }
-
-    fn streaming(timings: UpstreamTimings, journals: Option<Journals>) -> Self {
-        let (sender, requests) = unbounded_channel();
-        let definition = Arc::new(Mutex::new(None::<Value>));
-        let definition_asked_for = definition.clone();
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let sender: UnboundedSender<Exchange> = sender.clone();
-            let definition = definition_asked_for.lock().unwrap().clone();
-            async move {
-                if request.uri().path().starts_with(definition::PATH) {
-                    let (status, body) = match definition {
-                        Some(definition) if definition["code"] == 403 => (403, definition),
-                        Some(definition) => (200, definition),
-                        None => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
-                    };
-                    let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
-                    return Ok(http::Response::builder().status(status).body(body).unwrap());
-                }
-                let (answer, answered) = oneshot::channel();
-                let accept = request.headers().get("accept").map_or("", |value| value.to_str().unwrap());
-                let user = request.headers().get("impersonate-user").map(|user| user.to_str().unwrap().to_owned());
-                let exchange = Exchange { path: request.uri().to_string(), accept: accept.into(), user, answer };
-                sender.send(exchange).map_err(|_| BoxError::from("test is over"))?;
-                answered.await.map_err(|_| BoxError::from("connection refused"))
-            }
-        });
-        let (sender, events) = unbounded_channel();
-        let client = kube::Client::new(service, "default");
-        Harness { hub: WatchHub::with_timings(client, sender, journals, timings), requests, events, definition }
-    }
-
-    /// The next request, which must have this in its path.
-    async fn request(&mut self, path: &str) -> Exchange {
-        let exchange = self.requests.recv().await.unwrap();
-        assert!(exchange.path.contains(path), "expected {path}, got {}", exchange.path);
-        exchange
-    }
-
-    /// Answers discovery.
-    async fn serve_websites(&mut self) {
-        self.request("/apis/demo.wasmop.dev/v1").await.json(200, &websites());
-    }
-
-    async fn change(&mut self) -> Change {
-        self.events.recv().await.unwrap().event.change
-    }
-
-    /// Changes up to and with `Synced` or `Waiting`, as `+key`, `~key`, `-key`, `synced`, `cause`.
-    async fn changes(&mut self) -> Vec<String> {
-        let mut said = Vec::new();
-        loop {
-            let (text, last) = say(&self.change().await);
-            said.push(text);
-            if last {
-                return said;
-            }
-        }
-    }
-
-    async fn next(&mut self) -> String {
-        say(&self.change().await).0
-    }
-
-    /// A watch on websites that is synced with these objects, watching from version 10.
-    async fn watching(objects: &[(&str, u64)]) -> (Self, WatchId, Stream) {
-        let mut harness = Harness::new();
-        let id = harness.hub.subscribe(request());
-        harness.serve_websites().await;
-        harness.request("limit=500").await.list("10", objects);
-        let stream = harness.request("resourceVersion=10").await.stream();
-        assert_eq!(harness.changes().await.len(), objects.len() + 1);
-        (harness, id, stream)
-    }
-}
-
-fn say(change: &Change) -> (String, bool) {
-    match change {
-        Change::Applied { key, old: None, .. } => (format!("+{key}"), false),
-        Change::Applied { key, old: Some(_), .. } => (format!("~{key}"), false),
-        Change::Deleted { key, .. } => (format!("-{key}"), false),
-        Change::Synced => ("synced".into(), true),
-        Change::Replayed => ("replayed".into(), true),
-        Change::Waiting(waiting) => (format!("{:?}", waiting.cause), true),
-    }
-}
-
-fn request() -> WatchRequest {
-    WatchRequest {
-        group: "demo.wasmop.dev".into(),
-        version: "v1".into(),
-        kind: "Website".into(),
-        plural: "websites".into(),
-        ..WatchRequest::default()
-    }
-}
-
-fn websites() -> Value {
-    json!({"resources": [
-        {"name": "websites", "kind": "Website", "namespaced": true, "verbs": []},
-        {"name": "websites/status", "kind": "Website", "namespaced": true, "verbs": []},
-    ]})
-}
-
-fn object(key: &str, version: u64) -> Value {
-    let (namespace, name) = key.split_once('/').unwrap();
-    json!({"metadata": {"name": name, "namespace": namespace, "resourceVersion": version.to_string(), "uid": name}})
-}
-
-fn expired() -> Value {
-    json!({"kind": "Status", "status": "Failure", "message": "too old resource version", "reason": "Expired", "code": 410})
-}
+use harness::*;
 
 #[tokio::test]
 async fn pages_are_listed_and_watched_from_the_version_of_the_list() {
