@@ -1,4 +1,4 @@
-//! Leases: which of the controllers that other hosts could run as well are run by this one.
+//! The host's part in the election: which of the shared controllers it runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use super::{Message, Shell};
 use crate::install::recover;
 use crate::options::HostError;
 
-/// Where the kernel says what the machine or Pod is called.
+/// The kernel's name of the machine or Pod.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// This host among others.
+/// This host among the hosts that share its controllers.
 pub(crate) struct Peers {
     group: Group,
-    /// For Leases alone.
+    /// A client for Leases only.
     client: kube::Client,
     local: LocalState,
-    /// Once the controllers are installed.
+    /// `None` until the controllers are installed.
     election: Option<Election>,
-    /// Why this host does not hold its own Lease, if it does not.
+    /// Why this host does not hold its own Lease; `None` if it does.
     trouble: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Peers {
         Ok(Peers { group, client, local, election: None, trouble })
     }
 
-    /// This host's name among them.
+    /// This host's name in the group.
     pub fn identity(&self) -> &Arc<str> {
         self.local.identity()
     }
@@ -64,14 +64,14 @@ impl Shell {
         peers.election = Some(Election::start(&peers.group, peers.client.clone(), &peers.local, names, tell));
     }
 
-    /// Gives back what is held, so that others need not wait. All controllers have stopped.
+    /// Releases all Leases after all controllers have stopped, so that other hosts need not wait.
     pub(super) async fn leave_election(&mut self) {
         if let Some(election) = self.peers.as_mut().and_then(|peers| peers.election.take()) {
             election.end().await;
         }
     }
 
-    /// Nothing is left of a controller here.
+    /// A controller has stopped on this host.
     pub(super) fn given_up(&self, slot: SlotId) {
         if let Some(election) = self.peers.as_ref().and_then(|peers| peers.election.as_ref()) {
             election.given_up(slot.0);
@@ -111,7 +111,7 @@ impl Shell {
         }
     }
 
-    /// Reads what a controller that comes to this host continues with, and hands it to the loop.
+    /// Reads the snapshot of a controller that this host acquires, and passes it to the loop.
     fn gain(&mut self, slot: SlotId, fence: Arc<Fence>, before: Option<&Tenure>, tenure: &Tenure) {
         let Some(peers) = &self.peers else { return };
         if !self.control.may_gain(slot) {
@@ -120,7 +120,7 @@ impl Shell {
         let name = self.control.name(slot).clone();
         let tenant = &self.tenants[slot.index()];
         let now = self.now();
-        // Then no other host has run it since the snapshot was written.
+        // No other host has run the controller since the snapshot was written.
         let is_mine = before.is_some() && peers.local.tenure(&name).as_ref() == before;
         let fail = |source| HostError::Controller { name: name.to_string(), source };
         let recovered = tokio::task::block_in_place(|| {
