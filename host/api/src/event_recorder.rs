@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_objects_are_recognised_in_those_of_their_events() {
+    fn event_names_contain_the_object_name() {
         for (object, expected) in [
             ("web", "web.ff"),
             ("a.b-c", "a.b-c.ff"),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_at_the_same_time_has_names_of_its_own_and_what_comes_again_is_a_series() {
+    async fn simultaneous_events_have_unique_names_and_repeated_ones_form_a_series() {
         let (recorder, asked) = server(&[]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("B"), object(Some("ns"), "x")).await;
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_refused_silences_no_other_and_one_that_cannot_be_taken_now_is_written_later() {
+    async fn refused_event_blocks_no_other_and_unavailable_server_is_retried() {
         let (recorder, asked) = server(&[refused(422), refused(503), refused(429), (201, json!({}))]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         assert_eq!(asked.lock().len(), 1, "what is refused is not tried again");
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn attempts_end() {
+    async fn retries_end() {
         let answers: Vec<_> = (0..20).map(|_| refused(503)).collect();
         let (recorder, asked) = server(&answers);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_series_whose_event_is_gone_begins_anew() {
+    async fn series_restarts_if_its_event_was_deleted() {
         let (recorder, asked) = server(&[(201, json!({})), refused(404), (201, json!({}))]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_wait_than_there_is_room_for() {
+    async fn events_beyond_the_limit_are_dropped() {
         let (recorder, _) = server(&[]);
         for _ in 0..MAX_WAITING + 10 {
             recorder.publish(note("A"), std::future::pending());

@@ -242,7 +242,7 @@ async fn recv<T>(from: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
     }
 }
 
-/// The connections of a host, by what they lead to.
+/// The connection limits of a host, by kind of peer.
 pub(crate) fn running_requests(external: Arc<External>) -> RunningRequests {
     RunningRequests::new(Connections::new(Peer::ApiServer), Connections::new(Peer::External), external)
 }

@@ -50,7 +50,7 @@ async fn pages_are_listed_and_watched_from_the_version_of_the_list() {
     stream.event("MODIFIED", &object("team/a", 8));
     stream.event("ADDED", &object("team/c", 9));
     stream.event("DELETED", &object("team/b", 10));
-    // The same version again is no news.
+    // A repeated version is no change.
     stream.event("MODIFIED", &object("team/a", 8));
     stream.event("DELETED", &object("team/c", 11));
     for expected in ["~team/a", "+team/c", "-team/b", "-team/c"] {
@@ -67,7 +67,7 @@ async fn ended_watch_continues_silently_from_its_position() {
     drop(stream);
     let stream = harness.request("resourceVersion=12").await.stream();
     stream.event("BOOKMARK", &json!({"kind": "Website", "metadata": {"resourceVersion": "99"}}));
-    // Half an event counts for nothing.
+    // An incomplete event is ignored.
     stream.raw("{\"type\":\"MODIFIED\",\"object\":{\"meta");
     drop(stream);
     let stream = harness.request("resourceVersion=99").await.stream();
@@ -85,7 +85,7 @@ async fn discovery_finds_the_plural_of_a_kind_in_any_group() {
         {"name": "nodes", "kind": "Node", "namespaced": false},
     ]});
     harness.request("/api/v1").await.json(200, &resources);
-    // As the API server writes a list without items.
+    // The API server writes an empty list as `null`.
     harness.request("/api/v1/nodes?").await.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": null}));
     assert_eq!(harness.next().await, "synced");
     assert_eq!(harness.hub.resolved(id), Some(Resolved { plural: "nodes".into(), namespaced: false }));
@@ -156,7 +156,7 @@ async fn watch_of_whole_objects_serves_metadata_subscribers() {
     let stream = harness.request("watch=true").await.stream();
     assert_eq!(harness.changes().await, ["+a/a", "synced"]);
     assert_eq!((harness.hub.subscribe(request()), harness.hub.len()), (first, 1));
-    // It stays what it is, also for whoever comes again.
+    // The watch keeps whole objects for later subscribers.
     harness.hub.release(first);
     assert_eq!(harness.hub.subscribe(whole()), first);
     stream.event("MODIFIED", &object("a/a", 11));
@@ -179,7 +179,7 @@ async fn metadata_watch_switches_to_whole_objects_for_a_new_subscriber() {
     let list = harness.request("limit=50").await;
     assert_eq!(list.accept, "");
     list.list("12", &[("a/a", 1), ("a/b", 11)]);
-    // For everybody what has changed, for the new one all there is and was.
+    // All subscribers get the changes, and the new one gets all objects.
     let mut said = Vec::new();
     while said.last().is_none_or(|(_, text)| text != "replayed") {
         let WatchEvent { replay, change, .. } = harness.events.recv().await.unwrap().event;
@@ -199,7 +199,7 @@ async fn changes_before_the_list_of_whole_objects_are_sent_whole() {
     let (mut harness, id, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
     harness.hub.subscribe(WatchRequest { full_objects: true, ..request() });
     harness.hub.replay(id, 7);
-    // The watch of metadata may bring it before it ends, or the list does.
+    // The metadata watch may deliver it before it ends; otherwise the list does.
     stream.event("MODIFIED", &object("a/b", 11));
     harness.request("limit=50").await.list("12", &[("a/a", 1), ("a/b", 11)]);
     let mut whole = std::collections::BTreeSet::new();
@@ -207,7 +207,7 @@ async fn changes_before_the_list_of_whole_objects_are_sent_whole() {
         match harness.events.recv().await.unwrap().event {
             WatchEvent { replay: Some(Replay { subscriber: 7, .. }), change: Change::Replayed, .. } => break,
             WatchEvent { replay, change: Change::Applied { key, object: Some(_), .. }, .. } => {
-                // To everybody, or to the new one.
+                // For all subscribers, or for the new one.
                 assert!(replay.is_none_or(|replay| replay.subscriber == 7));
                 whole.insert(key);
             }
@@ -223,7 +223,7 @@ async fn each_identity_has_its_own_watch() {
     let account: Arc<ServiceAccount> = Arc::new("a/website".parse().unwrap());
     let second = harness.hub.subscribe(WatchRequest { service_account: Some(account.clone()), ..request() });
     assert_ne!(first, second);
-    // Nothing of what the host may see.
+    // It has no object that only the host may see.
     assert_eq!(harness.hub.objects(second), 0);
     let list = harness.request("limit=500").await;
     assert_eq!(list.user, Some(account.user()));
@@ -255,7 +255,7 @@ async fn equal_requests_share_a_watch_and_late_subscribers_get_a_replay() {
     let other = harness.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
     assert_ne!(first, other);
 
-    // It ends with its last subscriber.
+    // The watch ends with its last subscriber.
     harness.hub.release(first);
     assert!(!stream.0.is_closed());
     harness.hub.release(first);
@@ -302,7 +302,7 @@ async fn streamed_list_becomes_a_watch_and_a_relist_sends_differences() {
     for (key, version) in [("a/a", 1), ("a/b", 2), ("a/c", 3)] {
         stream.event("ADDED", &object(key, version));
     }
-    // One that says nothing about the list.
+    // A bookmark without the annotation does not end the list.
     stream.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "4"}}));
     stream.event("BOOKMARK", &end_of_list("10"));
     assert_eq!(harness.changes().await, ["+a/a", "+a/b", "+a/c", "synced"]);
@@ -312,7 +312,7 @@ async fn streamed_list_becomes_a_watch_and_a_relist_sends_differences() {
     let again = harness.request("resourceVersion=11").await;
     assert!(!again.path.contains("sendInitialEvents"), "{}", again.path);
     again.json(410, &expired());
-    // Cut before it is complete, a list says nothing about what it lacks.
+    // An incomplete list deletes no objects.
     let stream = harness.request("sendInitialEvents=true").await.stream();
     stream.event("ADDED", &object("a/b", 2));
     stream.cut();
@@ -355,7 +355,7 @@ async fn request_that_would_change_the_path_is_never_sent() {
         WatchRequest { plural: "web sites".into(), ..request() },
         WatchRequest { plural: "a%2fb".into(), ..request() },
         WatchRequest { plural: String::new(), kind: String::new(), ..request() },
-        // Only of use to fill logs.
+        // Such a name could only flood the log.
         WatchRequest { group: "g".repeat(64 << 10), ..request() },
         WatchRequest { version: "v".repeat(64 << 10), ..request() },
         WatchRequest { plural: "p".repeat(64 << 10), ..request() },

@@ -52,7 +52,7 @@ fn state(observed: Option<Observed>) -> State {
         match (question, &observed) {
             (Question::Alive(tx), Some(_)) => drop(tx.send(())),
             (Question::All(tx), Some(observed)) => drop(tx.send(observed.clone())),
-            // As a loop that is stuck: the question waits for ever.
+            // A stuck loop never answers.
             (question, None) => held.lock().push(question),
         }
         true
@@ -70,7 +70,7 @@ async fn get(state: &State, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_healthy_host_says_so_on_every_page() {
+async fn healthy_host_is_reported_on_every_page() {
     let state = state(Some(observed(2)));
     assert_eq!(get(&state, "/healthz").await, (200, "ok\n".into()));
     assert_eq!(get(&state, "/readyz").await, (200, "ok\n".into()));
@@ -91,7 +91,7 @@ async fn a_healthy_host_says_so_on_every_page() {
 }
 
 #[tokio::test]
-async fn a_long_answer_comes_in_pieces_and_is_whole() {
+async fn long_response_is_complete() {
     let state = state(Some(observed(3000)));
     let response = state.answer(&Request::get("/metrics").body(()).unwrap()).await;
     let mut body = response.into_body();
@@ -108,22 +108,22 @@ async fn a_long_answer_comes_in_pieces_and_is_whole() {
 }
 
 #[tokio::test]
-async fn whoever_reads_no_further_costs_nothing_more() {
+async fn abandoned_response_frees_its_thread() {
     let state = state(Some(observed(3000)));
     let mut body = state.answer(&Request::get("/api/controllers").body(()).unwrap()).await.into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    // The writer's thread ends: else the runtime would wait for it, and this test never end.
+    // The writer's thread must end; otherwise the runtime would wait for it.
 }
 
 #[tokio::test]
-async fn a_loop_that_does_not_answer_is_not_healthy() {
+async fn stuck_loop_is_not_healthy() {
     let state = State { deadline: Duration::from_millis(1), ..state(None) };
     for path in ["/healthz", "/readyz", "/metrics", "/api/controllers"] {
         let (status, text) = get(&state, path).await;
         assert!(status == 503 && text.contains("does not answer"), "{path}: {status} {text}");
     }
-    // The page itself says what is wrong.
+    // The page reports the problem itself.
     assert_eq!(get(&state, "/").await.0, 200);
 }
 
@@ -253,7 +253,7 @@ async fn probes_are_answered_despite_stalled_clients() {
             }
         }
     }
-    // Neither do those that send nothing keep it busy.
+    // Silent connections do not block it either.
     let mut silent = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
         silent.push(tokio::net::TcpStream::connect(address).await.unwrap());

@@ -25,8 +25,8 @@ fn with_app(key: &str, version: u64, app: &str) -> Value {
 }
 
 impl Harness {
-    /// The next so many events, as `watch: change`, those of each watch in order.
-    async fn told<const N: usize>(&mut self, expected: [&str; N]) {
+    /// Expects the next events, as `watch: change`, sorted by watch.
+    async fn expect<const N: usize>(&mut self, expected: [&str; N]) {
         let mut told = Vec::new();
         for _ in 0..N {
             let event = self.events.recv().await.unwrap().event;
@@ -71,16 +71,18 @@ async fn children_attach_to_a_parent_that_starts_with_them() {
         &json!({"metadata": {"resourceVersion": "10"}, "items": [object("a/1", 1), with_app("b/2", 2, "x"), with_app("b/3", 3, "y")]}),
     );
     let stream = harness.request("resourceVersion=10").await.stream();
-    harness.told(["0: +a/1", "0: +b/2", "0: +b/3", "0: synced", "1: +a/1", "1: synced", "2: +b/2", "2: synced"]).await;
-    // An object is in a selector's watch while it matches.
+    harness
+        .expect(["0: +a/1", "0: +b/2", "0: +b/3", "0: synced", "1: +a/1", "1: synced", "2: +b/2", "2: synced"])
+        .await;
+    // A label child has an object while it matches.
     stream.event("MODIFIED", &with_app("b/3", 11, "x"));
-    harness.told(["0: ~b/3", "2: +b/3"]).await;
+    harness.expect(["0: ~b/3", "2: +b/3"]).await;
     stream.event("MODIFIED", &with_app("b/2", 12, "y"));
-    harness.told(["0: ~b/2", "2: -b/2"]).await;
+    harness.expect(["0: ~b/2", "2: -b/2"]).await;
     stream.event("MODIFIED", &with_app("a/1", 13, "x"));
-    harness.told(["0: ~a/1", "1: ~a/1", "2: +a/1"]).await;
+    harness.expect(["0: ~a/1", "1: ~a/1", "2: +a/1"]).await;
     stream.event("DELETED", &with_app("a/1", 14, "x"));
-    harness.told(["0: -a/1", "1: -a/1", "2: -a/1"]).await;
+    harness.expect(["0: -a/1", "1: -a/1", "2: -a/1"]).await;
     // Children advance with the parent even if none of their objects changed.
     stream.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "20"}}));
     while harness.hub.look(a, |known| known.position) != Some(20) {
@@ -94,7 +96,9 @@ async fn children_attach_to_a_parent_that_starts_with_them() {
         &json!({"metadata": {"resourceVersion": "30"}, "items": [object("a/4", 21), with_app("b/3", 22, "x")]}),
     );
     let _open = harness.request("resourceVersion=30").await.stream();
-    harness.told(["0: +a/4", "0: ~b/3", "0: -b/2", "0: synced", "1: +a/4", "1: synced", "2: ~b/3", "2: synced"]).await;
+    harness
+        .expect(["0: +a/4", "0: ~b/3", "0: -b/2", "0: synced", "1: +a/4", "1: synced", "2: ~b/3", "2: synced"])
+        .await;
     assert_eq!(
         harness.hub.status().iter().map(|watch| (watch.follows, watch.lists)).collect::<BTreeSet<_>>(),
         [(false, 2), (true, 0)].into()
@@ -107,18 +111,18 @@ async fn children_attach_to_a_parent_that_starts_with_them() {
 async fn late_child_takes_over_the_cache_and_continues_when_the_parent_ends() {
     let (mut harness, all, stream) = Harness::watching(&[("a/1", 1), ("ab/2", 2), ("b/3", 3)]).await;
     let a = harness.hub.subscribe(in_a());
-    harness.told(["1: +a/1", "1: synced"]).await;
+    harness.expect(["1: +a/1", "1: synced"]).await;
     stream.event("ADDED", &object("a/4", 11));
-    harness.told(["0: +a/4", "1: +a/4"]).await;
+    harness.expect(["0: +a/4", "1: +a/4"]).await;
     // A late subscriber gets a replay.
     harness.hub.replay(a, 7);
-    harness.told(["1: synced", "1: +a/1", "1: +a/4", "1: replayed"]).await;
+    harness.expect(["1: synced", "1: +a/1", "1: +a/4", "1: replayed"]).await;
     // The parent does not keep labels, so a label child lists itself.
     harness.hub.subscribe(labelled());
     let list = harness.request("labelSelector=app%3Dx").await;
     list.list("11", &[("b/3", 3)]);
     let _labelled = harness.request("watch=true").await;
-    harness.told(["2: +b/3", "2: synced"]).await;
+    harness.expect(["2: +b/3", "2: synced"]).await;
 
     stream.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "15"}}));
     while harness.hub.look(a, |known| known.position) != Some(15) {
@@ -130,7 +134,7 @@ async fn late_child_takes_over_the_cache_and_continues_when_the_parent_ends() {
     let watch = harness.request("namespaces/a/websites?").await;
     assert!(watch.path.contains("watch=true") && watch.path.contains("resourceVersion=15"), "{}", watch.path);
     watch.stream().event("DELETED", &object("a/1", 16));
-    harness.told(["1: -a/1"]).await;
+    harness.expect(["1: -a/1"]).await;
     assert_eq!(harness.held(a), ["a/4".into()] as [Key; 1]);
 }
 
@@ -141,24 +145,24 @@ async fn child_attaches_once_the_parent_has_caught_up() {
     harness.serve_websites().await;
     harness.request("namespaces/a").await.list("20", &[("a/1", 1), ("a/2", 15)]);
     let own = harness.request("resourceVersion=20").await.stream();
-    harness.told(["0: +a/1", "0: +a/2", "0: synced"]).await;
+    harness.expect(["0: +a/1", "0: +a/2", "0: synced"]).await;
     harness.hub.subscribe(request());
     // A stale list, from a cache that lags.
     harness.request("/v1/websites?&limit=500").await.list("10", &[("a/1", 1), ("b/1", 3)]);
     let parent = harness.request("resourceVersion=10").await.stream();
-    harness.told(["1: +a/1", "1: +b/1", "1: synced"]).await;
+    harness.expect(["1: +a/1", "1: +b/1", "1: synced"]).await;
     own.event("MODIFIED", &object("a/1", 21));
-    harness.told(["0: ~a/1"]).await;
+    harness.expect(["0: ~a/1"]).await;
     assert!(!own.0.is_closed() && !harness.is_derived(a));
     for event in [object("a/2", 15), object("a/1", 21)] {
         parent.event("MODIFIED", &event);
     }
-    harness.told(["1: +a/2", "1: ~a/1"]).await;
+    harness.expect(["1: +a/2", "1: ~a/1"]).await;
     harness.until_derived(a, true).await;
     closed(&own).await;
     parent.event("DELETED", &object("a/2", 22));
     // No event comes twice.
-    harness.told(["0: synced", "0: -a/2", "1: -a/2"]).await;
+    harness.expect(["0: synced", "0: -a/2", "1: -a/2"]).await;
     assert!(harness.is_quiet());
 }
 
@@ -170,7 +174,7 @@ async fn child_works_while_its_parent_is_forbidden() {
     harness.request("/v1/websites?").await.error(403);
     harness.request("namespaces/a/websites?").await.list("10", &[("a/1", 1)]);
     let own = harness.request("namespaces/a/websites?").await.stream();
-    harness.told(["0: Forbidden", "1: +a/1", "1: synced"]).await;
+    harness.expect(["0: Forbidden", "1: +a/1", "1: synced"]).await;
     // Until access is granted.
     loop {
         let list = harness.request("/v1/websites?").await;
@@ -182,7 +186,7 @@ async fn child_works_while_its_parent_is_forbidden() {
     let parent = harness.request("/v1/websites?").await.stream();
     harness.until_derived(ids[1], true).await;
     closed(&own).await;
-    harness.told(["0: +a/1", "0: +a/2", "0: +b/1", "0: synced", "1: +a/2", "1: synced"]).await;
+    harness.expect(["0: +a/1", "0: +a/2", "0: +b/1", "0: synced", "1: +a/2", "1: synced"]).await;
     // Access is revoked; the child continues on its own.
     drop(parent);
     harness.request("/v1/websites?&watch=true").await.error(403);
@@ -197,17 +201,17 @@ async fn child_waits_with_its_parent_while_the_api_server_is_unreachable() {
     harness.serve_websites().await;
     harness.request("/v1/websites?").await.list("10", &[("a/1", 1)]);
     drop(harness.request("/v1/websites?").await.stream());
-    harness.told(["0: +a/1", "0: synced", "1: +a/1", "1: synced"]).await;
+    harness.expect(["0: +a/1", "0: synced", "1: +a/1", "1: synced"]).await;
     for _ in 0..4 {
         // Only the parent asks.
         drop(harness.request("/v1/websites?&watch=true").await);
     }
-    harness.told(["0: Unreachable", "1: Unreachable"]).await;
+    harness.expect(["0: Unreachable", "1: Unreachable"]).await;
     assert!(harness.is_derived(a) && harness.hub.look(a, |_| ()).is_none());
     let stream = harness.request("/v1/websites?&watch=true").await.stream();
-    harness.told(["0: synced", "1: synced"]).await;
+    harness.expect(["0: synced", "1: synced"]).await;
     stream.event("MODIFIED", &object("a/1", 11));
-    harness.told(["0: ~a/1", "1: ~a/1"]).await;
+    harness.expect(["0: ~a/1", "1: ~a/1"]).await;
     assert!(harness.is_derived(a) && harness.is_quiet());
 }
 
@@ -219,7 +223,7 @@ async fn child_shares_whole_objects_which_count_once() {
     assert_eq!(list.accept, "");
     list.list("10", &[("a/1", 1)]);
     let own = harness.request("namespaces/a/websites?").await.stream();
-    harness.told(["1: +a/1", "1: synced"]).await;
+    harness.expect(["1: +a/1", "1: synced"]).await;
     let one = harness.hub.objects_usage().bytes;
     assert_ne!(one, 0);
     // The parent starts to keep whole objects.
@@ -229,16 +233,16 @@ async fn child_shares_whole_objects_which_count_once() {
     let parent = harness.request("/v1/websites?").await.stream();
     harness.until_derived(a, true).await;
     closed(&own).await;
-    harness.told(["0: +b/2", "0: synced", "1: synced"]).await;
+    harness.expect(["0: +b/2", "0: synced", "1: synced"]).await;
     assert_eq!(harness.hub.objects_usage().bytes, 2 * one);
     let object_of =
         |harness: &Harness, id| harness.hub.look(id, |known| known.index.object("a/1").cloned()).flatten().unwrap();
     assert!(Arc::ptr_eq(&object_of(&harness, all), &object_of(&harness, a)));
     // Whole objects carry the labels that a selector needs.
     let x = harness.hub.subscribe(labelled());
-    harness.told(["2: synced"]).await;
+    harness.expect(["2: synced"]).await;
     parent.event("MODIFIED", &with_app("b/2", 12, "x"));
-    harness.told(["0: ~b/2", "2: +b/2"]).await;
+    harness.expect(["0: ~b/2", "2: +b/2"]).await;
     assert!(
         harness.hub.look(x, |known| known.index.object("b/2").is_none()).unwrap(),
         "a metadata watch keeps no whole objects"
@@ -263,7 +267,7 @@ async fn attached_child_can_switch_to_whole_objects() {
         harness.serve_websites().await;
         harness.request("/v1/websites?").await.list("10", &[("a/1", 1), ("b/1", 2)]);
         let _wider = harness.request("/v1/websites?").await.stream();
-        harness.told(["0: +a/1", "0: +b/1", "0: synced", "1: +a/1", "1: synced"]).await;
+        harness.expect(["0: +a/1", "0: +b/1", "0: synced", "1: +a/1", "1: synced"]).await;
         ids[1] = harness.hub.subscribe(whole(in_a()));
         harness.hub.replay(ids[1], 7);
         if !parent_is_whole {
@@ -293,10 +297,20 @@ async fn child_with_children_keeps_them_when_it_detaches() {
     );
     let stream = harness.request("resourceVersion=10").await.stream();
     harness
-        .told(["0: +a/1", "0: synced", "1: +a/1", "1: +a/2", "1: synced", "2: +a/1", "2: +a/2", "2: +b/1", "2: synced"])
+        .expect([
+            "0: +a/1",
+            "0: synced",
+            "1: +a/1",
+            "1: +a/2",
+            "1: synced",
+            "2: +a/1",
+            "2: +a/2",
+            "2: +b/1",
+            "2: synced",
+        ])
         .await;
     stream.event("MODIFIED", &with_app("a/2", 11, "x"));
-    harness.told(["0: +a/2", "1: ~a/2", "2: ~a/2"]).await;
+    harness.expect(["0: +a/2", "1: ~a/2", "2: ~a/2"]).await;
     harness.hub.release(all);
     // The deletion comes by the namespace watch or the child.s own; either way once.
     let own = harness.request("/namespaces/a/websites?").await;
@@ -323,20 +337,20 @@ async fn label_child_detaches_when_its_parent_becomes_metadata_only() {
     let list = || json!({"metadata": {"resourceVersion": "10"}, "items": items});
     harness.request("namespaces/a").await.json(200, &list());
     let own = harness.request("resourceVersion=10").await.stream();
-    harness.told(["0: +a/1", "0: +a/2", "0: synced", "1: +a/1", "1: synced"]).await;
+    harness.expect(["0: +a/1", "0: +a/2", "0: synced", "1: +a/1", "1: synced"]).await;
     assert!(harness.is_derived(x_in_a));
     harness.hub.subscribe(request());
     harness.request("/v1/websites?").await.json(200, &list());
     let parent = harness.request("/v1/websites?").await.stream();
-    // It goes on by itself, and is not told that its objects are gone, whose labels nobody knows.
+    // The child continues on its own, and loses no objects although their labels are unknown.
     let labelled = harness.request("labelSelector=app%3Dx").await;
     assert!(labelled.path.contains("watch=true&") && labelled.path.contains("resourceVersion=10"), "{}", labelled.path);
     let labelled = labelled.stream();
     closed(&own).await;
-    harness.told(["0: synced", "2: +a/1", "2: +a/2", "2: synced"]).await;
+    harness.expect(["0: synced", "2: +a/1", "2: +a/2", "2: synced"]).await;
     assert_eq!([a, x_in_a].map(|id| (harness.is_derived(id), harness.held(id).len())), [(true, 2), (false, 1)]);
     for stream in [&parent, &labelled] {
         stream.event("MODIFIED", &with_app("a/1", 11, "x"));
     }
-    harness.told(["0: ~a/1", "1: ~a/1", "2: ~a/1"]).await;
+    harness.expect(["0: ~a/1", "1: ~a/1", "2: ~a/1"]).await;
 }

@@ -34,7 +34,7 @@ async fn missing_crd_is_reported_once() {
     harness.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": null}));
     assert_eq!(harness.hub.resolved(id), None);
     harness.serve_websites().await;
-    // It is announced, but not served yet.
+    // Discovery announces it, but the API server does not serve it yet.
     harness.request("/websites?").await.error(404);
     harness.serve_websites().await;
     harness.request("/websites?").await.list("10", &[("a/a", 1)]);
@@ -71,7 +71,7 @@ async fn unserved_version_and_missing_crd_are_different_reasons() {
         assert!(waiting.message.contains(message), "{}", waiting.message);
         assert!(waiting.help().contains(help), "{}", waiting.help());
     }
-    // It is not said to be missing while it is about to be served.
+    // A definition that is about to be served is not reported as missing.
     *harness.definition.lock().unwrap() = Some(definition(true, "True"));
     harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
     harness.serve_websites().await;
@@ -133,7 +133,7 @@ async fn missing_permissions_are_reported_once_a_cause_and_retried() {
     let stream = harness.request("watch=true").await;
     stream.error(403);
     assert_eq!(harness.next().await, "Forbidden");
-    // Listing is not done again, and it is over as soon as the watch is granted.
+    // The watch does not list again, and recovers as soon as access is granted.
     let _stream = harness.request("watch=true").await.stream();
     assert_eq!(harness.next().await, "synced");
 }
@@ -168,7 +168,7 @@ async fn long_outage_is_reported_once_and_ends_with_a_relist() {
     let Change::Waiting(waiting) = harness.change().await else { panic!() };
     assert_eq!(waiting.cause, Cause::Unreachable);
     assert!(waiting.message.contains("connection refused"), "{}", waiting.message);
-    // It may have come back with another state.
+    // The API server may have returned with another state.
     for _ in 0..3 {
         drop(harness.request("limit=500").await);
     }
@@ -248,7 +248,7 @@ async fn silent_watch_restarts_after_a_bookmark() {
 #[tokio::test]
 async fn list_that_freezes_once_is_streamed_again() {
     let frozen = UpstreamTimings { list_silence: Duration::from_millis(20), ..TIMINGS };
-    // How many objects come before each silence; whether the next list is streamed.
+    // Objects before each silence; whether the next list is streamed.
     for (objects, is_streamed) in [(&[1][..], true), (&[0], false), (&[1, 1], false)] {
         let mut harness = Harness::streaming(frozen, None);
         harness.hub.subscribe(request());

@@ -112,7 +112,7 @@ async fn object_larger_than_the_limit_is_sent_alone() {
 #[tokio::test]
 async fn watch_that_ends_while_it_waits_blocks_no_other() {
     let (mut harness, id, stream) = Harness::full().await;
-    // One of another identity, with more to send, waits after it.
+    // A watch of another identity waits after it.
     let other = WatchRequest { service_account: Some(Arc::new("a/website".parse().unwrap())), ..whole() };
     harness.hub.subscribe(other);
     let others = harness.request("sendInitialEvents=true").await.stream();

@@ -29,7 +29,7 @@ pub const TIMINGS: UpstreamTimings = UpstreamTimings {
     list_silence: Duration::from_secs(3600),
 };
 
-/// A request that waits for the test's answer.
+/// A request that waits for an answer of the test.
 pub struct Exchange {
     pub path: String,
     pub accept: String,
@@ -41,7 +41,7 @@ pub struct Exchange {
 impl Exchange {
     pub fn json(self, status: u16, body: &Value) {
         let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
-        // The watch may have ended meanwhile.
+        // The watch may have ended.
         let _ = self.answer.send(http::Response::builder().status(status).body(body).unwrap());
     }
 

@@ -1,8 +1,8 @@
-//! Hosts, one after the other: what the next one tells of what changed between.
+//! Consecutive hosts on one state directory, and the changes between them.
 
 use super::*;
 
-/// A host after the other on one state directory.
+/// A state directory for consecutive hosts.
 struct Hosts {
     _dir: tempfile::TempDir,
     state: wasmop_snapshot::StateDir,
@@ -30,8 +30,7 @@ impl Hosts {
 }
 
 impl Harness {
-    /// What a subscriber who comes back to `place` is told before everybody is told the list, as by `say`,
-    /// and whether it is what it has missed.
+    /// The replay for a subscriber at `place`, as by `say`, and whether it has only the missed changes.
     async fn recalled(&mut self, id: WatchId, place: Option<Place>) -> (Vec<String>, bool) {
         self.hub.recall(id, 1, place);
         let mut said = Vec::new();
@@ -61,23 +60,23 @@ async fn next_host_sends_changes_since_a_controllers_position() {
     stream.event("MODIFIED", &object("a/a", 11));
     stream.event("DELETED", &object("a/b", 12));
     assert_eq!([harness.next().await, harness.next().await], ["~a/a", "-a/b"]);
-    // Told to one controller, which was saved, but never written.
+    // A place whose change is not in the journal.
     let unwritten = harness.hub.place(id, 5);
     drop(harness);
 
     let (mut harness, id, _stream) = hosts.next(request(), &[("a/a", 11), ("a/c", 3), ("a/d", 14)]).await;
-    // To all, it is a relist: only what has changed since it was written.
+    // All subscribers get the changes since the journal was written.
     assert_eq!(harness.changes().await, ["~a/a", "+a/d", "-a/b", "synced"]);
     assert_eq!(harness.recalled(id, late).await, (vec![], true));
     assert_eq!(harness.recalled(id, early).await, (vec!["+a/c".into()], true));
-    // What was changed meanwhile has been said to all already.
+    // All subscribers have had the later changes already.
     for unknown in [unwritten, None, late.map(|place| Place { lineage: 0, ..place })] {
         assert_eq!(harness.recalled(id, unknown).await, (vec!["+a/c".into()], false));
     }
     let now = harness.place_now(id, 6);
     drop(harness);
 
-    // And a third one, in which all of that has been a while ago.
+    // A third host, for which these changes are older.
     let (mut harness, id, _stream) = hosts.next(request(), &[("a/a", 11), ("a/c", 3), ("a/d", 14)]).await;
     assert_eq!(harness.changes().await, ["synced"]);
     assert_eq!(harness.recalled(id, now).await, (vec![], true));
@@ -96,7 +95,7 @@ async fn subscriber_without_a_position_gets_the_current_objects() {
     let mut harness = Harness::streaming(TIMINGS, Some(Journals::new(&hosts.state).unwrap()));
     let id = harness.hub.subscribe(request());
     harness.hub.recall(id, 1, None);
-    // What it missed is known, whatever the list will say.
+    // The missed changes are known before the list.
     assert_eq!(harness.recalled(id, place).await, (vec!["+a/c".into()], true));
     harness.serve_websites().await;
     let stream = harness.request("sendInitialEvents=true").await.stream();
@@ -127,7 +126,7 @@ async fn whole_objects_are_replayed_after_the_relist() {
         stream.event("ADDED", &object(key, version));
     }
     assert_eq!(harness.next().await, "+a/c");
-    // In the middle of the list; who comes now has missed the beginning.
+    // A subscriber in the middle of the list has missed its start.
     assert_eq!(harness.hub.replay(id, 4), 3);
     stream.event("BOOKMARK", &end_of_list("10"));
     assert_eq!(harness.changes().await, ["synced"]);

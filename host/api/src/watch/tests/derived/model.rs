@@ -16,10 +16,10 @@ use crate::watch::shared_watch::{SharedWatch, State};
 /// Events of a parent and its children.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The object in this namespace of this name changes, or comes, or goes.
+    /// Creates or changes the object with this namespace, name and label.
     Set(u8, u8, u8),
     Delete(u8, u8),
-    /// A list with what there is, up to so many objects; complete if there are no more.
+    /// Lists at most this many further objects; the list is complete if none is left.
     List(u8),
     Attach(usize),
     Detach(usize),
@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A watch, its listener's idea of what there is, and its request.
+/// A watch, its request, and the objects that a subscriber derives from its events.
 struct Watch {
     shared: Arc<SharedWatch>,
     events: UnboundedReceiver<Delivery>,
@@ -63,7 +63,7 @@ impl Watch {
         Watch { shared, events, model: BTreeMap::new(), request, attachment: None }
     }
 
-    /// Takes in what it was told.
+    /// Applies the events to the model.
     fn listen(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             match event.event.change {
@@ -129,7 +129,7 @@ proptest! {
                         parent.shared.begin_list();
                         there.values().cloned().collect()
                     });
-                    // A list is of one moment; what changes meanwhile comes by the watch after it.
+                    // A list shows one moment; the watch after it brings later changes.
                     let (now, later) = rest.split_at(usize::from(count).min(rest.len()));
                     for object in now {
                         let text = object.to_string();
