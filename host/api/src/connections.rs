@@ -150,7 +150,7 @@ mod tests {
         assert!(now(all.enter(&hogs[0])).is_none(), "its controller has no more room than before");
         ready.send(()).unwrap();
         tokio::task::yield_now().await;
-        assert!(!waits.is_finished(), "it goes on when there is room again");
+        assert!(!waits.is_finished(), "it continues when a permit is free");
         drop(other);
         assert!(waits.await.unwrap().permit.is_some());
     }

@@ -273,10 +273,10 @@ mod tests {
             let _ = gate.lock().map(|gate| gate.recv());
             Ok(())
         };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let tell = |progress| {
-            told.push(progress);
-            if told.len() == 2 {
+            reported.push(progress);
+            if reported.len() == 2 {
                 let _ = (go.send(()), go.send(()));
             }
         };
@@ -286,6 +286,6 @@ mod tests {
             let longest = Duration::from_secs(seconds);
             Progress { packages: vec!["a".into(), "b".into()], longest, ready: 0, of: 2 }
         };
-        assert_eq!(told, [at(5), at(10)]);
+        assert_eq!(reported, [at(5), at(10)]);
     }
 }

@@ -81,8 +81,8 @@ pub async fn execute(
     };
     let headers = response.headers();
     let names = RESPONSE_HEADERS;
-    let told = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
-    let headers = header_lines(told);
+    let passed = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    let headers = header_lines(passed);
     deliver(response, headers, stream, allowance, send).await;
 }
 

@@ -332,7 +332,7 @@ async fn response_that_waits_for_its_guest_releases_its_connection() {
             () = tokio::task::yield_now() => {}
         }
     }
-    // It goes on when the guest has taken what there is.
+    // It continues when the guest has taken the data.
     while let Some(batch) = {
         tokio::select! {
             batch = batches.recv() => batch,

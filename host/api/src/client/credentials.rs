@@ -165,7 +165,7 @@ struct Refreshing {
     /// Time of the last refresh because of a 401.
     rejected_at: Option<Instant>,
     /// The last problem that was logged.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl Credentials {
@@ -331,7 +331,7 @@ impl User {
     ) -> Result<Arc<Access>, CredentialError> {
         match self.read(refreshing, rejected).await {
             Ok((access, look_at)) => {
-                if refreshing.told.take().is_some() {
+                if refreshing.reported.take().is_some() {
                     tracing::info!("renewed the credentials for the API server");
                 }
                 let access = if access.is_same(&before) { before } else { Arc::new(access) };
@@ -340,13 +340,13 @@ impl User {
             }
             Err(error) => {
                 let problem = error.to_string();
-                if refreshing.told.as_ref() != Some(&problem) {
+                if refreshing.reported.as_ref() != Some(&problem) {
                     tracing::warn!(
                         error = problem,
                         help = error.help(),
                         "cannot renew the credentials for the API server"
                     );
-                    refreshing.told = Some(problem);
+                    refreshing.reported = Some(problem);
                 }
                 self.hold(before.clone(), Some(Instant::now() + RETRY_INTERVAL), refreshing.expires);
                 let is_over = refreshing.expires.is_some_and(|at| at <= SystemTime::now());
@@ -355,14 +355,14 @@ impl User {
         }
     }
 
-    /// Reads the credentials, and returns when to refresh them. `anew`: run the plugin even before it is due.
+    /// Reads the credentials, and returns when to refresh them. `force`: run the plugin even before it is due.
     async fn read(
         &self,
         refreshing: &mut Refreshing,
-        anew: bool,
+        force: bool,
     ) -> Result<(Access, Option<Instant>), CredentialError> {
         if let Some(plugin) = &self.plugin {
-            return self.run(plugin, refreshing, anew).await;
+            return self.run(plugin, refreshing, force).await;
         }
         let authorization = match &self.token {
             Token::None => None,
@@ -387,11 +387,11 @@ impl User {
         &self,
         plugin: &ExecConfig,
         refreshing: &mut Refreshing,
-        anew: bool,
+        force: bool,
     ) -> Result<(Access, Option<Instant>), CredentialError> {
         let Held { access, .. } = self.held();
         let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default();
-        if !anew && refreshing.expires.is_none_or(|at| left(at) > EXPIRY_MARGIN) {
+        if !force && refreshing.expires.is_none_or(|at| left(at) > EXPIRY_MARGIN) {
             let Access { authorization, certificate, certificate_number } = &*access;
             let (authorization, certificate) = (authorization.clone(), certificate.clone());
             let look_at = refreshing.expires.map(|at| Instant::now() + left(at).saturating_sub(EXPIRY_MARGIN));

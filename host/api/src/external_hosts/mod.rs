@@ -128,8 +128,8 @@ impl External {
         self.counts.count(&method, answer.as_ref().ok().map(Response::status));
         match answer {
             Ok(response) => {
-                let told = response.headers().iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
-                let headers = header_lines(told);
+                let passed = response.headers().iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
+                let headers = header_lines(passed);
                 crate::api_requests::deliver(response, headers, false, allowance, send).await;
             }
             Err(error) => send(vec![Reply::Failed(format!("wasmop: {}: {}", contact.target, chain(&error)))]),

@@ -27,13 +27,13 @@ fn with_app(key: &str, version: u64, app: &str) -> Value {
 impl Harness {
     /// Expects the next events, as `watch: change`, sorted by watch.
     async fn expect<const N: usize>(&mut self, expected: [&str; N]) {
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         for _ in 0..N {
             let event = self.events.recv().await.unwrap().event;
-            told.push(format!("{}: {}", event.watch.0, say(&event.change).0));
+            sent.push(format!("{}: {}", event.watch.0, say(&event.change).0));
         }
-        told.sort_by_key(|text| text.split_once(':').unwrap().0.to_owned());
-        assert_eq!(told, expected);
+        sent.sort_by_key(|text| text.split_once(':').unwrap().0.to_owned());
+        assert_eq!(sent, expected);
     }
 
     fn is_quiet(&mut self) -> bool {
@@ -321,9 +321,9 @@ async fn child_with_children_keeps_them_when_it_detaches() {
     for stream in streams.iter().filter(|stream| !stream.0.is_closed()) {
         stream.event("DELETED", &with_app("a/1", 12, "x"));
     }
-    let mut told = [harness.events.recv().await.unwrap().event, harness.events.recv().await.unwrap().event];
-    told.sort_by_key(|event| event.watch);
-    assert_eq!(told.map(|event| (event.watch, say(&event.change).0)), [(x_in_a, "-a/1".into()), (a, "-a/1".into())]);
+    let mut sent = [harness.events.recv().await.unwrap().event, harness.events.recv().await.unwrap().event];
+    sent.sort_by_key(|event| event.watch);
+    assert_eq!(sent.map(|event| (event.watch, say(&event.change).0)), [(x_in_a, "-a/1".into()), (a, "-a/1".into())]);
     assert_eq!([x_in_a, a].map(|id| harness.held(id).len()), [1, 1]);
 }
 

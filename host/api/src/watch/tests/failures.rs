@@ -1,4 +1,4 @@
-//! What goes wrong between a watch and its API server, and what is told of it.
+//! Failures of lists, watches and discovery, and how they are reported.
 
 use super::*;
 

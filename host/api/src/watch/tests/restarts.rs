@@ -131,16 +131,16 @@ async fn whole_objects_are_replayed_after_the_relist() {
     stream.event("BOOKMARK", &end_of_list("10"));
     assert_eq!(harness.changes().await, ["synced"]);
     for (subscriber, expected) in [(1, &["a/b"][..]), (2, &[]), (3, &["a/a", "a/b"]), (4, &["a/a", "a/b", "a/c"])] {
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         loop {
             let event = harness.events.recv().await.unwrap().event;
             assert_eq!(event.replay.unwrap().subscriber, subscriber);
             match event.change {
-                Change::Applied { key, object: Some(_), .. } => told.push(key),
+                Change::Applied { key, object: Some(_), .. } => sent.push(key),
                 Change::Replayed => break,
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(told, expected.iter().map(|key| Key::from(*key)).collect::<Vec<_>>());
+        assert_eq!(sent, expected.iter().map(|key| Key::from(*key)).collect::<Vec<_>>());
     }
 }
