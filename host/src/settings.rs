@@ -16,25 +16,24 @@ use crate::options::HostError;
 /// Settings of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// When idle instances are suspended, where neither [`ControllerSettings`] nor the package says.
+    /// Decides when to suspend idle instances, where neither [`ControllerSettings`] nor the package has a policy.
     pub policy: Policy,
     /// Bytes that instances may hold; `None`: unlimited.
     pub memory_budget: Option<u64>,
     /// Bytes that whole objects of watches may take; `None`: unlimited.
     pub cache_memory: Option<u64>,
-    /// The most detailed level of a controller's own lines that is logged, for controllers without a level of their
-    /// own; `None`: all.
+    /// Most detailed level of log lines from controllers without their own level; `None`: all.
     pub guest_log_level: Option<LevelFilter>,
-    /// By name. A controller that is not among them stays as it is.
+    /// Settings by name of the controller. Controllers without an entry keep theirs.
     pub controllers: BTreeMap<String, ControllerSettings>,
 }
 
 /// Settings of one controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControllerSettings {
-    /// Takes precedence over the package's own policy and the host's.
+    /// Takes precedence over the policies of the package and the host.
     pub policy: Option<Policy>,
-    /// What it may do, and as whom.
+    /// The granted permissions, and the ServiceAccount to impersonate.
     pub grant: Grant,
     /// The directories and other WASI resources granted to a package of the soft tier; `None`: none. Read at the start
     /// only.
@@ -43,9 +42,9 @@ pub struct ControllerSettings {
     pub env: BTreeMap<String, String>,
     /// Arguments in place of the package's. Read at the start only.
     pub args: Option<Vec<String>>,
-    /// The most detailed level it logs at. Read at the start only.
+    /// Most detailed level of its log lines. Read at the start only.
     pub log_level: Option<LevelFilter>,
-    /// The namespaces whose objects it watches, besides kinds without namespaces; empty: all. Read at the start only.
+    /// The namespaces that it watches, in addition to cluster-scoped kinds; empty: all. Read at the start only.
     pub namespaces: NamespaceLimit,
 }
 

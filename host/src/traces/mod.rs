@@ -75,6 +75,7 @@ pub struct Suspended<'a> {
     pub result: Result<SuspendedBytes, String>,
 }
 
+/// Sizes of a snapshot, bytes.
 pub struct SuspendedBytes {
     /// Bytes of pages that differ from the base image; in the soft tier, of pages that were only in memory.
     pub dirty: u64,
