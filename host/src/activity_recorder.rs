@@ -1,4 +1,4 @@
-//! Idle gaps that end, as an activity trace for `wasmop policy simulate`.
+//! Records the idle gaps of controllers as an activity trace for `wasmop policy simulate`.
 
 use std::fs::File;
 use std::io::{LineWriter, Write};
@@ -9,7 +9,7 @@ use wasmop_policy::{Trigger, activity};
 
 use crate::options::HostError;
 
-/// Writes a line for each idle gap that ends.
+/// Writes a line at the end of each idle gap.
 pub(crate) struct ActivityRecorder {
     path: PathBuf,
     /// `None` once writing has failed.
@@ -28,7 +28,7 @@ impl ActivityRecorder {
         let Some(file) = &mut self.file else { return };
         let line = activity::line(at, controller, trigger == Trigger::Scheduled);
         if let Err(error) = writeln!(file, "{}", line.trim_end()) {
-            tracing::warn!(path = %self.path.display(), %error, "the trace is written no further");
+            tracing::warn!(path = %self.path.display(), %error, "cannot write the activity trace: recording stops");
             self.file = None;
         }
     }

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
-use wasmop_api::election::Kept;
+use wasmop_api::election::LocalState;
 use wasmop_core::election::assigned;
 use wasmop_e2e::guests;
 use wasmop_e2e::probe::{Probe, spec};
@@ -248,5 +248,5 @@ impl Fixture {
 fn identity(state_dir: &Path) -> Result<String> {
     fs::create_dir_all(state_dir)?;
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname")?;
-    Ok(Kept::open(state_dir, hostname.trim())?.identity().to_string())
+    Ok(LocalState::open(state_dir, hostname.trim())?.identity().to_string())
 }

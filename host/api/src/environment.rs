@@ -1,4 +1,4 @@
-//! What the control loop asks of the watches, answered by the hub.
+//! Implements the control loop's [`Environment`] with the watch hub.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use wasmop_core::work_queue::Key;
 
 use crate::watch::WatchHub;
 
-/// The watches of a host, and the predicates that changes are judged by.
+/// The watches of a host, and the predicates that filter their changes.
 pub struct HubEnvironment {
     /// The upstream watches.
     pub hub: WatchHub,
     predicates: Predicates,
-    /// CPU time of this thread; a simulation has a clock of its own.
+    /// CPU time of this thread.
     cpu_clock: fn() -> Duration,
 }
 
 impl HubEnvironment {
-    /// `cpu_clock`: what judging a predicate is measured with.
+    /// `cpu_clock` measures the evaluation of predicates; a simulation passes its own.
     pub fn new(hub: WatchHub, cpu_clock: fn() -> Duration) -> HubEnvironment {
         HubEnvironment { hub, predicates: Predicates::default(), cpu_clock }
     }
 }
 
-/// Credit that waiting requests are woken by.
+/// Credit of responses. Requests wait on its semaphore.
 #[derive(Clone, Debug)]
 pub struct ResponseCredit(Arc<Semaphore>);
 
 impl ResponseCredit {
-    /// For requests: a permit is a byte.
+    /// The semaphore for [`Allowance::credit`](crate::api_requests::Allowance::credit): a permit a byte.
     pub fn semaphore(&self) -> Arc<Semaphore> {
         self.0.clone()
     }

@@ -1,4 +1,4 @@
-//! What comes back to the shell from threads and tasks, and how it becomes an event of the control loop.
+//! Messages from threads and tasks to the shell, and how they become events of the control loop.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use wasmop_vm::step_runner::StepJobReport;
 use super::Shell;
 use crate::status::Question;
 
-/// Something has happened outside of the loop.
+/// A message to the shell.
 pub(crate) enum Message {
-    /// A worker is back from a step.
+    /// A worker has finished a step.
     Stepped { slot: SlotId, stepped_at: Duration, report: StepJobReport, was_suspended: bool, events: usize },
-    /// Pieces of the answer to a request.
+    /// Pieces of the response to a request.
     Replies { slot: SlotId, call: u64, token: u64, replies: Vec<Reply> },
     /// A worker has written an instance to disk; `instance` is `None` if it was suspended.
     Saved { slot: SlotId, instance: Option<Box<Instance>>, result: io::Result<SavedSnapshot>, written: WrittenAt },
@@ -27,9 +27,9 @@ pub(crate) enum Message {
     Synced { slot: SlotId, result: io::Result<()> },
     /// The kernel is short of memory.
     MemoryPressure,
-    /// The status server wants to know how things are.
+    /// The status server asks a question.
     Question(Question),
-    /// A controller comes or goes, of those that other hosts could run as well.
+    /// The election acquires or loses a controller.
     Election(News),
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct WrittenAt {
 }
 
 impl Shell {
-    /// Takes a message in: instances go home, the loop is told.
+    /// Handles a message: takes instances back, and passes the event to the loop.
     pub(super) fn receive(&mut self, message: Message) {
         let now = self.now();
         match message {

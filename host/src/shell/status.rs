@@ -1,4 +1,4 @@
-//! Answers to the status server.
+//! Answers questions of the status server.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::Shell;
 use crate::status::Question;
 
 impl Shell {
-    /// Answers a question, if whoever asked still waits.
+    /// Answers a question, if the status server still waits.
     pub(super) fn answer(&self, question: Question) {
         match question {
             Question::Alive(tx) => {

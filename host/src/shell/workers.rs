@@ -1,4 +1,4 @@
-//! Instances: at home in the shell, or with a worker that steps, saves or drops them.
+//! Instances, which are in the shell or with a worker that steps, saves or drops them.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use wasmop_vm::wasi::WasiGrant;
 use super::message::WrittenAt;
 use super::{Message, Shell};
 
-/// A controller's share of the machine.
+/// The instance, files and limits of a controller.
 pub(crate) struct Tenant {
     pub package: Arc<InstalledPackage>,
     pub store: Arc<ControllerStore>,
@@ -28,11 +28,11 @@ pub(crate) struct Tenant {
 
 /// Where a controller's instance is; mirrored by the loop as `Phase`.
 pub(crate) enum Home {
-    /// Nothing is in memory.
+    /// There is no instance in memory.
     Suspended(Origin),
-    /// Alive.
+    /// The instance is in the shell.
     Resident(Box<Instance>),
-    /// With a worker.
+    /// The instance is with a worker.
     Busy,
 }
 
@@ -42,7 +42,7 @@ impl Tenant {
     }
 }
 
-/// What the loop has to know of an instance.
+/// Facts about an instance for the loop.
 fn facts(instance: &Instance) -> InstanceFacts {
     InstanceFacts {
         anonymous_bytes: instance.anonymous_bytes(),
@@ -55,7 +55,7 @@ fn facts(instance: &Instance) -> InstanceFacts {
 }
 
 impl Shell {
-    /// Hands the instance and a batch to a worker; without events it is resumed and nothing more.
+    /// Hands the instance and events to a worker. Without events the worker only resumes it.
     pub(super) fn step(&mut self, step: Step) {
         let Step { slot, events, at, monotonic_ns, tasks, registered } = step;
         let tenant = self.tenant(slot);
@@ -70,7 +70,7 @@ impl Shell {
                 let wasi = tenant.wasi.clone();
                 (InstanceSource::Start { origin, wasi, registered }, snapshot_bytes.is_some(), snapshot_bytes)
             }
-            // The loop orders nothing of an instance that is with a worker.
+            // The loop leaves an instance that is with a worker alone.
             Home::Busy => return,
         };
         let startup = tenant.startup.clone();
@@ -106,11 +106,11 @@ impl Shell {
         let now = self.now();
         let stepped = Stepped { slot, stepped_at, was_suspended, events, instance: facts, report: steps };
         self.control.take(HostEvent::Stepped(Box::new(stepped)), now);
-        // What it makes the loop do counts as its CPU time, too.
+        // The loop's work for the controller counts as its CPU time too.
         self.control.charge(slot, begun.elapsed(), now);
     }
 
-    /// Has a worker write the instance to disk, and drop it if it is to be suspended.
+    /// Hands the instance to a worker, which writes it to disk, and drops it for a suspend.
     pub(super) fn save(&mut self, save: Save) {
         let Save { slot, reason, monotonic_ns, state, watches, registered } = save;
         let hub = &self.control.environment().hub;
@@ -133,9 +133,10 @@ impl Shell {
         let (store, package, tx) = (tenant.store.clone(), tenant.package.clone(), self.tx.clone());
         self.scheduler.submit(move || {
             let begun = Instant::now();
-            // First, so that what the snapshot says it has seen is there. If it is not, more is reconciled.
+            // The journal comes first, so that it covers the changes that the snapshot has seen. Otherwise the next
+            // host reconciles more objects.
             for error in watches.iter().filter_map(|watch| watch.save().err()) {
-                tracing::debug!(%error, "what was watched could not be written");
+                tracing::debug!(%error, "cannot write the watch journal");
             }
             let mut result = instance.save(&store, meta, reason.suspends(), registered);
             let instance = match &mut result {
@@ -180,7 +181,7 @@ impl Shell {
         self.take_saved(slot, facts, result, written);
     }
 
-    /// Has a worker move the memory of an instance of the soft tier to disk.
+    /// Hands an instance of the soft tier to a worker, which moves its memory to disk.
     pub(super) fn suspend_softly(&mut self, slot: SlotId, reason: SaveReason) {
         let tenant = self.tenant(slot);
         let Home::Resident(mut live) = tenant.take() else { return };
@@ -189,7 +190,7 @@ impl Shell {
             let begun = Instant::now();
             let result = match &mut *live {
                 Instance::Soft(instance) => instance.suspend(&store),
-                Instance::Full(_) => Err(io::Error::other("it is not of the soft tier")),
+                Instance::Full(_) => Err(io::Error::other("the instance is not of the soft tier")),
             };
             let written = WrittenAt { reason, begun, took: begun.elapsed() };
             let _ = tx.send(Message::SoftSuspended { slot, instance: live, result, written });
@@ -233,7 +234,7 @@ impl Shell {
     pub(super) fn discard(&mut self, slot: SlotId) {
         let home = std::mem::replace(&mut self.tenant(slot).home, Home::Suspended(Origin::Fresh));
         if let Home::Resident(instance) = home {
-            // Unmapping a large memory takes a while.
+            // Unmapping a large memory takes time.
             self.scheduler.submit(move || drop(instance));
         }
     }

@@ -1,4 +1,4 @@
-//! Turns a CustomResourceDefinition into the reason why the API server does not serve one of its versions.
+//! Explains, by its CustomResourceDefinition, why the API server does not serve a resource.
 
 use serde::Deserialize;
 use wasmop_core::watch::WaitReason;
@@ -6,7 +6,7 @@ use wasmop_core::watch::WaitReason;
 /// The path of all CustomResourceDefinitions.
 pub(super) const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-/// What is read of a CustomResourceDefinition.
+/// The fields of a CustomResourceDefinition that explain why it is not served.
 #[derive(Debug, Deserialize)]
 pub(super) struct Definition {
     metadata: Metadata,
@@ -53,7 +53,7 @@ pub(super) struct Reason {
     pub message: String,
 }
 
-/// It cannot be told, because the host may not read CustomResourceDefinitions.
+/// The reason if the host has no permission to read CustomResourceDefinitions.
 pub(super) fn unreadable() -> Reason {
     let message = "its CustomResourceDefinition is missing, or does not serve the version";
     Reason { cause: WaitReason::Unexplained, message: message.into() }
@@ -87,7 +87,7 @@ impl Definition {
             Some((problem, condition)) => {
                 format!("the CustomResourceDefinition {name} {problem}: {}", condition.message)
             }
-            // It was made a moment ago.
+            // The definition is new.
             None => format!("the CustomResourceDefinition {name} is there, and not served yet"),
         };
         Reason { cause: WaitReason::NotEstablished, message }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_tells_why_a_version_is_not_served() {
+    fn definition_explains_why_a_version_is_not_served() {
         let established = json!({"type": "Established", "status": "True", "message": "ok"});
         let taken = json!({"type": "NamesAccepted", "status": "False", "message": "\"sites\" is already in use"});
         let pending = json!({"type": "Established", "status": "False", "message": "not all names are accepted"});

@@ -1,13 +1,14 @@
 //! Turns (group, version, kind) into the resource that the API server serves for it.
 //!
-//! Answers are shared: a thousand watches that wait for the same CRD ask once a second together.
+//! Watches share answers: a thousand watches that wait for the same CRD send one request a second.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::definition::{self, Definition, Reason};
 use super::failure::{Failure, FailureCause};
 use crate::timeouts::TRANSFER_TIMEOUT;
 
-/// Answers that are remembered. A guest can ask for as many groups as it likes.
+/// Most answers kept, since a guest can ask for any number of groups.
 const MAX_ANSWERS: usize = 256;
 
 #[derive(Deserialize)]
@@ -40,19 +41,19 @@ type Answer = (Instant, Option<Vec<Resource>>);
 /// Why a resource was missing at some time.
 type Explanation = (Instant, Option<Reason>);
 
-/// A value that those who want it at the same time wait for together.
-type Shared<T> = Arc<tokio::sync::Mutex<Option<T>>>;
+/// An answer that concurrent callers wait for together.
+type SharedAnswer<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 
-/// What the API server serves, as far as it was asked.
+/// Caches what the API server serves.
 pub(super) struct Discovery {
     client: kube::Client,
-    /// How long an answer that did not have the resource is taken to be true.
+    /// How long an answer without the resource stays valid.
     missing_for: Duration,
-    /// By path. The inner lock makes those who want the same thing wait for one answer.
-    answers: Mutex<HashMap<String, Shared<Answer>>>,
+    /// By path. The inner lock makes concurrent callers wait for one answer.
+    answers: Mutex<HashMap<String, SharedAnswer<Answer>>>,
     /// By the name of the CustomResourceDefinition and the version.
-    explanations: Mutex<HashMap<(String, String), Shared<Explanation>>>,
-    /// The host's identity may not read CustomResourceDefinitions.
+    explanations: Mutex<HashMap<(String, String), SharedAnswer<Explanation>>>,
+    /// The host's identity has no permission to read CustomResourceDefinitions.
     definitions_denied: AtomicBool,
 }
 
@@ -62,12 +63,12 @@ impl Discovery {
         Discovery { client, missing_for, answers, explanations, definitions_denied: AtomicBool::new(false) }
     }
 
-    /// Finds the resource. An answer from before `not_before` is not good enough.
+    /// Finds the resource. Answers older than `not_before` are not used.
     pub async fn resolve(&self, request: &WatchRequest, not_before: Option<Instant>) -> Result<Resolved, Failure> {
         let version = request.api_version();
         let path = if request.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
         let answer = {
-            let mut answers = self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut answers = self.answers.lock();
             shared(&mut answers, path.clone())
         };
         let mut answer = answer.lock().await;
@@ -88,7 +89,7 @@ impl Discovery {
         found
     }
 
-    /// Why a resource is missing, if its CustomResourceDefinition is there.
+    /// Why a resource is missing, if its CustomResourceDefinition explains it.
     pub async fn reason(&self, request: &WatchRequest) -> Option<Reason> {
         if request.group.is_empty() || request.plural.is_empty() {
             return None;
@@ -99,7 +100,7 @@ impl Discovery {
         }
         let name = format!("{}.{}", request.plural, request.group);
         let explanation = {
-            let mut explanations = self.explanations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut explanations = self.explanations.lock();
             shared(&mut explanations, (name.clone(), request.version.clone()))
         };
         let mut explanation = explanation.lock().await;
@@ -129,8 +130,8 @@ impl Discovery {
     }
 }
 
-/// The value of a key. Of too many, those are forgotten that nobody waits for.
-fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, Shared<T>>, key: K) -> Shared<T> {
+/// The answer for a key. Beyond the limit, answers that nobody waits for are evicted.
+fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, SharedAnswer<T>>, key: K) -> SharedAnswer<T> {
     if all.len() >= MAX_ANSWERS && !all.contains_key(&key) {
         all.retain(|_, value| Arc::strong_count(value) > 1);
     }
@@ -156,8 +157,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_that_nobody_waits_for_are_forgotten_when_there_are_too_many() {
-        let mut all: HashMap<usize, Shared<Answer>> = HashMap::new();
+    fn unused_answers_are_evicted_beyond_the_limit() {
+        let mut all: HashMap<usize, SharedAnswer<Answer>> = HashMap::new();
         let waited_for = shared(&mut all, 0);
         for n in 1..10 * MAX_ANSWERS {
             shared(&mut all, n);

@@ -1,4 +1,4 @@
-//! Turns an error of a list or watch into what to do about it, and what to tell the owner.
+//! Classifies errors of lists and watches for the retry policy and for the owner.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,44 +15,44 @@ use crate::error_chain::chain;
 pub(super) struct Failure {
     pub cause: FailureCause,
     pub message: String,
-    /// The API server's wish.
+    /// The API server's `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// What the owner is told, if more is known than `cause`.
-    told_as: Option<WaitReason>,
+    /// The cause to report, if more is known than `cause`.
+    reported_as: Option<WaitReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FailureCause {
-    /// The resource version or continue token is too old: list anew.
+    /// The resource version or continue token is too old; the watch lists again.
     Expired,
-    /// What arrived could not be read.
+    /// The response cannot be parsed.
     Garbled,
     Because(WaitReason),
 }
 
 impl Failure {
     pub fn new(cause: WaitReason, message: impl Into<String>) -> Self {
-        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, told_as: None }
+        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, reported_as: None }
     }
 
     pub fn garbled(error: impl fmt::Display) -> Self {
-        let message = format!("the answer of the API server could not be read: {error}");
-        Failure { cause: FailureCause::Garbled, message, retry_after: None, told_as: None }
+        let message = format!("cannot read the API server's response: {error}");
+        Failure { cause: FailureCause::Garbled, message, retry_after: None, reported_as: None }
     }
 
     pub fn timed_out(what: &str) -> Self {
         Failure::new(WaitReason::Unreachable, format!("the API server did not {what} in time"))
     }
 
-    /// Adds why the resource is missing.
+    /// Adds the reason why the resource is missing.
     pub fn explain(&mut self, reason: Reason) {
         self.message = format!("{}: {}", self.message, reason.message);
-        self.told_as = Some(reason.cause);
+        self.reported_as = Some(reason.cause);
     }
 
-    /// What an owner is told, if that is worth it.
-    pub fn cause_to_tell(&self) -> WaitReason {
-        if let Some(cause) = self.told_as {
+    /// The cause to report to the owner.
+    pub fn reported_cause(&self) -> WaitReason {
+        if let Some(cause) = self.reported_as {
             return cause;
         }
         match self.cause {
@@ -80,7 +80,7 @@ impl From<Status> for Failure {
             cause,
             message,
             retry_after: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
-            told_as: None,
+            reported_as: None,
         }
     }
 }

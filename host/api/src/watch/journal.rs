@@ -1,24 +1,24 @@
-//! What a watch knows, on disk, so that the next host sees what changed while there was none.
+//! The journal of a watch on disk, from which the next host learns what changed while no host ran.
 //!
 //! ```text
-//!  file    magic 8 │ version u32 │ block │ block │ …       one per watch, written behind; `.tmp` while it is written anew
+//!  file    magic 8 │ version u32 │ block │ block │ …       one per watch, written behind; `.tmp` during a rewrite
 //!  block   length u32 │ xxh3-64 of the rest u64 │ [nonce 12 │ tag 16] │ records, postcard
 //! ```
 //!
-//! A block that is not whole ends the file. Each host that writes it does so under a number of its own, its
-//! *lineage*, so that a change that one host saw and did not get to write is not mistaken for another one of
-//! the same number: a [`Place`] is taken up again if the journal has what it stands for, otherwise its
-//! owner sees every object.
+//! An incomplete block ends the file. Each host writes under its own number, its *lineage*. So a change that one host
+//! saw but did not write is never confused with another change of the same number. If the journal covers a [`WatchPosition`],
+//! its controller gets the later changes; otherwise it gets every object.
 //!
-//! Nothing is lost with a journal but that knowledge.
+//! A lost journal costs only additional reconciles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use wasmop_core::watch::{
     GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Present, ResourceVersion, ToSave, WatchPosition, WatchRequest,
@@ -31,20 +31,20 @@ use wasmop_snapshot::encryption::Cipher;
 use wasmop_snapshot::format::AeadTag;
 
 const MAGIC: [u8; 8] = *b"WASMOPWA";
-/// Of the layout and of everything in it; another one is read as nothing.
+/// Version of the layout and content. A file of another version is ignored.
 const VERSION: u32 = 1;
 const PREFIX_LEN: usize = 12;
 const BLOCK_HEAD: usize = 12;
-/// Hosts after which a place is forgotten.
+/// Most lineages kept; places of older ones are invalid.
 const MAX_LINEAGES: usize = 256;
-/// Bytes that may be added to a journal of any size before it is written anew.
+/// Bytes that may be appended to a journal of any size before it is rewritten.
 const SLACK: u64 = 64 << 10;
-/// A journal that was not written for so long, and that no watch has taken up, is removed.
+/// A journal that was not written for this long, and that no watch uses, is removed.
 const MAX_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Larger files are not read.
+/// Larger files are ignored.
 const MAX_LEN: u64 = 1 << 30;
 
-/// Tells what is watched, and as whom, from anything else, over restarts.
+/// A name of the watched objects and the identity that stays the same across restarts.
 fn name(request: &WatchRequest) -> String {
     let WatchRequest {
         group,
@@ -52,7 +52,7 @@ fn name(request: &WatchRequest) -> String {
         kind,
         plural,
         namespace,
-        // What it has of a kind without namespaces, which is nothing, is not kept.
+        // Such a watch has no objects of a cluster-scoped kind.
         further,
         label_selector,
         field_selector,
@@ -72,13 +72,13 @@ fn name(request: &WatchRequest) -> String {
     }
 }
 
-/// Where journals are kept.
+/// The directory of journals. Clones share it.
 #[derive(Clone)]
 pub struct Journals {
     dir: PathBuf,
     disk: Disk,
     cipher: Option<Arc<Cipher>>,
-    /// Names of the files that this host has taken up.
+    /// Names of the files that this host uses.
     used: Arc<Mutex<BTreeSet<OsString>>>,
 }
 
@@ -89,17 +89,17 @@ pub(super) struct Journal {
     cipher: Option<Arc<Cipher>>,
     name: String,
     lineage: u64,
-    /// Hosts before this one, and the last number that each has written.
+    /// Earlier hosts, and the last number that each has written.
     lineages: Vec<(u64, u64)>,
-    /// Bytes of the file that are good; 0: it is to be written anew.
+    /// Valid bytes of the file; 0: rewrite it.
     len: u64,
-    /// Bytes it had when it was last written anew.
+    /// Bytes after the last rewrite.
     written_len: u64,
-    /// This host's lineage is in the file.
+    /// Whether this host's lineage is in the file.
     begun: bool,
 }
 
-/// What the last host knew.
+/// A journal as the last host left it.
 pub(super) struct Recovered {
     pub journal: Journal,
     pub index: Index,
@@ -109,13 +109,13 @@ pub(super) struct Recovered {
 
 #[derive(Serialize, Deserialize)]
 enum Record {
-    /// A host begins to write.
+    /// A host starts to write.
     Head {
         name: String,
         lineage: u64,
         lineages: Vec<(u64, u64)>,
     },
-    /// Before the other records of a block.
+    /// Precedes the other records of a block.
     About {
         floor: u64,
         namespaced: Option<bool>,
@@ -152,20 +152,24 @@ struct SavedOwner {
 }
 
 impl Journals {
+    /// The journals in a state directory.
+    ///
+    /// # Errors
+    /// The encryption key cannot be derived.
     pub fn new(state: &StateDir) -> io::Result<Journals> {
-        // No controller has a name with a slash.
+        // Names of controllers have no slash, so the name is unique.
         let cipher = state.cipher("watches/")?.map(Arc::new);
         Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), cipher, used: Arc::default() })
     }
 
-    /// Removes what watches of earlier hosts have left behind: a guest that registers another selector each time
-    /// leaves a journal each time. `now`: the time of day. Returns how many were removed.
+    /// Removes unused journals of earlier hosts: a guest that registers another selector each time leaves a journal
+    /// each time. `now`: the time of day. Returns how many it removed.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub(super) fn remove_unused(&self, now: SystemTime) -> io::Result<usize> {
-        // No watch takes one up meanwhile.
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock keeps watches from opening a journal now.
+        let used = self.used.lock();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -176,20 +180,20 @@ impl Journals {
             if is_old && !is_used {
                 match std::fs::remove_file(&path) {
                     Ok(()) => removed += 1,
-                    Err(error) => tracing::warn!(path = %path.display(), %error, "an old journal cannot be removed"),
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove an old watch journal"),
                 }
             }
         }
         Ok(removed)
     }
 
-    /// Continues the journal of this watch, or begins it. One that can't be read is begun anew.
-    /// `lineage`: another number for each host.
+    /// Opens the journal of a watch, or starts one if it is missing or unreadable. `lineage`: another number for each
+    /// host.
     pub(super) fn recover(&self, request: &WatchRequest, lineage: u64) -> Recovered {
         let name = name(request);
         let file = format!("{:016x}", hash(&name));
         let path = self.dir.join(&file);
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(file.into());
+        self.used.lock().insert(file.into());
         let mut journal = Journal {
             path,
             disk: self.disk.clone(),
@@ -206,7 +210,7 @@ impl Journals {
             Ok(None) => Recovered { journal, index: Index::default(), namespaced: None },
             Err(error) => {
                 let path = journal.path.display();
-                tracing::warn!(%path, %error, "what was watched cannot be read: all objects will be reconciled");
+                tracing::warn!(%path, %error, "cannot read a watch journal: all objects will be reconciled");
                 Recovered { journal, index: Index::default(), namespaced: None }
             }
         }
@@ -214,7 +218,7 @@ impl Journals {
 }
 
 impl Journal {
-    /// Hash of what is watched.
+    /// Hash of the watch's name.
     pub fn watch(&self) -> u64 {
         hash(&self.name)
     }
@@ -223,7 +227,7 @@ impl Journal {
         self.lineage
     }
 
-    /// The number that a place of some host stands for; `None` if that is not in the journal.
+    /// The change number of a place; `None` if the journal does not cover it.
     pub fn number(&self, place: WatchPosition) -> Option<u64> {
         let of = self.lineages.iter().find(|(lineage, _)| *lineage == place.lineage);
         of.filter(|(_, last)| place.number <= *last).map(|_| place.number)
@@ -237,7 +241,7 @@ impl Journal {
         };
         let size = file.size()?;
         if size > MAX_LEN {
-            return Err(io::Error::other(format!("{size} bytes are too many")));
+            return Err(io::Error::other(format!("{size} bytes exceed the limit of {MAX_LEN}")));
         }
         let mut bytes = vec![0; size as usize];
         let have = file.read_up_to(&mut bytes, 0)?;
@@ -260,7 +264,7 @@ impl Journal {
         Ok(Some((index, namespaced)))
     }
 
-    /// The first block and its length, if it is whole.
+    /// The first block and its length, if it is complete.
     fn block(&self, bytes: &[u8]) -> Option<(Vec<Record>, usize)> {
         let (head, rest) = bytes.split_at_checked(BLOCK_HEAD)?;
         let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
@@ -292,22 +296,22 @@ impl Journal {
         Ok([&len.to_le_bytes()[..], &sum.to_le_bytes(), &body].concat())
     }
 
-    /// What is not in the file yet; `None` if there is nothing. To be written next.
+    /// The content to write next; `None` if the file is current.
     pub fn to_save(&self, index: &mut Index) -> Option<ToSave> {
-        let anew = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
+        let rewrite = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
         let nothing = ToSave { all: false, past: Vec::new(), present: Vec::new(), floor: index.floor() };
-        // Even then this host's lineage is to be known.
-        index.to_save(anew).or((!self.begun).then_some(nothing))
+        // Without changes, the file still needs this host's lineage.
+        index.to_save(rewrite).or((!self.begun).then_some(nothing))
     }
 
-    /// Writes it. A [`Place`] taken before `to_save` was asked for is in the journal then.
+    /// Writes the content. The journal then covers every [`WatchPosition`] taken before the call of `to_save`.
     pub fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
         let Some(to_save) = to_save else { return Ok(()) };
         let all = to_save.all;
         let block = self.seal(&self.records(to_save, namespaced));
-        let written = block.and_then(|block| if all { self.write_anew(&block) } else { self.append(&block) });
+        let written = block.and_then(|block| if all { self.rewrite(&block) } else { self.append(&block) });
         if written.is_err() {
-            // What is missing in it now will be written with everything else.
+            // The next save rewrites the file.
             self.len = 0;
         }
         self.begun |= written.is_ok();
@@ -342,7 +346,7 @@ impl Journal {
         head.into_iter().chain([Record::About { floor, namespaced }]).chain(past).chain(present).collect()
     }
 
-    fn write_anew(&mut self, block: &[u8]) -> io::Result<()> {
+    fn rewrite(&mut self, block: &[u8]) -> io::Result<()> {
         self.disk.replace(&self.path, &[&prefix()[..], block].concat())?;
         self.len = (PREFIX_LEN + block.len()) as u64;
         self.written_len = self.len;
@@ -352,7 +356,7 @@ impl Journal {
     fn append(&mut self, block: &[u8]) -> io::Result<()> {
         let file = self.disk.open_or_create(&self.path)?;
         if !self.begun {
-            // What was not whole.
+            // Cuts an incomplete block.
             file.set_len(self.len)?;
         }
         file.write_at(block, self.len)?;
@@ -368,7 +372,7 @@ fn prefix() -> [u8; PREFIX_LEN] {
     prefix
 }
 
-/// Records, one after the other, into what they amount to.
+/// Combines the records of a file into its content.
 #[derive(Default)]
 struct Content {
     name: String,

@@ -110,7 +110,7 @@ fn every_metric_is_in_the_documentation_and_every_documented_one_is_served() {
 }
 
 #[test]
-fn every_documented_metric_has_a_value_when_everything_has_happened() {
+fn every_documented_metric_has_a_sample() {
     let text = text_of(Format::Prometheus);
     for name in documented().keys() {
         let sample =
@@ -120,7 +120,7 @@ fn every_documented_metric_has_a_value_when_everything_has_happened() {
 }
 
 #[test]
-fn numbers_come_out_as_they_were_counted() {
+fn metrics_have_the_counted_values() {
     let text = text_of(Format::Prometheus);
     for line in [
         r#"controller_runtime_reconcile_total{controller="website",result="success"} 1"#,
@@ -150,7 +150,7 @@ fn numbers_come_out_as_they_were_counted() {
 }
 
 #[test]
-fn open_metrics_text_ends_as_it_must_and_names_units() {
+fn open_metrics_text_ends_with_eof_and_has_units() {
     let text = text_of(Format::OpenMetrics);
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("# UNIT wasmop_controller_resident_bytes bytes\n"), "{text}");
@@ -161,7 +161,7 @@ fn open_metrics_text_ends_as_it_must_and_names_units() {
 }
 
 #[test]
-fn open_metrics_is_for_those_who_ask_for_it() {
+fn open_metrics_is_negotiated() {
     let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     assert_eq!(Format::of(prometheus), Format::OpenMetrics);
     assert_eq!(Format::of("*/*"), Format::Prometheus);

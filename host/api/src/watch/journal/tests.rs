@@ -51,7 +51,7 @@ fn content(index: &Index) -> String {
 }
 
 #[test]
-fn a_place_is_good_for_the_host_that_wrote_it_and_up_to_what_was_written() {
+fn place_is_valid_up_to_the_last_written_change() {
     let disks = Disks::new();
     let Recovered { mut journal, mut index, .. } = disks.recover();
     index.apply(seen("a", 1, "x"));
@@ -71,7 +71,7 @@ fn a_place_is_good_for_the_host_that_wrote_it_and_up_to_what_was_written() {
 }
 
 #[test]
-fn what_is_encrypted_is_not_to_be_read_and_another_key_finds_nothing() {
+fn encrypted_journal_is_unreadable_with_another_key() {
     let key = |byte: u8| {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), [byte; 32]).unwrap();
@@ -123,7 +123,7 @@ fn corrupt(file: &Path, at: usize, how: u8) {
 
 proptest! {
     #[test]
-    fn the_next_host_knows_what_was_written(steps in steps()) {
+    fn next_host_reads_the_written_index(steps in steps()) {
         let disks = Disks::new();
         let Recovered { mut journal, mut index, .. } = disks.recover();
         let mut written = content(&index);
@@ -158,7 +158,7 @@ proptest! {
 
     /// A place that is taken for good leads to all that has changed since, whatever became of the file.
     #[test]
-    fn of_a_damaged_file_what_is_left_is_true(before in steps(), after in steps(), at in any::<usize>(), how in 0..3u8) {
+    fn intact_part_of_a_damaged_file_is_correct(before in steps(), after in steps(), at in any::<usize>(), how in 0..3u8) {
         let disks = Disks::new();
         let Recovered { mut journal, mut index, .. } = disks.recover();
         // By number, what was there then.
@@ -190,7 +190,7 @@ proptest! {
 }
 
 #[test]
-fn what_one_identity_saw_is_not_taken_up_by_another() {
+fn identities_have_separate_journals() {
     let account = |text: &str| Some(Arc::new(text.parse::<wasmop_core::service_account::ServiceAccount>().unwrap()));
     let names = [None, account("a/x"), account("a/y"), account("b/x")]
         .map(|service_account| name(&WatchRequest { service_account, ..request() }));
@@ -198,7 +198,7 @@ fn what_one_identity_saw_is_not_taken_up_by_another() {
 }
 
 #[test]
-fn journal_that_is_old_and_unused_is_removed() {
+fn old_unused_journal_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
     let of = |kind: &str| WatchRequest { version: "v1".into(), kind: kind.into(), ..WatchRequest::default() };

@@ -1,7 +1,7 @@
-//! Whether what one watch asks for is in what another one has, and which of its objects those are.
+//! Decides whether one watch has all objects of another, and which objects those are.
 //!
-//! Only what follows from an object's key and labels can be told: selectors of other fields, and label selectors that
-//! this does not understand, are the API server's business.
+//! The decision uses an object's key and labels only. Watches with other field selectors, or with label selectors that
+//! this module does not support, ask the API server themselves.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wasmop_core::watch::WatchRequest;
 
-/// Which objects of a wider watch are in a narrower one.
+/// Which objects of a parent watch are in its child.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Narrowing {
+pub(super) struct Derivation {
     namespace: Option<String>,
     labels: Selector,
     fields: Vec<Field>,
@@ -23,7 +23,7 @@ pub(super) struct Narrowing {
 struct Field {
     part: Part,
     value: String,
-    /// Otherwise it is to be another.
+    /// `false`: the field must have another value.
     equals: bool,
 }
 
@@ -33,10 +33,10 @@ enum Part {
     Namespace,
 }
 
-impl Narrowing {
-    /// `None` if the objects of `narrower` are not among those of `wider`, are all of them, or can't be told from the
-    /// others here. Whether they are whole is left aside.
-    pub fn between(wider: &WatchRequest, narrower: &WatchRequest) -> Option<Narrowing> {
+impl Derivation {
+    /// `None` if the objects of `child` are not a proper subset of those of `parent`, or cannot be selected here. It
+    /// ignores whether they are whole.
+    pub fn between(parent: &WatchRequest, child: &WatchRequest) -> Option<Derivation> {
         let bare = |request: &WatchRequest| WatchRequest {
             namespace: None,
             further: false,
@@ -45,37 +45,37 @@ impl Narrowing {
             full_objects: false,
             ..request.clone()
         };
-        if bare(wider) != bare(narrower) {
+        if bare(parent) != bare(child) {
             return None;
         }
-        let mut narrowing = Narrowing::default();
-        if wider.namespace != narrower.namespace {
-            if wider.namespace.is_some() {
+        let mut derivation = Derivation::default();
+        if parent.namespace != child.namespace {
+            if parent.namespace.is_some() {
                 return None;
             }
-            narrowing.namespace.clone_from(&narrower.namespace);
+            derivation.namespace.clone_from(&child.namespace);
         }
-        if wider.label_selector != narrower.label_selector {
-            if !wider.label_selector.is_empty() {
+        if parent.label_selector != child.label_selector {
+            if !parent.label_selector.is_empty() {
                 return None;
             }
-            narrowing.labels = selector(&narrower.label_selector)?;
+            derivation.labels = selector(&child.label_selector)?;
         }
-        if wider.field_selector != narrower.field_selector {
-            if !wider.field_selector.is_empty() {
+        if parent.field_selector != child.field_selector {
+            if !parent.field_selector.is_empty() {
                 return None;
             }
-            narrowing.fields = narrower.field_selector.split(',').map(field).collect::<Option<_>>()?;
+            derivation.fields = child.field_selector.split(',').map(field).collect::<Option<_>>()?;
         }
-        (narrowing != Narrowing::default()).then_some(narrowing)
+        (derivation != Derivation::default()).then_some(derivation)
     }
 
-    /// An object can't be judged by its key alone.
+    /// Whether the labels of an object are needed.
     pub fn asks_labels(&self) -> bool {
         !self.labels.selects_all()
     }
 
-    /// Whether it is one of them. `labels`: `metadata.labels` of the object as JSON, if it has any.
+    /// Whether the child has the object. `labels`: its `metadata.labels` as JSON, if it has any.
     pub fn contains(&self, key: &str, labels: Option<&RawValue>) -> bool {
         self.contains_key(key) && (!self.asks_labels() || self.labels.matches(&read(labels)))
     }
@@ -89,7 +89,7 @@ impl Narrowing {
             };
             (is == field.value) == field.equals
         };
-        // An object without a namespace is of a kind that has none, which no namespace limits.
+        // Cluster-scoped kinds are in the watches of all namespaces.
         let in_namespace = self.namespace.as_deref().is_none_or(|wanted| namespace.is_empty() || wanted == namespace);
         in_namespace && self.fields.iter().all(is_so)
     }
@@ -111,7 +111,7 @@ pub(super) fn labels_of(object: &str) -> Option<&RawValue> {
 }
 
 fn read(labels: Option<&RawValue>) -> BTreeMap<String, String> {
-    // The API server sends none that are no strings.
+    // The API server sends only strings.
     labels.and_then(|labels| serde_json::from_str(labels.get()).ok()).unwrap_or_default()
 }
 
@@ -133,7 +133,7 @@ fn field(text: &str) -> Option<Field> {
     (is_plain && !value.is_empty()).then(|| Field { part, value: value.into(), equals })
 }
 
-/// A label selector as the API server reads it; `None` also for what that may understand and this does not.
+/// Parses a label selector as the API server does; `None` if it is not supported here.
 fn selector(text: &str) -> Option<Selector> {
     let mut selector = Selector::default();
     for requirement in requirements(text) {
@@ -199,9 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_is_narrower_if_all_its_objects_are_in_the_other_and_can_be_told() {
+    fn watch_is_derived_if_the_parent_has_all_its_objects() {
         let table = [
-            // wider, narrower
+            // parent, child
             (("", "", ""), ("a", "", ""), true),
             (("", "", ""), ("", "app=x", ""), true),
             (("", "", ""), ("a", "app", "metadata.name=n"), true),
@@ -222,8 +222,8 @@ mod tests {
             (("", "", ""), ("", "app=x y", ""), false),
         ];
         for ((a, b, c), (d, e, f), expected) in table {
-            let (wider, narrower) = (request(a, b, c), request(d, e, f));
-            assert_eq!(Narrowing::between(&wider, &narrower).is_some(), expected, "{wider:?} {narrower:?}");
+            let (parent, child) = (request(a, b, c), request(d, e, f));
+            assert_eq!(Derivation::between(&parent, &child).is_some(), expected, "{parent:?} {child:?}");
         }
         let all = request("", "", "");
         for other in [
@@ -236,10 +236,10 @@ mod tests {
                 ..request("a", "", "")
             },
         ] {
-            assert_eq!(Narrowing::between(&all, &other), None, "{other:?}");
+            assert_eq!(Derivation::between(&all, &other), None, "{other:?}");
         }
         let whole = WatchRequest { full_objects: true, ..request("a", "", "") };
-        assert!(Narrowing::between(&all, &whole).is_some());
+        assert!(Derivation::between(&all, &whole).is_some());
     }
 
     #[test]
@@ -274,21 +274,20 @@ mod tests {
         let object = r#"{"metadata":{"name":"n","labels":{"app":"x","tier":"front"}}}"#;
         let labels: &RawValue = serde_json::from_str(r#"{"app":"x","tier":"front"}"#).unwrap();
         for (label_selector, field_selector, first, second) in table {
-            let narrower = request("", label_selector, field_selector);
-            let narrowing =
-                Narrowing::between(&request("", "", ""), &narrower).unwrap_or_else(|| panic!("{narrower:?}"));
-            assert_eq!(narrowing.contains("a/n", Some(labels)), first, "{narrower:?}");
-            assert_eq!(narrowing.contains("a/n", labels_of(object)), first, "{narrower:?}");
-            assert_eq!(narrowing.contains("b/m", None), second, "{narrower:?}");
-            assert_eq!(narrowing.contains("b/m", labels_of(r#"{"metadata":{"labels":null}}"#)), second, "{narrower:?}");
+            let child = request("", label_selector, field_selector);
+            let derivation = Derivation::between(&request("", "", ""), &child).unwrap_or_else(|| panic!("{child:?}"));
+            assert_eq!(derivation.contains("a/n", Some(labels)), first, "{child:?}");
+            assert_eq!(derivation.contains("a/n", labels_of(object)), first, "{child:?}");
+            assert_eq!(derivation.contains("b/m", None), second, "{child:?}");
+            assert_eq!(derivation.contains("b/m", labels_of(r#"{"metadata":{"labels":null}}"#)), second, "{child:?}");
         }
     }
 
     #[test]
     fn a_namespace_limits_no_kind_without_namespaces() {
-        let narrowing = Narrowing::between(&request("", "", ""), &request("a", "", "metadata.name=n")).unwrap();
+        let derivation = Derivation::between(&request("", "", ""), &request("a", "", "metadata.name=n")).unwrap();
         for (key, expected) in [("a/n", true), ("b/n", false), ("n", true), ("m", false)] {
-            assert_eq!(narrowing.contains(key, None), expected, "{key}");
+            assert_eq!(derivation.contains(key, None), expected, "{key}");
         }
     }
 
@@ -318,7 +317,7 @@ mod tests {
             assert_eq!(selector(text), None, "{text:?}");
         }
         for text in ["spec.x=1", "metadata.name", "metadata.name=", "metadata.name=a b", "metadata.name=a,,"] {
-            assert_eq!(Narrowing::between(&request("", "", ""), &request("", "", text)), None, "{text:?}");
+            assert_eq!(Derivation::between(&request("", "", ""), &request("", "", text)), None, "{text:?}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! What is known of one watch: its index, and what whoever listens is told of it. Whatever its upstream learns comes
-//! here, and goes on to the [narrower watches](super::following) that follow it.
+//! The state of one watch, shared by its upstream task and the hub. Changes go to the subscribers and to the
+//! [derived watches](super::derived).
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,40 +14,44 @@ use wasmop_core::watch::{
 
 use super::flow_control::{Delivery, FlowControl};
 use super::journal::Journal;
-use followers::{Narrower, Wider};
+use relatives::{Child, Parent};
 
-pub(super) mod followers;
+pub(super) mod relatives;
 
-/// What an upstream task and the hub both see. Events are sent with the state locked, so that a
-/// replay and the changes after it arrive in order. Of two watches the wider one is locked first.
-pub(super) struct Shared {
+/// A watch, shared by its upstream task and the hub.
+///
+/// Events are sent with the state locked, so that a replay and later changes arrive in order. The state of a parent is
+/// locked before that of its child.
+pub(super) struct SharedWatch {
     pub id: WatchId,
     pub events: UnboundedSender<Delivery>,
     pub state: Mutex<State>,
-    /// To be locked before `state`.
+    /// Locked before `state`.
     pub journal: Option<Mutex<Journal>>,
-    /// Where a host that starts here is in the journal, if there is one.
+    /// The place in the journal at which this host started.
     pub start: Option<WatchPosition>,
-    /// For its whole objects.
+    /// The budget for whole objects.
     pub room: Arc<ObjectBudget>,
-    /// For whole objects on their way to the host's loop.
+    /// Flow control of whole objects on their way to the control loop.
     pub flow: Arc<FlowControl>,
-    /// Tells the upstream that `State::widening` is set.
+    /// Notified when `State::widening` is set.
     pub widened: Notify,
-    /// Tells the upstream that a wider watch may be one to follow now.
-    pub nudged: Notify,
+    /// Notified when a parent may have become ready.
+    pub parent_changed: Notify,
 }
 
-/// A watch, for whoever writes its journal.
+/// A handle of a watch, to save its journal.
 #[derive(Clone)]
-pub struct Watched(pub(super) Arc<Shared>);
+pub struct Watched(pub(super) Arc<SharedWatch>);
 
 impl Watched {
-    /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
-    /// after it.
+    /// Writes the changes since the last save. A [`WatchPosition`] taken before the call is valid for the next host after it.
+    ///
+    /// # Errors
+    /// The journal cannot be written; the next save writes it completely.
     pub fn save(&self) -> io::Result<()> {
         let Some(journal) = &self.0.journal else { return Ok(()) };
-        let mut journal = journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut journal = journal.lock();
         let (to_save, namespaced) = {
             let mut state = self.0.state();
             (journal.to_save(&mut state.index), state.namespaced())
@@ -58,33 +63,34 @@ impl Watched {
 #[derive(Default)]
 pub(super) struct State {
     pub index: Index,
-    /// The index holds all there is, or did when the watch was last in order.
+    /// The index was complete when the watch last worked.
     pub synced: bool,
     pub waiting: Option<Waiting>,
-    /// The index is as the objects were at this resource version, or later; `None` during a list, and if
-    /// resource versions are no numbers.
+    /// The index is current at this resource version or later; `None` during a list, or if resource versions are not
+    /// numbers.
     pub position: Option<u64>,
-    /// The last position there was.
+    /// The highest position so far.
     pub reached: Option<u64>,
     pub resolved: Option<Resolved>,
-    /// Lists begun.
+    /// Number of lists started.
     pub lists: u64,
-    /// As an earlier host has seen it.
+    /// Whether an earlier host found the objects in namespaces.
     pub was_namespaced: Option<bool>,
-    /// What comes has whole objects.
+    /// The upstream delivers whole objects.
     pub whole: bool,
-    /// Whole objects are wanted, of which the index has metadata until the next list.
+    /// A subscriber needs whole objects, but the index has metadata until the next list.
     pub needs_list: bool,
-    /// The upstream has yet to begin with whole objects.
+    /// The upstream has not switched to whole objects yet.
     pub widening: bool,
-    /// Nobody wants it any more.
+    /// The watch has no subscribers.
     pub closed: bool,
-    /// Those that have all its objects.
-    pub wider: Vec<Wider>,
-    /// It follows one of them, and asks the API server for nothing.
-    pub follows: bool,
-    /// Those whose objects it has.
-    pub narrower: Vec<Narrower>,
+    /// Watches that have all objects of this one.
+    pub parents: Vec<Parent>,
+    /// The watch is attached to a parent, and sends no requests.
+    pub derived: bool,
+    /// Watches of which this one has all objects.
+    pub children: Vec<Child>,
+    /// Replays that wait for the first list.
     pub deferred: Vec<Deferred>,
 }
 
@@ -103,12 +109,12 @@ impl State {
     }
 }
 
-impl Shared {
+impl SharedWatch {
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 
-    /// A list begins; one under way is given up.
+    /// Starts a list, and abandons an unfinished one.
     pub fn begin_list(&self) {
         self.begin_list_of(&mut self.state());
     }
@@ -116,55 +122,55 @@ impl Shared {
     pub fn begin_list_of(&self, state: &mut State) {
         state.index.begin_list();
         state.position = None;
-        state.followers().for_each(|(_, watch)| watch.begin_list());
+        state.attached_children().for_each(|(_, watch)| watch.begin_list());
     }
 
-    /// An object was in a list, was added or was modified. `labels`: its `metadata.labels`.
+    /// Adds or replaces an object. `labels`: its `metadata.labels`.
     pub fn apply(&self, seen: Seen, labels: Option<&RawValue>) {
         self.apply_to(&mut self.state(), seen, labels, true);
     }
 
-    /// `has_room`: if it is whole, it may be kept so.
+    /// `has_room`: the budget allows to keep the object whole.
     pub fn apply_to(&self, state: &mut State, mut seen: Seen, labels: Option<&RawValue>, has_room: bool) {
         if !state.whole {
             seen.object = None;
         }
-        if !state.is_followed() {
+        if !state.has_attached_children() {
             return self.update(state, |index| index.apply_in(seen, has_room));
         }
         self.update(state, |index| index.apply_in(seen.clone(), has_room));
         let has_room = state.index.object(&seen.key).is_some();
-        for (narrowing, watch) in state.followers() {
-            if narrowing.contains(&seen.key, labels) {
+        for (derivation, watch) in state.attached_children() {
+            if derivation.contains(&seen.key, labels) {
                 watch.apply_to(&mut watch.state(), seen.clone(), labels, has_room);
             } else {
-                // It may be one no longer.
+                // The object may have matched before.
                 watch.delete(seen.clone());
             }
         }
     }
 
-    /// An object was deleted, or is no longer one of the watch's.
+    /// Removes an object that was deleted or no longer matches.
     pub fn delete(&self, mut seen: Seen) {
         let state = &mut *self.state();
         if !state.whole {
             seen.object = None;
         }
         self.update(state, |index| index.delete(seen.clone()));
-        state.followers().for_each(|(_, watch)| watch.delete(seen.clone()));
+        state.attached_children().for_each(|(_, watch)| watch.delete(seen.clone()));
     }
 
-    /// The list is complete.
+    /// Completes a list: objects that were not in it are deleted.
     pub fn finish_list(&self) {
         self.finish_list_of(&mut self.state());
     }
 
     pub fn finish_list_of(&self, state: &mut State) {
         self.update(state, Index::finish_list);
-        state.followers().for_each(|(_, watch)| watch.finish_list());
+        state.attached_children().for_each(|(_, watch)| watch.finish_list());
     }
 
-    /// The index is as the objects were at this resource version; `None`: at one that is no number.
+    /// Sets the resource version at which the index is current; `None`: it is not a number.
     pub fn set_position(&self, position: Option<u64>) {
         self.set_position_of(&mut self.state(), position);
     }
@@ -172,10 +178,10 @@ impl Shared {
     pub fn set_position_of(&self, state: &mut State, position: Option<u64>) {
         state.position = position;
         state.reached = state.reached.max(position);
-        state.followers().for_each(|(_, watch)| watch.set_position(position));
+        state.attached_children().for_each(|(_, watch)| watch.set_position(position));
     }
 
-    /// Changes the index and sends what came of it.
+    /// Updates the index, and sends the resulting changes.
     fn update<C: IntoIterator<Item = Change>>(&self, state: &mut State, change: impl FnOnce(&mut Index) -> C) {
         let before = state.index.last();
         for (number, change) in (before + 1..).zip(change(&mut state.index)) {
@@ -183,7 +189,7 @@ impl Shared {
         }
     }
 
-    /// The watch is in order.
+    /// Marks the watch as working and complete, and sends deferred replays.
     pub fn synced(&self) {
         self.synced_of(&mut self.state());
     }
@@ -198,11 +204,11 @@ impl Shared {
         for Deferred { subscriber, seen, until } in std::mem::take(&mut state.deferred) {
             self.replay(state, subscriber, seen, until);
         }
-        state.followers().for_each(|(_, watch)| watch.synced());
-        state.nudge();
+        state.attached_children().for_each(|(_, watch)| watch.synced());
+        state.notify_children();
     }
 
-    /// From now on whole objects are wanted, which a list will bring.
+    /// Requests whole objects, which the next list brings.
     pub fn widen(&self) {
         let mut state = self.state();
         (state.needs_list, state.widening) = (true, true);
@@ -212,12 +218,12 @@ impl Shared {
         self.widened.notify_one();
     }
 
-    /// Until the upstream is to begin with whole objects.
+    /// Waits until whole objects are requested.
     pub async fn widened(&self) {
         self.widened.notified().await;
     }
 
-    /// The upstream lists whole objects from now on. What has changed since somebody wanted them came without.
+    /// Switches to whole objects. Deferred replays cover the changes so far, which came without whole objects.
     pub fn begin_whole(&self) {
         let mut state = self.state();
         (state.widening, state.whole) = (false, true);
@@ -225,18 +231,18 @@ impl Shared {
         state.deferred.iter_mut().for_each(|deferred| deferred.until = last);
     }
 
-    /// The watch has to wait; told once for each cause.
+    /// Reports why the watch waits, once for each cause.
     pub fn wait_for(&self, waiting: Waiting) {
         let mut state = self.state();
-        if state.waiting.as_ref().is_none_or(|told| told.cause != waiting.cause) {
+        if state.waiting.as_ref().is_none_or(|reported| reported.cause != waiting.cause) {
             state.waiting = Some(waiting.clone());
             self.send(state.index.last(), None, Change::Waiting(waiting.clone()));
             if waiting.cause == WaitReason::Unreachable && state.position.is_some() {
-                // So it is for them, and they are not all to ask when it is back.
-                state.followers().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
+                // Children cannot reach the API server either, and should not all reconnect at once.
+                state.attached_children().for_each(|(_, watch)| watch.wait_for(waiting.clone()));
             } else {
-                // They may have more luck.
-                state.let_go();
+                // Children may have access where the parent has none.
+                state.detach_children();
             }
         }
     }
@@ -244,7 +250,7 @@ impl Shared {
     pub fn send(&self, number: u64, replay: Option<Replay>, change: Change) {
         let charge = self.flow.charge(change.object_bytes());
         let event = WatchEvent { watch: self.id, number, replay, change };
-        // Without a receiver the host is shutting down.
+        // The receiver is gone while the host shuts down.
         let _ = self.events.send(Delivery::new(event, charge));
     }
 
@@ -253,7 +259,7 @@ impl Shared {
         self.start.map_or(0, |place| place.number)
     }
 
-    /// Tells a subscriber what it has not seen of what was known at `until`.
+    /// Sends a subscriber the changes after `seen` up to `until`, or all objects if those changes are not known.
     fn replay(&self, state: &State, subscriber: u64, seen: Option<u64>, until: u64) {
         let missed = seen.and_then(|seen| state.index.replay_between(seen, until));
         let replay = Some(Replay { subscriber, missed: missed.is_some() });
@@ -265,8 +271,8 @@ impl Shared {
         send(Change::Replayed);
     }
 
-    /// The same, after the first list if need be: who is to see all there is does not see what was there
-    /// before, and who needs whole objects needs that list.
+    /// Replays at once or after the first list. A subscriber of all objects must not get stale ones from the journal,
+    /// and whole objects come only with a list.
     pub fn replay_listed(&self, state: &mut State, subscriber: u64, seen: Option<u64>, until: u64) {
         let from_journal_alone = self.recovered() > 0;
         if !state.synced && (state.needs_list || from_journal_alone && seen.is_none()) {
