@@ -54,7 +54,7 @@ pub struct RefusedPackage {
     pub error: String,
 }
 
-/// The options of a host, for [`run`](crate::run). [`Options::new`] has the defaults of `wasmop run`.
+/// The options of a host, for [`run`](fn@crate::run). [`Options::new`] has the defaults of `wasmop run`.
 pub struct Options {
     /// The controllers to run.
     pub controllers: Vec<Deployment>,
