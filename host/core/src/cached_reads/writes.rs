@@ -38,7 +38,7 @@ impl Resource {
     }
 
     /// Adds the resources of a registration. Each instance may register different ones, so the oldest are evicted
-    /// beyond [`MAX_RESOURCES`].
+    /// beyond 256 resources.
     pub fn extend(all: &mut Arc<[Resource]>, registered: &[Resource]) {
         if registered.iter().all(|resource| all.contains(resource)) {
             return;
