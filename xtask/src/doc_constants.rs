@@ -30,7 +30,7 @@ const QUALIFIED: [(&str, &str, &str); 20] = [
     ("MAX_LOG_BYTES", "host/vm/src/instance/full.rs", "MAX_LOG_BYTES"),
     ("RESPONSE_CREDIT", "host/core/src/control_loop/mod.rs", "RESPONSE_CREDIT_BYTES"),
     ("MAX_DEPTH", "package/src/predicate/bound.rs", "MAX_DEPTH"),
-    ("PART", "package/src/predicate/bound.rs", "PART"),
+    ("NODE", "package/src/predicate/bound.rs", "NODE"),
 ];
 
 /// Markers of pages, which the documentation shows in bytes.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::format::{PageRun, PageSetSum, SavedPage, is_zero, page_sum, runs};
+use crate::format::{PageRun, SavedPage, runs};
 use crate::image::BaseImage;
 use crate::memory_sources::{MemorySources, PreviousSave};
 use crate::page::PAGE;
+use crate::page_sum::{PageSetSum, is_zero, page_sum};
 
 /// Most unchanged pages that stay in slots. Writing more of them back into the base image is cheaper than copying them
 /// at each resume.

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::{
-    FileKind, FormatError, ImageHeader, PREFIX_LEN, PageSetSum, Prefix, SavedPage, SnapshotMeta, data_offset, is_zero,
-    page_sum, prefix, runs,
+    FileKind, FormatError, ImageHeader, PREFIX_LEN, Prefix, SavedPage, SnapshotMeta, data_offset, prefix, runs,
 };
 use crate::page::PAGE;
+use crate::page_sum::{PageSetSum, is_zero, page_sum};
 
 /// An open base image.
 pub struct BaseImage {
@@ -106,7 +106,7 @@ impl BaseImage {
     /// # Errors
     /// [`FormatError::DataChecksum`] if it differs, or an I/O error.
     pub(crate) fn check_pages(&self, expected: u128, other: &[SavedPage]) -> Result<(), ImageError> {
-        let mut fold = PageSetSum::default();
+        let mut sum = PageSetSum::default();
         let mut buffer = vec![0; CHUNK * PAGE];
         let mut other = other.iter().map(|p| p.page).peekable();
         let end = self.offset_of(self.pages());
@@ -123,12 +123,12 @@ impl BaseImage {
             for (n, page) in (first..).zip(buffer.chunks(PAGE)) {
                 while other.next_if(|o| *o < n).is_some() {}
                 if other.peek() != Some(&n) {
-                    fold.toggle_content(n, page);
+                    sum.toggle_content(n, page);
                 }
             }
             at += buffer.len() as u64;
         }
-        if fold.0 == expected { Ok(()) } else { Err(FormatError::DataChecksum.into()) }
+        if sum.0 == expected { Ok(()) } else { Err(FormatError::DataChecksum.into()) }
     }
 
     /// Opens the file to write pages back. The caller must ensure that nothing needs the content they replace.
@@ -158,12 +158,12 @@ impl BaseImage {
         let pages = (memory_size / PAGE as u64) as u32;
         let mut page = vec![0; PAGE];
         let mut with_data = Vec::new();
-        let mut fold = PageSetSum::default();
+        let mut sum = PageSetSum::default();
         // Two passes: the page data begins behind the header, whose length depends on the runs.
         for n in 0..pages {
             if read_page(n, &mut page)? && !is_zero(&page) {
                 with_data.push(n);
-                fold.toggle(n, page_sum(&page));
+                sum.toggle(n, page_sum(&page));
             }
         }
         let header = ImageHeader {
@@ -172,7 +172,7 @@ impl BaseImage {
             globals,
             monotonic_ns: meta.monotonic_ns,
             runs: runs(with_data),
-            data_sum: fold.0,
+            data_sum: sum.0,
         };
         let body = header.encode();
         let data_offset = data_offset(body.len());

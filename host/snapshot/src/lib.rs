@@ -25,7 +25,7 @@
 //!        │               │                │
 //!      delta       open_snapshot    memory_sources  which pages, and from where
 //!        │               │                │
-//!  slot_allocator      image           format       layout; no I/O in format and slot_allocator
+//!  slot_allocator      image       format, page_sum  layout and checksums; these and slot_allocator do no I/O
 //!        └───────────────┼────────────────┘
 //!       sync ──────────► disk ◄───────── faulty_disk (tests)
 //!                  encryption, code_key             keys
@@ -50,6 +50,7 @@ pub mod image;
 mod memory_sources;
 mod open_snapshot;
 mod page;
+mod page_sum;
 mod resume;
 mod save;
 mod slot_allocator;
@@ -62,6 +63,7 @@ pub use image::BaseImage;
 pub use memory_sources::{MemorySources, Overlay, PreviousSave, READ_GAP};
 pub use open_snapshot::OpenSnapshot;
 pub use page::PAGE;
+pub use page_sum::is_zero;
 pub use resume::{ResumeTarget, resume, resume_in_place};
 pub use save::{InstanceState, SavedSnapshot};
 pub use snapshot_ref::SnapshotRef;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::format::{Extent, PageRun, PageSetSum, SavedPage};
+use crate::format::{Extent, PageRun, SavedPage};
 use crate::image::BaseImage;
+use crate::page_sum::PageSetSum;
 use crate::snapshot_ref::SnapshotRef;
 
 /// Most pages that a resume copies one by one. Beyond that, it maps long runs instead: a copy costs little, but every

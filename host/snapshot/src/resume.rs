@@ -10,11 +10,12 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::DiskFile;
-use crate::format::{FormatError, PageRun, SavedPage, StateHeader, offset_of, page_sum};
+use crate::format::{FormatError, PageRun, SavedPage, StateHeader, offset_of};
 use crate::image::{BaseImage, ImageError};
 use crate::memory_sources::{COPIED_PAGES, MemorySources, Overlay, PreviousSave};
 use crate::open_snapshot::OpenSnapshot;
 use crate::page::PAGE;
+use crate::page_sum::page_sum;
 use crate::store::ControllerStore;
 
 /// Pages of a run from which mapping is worth it: a mapping costs as much as copying about ten pages.

@@ -18,12 +18,13 @@ use std::sync::atomic::Ordering;
 use crate::delta::{Delta, delta, merged_by_page, page_of};
 use crate::disk::DiskFile;
 use crate::format::{
-    AREA_LEN, AREAS, FileKind, PREFIX_LEN, PageSetSum, SavedPage, SnapshotMeta, StateHeader, area_offset, offset_of,
-    prefix, runs_with_gaps,
+    AREA_LEN, AREAS, FileKind, PREFIX_LEN, SavedPage, SnapshotMeta, StateHeader, area_offset, offset_of, prefix,
+    runs_with_gaps,
 };
 use crate::image::BaseImage;
 use crate::memory_sources::{MemorySources, PreviousSave, READ_GAP};
 use crate::page::PAGE;
+use crate::page_sum::PageSetSum;
 use crate::slot_allocator::SlotAllocator;
 use crate::snapshot_ref::SnapshotRef;
 use crate::store::ControllerStore;

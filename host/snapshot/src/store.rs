@@ -10,13 +10,13 @@ use wasmop_core::limits::disk_quota::OverQuota;
 use crate::disk::{Disk, DiskFile};
 use crate::encryption::Cipher;
 use crate::format::{
-    AREA_LEN, AREAS, AeadTag, FileKind, FormatError, PREFIX_LEN, PageSetSum, Prefix, SavedPage, StateHeader,
-    area_offset, offset_of, page_sum,
+    AREA_LEN, AREAS, AeadTag, FileKind, FormatError, PREFIX_LEN, Prefix, SavedPage, StateHeader, area_offset, offset_of,
 };
 use crate::image::{BaseImage, ImageError};
 use crate::memory_sources::PreviousSave;
 use crate::open_snapshot::OpenSnapshot;
 use crate::page::PAGE;
+use crate::page_sum::{PageSetSum, page_sum};
 use crate::snapshot_ref::SnapshotRef;
 
 /// The files of one controller: its state file and its own base images.

@@ -23,8 +23,7 @@ use rustix::fs::FallocateFlags;
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Event, LogLine, StepFailure, StepInput, StepOutput};
 use wasmop_snapshot::disk::DiskFile;
-use wasmop_snapshot::format::is_zero;
-use wasmop_snapshot::{ControllerStore, PAGE};
+use wasmop_snapshot::{ControllerStore, PAGE, is_zero};
 
 use crate::compiled_package::InstalledPackage;
 use crate::guest::Guest;

@@ -1,7 +1,7 @@
 //! Worker threads that run steps, at most one for each core at once: guests rarely block, so more would only contend.
 //!
 //! A long step is interrupted every few milliseconds (`epoch_ticker`). There it may have to wait for its next turn
-//! ([`run_slots`]): its thread sleeps, and another thread uses the core. So a controller that computes for seconds does
+//! (`run_slots`): its thread sleeps, and another thread uses the core. So a controller that computes for seconds does
 //! not delay the others.
 
 use std::cell::RefCell;
