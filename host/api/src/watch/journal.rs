@@ -7,7 +7,7 @@
 //!
 //! A block that is not whole ends the file. Each host that writes it does so under a number of its own, its
 //! *lineage*, so that a change that one host saw and did not get to write is not mistaken for another one of
-//! the same number: a [`Place`] is taken up again if the journal has what it stands for, otherwise its
+//! the same number: a [`WatchPosition`] is taken up again if the journal has what it stands for, otherwise its
 //! owner sees every object.
 //!
 //! Nothing is lost with a journal but that knowledge.
@@ -299,7 +299,7 @@ impl Journal {
         index.to_save(anew).or((!self.begun).then_some(nothing))
     }
 
-    /// Writes it. A [`Place`] taken before `to_save` was asked for is in the journal then.
+    /// Writes it. A [`WatchPosition`] taken before `to_save` was asked for is in the journal then.
     pub fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
         let Some(to_save) = to_save else { return Ok(()) };
         let all = to_save.all;

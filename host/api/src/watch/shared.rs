@@ -42,7 +42,7 @@ pub(super) struct Shared {
 pub struct Watched(pub(super) Arc<Shared>);
 
 impl Watched {
-    /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
+    /// Writes what the watch has seen since the last time. A [`WatchPosition`] taken before this is in the journal
     /// after it.
     pub fn save(&self) -> io::Result<()> {
         let Some(journal) = &self.0.journal else { return Ok(()) };
