@@ -11,7 +11,6 @@ pub mod cel_bounds;
 pub mod core_module;
 pub mod external_host;
 mod host;
-#[cfg(feature = "journal")]
 pub mod journal;
 pub mod kubeconfig;
 pub mod manifest;
@@ -33,7 +32,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cel_bounds", run: cel_bounds::target },
     Target { name: "core_module", run: core_module::target },
     Target { name: "external_host", run: external_host::target },
-    #[cfg(feature = "journal")]
     Target { name: "journal", run: journal::target },
     Target { name: "kubeconfig", run: kubeconfig::target },
     Target { name: "manifest", run: manifest::target },

@@ -7,7 +7,7 @@ use wasmop_package::MemoryImage;
 
 use crate::host::snapshot::BaseImage;
 use crate::host::snapshot::disk::Disk;
-use crate::host::snapshot::format::{ImageHeader, Kind, data_offset, prefix};
+use crate::host::snapshot::format::{ImageHeader, FileKind, data_offset, prefix};
 
 /// Maps at most this many bytes of memory per input.
 const MAX_MEMORY: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub fn target(data: &[u8]) {
         && header.memory_size <= MAX_MEMORY
     {
         let length = data_offset(data.len()) + header.memory_size;
-        open(&[&prefix(Kind::Base, 0, data, 0, None)[..], data].concat(), length);
+        open(&[&prefix(FileKind::Base, 0, data, 0, None)[..], data].concat(), length);
     }
 }
 

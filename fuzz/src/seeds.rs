@@ -3,7 +3,7 @@
 use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 use wasmop_package::{Package, assemble};
 
-use crate::host::snapshot::format::{Extent, ImageHeader, Kind, Run, StateHeader, prefix};
+use crate::host::snapshot::format::{Extent, ImageHeader, FileKind, PageRun, StateHeader, prefix};
 
 /// A module that uses everything that instrumentation handles.
 const FULL_MODULE: &str = r#"(module
@@ -105,7 +105,7 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
         ],
         "snapshot_header" => {
             let header = state_header().encode();
-            let file = [&prefix(Kind::State, 3, &header, 0, None)[..], &header].concat();
+            let file = [&prefix(FileKind::State, 3, &header, 0, None)[..], &header].concat();
             vec![("state", file), ("state-header", header), ("image-header", image_header().encode())]
         }
         _ => Vec::new(),
@@ -143,7 +143,7 @@ fn image_header() -> ImageHeader {
         memory_size: 65_536,
         globals: vec![1, 2],
         monotonic_ns: 3,
-        runs: vec![Run { page: 0, count: 2 }, Run { page: 9, count: 1 }],
+        runs: vec![PageRun { page: 0, count: 2 }, PageRun { page: 9, count: 1 }],
         data_sum: 0,
     }
 }
@@ -157,12 +157,12 @@ fn state_header() -> StateHeader {
         globals: vec![1, 2],
         wall_ns: 7,
         monotonic_ns: 3,
-        expected: vec![Run { page: 1, count: 2 }],
-        touched: vec![Run { page: 0, count: 8 }],
+        expected: vec![PageRun { page: 1, count: 2 }],
+        touched: vec![PageRun { page: 0, count: 8 }],
         known: vec![(4, 77)],
         extents: vec![Extent { page: 1, count: 2, slot: 6 }, Extent { page: 5, count: 1, slot: 0 }],
         sums: vec![11, 12],
-        seals: Vec::new(),
+        aead_tags: Vec::new(),
         host_state: b"host".to_vec(),
     }
 }

@@ -1,12 +1,12 @@
 //! Headers of snapshots and base images.
 
-use crate::host::snapshot::format::{ImageHeader, Kind, PREFIX_LEN, Prefix, StateHeader, prefix};
+use crate::host::snapshot::format::{ImageHeader, FileKind, PREFIX_LEN, Prefix, StateHeader, prefix};
 
 /// Lists the pages of headers with at most this many pages.
 const MAX_PAGES: u64 = 1 << 16;
 
 pub fn target(data: &[u8]) {
-    for kind in [Kind::State, Kind::Base] {
+    for kind in [FileKind::State, FileKind::Base] {
         if let Ok(found) = Prefix::read(kind, data) {
             let end = (PREFIX_LEN + found.header_len).min(data.len());
             let _ = found.check(data, &data[PREFIX_LEN..end]);

@@ -282,7 +282,7 @@ fn sum_of(prefix: &[u8], header: &[u8]) -> u128 {
 }
 
 /// The fixed part for `header`. `encrypted`: nonce and key id, if the header is encrypted.
-pub(crate) fn prefix(
+pub fn prefix(
     kind: FileKind,
     seq: u64,
     header: &[u8],
@@ -458,7 +458,7 @@ pub(crate) fn area_offset(area: u8) -> u64 {
 }
 
 /// Offset of the page data in a base image whose header has `header_len` bytes.
-pub(crate) fn data_offset(header_len: usize) -> u64 {
+pub fn data_offset(header_len: usize) -> u64 {
     (PREFIX_LEN + header_len).next_multiple_of(PAGE) as u64
 }
 

@@ -222,7 +222,7 @@ impl BaseImage {
     ///
     /// # Errors
     /// If reading fails.
-    pub(crate) fn read_page(&self, n: u32, page: &mut [u8]) -> io::Result<bool> {
+    pub fn read_page(&self, n: u32, page: &mut [u8]) -> io::Result<bool> {
         if n >= self.pages() {
             return Ok(false);
         }

@@ -187,6 +187,17 @@ impl Journals {
         Ok(removed)
     }
 
+    /// How many objects a host recovers from a journal with these bytes. For fuzzing.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn recover_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
+        let request = WatchRequest { version: "v1".into(), kind: "Fuzzed".into(), ..WatchRequest::default() };
+        self.disk.replace(&self.dir.join(format!("{:016x}", hash(&name(&request)))), bytes)?;
+        Ok(self.recover(&request, 1).index.len())
+    }
+
     /// Opens the journal of a watch, or starts one if it is missing or unreadable. `lineage`: another number for each
     /// host.
     pub(super) fn recover(&self, request: &WatchRequest, lineage: u64) -> Recovered {
