@@ -195,7 +195,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         target: "example.com",
-        ..attempt(Everything, "another host", "GET", "/", Failed("example.com\" is no external host"))
+        ..attempt(Everything, "another host", "GET", "/", Failed("example.com\" is not a valid external host"))
     },
     attempt(Everything, "allowed: list", "GET", "/api/v1/namespaces/team-a/configmaps?row=e1", Answered(200)),
     attempt(

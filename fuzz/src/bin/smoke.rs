@@ -36,17 +36,21 @@ fn main() -> ExitCode {
         }
     };
     let chosen = |target: &&Target| options.target.as_ref().is_none_or(|name| name == target.name);
-    let mut is_ok = true;
+    let (mut passed, mut failed) = (0, 0);
     for target in TARGETS.iter().filter(chosen) {
         match run(target, &options) {
-            Ok(inputs) => println!("{:<16} {inputs} inputs", target.name),
+            Ok(inputs) => {
+                println!("{:<16} {inputs} inputs", target.name);
+                passed += 1;
+            }
             Err(problem) => {
-                println!("{:<16} FAILED: {problem}", target.name);
-                is_ok = false;
+                println!("failed: {}: {problem}", target.name);
+                failed += 1;
             }
         }
     }
-    if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("fuzz: {passed} passed, {failed} failed, 0 skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn options() -> Result<Options, String> {

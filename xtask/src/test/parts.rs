@@ -59,6 +59,7 @@ const fn host(name: &'static str, seconds: u32, tests: fn(&mut Report) -> Result
 pub static PARTS: &[Part] = &[
     local("lint", Some(200), lint::run, "formatting, static analysis, documentation, dependencies"),
     local("unit", Some(45), unit, "the crates, guest-rust as a native library, guest-go"),
+    local("fuzz", Some(15), fuzz, "every fuzz target on its seeds and a second of mutations"),
     local("simulation", Some(60), simulation, "whole hosts on a simulated cluster, disk and clock"),
     local("control-plane", None, control_plane, "the bundled control plane in the roles of its components"),
     host("bad-input", 170, bad_input, "error messages name the input and a remedy"),
@@ -171,6 +172,14 @@ fn control_plane(report: &mut Report) -> Result<()> {
     let args = [&["-vet=off"], &controlplane::TEST_FLAGS[..]].concat();
     go_test::run(&controlplane::source_dir(), &args, &[("CGO_ENABLED", "0")], report)?;
     cargo_test::run(&mut cargo_test(&["--test", "links"]), None, report)
+}
+
+fn fuzz(report: &mut Report) -> Result<()> {
+    let mut smoke = command::cargo();
+    smoke.args(["run", "--quiet", "--no-default-features", "--manifest-path", "fuzz/Cargo.toml", "--bin", "smoke"]);
+    // Without debug information it builds in half the time. Its assertions stay.
+    smoke.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_TARGET_DIR", repository::target().join("fuzz"));
+    cargo_test::run(&mut smoke, Some("fuzz"), report)
 }
 
 /// Seeds of the simulation in each run of the tests, and those that run twice to see that nothing differs.

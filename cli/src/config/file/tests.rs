@@ -139,7 +139,7 @@ fn an_error_names_the_file_the_line_the_key_and_a_remedy() {
         ("[controllers.x]\nexternal-hosts = \"a\"", "`external-hosts` in [controllers.x]: `a` is no grant", "\"all\""),
         (
             "[controllers.x]\nexternal-hosts = [\"https://a.example/b\"]",
-            "host.toml:2: `external-hosts` in [controllers.x]: \"https://a.example/b\" is no external host: nothing may follow",
+            "host.toml:2: `external-hosts` in [controllers.x]: \"https://a.example/b\" is not a valid external host: nothing may follow",
             "write it like `https://api.example.com`",
         ),
         (
