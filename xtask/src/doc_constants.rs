@@ -227,3 +227,25 @@ fn expressions_are_evaluated() {
         assert_eq!(shown(text), Some(expected), "{text}");
     }
 }
+
+/// Folders at the top of the repository: `` `host/core/src/lib.rs` `` in a page names a file.
+const FOLDERS: [&str; 9] =
+    ["host/", "cli/", "package/", "policy/", "e2e/", "bench/", "xtask/", "guest-rust/", "guest-go/"];
+
+#[test]
+fn documented_files_exist() {
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|page| root().join(page)).into();
+    files(&root().join("docs"), "md", &mut pages);
+    let mut missing = Vec::new();
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for path in text.split('`').skip(1).step_by(2) {
+            let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder)) && !path.contains([' ', '<', '*', '$']);
+            if is_path && !root().join(path).exists() {
+                missing.push(format!("{}: {path}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these files do not exist:\n{}", missing.join("\n"));
+}
