@@ -76,7 +76,12 @@ impl Environment for SimulatedEnvironment {
     }
 
     fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>) {
-        self.inner.recall(watch, subscriber, place);
+        // The controller that has seen most of it is at the end of the journal.
+        let number = self.inner.recovered(watch);
+        let swapped = |place: WatchPosition| {
+            if self.plant == Some(Plant::SwapPlaces) { WatchPosition { number, ..place } } else { place }
+        };
+        self.inner.recall(watch, subscriber, place.map(swapped));
     }
 
     fn recovered(&self, watch: WatchId) -> u64 {
@@ -88,10 +93,7 @@ impl Environment for SimulatedEnvironment {
     }
 
     fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition> {
-        let place = self.inner.place(watch, seen)?;
-        // As if it were that of a later change.
-        let more = if self.plant == Some(Plant::SwapPlaces) { 3 } else { 0 };
-        Some(WatchPosition { number: place.number + more, ..place })
+        self.inner.place(watch, seen)
     }
 
     fn is_recorded(&self, watch: WatchId) -> bool {

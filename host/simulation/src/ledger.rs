@@ -9,7 +9,7 @@ use crate::observer::{Invariant, Observer};
 
 /// How late a requeue or a timer may be after everything is in order: requests under way have to time out, snapshots
 /// to be written, limits to be kept.
-const SLACK: Duration = Duration::from_secs(240);
+const SLACK: Duration = Duration::from_secs(60);
 
 /// An object as a controller's registration sees it.
 pub type WatchPosition = (Arc<str>, usize, Arc<str>);

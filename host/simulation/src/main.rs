@@ -1,6 +1,6 @@
 //! `wasmop-simulate`: runs seeds of the simulation.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,7 +65,9 @@ fn main() -> ExitCode {
         let workers: Vec<_> = (0..arguments.jobs.max(1)).map(|_| scope.spawn(work)).collect();
         while !workers.iter().all(|worker| worker.is_finished()) {
             thread::sleep(Duration::from_millis(100));
-            progress(&done, arguments.seeds, begun);
+            if std::io::stderr().is_terminal() {
+                progress(&done, arguments.seeds, begun);
+            }
         }
     });
     progress(&done, arguments.seeds, begun);

@@ -11,7 +11,7 @@ pub enum Plant {
     ForgetElapsed,
     /// Delivered bytes are given back twice.
     GiveCreditTwice,
-    /// What a controller has seen of one watch is taken for what it has seen of another.
+    /// What another controller has seen of a watch is taken for what this one has seen.
     SwapPlaces,
     /// Watches that nobody wants go on.
     KeepWatches,

@@ -470,7 +470,7 @@ impl Driver {
         let Some(due) = self.world.ledger().last_due(is_good) else { return Ok(()) };
         let left = due.saturating_sub(self.now());
         if left <= MOST_DUE {
-            self.pass(left + Duration::from_secs(300)).await?;
+            self.pass(left + Duration::from_secs(100)).await?;
         }
         Ok(())
     }

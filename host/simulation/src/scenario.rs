@@ -168,7 +168,12 @@ fn op(random: &mut Random, swarm: &Swarm, hosts: usize) -> Op {
         });
     }
     // Leases do not outlast days without anybody, and a host alone has nobody to wait for.
-    let most = if hosts == 1 && random.percent(15) { 3 * DAY } else { 120 * SECOND };
+    let most = match random.below(10) {
+        _ if hosts > 1 => 120 * SECOND,
+        0 => 3 * DAY,
+        1..5 => 3600 * SECOND,
+        _ => 60 * SECOND,
+    };
     let downtime = random.duration(10 * MS, most);
     let time = random.duration(100 * MS, 60 * SECOND);
     let mut add = |is_on: bool, op: Op| troubles.extend(is_on.then_some(op));
