@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wasmop_policy::{Trigger, activity};
 
-use crate::options::HostError;
+use crate::error::HostError;
 
 /// Writes a line at the end of each idle gap.
 pub(crate) struct ActivityRecorder {

@@ -38,6 +38,7 @@
 #![warn(missing_docs)]
 
 mod activity_recorder;
+mod error;
 mod install;
 mod memory_pressure;
 mod options;
@@ -47,8 +48,9 @@ mod shell;
 pub mod status;
 mod traces;
 
+pub use error::HostError;
 pub use memory_pressure::default_budget;
-pub use options::{Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
+pub use options::{Deployment, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
 pub use run::run;
 pub use settings::{ControllerSettings, Settings};
 pub use traces::BoxedTracer;

@@ -23,8 +23,9 @@ use wasmop_vm::step_scheduler::StepScheduler;
 use wasmop_vm::thread_clock::thread_cpu_time;
 
 use crate::activity_recorder::ActivityRecorder;
+use crate::error::HostError;
 use crate::memory_pressure;
-use crate::options::{HostError, Options, RefusedPackage};
+use crate::options::{Options, RefusedPackage};
 use crate::settings::{check_budget, check_impersonation};
 use crate::shell::{Inputs, Message, Peers, Shell, Telemetry, TelemetryOptions, running_requests};
 use crate::status::http::{self, Source};

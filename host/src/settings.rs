@@ -11,7 +11,7 @@ use wasmop_core::watch::NamespaceLimit;
 use wasmop_policy::Policy;
 use wasmop_vm::wasi::WasiGrant;
 
-use crate::options::HostError;
+use crate::error::HostError;
 
 /// Settings of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -28,7 +28,8 @@ use wasmop_vm::step_input::wall_clock_ns;
 use wasmop_vm::wasi::WasiGrant;
 
 use self::preparation::prepare;
-use crate::options::{Deployment, HostError};
+use crate::error::HostError;
+use crate::options::Deployment;
 use crate::settings::ControllerSettings;
 use crate::shell::{Home, Shell, Tenant};
 

@@ -19,7 +19,7 @@ use wasmop_snapshot::StateDir;
 use wasmop_vm::compiled_package::{InstallError, InstalledPackage};
 use wasmop_vm::engine::Engine;
 
-use crate::options::HostError;
+use crate::error::HostError;
 
 /// A SHA-256.
 type Digest = [u8; 32];

@@ -10,8 +10,8 @@ use wasmop_vm::instance::Origin;
 
 use super::workers::Home;
 use super::{Message, Shell};
+use crate::error::HostError;
 use crate::install::recover;
-use crate::options::HostError;
 
 /// The kernel's name of the machine or Pod.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";

@@ -155,11 +155,9 @@ fn unit(report: &mut Report) -> Result<()> {
     let tests = ["--lib", "--bins", "--test", "assembled", "--test", "verbs", "--test", "suspend"];
     cargo_test::run(&mut cargo_test(&tests), None, report)?;
     cargo_test::run(&mut cargo_test(&["--doc"]), None, report)?;
-    cargo_test::run(
-        cargo_test(&["--manifest-path", "guest-rust/Cargo.toml"]).env("CARGO_TARGET_DIR", repository::guest_target()),
-        None,
-        report,
-    )?;
+    let mut guest_rust = command::cargo();
+    guest_rust.args(["test", "--no-fail-fast", "--release", "--manifest-path", "guest-rust/Cargo.toml"]);
+    cargo_test::run(guest_rust.env("CARGO_TARGET_DIR", repository::guest_target()), None, report)?;
     go_test::run(&repository::root().join("guest-go"), &[], &[], report)
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::slot::SlotId;
+use super::parts::SlotId;
 use super::subscriptions::Subscription;
 use super::{ControlLoop, Credit, Environment, HostEffect, RESPONSE_CREDIT_BYTES, SpanEvent};
 use crate::cached_reads::{ANY_VERSION, Any, Asked, Resource, asked, key_of, list, newest};

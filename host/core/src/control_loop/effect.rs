@@ -8,8 +8,7 @@ use wasmop_package::manifest::{ControllerSpec, WatchSpec};
 use wasmop_policy::Trigger;
 
 use super::host_state::HostState;
-use super::slot::SlotId;
-use super::suspension::SaveReason;
+use super::parts::{SaveReason, SlotId};
 use crate::controller::Outcome;
 use crate::election::Fence;
 use crate::limits::problem::Problem;

@@ -4,10 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leadership::Recovered;
+use super::parts::{InstanceFacts, Recovered, SaveReason, SlotId};
 use super::settings::Settings;
-use super::slot::{InstanceFacts, SlotId};
-use super::suspension::SaveReason;
 use crate::election::Fence;
 use crate::reply::Reply;
 use crate::step::StepReport;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::slot::SlotId;
+use super::parts::SlotId;
 use super::{ControlLoop, Credit, Environment, RESPONSE_CREDIT_BYTES};
 use crate::controller::MAX_HELD_BYTES;
 use crate::watch::WatchId;

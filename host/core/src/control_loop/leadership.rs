@@ -6,114 +6,18 @@
 //!                                           └─── lost: drop everything ──┘
 //! ```
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use wasmop_policy::Predictor;
 
 use super::event::Gained;
-use super::host_state::HostState;
-use super::slot::{InstanceFacts, Phase, SlotId};
-use super::suspension::SaveReason;
+use super::parts::{InstanceFacts, Leadership, Phase, Recovered, SaveReason, SlotId};
 use super::{ControlLoop, Environment, HostEffect, SpanEvent};
 use crate::controller::Controller;
-use crate::election::Fence;
 use crate::limits::request_rate::RequestThrottle;
-use crate::watch::WatchPosition;
 
 /// How long a controller that is given up may wait for answers to requests that it has made.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
-
-/// Whether a controller runs here.
-#[derive(Debug)]
-pub enum Leadership {
-    /// There are no other hosts.
-    Alone,
-    /// Another host runs it, or none does.
-    Standby,
-    /// This host runs it.
-    Held(Arc<Fence>),
-    /// It ends what it does, and waits for answers until then.
-    GivesUp {
-        /// Holds as long as the lease does.
-        fence: Arc<Fence>,
-        /// On the host's clock.
-        until: Duration,
-    },
-    /// The lease is lost: what is left of it goes.
-    Lost,
-}
-
-impl Leadership {
-    /// What outgoing requests are checked against; `None`: nothing.
-    pub fn fence(&self) -> Option<Arc<Fence>> {
-        match self {
-            Leadership::Held(fence) | Leadership::GivesUp { fence, .. } => Some(fence.clone()),
-            Leadership::Alone | Leadership::Standby | Leadership::Lost => None,
-        }
-    }
-
-    /// Whether it runs here and is not about to stop, as far as is known.
-    pub(super) fn is_active(&self) -> bool {
-        matches!(self, Leadership::Alone | Leadership::Held(_))
-    }
-
-    /// Whether what it has done until now counts. `boot`: the machine's clock.
-    pub fn holds(&self, boot: Duration) -> bool {
-        match self {
-            Leadership::Alone => true,
-            Leadership::Held(fence) | Leadership::GivesUp { fence, .. } => fence.holds(boot),
-            Leadership::Standby | Leadership::Lost => false,
-        }
-    }
-}
-
-/// What a controller continues with: state, predictor, snapshot, and what it has seen of its watches.
-#[derive(Debug, Default)]
-pub struct Recovered {
-    /// Queues, tasks and deadlines.
-    pub controller: Controller,
-    /// What is known of when it is needed.
-    pub predictor: Predictor,
-    /// Bytes of its snapshot; `None`: it starts from the base image.
-    pub snapshot_bytes: Option<u64>,
-    /// How much of its watches it has seen.
-    pub places: Vec<WatchPosition>,
-}
-
-impl Recovered {
-    /// A controller without a snapshot. `clock`: what a fresh instance's monotonic clock shows, in nanoseconds.
-    pub fn fresh(now: Duration, clock: u64) -> Recovered {
-        Recovered { controller: Controller::new(now, clock), ..Recovered::default() }
-    }
-
-    /// A controller with a snapshot. `monotonic_ns`: the instance's clock when it was written, `elapsed`: the time
-    /// since; `startup`: fingerprint of what the program is started with now.
-    ///
-    /// # Errors
-    ///
-    /// Says why the snapshot cannot be continued from.
-    pub fn from_snapshot(
-        state: HostState,
-        snapshot_bytes: u64,
-        (monotonic_ns, elapsed): (u64, Duration),
-        startup: u64,
-        now: Duration,
-    ) -> Result<Recovered, String> {
-        // A program reads these once, and what it has made of them is in its memory.
-        if state.startup != startup {
-            return Err("environment, arguments or log level have changed".into());
-        }
-        let clock = monotonic_ns.wrapping_add(elapsed.as_nanos() as u64);
-        let controller = Controller::restore(state.controller, now, clock, elapsed)?;
-        Ok(Recovered {
-            controller,
-            predictor: state.predictor,
-            snapshot_bytes: Some(snapshot_bytes),
-            places: state.places,
-        })
-    }
-}
 
 impl<E: Environment> ControlLoop<E> {
     /// Whether a controller that the election has given to this host can begin here.

@@ -22,6 +22,7 @@ mod host_state;
 mod inspection;
 mod leadership;
 mod notices;
+mod parts;
 mod requests;
 mod restarts;
 mod settings;
@@ -49,13 +50,11 @@ pub use self::environment::{Credit, Environment};
 pub use self::event::{Gained, HostEvent, Now, Saved, Stepped, Written};
 pub use self::host_state::HostState;
 pub use self::inspection::MOST_HELD_BYTES;
-pub use self::leadership::{Leadership, Recovered};
+use self::parts::{Authority, SlotRequests, SlotWatches, Suspension, Throttles};
+pub use self::parts::{InstanceFacts, Leadership, PackageFacts, Phase, Recovered, SaveReason, SlotId};
 pub use self::settings::{Authorization, BudgetTooSmall, Settings};
-use self::slot::{Authority, Slot, SlotWatches, SlotsOf};
-pub use self::slot::{InstanceFacts, PackageFacts, Phase, SlotId};
+use self::slot::{Slot, SlotsOf};
 use self::subscriptions::Subscriptions;
-pub use self::suspension::SaveReason;
-use self::suspension::Suspension;
 use self::timers::Timers;
 use crate::cached_reads::{Resource, Writes};
 use crate::limits::problem::ProblemReports;
@@ -199,8 +198,8 @@ impl<E: Environment> ControlLoop<E> {
             controller: recovered.controller,
             phase: Phase::Suspended { snapshot_bytes: recovered.snapshot_bytes },
             watches: SlotWatches::default(),
-            requests: requests::SlotRequests::new(writes, own_writes),
-            throttles: throttles::Throttles::default(),
+            requests: SlotRequests::new(writes, own_writes),
+            throttles: Throttles::default(),
             suspension: Suspension::new(policy, recovered.predictor),
             counters,
             wake: None,

@@ -1,7 +1,7 @@
 //! What owners are told of controllers that misbehave: the last error, and a Kubernetes Event now and then.
 
 use super::effect::Notice;
-use super::slot::SlotId;
+use super::parts::SlotId;
 use super::{ControlLoop, Environment, HostEffect};
 use crate::limits::problem::{Problem, how_to_raise};
 use crate::registration_id::RegistrationId;

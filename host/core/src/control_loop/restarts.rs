@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use wasmop_package::Tier;
 
-use super::slot::{Phase, Slot, SlotId};
+use super::parts::{Phase, SlotId};
+use super::slot::Slot;
 use super::{ControlLoop, Credit, Environment, HostEffect, SpanEvent};
 use crate::controller::MAX_HELD_BYTES;
 use crate::limits::liveness::{MemoryUse, Verdict, Why};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracing::level_filters::LevelFilter;
 use wasmop_policy::Policy;
 
-use super::slot::SlotId;
+use super::parts::SlotId;
 use super::{ControlLoop, Environment};
 use crate::permissions::Grant;
 

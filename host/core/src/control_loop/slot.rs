@@ -8,133 +8,15 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmop_package::Tier;
 use wasmop_package::manifest::Limits;
-use wasmop_policy::Policy;
 
-use super::leadership::Leadership;
-use super::requests::SlotRequests;
-use super::suspension::Suspension;
-use super::throttles::Throttles;
+use super::parts::{
+    Authority, InstanceFacts, Leadership, PackageFacts, Phase, SlotId, SlotRequests, SlotWatches, Suspension, Throttles,
+};
 use super::{Credit, Environment};
 use crate::controller::Controller;
-use crate::permissions::{Grant, Permissions};
-use crate::registration_id::RegistrationId;
-use crate::service_account::ServiceAccount;
 use crate::startup::Startup;
 use crate::status::counters::Counters;
-use crate::watch::{NamespaceLimit, WatchId};
-
-/// Which of the host's controllers: an index that is valid for as long as the host runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotId(pub u32);
-
-impl SlotId {
-    /// The smallest id.
-    pub const FIRST: SlotId = SlotId(0);
-
-    /// The position among all slots.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// What the loop has to know of a package. Controllers of one package share it.
-#[derive(Clone, Debug)]
-pub struct PackageFacts {
-    /// The package's name, which the program is told.
-    pub name: String,
-    /// The package's version.
-    pub version: String,
-    /// Full: suspended to disk; soft: suspended within the process.
-    pub tier: Tier,
-    /// Limits after the host's caps.
-    pub limits: Limits,
-    /// The package's own choice, if it has one.
-    pub suspend_policy: Option<Policy>,
-    /// Size of the base image's linear memory in bytes; `None` in the soft tier.
-    pub base_memory_bytes: Option<u64>,
-    /// Bytes of data that every instance holds from its start; `None` in the soft tier.
-    pub base_data_bytes: Option<u64>,
-    /// What the monotonic clock of a fresh instance shows, in nanoseconds.
-    pub first_monotonic_ns: u64,
-}
-
-/// Where a controller's instance is.
-///
-/// The environment holds the instance itself; this is the loop's view of it, replaced whenever one comes back.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Phase {
-    /// Nothing is in memory.
-    Suspended {
-        /// Bytes of its snapshot; `None`: it starts from the base image.
-        snapshot_bytes: Option<u64>,
-    },
-    /// Alive; an instance of the soft tier stays so while it is suspended.
-    Resident(InstanceFacts),
-    /// With a worker, which sends it back.
-    Busy,
-}
-
-impl Phase {
-    /// It starts from the base image.
-    pub const FRESH: Phase = Phase::Suspended { snapshot_bytes: None };
-}
-
-/// A live instance as it was when a worker last had it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct InstanceFacts {
-    /// Bytes that suspending it gives back.
-    pub anonymous_bytes: u64,
-    /// Bytes of its tables.
-    pub table_bytes: u64,
-    /// Size of its linear memory in bytes.
-    pub memory_bytes: u64,
-    /// Its log of steps is full: it has to be saved before it goes on.
-    pub log_is_full: bool,
-    /// It is of the soft tier.
-    pub is_soft: bool,
-    /// It is suspended within the process (soft tier only).
-    pub is_suspended: bool,
-}
-
-/// What a controller may do, and where.
-pub(super) struct Authority {
-    pub permissions: Arc<Permissions>,
-    /// As whom its requests are made; `None`: as the host.
-    pub service_account: Option<Arc<ServiceAccount>>,
-    /// The namespaces whose objects it watches; empty: all.
-    pub namespaces: NamespaceLimit,
-}
-
-impl Authority {
-    pub fn grant(&self) -> Grant {
-        Grant {
-            rules: self.permissions.granted().cloned(),
-            external: self.permissions.external_granted().clone(),
-            service_account: self.service_account.clone(),
-        }
-    }
-}
-
-/// The upstream watches of a controller. Invariant: `all` has each watch that any of its subscriptions is on, once.
-#[derive(Default)]
-pub(super) struct SlotWatches {
-    /// Those of each registration's primary kind, one for each of its namespaces.
-    pub primaries: Vec<(RegistrationId, WatchId)>,
-    pub all: Vec<WatchId>,
-}
-
-impl SlotWatches {
-    /// The watches of a registration's primary kind.
-    pub fn primaries_of(&self, registration: RegistrationId) -> impl Iterator<Item = WatchId> + '_ {
-        self.primaries.iter().filter(move |(of, _)| *of == registration).map(|(_, watch)| *watch)
-    }
-
-    fn ram_bytes(&self) -> usize {
-        self.primaries.capacity() * size_of::<(RegistrationId, WatchId)>() + self.all.capacity() * size_of::<WatchId>()
-    }
-}
 
 /// A controller and everything the loop keeps for it.
 pub(super) struct Slot<C> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::leadership::Leadership;
-use super::slot::{Phase, Slot, SlotId};
+use super::parts::{Leadership, Phase, SlotId};
+use super::slot::Slot;
 use super::{ControlLoop, Credit, Environment};
 use crate::status::observed::{Controller, Queue, Unwatched};
 use crate::status::state::State;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::effect::{ReconcileBegun, Step};
 use super::event::Stepped;
-use super::slot::{Phase, SlotId};
+use super::parts::{Phase, SlotId};
 use super::{ControlLoop, Environment, HostEffect, SpanEvent};
 use crate::controller::{Effect, Outcome};
 use crate::crash_log;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmop_package::manifest::ControllerSpec;
 
-use super::slot::SlotId;
+use super::parts::SlotId;
 use crate::registration_id::RegistrationId;
 use crate::watch::{Waiting, WatchId, WatchPosition};
 

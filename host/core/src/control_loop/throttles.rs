@@ -4,32 +4,17 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::slot::{Phase, Slot, SlotId};
+use super::parts::{Phase, SlotId};
+use super::slot::Slot;
 use super::{ControlLoop, Credit, Environment, HostEffect, SpanEvent};
-use crate::limits::cpu_share::{CpuShare, Held};
-use crate::limits::liveness::Liveness;
-use crate::limits::log_rate::{LogThrottle, LogVerdict};
+use crate::limits::cpu_share::Held;
+use crate::limits::log_rate::LogVerdict;
 use crate::limits::problem::{Limit, Problem};
 use crate::limits::self_trigger::Loop;
 use crate::step::{Event, EventKind, LogLine};
 
 /// What a line of the host's log has besides texts of the guest: time, keys, names.
 const LINE_BYTES: usize = 200;
-
-/// How much a controller has used of its limits.
-#[derive(Default)]
-pub(super) struct Throttles {
-    pub cpu_share: CpuShare,
-    /// Only while something goes wrong.
-    pub liveness: Option<Box<Liveness>>,
-    lines: LogThrottle,
-}
-
-impl Throttles {
-    pub fn ram_bytes(&self) -> usize {
-        self.liveness.as_ref().map_or(0, |liveness| liveness.bytes())
-    }
-}
 
 impl<C: Credit> Slot<C> {
     /// When something is to be done because of a limit.

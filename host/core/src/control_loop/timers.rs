@@ -1,9 +1,8 @@
 //! When which slot has to be looked at again.
 
+use super::parts::SlotId;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-use super::slot::SlotId;
 
 /// Wake times, one at most for each slot. `Slot::wake` is the canonical value; this is its index by time.
 #[derive(Debug, Default)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use wasmop_package::manifest::{ControllerSpec, Relation};
 
-use super::slot::{Slot, SlotId};
+use super::parts::SlotId;
+use super::slot::Slot;
 use super::subscriptions::{Subscription, Unwatched};
 use super::{ControlLoop, Credit, Environment};
 use crate::controller::{Found, WatchedChange};

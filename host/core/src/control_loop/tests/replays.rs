@@ -1,6 +1,6 @@
 //! What a new subscriber of a watch sees: all objects once, or what it has missed.
 
-use super::super::{SlotId, leadership::Recovered};
+use super::super::{Recovered, SlotId};
 use super::environment::{Asked, Recorded, object};
 use super::harness::*;
 use crate::step::Lost;
