@@ -11,7 +11,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number, so that a run can be repeated bit for bit. The
 //! shell reads events from channels, hands them in, and carries out effects on threads and in tasks.
 //!
-//! Each controller is a [`Slot`](slot::Slot) made of parts. Its instance is in one place at a time: with the shell
+//! Each controller is a slot made of parts. Its instance is in one place at a time: with the shell
 //! ("at home") or with a worker (`Phase::Busy`), and the loop orders nothing of an instance that is with a worker.
 
 mod cached_answers;
@@ -118,7 +118,7 @@ pub struct NewController {
 /// The state of a host and every decision about it.
 ///
 /// Invariants:
-/// * `timers` mirrors `Slot::wake`; only [`ControlLoop::schedule`] changes either.
+/// * `timers` mirrors `Slot::wake`; only `ControlLoop::schedule` changes either.
 /// * `touched` holds the slots that may have something to do; [`ControlLoop::dispatch`] empties it.
 /// * `effects` are in the order in which they have to be carried out; whoever calls [`ControlLoop::dispatch`] gets all.
 /// * `now` is the moment of the event that is being handled.
