@@ -1,10 +1,10 @@
-//! Embeds the templates and the SDKs, file by file, so that `wasmop new` works without this repository.
+//! Embeds the templates and SDKs file by file, so that `wasmop new` works without this repository.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What builds leave behind in the trees that are embedded.
+/// Build artefacts and metadata in the embedded trees.
 const NOT_SOURCES: [&str; 5] = ["target", ".git", ".wasmop", ".DS_Store", "testdata"];
 
 fn main() {
@@ -14,13 +14,13 @@ fn main() {
         .to_path_buf();
     let mut code = String::new();
     embed(&mut code, "TEMPLATES", &root.join("templates"), &[]);
-    // Port rules are the command's, not the project's, and a dependency's lock file is never read.
+    // Port rules belong to this command, and cargo never reads the lock file of a dependency.
     embed(&mut code, "SDK_RUST", &root.join("guest-rust"), &["port", "Cargo.lock", "tests"]);
     embed(&mut code, "SDK_GO", &root.join("guest-go"), &[]);
     fs::write(Path::new(&env("OUT_DIR")).join("embedded.rs"), code).expect("OUT_DIR is writable");
 }
 
-/// Writes `pub static NAME: &[File]` with every file below `dir`, except what `skip` names at its top.
+/// Writes `pub static NAME: &[File]` with every file below `dir`, without the top-level entries in `skip`.
 fn embed(code: &mut String, name: &str, dir: &Path, skip: &[&str]) {
     println!("cargo:rerun-if-changed={}", dir.display());
     let mut files = Vec::new();

@@ -10,7 +10,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/client"
 )
 
-// Builder describes a controller; see NewControllerManagedBy.
+// Builder builds a controller; see NewControllerManagedBy.
 type Builder struct {
 	manager Manager
 	c       controller
@@ -21,51 +21,51 @@ type Builder struct {
 
 // ControllerOptions configures a controller.
 type ControllerOptions struct {
-	// MaxConcurrentReconciles is how many objects are reconciled at once, each in a goroutine.
+	// MaxConcurrentReconciles is the maximum number of concurrent reconciles. Each runs in its own goroutine.
 	// The default is 1.
 	MaxConcurrentReconciles int
 }
 
-// NewControllerManagedBy begins the description of a controller; Complete ends it.
+// NewControllerManagedBy returns a Builder of a controller for mgr. Complete adds the controller to mgr.
 func NewControllerManagedBy(m Manager) *Builder {
 	return &Builder{manager: m, c: controller{spec: controllerSpec{MaxConcurrentReconciles: 1}}}
 }
 
-// Named gives the controller a name; the default is the kind in lower case.
+// Named sets the name of the controller. The default is the kind in lower case.
 func (b *Builder) Named(name string) *Builder {
 	b.c.spec.Name = name
 	return b
 }
 
-// For names the kind whose objects are reconciled. Exactly one is needed.
+// For sets the kind to reconcile. It must be called exactly once.
 func (b *Builder) For(obj client.Object, opts ...WatchOption) *Builder {
 	if b.hasFor {
-		b.errs = append(b.errs, errors.New("For may be called only once: use Owns or Watches for further kinds"))
+		b.errs = append(b.errs, errors.New("For can be called only once: use Owns or Watches for other kinds"))
 	}
 	b.hasFor = true
 	b.c.spec.Primary = b.watch(obj, relationOwn, opts)
 	return b
 }
 
-// Owns watches a kind of objects that the reconciled ones control; a change of one reconciles the
-// object that controls it.
+// Owns watches a kind that the reconciled objects control. When an object of this kind changes, its controller owner is
+// reconciled.
 func (b *Builder) Owns(obj client.Object, opts ...WatchOption) *Builder {
 	return b.add(b.watch(obj, relationController, opts), nil)
 }
 
-// Watches watches any other kind; the handler says what to reconcile when an object changes.
+// Watches watches any other kind. The handler determines the objects to reconcile when an object changes.
 func (b *Builder) Watches(obj client.Object, handler EventHandler, opts ...WatchOption) *Builder {
 	var m *mapper
 	if handler.relation == relationMap {
 		if handler.f == nil {
-			b.errs = append(b.errs, errors.New("EnqueueRequestsFromMapFunc needs a function"))
+			b.errs = append(b.errs, errors.New("EnqueueRequestsFromMapFunc requires a function"))
 		}
 		m = &mapper{object: reflect.TypeOf(obj).Elem(), f: handler.f}
 	}
 	return b.add(b.watch(obj, handler.relation, opts), m)
 }
 
-// WithEventFilter applies a predicate to everything the controller watches.
+// WithEventFilter applies a predicate to all watches of the controller.
 func (b *Builder) WithEventFilter(p Predicate) *Builder {
 	b.filters = append(b.filters, p)
 	return b
@@ -82,7 +82,7 @@ func (b *Builder) WithOptions(o ControllerOptions) *Builder {
 // Complete adds the controller to the manager.
 func (b *Builder) Complete(r Reconciler) error {
 	if !b.hasFor {
-		b.errs = append(b.errs, errors.New("For is missing: name the kind to reconcile"))
+		b.errs = append(b.errs, errors.New("For is missing: set the kind to reconcile"))
 	}
 	if r == nil {
 		b.errs = append(b.errs, errors.New("the reconciler is nil"))
@@ -113,7 +113,7 @@ func (b *Builder) add(w watchSpec, m *mapper) *Builder {
 func (b *Builder) watch(obj client.Object, rel relation, opts []WatchOption) watchSpec {
 	r := obj.Resource()
 	if r.Version == "" || r.Kind == "" {
-		b.errs = append(b.errs, fmt.Errorf("the Resource method of %T must give Version and Kind", obj))
+		b.errs = append(b.errs, fmt.Errorf("the Resource method of %T must return a Version and a Kind", obj))
 	}
 	w := watchSpec{Group: r.Group, Version: r.Version, Kind: r.Kind, Plural: r.Plural, Relation: rel, namespaced: r.Namespaced}
 	for _, o := range opts {
@@ -122,29 +122,28 @@ func (b *Builder) watch(obj client.Object, rel relation, opts []WatchOption) wat
 	return w
 }
 
-// MapFunc names what to reconcile because of a watched object. What it named for the object before is
-// reconciled as well: after a label has moved from one name to another, both are. So is what it names
-// without there being such an object.
+// MapFunc returns the objects to reconcile when a watched object changes. The objects that it returned for the previous
+// version are reconciled as well. For example, if a label changes from one name to another, both named objects are
+// reconciled. Returned objects need not exist.
 //
-// For a deleted object it gets the last state the host knows. If that is no more than the name, it is
-// not called, and what it named before is reconciled.
+// For a deleted object it receives the last version that the host knows. If the host knows only the name, the function
+// is not called, and the objects that it returned for the previous version are reconciled.
 type MapFunc func(ctx context.Context, obj client.Object) []Request
 
-// EventHandler says what to reconcile when a watched object changes.
+// EventHandler determines the objects to reconcile when a watched object changes.
 type EventHandler struct {
 	relation relation
 	f        MapFunc
 }
 
-// EnqueueRequestForObject reconciles an object with the name of the one that changed.
+// EnqueueRequestForObject reconciles the object with the same name as the changed object.
 func EnqueueRequestForObject() EventHandler { return EventHandler{relation: relationOwn} }
 
-// EnqueueRequestForOwner reconciles every owner of the one that changed that is of the kind the
-// controller is For.
+// EnqueueRequestForOwner reconciles all owners of the changed object that have the kind of For.
 func EnqueueRequestForOwner() EventHandler { return EventHandler{relation: relationOwner} }
 
-// EnqueueRequestsFromMapFunc reconciles what the function names. The guest runs for each change
-// of a watched object, and the host has to send it whole; the other handlers cost the guest nothing.
+// EnqueueRequestsFromMapFunc reconciles the objects that the function returns. The host sends each changed object to
+// the guest, which must run the function. The other handlers run in the host.
 func EnqueueRequestsFromMapFunc(f MapFunc) EventHandler {
 	return EventHandler{relation: relationMap, f: f}
 }

@@ -1,9 +1,8 @@
-// Package wasmop runs a Kubernetes controller as a wasmop guest, in the shapes of
-// controller-runtime: a Manager, a builder, a Reconciler, a Client.
+// Package wasmop runs a Kubernetes controller as a wasmop guest. Its API follows controller-runtime: a Manager, a
+// builder, a Reconciler and a Client.
 //
-// The host does what controller-runtime does around a reconciler: it watches, filters, queues,
-// limits concurrency and backs off. The guest is only the reconciler; between reconciles, and while
-// one waits for the API server, it may be suspended to disk with everything it holds in memory.
+// The host watches, filters, queues, limits concurrency and retries with backoff. The guest contains only the
+// reconciler. While it is idle or waits for the API server, the host may suspend it to disk with all its memory.
 //
 //	func main() {
 //		mgr := wasmop.NewManager(wasmop.Options{})
@@ -18,7 +17,7 @@
 //		os.Exit(1)
 //	}
 //
-// The same source is built by Go and by TinyGo; `wasmop build` calls either. What differs: under
-// TinyGo a panic cannot be recovered, so it ends the step instead of the reconcile (the host then
-// rolls the step back), and goroutine stacks have a fixed size.
+// Both Go and TinyGo compile the same source; `wasmop build` calls either. There are two differences. Under TinyGo a
+// panic cannot be recovered, so it ends the step rather than the reconcile, and the host rolls back the step. TinyGo's
+// goroutine stacks have a fixed size.
 package wasmop

@@ -17,8 +17,7 @@ func withLogger(ctx context.Context, l *slog.Logger) context.Context {
 	return context.WithValue(ctx, loggerKey{}, l)
 }
 
-// LoggerFrom returns the logger of the reconcile that ctx belongs to: its lines name controller and
-// object.
+// LoggerFrom returns the logger of the reconcile that ctx belongs to. Its lines contain the controller and the object.
 func LoggerFrom(ctx context.Context) *slog.Logger {
 	if l, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
 		return l
@@ -29,13 +28,13 @@ func LoggerFrom(ctx context.Context) *slog.Logger {
 // NewLogHandler returns a handler that writes to the host's log.
 func NewLogHandler(level slog.Leveler) slog.Handler { return &logHandler{level: level} }
 
-// logHandler keeps the attributes of With as the beginning of a JSON object: fields is its inside
-// so far, and open counts the groups whose brace is still to be closed.
+// logHandler keeps the attributes of With as an unfinished JSON object. fields is the content so far, and open counts
+// the groups to close.
 type logHandler struct {
 	level  slog.Leveler
 	fields []byte
 	open   int
-	// groups are names given to WithGroup since; a group without attributes is left out.
+	// groups are the names of WithGroup since then. A group without attributes is omitted.
 	groups []string
 }
 
@@ -102,23 +101,6 @@ func hostLevel(l slog.Level) abi.Level {
 	return abi.Trace
 }
 
-// slogLevel is the level of a name in the host's configuration.
-func slogLevel(name string) slog.Level {
-	switch name {
-	case "off":
-		return slog.Level(math.MaxInt)
-	case "error":
-		return slog.LevelError
-	case "warn":
-		return slog.LevelWarn
-	case "info":
-		return slog.LevelInfo
-	case "debug":
-		return slog.LevelDebug
-	}
-	return slog.Level(math.MinInt)
-}
-
 func appendKey(b []byte, key string) []byte {
 	if n := len(b); n > 0 && b[n-1] != '{' {
 		b = append(b, ',')
@@ -150,8 +132,8 @@ func appendAttr(b []byte, a slog.Attr) []byte {
 	return appendValue(appendKey(b, a.Key), v)
 }
 
-// appendValue never hands a value of unknown type to encoding/json: it panics inside on types and
-// numbers it cannot represent, which TinyGo cannot recover from.
+// appendValue never passes a value of unknown type to encoding/json, which panics internally for types and numbers that
+// it cannot represent. TinyGo cannot recover from this panic.
 func appendValue(b []byte, v slog.Value) []byte {
 	switch v.Kind() {
 	case slog.KindBool:

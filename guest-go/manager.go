@@ -16,35 +16,34 @@ import (
 
 // Options configures a Manager.
 type Options struct {
-	// Namespace restricts all controllers to one namespace; empty: all that the host watches. Kinds without
-	// namespaces are watched whole. For several namespaces see Cache.
+	// Namespace restricts all controllers to one namespace. Empty means all namespaces that the host watches.
+	// Cluster-scoped kinds are not restricted. For several namespaces use Cache.
 	Namespace string
-	// Cache restricts what is watched to namespaces: of all kinds, or of some.
+	// Cache restricts the watches of all or some kinds to namespaces.
 	Cache cache.Options
 }
 
-// Manager holds the controllers of a program and what they share.
+// Manager runs the controllers of a program.
 type Manager interface {
 	// GetClient returns a client for the API server.
 	GetClient() client.Client
-	// GetEventRecorder returns a recorder of Events that are reported by a controller of that name.
+	// GetEventRecorder returns a recorder of Events. name is the reporting controller.
 	GetEventRecorder(name string) EventRecorder
-	// Add has a Runnable started with the controllers.
+	// Add adds a Runnable, which Start starts with the controllers.
 	Add(Runnable) error
-	// Start registers the controllers with the host and serves it; it returns only if that fails
-	// or when ctx ends.
+	// Start registers the controllers with the host and runs them. It returns only if this fails or when ctx ends.
 	Start(ctx context.Context) error
 
 	add(*controller) error
 }
 
-// Runnable is something that runs beside the controllers.
+// Runnable runs alongside the controllers.
 type Runnable interface {
-	// Start returns when it is finished or ctx ends.
+	// Start returns when the work is done or ctx ends.
 	Start(ctx context.Context) error
 }
 
-// RunnableFunc is a function that is a Runnable.
+// RunnableFunc is a function that implements Runnable.
 type RunnableFunc func(context.Context) error
 
 // Start calls the function.
@@ -62,11 +61,11 @@ type manager struct {
 	runnables   []Runnable
 }
 
-// controller is what a builder completes.
+// controller is the result of a Builder.
 type controller struct {
 	spec       controllerSpec
 	reconciler Reconciler
-	// maps is parallel to spec.Watches; nil where the host knows the relation.
+	// maps has an element per element of spec.Watches. It is nil if the host evaluates the relation.
 	maps []*mapper
 }
 
@@ -78,7 +77,7 @@ func (m *manager) Add(r Runnable) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.started {
-		return errors.New("the manager has been started")
+		return errors.New("the manager has already been started")
 	}
 	m.runnables = append(m.runnables, r)
 	return nil
@@ -88,11 +87,11 @@ func (m *manager) add(c *controller) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.started {
-		return errors.New("the manager has been started")
+		return errors.New("the manager has already been started")
 	}
 	for _, other := range m.controllers {
 		if other.spec.Name == c.spec.Name {
-			return fmt.Errorf("two controllers are called %q: give one of them another name with Named", c.spec.Name)
+			return fmt.Errorf("two controllers have the name %q: rename one of them with Named", c.spec.Name)
 		}
 	}
 	if err := m.options.apply(&c.spec); err != nil {
@@ -106,7 +105,7 @@ func (m *manager) Start(ctx context.Context) error {
 	m.mu.Lock()
 	if m.started {
 		m.mu.Unlock()
-		return errors.New("the manager has been started")
+		return errors.New("the manager has already been started")
 	}
 	m.started = true
 	m.mu.Unlock()
@@ -132,11 +131,11 @@ func (m *manager) Start(ctx context.Context) error {
 	}
 }
 
-// registering lets the controllers of one manager after the other be registered.
+// registering serializes the registrations of several managers.
 var registering sync.Mutex
 
-// register makes the controllers known to the host, which does not know of managers: names must differ
-// between those of all managers.
+// register registers the controllers with the host. The host does not know managers, so names must be unique among the
+// controllers of all managers.
 func (m *manager) register() error {
 	registering.Lock()
 	defer registering.Unlock()
@@ -144,7 +143,7 @@ func (m *manager) register() error {
 		other := h.(*controller)
 		for _, c := range m.controllers {
 			if c.spec.Name == other.spec.Name {
-				return fmt.Errorf("controller %q has the name of a controller of another manager: give one of them another name with Named", c.spec.Name)
+				return fmt.Errorf("controller %q has the same name as a controller of another manager: rename one of them with Named", c.spec.Name)
 			}
 		}
 	}
@@ -158,7 +157,7 @@ func (m *manager) register() error {
 	return nil
 }
 
-// Reconcile answers the host's reconcile event.
+// Reconcile handles the host's reconcile event.
 func (c *controller) Reconcile(ctx context.Context, key string) abi.Outcome {
 	req := Request{parseKey(key)}
 	ctx = withLogger(ctx, slog.Default().With("controller", c.spec.Name, "object", key))
@@ -178,7 +177,7 @@ func (c *controller) Reconcile(ctx context.Context, key string) abi.Outcome {
 	return abi.Outcome{}
 }
 
-// Map answers the host's map event.
+// Map handles the host's map event.
 func (c *controller) Map(ctx context.Context, watch int, object []byte, gone bool) []string {
 	return c.maps[watch].keys(ctx, object, gone)
 }

@@ -14,28 +14,29 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// mapper calls a MapFunc. It remembers what the function named for each object: a change concerns what
-// the object named before as well as what it names now.
+// mapper calls a MapFunc and remembers its result for each watched object. A change affects the previous as well as the
+// new result.
 type mapper struct {
-	object reflect.Type // the struct, without the pointer
+	object reflect.Type // the struct type
 	f      MapFunc
 
 	mu sync.Mutex
-	// mapped has the keys named for each object, by the object's key.
+	// mapped contains the latest result for each watched object, by the object's key.
 	mapped map[string]mapping
-	// active counts calls of keys. While there are any, mapped keeps an entry without keys for each object
-	// in none: a call for an earlier change may still be under way.
+	// active counts running calls of keys. While it is positive, mapped keeps empty entries for the objects in none,
+	// because a call for an earlier change may still be running.
 	active int
 	none   []string
 }
 
+// mapping is the result of a MapFunc.
 type mapping struct {
-	task uint64 // grows with every change
+	task uint64 // increases with every change
 	keys string // joined by newlines
 }
 
-// keys returns what to reconcile because of a change of an object. If it is gone, data may be no more
-// than its name, as PartialObjectMetadata.
+// keys returns the keys that a change of a watched object affects. If the object is gone, data may be only a
+// PartialObjectMetadata.
 func (m *mapper) keys(ctx context.Context, data []byte, gone bool) []string {
 	m.begin()
 	defer m.end()
@@ -52,7 +53,7 @@ func (m *mapper) keys(ctx context.Context, data []byte, gone bool) []string {
 	if !gone || meta.Kind != "PartialObjectMetadata" {
 		value := reflect.New(m.object).Interface()
 		if err := codec.Unmarshal(data, value); err != nil {
-			slog.Error("a watched object does not fit its type", "object", source, "type", m.object.String(), "error", err)
+			slog.Error("cannot decode a watched object as the type of its watch", "object", source, "type", m.object.String(), "error", err)
 			if !gone {
 				return m.before(source)
 			}
@@ -91,7 +92,7 @@ func (m *mapper) end() {
 	m.none = nil
 }
 
-// before returns what was named for an object last.
+// before returns the latest result for an object.
 func (m *mapper) before(source string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -105,7 +106,7 @@ func (m *mapper) remember(source string, task uint64, named []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.mapped[source].task > task {
-		return // overtaken by a later change
+		return // a later change has finished first
 	}
 	if m.mapped == nil {
 		m.mapped = map[string]mapping{}
@@ -116,7 +117,7 @@ func (m *mapper) remember(source string, task uint64, named []string) {
 	}
 }
 
-// unique returns the keys in order, each once.
+// unique sorts and deduplicates keys.
 func unique(keys []string) []string {
 	slices.Sort(keys)
 	return slices.Compact(keys)

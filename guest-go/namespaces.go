@@ -9,17 +9,17 @@ import (
 	"github.com/wasmop/wasmop/guest-go/cache"
 )
 
-// apply restricts what a controller watches to the manager's namespaces. What a watch says itself takes
+// apply restricts the watches of a controller to the manager's namespaces. Namespaces of a watch itself take
 // precedence.
 func (o *Options) apply(c *controllerSpec) error {
 	if o.Namespace != "" && len(o.Cache.DefaultNamespaces) > 0 {
-		return errors.New("the options have a Namespace and Cache.DefaultNamespaces: leave one out")
+		return errors.New("the options have both Namespace and Cache.DefaultNamespaces: remove one")
 	}
 	c.setNamespaces(o.Namespace, o.Cache.DefaultNamespaces)
 	if err := o.applyTo(&c.Primary); err != nil {
 		return err
 	}
-	// The builder has the same ones.
+	// The builder holds the same slices.
 	c.Watches = slices.Clone(c.Watches)
 	for i := range c.Watches {
 		if err := o.applyTo(&c.Watches[i]); err != nil {
@@ -38,13 +38,13 @@ func (o *Options) applyTo(w *watchSpec) error {
 	case len(ofKind) > 0:
 		w.setNamespaces(names(ofKind))
 	case !w.namespaced && (o.Namespace != "" || len(o.Cache.DefaultNamespaces) > 0):
-		// A limit to namespaces must not lose a kind that has none.
+		// Namespaces do not restrict cluster-scoped kinds.
 		w.setNamespaces(nil)
 	}
 	return nil
 }
 
-// ofKind are the namespaces that the options have for a kind.
+// ofKind returns the namespaces that the options contain for a kind.
 func (o *Options) ofKind(w *watchSpec) (map[string]cache.Config, error) {
 	for object, settings := range o.Cache.ByObject {
 		r := object.Resource()
@@ -52,7 +52,7 @@ func (o *Options) ofKind(w *watchSpec) (map[string]cache.Config, error) {
 			continue
 		}
 		if !r.Namespaced {
-			return nil, fmt.Errorf("there are namespaces in Cache.ByObject for %s, which has none", r.Kind)
+			return nil, fmt.Errorf("Cache.ByObject has namespaces for %s, which is cluster-scoped", r.Kind)
 		}
 		return settings.Namespaces, nil
 	}
@@ -68,7 +68,7 @@ func (c *controllerSpec) setNamespaces(one string, several map[string]cache.Conf
 	}
 }
 
-// setNamespaces has only objects of these watched; none: all.
+// setNamespaces restricts a watch to these namespaces. Empty means all.
 func (w *watchSpec) setNamespaces(namespaces []string) {
 	w.Namespace, w.Namespaces = nil, nil
 	switch len(namespaces) {
@@ -81,7 +81,7 @@ func (w *watchSpec) setNamespaces(namespaces []string) {
 	}
 }
 
-// names are the keys in order; none if they are all namespaces.
+// names returns the sorted keys, or none if they include all namespaces.
 func names(namespaces map[string]cache.Config) []string {
 	if _, all := namespaces[cache.AllNamespaces]; all {
 		return nil

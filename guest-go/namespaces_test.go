@@ -13,7 +13,7 @@ import (
 	wasmop "github.com/wasmop/wasmop/guest-go"
 )
 
-// node has no namespace.
+// node is a cluster-scoped kind.
 type node struct {
 	metav1.TypeMeta
 	metav1.ObjectMeta
@@ -31,9 +31,8 @@ func namespaces(names ...string) map[string]cache.Config {
 	return all
 }
 
-// What is said of the controller, of Secrets, which it is for, of ConfigMaps and of Nodes: nil if nothing
-// is, a name, or several.
-func TestNamespacesOfTheManagerConcernKindsThatHaveThem(t *testing.T) {
+// The namespaces in the specs of the controller, its Secrets, ConfigMaps and Nodes: nil, a name or several names.
+func TestNamespacesOfTheManagerRestrictNamespacedKinds(t *testing.T) {
 	byObject := func(object client.Object, names ...string) map[client.Object]cache.ByObject {
 		return map[client.Object]cache.ByObject{object: {Namespaces: namespaces(names...)}}
 	}
@@ -81,10 +80,10 @@ func TestNamespacesOfTheManagerConcernKindsThatHaveThem(t *testing.T) {
 	}
 }
 
-func TestNamespacesThatMakeNoSenseAreRefused(t *testing.T) {
+func TestContradictoryNamespacesAreRefused(t *testing.T) {
 	for want, options := range map[string]wasmop.Options{
-		"leave one out":        {Namespace: "a", Cache: cache.Options{DefaultNamespaces: namespaces("a")}},
-		"Node, which has none": {Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{&node{}: {Namespaces: namespaces("a")}}}},
+		"remove one":                    {Namespace: "a", Cache: cache.Options{DefaultNamespaces: namespaces("a")}},
+		"Node, which is cluster-scoped": {Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{&node{}: {Namespaces: namespaces("a")}}}},
 	} {
 		err := wasmop.NewControllerManagedBy(wasmop.NewManager(options)).For(&node{}).Complete(wasmop.Func(nothing))
 		if err == nil || !strings.Contains(err.Error(), want) {

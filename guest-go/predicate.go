@@ -1,13 +1,13 @@
 package wasmop
 
-// WatchOption narrows what For, Owns or Watches watches.
+// WatchOption configures a watch of For, Owns or Watches.
 type WatchOption func(*watchSpec)
 
-// Predicate says which changes cause reconciles. Predicates are evaluated by the host, so that a
-// change that does not count leaves the controller suspended; hence there are only the ones here.
+// Predicate determines which changes cause reconciles. The host evaluates predicates, so an ignored change does not
+// resume the controller. Therefore only the predicates of this package exist.
 type Predicate interface{ apply(*watchSpec) }
 
-// WithPredicates lets only changes through that pass all of the predicates.
+// WithPredicates ignores changes that do not satisfy all of the predicates.
 func WithPredicates(predicates ...Predicate) WatchOption {
 	return func(w *watchSpec) {
 		for _, p := range predicates {
@@ -16,29 +16,28 @@ func WithPredicates(predicates ...Predicate) WatchOption {
 	}
 }
 
-// GenerationChangedPredicate lets no updates through that leave metadata.generation as it was,
-// such as those of the status. Some kinds, ConfigMap and Secret among them, have no generation: all
-// of their updates pass.
+// GenerationChangedPredicate ignores updates that leave metadata.generation unchanged, such as status updates. Some
+// kinds, such as ConfigMap and Secret, have no generation. Their updates are never ignored.
 type GenerationChangedPredicate struct{}
 
 func (GenerationChangedPredicate) apply(w *watchSpec) { w.GenerationChanged = true }
 
-// LabelSelectorPredicate watches only objects that match a label selector in kubectl's syntax.
+// LabelSelectorPredicate restricts the watch to objects that match a label selector in kubectl's syntax.
 type LabelSelectorPredicate string
 
 func (p LabelSelectorPredicate) apply(w *watchSpec) {
 	w.LabelSelector = conjunction(w.LabelSelector, string(p))
 }
 
-// FieldSelectorPredicate watches only objects that match a field selector in kubectl's syntax.
+// FieldSelectorPredicate restricts the watch to objects that match a field selector in kubectl's syntax.
 type FieldSelectorPredicate string
 
 func (p FieldSelectorPredicate) apply(w *watchSpec) {
 	w.FieldSelector = conjunction(w.FieldSelector, string(p))
 }
 
-// CELPredicate lets only changes through of which a CEL expression is true: over object and
-// oldObject, which is null for a new one. Deletions and what is seen first always pass.
+// CELPredicate ignores changes for which a CEL expression over object and oldObject is false. oldObject is null for a
+// new object. Deletions and objects that the host sees for the first time are never ignored.
 //
 //	wasmop.CELPredicate("object.spec != oldObject.spec")
 type CELPredicate string
@@ -58,23 +57,21 @@ func conjunction(a, b string) string {
 	return a + "," + b
 }
 
-// MatchEveryOwner makes Owns reconcile every owner of the right kind, not only the one that controls
-// the object.
+// MatchEveryOwner makes Owns reconcile all owners of the reconciled kind, not only the controller owner.
 func MatchEveryOwner(w *watchSpec) { w.Relation = relationOwner }
 
-// InNamespace watches only objects of one namespace, or of several, whatever the Options of the manager say; ""
-// watches those of all. The owner of the host may limit the namespaces further.
+// InNamespace restricts the watch to these namespaces. It takes precedence over the Options of the manager, and ""
+// means all namespaces. The owner of the host may restrict the namespaces further.
 func InNamespace(namespace string, more ...string) WatchOption {
 	return func(w *watchSpec) { w.setNamespaces(append([]string{namespace}, more...)) }
 }
 
-// Cached makes the host keep the objects that For, Owns or Watches watches. Reads of them with
-// client.FromCache come from the host's memory then, never older than what the controller has
-// written itself; without it every read asks the API server.
+// Cached makes the host cache the watched objects. The host then answers reads with client.FromCache from memory, and
+// the result always reflects the controller's own writes. Without Cached, every read goes to the API server.
 func Cached(w *watchSpec) { w.Cached = true }
 
-// IgnoreOwnWrites leaves out changes that the controller made itself: what it writes while it reconciles an object
-// does not have that object reconciled again. Only of writes that create an object or say which version they
-// change is that certain: Create, Update and Status().Update of what was read before, and patches with
-// metadata.resourceVersion. Others count as ever.
+// IgnoreOwnWrites ignores changes that result from the controller's own writes during a reconcile of the same object.
+// The host can attribute only writes that create an object or name the version they change. These are Create, Update
+// and Status().Update of an object that was read before, and patches with metadata.resourceVersion. Other writes still
+// cause a reconcile.
 func IgnoreOwnWrites(w *watchSpec) { w.IgnoreOwnWrites = true }

@@ -12,37 +12,37 @@ import (
 // Version is the version of this SDK.
 const Version = "0.1.0"
 
-// NamespacedName names an object of a known kind.
+// NamespacedName identifies an object of a known kind.
 type NamespacedName = client.ObjectKey
 
-// Request names the object to reconcile.
+// Request identifies the object to reconcile.
 type Request struct{ NamespacedName }
 
-// Result says when to reconcile the object again; the zero value: when something changes.
+// Result determines when the object is reconciled again. The zero value means at the next change.
 type Result struct {
-	// Requeue asks for another reconcile with backoff.
+	// Requeue requests another reconcile with backoff.
 	//
-	// Deprecated: return an error, or set RequeueAfter. The host reports it as an error.
+	// Deprecated: return an error or set RequeueAfter. The host reports Requeue as an error.
 	Requeue bool
-	// RequeueAfter asks for another reconcile after that time, unless a change comes first.
+	// RequeueAfter requests another reconcile after this time, unless a change causes one earlier.
 	RequeueAfter time.Duration
 }
 
-// Reconciler brings the world in line with one object.
+// Reconciler brings the cluster in line with the desired state of an object.
 type Reconciler interface {
-	// Reconcile is called for one object at a time, never twice at once for the same one. An error
-	// makes the host retry with exponential backoff. ctx ends when the host cancels the reconcile.
+	// Reconcile reconciles one object. Reconciles of the same object never run concurrently. After an error the host
+	// retries with exponential backoff. ctx ends when the host cancels the reconcile.
 	Reconcile(ctx context.Context, req Request) (Result, error)
 }
 
-// Func is a function that is a Reconciler.
+// Func is a function that implements Reconciler.
 type Func func(context.Context, Request) (Result, error)
 
 // Reconcile calls the function.
 func (f Func) Reconcile(ctx context.Context, req Request) (Result, error) { return f(ctx, req) }
 
-// TerminalError wraps an error that retrying would not help: it is logged, and the object is left
-// alone until it changes.
+// TerminalError wraps an error that a retry cannot fix. The error is logged, and the object is reconciled at its next
+// change.
 func TerminalError(err error) error { return &terminalError{err} }
 
 type terminalError struct{ err error }
@@ -50,12 +50,11 @@ type terminalError struct{ err error }
 func (e *terminalError) Error() string { return "terminal error: " + e.err.Error() }
 func (e *terminalError) Unwrap() error { return e.err }
 
-var errRequeue = errors.New("the reconciler asked to be requeued")
+var errRequeue = errors.New("the reconciler requested a requeue")
 
-// Name is the name of the package this controller runs as, from its wasmop.toml. It is known once
-// main runs, not yet while packages are initialised.
+// Name returns the package's name in wasmop.toml. It is available from main on, but not in package initializers.
 func Name() string { return abi.Name() }
 
-// Sleep waits, and ends early with an error when ctx ends, which a time.Sleep would not. A reconcile
-// that waits long keeps its object from being reconciled; prefer Result.RequeueAfter.
+// Sleep waits, and returns an error early if ctx ends. While a reconcile sleeps, its object is not reconciled again, so
+// prefer Result.RequeueAfter for long waits.
 func Sleep(ctx context.Context, d time.Duration) error { return abi.Sleep(ctx, d) }

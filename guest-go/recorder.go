@@ -21,20 +21,19 @@ const (
 	EventTypeWarning = "Warning"
 )
 
-// EventRecorder emits Events about objects, in the shape of client-go's tools/events.
+// EventRecorder emits Events about objects. Its API follows client-go's tools/events.
 type EventRecorder interface {
-	// Eventf emits an Event. related may be nil. reason and action are short CamelCase words for
-	// machines: why, and what the controller did; note is for people. It does not wait: an Event the
-	// API server refuses is logged.
+	// Eventf emits an Event without waiting for the API server. Failures are logged. related may be nil. reason and
+	// action are short machine-readable CamelCase words: the cause, and what the controller did. note is for humans.
 	Eventf(regarding, related client.Object, eventType, reason, action, note string, args ...any)
 }
 
 const (
-	// Like client-go: an Event repeated within this time becomes a series of the first one.
+	// An Event that repeats within this time extends the series of the first one, as in client-go.
 	seriesWindow = 6 * time.Minute
-	// Events remembered for that; older ones are forgotten first.
+	// At most this many series are kept. The oldest is evicted first.
 	seriesLimit = 256
-	noteLimit   = 1024 // bytes, by the API server's validation
+	noteLimit   = 1024 // bytes; the limit of the API server
 )
 
 type recorder struct {
@@ -44,15 +43,15 @@ type recorder struct {
 	seen map[eventKey]*series
 }
 
-// eventKey is what makes two Events the same happening.
+// eventKey identifies a series. Events with the same key are repetitions.
 type eventKey struct{ uid, kind, namespace, name, eventType, reason, action, note string }
 
-// series is an Event and its repetitions. One request about it is under way at most: a repetition could
-// otherwise overtake the creation. All fields are guarded by the recorder's mutex.
+// series is an Event and its repetitions. At most one request about a series is open, because otherwise a repetition
+// could overtake the creation. The recorder's mutex guards all fields.
 type series struct {
 	key   eventKey
-	event eventsv1.Event // as it was emitted first
-	// count is how often it was emitted, reported how often as the API server knows; 0 before it exists.
+	event eventsv1.Event // the first occurrence
+	// count is the number of occurrences. reported is the number that the API server knows, 0 before it has the Event.
 	count, reported int32
 	last            metav1.MicroTime
 	busy            bool
@@ -78,7 +77,7 @@ func (r *recorder) Eventf(regarding, related client.Object, eventType, reason, a
 		Action: action, Reason: reason, Regarding: about, Note: note, Type: eventType,
 	}
 	if e.Namespace == "" {
-		e.Namespace = "default" // where Events about cluster-scoped objects go
+		e.Namespace = "default" // the namespace of Events about cluster-scoped objects
 	}
 	if related != nil {
 		ref := eventsv1.ReferenceTo(related)
@@ -87,7 +86,7 @@ func (r *recorder) Eventf(regarding, related client.Object, eventType, reason, a
 	r.report(r.emit(e))
 }
 
-// emit counts an Event and returns its series.
+// emit counts an occurrence and returns its series.
 func (r *recorder) emit(e eventsv1.Event) *series {
 	about := e.Regarding
 	key := eventKey{about.UID, about.Kind, about.Namespace, about.Name, e.Type, e.Reason, e.Action, e.Note}
@@ -116,7 +115,7 @@ func (r *recorder) oldest() eventKey {
 	return oldest.key
 }
 
-// report tells the API server what it does not know of a series yet.
+// report sends the occurrences of a series that the API server does not know yet.
 func (r *recorder) report(s *series) {
 	r.mu.Lock()
 	if s.busy || s.count == s.reported {
@@ -144,14 +143,14 @@ func (r *recorder) report(s *series) {
 	r.mu.Unlock()
 	if err != nil {
 		r.failed(s)
-		slog.Error("an Event cannot be JSON", "error", err)
+		slog.Error("cannot encode an Event as JSON", "error", err)
 		return
 	}
 	abi.Post(request, func(answer abi.Response, err error) {
 		switch {
 		case err != nil:
 			r.failed(s)
-			slog.Warn("an Event was lost", "path", request.Path, "error", err)
+			slog.Warn("an Event could not be sent", "path", request.Path, "error", err)
 		case answer.Status == statusNotFound && exists:
 			r.expired(s)
 		case answer.Status >= 300:
@@ -169,10 +168,10 @@ func (r *recorder) reported(s *series, count int32) {
 	r.mu.Lock()
 	s.busy, s.reported = false, count
 	r.mu.Unlock()
-	r.report(s) // what was emitted meanwhile
+	r.report(s) // occurrences since the request
 }
 
-// expired makes the Event anew: the API server keeps Events for an hour.
+// expired creates the Event again: the API server keeps Events for an hour.
 func (r *recorder) expired(s *series) {
 	r.mu.Lock()
 	s.busy, s.reported = false, 0
@@ -180,7 +179,7 @@ func (r *recorder) expired(s *series) {
 	r.report(s)
 }
 
-// failed forgets a series, so that the next Event of the kind is tried as the first was.
+// failed removes a series, so that the next occurrence creates the Event again.
 func (r *recorder) failed(s *series) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,11 +194,12 @@ func eventRequest(method, path, contentType string, body any) (abi.Request, erro
 	return abi.Request{Method: method, Path: path, Headers: headers, Body: b}, err
 }
 
-// nameLimit is the length of the longest name of an object.
+// nameLimit is the maximum length of an object's name in bytes.
 const nameLimit = 253
 
-// eventName returns a valid name for an Event about an object of that name, which can be any text: names
-// of roles contain colons. The time does not tell Events apart as in client-go: it stands still during a step.
+// eventName returns a valid name for an Event about the object named about, which can be any text. For example, names
+// of roles contain colons. A timestamp as in client-go would not be unique, because the clock does not advance during a
+// step.
 func eventName(about string, random uint64) string {
 	suffix := fmt.Sprintf("%016x", random)
 	var name []byte
@@ -209,7 +209,7 @@ func eventName(about string, random uint64) string {
 		}
 		switch {
 		case c == '.':
-			// Parts between dots begin and end with a letter or a digit.
+			// Labels between dots must begin and end with a letter or a digit.
 			name = bytes.TrimRight(name, "-")
 			if len(name) > 0 && name[len(name)-1] != '.' {
 				name = append(name, '.')

@@ -26,7 +26,7 @@ func (*clusterRole) Resource() metav1.Resource {
 	return metav1.Resource{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole", Plural: "clusterroles"}
 }
 
-// answer answers a call that a test has taken from Called.
+// answer answers a call from Called.
 func answer(h *fakehost.Host, call fakehost.Call, status int) {
 	h.Send(abi.HeadEvent(call.ID, status, ""), abi.BodyEvent(call.ID, []byte("{}")), abi.EndEvent(call.ID))
 }
@@ -114,7 +114,7 @@ func TestRepetitionsWaitUntilTheEventExists(t *testing.T) {
 	}
 }
 
-func TestAnEventThatIsRefusedSilencesNoOther(t *testing.T) {
+func TestARefusedEventDoesNotSuppressOthers(t *testing.T) {
 	h := fakehost.New(t)
 	before := slog.Default()
 	slog.SetDefault(slog.New(wasmop.NewLogHandler(slog.LevelInfo)))
@@ -142,14 +142,14 @@ func TestAnEventThatIsRefusedSilencesNoOther(t *testing.T) {
 		t.Fatal(call.Method)
 	}
 	answer(h, call, 201)
-	// An Event that has expired is created anew, with what is known of the series.
+	// An expired Event is created again with its series.
 	again := emit()
 	if again.Method != "PATCH" {
 		t.Fatal(again.Method)
 	}
 	answer(h, again, 404)
-	anew := <-h.Called
-	if e := event(t, anew); anew.Method != "POST" || e.Series == nil || e.Series.Count < 2 || e.Name == event(t, call).Name {
-		t.Errorf("%s %s", anew.Method, anew.Body)
+	recreated := <-h.Called
+	if e := event(t, recreated); recreated.Method != "POST" || e.Series == nil || e.Series.Count < 2 || e.Name == event(t, call).Name {
+		t.Errorf("%s %s", recreated.Method, recreated.Body)
 	}
 }

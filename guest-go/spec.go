@@ -1,10 +1,10 @@
 package wasmop
 
-// controllerSpec is what the host is told about a controller (docs/world.md).
+// controllerSpec is the argument of the host's register; see docs/world.md.
 type controllerSpec struct {
 	Name                    string      `json:"name"`
 	Namespace               string      `json:"namespace,omitempty"`
-	Namespaces              []string    `json:"namespaces,omitempty"` // in place of the one
+	Namespaces              []string    `json:"namespaces,omitempty"` // takes precedence over Namespace
 	MaxConcurrentReconciles int         `json:"maxConcurrentReconciles"`
 	Primary                 watchSpec   `json:"primary"`
 	Watches                 []watchSpec `json:"watches,omitempty"`
@@ -15,7 +15,7 @@ type watchSpec struct {
 	Version           string   `json:"version"`
 	Kind              string   `json:"kind"`
 	Plural            string   `json:"plural"`
-	Namespace         *string  `json:"namespace,omitempty"` // nil: the controller's; empty: all
+	Namespace         *string  `json:"namespace,omitempty"` // nil means the controller's, and empty means all
 	Namespaces        []string `json:"namespaces,omitempty"`
 	Relation          relation `json:"relation"`
 	LabelSelector     string   `json:"labelSelector,omitempty"`
@@ -28,7 +28,7 @@ type watchSpec struct {
 	namespaced bool
 }
 
-// relation is how a change of a watched object becomes an object to reconcile.
+// relation determines the objects to reconcile when a watched object changes.
 type relation string
 
 const (

@@ -32,7 +32,7 @@ func (*website) Resource() metav1.Resource {
 
 func nothing(context.Context, wasmop.Request) (wasmop.Result, error) { return wasmop.Result{}, nil }
 
-// start starts a manager with what add adds to it, until the test ends.
+// start starts a manager for the duration of the test. add configures it.
 func start(t *testing.T, add func(wasmop.Manager)) *fakehost.Host {
 	t.Helper()
 	return startWith(t, wasmop.Options{Namespace: "team"}, add)
@@ -80,7 +80,7 @@ func TestAControllerIsRegisteredAsBuilt(t *testing.T) {
 	}
 }
 
-func TestAWrongControllerIsRefused(t *testing.T) {
+func TestInvalidControllersAreRefused(t *testing.T) {
 	mgr := wasmop.NewManager(wasmop.Options{})
 	if err := mgr.Start(context.Background()); err == nil {
 		t.Error("a manager without controllers started")
@@ -142,7 +142,7 @@ func TestResultsBecomeOutcomes(t *testing.T) {
 	}
 }
 
-// mapping starts a manager that maps a ConfigMap to the site its data names, and to the Website "global".
+// mapping starts a manager that maps a ConfigMap to the site in its data and to the Website "global".
 func mapping(t *testing.T, names func(*corev1.ConfigMap) []string) *fakehost.Host {
 	t.Helper()
 	h := start(t, func(mgr wasmop.Manager) {
@@ -161,7 +161,7 @@ func mapping(t *testing.T, names func(*corev1.ConfigMap) []string) *fakehost.Hos
 	return h
 }
 
-func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T) {
+func TestAMapFuncReconcilesItsPreviousAndNewResult(t *testing.T) {
 	h := mapping(t, func(cm *corev1.ConfigMap) []string { return strings.Fields(cm.Data["sites"]) })
 	object := func(name, sites string) string {
 		return `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"a","name":"` + name + `"},"data":{"sites":"` + sites + `"}}`
@@ -180,7 +180,7 @@ func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T
 		{abi.MapEvent, object("c", ""), "a/two"},
 		{abi.MapEvent, object("c", ""), ""},
 		{abi.MapEvent, object("c", "four"), "a/four"},
-		{abi.MapEvent, `{"metadata":{"namespace":"a","name":"c"},"data":5}`, "a/four"}, // does not fit the type
+		{abi.MapEvent, `{"metadata":{"namespace":"a","name":"c"},"data":5}`, "a/four"}, // has another type
 		{abi.GoneEvent, partial, "a/four"},
 		{abi.GoneEvent, partial, ""},
 		{abi.MapEvent, object("c", "five"), "a/five"},
@@ -195,7 +195,7 @@ func TestAMapFuncNamesWhatIsReconciledTogetherWithWhatItNamedBefore(t *testing.T
 	}
 }
 
-func TestAMapFuncThatPanicsFailsItsTaskAlone(t *testing.T) {
+func TestAPanicInAMapFuncFailsOnlyItsTask(t *testing.T) {
 	h := mapping(t, func(cm *corev1.ConfigMap) []string {
 		switch cm.Name {
 		case "panic":
@@ -225,7 +225,7 @@ func TestAMapFuncThatPanicsFailsItsTaskAlone(t *testing.T) {
 	}
 }
 
-func TestAMapFuncThatIsOvertakenDoesNotUndoTheLaterChange(t *testing.T) {
+func TestAnOvertakenMapFuncDoesNotUndoTheLaterChange(t *testing.T) {
 	begun, slow := make(chan struct{}), make(chan struct{})
 	h := mapping(t, func(cm *corev1.ConfigMap) []string {
 		if cm.Data["wait"] != "" {

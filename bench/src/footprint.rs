@@ -1,4 +1,4 @@
-//! Memory and disk of N suspended controllers, in a host process of its own.
+//! Memory and disk space of N suspended controllers, in a separate host process.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use wasmop_package::{Package, with_manifest};
 use wasmop_policy::Policy;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
-use crate::Variant;
+use crate::guests::Variant;
 use wasmop_e2e::child_host;
 use wasmop_e2e::process;
 use wasmop_e2e::rows::Rows;
@@ -29,12 +29,12 @@ pub struct HostArgs {
     n: usize,
     #[arg(long = "package")]
     packages: Vec<PathBuf>,
-    /// Nothing is suspended before the end.
+    /// Suspend nothing before the end
     #[arg(long)]
     resident: bool,
 }
 
-/// Runs `n` controllers of the given packages, distributed evenly, until stopped.
+/// Runs `n` controllers, distributed evenly over the packages, until a signal arrives.
 pub fn host(args: HostArgs) -> Result<()> {
     let packages = args
         .packages
@@ -52,15 +52,15 @@ pub fn host(args: HostArgs) -> Result<()> {
         .collect();
     drop(packages);
     child_host::run(async {
-        let sources = wasmop_host::connect::Sources::from_env(Some(args.kubeconfig), None);
-        let cluster = wasmop_host::connect::load(&sources).await?;
+        let sources = wasmop_api::connect::Sources::from_env(Some(args.kubeconfig), None);
+        let cluster = wasmop_api::connect::load(&sources).await?;
         let policy = if args.resident { Policy::Never } else { Policy::After(Duration::from_secs(1)) };
         Ok(Options { policy, ..Options::new(controllers, cluster, args.state_dir) })
     })
 }
 
-/// One Probe for each guest, so that every controller has reconciled something. Its status comes out
-/// the same for all, so that they do not all write it.
+/// One Probe for each guest, so that every controller reconciles something. All controllers of a guest compute the same
+/// status, so only the first one writes it.
 const PROBE: &str = r#"
 apiVersion: e2e.wasmop.dev/v1
 kind: Probe
@@ -94,14 +94,13 @@ pub fn run(variants: &[Variant], quick: bool, rows: &mut Rows) -> Result<()> {
 
 const COUNTS: [usize; 3] = [1, 100, 1_000];
 const MIXED_COUNTS: [usize; 3] = [100, 1_000, 10_000];
-/// The most with `--quick`.
+/// The largest count with `--quick`.
 const QUICK: usize = 100;
 const MIXED_PACKAGES: usize = 10;
-/// Controllers that are all resident when the host is told to stop: address space and mappings of a process
-/// are limited.
+/// Controllers that are all resident when the host stops. Address space and mappings of a process limit the number.
 const RESIDENT: usize = 100;
 
-/// So many packages, of all guests in turn: each is compiled and has a base image of its own.
+/// Packages of all guests in turn. The host compiles each, and each has its own base image.
 fn mixed(variants: &[Variant], dir: &Path) -> Result<Vec<PathBuf>> {
     let package = |n: usize| {
         let package = Package::parse(std::fs::read(&variants[n % variants.len()].path)?)?;
@@ -128,8 +127,8 @@ impl Bench<'_> {
                 let host = Measured { state_dir, packages, kubeconfig: self.kubeconfig, n, resident };
                 host.start().with_context(|| format!("{variant}, n = {n}"))
             };
-            // The first start compiles the packages, which leaves the allocator's memory in pieces for as
-            // long as that process runs; what a host needs is seen at the next one.
+            // The first start compiles the packages, which fragments the allocator's memory while that process lives. The
+            // second one shows what a host needs.
             start(dir.path(), false)?;
             let found = start(dir.path(), false)?;
             let at = (Some(n as u64), None);
@@ -141,7 +140,7 @@ impl Bench<'_> {
             rows.push(variant, at, "start_again", "ms", found.start.as_secs_f64() * 1e3);
             rows.push(variant, at, "stop_all_suspended", "ms", found.stop.as_secs_f64() * 1e3);
             if n == RESIDENT {
-                // None of them is woken by a start from snapshots.
+                // In a new state directory: a start from snapshots resumes none of them.
                 let found = start(tempfile::tempdir()?.path(), true)?;
                 rows.push(variant, at, "suspend_all_at_sigterm", "ms", found.stop.as_secs_f64() * 1e3);
             }
@@ -162,16 +161,16 @@ struct Found {
     disk_bytes: u64,
     descriptors: u64,
     mappings: u64,
-    /// Until all have begun.
+    /// From the start until all controllers are ready.
     start: Duration,
-    /// After SIGTERM.
+    /// From SIGTERM until the exit.
     stop: Duration,
 }
 
-/// Code stays loaded for ten seconds after the last suspend; then the host is at rest.
+/// The host keeps code loaded for ten seconds after the last suspend. Then it is at rest.
 const SETTLE: Duration = Duration::from_secs(13);
 
-/// A host to be measured.
+/// A host to measure.
 struct Measured<'a> {
     state_dir: &'a Path,
     packages: &'a [PathBuf],
@@ -212,7 +211,7 @@ impl Measured<'_> {
                 }
             }
         });
-        // All have reconciled and been suspended, and nothing has happened for a while.
+        // Waits until all have reconciled, all are suspended, and the log is silent for a while.
         let mut disk = std::collections::BTreeMap::new();
         let mut resident = std::collections::BTreeSet::new();
         let mut ready = std::collections::BTreeSet::new();
@@ -231,7 +230,7 @@ impl Measured<'_> {
                             resident.remove(&controller);
                             disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
                         }
-                        // It has nothing to do.
+                        // It starts suspended.
                         Some("controller ready") if event["from"] == "snapshot" => {
                             disk.insert(controller, event["disk_bytes"].as_u64().unwrap_or(0));
                         }
@@ -247,7 +246,7 @@ impl Measured<'_> {
                     break;
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-                Err(error) => bail!("the host ended: {error}"),
+                Err(error) => bail!("the host exited: {error}"),
             }
             if Instant::now() > limit {
                 bail!("{} of {n} controllers were suspended in time", disk.len());
@@ -256,9 +255,9 @@ impl Measured<'_> {
         let pid = child.id();
         let memory = process::memory(pid)?;
         let (descriptors, mappings) = process::descriptors_and_mappings(pid)?;
-        let told = Instant::now();
+        let signalled = Instant::now();
         Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
         child.wait()?;
-        Ok(Found { memory, disk_bytes: disk.values().sum(), descriptors, mappings, start, stop: told.elapsed() })
+        Ok(Found { memory, disk_bytes: disk.values().sum(), descriptors, mappings, start, stop: signalled.elapsed() })
     }
 }

@@ -1,11 +1,12 @@
-//! `cargo xtask bench NAME`: measures, and prints a table; with `--json`, rows for machines.
+//! `cargo xtask bench NAME`: measures and prints a table, and with `--json` rows for machines.
 //!
-//! Nothing here asserts: noisy machines make timed assertions lie.
+//! Benchmarks assert nothing: on a noisy machine an assertion about time fails at random.
 
-/// That of `wasmop`: `footprint` measures a host.
+/// The allocator of `wasmop`, because `footprint` measures a host.
 #[path = "../../cli/src/allocator.rs"]
 mod allocator;
 mod footprint;
+mod guests;
 mod neighbours;
 mod objects;
 mod page_cache;
@@ -13,11 +14,11 @@ mod predicates;
 mod resume;
 mod simulation;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use wasmop_package::{Package, with_manifest};
 
 use wasmop_e2e::rows::Rows;
 
@@ -29,20 +30,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Resume and first step, incremental suspend, peak memory while suspending
+    /// Resume with first step, incremental suspend, and peak memory of a suspend
     Resume(Common),
-    /// Memory and disk of N suspended controllers in one host, on a real API server
+    /// Memory and disk space of N suspended controllers in one host, on a real API server
     Footprint(Common),
-    /// How soon controllers react, beside one that spins, floods or grows
+    /// Reaction time of controllers beside one that spins, floods or grows
     Neighbours(Common),
-    /// Memory against the number of objects in the cluster, beside controllers of kube-rs and controller-runtime
+    /// Memory by number of objects in the cluster, compared with kube-rs and controller-runtime
     Objects(Common),
-    /// How long predicates in CEL take, against the size of the object; `n` is its bytes
+    /// Evaluation time of CEL predicates by size of the object; `n` is its size in bytes
     Predicates(Common),
-    /// The native controller in Rust of `objects`, a process of its own
+    /// The native Rust controller of `objects`, in its own process
     #[command(hide = true)]
     ObjectsTwin(objects::TwinArgs),
-    /// The measured host of `footprint`, a process of its own
+    /// The measured host of `footprint`, in its own process
     #[command(hide = true)]
     FootprintHost(footprint::HostArgs),
 }
@@ -55,78 +56,61 @@ struct Common {
     /// Fewer repetitions
     #[arg(long)]
     quick: bool,
-    /// Only this guest (rust, go, tinygo); may be given several times
+    /// Measure only this guest (rust, go, tinygo); repeatable
     #[arg(long = "guest", value_name = "NAME")]
     guests: Vec<String>,
 }
 
-/// A guest to measure, and how it is called in the rows.
-pub struct Variant {
-    pub name: &'static str,
-    pub path: PathBuf,
-}
-
-/// The conformance guests: the same controller in each language.
-fn build_guests(out: &Path, only: &[String]) -> Result<Vec<Variant>> {
-    let mut variants = Vec::new();
-    for column in wasmop_e2e::guests::build_all(out)? {
-        if !only.is_empty() && !only.iter().any(|name| name == column.name) {
-            continue;
-        }
-        match column.guest {
-            Ok(guest) => variants.push(Variant { name: column.name, path: guest.package }),
-            Err(reason) => eprintln!("{} is left out: {reason}", column.name),
+impl Common {
+    fn finish(&self, rows: &Rows) -> Result<()> {
+        rows.print();
+        match &self.json {
+            Some(path) => rows.write(path),
+            None => Ok(()),
         }
     }
-    Ok(variants)
 }
 
-/// The package with room for the largest heap that is measured, and for a collector's headroom.
-fn load(variant: &Variant) -> Result<Package> {
-    let bytes = std::fs::read(&variant.path).with_context(|| format!("{}", variant.path.display()))?;
-    let package = Package::parse(bytes).with_context(|| format!("{}", variant.path.display()))?;
-    let mut manifest = package.manifest.clone();
-    manifest.limits.memory_bytes = 512 << 20;
-    Ok(Package::parse(with_manifest(package.bytes(), &manifest)?)?)
-}
-
-fn finish(common: &Common, rows: &Rows) -> Result<()> {
-    rows.print();
-    match &common.json {
-        Some(path) => rows.write(path),
-        None => Ok(()),
+/// Errors are printed here: returned from `main`, they would have a backtrace if `RUST_BACKTRACE` is set.
+fn main() -> ExitCode {
+    match run(Cli::parse().bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn main() -> Result<()> {
+fn run(bench: Bench) -> Result<()> {
     let out = tempfile::tempdir()?;
-    match Cli::parse().bench {
+    match bench {
         Bench::Resume(common) => {
             let mut rows = Rows::new("resume");
-            for variant in build_guests(out.path(), &common.guests)? {
-                resume::run(variant.name, &load(&variant)?, common.quick, &mut rows)?;
+            for variant in guests::build(out.path(), &common.guests)? {
+                resume::run(variant.name, &variant.load()?, common.quick, &mut rows)?;
             }
-            finish(&common, &rows)
+            common.finish(&rows)
         }
         Bench::Footprint(common) => {
             let mut rows = Rows::new("footprint");
-            footprint::run(&build_guests(out.path(), &common.guests)?, common.quick, &mut rows)?;
-            finish(&common, &rows)
+            footprint::run(&guests::build(out.path(), &common.guests)?, common.quick, &mut rows)?;
+            common.finish(&rows)
         }
         Bench::Neighbours(common) => {
             let mut rows = Rows::new("neighbours");
             neighbours::run(common.quick, &mut rows)?;
-            finish(&common, &rows)
+            common.finish(&rows)
         }
         Bench::Objects(common) => {
             let mut rows = Rows::new("objects");
             objects::run(common.quick, &mut rows)?;
-            finish(&common, &rows)
+            common.finish(&rows)
         }
         Bench::Predicates(common) => {
             let mut rows = Rows::new("predicates");
             predicates::run(common.quick, &mut rows)?;
-            finish(&common, &rows)
+            common.finish(&rows)
         }
         Bench::ObjectsTwin(args) => objects::twin(args),
         Bench::FootprintHost(args) => footprint::host(args),

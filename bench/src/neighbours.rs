@@ -1,7 +1,7 @@
-//! How soon controllers react to a change: alone, and beside one that does its worst within its limits.
+//! Reaction time of controllers: alone, and beside one that uses its limits to the full.
 //!
-//! A host in this process, on an API server in this process too: a ConfigMap is created, and each controller reconciles it. What
-//! is measured is the time from the creation until the reconcile has ended, which is a watch event, a step and what comes of it.
+//! Host and API server run in this process. The benchmark creates a ConfigMap, and each controller reconciles it. It measures
+//! the time from the creation to the end of the reconcile: a watch event, a step and its effects.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -21,15 +21,15 @@ use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 
-/// Controllers that are measured.
+/// The number of measured controllers.
 const OTHERS: usize = 10;
-/// From one change to the next; a controller that backs off has its next try meanwhile.
+/// Between two changes. A controller in backoff retries in this time.
 const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const FINISH: &str = "(call $finish (local.get $task))";
 
-/// What one controller does, all of them with the usual limits.
+/// The code of the neighbour. All have the default limits.
 #[rustfmt::skip]
 fn neighbours() -> [(&'static str, Option<Code>); 6] {
     let finishing = || Code { reconcile: FINISH, ..Code::default() };
@@ -56,17 +56,17 @@ fn neighbours() -> [(&'static str, Option<Code>); 6] {
     ]
 }
 
-/// Registers for all ConfigMaps.
+/// Watches all ConfigMaps.
 const SPEC: &str = r#"{"name":"maps","primary":{"version":"v1","kind":"ConfigMap","plural":"configmaps"}}"#;
 
 fn package(name: &str, code: Code) -> Result<Arc<Package>> {
     Ok(Arc::new(Code { spec: Some(SPEC.into()), ..code }.package(name, Limits::default())?))
 }
 
-/// A reconcile that ended: when, whose, of which object.
+/// A reconcile that ended: when, of which controller, of which object.
 struct Reconciled(Instant, String, String);
 
-/// Picks those out of the host's log.
+/// Extracts those from the host's log.
 struct Watching(Sender<Reconciled>);
 
 #[derive(Default)]
@@ -106,7 +106,7 @@ impl<S: tracing::Subscriber> Layer<S> for Watching {
 pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
     let changes = if quick { 100 } else { 1000 };
     let (tx, reconciled) = mpsc::channel();
-    // What a host writes to stderr costs it time, too.
+    // Formatting log lines is part of the cost, as in a host that writes them to stderr.
     let text = tracing_subscriber::fmt::layer().json().with_writer(std::io::sink);
     let level = tracing_subscriber::filter::LevelFilter::INFO;
     tracing_subscriber::registry().with(level).with(text).with(Watching(tx)).try_init()?;
@@ -128,7 +128,7 @@ pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds, of each controller and change.
+/// Reaction times in microseconds, one for each controller and change.
 fn measure(
     runtime: &tokio::runtime::Runtime,
     reconciled: &Receiver<Reconciled>,
@@ -150,7 +150,7 @@ fn measure(
         let _ = ended.await;
     }));
     let mut latencies = Vec::with_capacity(OTHERS * changes);
-    // The first changes find controllers that are being started.
+    // Controllers are still starting when the first changes arrive.
     let warm_up = changes / 10;
     for change in 0..warm_up + changes {
         let object = format!("map-{change}");

@@ -1,5 +1,5 @@
-//! Memory of a host against the number of objects in the cluster, beside native controllers that do the same: one that reconciles
-//! all ConfigMaps and does nothing with them.
+//! Memory of a host by number of objects in the cluster, compared with native controllers. Each reconciles all ConfigMaps and
+//! does nothing with them.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use crate::guests;
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -19,32 +20,32 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 use wasmop_e2e::process;
 use wasmop_e2e::rows::Rows;
+use wasmop_e2e::test_cluster;
 use wasmop_e2e::wat_guest::Code;
-use wasmop_e2e::world;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
 
-/// ConfigMaps besides those that a cluster has anyway.
+/// ConfigMaps besides those of an empty cluster.
 const COUNTS: [usize; 3] = [0, 1_000, 20_000];
 const QUICK_COUNTS: [usize; 2] = [0, 1_000];
-/// Of each, bytes.
+/// The size of each in bytes.
 const DATA: usize = 1024;
-/// Created at once.
+/// The number of concurrent create requests.
 const AT_ONCE: usize = 64;
-/// From the last reconcile until it is looked: for collectors, and for whoever gives memory back after a while.
+/// From the last reconcile to the measurement: collectors run, and allocators return memory.
 const SETTLE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What is printed for each reconcile, by all of them.
+/// Every controller prints a line with this word for each reconcile.
 const RECONCILED: &str = "reconciled";
 
-/// The controller, in a few hundred bytes of code; `watch` is more of its watch.
+/// The controller in a few hundred bytes of code. `watch` adds fields to its watch.
 fn package(name: &str, watch: &str, dir: &Path) -> Result<PathBuf> {
     let spec =
         format!(r#"{{"name":"maps","primary":{{"version":"v1","kind":"ConfigMap","plural":"configmaps"{watch}}}}}"#);
     let code = Code { spec: Some(spec), reconcile: "(call $finish (local.get $task))", ..Code::default() };
     let path = dir.join(format!("{name}.wasm"));
-    // Each reconcile is counted by its line in the log.
+    // The benchmark counts reconciles by their log lines, so none may be dropped.
     let limits = Limits { log_bytes_per_second: 1 << 30, ..Limits::default() };
     std::fs::write(&path, code.package(name, limits)?.bytes())?;
     Ok(path)
@@ -55,10 +56,10 @@ pub struct TwinArgs {
     kubeconfig: PathBuf,
 }
 
-/// The native twin in Rust: kube's own controller, which has a cache of whole objects.
+/// The native controller in Rust: kube's `Controller`, which caches whole objects.
 pub fn twin(args: TwinArgs) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let maps = Api::<ConfigMap>::all(world::client(&args.kubeconfig).await?);
+        let maps = Api::<ConfigMap>::all(test_cluster::client(&args.kubeconfig).await?);
         let reconcile = async |map: Arc<ConfigMap>, _: Arc<()>| {
             println!("{RECONCILED} {}", map.metadata.name.as_deref().unwrap_or_default());
             Ok::<Action, std::convert::Infallible>(Action::await_change())
@@ -77,8 +78,8 @@ pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
     let binaries = controlplane::find(&mut |line| eprintln!("{line}"))?;
     let plane = ControlPlane::start(&binaries, &dir.path().join("cluster"), Lifetime::Owned)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let client = runtime.block_on(world::client(&plane.kubeconfig))?;
-    let controller_runtime = build_go(dir.path())?;
+    let client = runtime.block_on(test_cluster::client(&plane.kubeconfig))?;
+    let controller_runtime = build_controller_runtime(dir.path())?;
     let metadata = package("metadata", "", dir.path())?;
     let cached = package("cached", r#","cached":true"#, dir.path())?;
     let mut there = 0;
@@ -96,14 +97,12 @@ pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
         };
         let mut kube = Command::new(&program);
         kube.arg("objects-twin").arg(&plane.kubeconfig);
-        let mut go = Command::new(&controller_runtime);
-        go.arg(&plane.kubeconfig);
-        let variants = [
-            ("wasmop", host(&metadata)),
-            ("wasmop-cached", host(&cached)),
-            ("kube-rs", kube),
-            ("controller-runtime", go),
-        ];
+        let mut variants = vec![("wasmop", host(&metadata)), ("wasmop-cached", host(&cached)), ("kube-rs", kube)];
+        if let Some(program) = &controller_runtime {
+            let mut go = Command::new(program);
+            go.arg(&plane.kubeconfig);
+            variants.push(("controller-runtime", go));
+        }
         for (name, command) in variants {
             let memory = measure(command, count).with_context(|| format!("{name}, {count} objects"))?;
             let at = (Some(count as u64), None);
@@ -120,7 +119,12 @@ pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-fn build_go(out: &Path) -> Result<PathBuf> {
+/// Builds the native controller in Go, or says why its rows are left out.
+fn build_controller_runtime(out: &Path) -> Result<Option<PathBuf>> {
+    if !guests::has(&std::env::var_os("PATH").unwrap_or_default(), "go") {
+        eprintln!("controller-runtime is left out: no `go` on PATH");
+        return Ok(None);
+    }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("controller-runtime");
     let program = out.join("controller-runtime");
     eprintln!("building {} (minutes the first time)", source.display());
@@ -128,7 +132,7 @@ fn build_go(out: &Path) -> Result<PathBuf> {
     go.arg("build").args(controlplane::TEST_FLAGS).arg("-o").arg(&program).arg(".");
     let status = go.current_dir(source).env("CGO_ENABLED", "0").status();
     ensure!(status.context("go cannot be started")?.success(), "go build failed");
-    Ok(program)
+    Ok(Some(program))
 }
 
 async fn create(client: &Client, numbers: std::ops::Range<usize>) -> Result<()> {
@@ -152,7 +156,7 @@ async fn create(client: &Client, numbers: std::ops::Range<usize>) -> Result<()> 
     Ok(())
 }
 
-/// What the process holds once it has reconciled so many objects.
+/// The memory of the process after it reconciled `count` objects.
 fn measure(mut command: Command, count: usize) -> Result<process::Memory> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let seen = reconciles(&mut child)?;
@@ -168,21 +172,21 @@ fn look(child: &Child, seen: &Receiver<()>, count: usize) -> Result<process::Mem
     let deadline = Instant::now() + PATIENCE;
     for reconciled in 0..count {
         if seen.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
-            bail!("{reconciled} were reconciled in {PATIENCE:?}, or until it ended");
+            bail!("{reconciled} of {count} objects were reconciled in {PATIENCE:?}, or before it exited");
         }
     }
     while seen.recv_timeout(SETTLE).is_ok() {}
     process::memory(child.id())
 }
 
-/// A message for each of its reconciles.
+/// Receives a message for each reconcile.
 fn reconciles(child: &mut Child) -> Result<Receiver<()>> {
     let output = BufReader::new(child.stdout.take().context("no output")?);
     let (tx, seen) = mpsc::channel();
     std::thread::spawn(move || {
         for line in output.lines().map_while(Result::ok).filter(|line| line.contains(RECONCILED)) {
             drop(line);
-            // Read on until its end, even if nobody waits any more.
+            // Drains the pipe to its end even if nobody receives.
             let _ = tx.send(());
         }
     });

@@ -1,4 +1,4 @@
-//! Files out of the page cache, so that what is read next comes from the disk.
+//! Drops files from the page cache, so that the next read comes from the disk.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +14,7 @@ use rustix::param::page_size;
 
 const ATTEMPTS: usize = 100;
 
-/// All files of a state directory that are ever read again. An error if one is still there: on a file system in memory, or mapped.
+/// Drops all files of a state directory but its lock. Fails if one stays cached: it is mapped, or on a file system in memory.
 pub fn drop_dir(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -29,9 +29,9 @@ pub fn drop_dir(dir: &Path) -> Result<()> {
 
 fn drop_file(path: &Path) -> Result<()> {
     let file = File::open(path)?;
-    // The kernel drops only what it need not write.
+    // The kernel drops only clean pages.
     file.sync_all()?;
-    // And not what another core has not put on its lists yet.
+    // It also keeps pages that another core has not put on a list yet, so this retries.
     for _ in 0..ATTEMPTS {
         fadvise(&file, 0, None, Advice::DontNeed)?;
         if !is_cached(&file)? {
@@ -42,11 +42,11 @@ fn drop_file(path: &Path) -> Result<()> {
     bail!("{} stays in memory", path.display())
 }
 
-/// Whether any page of it is; to read one would have the kernel read more.
+/// Whether any page of the file is cached. This reads none, because a read would prefetch others.
 fn is_cached(file: &File) -> io::Result<bool> {
     let len = file.metadata()?.len() as usize;
     let mut pages = vec![0u8; len.div_ceil(page_size())];
-    // SAFETY: a new mapping, which is never read and ends here; `pages` has a byte for each of its pages.
+    // SAFETY: the mapping is new, never accessed, and unmapped here; `pages` has a byte for each of its pages.
     let found = unsafe {
         let at = libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
         if at == libc::MAP_FAILED {
@@ -62,7 +62,7 @@ fn is_cached(file: &File) -> io::Result<bool> {
     Ok(pages.iter().any(|page| page & 1 != 0))
 }
 
-/// How long it takes to read so many bytes of a file on this disk that are in a row and not in memory.
+/// The time of one sequential read of `bytes` bytes from a file on this disk that is not cached.
 pub fn sequential_read(dir: &Path, bytes: u64) -> Result<Duration> {
     let path = dir.join("sequential");
     let mut content = vec![0x5a; bytes as usize];

@@ -1,4 +1,4 @@
-//! How long a predicate in CEL takes, the usual and the worst, while everything else of the host's loop waits.
+//! Evaluation time of CEL predicates, usual and worst. The host's loop waits for each evaluation.
 
 use std::time::Instant;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 use wasmop_e2e::rows::{Rows, percentile};
 use wasmop_package::predicate::{EvaluationError, Predicate};
 
-/// Of the lists in the object.
+/// The lengths of the lists in the object.
 const ITEMS: [usize; 4] = [10, 100, 1000, 3000];
 
-/// What packages say, then what is as slow as the budget lets it be.
+/// Usual expressions of packages, then some that use the budget to the full.
 const EXPRESSIONS: [(&str, &str); 10] = [
     ("true", "true"),
     ("spec", "object.spec != oldObject.spec"),
@@ -27,7 +27,7 @@ const EXPRESSIONS: [(&str, &str); 10] = [
     ("sums", "object.numbers.all(a, object.numbers.all(b, a + b + a + b + a + b >= 0))"),
 ];
 
-/// Takes about as much of each.
+/// An object whose lists and texts grow with `items`.
 fn object(items: usize) -> String {
     let numbers: Vec<_> = (0..items).collect();
     let words: Vec<_> = (0..items).map(|n| format!("word-{n}")).collect();

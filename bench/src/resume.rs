@@ -1,14 +1,14 @@
-//! Resume and suspend of one controller, by heap size.
+//! Resumes and suspends one controller, by heap size.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use wasmop_host::engine::Engine;
-use wasmop_host::snapshot::StateDir;
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::seal::SealKey;
 use wasmop_package::Package;
+use wasmop_snapshot::StateDir;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::EncryptionKey;
+use wasmop_vm::engine::Engine;
 
 use crate::page_cache;
 use crate::simulation::Simulation;
@@ -17,7 +17,7 @@ use wasmop_e2e::process;
 use wasmop_e2e::rows::{Rows, percentile};
 
 const HEAPS_MIB: [u64; 3] = [1, 8, 32];
-/// Heap of the one whose snapshots are encrypted.
+/// The heap of the controller with encrypted snapshots.
 const ENCRYPTED_MIB: u64 = 1;
 
 pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Re
         let state = StateDir::open(dir.path())?;
         let api = FakeApi::new(&package.manifest.name, heap_mib);
         let mut simulation = Simulation::new(&engine, &state, package, api)?;
-        // Start, register, take in the heap.
+        // Starts, registers, and allocates the heap.
         simulation.settle()?;
         simulation.enqueue();
         simulation.settle()?;
@@ -58,7 +58,7 @@ pub fn run(variant: &str, package: &Package, quick: bool, rows: &mut Rows) -> Re
     encrypted(&engine, variant, package, rounds, rows)
 }
 
-/// The same when nothing of it is in the page cache, beside one read of as many bytes from one place.
+/// Measures resumes with a cold page cache, and one sequential read of as many bytes for comparison.
 fn cold(
     variant: &str,
     heap_mib: u64,
@@ -69,13 +69,13 @@ fn cold(
 ) -> Result<()> {
     let (mut resumes, mut reads) = (Vec::new(), Vec::new());
     let (mut snapshot_bytes, mut code_bytes) = (0, 0);
-    // The first shows what is looked at.
+    // The host learns in the first round what a resume reads, so that round does not count.
     for round in 0..=rounds {
         simulation.forget_memories();
         simulation.forget_code();
         (snapshot_bytes, code_bytes) = simulation.read_ahead_bytes()?;
         if let Err(error) = page_cache::drop_dir(state_dir) {
-            eprintln!("resume: {error}: nothing cold is measured");
+            eprintln!("resume: cold resumes are left out: {error}");
             return Ok(());
         }
         let resumed = simulation.resume()?;
@@ -102,12 +102,12 @@ fn cold(
     Ok(())
 }
 
-/// What encryption costs: the same from encrypted files.
+/// Measures the cost of encryption.
 fn encrypted(engine: &Engine, variant: &str, package: &Package, rounds: u32, rows: &mut Rows) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let key_file = dir.path().join("key");
     std::fs::write(&key_file, [7; 32])?;
-    let state = StateDir::open_on(Disk::default(), &dir.path().join("state"), Some(SealKey::read(&key_file)?))?;
+    let state = StateDir::open_on(Disk::default(), &dir.path().join("state"), Some(EncryptionKey::read(&key_file)?))?;
     let mut simulation = Simulation::new(engine, &state, package, FakeApi::new(&package.manifest.name, ENCRYPTED_MIB))?;
     simulation.settle()?;
     simulation.enqueue();
@@ -120,13 +120,14 @@ fn encrypted(engine: &Engine, variant: &str, package: &Package, rounds: u32, row
     Ok(())
 }
 
-/// Ascending, in microseconds; means of bytes.
+/// Sorted times in microseconds, and means of bytes.
 #[derive(Default)]
 struct Found {
-    /// From files, as the next: the resume, and with the first step.
+    /// A resume from files.
     resume: Vec<f64>,
+    /// A resume from files with its first step.
     both: Vec<f64>,
-    /// With the memory it has just left.
+    /// The same in the memory that the controller left last.
     again: Vec<f64>,
     written: Vec<f64>,
     durable: Vec<f64>,
@@ -134,8 +135,8 @@ struct Found {
     difference: f64,
 }
 
-/// So many resumes and suspends; every other time with the memory it has just left: whoever is resumed
-/// within seconds has that.
+/// Resumes and suspends `rounds` times. Every other resume reuses the memory that the controller left last, as it does within
+/// seconds of a suspend.
 fn measure(simulation: &mut Simulation, rounds: u32) -> Result<Found> {
     let mut found = Found::default();
     let us = |duration: Duration| duration.as_secs_f64() * 1e6;

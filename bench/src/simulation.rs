@@ -1,24 +1,25 @@
-//! One controller driven by hand through the host's own parts: state machine, steps, snapshots.
+//! Drives one controller through the parts of a host: state machine, steps, snapshots.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use wasmop_host::batch::{Batch, Lost, Source};
-use wasmop_host::code::{InstalledPackage, wall_clock_ns};
-use wasmop_host::controller::{Controller, Effect, Outcome, RegistrationId};
-use wasmop_host::engine::Engine;
-use wasmop_host::guest::EventKind;
-use wasmop_host::instance::Origin;
-use wasmop_host::live::Live;
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::format::Moment;
-use wasmop_host::snapshot::sync::Syncer;
-use wasmop_host::snapshot::{ControllerStore, Durability, Saved, StateDir};
-use wasmop_host::startup::Startup;
+use wasmop_core::controller::{Controller, Effect, Outcome};
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::startup::Startup;
+use wasmop_core::step::{EventKind, Lost};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::format::SnapshotMeta;
+use wasmop_snapshot::sync::Syncer;
+use wasmop_snapshot::{ControllerStore, Durability, SavedSnapshot, StateDir};
+use wasmop_vm::compiled_package::InstalledPackage;
+use wasmop_vm::engine::Engine;
+use wasmop_vm::instance::{Instance, Origin};
+use wasmop_vm::step_input::wall_clock_ns;
+use wasmop_vm::step_runner::{InstanceSource, StepJob};
 
 use wasmop_e2e::fake_api::FakeApi;
 
@@ -27,13 +28,13 @@ pub struct Simulation {
     store: Arc<ControllerStore>,
     syncer: Syncer,
     controller: Controller,
-    instance: Option<Box<Live>>,
+    instance: Option<Box<Instance>>,
     origin: Origin,
     started: Instant,
     api: FakeApi,
 }
 
-/// Times of one resume.
+/// The times of one resume.
 pub struct Resumed {
     pub resume: Duration,
     pub first_step: Duration,
@@ -59,13 +60,13 @@ impl Simulation {
         self.started.elapsed()
     }
 
-    /// Queues a reconcile of the one object.
+    /// Queues a reconcile of the only object.
     pub fn enqueue(&mut self) {
         let now = self.now();
         self.controller.enqueue(RegistrationId(0), "default/probe".into(), now);
     }
 
-    /// One step, if there is anything to do. Its calls are answered, for the next one.
+    /// Runs one step if there is work. The answers to its calls are events of the next step.
     fn step(&mut self) -> Result<Option<(Option<Duration>, Duration)>> {
         let now = self.now();
         let Some(mut events) = self.controller.take_batch(now) else { return Ok(None) };
@@ -73,11 +74,11 @@ impl Simulation {
             event.payload = Startup::default().payload(&self.package.manifest.name).into();
         }
         let source = match self.instance.take() {
-            Some(instance) => Source::Resident(instance),
-            None => Source::Start { origin: self.origin, wasi: None, registered: self.controller.registered() },
+            Some(instance) => InstanceSource::Resident(instance),
+            None => InstanceSource::Start { origin: self.origin, wasi: None, registered: self.controller.registered() },
         };
         let monotonic = self.controller.clock(now);
-        let batch = Batch {
+        let batch = StepJob {
             source,
             events: Some(events),
             monotonic,
@@ -85,19 +86,19 @@ impl Simulation {
             startup: Default::default(),
         };
         let report = batch.run(&self.package, &self.store);
-        if let Some(failure) = report.failures.first() {
+        if let Some(failure) = report.steps.failures.first() {
             bail!("the guest failed: {}", failure.detail);
         }
-        if let Some(Lost::Snapshot(why) | Lost::Start(why)) = report.lost {
+        if let Some(Lost::Snapshot(why) | Lost::Start(why)) = report.steps.lost {
             bail!("the guest could not be started: {why}");
         }
         self.instance = Some(report.instance.context("the guest is lost")?);
-        for output in report.outputs {
+        for output in report.steps.outputs {
             for effect in self.controller.commit(output, now, now) {
                 self.apply(effect)?;
             }
         }
-        Ok(Some((report.resume, report.step)))
+        Ok(Some((report.steps.resume, report.steps.step)))
     }
 
     fn apply(&mut self, effect: Effect) -> Result<()> {
@@ -123,24 +124,24 @@ impl Simulation {
         }
     }
 
-    /// Runs until nothing is left to do.
+    /// Runs steps until there is no work.
     pub fn settle(&mut self) -> Result<()> {
         while self.step()?.is_some() {}
         Ok(())
     }
 
-    /// Gives back memories that could be used again.
+    /// Frees the memories that a resume could reuse.
     pub fn forget_memories(&self) {
-        self.package.engine().spares().clear();
+        self.package.engine().memory_pool().clear();
     }
 
-    /// Gives back the code as well, so that nothing of the controller's is mapped.
+    /// Unloads the code, so that nothing of the controller is mapped.
     pub fn forget_code(&self) {
         self.package.drop_idle_code(Duration::ZERO);
     }
 
-    /// Bytes that a resume from a cold page cache asks the disk for: of the snapshot with its base image, and of
-    /// the compiled code. Only while suspended.
+    /// The bytes that a resume from a cold page cache prefetches: of the snapshot with its base image, and of the compiled
+    /// code. Only while suspended.
     pub fn read_ahead_bytes(&self) -> Result<(u64, u64)> {
         let Origin::Snapshot(snapshot) = self.origin else { bail!("not suspended") };
         let open = self.store.open(&snapshot)?;
@@ -149,21 +150,21 @@ impl Simulation {
         Ok((open.ahead_bytes(&base), self.package.code_ahead_bytes()))
     }
 
-    /// Resumes for a reconcile: times of the resume and of the step that takes the event in.
+    /// Resumes for a reconcile. Measures the resume and the step that receives the event.
     pub fn resume(&mut self) -> Result<Resumed> {
         self.enqueue();
         let (resume, first_step) = self.step()?.context("nothing to do")?;
         Ok(Resumed { resume: resume.context("was not suspended")?, first_step })
     }
 
-    /// Suspends; returns the time up to the written file and to the durable one.
-    pub fn suspend(&mut self) -> Result<(Duration, Duration, Saved)> {
-        let Live::Full(mut instance) = *self.instance.take().context("not resident")? else {
+    /// Suspends. Returns the times until the file is written and until it is durable.
+    pub fn suspend(&mut self) -> Result<(Duration, Duration, SavedSnapshot)> {
+        let Instance::Full(mut instance) = *self.instance.take().context("not resident")? else {
             bail!("a guest of the soft tier");
         };
         let started = Instant::now();
         let now = self.now();
-        let moment = Moment {
+        let moment = SnapshotMeta {
             digest: self.package.digest,
             wall_ns: wall_clock_ns(),
             monotonic_ns: self.controller.clock(now),
@@ -183,7 +184,7 @@ impl Simulation {
         Ok((written, durable, saved))
     }
 
-    /// Size of the linear memory, bytes; only while resident.
+    /// The size of the linear memory in bytes, or 0 while suspended.
     pub fn memory_size(&self) -> u64 {
         self.instance.as_ref().map_or(0, |i| i.memory_size())
     }

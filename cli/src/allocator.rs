@@ -1,5 +1,5 @@
-//! The allocator of a host: what thousands of suspended controllers hold is small pieces that live
-//! long, between large ones that come and go. glibc's keeps 6 to 8 KB for each that hold 1.5 KB.
+//! The allocator of a host. Thousands of suspended controllers hold small long-lived allocations between large
+//! short-lived ones. For each controller's 1.5 KB, glibc's allocator retains 6 to 8 KB.
 
 #![allow(unsafe_code)]
 
@@ -8,8 +8,8 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Few arenas and no per-thread caches, so that freed pieces are used again; freed pages go back to the
-/// kernel after a second, by one thread of jemalloc's own.
+/// Few arenas and no per-thread caches, so that freed memory is reused. One background thread of jemalloc returns freed
+/// pages to the kernel after a second.
 // SAFETY: jemalloc reads a pointer to a C string from this symbol: the first word of a slice is one.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static CONFIGURATION: &[u8] =

@@ -1,42 +1,54 @@
-//! Environment variables and arguments of a controller: from `wasmop.toml`, the configuration file and flags.
+//! Environment variables and arguments of a controller, in `wasmop.toml`, the configuration file and flags.
 
 use std::collections::BTreeMap;
 
-use tracing::level_filters::LevelFilter;
+use serde::{Deserialize, Deserializer};
 use wasmop_package::manifest::env_problem;
 
-use crate::error::Failure;
-use crate::toml_table::Table;
+use crate::toml_file::value::{Text, Written};
 
-pub const ENV: &str = "env";
-pub const ARGS: &str = "args";
+/// A variable's name and its value, each checked by itself so that an error has its line.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name(String);
+struct Value(String);
+struct Argument(String);
 
 const ENV_HELP: &str = "write variables as `NAME = \"VALUE\"`";
 
-/// The table `env` in a file; `shown` is how errors call it.
-pub fn table(parent: &Table<'_>, shown: &str) -> Result<BTreeMap<String, String>, Failure> {
-    let mut env = BTreeMap::new();
-    let Some(table) = parent.table(ENV, shown)? else { return Ok(env) };
-    for name in table.keys() {
-        let value = table.required(name, "VALUE")?;
-        if let Some(problem) = env_problem(name, value) {
-            return Err(table.bad_value(name, problem, ENV_HELP));
-        }
-        env.insert(name.to_owned(), value.to_owned());
+impl Written for Name {
+    const HELP: &'static str = ENV_HELP;
+
+    fn parse(text: &str) -> Result<Name, String> {
+        env_problem(text, "").map_or_else(|| Ok(Name(text.to_owned())), |problem| Err(problem.to_owned()))
     }
-    Ok(env)
 }
 
-/// The list `args` in a file, if it is there.
-pub fn args(parent: &Table<'_>) -> Result<Option<Vec<String>>, Failure> {
-    if !parent.keys().any(|key| key == ARGS) {
-        return Ok(None);
+impl Written for Value {
+    const HELP: &'static str = ENV_HELP;
+
+    fn parse(text: &str) -> Result<Value, String> {
+        env_problem("NAME", text).map_or_else(|| Ok(Value(text.to_owned())), |problem| Err(problem.to_owned()))
     }
-    let args = parent.strings(ARGS)?;
-    if args.iter().any(|arg| arg.contains('\0')) {
-        return Err(parent.bad_value(ARGS, "an argument has a NUL character", "leave it out"));
+}
+
+impl Written for Argument {
+    const HELP: &'static str = "leave it out";
+
+    fn parse(text: &str) -> Result<Argument, String> {
+        if text.contains('\0') { Err("an argument has a NUL character".into()) } else { Ok(Argument(text.to_owned())) }
     }
-    Ok(Some(args))
+}
+
+/// The table `env` of a file.
+pub fn variables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let variables = BTreeMap::<Text<Name>, Text<Value>>::deserialize(deserializer)?;
+    Ok(Some(variables.into_iter().map(|(Text(Name(name)), Text(Value(value)))| (name, value)).collect()))
+}
+
+/// The list `args` of a file.
+pub fn arguments<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let arguments = Vec::<Text<Argument>>::deserialize(deserializer)?;
+    Ok(Some(arguments.into_iter().map(|Text(Argument(argument))| argument).collect()))
 }
 
 /// `NAME=VALUE` on the command line.
@@ -47,15 +59,6 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
         None => Ok((name.to_owned(), value.to_owned())),
     }
 }
-
-/// A log level by its name.
-pub fn log_level(text: &str) -> Result<LevelFilter, String> {
-    let is_name = ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
-    text.parse().ok().filter(|_| is_name).ok_or_else(|| format!("`{text}` is not a log level"))
-}
-
-/// What a wrong log level should have been.
-pub const LOG_LEVEL_HELP: &str = "write `off`, `error`, `warn`, `info`, `debug` or `trace`";
 
 #[cfg(test)]
 mod tests {
@@ -74,16 +77,6 @@ mod tests {
         ] {
             let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
             assert_eq!(variable(text).ok(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn log_levels_are_lower_case_names() {
-        for level in ["off", "error", "warn", "info", "debug", "trace"] {
-            assert_eq!(log_level(level).unwrap().to_string(), level);
-        }
-        for text in ["", "DEBUG", "3", "verbose"] {
-            assert!(log_level(text).is_err(), "{text}");
         }
     }
 }

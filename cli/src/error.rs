@@ -1,11 +1,12 @@
-//! Errors for people: what went wrong, the causes below it, and what to do about it.
+//! Errors for people: what failed, its causes, and a remedy.
 //!
-//! Anything may be an `anyhow::Error`. A [`Failure`] carries its remedy; the libraries' errors have
-//! theirs after `\nhelp: ` in their text. [`render`] shows all of them at the end.
+//! Any error may be an `anyhow::Error`. A [`Failure`] carries its remedy. An error of a library has its remedy in its
+//! text, after `\nhelp: `; [`split_help`] and [`join_help`] are the only functions that know this mark. [`render`]
+//! shows all remedies at the end.
 
 use std::fmt;
 
-use crate::logging::escape;
+use crate::escape::escape;
 use crate::output::Paint;
 
 /// An error with a remedy.
@@ -13,7 +14,7 @@ use crate::output::Paint;
 pub struct Failure {
     message: String,
     help: Vec<String>,
-    /// Whether the command line is what was wrong.
+    /// Whether the command line was wrong.
     usage: bool,
 }
 
@@ -26,7 +27,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    /// A remedy for an error that came without one.
+    /// Adds a remedy if the error has none.
     pub fn else_help(mut self, help: impl Into<String>) -> Self {
         if self.help.is_empty() {
             self.help.push(help.into());
@@ -34,20 +35,19 @@ impl Failure {
         self
     }
 
-    /// The command line is what was wrong: the program ends with clap's exit code.
+    /// Marks the command line as wrong, so that the program exits with clap's code.
     pub fn usage(mut self) -> Self {
         self.usage = true;
         self
     }
 }
 
-/// An error that names its input in `message` and the remedy in `help`. The help may have several
-/// lines; the first follows `help: `.
+/// An error with a message that names the input, and a remedy. The remedy may have several lines.
 pub fn failure(message: impl Into<String>, help: impl Into<String>) -> Failure {
     Failure { message: message.into(), help: vec![help.into()], usage: false }
 }
 
-/// Adds what was being done, and the remedy, to any error.
+/// Adds a message and a remedy to any error.
 pub trait HelpExt<T> {
     fn or_help(self, message: impl Into<String>, help: impl Into<String>) -> anyhow::Result<T>;
 }
@@ -59,7 +59,7 @@ where
     fn or_help(self, message: impl Into<String>, help: impl Into<String>) -> anyhow::Result<T> {
         self.map_err(|error| {
             let error = error.into();
-            // A context below another can't be found again, so its remedies move up.
+            // anyhow does not find a context below another one, so the remedies move up.
             let mut outer = failure(message, help);
             outer.help.extend(help_of(&error));
             error.context(outer)
@@ -72,10 +72,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<Failure>().is_some_and(|failure| failure.usage) { 2 } else { 1 }
 }
 
-/// What begins the remedy in the text of a library's error.
+/// Separates problem and remedy in the text of a library's error.
 const HELP_MARK: &str = "\nhelp: ";
 
-/// An error about one input: the library's text, with the input's name before it.
+/// A library's error about one input, whose name comes first.
 pub fn about(input: impl fmt::Display, error: impl fmt::Display) -> Failure {
     let text = error.to_string();
     let (message, help) = split_help(&text);
@@ -86,18 +86,18 @@ pub fn about(input: impl fmt::Display, error: impl fmt::Display) -> Failure {
     }
 }
 
-/// The whole error as shown to the user.
+/// The whole error, as the user sees it.
 pub fn render(error: &anyhow::Error, paint: Paint) -> String {
     let mut text = String::new();
     let mut previous = String::new();
     for cause in error.chain() {
-        // It may have text of a package.
+        // It may contain text from a package.
         let cause = escape(&cause.to_string());
         let (message, _) = split_help(&cause);
         if text.is_empty() {
             text.push_str(&format!("{} {message}\n", paint.error("error:")));
         } else if !previous.contains(message) {
-            // Some libraries repeat the source's text in their own.
+            // Some libraries repeat the text of the source in their own.
             text.push_str(&format!("  {} {}\n", paint.dim("caused by:"), indent(message, 13)));
         }
         previous = message.to_owned();
@@ -108,7 +108,7 @@ pub fn render(error: &anyhow::Error, paint: Paint) -> String {
     text
 }
 
-/// The error and its remedies as one text each, for a line of the log.
+/// The error and its remedies as one text each, for a log line.
 pub fn problem_and_help(error: &anyhow::Error) -> (String, String) {
     let mut problem = String::new();
     for cause in error.chain() {
@@ -121,7 +121,7 @@ pub fn problem_and_help(error: &anyhow::Error) -> (String, String) {
     (problem, help_of(error).join("; "))
 }
 
-/// Every remedy in the chain, the outermost first.
+/// All remedies in the chain, the outermost first.
 fn help_of(error: &anyhow::Error) -> Vec<String> {
     let mut help: Vec<String> = Vec::new();
     let mut add = |text: &str| {
@@ -129,7 +129,7 @@ fn help_of(error: &anyhow::Error) -> Vec<String> {
             help.push(text.to_owned());
         }
     };
-    // A context is found through the error itself, a source through the chain.
+    // anyhow finds a context only through the error itself, and a source only through the chain.
     let context = error.downcast_ref::<Failure>().into_iter();
     context.flat_map(|failure| &failure.help).for_each(|text| add(text));
     for cause in error.chain() {
@@ -141,11 +141,17 @@ fn help_of(error: &anyhow::Error) -> Vec<String> {
     help
 }
 
-fn split_help(text: &str) -> (&str, Option<&str>) {
+/// Splits the text of a library's error into the problem and its remedy.
+pub fn split_help(text: &str) -> (&str, Option<&str>) {
     match text.split_once(HELP_MARK) {
         Some((message, help)) => (message.trim_end(), Some(help.trim_end())),
         None => (text.trim_end(), None),
     }
+}
+
+/// A problem and its remedy as one text, for an error that has to be text. [`split_help`] is the inverse.
+pub fn join_help(problem: &str, help: &str) -> String {
+    format!("{problem}{HELP_MARK}{help}")
 }
 
 fn indent(text: &str, by: usize) -> String {
@@ -157,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_and_every_remedy_are_shown() {
+    fn an_error_is_shown_with_its_causes_and_all_remedies() {
         let error = Err::<(), _>(failure("inner", "do a"))
             .or_help("middle", "do c")
             .or_help("outer", "do b\nthen more")
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remedy_in_the_text_of_an_error_is_shown_at_the_end() {
+    fn a_remedy_in_the_text_of_an_error_moves_to_the_end() {
         let error = anyhow::anyhow!("it is broken\nhelp: mend it").context("cannot use it");
         assert_eq!(render(&error, Paint::PLAIN), "error: cannot use it\n  caused by: it is broken\nhelp: mend it\n");
         let error = about("a.wasm", "it is broken\nhelp: mend it").into();

@@ -1,5 +1,4 @@
-//! Signs of life of a long step where there is no terminal: a line now and then with the time and what
-//! the step is at.
+//! Periodic progress lines for a long step without a terminal, with the elapsed time and the current activity.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Prints lines until it is dropped.
 pub struct Heartbeat {
-    /// What the step is at.
+    /// The current activity.
     message: Arc<Mutex<String>>,
     /// Dropped to end the thread.
     end: Option<Sender<()>>,
@@ -16,7 +15,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Calls `print` every `interval` with the time since the start and the message.
+    /// Calls `print` every `interval` with the elapsed time and the message.
     pub fn start(interval: Duration, print: impl Fn(Duration, &str) + Send + 'static) -> Heartbeat {
         let message = Arc::new(Mutex::new(String::new()));
         let (end, ended) = mpsc::channel::<()>();
@@ -39,7 +38,7 @@ impl Heartbeat {
 impl Drop for Heartbeat {
     fn drop(&mut self) {
         drop(self.end.take());
-        // So that no line comes after what the caller prints next.
+        // The caller's next line must be the last one.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_with_the_last_message_until_it_is_dropped() {
+    fn lines_have_the_last_message_until_it_is_dropped() {
         let (tx, lines) = mpsc::channel();
         let print = move |elapsed: Duration, message: &str| drop(tx.send((elapsed, message.to_owned())));
         let heartbeat = Heartbeat::start(Duration::from_millis(1), print);
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn its_end_does_not_wait_for_the_next_line() {
+    fn dropping_it_does_not_wait_for_the_next_line() {
         let heartbeat = Heartbeat::start(Duration::from_secs(3600), |_, _| {});
         drop(heartbeat);
     }

@@ -1,7 +1,7 @@
-//! What must be undone when Ctrl-C or SIGTERM ends the program in the middle of a step.
+//! Actions that undo unfinished work when Ctrl-C or SIGTERM ends the program.
 //!
-//! A [`Cleanup`] runs once: when it is dropped, or from the signal handler's thread, whichever is
-//! first. After all of them have run the program exits with the shell's code for the signal.
+//! A [`Cleanup`] runs once: when it is dropped, or on the thread of the signal handler, whichever comes first. After
+//! all of them have run, the program exits with the shell's code for the signal.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// Pending actions by their number; undone from the newest to the oldest.
+/// Pending actions by number. They run from the newest to the oldest.
 static PENDING: Mutex<BTreeMap<u64, Action>> = Mutex::new(BTreeMap::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static HANDLER: Once = Once::new();
@@ -17,7 +17,7 @@ static HANDLER: Once = Once::new();
 /// The shell's exit code for a program ended by SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// An action that is due when this value is dropped or the program is interrupted.
+/// An action that runs when this value is dropped or the program is interrupted.
 #[must_use = "the action runs when this is dropped"]
 pub struct Cleanup {
     id: u64,
@@ -26,9 +26,9 @@ pub struct Cleanup {
 impl Cleanup {
     pub fn new(action: impl FnOnce() + Send + 'static) -> Cleanup {
         HANDLER.call_once(|| {
-            // Fails only if there is a handler already; its owner then decides.
+            // Fails only if another handler is installed, which then decides.
             let _ = ctrlc::set_handler(|| {
-                // The lock stays taken: no new step may begin while the program ends.
+                // Holds the lock until the exit, so that no new step begins.
                 let mut pending = pending();
                 while let Some((_, action)) = pending.pop_last() {
                     action();
@@ -41,7 +41,7 @@ impl Cleanup {
         Cleanup { id }
     }
 
-    /// Forgets the action.
+    /// Drops the action without running it.
     pub fn disarm(self) {
         pending().remove(&self.id);
     }

@@ -1,116 +1,130 @@
-//! A table of limits, `[limits]`, as checked values.
+//! `[limits]` in `wasmop.toml` and in the configuration file.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
 use wasmop_package::manifest::Limits;
 
-use crate::error::Failure;
-use crate::toml_table::Table;
+use crate::error::join_help;
+use crate::toml_file::value::{Written, from_text, number};
 use crate::units;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-const DAY: u64 = 86_400;
+const TIB: u64 = 1 << 40;
+/// A 32-bit linear memory.
+const WASM32: u64 = 4 * GIB;
+const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLISECOND;
+const TEN_MINUTES: u64 = 600 * SECOND;
+const YEAR: u64 = 365 * 86_400 * SECOND;
+/// A controller runs one step at a time, so one core is all it can use.
+const ONE_CORE: u64 = 1000;
+const MAX_COUNT: u64 = 1_000_000;
 
-/// Reads what the table gives; the rest is as in `limits`.
-pub fn read(table: &Table<'_>, mut limits: Limits) -> Result<Limits, Failure> {
-    table.only(&limits.by_key().map(|(key, _)| key))?;
-    // Room for a stack and the smallest program, and what a 32-bit linear memory can be.
-    size(table, "memory", &mut limits.memory_bytes, MIB..=4 * GIB, "1MiB and 4GiB")?;
-    time(table, "cpu-per-step", &mut limits.cpu_per_step_ns, (Duration::from_millis(1), 600), "1ms and 10m")?;
-    share(table, "cpu-share", &mut limits.cpu_share_millis)?;
-    time(
-        table,
-        "reconcile-timeout",
-        &mut limits.reconcile_timeout_ns,
-        (Duration::from_secs(1), 365 * DAY),
-        "1s and 1y",
-    )?;
-    count(table, "api-rate", &mut limits.api_requests_per_second)?;
-    count(table, "api-burst", &mut limits.api_burst)?;
-    count(table, "api-in-flight", &mut limits.api_in_flight)?;
-    size(table, "response", &mut limits.response_bytes, 64 * KIB..=4 * GIB, "64KiB and 4GiB")?;
-    size(table, "log-rate", &mut limits.log_bytes_per_second, KIB..=GIB, "1KiB and 1GiB")?;
-    size(table, "disk", &mut limits.disk_bytes, MIB..=1024 * GIB, "1MiB and 1TiB")?;
-    Ok(limits)
+/// The keys of `[limits]`, each with its range.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LimitKeys {
+    // At least a stack and the smallest program.
+    #[serde(deserialize_with = "size::<_, MIB, WASM32>")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "time::<_, MILLISECOND, TEN_MINUTES>")]
+    cpu_per_step: Option<u64>,
+    #[serde(deserialize_with = "share")]
+    cpu_share: Option<u64>,
+    #[serde(deserialize_with = "time::<_, SECOND, YEAR>")]
+    reconcile_timeout: Option<u64>,
+    #[serde(deserialize_with = "count")]
+    api_rate: Option<u64>,
+    #[serde(deserialize_with = "count")]
+    api_burst: Option<u64>,
+    #[serde(deserialize_with = "count")]
+    api_in_flight: Option<u64>,
+    #[serde(deserialize_with = "size::<_, { 64 * KIB }, WASM32>")]
+    response: Option<u64>,
+    #[serde(deserialize_with = "size::<_, KIB, GIB>")]
+    log_rate: Option<u64>,
+    #[serde(deserialize_with = "size::<_, MIB, TIB>")]
+    disk: Option<u64>,
 }
 
-fn size(
-    table: &Table<'_>,
-    key: &str,
-    limit: &mut u64,
-    range: RangeInclusive<u64>,
-    between: &str,
-) -> Result<(), Failure> {
-    let Some(text) = table.string(key)? else { return Ok(()) };
-    let bytes = units::parse_bytes(text)
-        .map_err(|problem| table.bad_value(key, problem, "write a number and a unit, like `128MiB`"))?;
-    if !range.contains(&bytes) {
-        return Err(out_of_range(table, key, text, between));
+impl LimitKeys {
+    /// The limits that are given; the rest is as in `base`.
+    pub fn over(&self, base: Limits) -> Limits {
+        Limits {
+            memory_bytes: self.memory.unwrap_or(base.memory_bytes),
+            cpu_per_step_ns: self.cpu_per_step.unwrap_or(base.cpu_per_step_ns),
+            cpu_share_millis: self.cpu_share.unwrap_or(base.cpu_share_millis),
+            reconcile_timeout_ns: self.reconcile_timeout.unwrap_or(base.reconcile_timeout_ns),
+            api_requests_per_second: self.api_rate.unwrap_or(base.api_requests_per_second),
+            api_burst: self.api_burst.unwrap_or(base.api_burst),
+            api_in_flight: self.api_in_flight.unwrap_or(base.api_in_flight),
+            response_bytes: self.response.unwrap_or(base.response_bytes),
+            log_bytes_per_second: self.log_rate.unwrap_or(base.log_bytes_per_second),
+            disk_bytes: self.disk.unwrap_or(base.disk_bytes),
+        }
     }
-    *limit = bytes;
-    Ok(())
 }
 
-fn time(
-    table: &Table<'_>,
-    key: &str,
-    limit: &mut u64,
-    (least, most_seconds): (Duration, u64),
-    between: &str,
-) -> Result<(), Failure> {
-    let Some(text) = table.string(key)? else { return Ok(()) };
-    let time = units::parse_duration(text)
-        .map_err(|problem| table.bad_value(key, problem, "write a number and a unit, like `300ms` or `1s`"))?;
-    if !(least..=Duration::from_secs(most_seconds)).contains(&time) {
-        return Err(out_of_range(table, key, text, between));
+/// A number of bytes.
+fn size<'de, D: Deserializer<'de>, const LEAST: u64, const MOST: u64>(d: D) -> Result<Option<u64>, D::Error> {
+    let read = |text: &str| in_range(text, units::parse_bytes(text)?, LEAST..=MOST, units::exact_bytes);
+    from_text(d, units::SIZE_HELP, read).map(Some)
+}
+
+/// A time in nanoseconds.
+fn time<'de, D: Deserializer<'de>, const LEAST: u64, const MOST: u64>(d: D) -> Result<Option<u64>, D::Error> {
+    let read = |text: &str| {
+        let nanoseconds = u64::try_from(units::parse_duration(text)?.as_nanos()).unwrap_or(u64::MAX);
+        in_range(text, nanoseconds, LEAST..=MOST, |bound| units::exact_duration(Duration::from_nanos(bound)))
+    };
+    from_text(d, Duration::HELP, read).map(Some)
+}
+
+/// A part of a core, in thousandths.
+fn share<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    let show = |bound| if bound == ONE_CORE { "1".to_owned() } else { format!("{bound}m") };
+    let read = |text: &str| in_range(text, units::parse_cpu(text)?, 1..=ONE_CORE, show);
+    from_text(d, "write thousandths of a core, like `500m`, or a part, like `0.5`", read).map(Some)
+}
+
+fn count<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    number(d, 1..=MAX_COUNT, &format!("give between 1 and {MAX_COUNT}"))
+}
+
+fn in_range(text: &str, value: u64, range: RangeInclusive<u64>, show: impl Fn(u64) -> String) -> Result<u64, String> {
+    if range.contains(&value) {
+        return Ok(value);
     }
-    *limit = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    Ok(())
-}
-
-fn share(table: &Table<'_>, key: &str, limit: &mut u64) -> Result<(), Failure> {
-    let Some(text) = table.string(key)? else { return Ok(()) };
-    let millis = units::parse_cpu(text).map_err(|problem| {
-        table.bad_value(key, problem, "write thousandths of a core, like `500m`, or a part, like `0.5`")
-    })?;
-    // A controller runs one step at a time, so one core is all it can use.
-    if !(1..=1000).contains(&millis) {
-        return Err(out_of_range(table, key, text, "1m and 1"));
-    }
-    *limit = millis;
-    Ok(())
-}
-
-fn count(table: &Table<'_>, key: &str, limit: &mut u64) -> Result<(), Failure> {
-    let Some(number) = table.integer(key)? else { return Ok(()) };
-    match u64::try_from(number) {
-        Ok(number @ 1..=1_000_000) => *limit = number,
-        _ => return Err(out_of_range(table, key, &number.to_string(), "1 and 1000000")),
-    }
-    Ok(())
-}
-
-fn out_of_range(table: &Table<'_>, key: &str, given: &str, between: &str) -> Failure {
-    table.bad_value(key, format!("`{given}` is out of range"), format!("give between {between}"))
+    let help = format!("give between {} and {}", show(*range.start()), show(*range.end()));
+    Err(join_help(&format!("`{text}` is out of range"), &help))
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use toml::de::DeTable;
-
     use super::*;
-    use crate::toml_table::Source;
+    use crate::toml_file::Document;
+    use crate::toml_file::known_keys::known_keys;
+
+    #[derive(Debug, Deserialize)]
+    struct File {
+        limits: LimitKeys,
+    }
 
     fn parsed(text: &str) -> Result<Limits, String> {
-        let source = Source { file: Path::new("wasmop.toml"), text };
-        let document = DeTable::parse(text).expect("TOML");
-        let table = Table::top(source, "", document.get_ref()).table("limits", "[limits]").expect("a table");
-        read(&table.expect("is there"), Limits::default()).map_err(|failure| format!("{failure}"))
+        let document = Document::parse(Path::new("wasmop.toml"), text, None, "docs/wasmop-toml.md").expect("TOML");
+        let file: Result<File, _> = document.read();
+        file.map(|file| file.limits.over(Limits::default())).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn every_limit_of_a_package_has_a_key() {
+        assert_eq!(known_keys::<LimitKeys>(), Limits::default().by_key().map(|(key, _)| key).into());
     }
 
     #[test]
@@ -133,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn an_error_names_the_key_and_the_line() {
         for (line, named) in [
             ("memory = \"1KiB\"", "`memory`"),
             ("cpu-share = \"2\"", "`cpu-share`"),

@@ -1,4 +1,4 @@
-//! The log of a running host: one line an event, for people or as JSON, on stderr.
+//! The log of a running host on stderr: one line per event, as text or JSON.
 
 mod fields;
 mod json;
@@ -12,29 +12,27 @@ use tracing_subscriber::EnvFilter;
 use crate::error::HelpExt;
 use crate::output::Paint;
 
-pub use text::escape;
-
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people: time, level, controller, message, fields.
+    /// Time, level, controller, message, fields.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The target of what controllers log themselves.
+/// The target of the lines that controllers log.
 const GUEST_TARGET: &str = "guest";
 
-/// Overrides the filter that `-v` chooses.
+/// The environment variable with a filter, which takes precedence over `-v`.
 const FILTER_VARIABLE: &str = "WASMOP_LOG";
 
-/// How much is logged, while the program runs.
+/// Changes the verbosity of the running program.
 pub struct Verbosity(Box<dyn Fn(EnvFilter) + Send>);
 
 impl Verbosity {
-    /// `verbose` is what it would be with `-v` given so often. [`FILTER_VARIABLE`] goes before it as ever.
+    /// `verbose` is the number of `-v` flags. [`FILTER_VARIABLE`] takes precedence.
     pub fn set(&self, verbose: u8) {
         if filter_variable().is_none() {
             self.0(EnvFilter::new(filter_for(verbose)));
@@ -46,17 +44,17 @@ fn filter_variable() -> Option<String> {
     std::env::var(FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty())
 }
 
-/// Starts logging; `verbose` is how often `-v` was given.
+/// Starts logging. `verbose` is the number of `-v` flags.
 pub fn start(format: LogFormat, verbose: u8) -> Result<Verbosity> {
     let filter = match filter_variable() {
         Some(filter) => EnvFilter::try_new(&filter).or_help(
             format!("{FILTER_VARIABLE}: `{filter}` is not a log filter"),
-            "write it like `info,wasmop_host::watch=debug`",
+            "write it like `info,wasmop_api::watch=debug`",
         )?,
         None => EnvFilter::new(filter_for(verbose)),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Fails only once there is no subscriber any more.
+    // A reload fails only after the subscriber is gone.
     Ok(Verbosity(match format {
         LogFormat::Text => {
             let paint = Paint::for_stderr();
@@ -78,10 +76,10 @@ pub fn start(format: LogFormat, verbose: u8) -> Result<Verbosity> {
     }))
 }
 
-/// The most detailed level at which a controller's own lines are passed on to the log's filter, where nobody gave
-/// the controller a level.
+/// The most detailed level that the log accepts from a controller without a level of its own. `None` accepts all
+/// levels.
 pub fn guest_level(verbose: u8) -> Option<LevelFilter> {
-    // A filter says what it wants of guests, too.
+    // The filter also covers controllers.
     if filter_variable().is_some() {
         return None;
     }
@@ -92,16 +90,16 @@ pub fn guest_level(verbose: u8) -> Option<LevelFilter> {
     })
 }
 
-/// Raises what wasmop logs itself, and its network libraries to `debug` at most. A bare level would also be for the
-/// compiler, which writes gigabytes of trace. Lines of guests have passed the host before, which knows the level of each.
+/// The filter for a number of `-v` flags. It raises wasmop's own targets, and network libraries to `debug` at most. A
+/// bare level would include the compiler, which logs gigabytes at `trace`. The host filters the lines of controllers.
 fn filter_for(verbose: u8) -> &'static str {
     match verbose {
-        // The client logs each failed request as an error; the host says what it means.
-        0 => "warn,kube_client::client=off,wasmop=info,wasmop_host=info,guest=trace",
-        1 => "warn,kube_client::client=off,wasmop=debug,wasmop_host=debug,guest=trace",
-        2 => "warn,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug,kube_client=info,kube_runtime=info",
+        // The client logs each failed request as an error. The host logs what it means.
+        0 => "warn,kube_client::client=off,wasmop=info,guest=trace",
+        1 => "warn,kube_client::client=off,wasmop=debug,guest=trace",
+        2 => "warn,wasmop=trace,guest=trace,kube=debug,kube_client=info,kube_runtime=info",
         _ => {
-            "warn,wasmop=trace,wasmop_host=trace,guest=trace,kube=debug,kube_client=debug,kube_runtime=debug,\
+            "warn,wasmop=trace,guest=trace,kube=debug,kube_client=debug,kube_runtime=debug,\
              hyper=debug,hyper_util=debug,rustls=debug,tower=debug"
         }
     }

@@ -3,10 +3,13 @@
 #![deny(unsafe_code)]
 
 mod allocator;
+mod atomic_file;
 mod commands;
 mod config;
+mod dns_label;
 mod environment;
 mod error;
+mod escape;
 mod heartbeat;
 mod interrupt;
 mod limits;
@@ -21,8 +24,9 @@ mod rules;
 mod running;
 mod scaffold;
 mod simulation;
+mod spelling;
 mod state_dir;
-mod toml_table;
+mod toml_file;
 mod toolchain;
 mod top;
 #[cfg(feature = "otlp")]
@@ -31,6 +35,7 @@ mod traces;
 #[path = "traces/absent.rs"]
 mod traces;
 mod units;
+mod written;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Everything people read, on stderr: colours and moving progress on a terminal, plain lines
-//! elsewhere. Stdout belongs to data.
+//! Text for people, on stderr: colours and animated progress on a terminal, plain lines elsewhere. Stdout is only for
+//! data.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -22,7 +22,7 @@ impl Paint {
     #[cfg(test)]
     pub const PLAIN: Paint = Paint { colours: false };
 
-    /// Colours if stderr is a terminal that can show them and `NO_COLOR` is not set.
+    /// Colours if stderr is a terminal that supports them and `NO_COLOR` is not set.
     pub fn for_stderr() -> Paint {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Paint { colours: wanted && Term::stderr().features().colors_supported() && is_terminal() }
@@ -57,19 +57,19 @@ pub fn is_terminal() -> bool {
     Term::stderr().features().is_attended()
 }
 
-/// Prints a line to stderr. A closed stderr is not an error.
+/// Prints a line to stderr. Ignores a closed stderr.
 pub fn line(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
 }
 
-/// Prints a warning and what to do about it.
+/// Prints a warning and its remedy.
 pub fn warning(message: &str, help: &str) {
     let paint = Paint::for_stderr();
     line(format!("{} {message}", paint.warning("warning:")));
     line(format!("{} {}", paint.help("help:"), help.trim_end().replace('\n', "\n      ")));
 }
 
-/// Writes data to stdout. A reader that has gone away (`| head`) is not an error.
+/// Writes data to stdout. Ignores a closed pipe (`| head`).
 pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -78,12 +78,12 @@ pub fn data(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// How often a long step shows that it goes on, where there is no terminal.
+/// How often a long step prints a line without a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// A long step: a spinner on a terminal; elsewhere a line at its beginning, one now and then, and one at its end.
+/// A long step. On a terminal it has a spinner; elsewhere it prints a line at the start, periodically, and at the end.
 pub struct Step {
-    /// What it is called when it is done.
+    /// Its text in the last line.
     done: String,
     bar: ProgressBar,
     heartbeat: Option<Heartbeat>,
@@ -91,8 +91,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Begins a step; `doing` and `done` say what it is about, while it goes on and after it
-    /// ("Compiling", "Compiled").
+    /// Begins a step. `doing` describes it while it runs ("Compiling"), `done` afterwards ("Compiled").
     pub fn begin(doing: impl Into<Cow<'static, str>>, done: impl Into<String>) -> Step {
         let doing = doing.into();
         let (bar, heartbeat) = if is_terminal() {
@@ -100,7 +99,7 @@ impl Step {
         } else {
             line(format!("{doing} …"));
             let doing = doing.clone();
-            let print = move |elapsed, message: &str| line(still(&doing, elapsed, message));
+            let print = move |elapsed, message: &str| line(progress_line(&doing, elapsed, message));
             (ProgressBar::hidden(), Some(Heartbeat::start(HEARTBEAT, print)))
         };
         if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {elapsed:.dim} {wide_msg:.dim}")
@@ -112,7 +111,7 @@ impl Step {
         Step { done: done.into(), bar, heartbeat, begun: Instant::now() }
     }
 
-    /// What the step is at right now; the rest of the spinner's line.
+    /// Sets the current activity, which is the rest of the spinner's line.
     pub fn message(&self, text: impl Into<Cow<'static, str>>) {
         let text = text.into();
         if let Some(heartbeat) = &self.heartbeat {
@@ -126,7 +125,7 @@ impl Step {
         self.bar.suspend(|| line(text));
     }
 
-    /// Ends the step with its result; a step dropped without it has failed and leaves no line.
+    /// Ends the step with its result. A step that is dropped instead has failed and prints no line.
     pub fn done(mut self, result: impl AsRef<str>) {
         self.bar.finish_and_clear();
         drop(self.heartbeat.take());
@@ -149,11 +148,11 @@ impl Drop for Step {
 }
 
 /// `Compiling web with cargo … (30 s) Compiling serde v1.0.228`.
-fn still(doing: &str, elapsed: Duration, message: &str) -> String {
+fn progress_line(doing: &str, elapsed: Duration, message: &str) -> String {
     format!("{doing} … ({}) {message}", duration(elapsed)).trim_end().to_owned()
 }
 
-/// A duration for people: `0.4 s`, `12 s`, `2 min 5 s`.
+/// A duration in short form: `0.4 s`, `12 s`, `2 min 5 s`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
@@ -163,7 +162,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A number of bytes for people: `512 B`, `1.4 MiB`.
+/// A number of bytes in short form: `512 B`, `1.4 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -199,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_between_says_how_long_and_what() {
+    fn a_progress_line_has_the_time_and_the_activity() {
         let elapsed = Duration::from_secs(30);
-        assert_eq!(still("Compiling web", elapsed, "Compiling x v1"), "Compiling web … (30 s) Compiling x v1");
-        assert_eq!(still("Packaging", elapsed, ""), "Packaging … (30 s)");
+        assert_eq!(progress_line("Compiling web", elapsed, "Compiling x v1"), "Compiling web … (30 s) Compiling x v1");
+        assert_eq!(progress_line("Packaging", elapsed, ""), "Packaging … (30 s)");
     }
 
     #[test]

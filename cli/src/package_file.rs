@@ -1,4 +1,4 @@
-//! Package files from disk, with errors that name the file.
+//! Reads package files. Errors name the file.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use wasmop_package::{Inspection, Package};
 
 use crate::error::{HelpExt, about, failure};
 
-/// What a file holds that can be read.
+/// The contents of a readable file.
 pub enum Loaded {
     Package(Box<Package>),
-    /// No package; `name`: that of its manifest, if it has one.
+    /// Not a package. `name` comes from its manifest, if it has one.
     Refused {
         name: Option<String>,
         error: anyhow::Error,
@@ -26,7 +26,7 @@ pub fn load(file: &Path) -> Result<Loaded> {
     })
 }
 
-/// Reads a package and measures it.
+/// Reads a package and describes its contents.
 pub fn inspect(file: &Path) -> Result<Inspection> {
     let bytes = read(file)?;
     Ok(wasmop_package::inspect(&bytes).map_err(|error| about(shown(file), error))?)

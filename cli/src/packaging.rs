@@ -1,22 +1,20 @@
-//! From a project to its package: build, assemble, start once to learn what it registers, write.
+//! Builds a project into a package: compile, assemble, record registrations in a trial run, write.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use wasmop_host::Description;
-use wasmop_host::permissions::Permissions;
+use wasmop_core::permissions::Permissions;
 use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
+use wasmop_vm::package_description::Description;
 
+use crate::atomic_file;
 use crate::error::{HelpExt, about, failure};
-use crate::interrupt::Cleanup;
 use crate::output::{Step, bytes};
 use crate::project::{Project, toolchain_name};
 use crate::toolchain::{self, Blame, Request};
 
-/// A package that has been written.
+/// A written package.
 pub struct Built {
     pub path: PathBuf,
     pub manifest: Manifest,
@@ -25,7 +23,7 @@ pub struct Built {
 
 /// Builds the project and writes its package to `output`.
 pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
-    // What can be wrong without a compiler is said before it runs.
+    // Errors that need no compiler come before it runs.
     let crds = project.read_crds()?;
     if output.is_dir() {
         return Err(failure(
@@ -34,7 +32,9 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         )
         .into());
     }
-    temporary_file(output)?;
+    let cannot_write = || format!("cannot write `{}`", output.display());
+    let output_help = "choose a file that you can write to with `--output FILE`";
+    atomic_file::check(output).or_help(cannot_write(), output_help)?;
 
     let step = {
         let what = match project.toolchain {
@@ -73,27 +73,27 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     let package = wasmop_package::with_manifest(&package, &manifest)?;
     let inspection = wasmop_package::inspect(&package)?;
     step.done(match &manifest.registrations[..] {
-        [] => "it waits before it registers: what it watches is known once it runs".into(),
+        [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
         registrations => registered(registrations),
     });
 
-    write_atomically(output, &package)?;
+    atomic_file::replace(output, &package).or_help(cannot_write(), output_help)?;
     Ok(Built { path: output.to_owned(), manifest, inspection })
 }
 
-/// What the controller registers when it is started, away from any cluster. Empty if it first asks the API server.
+/// What the controller registers in a run without a cluster. Empty if it first waits for the API server.
 fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Result<Vec<ControllerSpec>> {
     let package = Package::parse(package)?;
-    let Description { registrations, waits } = wasmop_host::describe(&package).map_err(|error| {
+    let Description { registrations, waits } = wasmop_vm::package_description::describe(&package).map_err(|error| {
         if let Some(failure) = blame.and_then(|blame| blame(&error.to_string())) {
             return failure;
         }
         about(format!("`{}`", project.name), error)
-            .else_help("see what failed above; a build with --debug names the functions and lines")
+            .else_help("see the messages above; a build with --debug names functions and lines")
     })?;
     if registrations.is_empty() && !waits {
         return Err(failure(
-            format!("`{}` registered no controller, and waits for nothing after which it could", project.name),
+            format!("`{}` registered no controller and waits for nothing", project.name),
             "register one in `main`",
         )
         .into());
@@ -114,62 +114,22 @@ fn registered(registrations: &[ControllerSpec]) -> String {
     format!("reconciles {}", kinds.join(", "))
 }
 
-const OUTPUT_HELP: &str = "give a place you may write to with `--output FILE`";
-
-/// An empty file beside `output`, which is removed if it is not made the output.
-fn temporary_file(output: &Path) -> Result<tempfile::NamedTempFile> {
-    let cannot = || format!("cannot write `{}`", output.display());
-    match fs::symlink_metadata(output) {
-        // A name that is too long, for example.
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).or_help(cannot(), OUTPUT_HELP),
-        _ => {}
-    }
-    let dir = match output.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(dir).or_help(cannot(), OUTPUT_HELP)?;
-    tempfile::Builder::new()
-        .prefix(".wasmop-")
-        .suffix(".tmp")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .or_help(cannot(), OUTPUT_HELP)
-}
-
-/// Writes a file that is there whole or not at all, whatever happens in between.
-fn write_atomically(output: &Path, content: &[u8]) -> Result<()> {
-    let cannot = || format!("cannot write `{}`", output.display());
-    let mut file = temporary_file(output)?;
-    let cleanup = {
-        let path = file.path().to_owned();
-        Cleanup::new(move || {
-            let _ = fs::remove_file(&path);
-        })
-    };
-    file.write_all(content).or_help(cannot(), OUTPUT_HELP)?;
-    file.as_file().sync_all().or_help(cannot(), OUTPUT_HELP)?;
-    file.persist(output).or_help(cannot(), OUTPUT_HELP)?;
-    cleanup.disarm();
-    Ok(())
-}
-
-/// A watch that the package's own permissions do not allow.
+/// A watch that the package's own permissions deny.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MissingPermission {
     /// `Website (demo.wasmop.dev)`.
     pub kind: String,
-    /// How to grant it.
+    /// How to allow it.
     pub help: String,
 }
 
-/// The watches for which the manifest's permissions lack `list` or `watch`.
+/// The watches without `list` or `watch` in the manifest's permissions.
 pub fn missing_permissions(manifest: &Manifest) -> Vec<MissingPermission> {
     let permissions = Permissions::new(manifest.permissions.clone());
     let mut missing: Vec<MissingPermission> = Vec::new();
     for watch in manifest.registrations.iter().flat_map(|spec| std::iter::once(&spec.primary).chain(&spec.watches)) {
-        // A name the guest left open is asked of the API server; until then the CRDs know it, or
-        // it is the usual plural.
+        // Without a plural from the controller, the host asks the API server. Here the CRDs have it, or it follows
+        // Kubernetes' convention.
         let plural = match watch.plural.as_str() {
             "" => {
                 plural_in_crds(&manifest.crds, &watch.group, &watch.kind).unwrap_or_else(|| usual_plural(&watch.kind))
@@ -197,7 +157,7 @@ fn plural_in_crds(crds: &[String], group: &str, kind: &str) -> Option<String> {
     })
 }
 
-/// The plural that Kubernetes' own kinds have.
+/// The plural by Kubernetes' convention.
 fn usual_plural(kind: &str) -> String {
     let lower = kind.to_lowercase();
     match lower.as_bytes() {
@@ -265,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn plurals_are_those_of_kubernetes_own_kinds() {
+    fn plurals_follow_kubernetes_convention() {
         for (kind, plural) in [
             ("ConfigMap", "configmaps"),
             ("Ingress", "ingresses"),
@@ -275,16 +235,5 @@ mod tests {
         ] {
             assert_eq!(usual_plural(kind), plural);
         }
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let output = dir.path().join("made/web.wasm");
-        for content in ["one", "two"] {
-            write_atomically(&output, content.as_bytes()).expect("writes");
-            assert_eq!(fs::read(&output).expect("is there"), content.as_bytes());
-        }
-        assert_eq!(fs::read_dir(dir.path().join("made")).expect("reads").count(), 1);
     }
 }

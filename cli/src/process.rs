@@ -1,4 +1,4 @@
-//! Running a compiler: its last line is the progress, and all it said is shown if it fails.
+//! Running a compiler. Its last line is shown as the progress, and its whole output if it fails.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -7,30 +7,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
+use crate::error::join_help;
 use crate::interrupt::Cleanup;
 use crate::output::Step;
 
-/// A tool that ended with an error. What it said has been shown.
+/// A tool that ended with an error. Its output has already been shown.
 #[derive(Debug)]
 pub struct Failed {
     /// As one would type it.
     command: String,
     status: ExitStatus,
-    /// All of it, without colours.
-    pub said: String,
+    /// Its whole output, without colours.
+    pub output: String,
 }
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` failed ({})\nhelp: its own messages are above", self.command, self.status)
+        let problem = format!("`{}` failed ({})", self.command, self.status);
+        f.write_str(&join_help(&problem, "its own messages are above"))
     }
 }
 
 impl std::error::Error for Failed {}
 
-/// Runs `command` to its end and returns its stdout.
-///
-/// The child is ended when the program is interrupted.
+/// Runs `command` and returns its stdout. An interrupt of the program kills the child.
 pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
     let shown = display(command);
     let mut child = command
@@ -45,7 +45,7 @@ pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
         let child = child.clone();
         Cleanup::new(move || {
             let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-            // Already gone is as good.
+            // It may be gone already.
             let _ = child.kill();
             let _ = child.wait();
         })
@@ -58,13 +58,13 @@ pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
         }
         std::io::Result::Ok(bytes)
     });
-    let mut said = String::new();
+    let mut messages = String::new();
     if let Some(stderr) = stderr {
         for line in BufReader::new(stderr).split(b'\n') {
-            let line = line.with_context(|| format!("cannot read what `{shown}` says"))?;
+            let line = line.with_context(|| format!("cannot read the messages of `{shown}`"))?;
             let line = String::from_utf8_lossy(&line).into_owned();
-            said.push_str(&line);
-            said.push('\n');
+            messages.push_str(&line);
+            messages.push('\n');
             step.message(console::strip_ansi_codes(line.trim()).into_owned());
         }
     }
@@ -72,7 +72,7 @@ pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
         .join()
         .unwrap_or_else(|_| Err(std::io::Error::other("the reading thread panicked")))
         .with_context(|| format!("cannot read the output of `{shown}`"))?;
-    // Its pipes are closed, so it is at its end and the lock is not held for long.
+    // Its pipes are closed, so it is about to end and the wait is short.
     let status = child.lock().unwrap_or_else(PoisonError::into_inner).wait();
     killer.disarm();
     let status = status.with_context(|| format!("cannot wait for `{shown}`"))?;
@@ -80,27 +80,20 @@ pub fn run(command: &mut Command, step: &Step) -> Result<Vec<u8>> {
     if status.success() {
         return Ok(stdout);
     }
-    if !stdout.is_empty() && said.trim().is_empty() {
-        said = String::from_utf8_lossy(&stdout).into_owned();
+    if !stdout.is_empty() && messages.trim().is_empty() {
+        messages = String::from_utf8_lossy(&stdout).into_owned();
     }
-    step.line(said.trim_end());
-    let said = console::strip_ansi_codes(&said).into_owned();
-    Err(Failed { command: shown, status, said }.into())
+    step.line(messages.trim_end());
+    let output = console::strip_ansi_codes(&messages).into_owned();
+    Err(Failed { command: shown, status, output }.into())
 }
 
 /// The command as one would type it.
 fn display(command: &Command) -> String {
-    let mut text = command.get_program().to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        let argument = argument.to_string_lossy();
-        text.push(' ');
-        if argument.is_empty() || argument.contains(|c: char| c.is_whitespace() || "'\"$&|;<>".contains(c)) {
-            text.push_str(&format!("'{argument}'"));
-        } else {
-            text.push_str(&argument);
-        }
-    }
-    text
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    // Only a NUL cannot be quoted, and no argument has one.
+    shlex::try_join(words.iter().map(|word| &**word)).unwrap_or_else(|_| words.join(" "))
 }
 
 #[cfg(test)]
@@ -117,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let step = Step::begin("testing", "tested");
         let error = run(&mut Command::new("no-such-compiler"), &step).expect_err("fails").to_string();
         assert!(error.contains("no-such-compiler"), "{error}");

@@ -1,11 +1,11 @@
-//! What `wasmop build` made, for people.
+//! The summary that `wasmop build` prints.
 
 use wasmop_package::Tier;
 
 use crate::output::{Paint, bytes};
 use crate::packaging::Built;
 
-/// The package, where it is, and its sizes by part.
+/// The package, its path, and the size of each part.
 pub fn built(built: &Built) -> String {
     let paint = Paint::for_stderr();
     let sizes = &built.inspection.sizes;

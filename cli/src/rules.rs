@@ -1,15 +1,29 @@
-//! An RBAC rule and external hosts as TOML: what a package asks for, and what the owner of a host grants.
+//! RBAC rules in TOML: the permissions that a package requests, and the grants of a host's owner.
 
-use wasmop_package::external::HostPattern;
+use serde::Deserialize;
 use wasmop_package::manifest::PolicyRule;
 
 use crate::error::Failure;
-use crate::toml_table::{Table, nearest};
+use crate::spelling::nearest;
+use crate::toml_file::Document;
+use crate::toml_file::value::{Text, Written};
 
-/// Of a rule.
-pub const KEYS: [&str; 5] = ["api-groups", "resources", "verbs", "resource-names", "non-resource-urls"];
+/// The keys of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RuleKeys {
+    api_groups: Vec<String>,
+    resources: Vec<String>,
+    verbs: Vec<Text<Verb>>,
+    resource_names: Vec<String>,
+    non_resource_urls: Vec<String>,
+}
 
-/// Kubernetes' request verbs, the wildcard, and the verbs that RBAC checks besides.
+/// One of [`VERBS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verb(String);
+
+/// Kubernetes' request verbs, the wildcard, and the other verbs that RBAC checks.
 const VERBS: [&str; 12] = [
     "get",
     "list",
@@ -24,59 +38,54 @@ const VERBS: [&str; 12] = [
     "escalate",
     "impersonate",
 ];
-const VERBS_HELP: &str = "verbs are: get, list, watch, create, update, patch, delete, deletecollection, *";
 
-/// Reads one rule; one that allows nothing is an error.
-pub fn read(table: &Table<'_>) -> Result<PolicyRule, Failure> {
-    table.only(&KEYS)?;
-    let rule = PolicyRule {
-        api_groups: table.strings("api-groups")?,
-        resources: table.strings("resources")?,
-        verbs: table.strings("verbs")?,
-        resource_names: table.strings("resource-names")?,
-        non_resource_urls: table.strings("non-resource-urls")?,
-    };
-    if rule.verbs.is_empty() {
-        return Err(table.bad_value("verbs", "is missing or empty, so the rule allows nothing", VERBS_HELP));
-    }
-    for verb in &rule.verbs {
-        if !VERBS.contains(&verb.as_str()) {
-            let help = match nearest(verb, &VERBS) {
-                Some(near) => format!("did you mean `{near}`? {VERBS_HELP}"),
-                None => VERBS_HELP.to_owned(),
-            };
-            return Err(table.bad_value("verbs", format!("`{verb}` is not a verb"), help));
+impl Written for Verb {
+    const HELP: &'static str = "verbs are: get, list, watch, create, update, patch, delete, deletecollection, *";
+
+    fn parse(text: &str) -> Result<Verb, String> {
+        if VERBS.contains(&text) {
+            return Ok(Verb(text.to_owned()));
         }
-    }
-    match (rule.resources.is_empty(), rule.non_resource_urls.is_empty()) {
-        (true, true) => Err(table.bad_value(
-            "resources",
-            "is missing or empty, so the rule allows nothing",
-            "name resources by their plural, like `resources = [\"configmaps\"]`, or `non-resource-urls`",
-        )),
-        (false, false) => {
-            Err(table.bad_value("non-resource-urls", "cannot be in one rule with `resources`", "write two rules"))
-        }
-        (false, true) if rule.api_groups.is_empty() => Err(table.bad_value(
-            "api-groups",
-            "is missing or empty, so the rule allows nothing",
-            "name the API groups, like `api-groups = [\"apps\"]`; the core group is `\"\"`",
-        )),
-        _ => Ok(rule),
+        let problem = format!("`{text}` is not a verb");
+        Err(match nearest(text, &VERBS) {
+            Some(near) => crate::error::join_help(&problem, &format!("did you mean `{near}`? {}", Verb::HELP)),
+            None => problem,
+        })
     }
 }
 
-/// The key of a list of external hosts.
-pub const EXTERNAL_HOSTS: &str = "external-hosts";
+impl RuleKeys {
+    /// Refuses a rule that allows nothing. `path` is where it is in the document.
+    pub fn check(&self, document: &Document<'_>, path: &[&str]) -> Result<(), Failure> {
+        let wrong = |key: &str, problem: &str, help: &str| Err(document.wrong(&[path, &[key]].concat(), problem, help));
+        let allows_nothing = "is missing or empty, so the rule allows nothing";
+        if self.verbs.is_empty() {
+            return wrong("verbs", allows_nothing, Verb::HELP);
+        }
+        match (self.resources.is_empty(), self.non_resource_urls.is_empty()) {
+            (true, true) => wrong(
+                "resources",
+                allows_nothing,
+                "name resources by their plural, like `resources = [\"configmaps\"]`, or `non-resource-urls`",
+            ),
+            (false, false) => wrong("non-resource-urls", "cannot be in one rule with `resources`", "write two rules"),
+            (false, true) if self.api_groups.is_empty() => wrong(
+                "api-groups",
+                allows_nothing,
+                "name the API groups, like `api-groups = [\"apps\"]`; the core group is `\"\"`",
+            ),
+            _ => Ok(()),
+        }
+    }
 
-/// Reads the list of external hosts of a table; without one it is empty.
-pub fn external_hosts(table: &Table<'_>) -> Result<Vec<HostPattern>, Failure> {
-    let read = |text: &String| {
-        text.parse().map_err(|error: wasmop_package::external::BadHost| {
-            let text = error.to_string();
-            let (problem, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
-            table.bad_value(EXTERNAL_HOSTS, problem, help)
-        })
-    };
-    table.strings(EXTERNAL_HOSTS)?.iter().map(read).collect()
+    /// The rule as a package's manifest has it.
+    pub fn to_rule(&self) -> PolicyRule {
+        PolicyRule {
+            api_groups: self.api_groups.clone(),
+            resources: self.resources.clone(),
+            verbs: self.verbs.iter().map(|Text(Verb(verb))| verb.clone()).collect(),
+            resource_names: self.resource_names.clone(),
+            non_resource_urls: self.non_resource_urls.clone(),
+        }
+    }
 }

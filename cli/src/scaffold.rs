@@ -1,8 +1,7 @@
-//! From a template to a project: placeholders filled in, the SDK copied in, nothing overwritten.
+//! Creates a project from a template: fills in placeholders, copies the SDK, and overwrites nothing.
 //!
-//! A template is `templates/<name>/`: `template.toml` says what it is, `content/` is the project.
-//! Files that end in `.tmpl` lose that ending and have their placeholders filled in; all others are
-//! copied as they are.
+//! A template is `templates/<name>/`: `template.toml` describes it, and `content/` is the project. In files that end in
+//! `.tmpl`, placeholders are filled in and the ending is dropped. All other files are copied unchanged.
 
 pub mod cargo_workspace;
 
@@ -17,7 +16,7 @@ use crate::error::{HelpExt, failure};
 use crate::interrupt::Cleanup;
 use crate::project::{language_name, toolchain_name};
 
-/// The templates and SDKs, as they were when this program was built.
+/// The templates and SDKs at the time of this program's build.
 mod embedded {
     use super::File;
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
@@ -25,15 +24,15 @@ mod embedded {
 
 /// An embedded file.
 pub struct File {
-    /// With `/` between folders.
+    /// Its path, with `/` between directories.
     pub path: &'static str,
     pub bytes: &'static [u8],
 }
 
-/// Where a project keeps its copy of the SDK; it is meant to be committed.
+/// The directory of a project's copy of the SDK, which is meant to be committed.
 pub const SDK_DIR: &str = ".wasmop/sdk";
 
-/// The ending of files with placeholders.
+/// The suffix of files with placeholders.
 const TEMPLATE_ENDING: &str = ".tmpl";
 
 /// A template's `template.toml`.
@@ -46,7 +45,7 @@ pub struct Template {
     pub language: Language,
 }
 
-/// What the new project is.
+/// The values for a template's placeholders.
 #[derive(Clone, Debug)]
 pub struct NewProject {
     /// A DNS label.
@@ -69,7 +68,7 @@ impl Template {
         anyhow::bail!("this program was built without a template for {language:?}")
     }
 
-    /// The project's files: paths relative to its directory, and contents.
+    /// The project's files: their paths, relative to its directory, and their contents.
     pub fn files(&self, project: &NewProject) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let prefix = format!("{}/content/", self.name);
         let mut files = Vec::new();
@@ -96,16 +95,16 @@ impl Template {
     }
 }
 
-/// Replaces the placeholders, which are all there are.
+/// Replaces every placeholder.
 fn fill_in(text: &str, project: &NewProject) -> String {
     text.replace("{{name}}", &project.name)
         .replace("{{crate}}", &project.name.replace('-', "_"))
         .replace("{{toolchain}}", toolchain_name(project.toolchain))
 }
 
-/// Refuses a directory that has anything in it, or that can't be one.
+/// Refuses a directory that is not empty, and a path that cannot be a directory.
 pub fn check_target(dir: &Path) -> Result<()> {
-    let help = "nothing is overwritten; choose another name, or another place with `--path DIR`";
+    let help = "nothing is overwritten; choose another name, or another directory with `--path DIR`";
     match fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
@@ -113,7 +112,7 @@ pub fn check_target(dir: &Path) -> Result<()> {
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            Err(failure(format!("`{}` is, or is below, a file", dir.display()), help).into())
+            Err(failure(format!("`{}` is a file, or below a file", dir.display()), help).into())
         }
         Err(error) => Err(error).or_help(format!("cannot read the directory `{}`", dir.display()), help),
     }
@@ -122,13 +121,13 @@ pub fn check_target(dir: &Path) -> Result<()> {
 /// Writes the files to `dir`, all or none of them.
 pub fn write(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     check_target(dir)?;
-    let help = "choose a place you may write to, with `--path DIR`";
+    let help = "choose a directory that you can write to, with `--path DIR`";
     let cannot = || format!("cannot write the project to `{}`", dir.display());
     let dir = std::path::absolute(dir).or_help(cannot(), help)?;
     let parent = dir.parent().unwrap_or(&dir);
     fs::create_dir_all(parent).or_help(cannot(), help)?;
 
-    // All of it is written beside the target first, so that an interrupted run leaves nothing.
+    // Everything is first written beside the target, so that an interrupted run leaves nothing.
     let staging = tempfile::Builder::new()
         .prefix(".wasmop-new-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -147,7 +146,7 @@ pub fn write(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
         }
         fs::write(&file, bytes).or_help(cannot(), help)?;
     }
-    // The target may be the current directory, which must stay the same one: its entries move.
+    // The target may be the current directory, which must not be replaced. So the entries move, one by one.
     fs::create_dir_all(&dir).or_help(cannot(), help)?;
     for entry in fs::read_dir(staging.path()).or_help(cannot(), help)? {
         let entry = entry.or_help(cannot(), help)?;
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn every_template_fills_in_all_its_placeholders() {
+    fn every_template_fills_in_all_placeholders() {
         for (language, toolchain) in
             [(Language::Rust, Toolchain::Cargo), (Language::Go, Toolchain::Go), (Language::Go, Toolchain::Tinygo)]
         {
@@ -187,13 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_are_the_name_the_crate_and_the_toolchain() {
+    fn placeholders_are_name_crate_and_toolchain() {
         let text = fill_in("{{name}} {{crate}} {{toolchain}} {{other}}", &project(Toolchain::Tinygo));
         assert_eq!(text, "my-site my_site tinygo {{other}}");
     }
 
     #[test]
-    fn a_directory_with_something_in_it_is_refused_and_left_alone() {
+    fn a_directory_that_is_not_empty_is_refused_and_unchanged() {
         let dir = tempfile::tempdir().expect("a directory");
         let kept = dir.path().join("kept");
         fs::write(&kept, "mine").expect("writes");
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_written_below_a_new_or_an_empty_directory_and_nothing_else_is_left() {
+    fn files_are_written_to_a_new_or_empty_directory_without_leftovers() {
         let dir = tempfile::tempdir().expect("a directory");
         let files = [(PathBuf::from("a/b"), b"1".to_vec()), (PathBuf::from(".c"), b"2".to_vec())];
         for target in ["new/deep", "empty"] {

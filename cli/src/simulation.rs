@@ -1,26 +1,26 @@
-//! Traces from files, and what their simulation came to, for people and for programs.
+//! Simulates suspend policies on traces, and prints the results as a table or as JSON.
 
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
-use wasmop_policy::simulate::{Outcome, Setup, Strategy, simulate};
-use wasmop_policy::trace::Trace;
+use wasmop_policy::activity::ActivityTrace;
+use wasmop_policy::simulation::{InstanceModel, SimulationOutcome, Strategy, simulate};
 
 use crate::error::{HelpExt, about};
 use crate::output::bytes;
 
-/// A trace and what to call it.
+/// A trace and its name.
 pub struct Input {
     pub name: String,
-    pub trace: Trace,
+    pub trace: ActivityTrace,
 }
 
-/// One trace under one policy.
+/// The result of one trace under one policy.
 pub struct Row {
     trace: String,
     policy: String,
-    outcome: Outcome,
+    outcome: SimulationOutcome,
 }
 
 impl Input {
@@ -28,14 +28,15 @@ impl Input {
         let shown = format!("`{}`", file.display());
         let text = std::fs::read_to_string(file).or_help(
             format!("cannot read the trace {shown}"),
-            "a trace is a CSV file with the columns time and controller; `wasmop policy simulate --help` says more",
+            "a trace is a CSV file with the columns time and controller; see `wasmop policy simulate --help`",
         )?;
-        let trace = Trace::parse(&text).map_err(|error| about(&shown, error))?;
+        let trace = ActivityTrace::parse(&text).map_err(|error| about(&shown, error))?;
         Ok(Input { name: file.display().to_string(), trace })
     }
 }
 
-pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &Setup) -> Vec<Row> {
+/// Simulates every trace under every policy.
+pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &InstanceModel) -> Vec<Row> {
     let row = |input: &Input, strategy: &Strategy| Row {
         trace: input.name.clone(),
         policy: strategy.to_string(),
@@ -45,7 +46,7 @@ pub fn run(inputs: &[Input], strategies: &[Strategy], setup: &Setup) -> Vec<Row>
 }
 
 /// A table for each trace.
-pub fn table(rows: &[Row], setup: &Setup) -> String {
+pub fn table(rows: &[Row], setup: &InstanceModel) -> String {
     let cycle = &setup.cycle;
     let mut text = format!(
         "Each controller: {} resident, suspended in {:?} ({} written), resumed in {:?}.\nA gap is worth a suspend from {:.2} s.\n",
@@ -76,7 +77,7 @@ pub fn table(rows: &[Row], setup: &Setup) -> String {
     text
 }
 
-/// One number of a row.
+/// One number of a result.
 #[derive(Serialize)]
 struct Figure<'a> {
     policy: &'a str,
@@ -85,7 +86,7 @@ struct Figure<'a> {
     value: f64,
 }
 
-/// An array with an object for each number.
+/// An array with one object per number.
 pub fn json(rows: &[Row]) -> Result<String> {
     let mut lines = Vec::new();
     for Row { trace, policy, outcome } in rows {

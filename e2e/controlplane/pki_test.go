@@ -20,7 +20,7 @@ func newTestPKI(t *testing.T) *pki {
 	return p
 }
 
-func TestAServerAndAClientOfOnePKITrustEachOther(t *testing.T) {
+func TestServerAndClientOfOnePKITrustEachOther(t *testing.T) {
 	p := newTestPKI(t)
 	cert, err := tls.LoadX509KeyPair(p.file("apiserver.crt"), p.file("apiserver.key"))
 	if err != nil {
@@ -52,7 +52,7 @@ func TestAServerAndAClientOfOnePKITrustEachOther(t *testing.T) {
 	}
 }
 
-func TestAKubeconfigNeedsNoOtherFile(t *testing.T) {
+func TestKubeconfigNeedsNoOtherFile(t *testing.T) {
 	p := newTestPKI(t)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := p.writeKubeconfig(path, "https://127.0.0.1:6443", "admin"); err != nil {
@@ -67,7 +67,7 @@ func TestAKubeconfigNeedsNoOtherFile(t *testing.T) {
 	}
 }
 
-func TestCertificatesAreNewAtEachStartAndTheAuthorityStays(t *testing.T) {
+func TestCertificatesAreRenewedAndTheAuthorityStays(t *testing.T) {
 	first := newTestPKI(t)
 	before, err := tls.LoadX509KeyPair(first.file("apiserver.crt"), first.file("apiserver.key"))
 	if err != nil {
@@ -78,18 +78,18 @@ func TestCertificatesAreNewAtEachStartAndTheAuthorityStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !second.ca.Equal(first.ca) || second.token != first.token {
-		t.Error("the CA or the token is another one")
+		t.Error("the CA or the token has changed")
 	}
 	after, err := tls.LoadX509KeyPair(first.file("apiserver.crt"), first.file("apiserver.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if after.Leaf.Equal(before.Leaf) {
-		t.Error("the API server has its old certificate")
+		t.Error("the API server still has its old certificate")
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(first.ca)
 	if _, err := after.Leaf.Verify(x509.VerifyOptions{Roots: roots}); err != nil {
-		t.Error("the old CA does not know the new certificate:", err)
+		t.Error("the old CA does not verify the new certificate:", err)
 	}
 }

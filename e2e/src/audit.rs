@@ -1,4 +1,4 @@
-//! The API server's own record of what reached it.
+//! The API server's audit log: every request that reached it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ rules:
 - {level: Metadata}
 ";
 
-/// Flags with which the API server writes an audit log into `dir`.
+/// Flags with which the API server writes an audit log to `dir`.
 pub fn flags(dir: &Path) -> Result<Vec<String>> {
     let policy = dir.join("audit-policy.yaml");
     std::fs::write(&policy, POLICY)?;
@@ -31,29 +31,31 @@ fn log(dir: &Path) -> PathBuf {
 
 /// A request that reached the API server.
 #[derive(Clone, Debug)]
-pub struct Reached {
+pub struct AuditedRequest {
     pub uri: String,
     pub user_agent: String,
-    /// Whose credentials they were.
+    /// The authenticated user.
     pub user: String,
+    /// The impersonated user.
     pub impersonated: Option<String>,
-    /// Of whom it was made as.
+    /// The groups of the impersonated user, otherwise of the authenticated one.
     pub groups: Vec<String>,
     pub verb: String,
     pub code: u64,
-    /// Nothing more is answered to it.
+    /// Whether the response is complete.
     pub ended: bool,
-    /// When it came, and when it was answered: RFC 3339 with microseconds, UTC.
+    /// When the request arrived: RFC 3339 with microseconds, UTC.
     pub received: String,
+    /// When the response was sent.
     pub answered: String,
-    /// Of the object, where it is known.
+    /// The name of the object, where it is known.
     pub name: Option<String>,
-    /// Of a Lease that is written: who is to hold it.
+    /// The holder in the body, if the request writes a Lease.
     pub holder: Option<String>,
 }
 
-/// Every request so far, each once.
-pub fn read(dir: &Path) -> Result<Vec<Reached>> {
+/// All requests so far, each once.
+pub fn read(dir: &Path) -> Result<Vec<AuditedRequest>> {
     let mut requests = BTreeMap::new();
     for line in std::fs::read_to_string(log(dir)).context("the audit log")?.lines() {
         let record: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
@@ -61,10 +63,10 @@ pub fn read(dir: &Path) -> Result<Vec<Reached>> {
         let impersonated = record.pointer("/impersonatedUser/username").and_then(Value::as_str).map(str::to_owned);
         let groups = if impersonated.is_some() { "/impersonatedUser/groups" } else { "/user/groups" };
         let groups = record.pointer(groups).and_then(Value::as_array).into_iter().flatten();
-        // A watch has a record when it begins, and one when it ends.
+        // A watch has a record at its start, and another one at its end.
         requests.insert(
             text("/auditID"),
-            Reached {
+            AuditedRequest {
                 uri: text("/requestURI"),
                 user_agent: text("/userAgent"),
                 user: text("/user/username"),

@@ -1,4 +1,4 @@
-//! A host that is a whole process of a test or a bench: what it is to run into a log on stdout, until SIGTERM.
+//! A host as the whole process of a test or a benchmark: it logs to stdout and runs until SIGTERM.
 
 use std::future::Future;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 use wasmop_host::Options;
 
-/// Logs JSON lines, as `wasmop run --log-format json` does on stderr.
+/// Runs a host that logs JSON lines, as `wasmop run --log-format json` does on stderr.
 pub fn run(options: impl Future<Output = Result<Options>>) -> Result<()> {
     tracing_subscriber::fmt()
         .json()

@@ -1,15 +1,15 @@
-//! Answers a Probe guest's requests at once, so that what is measured is the host and the guest.
+//! Immediate responses to a Probe guest's requests, so that a measurement covers only the host and the guest.
 
 use serde_json::{Value, json};
-use wasmop_host::guest::Call;
+use wasmop_core::step::Call;
 
-/// Holds one Probe, `default/probe`.
+/// An API server with one Probe, `default/probe`.
 pub struct FakeApi {
     pub probe: Value,
 }
 
 impl FakeApi {
-    /// `heap_mib`: memory the guest is to hold.
+    /// `heap_mib`: the memory that the guest allocates.
     pub fn new(guest: &str, heap_mib: u64) -> FakeApi {
         FakeApi {
             probe: json!({
@@ -25,7 +25,7 @@ impl FakeApi {
         }
     }
 
-    /// Status and body of the answer.
+    /// Status and body of the response.
     pub fn answer(&self, call: &Call) -> (u32, Vec<u8>) {
         let path = call.path.split('?').next().unwrap_or("");
         if path.contains("/probes/") {

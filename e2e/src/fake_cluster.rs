@@ -1,5 +1,4 @@
-//! An API server with ConfigMaps and nothing else, for hosts that are to be watched closely: lists, watches
-//! and discovery over HTTP, objects changed by calls.
+//! An API server that serves only ConfigMaps: lists, watches and discovery over HTTP. A test changes its objects by calls.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,7 +21,7 @@ use tokio::task::JoinHandle;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The server; ends when it is dropped.
+/// The server. It stops when it is dropped.
 pub struct FakeCluster {
     state: Arc<State>,
     address: SocketAddr,
@@ -30,30 +29,30 @@ pub struct FakeCluster {
 }
 
 struct State {
-    /// Whether a watch may begin with a list.
+    /// Whether the server supports `sendInitialEvents`.
     streams_lists: bool,
     content: Mutex<Content>,
 }
 
 #[derive(Default)]
 struct Content {
-    /// By name; all are in `default`.
+    /// ConfigMaps of the namespace `default` by name.
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// Lines of a watch, each with the version it leads to.
+    /// Watch events as lines, each with its resource version.
     history: Vec<(u64, String)>,
     watchers: Vec<UnboundedSender<Result<Frame<Bytes>, BoxError>>>,
-    asked: Asked,
+    counts: RequestCounts,
 }
 
-/// What happened so far.
+/// Requests and objects so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestCounts {
     pub lists: u64,
-    /// Watches that were to begin with a list.
+    /// Watches with `sendInitialEvents`.
     pub streamed_lists: u64,
     pub watches: u64,
-    /// Objects that were created.
+    /// Created objects.
     pub objects: u64,
 }
 
@@ -89,9 +88,9 @@ impl FakeCluster {
             "data": {"version": version.to_string()},
         });
         let is_new = content.objects.insert(name.into(), object.clone()).is_none();
-        content.asked.objects += u64::from(is_new);
+        content.counts.objects += u64::from(is_new);
         let kind = if is_new { "ADDED" } else { "MODIFIED" };
-        content.happened(kind, object);
+        content.publish(kind, object);
     }
 
     pub fn delete(&self, name: &str) {
@@ -99,20 +98,20 @@ impl FakeCluster {
         let version = content.version + 1;
         if let Some(mut object) = content.objects.remove(name) {
             object["metadata"]["resourceVersion"] = version.to_string().into();
-            content.happened("DELETED", object);
+            content.publish("DELETED", object);
         }
     }
 
-    /// Watches end, and none goes on from where it was.
-    pub fn forget(&self) {
+    /// Ends all watches and discards the history, so that no watch can continue from an earlier version.
+    pub fn expire(&self) {
         let mut content = self.state.content();
         content.version += 1;
         content.history.clear();
         content.watchers.clear();
     }
 
-    pub fn asked(&self) -> Asked {
-        self.state.content().asked
+    pub fn counts(&self) -> RequestCounts {
+        self.state.content().counts
     }
 }
 
@@ -127,7 +126,7 @@ fn line(kind: &str, object: &Value) -> String {
 }
 
 impl Content {
-    fn happened(&mut self, kind: &str, object: Value) {
+    fn publish(&mut self, kind: &str, object: Value) {
         self.version += 1;
         let line = line(kind, &object);
         self.watchers.retain(|watcher| watcher.unbounded_send(frame(&line)).is_ok());
@@ -170,7 +169,7 @@ impl State {
             ),
             "/api/v1/configmaps" if of("watch").is_none() => {
                 let mut content = self.content();
-                content.asked.lists += 1;
+                content.counts.lists += 1;
                 let items: Vec<_> = content.objects.values().collect();
                 json(
                     200,
@@ -187,8 +186,8 @@ impl State {
 
     fn watch(&self, lists: bool, from: Option<&str>) -> Result<Response<Body>, BoxError> {
         let mut content = self.content();
-        content.asked.watches += u64::from(!lists);
-        content.asked.streamed_lists += u64::from(lists);
+        content.counts.watches += u64::from(!lists);
+        content.counts.streamed_lists += u64::from(lists);
         let (sender, receiver) = futures::channel::mpsc::unbounded();
         if lists {
             if !self.streams_lists {

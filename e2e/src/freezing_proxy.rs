@@ -1,5 +1,6 @@
-//! A TCP proxy that hangs at a test's command, as a proxy or a middlebox does whose kernel still acknowledges bytes:
-//! no byte passes any more, and nothing is closed.
+//! A TCP proxy that freezes on a test's command: no byte passes, and nothing is closed.
+//!
+//! A hanging proxy or middlebox behaves like this while its kernel still acknowledges bytes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// The running proxy; ends, with all its connections, when it is dropped.
+/// A running proxy. Dropping it closes all its connections.
 pub struct FreezingProxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -19,15 +20,15 @@ pub struct FreezingProxy {
 
 #[derive(Default)]
 struct State {
-    /// One for each connection there ever was.
+    /// One flag for every connection so far.
     frozen: Mutex<Vec<Arc<AtomicBool>>>,
-    /// Connections are frozen as soon as they are accepted.
+    /// Whether new connections are frozen.
     half_open: AtomicBool,
     accepted: AtomicUsize,
 }
 
 impl FreezingProxy {
-    /// Listens on a free port of loopback and forwards to `target`.
+    /// Listens on a free port of loopback, and forwards to `target`.
     pub async fn start(target: SocketAddr) -> Result<FreezingProxy> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -54,18 +55,18 @@ impl FreezingProxy {
         self.address
     }
 
-    /// Freezes the connections that are open now, for ever.
+    /// Freezes all open connections for good.
     pub fn freeze(&self) {
         let frozen = self.state.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         frozen.iter().for_each(|connection| connection.store(true, Ordering::Relaxed));
     }
 
-    /// Whether connections that are accepted from now on are frozen from their beginning.
+    /// Sets whether new connections are frozen from the start.
     pub fn set_half_open(&self, half_open: bool) {
         self.state.half_open.store(half_open, Ordering::Relaxed);
     }
 
-    /// Connections so far.
+    /// The number of connections so far.
     pub fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::Relaxed)
     }
@@ -77,7 +78,7 @@ impl Drop for FreezingProxy {
     }
 }
 
-/// Copies until the end, or until it is frozen. What is read while it is frozen is swallowed.
+/// Copies bytes until the end of the stream, or until the connection is frozen. Then bytes are discarded.
 async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, frozen: &AtomicBool) {
     let mut bytes = vec![0; 64 << 10];
     loop {

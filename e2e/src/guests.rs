@@ -6,38 +6,39 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use wasmop_testbed::cargo_variables;
 
-/// Set to the reason if TinyGo, or componentize-py, cannot be had.
+/// The variables with the reason why TinyGo or componentize-py is missing.
 const SKIP_TINYGO: &str = "WASMOP_E2E_SKIP_TINYGO";
 const SKIP_PYTHON: &str = "WASMOP_E2E_SKIP_PYTHON";
 
-/// A guest, built.
+/// A built guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// Its name in the host and in the label of its Probes.
+    /// Its name in the host, and in the label of its Probes.
     pub name: &'static str,
-    /// Column of the table.
+    /// Its column in the table.
     pub column: &'static str,
     pub package: PathBuf,
 }
 
-/// A column of the table: a guest, or why there is none.
+/// A column of the table: a guest, or the reason why it is missing.
 #[derive(Clone, Debug)]
 pub struct Column {
     pub name: &'static str,
     pub guest: Result<Guest, String>,
 }
 
+/// The columns of the conformance table.
 pub const COLUMNS: [&str; 3] = ["rust", "go", "tinygo"];
 
-/// Builds all guests that can be built here; one that should be but can't is an error.
+/// Builds all of [`COLUMNS`]. A guest whose toolchain is missing is skipped; any other failure is an error.
 pub fn build_all(out: &Path) -> Result<Vec<Column>> {
     build_each(COLUMNS, ("tinygo", SKIP_TINYGO), out)
 }
 
-/// Components of the soft tier, each made by its own language's tool.
+/// The columns of the soft table: components, each built by the tools of its language.
 pub const SOFT_COLUMNS: [&str; 2] = ["wasi", "python"];
 
-/// Builds all of [`SOFT_COLUMNS`] that can be built here; one that should be but can't is an error.
+/// Builds all of [`SOFT_COLUMNS`], like [`build_all`].
 pub fn build_soft(out: &Path) -> Result<Vec<Column>> {
     build_each(SOFT_COLUMNS, ("python", SKIP_PYTHON), out)
 }
@@ -80,7 +81,7 @@ pub fn build(column: &'static str, out: &Path) -> Result<Guest> {
     Ok(Guest { name, column, package })
 }
 
-/// The `wasmop` program beside this test.
+/// The `wasmop` program in the same target directory.
 pub fn wasmop() -> Result<PathBuf> {
     let path = target()?.join("release/wasmop");
     if !path.is_file() {
@@ -89,12 +90,12 @@ pub fn wasmop() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where guests in Rust are built.
+/// The target directory of guests in Rust.
 pub fn cargo_target() -> Result<PathBuf> {
     Ok(target()?.join("guests"))
 }
 
-/// cargo's target directory: this runs from `target/release` or `target/release/deps`.
+/// Cargo's target directory. The program runs from `target/release` or `target/release/deps`.
 fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let release = program.ancestors().find(|dir| dir.ends_with("release"));

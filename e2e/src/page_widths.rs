@@ -1,7 +1,7 @@
-//! The host's page in windows of several widths: whether anything in it is wider than its window.
+//! The host's page in windows of several widths: no content may be wider than its window.
 //!
-//! A server of our own shows the page in frames, next to a script that measures them. The page gets
-//! controllers that need much room.
+//! A server of the test shows the page in frames, with a script that measures them. The page gets controllers that need
+//! much space.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,17 +13,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::browser;
 
-/// A phone, a tablet, a laptop, a desktop, and some between, CSS pixels.
+/// Widths of phones, tablets, laptops, desktops, and some between, in CSS pixels.
 const WIDTHS: [u32; 7] = [360, 620, 800, 960, 1200, 1420, 1920];
 
-/// The page does not scroll sideways, with `overview` as what `/api/controllers` says.
+/// Checks that the page does not scroll sideways. `overview`: the response of `/api/controllers`.
 pub async fn fits(page: &str, overview: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (page, overview) = (page.to_owned(), demanding(overview)?);
     let server = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // A browser that goes away is no failure.
+            // A browser that disconnects is no failure.
             let _ = answer(stream, &page, &overview).await;
         }
     });
@@ -35,14 +35,14 @@ pub async fn fits(page: &str, overview: &str) -> Result<()> {
         for (what, measure) in [("page", outer), ("table", inner)] {
             let (content, room) = measure.split_once('/').context("a measure")?;
             let (content, room): (u32, u32) = (content.parse()?, room.parse()?);
-            ensure!(room > width / 2, "at {width} px the {what} has a room of {room} px");
+            ensure!(room > width / 2, "at {width} px the {what} has only {room} px");
             ensure!(content <= room, "at {width} px the {what} is {content} px wide, {room} px are visible");
         }
     }
     Ok(())
 }
 
-/// By width: content and room of the page, and of its table.
+/// By width: content and visible width of the page, and of its table.
 async fn measured(address: SocketAddr, profile: &Path) -> Result<Vec<(u32, String)>> {
     let document = browser::document(address, profile).await?;
     WIDTHS
@@ -55,7 +55,7 @@ async fn measured(address: SocketAddr, profile: &Path) -> Result<Vec<(u32, Strin
         .collect()
 }
 
-/// Controllers with long names and errors, and large numbers.
+/// Adds a controller with a long name, a long error and large numbers.
 fn demanding(overview: &str) -> Result<String> {
     let mut overview: Value = serde_json::from_str(overview)?;
     let controllers = overview["controllers"].as_array_mut().context("no controllers")?;

@@ -1,4 +1,4 @@
-//! Packages changed by hand, into what `wasmop build` does not make.
+//! Packages with changes that `wasmop build` never makes.
 
 const HEADER: usize = 8;
 const CUSTOM: u8 = 0;
@@ -9,7 +9,7 @@ const ELEMENT: u8 = 9;
 const FUNCTION_KIND: u8 = 0;
 const IMAGE: &[u8] = b"wasmop:memory-image";
 
-/// The controller's module has this start function.
+/// Adds a start function to the controller's module.
 pub fn with_start(package: &[u8], function: u32) -> Vec<u8> {
     changed(package, |id, content, main| {
         if id != CORE_MODULE || !main {
@@ -22,7 +22,7 @@ pub fn with_start(package: &[u8], function: u32) -> Vec<u8> {
     })
 }
 
-/// The controller's module exports this function under the name that ends so.
+/// Changes an export of the controller's module, whose name ends with `name`, to this function.
 pub fn with_export(package: &[u8], name: &str, function: u32) -> Vec<u8> {
     changed(package, |id, content, main| {
         if id != CORE_MODULE || !main {
@@ -36,7 +36,7 @@ pub fn with_export(package: &[u8], name: &str, function: u32) -> Vec<u8> {
     })
 }
 
-/// Its memory image is one run: these bytes at `offset`, of `size` bytes in all.
+/// Replaces the memory image with one of `size` bytes that has these bytes at `offset`.
 pub fn with_image(package: &[u8], size: u64, offset: u32, bytes: &[u8]) -> Vec<u8> {
     let mut image = [&leb(IMAGE.len() as u32), IMAGE, b"wmim", &1u32.to_le_bytes()].concat();
     image.extend(size.to_le_bytes());
@@ -48,7 +48,7 @@ pub fn with_image(package: &[u8], size: u64, offset: u32, bytes: &[u8]) -> Vec<u
     })
 }
 
-/// `change` is given each section, and whether it is the first core module, which is the controller's.
+/// Applies `change` to each section. Its last argument is true for the first core module, which is the controller's.
 fn changed(package: &[u8], change: impl Fn(u8, Vec<u8>, bool) -> Vec<u8>) -> Vec<u8> {
     let mut modules = 0;
     let sections = sections(package).into_iter().map(|(id, content)| {
@@ -104,7 +104,7 @@ fn leb(mut value: u32) -> Vec<u8> {
     }
 }
 
-/// The number, and where it ends.
+/// The number, and the position after it.
 fn read_leb(bytes: &[u8], at: usize) -> (u32, usize) {
     let (mut value, mut end, mut shift) = (0, at, 0);
     loop {

@@ -1,9 +1,10 @@
-//! The custom resource through which a test asks a guest for one behaviour.
+//! The custom resource by which a test requests one behaviour from a guest.
 
+use anyhow::{Context, Result};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-/// What to do; see `e2e/guests/probe-crd.yaml`.
+/// The requested behaviour; see `e2e/guests/probe-crd.yaml`.
 #[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize)]
 #[kube(
     group = "e2e.wasmop.dev",
@@ -21,17 +22,17 @@ pub struct ProbeSpec {
     pub count: u64,
 }
 
-/// What the guest has seen and done.
+/// What the guest has observed and done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProbeStatus {
     pub observed_generation: i64,
-    /// Reconciles since the guest's memory began.
+    /// Reconciles since the guest's memory was created.
     pub total: u64,
-    /// Those of this object.
+    /// Reconciles of this object since then.
     pub seen: u64,
     pub value: String,
-    /// What the spec says, if the action is `exact`.
+    /// The count of the spec, if the action is `exact`.
     pub count: u64,
     pub echo: String,
 }
@@ -41,7 +42,7 @@ impl Probe {
         self.status.clone().unwrap_or_default()
     }
 
-    /// Whether the status is about the spec as it is now.
+    /// Whether the status belongs to the current spec.
     pub fn is_current(&self) -> bool {
         self.status.is_some() && self.metadata.generation == Some(self.observed().observed_generation)
     }
@@ -50,4 +51,11 @@ impl Probe {
 /// A spec with an action and a value.
 pub fn spec(action: &str, value: &str) -> ProbeSpec {
     ProbeSpec { action: action.into(), value: value.into(), ..ProbeSpec::default() }
+}
+
+/// The number that follows `prefix` in an echo.
+pub fn number_after(echo: &str, prefix: &str) -> Result<u64> {
+    echo.strip_prefix(prefix)
+        .and_then(|rest| rest.parse().ok())
+        .with_context(|| format!("{echo:?} is not {prefix}NUMBER"))
 }

@@ -1,8 +1,8 @@
-//! Memory of a process, from `/proc`.
+//! Memory and descriptors of a process, from `/proc`.
 
 use anyhow::{Context, Result};
 
-/// Figures of `smaps_rollup`, bytes.
+/// Figures of `smaps_rollup` in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
     pub pss: u64,
@@ -21,19 +21,19 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Open file descriptors and memory mappings of a process.
+/// The numbers of open file descriptors and memory mappings of a process.
 pub fn descriptors_and_mappings(pid: u32) -> Result<(u64, u64)> {
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count() as u64;
     Ok((fds, maps))
 }
 
-/// Forgets this process' peak, so that `peak_rss` tells the peak from now on.
+/// Resets the peak of this process, so that [`rss_and_peak`] returns the peak since then.
 pub fn reset_peak() -> Result<()> {
     std::fs::write("/proc/self/clear_refs", "5").context("/proc/self/clear_refs")
 }
 
-/// Resident set size of this process, bytes: now and at its peak.
+/// The current and the peak resident set size of this process, in bytes.
 pub fn rss_and_peak() -> Result<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/self/status")?;
     let get = |name| field(&text, name).with_context(|| format!("no {name} in /proc/self/status"));

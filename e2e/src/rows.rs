@@ -1,10 +1,11 @@
-//! What a bench found: rows, printed as a table or written as JSON.
+//! Figures of a benchmark, printed as a table or written as JSON.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+/// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub bench: &'static str,
@@ -16,6 +17,7 @@ pub struct Row {
     pub value: f64,
 }
 
+/// All figures of a benchmark.
 pub struct Rows {
     bench: &'static str,
     rows: Vec<Row>,
@@ -65,7 +67,7 @@ impl Rows {
     }
 }
 
-/// The value below which `percent` of the (sorted) samples lie.
+/// The percentile of sorted samples.
 pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)

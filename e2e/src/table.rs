@@ -1,8 +1,8 @@
-//! Behaviours x guests, as marks.
+//! Results in, a table of marks and one line of counts out.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Write};
 
-/// What became of a behaviour with a guest.
+/// The result of one row in one column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
     Passed,
@@ -10,14 +10,40 @@ pub enum Cell {
     Skipped(String),
 }
 
+/// The error of a check that cannot run on this machine; its row is skipped instead of failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip(pub String);
+
+impl Skip {
+    /// The error to return from a check, with the reason that is printed.
+    pub fn because(reason: impl Into<String>) -> anyhow::Error {
+        Skip(reason.into()).into()
+    }
+}
+
+impl Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
 impl From<anyhow::Result<()>> for Cell {
     fn from(result: anyhow::Result<()>) -> Cell {
-        result.map_or_else(|error| Cell::Failed(format!("{error:#}")), |()| Cell::Passed)
+        match result {
+            Ok(()) => Cell::Passed,
+            Err(error) => match error.downcast_ref::<Skip>() {
+                Some(Skip(reason)) => Cell::Skipped(reason.clone()),
+                None => Cell::Failed(format!("{error:#}")),
+            },
+        }
     }
 }
 
 impl Cell {
-    fn mark(&self) -> char {
+    /// The mark in the table.
+    pub fn mark(&self) -> char {
         match self {
             Cell::Passed => '✓',
             Cell::Failed(_) => '✗',
@@ -26,10 +52,29 @@ impl Cell {
     }
 }
 
-/// Rows in the order in which they were first set.
+/// The last line of a part, which `cargo xtask test` reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub passed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+}
+
+impl Counts {
+    pub fn line(&self, part: &str) -> String {
+        format!("{part}: {} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// A line that names a failure or a skip (`label`), which `cargo xtask test` reads. Further lines are indented.
+pub fn detail(label: &str, text: &str) -> String {
+    format!("{label}: {}", text.trim_end().replace('\n', "\n    "))
+}
+
+/// Rows in the order in which they were first named, each with a cell for every column.
 pub struct Table {
     columns: Vec<&'static str>,
-    rows: Vec<(&'static str, Vec<Option<Cell>>)>,
+    rows: Vec<(String, Vec<Option<Cell>>)>,
 }
 
 impl Table {
@@ -37,31 +82,25 @@ impl Table {
         Table { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row without marks, if there is none of this name.
-    pub fn row(&mut self, name: &'static str) {
-        if !self.rows.iter().any(|(row, _)| *row == name) {
-            self.rows.push((name, vec![None; self.columns.len()]));
+    /// Adds a row without results, unless the table has it.
+    pub fn add_row(&mut self, name: &str) {
+        if !self.rows.iter().any(|(row, _)| row == name) {
+            self.rows.push((name.to_owned(), vec![None; self.columns.len()]));
         }
     }
 
-    pub fn set(&mut self, row: &'static str, column: &str, cell: Cell) {
-        self.row(row);
+    /// Sets a result; adds the row if the table lacks it.
+    pub fn set(&mut self, row: &str, column: &str, cell: Cell) {
+        self.add_row(row);
         let column = self.columns.iter().position(|name| *name == column);
-        let cells = self.rows.iter_mut().find(|(name, _)| *name == row);
+        let cells = self.rows.iter_mut().find(|(name, _)| name == row);
         if let (Some(column), Some((_, cells))) = (column, cells) {
             cells[column] = Some(cell);
         }
     }
 
-    /// Of a behaviour that can't be skipped; prints it at once.
-    pub fn tell(&mut self, row: &'static str, column: &str, result: anyhow::Result<()>) {
-        let cell = Cell::from(result);
-        println!("{row}: {cell:?}");
-        self.set(row, column, cell);
-    }
-
-    /// The table, then skipped and failed cells with their reasons, then the counts.
-    pub fn render(&self, name: &str) -> String {
+    /// The rows with their marks.
+    pub fn marks(&self) -> String {
         let width = self.rows.iter().map(|(row, _)| row.chars().count()).max().unwrap_or_default();
         let mut text = format!("{:width$}", "");
         for column in &self.columns {
@@ -75,57 +114,67 @@ impl Table {
             }
             text.push('\n');
         }
-        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-        let mut reasons = String::new();
-        for (row, column, cell) in self.cells() {
-            match cell {
-                Some(Cell::Passed) => passed += 1,
-                Some(Cell::Skipped(reason)) => {
-                    skipped += 1;
-                    let _ = writeln!(reasons, "skipped: {row}, {column}: {reason}");
-                }
-                Some(Cell::Failed(reason)) => {
-                    failed += 1;
-                    let _ = writeln!(reasons, "failed: {row}, {column}: {}", reason.trim_end().replace('\n', "\n    "));
-                }
-                None => {
-                    failed += 1;
-                    let _ = writeln!(reasons, "failed: {row}, {column}: not run");
-                }
-            }
-        }
-        let _ = writeln!(text, "\n{reasons}{name}: {passed} passed, {failed} failed, {skipped} skipped");
         text
     }
 
-    /// Whether no cell failed, and none was forgotten.
-    pub fn is_good(&self) -> bool {
-        self.cells().all(|(_, _, cell)| matches!(cell, Some(Cell::Passed | Cell::Skipped(_))))
+    /// One line for every result that is not a pass, with its reason. A missing result is a failure.
+    pub fn details(&self) -> String {
+        let details = self.cells().filter_map(|(row, column, cell)| match cell {
+            Some(Cell::Passed) => None,
+            Some(Cell::Skipped(reason)) => Some(detail("skipped", &format!("{row}, {column}: {reason}"))),
+            Some(Cell::Failed(reason)) => Some(detail("failed", &format!("{row}, {column}: {reason}"))),
+            None => Some(detail("failed", &format!("{row}, {column}: not run"))),
+        });
+        details.map(|line| line + "\n").collect()
     }
 
-    fn cells(&self) -> impl Iterator<Item = (&'static str, &'static str, Option<&Cell>)> {
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (_, _, cell) in self.cells() {
+            match cell {
+                Some(Cell::Passed) => counts.passed += 1,
+                Some(Cell::Skipped(_)) => counts.skipped += 1,
+                Some(Cell::Failed(_)) | None => counts.failed += 1,
+            }
+        }
+        counts
+    }
+
+    fn cells(&self) -> impl Iterator<Item = (&str, &'static str, Option<&Cell>)> {
         self.rows.iter().flat_map(|(row, cells)| {
-            self.columns.iter().zip(cells).map(|(column, cell)| (*row, *column, cell.as_ref()))
+            self.columns.iter().zip(cells).map(|(column, cell)| (row.as_str(), *column, cell.as_ref()))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context;
+
     use super::*;
 
     #[test]
-    fn every_cell_has_a_mark_and_what_is_not_passed_has_a_reason() {
+    fn every_cell_has_a_mark_and_every_cell_that_did_not_pass_has_a_reason() {
         let mut table = Table::new(&["rust", "go"]);
         table.set("create", "rust", Cell::Passed);
         table.set("create", "go", Cell::Skipped("no Go".into()));
         table.set("panic", "rust", Cell::Failed("it did\nnot".into()));
-        let text = table.render("conformance");
-        assert!(text.contains("create    ✓       –   \n"), "{text}");
-        assert!(text.contains("panic     ✗       ?   \n"), "{text}");
-        assert!(text.contains("\nskipped: create, go: no Go\n"), "{text}");
-        assert!(text.contains("\nfailed: panic, rust: it did\n    not\n"), "{text}");
-        assert!(text.ends_with("\nfailed: panic, go: not run\nconformance: 1 passed, 2 failed, 1 skipped\n"), "{text}");
-        assert!(!table.is_good());
+        let marks = table.marks();
+        assert!(marks.contains("create    ✓       –   \n"), "{marks}");
+        assert!(marks.contains("panic     ✗       ?   \n"), "{marks}");
+        assert_eq!(
+            table.details(),
+            "skipped: create, go: no Go\nfailed: panic, rust: it did\n    not\nfailed: panic, go: not run\n"
+        );
+        assert_eq!(table.counts().line("conformance"), "conformance: 1 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_skip_is_not_a_failure_even_with_context() {
+        assert_eq!(Cell::from(Ok(())), Cell::Passed);
+        assert_eq!(Cell::from(Err(Skip::because("no Go"))), Cell::Skipped("no Go".into()));
+        let with_context = Err(Skip::because("no Go")).context("building");
+        assert_eq!(Cell::from(with_context), Cell::Skipped("no Go".into()));
+        assert_eq!(Cell::from(Err(anyhow::anyhow!("broken"))), Cell::Failed("broken".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! What proves that a server is `localhost`, to those who trust an authority of the test's own.
+//! A server certificate for `localhost`, signed by the test's own authority.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+/// The identity of a TLS server, and the authority that signed it.
 pub struct TlsIdentity {
-    /// The authority's certificate, PEM.
+    /// The certificate of the authority in PEM.
     pub authority: String,
     pub acceptor: TlsAcceptor,
 }

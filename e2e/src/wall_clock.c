@@ -1,4 +1,4 @@
-/* Preloaded into a process: its wall clock, off by the nanoseconds that are in the file WASMOP_TEST_CLOCK names. */
+/* Preloaded into a process: shifts its wall clock by the nanoseconds in the file that WASMOP_TEST_CLOCK names. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

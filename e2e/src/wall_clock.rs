@@ -1,4 +1,4 @@
-//! A host whose wall clock can be set, while the machine's stays as it is.
+//! A wall clock that a test sets for a process. The clock of the machine stays unchanged.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// What makes it so, compiled when it is needed: `cc` is there wherever Rust links.
+/// The preloaded library, compiled on demand. Wherever Rust links there is a `cc`.
 const PRELOADED: &str = include_str!("wall_clock.c");
 
-/// The wall clock of those that are started with its environment.
+/// The wall clock of all processes with its environment.
 pub struct WallClock {
     library: PathBuf,
     offset: PathBuf,
@@ -18,7 +18,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// One that is right. `dir`: for its files.
+    /// A clock with the right time. `dir`: the directory for its files.
     pub fn new(dir: &Path) -> Result<WallClock> {
         let (source, library) = (dir.join("wall_clock.c"), dir.join("wall_clock.so"));
         std::fs::write(&source, PRELOADED)?;
@@ -32,12 +32,12 @@ impl WallClock {
         Ok(clock)
     }
 
-    /// What a process has to be started with.
+    /// The environment that a process needs.
     pub fn environment(&self) -> Vec<(String, PathBuf)> {
         vec![("LD_PRELOAD".into(), self.library.clone()), ("WASMOP_TEST_CLOCK".into(), self.offset.clone())]
     }
 
-    /// From now on it is off by so many seconds.
+    /// Sets the offset from the real time, in seconds.
     pub fn step_to(&self, seconds: i64) -> Result<()> {
         Ok(self.file.write_all_at(&(seconds * 1_000_000_000).to_ne_bytes(), 0)?)
     }

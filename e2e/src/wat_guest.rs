@@ -1,37 +1,37 @@
-//! Small guests in WebAssembly text: what one does at each occasion, put into a frame that is the same for all.
+//! Small guests in WebAssembly text: code for each event, in a frame that all guests share.
 
 use anyhow::Result;
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Limits, Manifest, PolicyRule, Sdk, Toolchain};
 
-/// Where its objects are.
+/// The namespace of their objects.
 pub const NAMESPACE: &str = "hostile";
 
-/// Code for each occasion; empty is nothing. Functions that it may call are in [`FRAME`].
+/// Code for each event; empty code does nothing. It may call the functions of the frame.
 #[derive(Default)]
 pub struct Code {
-    /// Pages of 64 KiB that memory begins with, besides the two that the frame needs.
+    /// Initial memory in pages of 64 KiB, in addition to the two of the frame.
     pub pages: u32,
-    /// Further fields of the module.
+    /// More fields of the module.
     pub fields: String,
     pub init: &'static str,
-    /// After it has registered.
+    /// Runs after the registration.
     pub start: &'static str,
-    /// `$task` is its number.
+    /// Runs for a reconcile; `$task` is its number.
     pub reconcile: &'static str,
-    /// Any other event: `$kind`, `$id`.
+    /// Runs for any other event; `$kind` and `$id` describe it.
     pub event: &'static str,
-    /// At the end of each step.
+    /// Runs at the end of each step.
     pub end: &'static str,
-    /// In place of an ordinary registration.
+    /// Replaces the default registration.
     pub spec: Option<String>,
 }
 
-/// Finishes the reconcile that is under way when its call is answered, whatever the answer.
+/// Finishes the current reconcile on any response to its call.
 pub const FINISH_WHEN_ANSWERED: &str =
     "(if (i32.ge_u (local.get $kind) (i32.const 6)) (then (call $finish (global.get $task))))";
 
-/// `$get ID TASK` reads its own object, `$finish TASK` ends a reconcile well. `{…}` is filled in.
+/// `$get ID TASK` reads the own object, `$finish TASK` ends a reconcile successfully. `{…}` are placeholders.
 const FRAME: &str = r#"(module
   (import "wasmop:controller/runtime@0.1.0" "next" (func $next (param i32)))
   (import "wasmop:controller/runtime@0.1.0" "register" (func $register (param i32 i32) (result i32)))
@@ -72,7 +72,7 @@ const FRAME: &str = r#"(module
       (br_if $again (local.get $kind)))
     (call $end)))"#;
 
-/// Registers for the ConfigMaps that carry its name.
+/// A registration for the ConfigMaps with the label `guest={name}`.
 pub fn spec(name: &str, watches: &str) -> String {
     format!(
         r#"{{"name":"{name}","namespace":"{NAMESPACE}","primary":{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"guest={name}"}},"watches":[{watches}]}}"#
@@ -101,13 +101,13 @@ impl Code {
             .replace("{spec}", &spec.replace('"', "\\\""))
     }
 
-    /// Its package.
+    /// The package of the guest.
     pub fn package(&self, name: &str, limits: Limits) -> Result<Package> {
         package(name, &self.text(name), limits)
     }
 }
 
-/// A package of a module as text; it may read, watch and patch ConfigMaps and Probes.
+/// Packages a module in text form, with permissions to read, watch and patch ConfigMaps and Probes.
 pub fn package(name: &str, text: &str, limits: Limits) -> Result<Package> {
     let rule = PolicyRule {
         api_groups: vec!["".into(), "e2e.wasmop.dev".into()],

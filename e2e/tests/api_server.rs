@@ -1,5 +1,6 @@
-//! The API server killed and started anew, and the host's credentials rotated. Without a proxy: what is tested is how the host
-//! itself signs in.
+//! The API server is killed and restarted, and the host's credentials rotate.
+//!
+//! The host connects without a proxy, because the rows test its own authentication.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,28 +14,28 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Api, Client};
 use tokio::time::Instant;
-use wasmop_e2e::inner_host::Host;
-use wasmop_e2e::object::Object;
+use wasmop_e2e::guests;
+use wasmop_e2e::in_process_host::InProcessHost;
+use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::spec;
-use wasmop_e2e::table::Table;
-use wasmop_e2e::world::{self, Cluster, PATIENCE};
-use wasmop_e2e::{guests, part};
+use wasmop_e2e::probe_object::ProbeObject;
+use wasmop_e2e::test_cluster::{self, TIMEOUT, TestCluster};
 use wasmop_package::Package;
 
 const COLUMN: &str = "rust";
 const NAMESPACE: &str = "default";
 const ACCOUNT: &str = "wasmop";
-/// How long the API server is away.
+/// How long the API server is down.
 const AWAY: Duration = Duration::from_secs(2);
-/// A token file is read again each minute, and what was refused meanwhile is tried again with backoff.
-const PATIENCE_FOR_TOKENS: Duration = Duration::from_secs(180);
+/// The host reads a token file once a minute, and retries rejected requests with backoff.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
-    part::main("api-server", run())
+    part::main("api-server", &[COLUMN], run)
 }
 
-async fn run() -> Result<bool> {
-    let mut cluster = Cluster::start().await?;
+async fn run(part: &Part) -> Result<()> {
+    let mut cluster = TestCluster::start().await?;
     let guest = tokio::task::block_in_place(|| guests::build(COLUMN, cluster.dir()))?;
     cluster.create_crd().await?;
     cluster.create_namespace(guest.name).await?;
@@ -47,20 +48,15 @@ async fn run() -> Result<bool> {
     write_kubeconfig(&cluster, by_file, &kubeconfig)?;
 
     let package = Package::parse(std::fs::read(&guest.package)?)?;
-    let host = Host::start(vec![package], &kubeconfig, &cluster.dir().join("state"))?;
+    let host = InProcessHost::start(vec![package], &kubeconfig, &cluster.dir().join("state"))?;
     host.until_ready().await?;
-    let probe = Object::new(&cluster, &guest, "probe");
+    let probe = ProbeObject::new(&cluster, &guest, "probe");
     probe.create().await?;
 
-    let mut table = Table::new(&[COLUMN]);
-    let mut set = |row, result| table.tell(row, COLUMN, result);
-    set(
-        "API server killed, back with another certificate: no loss, one list at most",
-        killed(&mut cluster, &host, &probe).await,
-    );
-    let by_file =
-        rotated(&cluster, &host, &probe, ("first", &first), || Ok(std::fs::write(&token_file, &second)?)).await;
-    set("token file rotated, the old token revoked: goes on", by_file);
+    let row = "a restarted API server with a new certificate costs no change and at most one list";
+    part.row(row, COLUMN, killed(&mut cluster, &host, &probe)).await;
+    let by_file = rotated(&cluster, &host, &probe, ("first", &first), || Ok(std::fs::write(&token_file, &second)?));
+    part.row("a rotated token file takes effect after the old token is revoked", COLUMN, by_file).await;
     host.stop().await?;
 
     let third = account_token(&cluster.client, "third").await?;
@@ -68,18 +64,15 @@ async fn run() -> Result<bool> {
     std::fs::write(&token_file, &third)?;
     write_kubeconfig(&cluster, by_plugin(cluster.dir(), &token_file)?, &kubeconfig)?;
     let package = Package::parse(std::fs::read(&guest.package)?)?;
-    let host = Host::start(vec![package], &kubeconfig, &cluster.dir().join("state"))?;
+    let host = InProcessHost::start(vec![package], &kubeconfig, &cluster.dir().join("state"))?;
     host.until_ready().await?;
     probe.change("by a plugin").await?;
-    let by_plugin =
-        rotated(&cluster, &host, &probe, ("third", &third), || Ok(std::fs::write(&token_file, &fourth)?)).await;
-    set("exec plugin with another token, the old one expired and revoked: goes on", by_plugin);
-    host.stop().await?;
-    println!("\n{}", table.render("api-server"));
-    Ok(table.is_good())
+    let by_plugin = rotated(&cluster, &host, &probe, ("third", &third), || Ok(std::fs::write(&token_file, &fourth)?));
+    part.row("an exec plugin's new token takes effect after the old one expires", COLUMN, by_plugin).await;
+    host.stop().await
 }
 
-async fn killed(cluster: &mut Cluster, host: &Host, probe: &Object) -> Result<()> {
+async fn killed(cluster: &mut TestCluster, host: &InProcessHost, probe: &ProbeObject) -> Result<()> {
     let watches = async || Ok::<_, anyhow::Error>(host.overview().await?.host.watches);
     let (before, listed) = (probe.observed().await?, watches().await?);
     cluster.plane.kill()?;
@@ -88,8 +81,8 @@ async fn killed(cluster: &mut Cluster, host: &Host, probe: &Object) -> Result<()
     tokio::task::block_in_place(|| cluster.plane.start_again())?;
     probe.change("after it was killed").await?;
     let after = probe.observed().await?;
-    ensure!(after.seen > before.seen, "its memory is lost: {before:?}, then {after:?}");
-    // An API server that has just started may not know any more what came after an older version.
+    ensure!(after.seen > before.seen, "the guest's memory is lost: {before:?}, then {after:?}");
+    // A restarted API server may have lost the history after an older resource version.
     for (before, after) in listed.iter().zip(watches().await?) {
         ensure!(after.resource == before.resource && after.lists <= before.lists + 1, "{before:?}, then {after:?}");
     }
@@ -99,23 +92,23 @@ async fn killed(cluster: &mut Cluster, host: &Host, probe: &Object) -> Result<()
 }
 
 async fn rotated(
-    cluster: &Cluster,
-    host: &Host,
-    probe: &Object,
+    cluster: &TestCluster,
+    host: &InProcessHost,
+    probe: &ProbeObject,
     (secret, old): (&str, &str),
     rotate: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     rotate()?;
     Api::<Secret>::namespaced(cluster.client.clone(), NAMESPACE).delete(secret, &DeleteParams::default()).await?;
     until_refused(cluster, old).await?;
-    probe.ask(spec("child", "after the rotation")).await?;
-    probe.until_current(PATIENCE_FOR_TOKENS).await?;
+    probe.change_without_waiting(spec("child", "after the rotation")).await?;
+    probe.until_current(TOKEN_TIMEOUT).await?;
     let controller = host.controller().await?;
     ensure!(controller.restarts == 0, "{controller:?}");
     Ok(())
 }
 
-/// A plugin that gives the token in a file, and says that it expires in a moment.
+/// A plugin that prints the token in a file, with an expiry in the near future.
 fn by_plugin(dir: &Path, token_file: &Path) -> Result<AuthInfo> {
     let plugin = dir.join("plugin.sh");
     let script = format!(
@@ -129,7 +122,7 @@ fn by_plugin(dir: &Path, token_file: &Path) -> Result<AuthInfo> {
     }))?)
 }
 
-/// A token of an account that may do everything, valid as long as the Secret of this name is there.
+/// A token of a cluster administrator. It is valid while the Secret of this name exists.
 async fn account_token(client: &Client, secret: &str) -> Result<String> {
     let named = |name: &str| ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), NAMESPACE);
@@ -167,25 +160,25 @@ async fn account_token(client: &Client, secret: &str) -> Result<String> {
     answer.status.and_then(|status| status.token).context("no token")
 }
 
-/// That of the cluster with other credentials.
-fn write_kubeconfig(cluster: &Cluster, credentials: AuthInfo, path: &Path) -> Result<()> {
+/// Writes the cluster's kubeconfig with other credentials.
+fn write_kubeconfig(cluster: &TestCluster, credentials: AuthInfo, path: &Path) -> Result<()> {
     let mut kubeconfig = Kubeconfig::read_from(&cluster.plane.kubeconfig)?;
     kubeconfig.auth_infos.first_mut().context("no user")?.auth_info = Some(credentials);
-    // JSON is YAML.
+    // JSON is valid YAML.
     Ok(std::fs::write(path, serde_json::to_string(&kubeconfig)?)?)
 }
 
-/// Waits until the API server no longer accepts a token: it remembers for some seconds that it was good.
-async fn until_refused(cluster: &Cluster, token: &str) -> Result<()> {
+/// Waits until the API server rejects a token. It caches the result of an authentication for some seconds.
+async fn until_refused(cluster: &TestCluster, token: &str) -> Result<()> {
     let path = cluster.dir().join("old.kubeconfig");
     write_kubeconfig(cluster, AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() }, &path)?;
-    let deadline = Instant::now() + PATIENCE;
-    let namespaces = Api::<Namespace>::all(world::client(&path).await?);
+    let deadline = Instant::now() + TIMEOUT;
+    let namespaces = Api::<Namespace>::all(test_cluster::client(&path).await?);
     loop {
         match namespaces.get(NAMESPACE).await {
             Err(kube::Error::Api(status)) if status.code == 401 => return Ok(()),
             Err(error) => return Err(error.into()),
-            Ok(_) if Instant::now() > deadline => bail!("the old token is good after {PATIENCE:?}"),
+            Ok(_) if Instant::now() > deadline => bail!("the old token is still accepted after {TIMEOUT:?}"),
             Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }

@@ -1,78 +1,66 @@
-//! The conformance guests under random operations: one of each is never suspended, its twin is suspended,
-//! saved and taken over by another host at random moments. After every operation their memories and
-//! globals are the same, bit for bit.
+//! The conformance guests under random operations, each as a pair of twins.
+//!
+//! One twin is never suspended. The other is suspended, saved and taken over by another host at random moments. After
+//! every operation the memories and globals of both are equal, bit for bit.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use wasmop_core::controller::{Controller, Effect};
+use wasmop_core::registration_id::RegistrationId;
+use wasmop_core::startup::Startup;
+use wasmop_core::step::{Call, EventKind, StepInput};
 use wasmop_e2e::fake_api::FakeApi;
-use wasmop_e2e::guests;
-use wasmop_host::code::InstalledPackage;
-use wasmop_host::controller::{Controller, Effect, RegistrationId};
-use wasmop_host::engine::Engine;
-use wasmop_host::guest::{Call, EventKind, StepInput};
-use wasmop_host::instance::{Instance, Origin};
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::format::Moment;
-use wasmop_host::snapshot::{ControllerStore, StateDir};
-use wasmop_host::startup::Startup;
+use wasmop_e2e::guests::{self, Column};
+use wasmop_e2e::part::{self, Part};
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::format::SnapshotMeta;
+use wasmop_snapshot::{ControllerStore, StateDir};
+use wasmop_vm::compiled_package::InstalledPackage;
+use wasmop_vm::engine::Engine;
+use wasmop_vm::instance::{FullInstance as Instance, Origin};
 
-/// Sequences of operations for each guest, and their length.
+/// Sequences of operations for each guest.
 const SEQUENCES: u64 = 6;
+/// Operations of a sequence.
 const OPERATIONS: u64 = 60;
 
 fn main() -> ExitCode {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let out = tempfile::tempdir().expect("a directory");
-    let columns = match guests::build_all(out.path()) {
-        Ok(columns) => columns,
-        Err(error) => {
-            println!("failed: model: {error:#}\nmodel: 0 passed, 1 failed, 0 skipped");
-            return ExitCode::FAILURE;
-        }
-    };
-    for column in columns {
-        let guest = match column.guest {
-            Ok(guest) => guest,
-            Err(reason) => {
-                println!("skipped: model: {}: {reason}", column.name);
-                skipped += SEQUENCES;
-                continue;
-            }
-        };
-        for seed in 0..SEQUENCES {
-            let begun = Instant::now();
-            match sequence(&guest.package, seed) {
-                Ok(suspends) => {
-                    passed += 1;
-                    let took = begun.elapsed().as_secs_f64();
-                    println!("{:7} sequence {seed}: the same after {suspends} suspends ({took:.1} s)", column.name);
+    part::main("model", &guests::COLUMNS, run)
+}
+
+async fn run(part: &Part) -> Result<()> {
+    let rows: Vec<String> = (0..SEQUENCES).map(|seed| format!("sequence {seed} leaves the same memory")).collect();
+    rows.iter().for_each(|row| part.list(row));
+    let out = tempfile::tempdir()?;
+    for Column { name, guest } in tokio::task::block_in_place(|| guests::build_all(out.path()))? {
+        for (seed, row) in (0..).zip(&rows) {
+            match &guest {
+                Ok(guest) => {
+                    let check = async { tokio::task::block_in_place(|| sequence(&guest.package, seed)) };
+                    part.row(row, name, check).await;
                 }
-                Err(error) => {
-                    failed += 1;
-                    println!("failed: model: {} sequence {seed}: {error:#}", column.name);
-                }
+                Err(reason) => part.skip(row, name, reason),
             }
         }
     }
-    println!("model: {passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(())
 }
 
-/// A controller of its own, in a state directory of its own.
+/// A controller with its own state directory.
 struct Twin {
     path: PathBuf,
     engine: Engine,
     parsed: Package,
-    // Holds the directory.
+    // Keeps the lock of the directory.
     state: Option<StateDir>,
     package: Arc<InstalledPackage>,
     store: Arc<ControllerStore>,
@@ -81,8 +69,8 @@ struct Twin {
     origin: Origin,
     seq: u64,
     api: FakeApi,
-    /// Requests that are not answered yet.
-    asked: Vec<Call>,
+    /// Requests without a response.
+    pending: Vec<Call>,
 }
 
 impl Twin {
@@ -103,7 +91,7 @@ impl Twin {
             instance: None,
             origin: Origin::Fresh,
             seq: 0,
-            asked: Vec::new(),
+            pending: Vec::new(),
         })
     }
 
@@ -115,7 +103,7 @@ impl Twin {
         self.instance.as_mut().context("resident")
     }
 
-    /// Steps as long as there is something to do at `now`. What a step depends on follows from `seed`.
+    /// Steps until no work is due at `now`. Every input of a step is derived from `seed`.
     fn settle(&mut self, now: Duration, seed: u64) -> Result<()> {
         for n in 0..1000 {
             let Some(mut events) = self.controller.take_batch(now) else { return Ok(()) };
@@ -134,19 +122,19 @@ impl Twin {
             };
             for effect in self.controller.commit(output, now, now) {
                 if let Effect::Call(call) = effect {
-                    self.asked.push(call);
+                    self.pending.push(call);
                 }
             }
         }
-        bail!("it never comes to rest")
+        bail!("it never becomes idle")
     }
 
-    /// Answers a request: which one, `at` says.
+    /// Answers the pending request with index `at` (modulo their number).
     fn answer(&mut self, at: u64) {
-        if self.asked.is_empty() {
+        if self.pending.is_empty() {
             return;
         }
-        let call = self.asked.remove(at as usize % self.asked.len());
+        let call = self.pending.remove(at as usize % self.pending.len());
         let (status, body) = self.api.answer(&call);
         let headers = Bytes::from_static(b"content-type: application/json\n");
         self.controller.answer(call.id, EventKind::Head, status, headers);
@@ -158,7 +146,8 @@ impl Twin {
         self.resident()?;
         let mut instance = self.instance.take().context("resident")?;
         self.seq += 1;
-        let moment = Moment { digest: self.parsed.digest, wall_ns: self.seq, monotonic_ns: 1, host_state: Vec::new() };
+        let moment =
+            SnapshotMeta { digest: self.parsed.digest, wall_ns: self.seq, monotonic_ns: 1, host_state: Vec::new() };
         let registered = self.controller.registered();
         let mut saved = instance.save(&self.store, moment, suspending, registered)?;
         let job = saved.job(&self.store, |_| ());
@@ -174,7 +163,7 @@ impl Twin {
         Ok(())
     }
 
-    /// Another host takes over what is on disk.
+    /// Another host takes over the state on disk.
     fn restart(&mut self) -> Result<()> {
         self.state = None;
         let state = StateDir::open(&self.path)?;
@@ -182,34 +171,34 @@ impl Twin {
         self.package = Arc::new(InstalledPackage::install(&self.engine, &state, &self.parsed, &Limits::NONE)?);
         self.store = Arc::new(state.controller("probe")?);
         self.state = Some(state);
-        let image = self.package.image().context("of the full tier")?;
+        let image = self.package.image().context("the package has no memory image")?;
         let (snapshot, _) = self.store.recover(&self.parsed.digest, image)?.context("nothing was saved")?;
         self.origin = Origin::Snapshot(snapshot);
         Ok(())
     }
 }
 
-/// Returns how often the one was suspended.
-fn sequence(package: &Path, seed: u64) -> Result<u64> {
+/// Runs random operations on both twins, and compares them after each operation.
+fn sequence(package: &Path, seed: u64) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let dir = tempfile::tempdir()?;
     let engine = Engine::new()?;
     let heap_mib = [0, 1, 4][seed as usize % 3];
-    let mut one = Twin::new(&dir.path().join("a"), &Engine::new()?, package, heap_mib)?;
-    // What a guest draws while it is initialised (hash seeds) is in its base image: they start from one.
+    let mut suspended = Twin::new(&dir.path().join("a"), &Engine::new()?, package, heap_mib)?;
+    // The base image has random values of the initialisation, such as hash seeds. Both twins start from the same one.
     let images = (dir.path().join("a/images"), dir.path().join("b/images"));
     std::fs::create_dir_all(&images.1)?;
     for image in std::fs::read_dir(&images.0)? {
         let image = image?;
         std::fs::copy(image.path(), images.1.join(image.file_name()))?;
     }
-    let mut other = Twin::new(&dir.path().join("b"), &engine, package, heap_mib)?;
+    let mut resident = Twin::new(&dir.path().join("b"), &engine, package, heap_mib)?;
     let mut now = Duration::from_secs(1);
     let mut suspends = 0;
     for n in 0..OPERATIONS {
         let what = rng.random_range(0..10);
         let number: u64 = rng.random();
-        for twin in [&mut one, &mut other] {
+        for twin in [&mut suspended, &mut resident] {
             match what {
                 0..3 => twin.controller.enqueue(RegistrationId(0), format!("default/probe-{}", number % 4).into(), now),
                 3..8 => twin.answer(number),
@@ -217,27 +206,28 @@ fn sequence(package: &Path, seed: u64) -> Result<u64> {
             }
         }
         now += Duration::from_millis(if what >= 8 { number % 3000 } else { number % 20 });
-        one.settle(now, number)?;
-        other.settle(now, number)?;
+        suspended.settle(now, number)?;
+        resident.settle(now, number)?;
         let suspend = rng.random_range(0..10);
         if suspend < 7 {
-            one.save(suspend < 6, rng.random_bool(0.7))?;
+            suspended.save(suspend < 6, rng.random_bool(0.7))?;
             suspends += u64::from(suspend < 6);
         }
         if suspend < 6 && rng.random_bool(0.1) {
-            one.restart()?;
+            suspended.restart()?;
         }
-        let (memory, globals) = one.resident()?.state()?;
-        let (expected, expected_globals) = other.resident()?.state()?;
-        ensure!(globals == expected_globals, "other globals after operation {n}");
+        let (memory, globals) = suspended.resident()?.state()?;
+        let (expected, expected_globals) = resident.resident()?.state()?;
+        ensure!(globals == expected_globals, "different globals after operation {n}");
         if memory != expected {
             let at = memory.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(memory.len().min(expected.len()));
             bail!(
-                "another memory after operation {n}, first at {at:#x} of {:#x} and {:#x}",
+                "different memory after operation {n}, first at {at:#x} of {:#x} and {:#x}",
                 memory.len(),
                 expected.len()
             );
         }
     }
-    Ok(suspends)
+    println!("sequence {seed}: {suspends} suspends");
+    Ok(())
 }

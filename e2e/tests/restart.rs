@@ -1,7 +1,6 @@
-//! Which objects are reconciled after a restart: 1,000 controllers of two packages, each with the same ten
-//! objects, on an API server that the test plays.
+//! Objects that are reconciled after a host restart: 1,000 controllers of two packages, each with the same ten objects.
 //!
-//! The host is this program again, in a process of its own, so that it can be killed.
+//! The test plays the API server. The host is this program again, as a separate process that can be killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -14,22 +13,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use wasmop_e2e::child_host;
-use wasmop_e2e::fake_cluster::{Asked, FakeCluster};
-use wasmop_host::snapshot::Durability;
+use wasmop_e2e::fake_cluster::{FakeCluster, RequestCounts};
+use wasmop_e2e::part::{self, Part};
 use wasmop_host::{Deployment, Options};
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Manifest, PolicyRule, Sdk, Toolchain};
 use wasmop_policy::Policy;
+use wasmop_snapshot::Durability;
 
-/// Of each package.
+const COLUMN: &str = "result";
+/// Controllers of each package.
 const CONTROLLERS: usize = 500;
 const OBJECTS: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Objects whose names begin so are not counted.
+/// Objects with this prefix show that all earlier changes have been handled. They are not counted.
 const SENTINEL: &str = "sentinel-";
 
-/// Registers for ConfigMaps, and finds each in order.
+/// Registers for ConfigMaps, and reconciles each without any action.
 const GUEST: &str = r#"(module
   (import "wasmop:controller/runtime@0.1.0" "next" (func $next (param i32)))
   (import "wasmop:controller/runtime@0.1.0" "register" (func $register (param i32 i32) (result i32)))
@@ -61,7 +62,7 @@ fn package(name: &str, version: &str) -> Result<Package> {
     Ok(Package::parse(wasmop_package::assemble(&wat::parse_str(GUEST)?, &manifest)?)?)
 }
 
-/// What the child process is: a host with the packages in these versions.
+/// The child process: a host with the packages in these versions.
 fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
     let mut controllers = Vec::new();
     for (name, version) in ["steady", "upgraded"].into_iter().zip(versions) {
@@ -78,11 +79,11 @@ fn host(server: &str, state_dir: &Path, versions: [&str; 2]) -> Result<()> {
     })
 }
 
-/// A host and what it has logged.
+/// A host, and the state that its log shows.
 struct Host {
     child: Child,
     lines: Receiver<String>,
-    /// How often each controller has reconciled each object.
+    /// Reconciles by controller and object.
     reconciled: BTreeMap<(String, String), u64>,
     suspended: BTreeSet<String>,
 }
@@ -107,9 +108,9 @@ impl Host {
         Ok(Host { child, lines, reconciled: BTreeMap::new(), suspended: BTreeSet::new() })
     }
 
-    /// Reads the log until `enough`.
+    /// Reads the log until `enough` holds.
     fn until(&mut self, what: &str, enough: impl Fn(&Host) -> bool) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !enough(self) {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.read(&line)?,
@@ -129,9 +130,9 @@ impl Host {
     fn read(&mut self, line: &str) -> Result<()> {
         let record: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-        // A package that is upgraded begins without memory.
+        // An upgraded package starts without memory.
         let is_upgrade = text("message").starts_with("snapshot rejected") && text("controller").starts_with("upgraded");
-        ensure!(is_upgrade || !["WARN", "ERROR"].contains(&&*text("level")), "the host complains: {line}");
+        ensure!(is_upgrade || !["WARN", "ERROR"].contains(&&*text("level")), "the host logs a problem: {line}");
         match record["message"].as_str() {
             Some("reconciled") => *self.reconciled.entry((text("controller"), text("object"))).or_default() += 1,
             Some("suspended") => drop(self.suspended.insert(text("controller"))),
@@ -144,7 +145,7 @@ impl Host {
 
     /// Waits until every controller has reconciled a new object.
     fn pass(&mut self, cluster: &FakeCluster) -> Result<()> {
-        let name = format!("{SENTINEL}{}", cluster.asked().objects);
+        let name = format!("{SENTINEL}{}", cluster.counts().objects);
         cluster.put(&name);
         let sentinel = format!("default/{name}");
         self.until("through", |host| {
@@ -152,15 +153,14 @@ impl Host {
         })
     }
 
-    /// How often each controller has reconciled each of `objects`, when all is done that was to be done: once
-    /// if it is `expected`.
+    /// Checks that each controller has reconciled each of `objects` once if `expected` holds, and never otherwise.
     fn check(
         &mut self,
         cluster: &FakeCluster,
         expected: impl Fn(&str, &str) -> bool,
         objects: &[String],
     ) -> Result<()> {
-        // The first may come with the list, before what is gone; the second comes after it.
+        // The first sentinel may be part of the list, which precedes deletions. The second one follows them.
         self.pass(cluster)?;
         self.pass(cluster)?;
         self.until("suspended", |host| host.suspended.len() == 2 * CONTROLLERS)?;
@@ -180,7 +180,7 @@ impl Host {
         }
         let is_ours = |object: &String| objects.contains(object) || object.contains(SENTINEL);
         let of_others = self.reconciled.keys().find(|(_, object)| !is_ours(object));
-        ensure!(of_others.is_none(), "reconciled as well: {of_others:?}");
+        ensure!(of_others.is_none(), "an unexpected object was reconciled: {of_others:?}");
         ensure!(wrong.is_empty(), "{} are wrong, {} for one", wrong.len(), wrong[0]);
         println!("  {count} reconciles");
         Ok(())
@@ -201,7 +201,7 @@ impl Drop for Host {
     }
 }
 
-/// Runs everything on an API server that streams lists or doesn't.
+/// Runs all restarts on an API server that streams lists, or that pages them.
 fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let objects: Vec<String> = (0..=OBJECTS).map(|i| format!("default/map-{i}")).collect();
@@ -211,19 +211,19 @@ fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     let server = cluster.url();
     let start = |versions| Host::start(&server, dir.path(), versions);
 
-    println!("the first start: every object");
+    println!("first start: every object");
     let mut host = start(["1.0.0", "1.0.0"])?;
     let last = &*objects[OBJECTS];
     host.check(cluster, |_, object| object != last, &objects)?;
     host.terminate()?;
 
-    println!("nothing has changed: nothing");
+    println!("nothing has changed: no object");
     let mut host = start(["1.0.0", "1.0.0"])?;
     host.until("ready", |host| host.suspended.len() == 2 * CONTROLLERS)?;
     host.check(cluster, |_, _| false, &objects)?;
     host.terminate()?;
 
-    println!("one changed, one deleted, one new while the host was away: these");
+    println!("one changed, one deleted, one new during the downtime: these three objects");
     cluster.put("map-1");
     cluster.delete("map-2");
     cluster.put("map-10");
@@ -232,23 +232,23 @@ fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     host.check(cluster, three, &objects)?;
     drop(host); // kill
 
-    println!("three changed after it was killed: these");
+    println!("three changed after SIGKILL: these three objects");
     for name in ["map-3", "map-4", "map-10"] {
         cluster.put(name);
     }
-    // As after a long time: the next host can't watch from where the last one was.
-    cluster.forget();
+    // As after a long downtime: the next host cannot continue the watch of the last one.
+    cluster.expire();
     let three = |_: &str, object: &str| ["default/map-3", "default/map-4", "default/map-10"].contains(&object);
     let mut host = start(["1.0.0", "1.0.0"])?;
     host.check(cluster, three, &objects)?;
 
-    println!("the watch breaks and its version is too old: nothing");
+    println!("the watch breaks and its version is too old: no object");
     host.reconciled.clear();
-    cluster.forget();
+    cluster.expire();
     host.check(cluster, |_, _| false, &objects)?;
     host.terminate()?;
 
-    println!("one package is upgraded, and one object changed: all of its objects, and that one");
+    println!("one package is upgraded, and one object changed: all of its objects, and the changed one");
     cluster.put("map-5");
     let mut host = start(["1.0.0", "1.0.1"])?;
     let upgraded = |name: &str, object: &str| match name {
@@ -258,16 +258,16 @@ fn scenario(cluster: &FakeCluster, streams_lists: bool) -> Result<()> {
     host.check(cluster, upgraded, &objects)?;
     host.terminate()?;
 
-    println!("what the last host knew is lost: every object");
+    println!("the watch journal is lost: every object");
     std::fs::remove_dir_all(dir.path().join("watches"))?;
     let mut host = start(["1.0.0", "1.0.1"])?;
     host.check(cluster, |_, object| object != "default/map-2", &objects)?;
     host.terminate()?;
 
-    let Asked { lists, streamed_lists, watches, .. } = cluster.asked();
-    println!("  {lists} lists, {streamed_lists} streamed, {watches} watches besides");
+    let RequestCounts { lists, streamed_lists, watches, .. } = cluster.counts();
+    println!("  {lists} paged lists, {streamed_lists} streamed lists, {watches} other watches");
     match streams_lists {
-        true => ensure!(lists == 0, "{lists} lists in pages"),
+        true => ensure!(lists == 0, "{lists} paged lists"),
         false => ensure!(streamed_lists <= 7, "{streamed_lists} streamed lists by seven hosts"),
     }
     Ok(())
@@ -286,20 +286,17 @@ fn main() -> ExitCode {
             }
         };
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let (mut passed, mut failed) = (0, 0);
-    for (name, streams_lists) in [("streamed lists", true), ("lists in pages", false)] {
-        println!("with {name}:");
-        // The cluster runs on the runtime's threads, and this one waits.
-        let cluster = runtime.block_on(FakeCluster::start(streams_lists));
-        match cluster.and_then(|cluster| scenario(&cluster, streams_lists)) {
-            Ok(()) => passed += 1,
-            Err(error) => {
-                failed += 1;
-                println!("failed: restart with {name}: {}", format!("{error:#}").replace('\n', "\n    "));
-            }
-        }
+    part::main("restart", &[COLUMN], run)
+}
+
+async fn run(part: &Part) -> Result<()> {
+    for (row, streams_lists) in [("with streamed lists", true), ("with paged lists", false)] {
+        let check = async {
+            let cluster = FakeCluster::start(streams_lists).await?;
+            // The cluster runs on the runtime's threads while this one waits.
+            tokio::task::block_in_place(|| scenario(&cluster, streams_lists))
+        };
+        part.row(row, COLUMN, check).await;
     }
-    println!("restart: {passed} passed, {failed} failed, 0 skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(())
 }

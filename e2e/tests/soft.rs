@@ -1,63 +1,42 @@
-//! Components with WASI on a real API server: a table of what the soft tier promises.
+//! The soft tier: components with WASI on a real API server.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use wasmop_e2e::environment::Environment;
+use wasmop_e2e::guest_fixture::GuestFixture;
 use wasmop_e2e::guests::{self, Column};
-use wasmop_e2e::part;
-use wasmop_e2e::scenarios::{NotHere, Outcome, soft};
-use wasmop_e2e::scene::Scene;
-use wasmop_e2e::table::{Cell, Table};
-use wasmop_e2e::world::{Cluster, World};
-
-const OVER_RESTART: &str = "host restarted: begins anew, forgets no object";
-const GRANTED: &str = "host restarted with a grant: that is reached, no more";
+use wasmop_e2e::part::{self, Part};
+use wasmop_e2e::scenarios::{soft_behaviours, soft_host_restarts};
+use wasmop_e2e::test_cluster::TestCluster;
 
 fn main() -> ExitCode {
-    part::main("soft", run())
+    part::main("soft", &guests::SOFT_COLUMNS, run)
 }
 
-async fn run() -> Result<bool> {
-    let cluster = Cluster::start().await?;
+async fn run(part: &Part) -> Result<()> {
+    let cluster = TestCluster::start().await?;
     let columns = tokio::task::block_in_place(|| guests::build_soft(cluster.dir()))?;
-    let behaviours = soft::all();
-    let mut table = Table::new(&guests::SOFT_COLUMNS);
-    behaviours.iter().map(|behaviour| behaviour.name).chain([OVER_RESTART, GRANTED]).for_each(|row| table.row(row));
+    let mut behaviours = soft_behaviours();
+    behaviours.extend(soft_host_restarts());
+    behaviours.iter().for_each(|behaviour| part.list(behaviour.name));
     let built = columns.iter().filter_map(|column| column.guest.clone().ok()).collect();
-    let world = World::start(cluster, built).await?;
+    let env = Environment::start(cluster, built).await?;
     for Column { name, guest } in columns {
-        let scene = guest.map(|guest| Scene { world: world.clone(), guest });
-        for behaviour in &behaviours {
-            let cell = match &scene {
-                Ok(scene) => cell((behaviour.run)(scene.clone()).await),
-                Err(reason) => Cell::Skipped(reason.clone()),
-            };
-            table.set(behaviour.name, name, cell);
+        match guest {
+            Ok(guest) => {
+                let fixture = GuestFixture { env: env.clone(), guest };
+                for behaviour in &behaviours {
+                    part.row(behaviour.name, name, (behaviour.check)(fixture.clone())).await;
+                }
+            }
+            Err(reason) => behaviours.iter().for_each(|behaviour| part.skip(behaviour.name, name, &reason)),
         }
-        let restarted = match &scene {
-            Ok(scene) => cell(soft::over_restart(scene).await.map(Ok)),
-            Err(reason) => Cell::Skipped(reason.clone()),
-        };
-        table.set(OVER_RESTART, name, restarted);
-        let granted = match &scene {
-            Ok(scene) => cell(soft::granted(scene).await),
-            Err(reason) => Cell::Skipped(reason.clone()),
-        };
-        table.set(GRANTED, name, granted);
     }
-    println!("\n{}", table.render("soft"));
-    if !table.is_good()
-        && let Some(files) = world.keep_files()
+    if part.has_failures()
+        && let Some(files) = env.keep_files()
     {
-        eprintln!("the hosts' logs and state are in {}", files.display());
+        part.keep(files);
     }
-    Ok(table.is_good())
-}
-
-fn cell(outcome: Outcome) -> Cell {
-    match outcome {
-        Ok(Ok(())) => Cell::Passed,
-        Ok(Err(NotHere(reason))) => Cell::Skipped(reason),
-        Err(error) => Cell::Failed(format!("{error:#}")),
-    }
+    Ok(())
 }

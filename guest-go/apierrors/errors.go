@@ -1,4 +1,3 @@
-// Package apierrors tells the API server's refusals apart.
 package apierrors
 
 import (
@@ -18,15 +17,15 @@ const (
 	statusTooManyRequests = 429
 )
 
-// StatusError is a request the API server (or, for permissions, the host) has refused.
+// StatusError is the error of a request that the API server has refused, or that the host has denied.
 type StatusError struct{ ErrStatus metav1.Status }
 
 func (e *StatusError) Error() string { return e.ErrStatus.Message }
 
-// FromResponse turns an answer with an error status into a StatusError.
+// FromResponse converts a response with an error status to a StatusError.
 func FromResponse(code int, body []byte, request string) error {
 	var s metav1.Status
-	// A proxy in between may answer with something else than a Status.
+	// A proxy may respond with something other than a Status.
 	if err := json.Unmarshal(body, &s); err != nil || s.Message == "" {
 		s = metav1.Status{Status: "Failure", Message: fmt.Sprintf("%s: %d %s", request, code, text(body))}
 	}
@@ -44,7 +43,7 @@ func text(body []byte) string {
 	return string(body)
 }
 
-// Code is the HTTP status of a refusal, 0 for any other error.
+// Code returns the HTTP status of a StatusError, or 0 for other errors.
 func Code(err error) int {
 	if s, ok := errors.AsType[*StatusError](err); ok {
 		return s.ErrStatus.Code
@@ -52,7 +51,7 @@ func Code(err error) int {
 	return 0
 }
 
-// ReasonForError is the API server's machine-readable reason, empty for any other error.
+// ReasonForError returns the machine-readable reason of a StatusError, or an empty string for other errors.
 func ReasonForError(err error) string {
 	if s, ok := errors.AsType[*StatusError](err); ok {
 		return s.ErrStatus.Reason
@@ -60,32 +59,31 @@ func ReasonForError(err error) string {
 	return ""
 }
 
-// IsNotFound says that the object, or its kind, does not exist.
+// IsNotFound reports whether the object or its kind does not exist.
 func IsNotFound(err error) bool { return Code(err) == statusNotFound }
 
-// IsAlreadyExists says that an object with this name exists.
+// IsAlreadyExists reports whether an object with this name exists.
 func IsAlreadyExists(err error) bool { return ReasonForError(err) == "AlreadyExists" }
 
-// IsConflict says that the object has changed since it was read, or that another field manager
-// owns a field that was applied.
+// IsConflict reports whether the object has changed since it was read, or another field manager owns an applied field.
 func IsConflict(err error) bool { return ReasonForError(err) == "Conflict" }
 
-// IsInvalid says that the object violates its schema or validation.
+// IsInvalid reports whether the object violates its schema or validation.
 func IsInvalid(err error) bool { return ReasonForError(err) == "Invalid" }
 
-// IsForbidden says that the request is not permitted, by RBAC or by the package's permissions.
+// IsForbidden reports whether RBAC or the package's permissions deny the request.
 func IsForbidden(err error) bool { return Code(err) == statusForbidden }
 
-// IsUnauthorized says that the host's credentials were not accepted.
+// IsUnauthorized reports whether the API server has rejected the host's credentials.
 func IsUnauthorized(err error) bool { return Code(err) == statusUnauthorized }
 
-// IsTooManyRequests says that the API server asked for patience.
+// IsTooManyRequests reports whether the API server throttles the client.
 func IsTooManyRequests(err error) bool { return Code(err) == statusTooManyRequests }
 
-// IsGone says that a list's continue token or resource version is too old.
+// IsGone reports whether the continue token or resource version of a list has expired.
 func IsGone(err error) bool { return Code(err) == statusGone }
 
-// IsTimeout says that the API server gave up on the request in time.
+// IsTimeout reports whether the request timed out in the API server.
 func IsTimeout(err error) bool {
 	r := ReasonForError(err)
 	return r == "Timeout" || r == "ServerTimeout"

@@ -1,5 +1,3 @@
-// Package appsv1 has the Deployment of the apps API group, with its common fields. See package
-// metav1 for what that means for Update.
 package appsv1
 
 import (

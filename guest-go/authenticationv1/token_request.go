@@ -1,5 +1,3 @@
-// Package authenticationv1 has the TokenRequest of the authentication.k8s.io API group: what is created in the
-// subresource "token" of ServiceAccounts.
 package authenticationv1
 
 import "github.com/wasmop/wasmop/guest-go/metav1"
@@ -12,14 +10,14 @@ type TokenRequest struct {
 	Status            TokenRequestStatus `json:"status,omitzero"`
 }
 
-// Resource makes *TokenRequest a metav1.Object. It exists as a subresource only.
+// Resource makes *TokenRequest a metav1.Object. It exists only as a subresource.
 func (*TokenRequest) Resource() metav1.Resource {
 	return metav1.Resource{Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest", Namespaced: true}
 }
 
 // TokenRequestSpec says what the token is for.
 type TokenRequestSpec struct {
-	// Audiences are who accepts the token; none means the API server.
+	// Audiences are the intended recipients of the token. Empty means the API server.
 	Audiences         []string `json:"audiences"`
 	ExpirationSeconds *int64   `json:"expirationSeconds,omitempty"`
 }

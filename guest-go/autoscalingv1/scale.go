@@ -1,4 +1,3 @@
-// Package autoscalingv1 has the Scale of the autoscaling API group: the subresource "scale" of Deployments and others.
 package autoscalingv1
 
 import "github.com/wasmop/wasmop/guest-go/metav1"
@@ -11,7 +10,7 @@ type Scale struct {
 	Status            ScaleStatus `json:"status,omitzero"`
 }
 
-// Resource makes *Scale a metav1.Object. It exists as a subresource only.
+// Resource makes *Scale a metav1.Object. It exists only as a subresource.
 func (*Scale) Resource() metav1.Resource {
 	return metav1.Resource{Group: "autoscaling", Version: "v1", Kind: "Scale", Namespaced: true}
 }

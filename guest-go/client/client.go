@@ -12,7 +12,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// New returns a client. Managers have one already; see Manager.GetClient.
+// New returns a client. A Manager has one already; see Manager.GetClient.
 func New() Client { return hostClient{} }
 
 type hostClient struct{}
@@ -113,10 +113,10 @@ func write(ctx context.Context, method, path, contentType string, obj Object, bo
 	}, obj)
 }
 
-// exchange makes a request and decodes the answer into out, unless that is nil.
+// exchange sends a request and decodes the response into out, unless out is nil.
 func exchange(ctx context.Context, r abi.Request, out any) error {
 	r.Headers += "accept: application/json\n"
-	answer, err := doPatiently(ctx, r)
+	answer, err := doWithRetries(ctx, r)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", r.Method, r.Path, err)
 	}
@@ -127,12 +127,13 @@ func exchange(ctx context.Context, r abi.Request, out any) error {
 		return nil
 	}
 	if err := decode(answer.Body, out); err != nil {
-		return fmt.Errorf("%s %s: the answer does not fit %T: %w", r.Method, r.Path, out, err)
+		return fmt.Errorf("%s %s: cannot decode the response into %T: %w", r.Method, r.Path, out, err)
 	}
 	return nil
 }
 
-// isOnlyStatus says that the API server answered how it went, and not with the object: to an eviction, for example.
+// isOnlyStatus reports whether the response is a Status instead of an object. This is the case for evictions, for
+// example.
 func isOnlyStatus(body []byte, out any) bool {
 	obj, ok := out.(Object)
 	if !ok || obj.Resource().Kind == "Status" {
@@ -150,7 +151,7 @@ func objectPath(r metav1.Resource, key ObjectKey, sub string) (string, error) {
 		return "", fmt.Errorf("%s %s has no namespace", r.Kind, key.Name)
 	}
 	if !r.Namespaced {
-		key.Namespace = "" // cluster-scoped objects are often keyed with their owner's namespace
+		key.Namespace = "" // callers often use the namespace of the owner for cluster-scoped objects
 	}
 	path, err := collectionPath(r, key.Namespace)
 	if err != nil {
@@ -165,7 +166,7 @@ func objectPath(r metav1.Resource, key ObjectKey, sub string) (string, error) {
 
 func collectionPath(r metav1.Resource, namespace string) (string, error) {
 	if r.Version == "" || r.Plural == "" {
-		return "", fmt.Errorf("the Resource method of %q does not give Version and Plural", r.Kind)
+		return "", fmt.Errorf("the Resource method of %q does not return a Version and a Plural", r.Kind)
 	}
 	path := "/apis/" + r.Group + "/" + r.Version
 	if r.Group == "" {

@@ -100,7 +100,7 @@ func TestRequestsHaveTheMethodPathAndContentTypeOfTheirVerb(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeARequestIsAnErrorBeforeItIsSent(t *testing.T) {
+func TestInvalidRequestsAreNotSent(t *testing.T) {
 	h := fakehost.New(t)
 	ctx, c := context.Background(), client.New()
 	for name, err := range map[string]error{
@@ -118,7 +118,7 @@ func TestWhatCannotBeARequestIsAnErrorBeforeItIsSent(t *testing.T) {
 	}
 }
 
-func TestAnAnswerReplacesTheObject(t *testing.T) {
+func TestAResponseReplacesTheObject(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = ok(`{"metadata":{"name":"b","resourceVersion":"2"},"data":{"new":"1"}}`)
 	cm := configMap()
@@ -131,7 +131,7 @@ func TestAnAnswerReplacesTheObject(t *testing.T) {
 	}
 }
 
-func TestARefusalIsToldApartByItsReason(t *testing.T) {
+func TestErrorsAreDistinguishedByTheirReason(t *testing.T) {
 	h := fakehost.New(t)
 	for body, is := range map[string]func(error) bool{
 		`{"kind":"Status","code":404,"reason":"NotFound","message":"x"}`:      apierrors.IsNotFound,
@@ -154,7 +154,7 @@ func TestARefusalIsToldApartByItsReason(t *testing.T) {
 	}
 }
 
-func TestAListComesInPages(t *testing.T) {
+func TestListsArePaged(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = func(r abi.Request) abi.Response {
 		u, _ := url.Parse(r.Path)
@@ -181,7 +181,7 @@ func TestAListComesInPages(t *testing.T) {
 	}
 }
 
-func TestARequestIsRepeatedWhenTheServerSaysWhen(t *testing.T) {
+func TestARequestIsRetriedAfterTheTimeInRetryAfter(t *testing.T) {
 	h := fakehost.New(t)
 	n := 0
 	h.Answer = func(abi.Request) abi.Response {
@@ -199,7 +199,7 @@ func TestARequestIsRepeatedWhenTheServerSaysWhen(t *testing.T) {
 	}
 }
 
-func TestAMergePatchHoldsWhatDiffers(t *testing.T) {
+func TestAMergePatchContainsTheDifferences(t *testing.T) {
 	before := configMap()
 	before.Data = map[string]string{"same": "1", "changed": "1", "gone": "1"}
 	before.ResourceVersion = "7"
@@ -223,7 +223,7 @@ func TestAMergePatchHoldsWhatDiffers(t *testing.T) {
 	}
 }
 
-func TestARequestToAnExternalHostHasItsHeader(t *testing.T) {
+func TestARequestToAnExternalHostHasItsHeaderFields(t *testing.T) {
 	h := fakehost.New(t)
 	sent := make(chan abi.Request, 1)
 	h.Answer = func(r abi.Request) abi.Response {
@@ -275,7 +275,7 @@ func TestASubresourceIsReadAndWrittenAsItsOwnType(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsOnlyAStatusLeavesTheSubresourceAsItIs(t *testing.T) {
+func TestAStatusResponseDoesNotChangeTheSubresource(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = ok(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201}`)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}
@@ -286,7 +286,7 @@ func TestAnAnswerThatIsOnlyAStatusLeavesTheSubresourceAsItIs(t *testing.T) {
 	}
 }
 
-func TestAListIsReadWhateverTheOrderOfItsFields(t *testing.T) {
+func TestTheFieldsOfAListCanHaveAnyOrder(t *testing.T) {
 	for answer, want := range map[string]string{
 		`{"apiVersion":"v1","items":[{"metadata":{"name":"a"}}],"kind":"ConfigMapList","metadata":{"resourceVersion":"9"}}`:     "a",
 		`{"metadata":{"resourceVersion":"9"},"new":[{"x":[1]}],"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]} `: "ab",
@@ -317,7 +317,7 @@ func TestAListIsReadWhateverTheOrderOfItsFields(t *testing.T) {
 	}
 }
 
-func TestAListThatBreaksOffLeavesTheListAsItWas(t *testing.T) {
+func TestATruncatedListDoesNotChangeTheList(t *testing.T) {
 	for _, answer := range []string{"", "[]", "{", `{"items":[{"metadata":{"name":"x"}}`, `{"items":5}`, `{"items":[5]}`, `{"items":[]]`, "no JSON"} {
 		h := fakehost.New(t)
 		h.Answer = ok(answer)
@@ -335,7 +335,7 @@ func TestAListThatBreaksOffLeavesTheListAsItWas(t *testing.T) {
 	}
 }
 
-func TestMemoryHoldsAListAboutOnce(t *testing.T) {
+func TestMemoryHoldsAListOnlyOnce(t *testing.T) {
 	const items, size = 300, 50_000
 	var page strings.Builder
 	page.WriteString(`{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"9"},"items":[`)
@@ -353,7 +353,7 @@ func TestMemoryHoldsAListAboutOnce(t *testing.T) {
 		h.Send(abi.HeadEvent(call.ID, 200, ""))
 		const piece = 64 << 10
 		for rest := body; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
-			h.Send(abi.BodyEvent(call.ID, rest[:min(piece, len(rest))])) // shares the memory of the answer
+			h.Send(abi.BodyEvent(call.ID, rest[:min(piece, len(rest))])) // shares the memory of the response
 		}
 		h.Send(abi.EndEvent(call.ID))
 	}()

@@ -1,10 +1,10 @@
-// Package client reads and writes Kubernetes objects through the host, in the shapes of
-// controller-runtime's client package. Calls block the goroutine that makes them and nothing else;
-// while they wait the controller may be suspended to disk and resumed.
+// Package client reads and writes Kubernetes objects through the host. Its API follows controller-runtime's client
+// package. A call blocks only its goroutine. While calls wait, the host may suspend the controller to disk and resume
+// it.
 //
-// There is no cache: a Get is a request to the API server (the host may answer it from its own
-// watches). Objects are plain structs, see package metav1, also for when Update is safe.
+// There is no cache in the guest. A Get is a request to the API server, unless FromCache allows the host to answer from
+// its cache. Objects are plain structs. Package metav1 explains when Update is safe.
 //
-// Objects must be of types encoding/json can marshal (no channels, functions or complex numbers, no
-// NaN): TinyGo cannot recover from the panic encoding/json uses inside for anything else.
+// Objects must have types that encoding/json can marshal: no channels, functions, complex numbers or NaN. For other
+// types encoding/json panics internally, and TinyGo cannot recover from this panic.
 package client

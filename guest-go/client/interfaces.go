@@ -13,10 +13,10 @@ type Object = metav1.Object
 // ObjectList is a pointer to a metav1.List.
 type ObjectList = metav1.ObjectList
 
-// ObjectKey names an object of a known kind. Namespace is empty for cluster-scoped kinds.
+// ObjectKey identifies an object of a known kind. Namespace is empty for cluster-scoped kinds.
 type ObjectKey struct{ Namespace, Name string }
 
-// String returns "namespace/name", or the name alone.
+// String returns "namespace/name", or only the name for cluster-scoped kinds.
 func (k ObjectKey) String() string {
 	if k.Namespace == "" {
 		return k.Name
@@ -29,7 +29,7 @@ func ObjectKeyFromObject(o Object) ObjectKey {
 	return ObjectKey{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-// IgnoreNotFound returns nil for the error that an object does not exist, and any other as it is.
+// IgnoreNotFound returns nil if err says that an object does not exist. It returns other errors unchanged.
 func IgnoreNotFound(err error) error {
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -39,18 +39,20 @@ func IgnoreNotFound(err error) error {
 
 // Reader reads objects.
 type Reader interface {
-	// Get reads an object into obj, with FromCache from the host's cache. The error is apierrors.IsNotFound if there is none.
+	// Get reads an object into obj. With FromCache it may come from the host's cache. If the object does not exist,
+	// apierrors.IsNotFound is true for the error.
 	Get(ctx context.Context, key ObjectKey, obj Object, opts ...GetOption) error
-	// List reads all objects that match the options into list, in pages, item by item: memory holds them once.
+	// List reads all objects that match the options into list. It requests pages and decodes item by item, so memory
+	// holds each object only once.
 	List(ctx context.Context, list ObjectList, opts ...ListOption) error
 }
 
-// Writer writes objects. Each method but Delete and DeleteAllOf updates obj with the answer.
+// Writer writes objects. All methods except Delete and DeleteAllOf update obj from the response.
 type Writer interface {
 	Create(ctx context.Context, obj Object, opts ...WriteOption) error
-	// Update replaces the whole object; see package metav1 for kinds it is safe with.
+	// Update replaces the whole object. Package metav1 explains for which kinds this is safe.
 	Update(ctx context.Context, obj Object, opts ...WriteOption) error
-	// Patch changes an object: with Apply (server-side apply), MergeFrom or RawPatch.
+	// Patch changes an object. The patch is Apply (server-side apply), MergeFrom or RawPatch.
 	Patch(ctx context.Context, obj Object, patch Patch, opts ...WriteOption) error
 	Delete(ctx context.Context, obj Object, opts ...DeleteOption) error
 	// DeleteAllOf deletes all objects of obj's kind that match the options.
@@ -65,11 +67,12 @@ type SubResourceReader interface {
 
 // SubResourceWriter writes a subresource of an object.
 type SubResourceWriter interface {
-	// Create posts sub to the subresource of obj, an Eviction for example. The answer replaces sub if it is one.
+	// Create posts sub, such as an Eviction, to the subresource of obj. The response replaces sub if it has the same
+	// kind.
 	Create(ctx context.Context, obj, sub Object, opts ...WriteOption) error
-	// Update replaces the subresource by that of obj, or by the one of WithSubResourceBody.
+	// Update replaces the subresource with that of obj, or with the body of WithSubResourceBody.
 	Update(ctx context.Context, obj Object, opts ...WriteOption) error
-	// Patch changes the subresource of obj; with WithSubResourceBody the patch is one of that.
+	// Patch changes the subresource of obj. With WithSubResourceBody the patch applies to that body.
 	Patch(ctx context.Context, obj Object, patch Patch, opts ...WriteOption) error
 }
 
@@ -87,6 +90,6 @@ type Client interface {
 	Status() SubResourceWriter
 	// SubResource reads and writes a subresource, such as "scale".
 	SubResource(name string) SubResourceClient
-	// Do makes any other request and returns when the answer begins; its body can be streamed.
+	// Do sends any other request and returns when the response begins. The caller can stream the body.
 	Do(ctx context.Context, r Request) (*Response, error)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// readList replaces a list by what the API server answers: one page if there is a limit, and otherwise all.
-// Items are read from the answer as it arrives, so that memory holds them once.
+// readList reads a list: one page if there is a limit, otherwise all pages. It decodes items from the response as it
+// arrives, so memory holds each item only once.
 func readList(ctx context.Context, path string, o *listOptions, list ObjectList) error {
 	value := reflect.ValueOf(list).Elem()
 	fresh := reflect.New(value.Type())
@@ -39,19 +39,19 @@ func readList(ctx context.Context, path string, o *listOptions, list ObjectList)
 func readPage(ctx context.Context, path string, list ObjectList) (metav1.ListMeta, error) {
 	var meta metav1.ListMeta
 	request := abi.Request{Method: "GET", Path: path, Headers: "accept: application/json\n"}
-	call, err := openPatiently(ctx, request)
+	call, err := openWithRetries(ctx, request)
 	if err != nil {
 		return meta, fmt.Errorf("GET %s: %w", path, err)
 	}
 	body := call.Body(ctx)
 	defer body.Close()
 	if err := decodeList(codec.NewDecoder(body), list, &meta); err != nil {
-		return meta, fmt.Errorf("GET %s: the answer does not fit %T: %w", path, list, err)
+		return meta, fmt.Errorf("GET %s: cannot decode the response into %T: %w", path, list, err)
 	}
 	return meta, nil
 }
 
-// decodeList appends the items of a list as JSON.
+// decodeList decodes a list in JSON and appends its items.
 func decodeList(d *json.Decoder, list ObjectList, meta *metav1.ListMeta) error {
 	if err := expect(d, json.Delim('{')); err != nil {
 		return err
@@ -86,7 +86,7 @@ func decodeItems(d *json.Decoder, list ObjectList) error {
 		return err
 	}
 	if begin != json.Delim('[') {
-		return fmt.Errorf("the items begin with %v", begin)
+		return fmt.Errorf("expected an array of items, found %v", begin)
 	}
 	for d.More() {
 		if err := list.AppendItem(func(item any) error { return codec.Decode(d, item) }); err != nil {
@@ -101,7 +101,7 @@ func expect(d *json.Decoder, want json.Delim) error {
 	case err != nil:
 		return err
 	case got != want:
-		return fmt.Errorf("%v instead of %v", got, want)
+		return fmt.Errorf("found %v instead of %v", got, want)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// ListOption narrows a List or DeleteAllOf.
+// ListOption restricts a List or DeleteAllOf.
 type ListOption interface{ applyToList(*listOptions) }
 
 type listOptions struct {
@@ -33,41 +33,39 @@ type MatchingLabels map[string]string
 
 func (m MatchingLabels) applyToList(o *listOptions) { o.query.Set("labelSelector", equalities(m)) }
 
-// MatchingFields restricts to objects whose fields have these values; few fields are supported by
-// the API server.
+// MatchingFields restricts to objects whose fields have these values. The API server supports only few fields.
 type MatchingFields map[string]string
 
 func (m MatchingFields) applyToList(o *listOptions) { o.query.Set("fieldSelector", equalities(m)) }
 
-// MatchingLabelSelector restricts by a label selector in kubectl's syntax.
+// MatchingLabelSelector restricts with a label selector in kubectl's syntax.
 func MatchingLabelSelector(selector string) ListOption {
 	return listOption(func(o *listOptions) { o.query.Set("labelSelector", selector) })
 }
 
-// Limit returns at most one page of that many objects; the list's Continue then leads to the next.
+// Limit returns one page with at most this many objects. The list's Continue is the token of the next page.
 func Limit(n int) ListOption { return listOption(func(o *listOptions) { o.limit = n }) }
 
-// Continue goes on with the page after the one that had this token.
+// Continue returns the page with this token, which comes from the previous page.
 func Continue(token string) ListOption {
 	return listOption(func(o *listOptions) { o.query.Set("continue", token) })
 }
 
-// GetOption changes how an object is read.
+// GetOption configures a Get.
 type GetOption interface{ applyToGet(url.Values) }
 
-// ResourceVersion asks for a state that is not older; "0" is FromCache.
+// ResourceVersion requires a state that is not older. "0" is FromCache.
 type ResourceVersion string
 
 func (v ResourceVersion) applyToList(o *listOptions) { o.query.Set("resourceVersion", string(v)) }
 
 func (v ResourceVersion) applyToGet(q url.Values) { q.Set("resourceVersion", string(v)) }
 
-// FromCache allows an answer that may be a little old, but not older than the controller's own
-// writes. It comes from the host's memory for kinds that are watched with wasmop.Cached, and
-// otherwise from the API server.
+// FromCache allows a slightly outdated response that reflects at least the controller's own writes. For kinds watched
+// with wasmop.Cached the host answers from memory, otherwise from the API server.
 const FromCache ResourceVersion = "0"
 
-// equalities is a selector, with its terms in order so that equal maps give equal requests.
+// equalities returns a selector. It sorts the terms, so that equal maps give equal requests.
 func equalities(m map[string]string) string {
 	terms := make([]string, 0, len(m))
 	for k, v := range m {
@@ -77,7 +75,7 @@ func equalities(m map[string]string) string {
 	return strings.Join(terms, ",")
 }
 
-// WriteOption changes how an object is written.
+// WriteOption configures a write.
 type WriteOption interface{ applyToWrite(*writeOptions) }
 
 type writeOptions struct {
@@ -107,24 +105,24 @@ type writeOption func(*writeOptions)
 
 func (f writeOption) applyToWrite(o *writeOptions) { f(o) }
 
-// FieldOwner is the field manager the write is made as. Without it the client uses the package's name.
+// FieldOwner sets the field manager of the write. The default is the package's name.
 type FieldOwner string
 
 func (f FieldOwner) applyToWrite(o *writeOptions) { o.query.Set("fieldManager", string(f)) }
 
-// ForceOwnership takes over fields that another manager has applied.
+// ForceOwnership takes over fields that another field manager has applied.
 var ForceOwnership WriteOption = writeOption(func(o *writeOptions) { o.query.Set("force", "true") })
 
-// DryRunAll validates and answers without storing anything.
+// DryRunAll validates the write without storing it.
 var DryRunAll WriteOption = writeOption(func(o *writeOptions) { o.query.Set("dryRun", "All") })
 
-// WithSubResourceBody is the subresource that SubResource(…).Update or Patch writes, and that the answer
-// replaces, if it is of another type than the object: a Scale, for example.
+// WithSubResourceBody sets the body of SubResource(…).Update or Patch if the subresource has another type than the
+// object, such as a Scale. The response replaces the body.
 func WithSubResourceBody(body Object) WriteOption {
 	return writeOption(func(o *writeOptions) { o.body = body })
 }
 
-// DeleteOption changes how an object is deleted.
+// DeleteOption configures a Delete.
 type DeleteOption interface{ applyToDelete(*deleteOptions) }
 
 // deleteOptions is meta.k8s.io/v1 DeleteOptions.
@@ -135,7 +133,7 @@ type deleteOptions struct {
 	Preconditions      *Preconditions `json:"preconditions,omitempty"`
 }
 
-// Preconditions must hold for a Delete to happen.
+// Preconditions must hold, otherwise the Delete fails.
 type Preconditions struct {
 	UID             metav1.UID `json:"uid,omitempty"`
 	ResourceVersion string     `json:"resourceVersion,omitempty"`
@@ -143,12 +141,12 @@ type Preconditions struct {
 
 func (p Preconditions) applyToDelete(o *deleteOptions) { o.Preconditions = &p }
 
-// PropagationPolicy is Background, Foreground or Orphan.
+// PropagationPolicy sets how dependents are deleted: Background, Foreground or Orphan.
 type PropagationPolicy string
 
 func (p PropagationPolicy) applyToDelete(o *deleteOptions) { o.PropagationPolicy = string(p) }
 
-// GracePeriodSeconds is how long the object is given to end.
+// GracePeriodSeconds sets how long the object has to terminate.
 type GracePeriodSeconds int64
 
 func (g GracePeriodSeconds) applyToDelete(o *deleteOptions) {
@@ -156,7 +154,7 @@ func (g GracePeriodSeconds) applyToDelete(o *deleteOptions) {
 	o.GracePeriodSeconds = &n
 }
 
-const pageSize = 500 // as kubectl and client-go's pager
+const pageSize = 500 // as in kubectl and client-go's pager
 
 func (o *listOptions) encode() string {
 	q := o.query

@@ -15,16 +15,16 @@ const (
 	JSONPatchType  = "application/json-patch+json"
 )
 
-// Patch says what to change about an object.
+// Patch describes a change of an object.
 type Patch interface {
 	// Type is the content type.
 	Type() string
-	// Data is the body for the object as it is now.
+	// Data returns the body for the current state of the object.
 	Data(obj Object) ([]byte, error)
 }
 
-// Apply is server-side apply: the object as given is what this field manager wants, and all it
-// wants. Usually with ForceOwnership, as controllers do.
+// Apply is server-side apply. The object contains exactly the fields that this field manager owns. Controllers usually
+// combine it with ForceOwnership.
 var Apply Patch = applyPatch{}
 
 type applyPatch struct{}
@@ -33,7 +33,7 @@ func (applyPatch) Type() string { return ApplyPatchType }
 
 func (applyPatch) Data(obj Object) ([]byte, error) { return encode(obj) }
 
-// RawPatch is a patch given as bytes.
+// RawPatch is a patch with the given body.
 func RawPatch(contentType string, data []byte) Patch { return rawPatch{contentType, data} }
 
 type rawPatch struct {
@@ -44,13 +44,13 @@ type rawPatch struct {
 func (p rawPatch) Type() string                    { return p.contentType }
 func (p rawPatch) Data(obj Object) ([]byte, error) { return p.data, nil }
 
-// MergeFrom is a JSON merge patch with what differs between original, taken before it was changed
-// (see DeepCopy), and the object that is passed to Patch.
+// MergeFrom is a JSON merge patch with the differences between original and the object passed to Patch. original is a
+// copy from before the change; see DeepCopy.
 func MergeFrom(original Object) Patch { return mergePatch{original: original} }
 
-// MergeFromWithOptimisticLock is MergeFrom that fails with a conflict if the object has changed
-// since original was read. Needed when a list is changed, finalizers for example: a merge patch
-// replaces lists as a whole. An original without a resource version is an error.
+// MergeFromWithOptimisticLock is like MergeFrom, but fails with a conflict if the object has changed since original was
+// read. Changes of lists, such as finalizers, need it, because a merge patch replaces whole lists. original must have a
+// resource version.
 func MergeFromWithOptimisticLock(original Object) Patch {
 	return mergePatch{original: original, lock: true}
 }
@@ -75,8 +75,8 @@ func (p mergePatch) Data(obj Object) ([]byte, error) {
 	if p.lock {
 		version := p.original.GetObjectMeta().ResourceVersion
 		if version == "" {
-			// The API server would take the patch without a lock.
-			return nil, fmt.Errorf("%s %s: an optimistic lock needs the resource version of the original", obj.Resource().Kind, obj.GetName())
+			// The API server would accept the patch without a lock.
+			return nil, fmt.Errorf("%s %s: an optimistic lock requires the resource version of the original", obj.Resource().Kind, obj.GetName())
 		}
 		metadata, _ := patch["metadata"].(map[string]any)
 		if metadata == nil {
@@ -96,7 +96,7 @@ func tree(obj Object) (map[string]any, error) {
 	return codec.Tree(b)
 }
 
-// difference is the RFC 7396 merge patch that turns before into after.
+// difference returns the RFC 7396 merge patch that turns before into after.
 func difference(before, after map[string]any) map[string]any {
 	patch := map[string]any{}
 	for k := range before {
@@ -120,23 +120,23 @@ func difference(before, after map[string]any) map[string]any {
 	return patch
 }
 
-// DeepCopy returns a copy of an object that shares nothing with it.
+// DeepCopy returns a copy that shares no memory with the object.
 func DeepCopy[T any, P interface {
 	*T
 	Object
 }](obj P) P {
 	b, err := json.Marshal(obj)
 	if err != nil {
-		panic(fmt.Sprintf("wasmop: %T cannot be JSON: %v", obj, err))
+		panic(fmt.Sprintf("wasmop: cannot encode %T as JSON: %v", obj, err))
 	}
 	copied := P(new(T))
 	if err := codec.Unmarshal(b, copied); err != nil {
-		panic(fmt.Sprintf("wasmop: %T does not read the JSON it writes: %v", obj, err))
+		panic(fmt.Sprintf("wasmop: %T cannot decode its own JSON: %v", obj, err))
 	}
 	return copied
 }
 
-// encode is the object as JSON, with the kind filled in.
+// encode returns the object as JSON with its kind.
 func encode(obj Object) ([]byte, error) {
 	r := obj.Resource()
 	t := obj.GetTypeMeta()
@@ -148,7 +148,7 @@ func encode(obj Object) ([]byte, error) {
 	return b, nil
 }
 
-// decode replaces the object by what the JSON says; fields the JSON lacks become zero.
+// decode replaces the object. Fields that are missing in the JSON become zero.
 func decode(b []byte, obj any) error {
 	v := reflect.ValueOf(obj).Elem()
 	fresh := reflect.New(v.Type())

@@ -14,27 +14,27 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// Request is any request to the API server, or to an external host that the package asks for
-// (external-hosts in wasmop.toml) and was granted.
+// Request is a request to the API server or to an external host. An external host must be listed under external-hosts
+// in wasmop.toml, and the owner must grant it.
 type Request struct {
-	// Target is empty for the cluster's API server, or like "https://api.example.com:8443".
+	// Target is empty for the API server. For an external host it is a URL such as "https://api.example.com:8443".
 	Target string
 	Method string
-	// Path is absolute, with query.
+	// Path is the absolute path with its query.
 	Path        string
 	ContentType string
 	Accept      string
-	// Header holds further header fields. They are sent to external hosts only.
+	// Header contains additional header fields, which are sent only to external hosts.
 	Header map[string]string
 	Body   []byte
 }
 
-// Response is an answer whose body is still to be read: pod logs or a watch, for example.
+// Response is a response with a streaming body, such as pod logs or a watch.
 type Response struct {
 	Status int
-	// Header holds the header fields, names in lower case.
+	// Header contains the header fields with names in lower case.
 	Header map[string]string
-	// Body must be closed; reading it blocks the goroutine until more arrives.
+	// Body must be closed. Reading blocks the goroutine until data arrives.
 	Body io.ReadCloser
 }
 
@@ -74,25 +74,25 @@ func parseHeaders(lines string) map[string]string {
 	return headers
 }
 
-// maxPatience is how often a request is repeated when the API server asks for it, as in client-go.
-const maxPatience = 10
+// maxRetries is the maximum number of retries that the API server can request with Retry-After, as in client-go.
+const maxRetries = 10
 
-// doPatiently makes a request and reads the whole answer.
-func doPatiently(ctx context.Context, r abi.Request) (abi.Response, error) {
+// doWithRetries sends a request and reads the complete response.
+func doWithRetries(ctx context.Context, r abi.Request) (abi.Response, error) {
 	for attempt := 1; ; attempt++ {
 		answer, err := abi.Do(ctx, r)
-		if err != nil || !isAgain(answer.Status, attempt) {
+		if err != nil || !isRetryable(answer.Status, attempt) {
 			return answer, err
 		}
-		again, err := waitAsAsked(ctx, answer.Headers)
+		again, err := waitRetryAfter(ctx, answer.Headers)
 		if err != nil || !again {
 			return answer, err
 		}
 	}
 }
 
-// openPatiently makes a request and returns when its answer begins. A refusal is an error.
-func openPatiently(ctx context.Context, r abi.Request) (*abi.Call, error) {
+// openWithRetries sends a request and returns when the response begins. An error status is an error.
+func openWithRetries(ctx context.Context, r abi.Request) (*abi.Call, error) {
 	for attempt := 1; ; attempt++ {
 		call, err := abi.Open(ctx, r)
 		if err != nil {
@@ -110,8 +110,8 @@ func openPatiently(ctx context.Context, r abi.Request) (*abi.Call, error) {
 			return nil, err
 		}
 		again := false
-		if isAgain(status, attempt) {
-			if again, err = waitAsAsked(ctx, headers); err != nil {
+		if isRetryable(status, attempt) {
+			if again, err = waitRetryAfter(ctx, headers); err != nil {
 				return nil, err
 			}
 		}
@@ -121,13 +121,14 @@ func openPatiently(ctx context.Context, r abi.Request) (*abi.Call, error) {
 	}
 }
 
-// isAgain says whether a request is repeated if the answer says when: it is "too many requests" or a server error.
-func isAgain(status, attempt int) bool {
-	return attempt <= maxPatience && (status == 429 || status >= 500)
+// isRetryable reports whether a request may be retried if the response has Retry-After: "too many requests" and server
+// errors.
+func isRetryable(status, attempt int) bool {
+	return attempt <= maxRetries && (status == 429 || status >= 500)
 }
 
-// waitAsAsked waits as long as an answer asks, and says whether it did.
-func waitAsAsked(ctx context.Context, headers string) (bool, error) {
+// waitRetryAfter waits as long as the response requests. It reports whether it waited.
+func waitRetryAfter(ctx context.Context, headers string) (bool, error) {
 	seconds, err := strconv.Atoi(parseHeaders(headers)["retry-after"])
 	if err != nil {
 		return false, nil

@@ -18,7 +18,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/resource"
 )
 
-// values are what is easily changed on the way through JSON.
+// values are values that JSON decoders often change.
 type values struct {
 	Max      int64              `json:"max"`
 	Min      int64              `json:"min"`
@@ -43,7 +43,7 @@ type item struct {
 
 var exacts = metav1.Resource{Group: "example.com", Version: "v1", Kind: "Exact", Plural: "exacts", Namespaced: true}
 
-// typed has a field for each value but the unknown ones.
+// typed has a field for each value except the unknown ones.
 type typed struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -63,7 +63,7 @@ type untyped struct {
 
 func (*untyped) Resource() metav1.Resource { return exacts }
 
-// unknownValues are not in the struct values.
+// unknownValues have no fields in the struct.
 const unknownValues = `,"unknown":{"n":9007199254740993,"deep":[{"min":-9223372036854775808}]}`
 
 const knownValues = `"max":9223372036854775807,"min":-9223372036854775808,"odd":9007199254740993,"unsigned":18446744073709551615,` +
@@ -99,7 +99,7 @@ func untypedValues() map[string]any {
 	deep := []any{map[string]any{"min": int64(math.MinInt64)}}
 	return map[string]any{
 		"max": int64(math.MaxInt64), "min": int64(math.MinInt64), "odd": int64(9007199254740993),
-		"unsigned": float64(math.MaxUint64), // as in apimachinery: no int64 holds it
+		"unsigned": float64(math.MaxUint64), // as in apimachinery, because it exceeds int64
 		"cpu":      "1000m", "port": int64(math.MaxInt32), "name": "http",
 		"micro": "2026-01-02T03:04:05.000600Z", "time": "2026-01-02T03:04:05Z", "empty": map[string]any{}, "nil": nil,
 		"raw": map[string]any{"n": int64(9007199254740993), "f": 1.5}, "text": "<&>\u2028",
@@ -118,7 +118,7 @@ func tree(t *testing.T, text string) map[string]any {
 	return tree
 }
 
-// sample is a way to hold the object that exactObject is.
+// sample is a representation of exactObject.
 type sample[P client.Object] struct {
 	read   func() P // the object as the client reads it
 	copied func() P // a DeepCopy
@@ -129,7 +129,7 @@ type sample[P client.Object] struct {
 	list   func(context.Context, client.Client) (P, error) // the second object of a list
 }
 
-// typedSample sends quantities in their canonical form, and none of the fields it does not know.
+// typedSample sends quantities in their canonical form, and no unknown fields.
 var typedSample = sample[*typed]{
 	read: func() *typed {
 		t, m := exactMetadata()
@@ -159,7 +159,7 @@ var typedSample = sample[*typed]{
 	},
 }
 
-// untypedSample sends all that it has read, but the metadata that ObjectMeta lacks.
+// untypedSample sends all fields that it has read, except metadata that ObjectMeta lacks.
 var untypedSample = sample[*untyped]{
 	read: readUntyped, copied: readUntyped,
 	whole: strings.NewReplacer(`,"managedFields":[{"unknown":1}]`, "", "18446744073709551615,", "18446744073709552000,", "1.50}", "1.5}").Replace(exactObject),
@@ -197,7 +197,7 @@ func roundTrips[P client.Object](t *testing.T, s sample[P]) {
 		s.change(o)
 		return o
 	}
-	// sub is an object of the same kind that stands for a subresource.
+	// sub is an object of the same kind in place of a subresource.
 	sub := c.SubResource("sub")
 	locked := strings.Replace(s.merge, `{`, `{"metadata":{"resourceVersion":"18446744073709551615"},`, 1)
 	const raw = `[{"op":"add","path":"/spec/odd","value":9007199254740993}]`
@@ -205,7 +205,7 @@ func roundTrips[P client.Object](t *testing.T, s sample[P]) {
 	rawMerge := client.RawPatch(client.MergePatchType, []byte(s.merge))
 	const preconditions = `{"apiVersion":"v1","kind":"DeleteOptions","gracePeriodSeconds":9223372036854775807,` +
 		`"preconditions":{"uid":"u","resourceVersion":"18446744073709551615"}}`
-	// do makes the call with an object and returns the one that has the answer.
+	// do makes the call with an object and returns the object with the response.
 	for name, test := range map[string]struct {
 		do   func(o P) (P, error)
 		sent string

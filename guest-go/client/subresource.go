@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// subResource reads and writes an object's subresource, or the object itself if the name is empty.
+// subResource reads and writes a subresource of objects, or the objects themselves if the name is empty.
 type subResource struct{ name string }
 
 func (s subResource) Get(ctx context.Context, obj, sub Object, opts ...GetOption) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
 )
 
-// store is an API server with one object. It has no schema, and owns no fields: an apply removes nothing.
+// store is an API server with one object. It has no schema and no field owners, so an apply removes nothing.
 type store struct{ object map[string]any }
 
 func (s *store) answer(t *testing.T) func(abi.Request) abi.Response {
@@ -67,7 +67,7 @@ func merged(target, patch map[string]any) map[string]any {
 	return target
 }
 
-// The object that the store begins with. A list of objects is replaced as a whole by a merge patch.
+// The initial object of the store. A merge patch replaces a list of objects as a whole.
 const stored = exactMeta + `},"spec":{"odd":9007199254740993,"cpu":"1000m","unknown":{"n":9007199254740993},"items":[{"n":1,"unknown":1}]},` +
 	`"status":{"min":-9223372036854775808,"unknown":9223372036854775807}}`
 
@@ -176,14 +176,14 @@ func TestAnUntypedObjectKeepsEachFieldThroughAnUpdate(t *testing.T) {
 	}
 }
 
-// field is the field of an object at a path of two names.
+// field returns the field at a path of two names.
 func field(object map[string]any, path string) any {
 	outer, inner, _ := strings.Cut(path, ".")
 	fields, _ := object[outer].(map[string]any)
 	return fields[inner]
 }
 
-func TestALockNeedsTheVersionThatWasRead(t *testing.T) {
+func TestAnOptimisticLockRequiresTheVersionThatWasRead(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = ok("{}")
 	err := client.New().Patch(context.Background(), configMap(), client.MergeFromWithOptimisticLock(configMap()))

@@ -21,7 +21,7 @@ func owner(uid string) *appsv1.Deployment {
 
 func TestAnObjectHasOneController(t *testing.T) {
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "c"}}
-	for range 2 { // the second time changes nothing
+	for range 2 { // the second call changes nothing
 		if err := controllerutil.SetControllerReference(owner("1"), cm); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestAnObjectHasOneController(t *testing.T) {
 	}
 }
 
-func TestAnOwnerMustExistAndBeInReach(t *testing.T) {
+func TestAnOwnerMustExistInTheSameNamespaceOrBeClusterScoped(t *testing.T) {
 	elsewhere := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "c"}}
 	if err := controllerutil.SetControllerReference(owner("1"), elsewhere); err == nil {
 		t.Error("an owner in another namespace was set")
@@ -98,7 +98,7 @@ func TestCreateOrPatchSendsOnlyWhatChanged(t *testing.T) {
 	}
 }
 
-func TestEqualQuantitiesAreNoChange(t *testing.T) {
+func TestCreateOrPatchIgnoresEqualQuantities(t *testing.T) {
 	const stored = `{"metadata":{"namespace":"a","name":"c"},"spec":{"selector":null,"template":{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"1","memory":"1Gi"}}}]}}}}`
 	for _, test := range []struct {
 		cpu, memory resource.Quantity

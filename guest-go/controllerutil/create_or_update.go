@@ -9,7 +9,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/equality"
 )
 
-// OperationResult says what CreateOrPatch did.
+// OperationResult is the result of CreateOrPatch.
 type OperationResult string
 
 // The values of OperationResult.
@@ -19,11 +19,11 @@ const (
 	OperationResultUpdated OperationResult = "updated"
 )
 
-// CreateOrPatch reads obj, lets mutate change it, and creates it or sends what has changed as a
-// merge patch. Server-side apply (client.Apply) does the same in one request.
+// CreateOrPatch reads obj, calls mutate to change it, and creates it or sends the differences as a merge patch.
+// Server-side apply (client.Apply) does the same in one request.
 //
-// Unlike controller-runtime's CreateOrUpdate it never sends the whole object, so fields the
-// struct lacks stay as they are.
+// Unlike controller-runtime's CreateOrUpdate it never sends the whole object, so fields that the struct lacks are
+// unchanged.
 func CreateOrPatch[T any, P interface {
 	*T
 	client.Object

@@ -6,13 +6,13 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// ContainsFinalizer says whether the object has the finalizer.
+// ContainsFinalizer reports whether the object has the finalizer.
 func ContainsFinalizer(o metav1.Object, finalizer string) bool {
 	return slices.Contains(o.GetObjectMeta().Finalizers, finalizer)
 }
 
-// AddFinalizer adds the finalizer to the object in memory and says whether it was missing. To
-// store it, Update the object, or Patch it with client.MergeFromWithOptimisticLock.
+// AddFinalizer adds the finalizer to the object in memory and reports whether it was missing. To store it, Update the
+// object or Patch it with client.MergeFromWithOptimisticLock.
 func AddFinalizer(o metav1.Object, finalizer string) bool {
 	if ContainsFinalizer(o, finalizer) {
 		return false
@@ -22,7 +22,7 @@ func AddFinalizer(o metav1.Object, finalizer string) bool {
 	return true
 }
 
-// RemoveFinalizer removes the finalizer from the object in memory and says whether it was there.
+// RemoveFinalizer removes the finalizer from the object in memory and reports whether it was present.
 func RemoveFinalizer(o metav1.Object, finalizer string) bool {
 	if !ContainsFinalizer(o, finalizer) {
 		return false

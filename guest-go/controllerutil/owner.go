@@ -1,5 +1,3 @@
-// Package controllerutil has the small steps most reconcilers share: owner references, finalizers,
-// create-or-update.
 package controllerutil
 
 import (
@@ -9,7 +7,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// AlreadyOwnedError says that another object controls the object.
+// AlreadyOwnedError is the error if another object controls the object.
 type AlreadyOwnedError struct {
 	Object metav1.Object
 	Owner  metav1.OwnerReference
@@ -19,8 +17,8 @@ func (e *AlreadyOwnedError) Error() string {
 	return fmt.Sprintf("%s %s is already controlled by %s %s", e.Object.Resource().Kind, e.Object.GetName(), e.Owner.Kind, e.Owner.Name)
 }
 
-// SetControllerReference makes owner the one that controls the object: it is deleted with its
-// owner, and its changes reconcile the owner if the controller Owns its kind.
+// SetControllerReference makes owner the controller owner of the object. The object is deleted with its owner, and its
+// changes reconcile the owner if the controller Owns its kind.
 func SetControllerReference(owner, object metav1.Object) error {
 	yes := true
 	if c := metav1.GetControllerOf(object); c != nil && c.UID != owner.GetUID() {
@@ -29,7 +27,7 @@ func SetControllerReference(owner, object metav1.Object) error {
 	return setReference(owner, object, &yes)
 }
 
-// SetOwnerReference makes owner one of the object's owners, without control.
+// SetOwnerReference adds owner to the owners of the object, but not as the controller owner.
 func SetOwnerReference(owner, object metav1.Object) error {
 	return setReference(owner, object, nil)
 }

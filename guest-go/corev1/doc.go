@@ -1,4 +1,3 @@
-// Package corev1 has the kinds of the core API group that controllers own most often, with their
-// common fields. See package metav1 for what that means for Update; define a struct of your own
-// for a kind or a field that is not here.
+// Package corev1 contains the kinds of the core API group that controllers own most often, with their common fields.
+// Package metav1 explains what this means for Update. Define your own struct for other kinds or fields.
 package corev1

@@ -1,4 +1,3 @@
-// Package equality compares objects by what they mean, as k8s.io/apimachinery/pkg/api/equality does.
 package equality
 
 import (
@@ -9,15 +8,15 @@ import (
 	"github.com/wasmop/wasmop/guest-go/resource"
 )
 
-// Semantic compares objects: equal quantities are equal whatever their text, and an empty slice or map
-// is equal to a missing one.
+// Semantic compares objects semantically. Quantities are compared by value, and an empty slice or map equals a missing
+// one.
 var Semantic Equalities
 
 // Equalities has no state; see Semantic.
 type Equalities struct{}
 
-// DeepEqual says whether a and b mean the same. They must be of one type, or pointers to one type.
-// Only what JSON has of them is compared, with the precision that it has there.
+// DeepEqual reports whether a and b are semantically equal. They must have the same type, or point to the same type. It
+// compares the values as they are encoded in JSON.
 func (Equalities) DeepEqual(a, b any) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -93,7 +92,7 @@ func isInJSON(f reflect.StructField) bool {
 	return (f.IsExported() || f.Anonymous && isStruct) && f.Tag.Get("json") != "-"
 }
 
-// sameJSON compares values that write their own JSON, or whose type is not known.
+// sameJSON compares values that implement json.Marshaler or have an unknown type.
 func sameJSON(a, b reflect.Value) bool {
 	x, errX := json.Marshal(a.Interface())
 	y, errY := json.Marshal(b.Interface())

@@ -28,7 +28,7 @@ type everything struct {
 	hidden  int
 }
 
-func TestObjectsAreEqualByMeaning(t *testing.T) {
+func TestObjectsAreComparedSemantically(t *testing.T) {
 	one, two := 1, 2
 	at := time.Date(2026, 1, 2, 3, 4, 5, 600_000_000, time.UTC)
 	micro := func(ns int) *metav1.MicroTime { return &metav1.MicroTime{Time: at.Add(time.Duration(ns))} }

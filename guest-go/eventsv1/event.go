@@ -1,5 +1,3 @@
-// Package eventsv1 has the Event of events.k8s.io/v1. Controllers emit them through a recorder, see
-// Manager.GetEventRecorder; the types are here for those that read them.
 package eventsv1
 
 import "github.com/wasmop/wasmop/guest-go/metav1"

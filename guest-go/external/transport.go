@@ -1,13 +1,3 @@
-// Package external lets net/http's client reach external hosts: those that the package asks for with
-// external-hosts in wasmop.toml and that its owner grants.
-//
-//	client := &http.Client{Transport: external.Transport{}}
-//
-// It needs mainline Go; TinyGo has no net/http on wasm, where [client.Client]'s Do does the same.
-// The host follows no redirects. http.Client does, and each of its steps is a request that must be
-// granted like any other; with CheckRedirect it stays where it is.
-//
-// [client.Client]: https://pkg.go.dev/github.com/wasmop/wasmop/guest-go/client#Client
 package external
 
 import (
@@ -20,14 +10,14 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/abi"
 )
 
-// Transport is an [http.RoundTripper] whose requests are made by the host. The zero value is ready.
-// A request whose context is that of a reconcile ends with it.
+// Transport is an [http.RoundTripper] that sends requests through the host. The zero value is ready to use. A request
+// with the context of a reconcile is canceled with it.
 type Transport struct{}
 
 var _ http.RoundTripper = Transport{}
 
-// RoundTrip sends all of the request's header fields but for those of the connection and User-Agent,
-// which the host writes.
+// RoundTrip sends a request with all its header fields except User-Agent and the hop-by-hop fields, which the host
+// sets.
 func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	var content []byte
@@ -40,7 +30,7 @@ func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if r.Host != "" && r.Host != r.URL.Host {
-		return nil, fmt.Errorf("external: the Host %q of the request is not that of its URL", r.Host)
+		return nil, fmt.Errorf("external: the Host %q of the request differs from that of its URL", r.Host)
 	}
 	method := r.Method
 	if method == "" {

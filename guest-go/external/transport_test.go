@@ -11,7 +11,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/internal/fakehost"
 )
 
-func TestARequestOfNetHTTPIsACallToItsHost(t *testing.T) {
+func TestARequestOfNetHTTPCallsItsHost(t *testing.T) {
 	h := fakehost.New(t)
 	sent := make(chan abi.Request, 1)
 	h.Answer = func(r abi.Request) abi.Response {

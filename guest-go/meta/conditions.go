@@ -1,10 +1,9 @@
-// Package meta works on lists of conditions, in the way of k8s.io/apimachinery/pkg/api/meta.
 package meta
 
 import "github.com/wasmop/wasmop/guest-go/metav1"
 
-// SetStatusCondition adds the condition or updates the one of its type, and says whether anything
-// changed. LastTransitionTime moves only when Status does: to the given one, or else to now.
+// SetStatusCondition adds a condition or updates the one of the same type. It reports whether anything changed.
+// LastTransitionTime changes only with Status: to the given time, or else to the current time.
 func SetStatusCondition(conditions *[]metav1.Condition, c metav1.Condition) bool {
 	existing := FindStatusCondition(*conditions, c.Type)
 	if existing == nil {
@@ -24,7 +23,7 @@ func SetStatusCondition(conditions *[]metav1.Condition, c metav1.Condition) bool
 	return changed
 }
 
-// RemoveStatusCondition removes the condition of a type and says whether there was one.
+// RemoveStatusCondition removes the condition of a type and reports whether it was present.
 func RemoveStatusCondition(conditions *[]metav1.Condition, conditionType string) bool {
 	for i := range *conditions {
 		if (*conditions)[i].Type == conditionType {
@@ -35,7 +34,7 @@ func RemoveStatusCondition(conditions *[]metav1.Condition, conditionType string)
 	return false
 }
 
-// FindStatusCondition returns the condition of a type, nil if there is none.
+// FindStatusCondition returns the condition of a type, or nil if there is none.
 func FindStatusCondition(conditions []metav1.Condition, conditionType string) *metav1.Condition {
 	for i := range conditions {
 		if conditions[i].Type == conditionType {
@@ -45,13 +44,13 @@ func FindStatusCondition(conditions []metav1.Condition, conditionType string) *m
 	return nil
 }
 
-// IsStatusConditionTrue says whether there is a condition of a type and it is True.
+// IsStatusConditionTrue reports whether the condition of a type exists and is True.
 func IsStatusConditionTrue(conditions []metav1.Condition, conditionType string) bool {
 	c := FindStatusCondition(conditions, conditionType)
 	return c != nil && c.Status == metav1.ConditionTrue
 }
 
-// IsStatusConditionFalse says whether there is a condition of a type and it is False.
+// IsStatusConditionFalse reports whether the condition of a type exists and is False.
 func IsStatusConditionFalse(conditions []metav1.Condition, conditionType string) bool {
 	c := FindStatusCondition(conditions, conditionType)
 	return c != nil && c.Status == metav1.ConditionFalse

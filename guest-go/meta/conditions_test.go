@@ -8,7 +8,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-func TestTheTransitionTimeMovesOnlyWithTheStatus(t *testing.T) {
+func TestTheTransitionTimeChangesOnlyWithTheStatus(t *testing.T) {
 	first, second := metav1.NewTime(time.Unix(100, 0)), metav1.NewTime(time.Unix(200, 0))
 	var conditions []metav1.Condition
 	set := func(status metav1.ConditionStatus, reason string, at metav1.Time) bool {
@@ -41,7 +41,7 @@ func TestTheTransitionTimeMovesOnlyWithTheStatus(t *testing.T) {
 	}
 }
 
-func TestWithoutATimeItIsNow(t *testing.T) {
+func TestTheTransitionTimeDefaultsToNow(t *testing.T) {
 	var conditions []metav1.Condition
 	meta.SetStatusCondition(&conditions, metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue})
 	if conditions[0].LastTransitionTime.IsZero() {

@@ -1,8 +1,8 @@
-// Package metav1 has what every Kubernetes object has: type and object metadata, owner references,
-// conditions, times. The names and the JSON are those of k8s.io/apimachinery; the types are plain
-// structs that encoding/json handles under Go and TinyGo alike.
+// Package metav1 contains what all Kubernetes objects share: type and object metadata, owner references, conditions and
+// times. The names and the JSON are those of k8s.io/apimachinery. The types are plain structs, which encoding/json
+// handles under both Go and TinyGo.
 //
-// The types carry the common fields only. That is safe with server-side apply and with patches,
-// which touch nothing but the fields they name. It is not safe to Update (PUT) an object whose
-// kind has fields the struct lacks: they would be removed. Update is for kinds you define yourself.
+// The types of this module contain only the common fields. This is safe with server-side apply and patches, which
+// change only the fields that they contain. It is not safe to Update (PUT) an object whose kind has fields that the
+// struct lacks, because this removes them. So use Update only for kinds that you define yourself.
 package metav1

@@ -8,7 +8,7 @@ import (
 
 // IntOrString is a number or a name, such as a port.
 type IntOrString struct {
-	// IsString says which of the two counts.
+	// IsString says whether the value is the name.
 	IsString bool
 	Int      int32
 	String   string

@@ -3,7 +3,7 @@ package metav1
 // UID is the identity of one object over its life.
 type UID = string
 
-// TypeMeta names an object's kind. The client fills it in on every write.
+// TypeMeta is the kind of an object. The client sets it on every write.
 type TypeMeta struct {
 	Kind       string `json:"kind,omitempty"`
 	APIVersion string `json:"apiVersion,omitempty"`
@@ -12,7 +12,7 @@ type TypeMeta struct {
 // GetTypeMeta makes structs that embed TypeMeta an Object.
 func (t *TypeMeta) GetTypeMeta() *TypeMeta { return t }
 
-// ObjectMeta is an object's metadata, without managedFields, which the API server keeps by itself.
+// ObjectMeta is the metadata of an object without managedFields, which the API server maintains itself.
 type ObjectMeta struct {
 	Name                       string            `json:"name,omitempty"`
 	GenerateName               string            `json:"generateName,omitempty"`
@@ -50,10 +50,10 @@ func (m *ObjectMeta) GetLabels() map[string]string { return m.Labels }
 // GetAnnotations returns the object's annotations.
 func (m *ObjectMeta) GetAnnotations() map[string]string { return m.Annotations }
 
-// GetDeletionTimestamp returns when deletion was asked for, nil if it was not.
+// GetDeletionTimestamp returns when the deletion was requested, or nil.
 func (m *ObjectMeta) GetDeletionTimestamp() *Time { return m.DeletionTimestamp }
 
-// OwnerReference names an object that, when deleted, takes this one with it.
+// OwnerReference is a reference to an owner. The object is deleted with its owners.
 type OwnerReference struct {
 	APIVersion         string `json:"apiVersion"`
 	Kind               string `json:"kind"`
@@ -63,7 +63,7 @@ type OwnerReference struct {
 	BlockOwnerDeletion *bool  `json:"blockOwnerDeletion,omitempty"`
 }
 
-// GetControllerOf returns the owner that controls the object, nil if there is none.
+// GetControllerOf returns the controller owner of the object, or nil.
 func GetControllerOf(o Object) *OwnerReference {
 	owners := o.GetObjectMeta().OwnerReferences
 	for i := range owners {

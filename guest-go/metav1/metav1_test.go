@@ -8,7 +8,7 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-func TestTimesAreWrittenAndReadAsTheAPIServerDoes(t *testing.T) {
+func TestTimesHaveTheFormatOfTheAPIServer(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.FixedZone("east", 3600))
 	type times struct {
 		Seconds metav1.Time      `json:"seconds,omitzero"`
@@ -31,7 +31,7 @@ func TestTimesAreWrittenAndReadAsTheAPIServerDoes(t *testing.T) {
 	}
 }
 
-func TestIntOrStringIsEither(t *testing.T) {
+func TestIntOrStringRoundTrips(t *testing.T) {
 	for text, value := range map[string]metav1.IntOrString{`80`: metav1.FromInt(80), `"http"`: metav1.FromString("http")} {
 		b, err := json.Marshal(value)
 		if err != nil || string(b) != text {

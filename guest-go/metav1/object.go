@@ -1,6 +1,6 @@
 package metav1
 
-// Resource says where the objects of a kind live in the API.
+// Resource identifies a kind in the API.
 type Resource struct {
 	// Group is empty for the core group.
 	Group   string
@@ -20,8 +20,8 @@ func (r Resource) APIVersion() string {
 	return r.Group + "/" + r.Version
 }
 
-// Object is a pointer to a struct that embeds TypeMeta and ObjectMeta and says which resource it
-// is. There is no scheme to register kinds with: the method is the registration.
+// Object is a pointer to a struct that embeds TypeMeta and ObjectMeta and has the method Resource. There is no scheme;
+// the method replaces the registration of kinds.
 //
 //	type Website struct {
 //		metav1.TypeMeta   `json:",inline"`
@@ -73,14 +73,14 @@ func (l *List[T]) GetListMeta() *ListMeta { return &l.ListMeta }
 // Clear removes all items.
 func (l *List[T]) Clear() { l.Items = []T{} }
 
-// AppendItem adds an item, a *T, that fill reads. The client fills lists with it.
+// AppendItem appends an item. fill decodes into its pointer, a *T. The client fills lists with it.
 func (l *List[T]) AppendItem(fill func(item any) error) error {
 	var item T
 	l.Items = append(l.Items, item)
 	return fill(&l.Items[len(l.Items)-1])
 }
 
-// ItemResource is the resource the items are of; zero if *T is not an Object.
+// ItemResource returns the resource of the items. It is zero if *T is not an Object.
 func (l *List[T]) ItemResource() Resource {
 	if o, ok := any((*T)(nil)).(interface{ Resource() Resource }); ok {
 		return o.Resource()

@@ -1,6 +1,6 @@
 package metav1
 
-// Status is the API server's answer to a request that failed.
+// Status is the API server's response to a failed request.
 type Status struct {
 	TypeMeta `json:",inline"`
 	Status   string         `json:"status,omitempty"`
@@ -10,7 +10,7 @@ type Status struct {
 	Code     int            `json:"code,omitempty"`
 }
 
-// StatusDetails says which object a Status is about.
+// StatusDetails identifies the object of a Status.
 type StatusDetails struct {
 	Name              string        `json:"name,omitempty"`
 	Group             string        `json:"group,omitempty"`

@@ -8,13 +8,13 @@ import (
 // Time is a time with whole seconds in JSON, as most of Kubernetes' timestamps are.
 type Time struct{ time.Time }
 
-// Now returns the current time. It stands still during a step.
+// Now returns the current time. It does not advance during a step.
 func Now() Time { return Time{time.Now()} }
 
 // NewTime wraps t.
 func NewTime(t time.Time) Time { return Time{t} }
 
-// IsZero says whether the time is unset, also for nil.
+// IsZero reports whether the time is nil or unset.
 func (t *Time) IsZero() bool { return t == nil || t.Time.IsZero() }
 
 // MarshalJSON writes RFC 3339 in UTC, or null if unset.
@@ -29,10 +29,10 @@ func (t *Time) UnmarshalJSON(b []byte) (err error) {
 // MicroTime is a time with microseconds in JSON, used by Events and Leases.
 type MicroTime struct{ time.Time }
 
-// NowMicro returns the current time. It stands still during a step.
+// NowMicro returns the current time. It does not advance during a step.
 func NowMicro() MicroTime { return MicroTime{time.Now()} }
 
-// IsZero says whether the time is unset, also for nil.
+// IsZero reports whether the time is nil or unset.
 func (t *MicroTime) IsZero() bool { return t == nil || t.Time.IsZero() }
 
 // MarshalJSON writes RFC 3339 with microseconds in UTC, or null if unset.
@@ -60,7 +60,7 @@ func unmarshalTime(b []byte) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
-		return time.Time{}, errors.New("a time must be a JSON string, not " + s)
+		return time.Time{}, errors.New("a time must be a JSON string, found " + s)
 	}
 	return time.Parse(time.RFC3339Nano, s[1:len(s)-1])
 }

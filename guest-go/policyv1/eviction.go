@@ -1,4 +1,3 @@
-// Package policyv1 has the Eviction of the policy API group: what is created in the subresource "eviction" of Pods.
 package policyv1
 
 import "github.com/wasmop/wasmop/guest-go/metav1"
@@ -10,7 +9,7 @@ type Eviction struct {
 	DeleteOptions     *DeleteOptions `json:"deleteOptions,omitempty"`
 }
 
-// Resource makes *Eviction a metav1.Object. It exists as a subresource only.
+// Resource makes *Eviction a metav1.Object. It exists only as a subresource.
 func (*Eviction) Resource() metav1.Resource {
 	return metav1.Resource{Group: "policy", Version: "v1", Kind: "Eviction", Namespaced: true}
 }

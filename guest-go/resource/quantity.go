@@ -1,4 +1,3 @@
-// Package resource has the quantity of the Kubernetes API, as in k8s.io/apimachinery/pkg/api/resource.
 package resource
 
 import (
@@ -12,12 +11,11 @@ import (
 
 // Quantity is a number with an optional suffix, such as "100m", "1.5", "2Gi" or "12e6".
 //
-// It is the text as written or as read; different texts can mean the same, so compare with Equal or
-// Cmp. JSON has the canonical form: 1000m becomes 1, and 1.5Gi becomes 1536Mi. Digits below 10^-9 are
-// rounded up.
+// It contains the original text. Different texts can mean the same number, so compare with Equal or Cmp. The JSON
+// encoding is the canonical form: 1000m becomes 1, and 1.5Gi becomes 1536Mi. Digits below 10^-9 are rounded up.
 type Quantity string
 
-// MustParse is ParseQuantity for quantities that are known to be valid; it panics if this one is not.
+// MustParse is like ParseQuantity, but panics if the quantity is invalid.
 func MustParse(text string) Quantity {
 	q, err := ParseQuantity(text)
 	if err != nil {
@@ -30,7 +28,7 @@ func MustParse(text string) Quantity {
 func ParseQuantity(text string) (Quantity, error) {
 	v, ok := parse(text)
 	if !ok {
-		return "", fmt.Errorf("%q is not a quantity: want a number and one of the suffixes n u m k M G T P E Ki Mi Gi Ti Pi Ei, or an exponent", text)
+		return "", fmt.Errorf("%q is not a quantity: use a number with an exponent or one of the suffixes n u m k M G T P E Ki Mi Gi Ti Pi Ei", text)
 	}
 	return Quantity(v.canonical()), nil
 }
@@ -52,7 +50,7 @@ func (q Quantity) String() string {
 	return string(q)
 }
 
-// Equal says whether both mean the same number. Texts that are not quantities are equal if they are the same.
+// Equal reports whether both quantities are the same number. Invalid quantities are equal if their texts are.
 func (q Quantity) Equal(other Quantity) bool {
 	a, ok := parse(string(q))
 	b, otherOK := parse(string(other))
@@ -62,22 +60,22 @@ func (q Quantity) Equal(other Quantity) bool {
 	return a.nano.Cmp(b.nano) == 0
 }
 
-// Cmp returns -1, 0 or 1 if q is less than, equal to or greater than other. What is not a quantity counts as 0.
+// Cmp returns -1, 0 or 1 if q is less than, equal to or greater than other. Invalid quantities count as 0.
 func (q Quantity) Cmp(other Quantity) int { return q.value().Cmp(other.value()) }
 
-// IsZero says whether the quantity is 0, empty, or no quantity at all.
+// IsZero reports whether the quantity is 0, empty or invalid.
 func (q Quantity) IsZero() bool { return q.value().Sign() == 0 }
 
 // Value returns the quantity as an integer, rounded away from 0.
 func (q Quantity) Value() int64 { return scaled(q.value(), 1e9) }
 
-// MilliValue returns thousandths, rounded away from 0. What does not fit an int64 becomes the largest or the smallest one.
+// MilliValue returns the quantity in thousandths, rounded away from 0. It saturates at the limits of int64.
 func (q Quantity) MilliValue() int64 { return scaled(q.value(), 1e6) }
 
 // MarshalJSON writes the canonical form.
 func (q Quantity) MarshalJSON() ([]byte, error) { return json.Marshal(q.String()) }
 
-// UnmarshalJSON reads a string, or a number as objects of a custom resource can have it.
+// UnmarshalJSON decodes a string, or a number as in objects of custom resources.
 func (q *Quantity) UnmarshalJSON(b []byte) error {
 	switch {
 	case string(b) == "null":
@@ -100,7 +98,7 @@ func (q Quantity) value() *big.Int {
 	return new(big.Int)
 }
 
-// format is what the suffix was of, which the canonical form keeps.
+// format is the kind of suffix, which the canonical form keeps.
 type format int
 
 const (
@@ -152,7 +150,7 @@ func parse(text string) (value, bool) {
 	}
 	exponent += nanoDigits - len(fraction)
 	if cut := len(digits) - maxDigits; cut > 0 {
-		// Digits that far behind the first one only count for rounding up.
+		// Digits this far after the first one matter only for rounding up.
 		digits, exponent = digits[:maxDigits-1]+"1", exponent+cut
 	}
 	n, ok := new(big.Int).SetString(digits, 10)
@@ -206,13 +204,13 @@ func unit(suffix string) (exponent int, shift uint, form format, ok bool) {
 
 func powerOfTen(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
-// canonical has no fraction and the largest suffix that is possible.
+// canonical returns the form without a fraction and with the largest possible suffix.
 func (v value) canonical() string {
 	if v.nano.Sign() == 0 {
 		return "0"
 	}
 	if v.format == binarySI {
-		// Below 1Ki, and with a fraction, there is no binary form.
+		// There is no binary form below 1Ki or with a fraction.
 		rest := new(big.Int)
 		n, _ := new(big.Int).QuoRem(v.nano, big.NewInt(1e9), rest)
 		if rest.Sign() == 0 && n.CmpAbs(kibi) >= 0 {
@@ -238,7 +236,7 @@ func (v value) canonical() string {
 	return n.String() + decimals[times:times+1]
 }
 
-// divide divides at most so many times, as long as nothing remains.
+// divide divides repeatedly, at most the given number of times, while there is no remainder.
 func divide(n, by *big.Int, most int) (quotient *big.Int, times int) {
 	quotient = n
 	for times < most {

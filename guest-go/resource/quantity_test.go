@@ -29,7 +29,7 @@ func TestAQuantityHasOneCanonicalForm(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoQuantityIsRefused(t *testing.T) {
+func TestInvalidQuantitiesAreRefused(t *testing.T) {
 	for _, text := range []string{"", " ", "m", ".", "--1", "1.2.3", "1 ", "1mm", "1i", "1iM", "1KiB", "1e", "1ee3", "1e99999999999", "Inf", "NaN", "1e1.5", "0x10", "१"} {
 		if got, err := resource.ParseQuantity(text); err == nil {
 			t.Errorf("%q was read as %s", text, got)
@@ -56,7 +56,7 @@ func TestQuantitiesAreEqualByValue(t *testing.T) {
 	}
 }
 
-func TestAQuantityIsReadAsIntegers(t *testing.T) {
+func TestQuantitiesConvertToIntegers(t *testing.T) {
 	for q, want := range map[resource.Quantity][2]int64{
 		"1500m": {2, 1500}, "-1500m": {-2, -1500}, "1u": {1, 1}, "2Ki": {2048, 2048000}, "odd": {0, 0},
 		"9223372036854775807": {math.MaxInt64, math.MaxInt64}, "-9223372036854775807": {-math.MaxInt64, math.MinInt64},

@@ -1,33 +1,23 @@
 //! Requests to hosts other than the API server.
 
-use std::fmt;
-
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 
-/// Why there is no response, or not all of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchError(pub(crate) String);
+use crate::fetch_error::FetchError;
 
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for FetchError {}
-
-/// Sends a request with an absolute URI, `https://api.example.com/v1/things`, and returns the whole response,
-/// whatever its status. Redirects are not followed.
+/// Sends a request to an absolute URI, such as `https://api.example.com/v1/things`, and returns the complete response.
 ///
-/// In a wasmop host the package must ask for the host with `external-hosts` in `wasmop.toml`, and the owner must grant
-/// it. The guest may be suspended until the answer is there. All headers are sent but for those of the connection and
-/// `user-agent`, which the host writes.
+/// A response with an error status is returned as `Ok`. Redirects are not followed.
+///
+/// In a wasmop host, the package must list the external host under `external-hosts` in `wasmop.toml`, and the owner
+/// must grant it. The host may suspend the guest until the response arrives. The host forwards all headers except
+/// `user-agent` and the hop-by-hop headers, which it sets itself.
 ///
 /// # Errors
 ///
-/// If the URI is not absolute, the host is not granted, or there is no complete response, for example because the
-/// wasmop host was restarted meanwhile; whether the request has been carried out is not known then.
+/// Fails if the URI is not absolute, if the owner has not granted the external host, or if the response is incomplete.
+/// A response is incomplete, for example, if the wasmop host restarts during the request. In that case it is unknown
+/// whether the server has processed the request.
 ///
 /// ```no_run
 /// # async fn notify() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +27,7 @@ impl std::error::Error for FetchError {}
 ///     .body(r#"{"ready": true}"#)?;
 /// let response = wasmop::fetch(request).await?;
 /// if !response.status().is_success() {
-///     tracing::warn!(status = %response.status(), "the hook refused");
+///     tracing::warn!(status = %response.status(), "the webhook failed");
 /// }
 /// # Ok(())
 /// # }
@@ -53,13 +43,13 @@ pub async fn fetch(request: Request<impl Into<Bytes>>) -> Result<Response<Bytes>
     fetch(&target, Request::from_parts(parts, body.into())).await
 }
 
-/// `https://host:port`, and the path with its query.
+/// Splits a URI into `https://host:port` and the path with its query.
 fn split(uri: &Uri) -> Result<(String, Uri), FetchError> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(FetchError(format!("the URI {uri} is not absolute: it needs a scheme and a host")));
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = path.parse().map_err(|error| FetchError(format!("the URI {uri} has no usable path: {error}")))?;
+    let path = path.parse().map_err(|error| FetchError(format!("the path of the URI {uri} is invalid: {error}")))?;
     Ok((format!("{scheme}://{authority}"), path))
 }
 
@@ -71,7 +61,7 @@ mod tests {
     use crate::wasm::{abi, calls};
 
     #[test]
-    fn a_request_is_a_call_to_its_host_with_all_of_its_headers() {
+    fn fetch_calls_the_external_host_with_all_headers() {
         let request = Request::put("https://api.example.com:8443/a/b?c=d")
             .header("authorization", "Bearer x")
             .header("x-a", "1")
@@ -81,19 +71,22 @@ mod tests {
         let mut fetch = Box::pin(fetch(request));
         assert!((&mut fetch).now_or_never().is_none());
         let headers = r#""authorization: Bearer x\nx-a: 1\nx-a: 2\n""#;
-        assert_eq!(abi::told(), [format!("call 1 task 0 https://api.example.com:8443 PUT /a/b?c=d {headers} hello")]);
+        assert_eq!(
+            abi::recorded(),
+            [format!("call 1 task 0 https://api.example.com:8443 PUT /a/b?c=d {headers} hello")]
+        );
         calls::on_head(1, 302, b"location: https://elsewhere.example\nset-cookie: a\nset-cookie: b\n");
         calls::on_body(1, b"one ".to_vec());
         calls::on_body(1, b"two".to_vec());
         assert!((&mut fetch).now_or_never().is_none());
         calls::on_end(1);
-        let response = fetch.now_or_never().expect("is complete").expect("a response");
+        let response = fetch.now_or_never().expect("complete").expect("a response");
         assert_eq!((response.status().as_u16(), &response.body()[..]), (302, &b"one two"[..]));
         assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
     }
 
     #[test]
-    fn what_fails_says_why() {
+    fn errors_state_the_reason() {
         let mut refused = Box::pin(fetch(Request::get("https://a.example").body("").expect("a request")));
         assert!((&mut refused).now_or_never().is_none());
         calls::on_failed(1, b"wasmop: no permission to contact https://a.example");

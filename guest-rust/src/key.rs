@@ -1,9 +1,9 @@
-//! The key of an object in a work queue: `namespace/name`, or `name` for cluster-scoped kinds.
+//! Work queue keys: `namespace/name`, or `name` for cluster-scoped objects.
 
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
-/// The key of the object that a reference names.
+/// Returns the key of the referenced object.
 pub fn of<K: Resource>(object: &ObjectRef<K>) -> String {
     match &object.namespace {
         Some(namespace) => format!("{namespace}/{}", object.name),
@@ -11,8 +11,8 @@ pub fn of<K: Resource>(object: &ObjectRef<K>) -> String {
     }
 }
 
-/// Namespace and name.
-#[cfg_attr(not(any(target_family = "wasm", test)), expect(dead_code, reason = "keys come from the host"))]
+/// Splits a key into namespace and name.
+#[cfg_attr(not(any(target_family = "wasm", test)), expect(dead_code, reason = "only a wasmop host sends keys"))]
 pub fn split(key: &str) -> (Option<&str>, &str) {
     match key.split_once('/') {
         Some((namespace, name)) => (Some(namespace), name),
@@ -26,7 +26,7 @@ mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
 
     #[test]
-    fn a_key_is_split_into_what_it_was_made_from() {
+    fn splitting_a_key_returns_its_namespace_and_name() {
         let cluster_scoped = ObjectRef::<ConfigMap>::new("a");
         let namespaced = cluster_scoped.clone().within("ns");
         for (object, key, parts) in [(cluster_scoped, "a", (None, "a")), (namespaced, "ns/a", (Some("ns"), "a"))] {

@@ -1,10 +1,8 @@
-//! Kubernetes controllers in Rust that run as suspendable WebAssembly components, and natively
-//! from the same source.
+//! Kubernetes controllers in Rust that run as suspendable WebAssembly components, and natively from the same source.
 //!
-//! The controller is an ordinary [`kube`] program: the real `kube::Client`, `Api`, `finalizer`,
-//! `events::Recorder`, `Action`. Two things differ from one that has never heard of wasmop:
-//! [`macro@main`] in place of `#[tokio::main]`, and [`Controller`] in place of
-//! `kube::runtime::Controller`.
+//! A controller is an ordinary [`kube`] program with the real `kube::Client`, `Api`, `finalizer`, `events::Recorder`
+//! and `Action`. It uses [`macro@main`] instead of `#[tokio::main]` and [`Controller`] instead of
+//! `kube::runtime::Controller`. The folder `examples/` has complete programs.
 //!
 //! ```no_run
 //! use std::{sync::Arc, time::Duration};
@@ -30,20 +28,21 @@
 //!
 //! # In a wasmop host
 //!
-//! `wasmop build` compiles the program for `wasm32-wasip1`; plain `cargo build` can't, because
-//! `kube` needs a few lines changed there. The host then watches, filters, queues and backs off on
-//! behalf of [`Controller`], so between two reconciles there is nothing for the guest to do and it
-//! can be on disk. Everything async works as usual: `tokio::spawn`, `tokio::time`, `join!`, many
-//! reconciles at once. Three things to know:
+//! `wasmop build` compiles the program for `wasm32-wasip1`. Plain `cargo build` cannot, because that target needs small
+//! changes to `kube`. The host watches, filters, queues and retries with backoff on behalf of [`Controller`]. Between
+//! reconciles the guest is idle, so the host can suspend it to disk. Async code works as usual: `tokio::spawn`,
+//! `tokio::time`, `join!` and concurrent reconciles. There are three differences:
 //!
-//! * Time stands still while code runs, and goes on between polls: a loop that waits for
-//!   `Instant::now()` to advance never ends. `tokio::time::sleep` is right, `std::thread::sleep` is not.
-//! * There are no threads, files or sockets (for requests to other hosts there is [`fetch`]). Environment and arguments are
-//!   those that `wasmop.toml` and the host's configuration give.
-//! * A panic undoes all that was done since the last await, and the reconcile that panicked is
-//!   retried with backoff.
+//! * The clock does not advance while code runs, only between polls. A loop that waits for `Instant::now()` to advance
+//!   never ends. Use `tokio::time::sleep`, not `std::thread::sleep`.
+//! * There are no threads, files or sockets. Use [`fetch`] for requests to external hosts. `wasmop.toml` and the host's
+//!   configuration set the environment and the arguments.
+//! * A panic discards everything since the last await. The host retries the reconcile with backoff.
+
+#![warn(missing_docs)]
 
 mod fetch;
+mod fetch_error;
 mod key;
 #[cfg(any(target_family = "wasm", test))]
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
@@ -59,10 +58,11 @@ mod native;
 #[cfg(not(target_family = "wasm"))]
 pub use native::{controller::Controller, init_logging, name};
 
-pub use fetch::{FetchError, fetch};
+pub use fetch::fetch;
+pub use fetch_error::FetchError;
 pub use wasmop_macros::main;
 
-/// What [`macro@main`] expands to. Not for direct use.
+/// The functions that the expansion of [`macro@main`] calls. Not for direct use.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(not(target_family = "wasm"))]

@@ -1,18 +1,18 @@
-//! What a guest hands to the host's `register`: a reconciler and what it watches, as JSON.
+//! The JSON that a guest passes to the host's `register`: a controller and its watches.
 
 use kube::runtime::watcher;
 use kube::{Api, Resource};
 use serde::Serialize;
 
-/// A controller, as the host knows it.
+/// A controller and its watches.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControllerSpec {
     pub name: String,
-    /// `None`: all namespaces.
+    /// The namespace to watch. `None` means all namespaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// 0: no limit.
+    /// At most this many reconciles run concurrently. 0 means unlimited.
     pub max_concurrent_reconciles: u32,
     pub primary: WatchSpec,
     pub watches: Vec<WatchSpec>,
@@ -26,7 +26,7 @@ pub struct WatchSpec {
     pub version: String,
     pub kind: String,
     pub plural: String,
-    /// `None`: the controller's; empty: all.
+    /// The namespace to watch. `None` means the controller's namespace, and an empty string means all namespaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     pub relation: Relation,
@@ -34,28 +34,28 @@ pub struct WatchSpec {
     pub label_selector: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field_selector: String,
-    /// Changes that leave `metadata.generation` as it was cause no reconcile.
+    /// Ignore changes that leave `metadata.generation` unchanged.
     pub generation_changed: bool,
-    /// A CEL expression: changes of which it is false cause no reconcile.
+    /// A CEL expression. Changes for which it is false are ignored. Empty means no predicate.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub predicate: String,
-    /// The host keeps the objects, and answers reads that may come from a cache.
+    /// The host caches the objects and answers reads that any resource version satisfies.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
-    /// Changes that this controller made itself in a reconcile cause no other reconcile of that object.
+    /// Ignore changes that result from this controller's own writes during a reconcile of the same object.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ignore_own_writes: bool,
 }
 
-/// How a change of a watched object becomes objects to reconcile.
+/// How a change to a watched object determines the objects to reconcile.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relation {
-    /// It is one itself.
+    /// The object itself.
     Own,
-    /// Its owners of the primary kind are.
+    /// Its owners of the primary kind.
     Owner,
-    /// The guest is asked.
+    /// The objects that the guest returns for a `map` event.
     Map,
 }
 
@@ -78,9 +78,9 @@ impl WatchSpec {
     }
 }
 
-/// The namespace an `Api` is limited to.
+/// Returns the namespace of an `Api`, or `None` if it covers all namespaces.
 pub fn namespace_of<K: Resource>(api: &Api<K>, dyntype: &K::DynamicType) -> Option<String> {
-    // `Api` keeps its namespace to itself, but its URL tells.
+    // `Api` has no accessor for its namespace, but its URL contains it.
     namespace_in(api.resource_url(), &K::url_path(dyntype, None), &K::plural(dyntype)).map(str::to_owned)
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 
     #[test]
-    fn the_namespace_of_an_api_is_read_from_its_url() {
+    fn the_namespace_of_an_api_comes_from_its_url() {
         for (url, everywhere, plural, namespace) in [
             (Deployment::url_path(&(), None), Deployment::url_path(&(), None), "deployments", None),
             (Deployment::url_path(&(), Some("web")), Deployment::url_path(&(), None), "deployments", Some("web")),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_the_json_that_the_host_reads() {
+    fn a_spec_serializes_to_the_json_the_host_expects() {
         let spec = ControllerSpec {
             name: "deployment".to_owned(),
             namespace: Some("web".to_owned()),

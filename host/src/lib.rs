@@ -35,10 +35,11 @@
 //! ```
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 mod activity_recorder;
 mod install;
-pub mod memory_pressure;
+mod memory_pressure;
 mod options;
 mod run;
 mod settings;
@@ -46,6 +47,7 @@ mod shell;
 pub mod status;
 mod traces;
 
+pub use memory_pressure::default_budget;
 pub use options::{Deployment, HostError, Options, RefusedPackage, SHUTDOWN_TIMEOUT};
 pub use run::run;
 pub use settings::{ControllerSettings, Settings};

@@ -1,4 +1,4 @@
-//! The memory there is: the cgroup's limit, and a thread that is told when memory is short.
+//! The cgroup's memory limit, and a thread that waits for memory pressure (PSI).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,33 +7,34 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Some task waits for memory for 150 ms of 2 s. Newer kernels ask for no privileges where the window is
-/// a multiple of 2 s (Documentation/accounting/psi.rst).
+/// Triggers when tasks wait for memory for 150 ms within 2 s. Newer kernels require no privileges if the window is a
+/// multiple of 2 s (Documentation/accounting/psi.rst).
 const TRIGGER: &[u8] = b"some 150000 2000000\0";
-/// Share of the cgroup's limit that instances may hold: the host itself, compiled code and the page
-/// cache need the rest.
+/// Share of the cgroup's limit for instances. The host itself, compiled code and the page cache need the rest.
 const BUDGET_SHARE: f64 = 0.6;
 
-/// The budget that follows from the limit of the process' cgroup; `None` if it has none.
+/// The default memory budget in bytes: 60% of the memory limit of the process' cgroup; `None` without a limit.
 pub fn default_budget() -> Option<u64> {
     limit_of(&own_cgroup()?, Path::new("/sys/fs/cgroup")).map(|limit| (limit as f64 * BUDGET_SHARE) as u64)
 }
 
-/// The smallest limit among a cgroup and its parents.
+/// The smallest limit of a cgroup and its ancestors.
 fn limit_of(cgroup: &Path, root: &Path) -> Option<u64> {
     let ancestors = cgroup.ancestors().take_while(|dir| dir.starts_with(root));
     ancestors.filter_map(|dir| fs::read_to_string(dir.join("memory.max")).ok()?.trim().parse().ok()).min()
 }
 
-/// Directory of the process' cgroup (v2).
+/// The directory of the process' cgroup (v2).
 fn own_cgroup() -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(Path::new("/sys/fs/cgroup").join(path))
 }
 
-/// Calls `on_pressure` whenever memory is short, on a thread of its own; an error if the kernel does not
-/// tell.
+/// Calls `on_pressure` on its own thread whenever memory is short, until it returns `false`.
+///
+/// # Errors
+/// The kernel does not report memory pressure.
 pub fn watch(mut on_pressure: impl FnMut() -> bool + Send + 'static) -> io::Result<()> {
     let own = own_cgroup().map(|dir| dir.join("memory.pressure"));
     let places = own.iter().map(PathBuf::as_path).chain([Path::new("/proc/pressure/memory")]);
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_limit_on_the_way_up_counts() {
+    fn smallest_limit_of_all_ancestors_counts() {
         let root = tempfile::tempdir().unwrap();
         let pod = root.path().join("kubepods/pod");
         let container = pod.join("container");

@@ -1,4 +1,4 @@
-//! What a host is started with, and why it may not start.
+//! The options of a host, and the errors that keep it from starting.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,93 +7,101 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tracing::level_filters::LevelFilter;
 use wasmop_api::client::ClientError;
 use wasmop_api::connect::ConnectError;
+use wasmop_api::external_hosts::CertificateDer;
 use wasmop_core::election::Group;
 use wasmop_core::permissions::learn::Learning;
 use wasmop_package::Package;
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
 use wasmop_snapshot::disk::Disk;
-use wasmop_snapshot::encryption::SealKey;
+use wasmop_snapshot::encryption::EncryptionKey;
 use wasmop_snapshot::{Durability, StateDirError};
 use wasmop_vm::compiled_package::InstallError;
 use wasmop_vm::engine::EngineError;
 
-use crate::traces::BoxedTracer;
 use crate::settings::{ControllerSettings, Settings};
+use crate::traces::BoxedTracer;
 
-/// As long as Kubernetes gives a Pod by default, less what it takes to end.
+/// Default of [`Options::shutdown_timeout`]: Kubernetes' default grace period of 30 s, less a margin to exit.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// A controller to run.
 pub struct Deployment {
     /// Unique on this host; a DNS label.
     pub name: String,
+    /// The package to run; several controllers may share one.
     pub package: Arc<Package>,
+    /// The settings of this controller.
     pub settings: ControllerSettings,
 }
 
 impl Deployment {
-    /// A controller that is granted all that its package asks for.
+    /// A controller that is granted every permission that its package asks for.
     pub fn new(name: impl Into<String>, package: Arc<Package>) -> Deployment {
         Deployment { name: name.into(), package, settings: ControllerSettings::default() }
     }
 }
 
-/// A controller whose package was refused when it was read: it is shown as failed, beside those that run.
+/// A controller whose package could not be read. The host shows it as failed.
 #[derive(Clone, Debug)]
 pub struct RefusedPackage {
-    /// The controller's.
+    /// The controller's name.
     pub name: String,
-    /// Why, with a remedy.
+    /// The error, with a remedy.
     pub error: String,
 }
 
+/// The options of a host, for [`run`](fn@crate::run). [`Options::new`] has the defaults of `wasmop run`.
 pub struct Options {
+    /// The controllers to run.
     pub controllers: Vec<Deployment>,
+    /// Controllers that the host shows as failed.
     pub refused: Vec<RefusedPackage>,
+    /// The cluster, and the identity of the host.
     pub cluster: kube::Config,
+    /// Directory of snapshots, compiled code and journals. One host at a time may use it.
     pub state_dir: PathBuf,
-    /// When idle instances are suspended, where the package does not say.
+    /// Decides when to suspend idle instances of packages without their own policy.
     pub policy: Policy,
-    /// Bytes that instances may hold; `None`: as many as there are.
+    /// Bytes that instances may hold; `None`: unlimited.
     pub memory_budget: Option<u64>,
-    /// Bytes that whole objects of watches may take; `None`: as many as there are.
+    /// Bytes that whole objects of watches may take; `None`: unlimited.
     pub cache_memory: Option<u64>,
-    /// The most detailed level of a controller's own lines that is passed on, where nobody gave it a level; `None`: all.
+    /// Most detailed level of log lines from controllers without their own level; `None`: all.
     pub guest_log_level: Option<LevelFilter>,
-    /// No controller has more, whatever its package says.
+    /// Limits that take precedence over higher ones in packages.
     pub limits: Limits,
-    /// Where to write when controllers had something to do, for `wasmop policy simulate`.
+    /// File for the activity trace, for `wasmop policy simulate`.
     pub record_trace: Option<PathBuf>,
-    /// Certificates that external hosts may be known by, besides the system's; see
+    /// Certificate authorities of external hosts in addition to the system's; see
     /// [`wasmop_api::external_hosts::read_authorities`].
     pub external_authorities: Vec<CertificateDer<'static>>,
-    /// When snapshots are put on disk.
+    /// When the host flushes snapshots to disk.
     pub durability: Durability,
-    /// Encrypts snapshots.
-    pub encryption_key: Option<SealKey>,
-    /// Longest time from `shutdown` until the host ends, with what could be suspended by then.
+    /// Key that encrypts snapshots and journals; `None`: they are not encrypted.
+    pub encryption_key: Option<EncryptionKey>,
+    /// Longest time from `shutdown` until the host ends. Instances that are not suspended by then continue from their
+    /// last snapshots.
     pub shutdown_timeout: Duration,
-    /// For tests: a disk that fails.
+    /// The disk; tests inject failures here.
     pub disk: Disk,
-    /// Where metrics, probes and the page are served; see [`crate::status::http::bind`].
+    /// Listener for metrics, probes and the page; see [`crate::status::http::bind`].
     pub metrics: Option<TcpListener>,
-    /// Makes the spans of reconciles, see [`crate::traces`]; `None`: there are none.
+    /// Exports spans of reconciles; `None`: no spans.
     pub tracer: Option<BoxedTracer>,
-    /// Instead of refusing what is not granted, notes what is needed: see [`Learning`].
+    /// Allows and records what is not granted, instead of denying it; see [`Learning`].
     pub learning: Option<Learning>,
-    /// Other hosts run the same controllers: each is run by one of them. `None`: there are none.
+    /// The group of hosts that share the controllers; `None`: this is the only host.
     pub election: Option<Group>,
-    /// Takes the place of the settings here and in `controllers` whenever something comes.
+    /// New settings, which replace those here and in `controllers`.
     pub settings: Option<mpsc::UnboundedReceiver<Settings>>,
 }
 
 impl Options {
-    /// All that need not be said as `wasmop run` has it without flags, but for memory, which is unlimited.
+    /// The defaults of `wasmop run` without flags, except that memory is unlimited.
     pub fn new(controllers: Vec<Deployment>, cluster: kube::Config, state_dir: PathBuf) -> Options {
         Options {
             controllers,
@@ -120,47 +128,63 @@ impl Options {
     }
 }
 
+/// Why a host cannot start. The message of most variants ends with a line `help:`.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
 pub enum HostError {
+    /// Two controllers have the same name.
     #[error("two packages are named {0}\nhelp: give each package a name of its own in its wasmop.toml")]
     DuplicateName(String),
+    /// The state directory cannot be used, or another host uses it.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
+    /// The WebAssembly engine cannot be configured.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A package cannot be compiled or initialised.
     #[error(transparent)]
     Install(#[from] Arc<InstallError>),
+    /// The cluster cannot be reached, or refuses the host.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The client's configuration is invalid.
     #[error(
-        "the configuration of the cluster cannot be used: {0}\nhelp: check the certificates and names in the kubeconfig"
+        "cannot use the configuration of the cluster: {0}\nhelp: check the certificates and names in the kubeconfig"
     )]
     Client(String),
-    #[error("cannot write the trace {path}: {source}\nhelp: name a file that can be written with --record-trace")]
+    /// The activity trace cannot be written.
+    #[error("cannot write the activity trace {path}: {source}\nhelp: name a writable file with --record-trace")]
     Trace { path: PathBuf, source: io::Error },
+    /// An instance of a package does not fit into the memory budget.
     #[error(
-        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes when it has just started\nhelp: give at least that with --memory-budget, or raise the limit of the cgroup"
+        "the memory budget of {budget} bytes is too small: {name} alone holds {needed} bytes after it starts\nhelp: set --memory-budget to at least that, or raise the limit of the cgroup"
     )]
     Budget { budget: u64, name: String, needed: u64 },
-    #[error("starting the host's threads: {0}")]
+    /// The operating system refuses a thread.
+    #[error("cannot start the host's threads: {0}")]
     Threads(io::Error),
-    #[error("serving metrics: {0}")]
+    /// The status server cannot start.
+    #[error("cannot serve metrics: {0}")]
     Metrics(io::Error),
+    /// A snapshot is encrypted with another key, or without one being given.
     #[error(
-        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start anew"
+        "the snapshot of controller {name} is encrypted{with}\nhelp: give --encryption-key-file the key it was written with, or remove its directory in the state directory to start from the package"
     )]
-    Sealed { name: String, with: &'static str },
+    Encrypted { name: String, with: &'static str },
     #[error(
-        "controller {name} is to run as a ServiceAccount, but the user of the kubeconfig impersonates another one already, and the API server allows one impersonation only\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
+        "controller {name} cannot run as a ServiceAccount: the user of the kubeconfig already impersonates another one, and the API server allows one impersonation a request\nhelp: use a kubeconfig whose user has neither `as` nor `as-groups`, or leave out service-account"
     )]
     Impersonating { name: String },
+    /// A directory granted to a controller cannot be opened.
     #[error(
-        "controller {name} is granted a directory that cannot be opened: {source}\nhelp: create it, or correct `source` in [[controllers.{name}.wasi.directories]]"
+        "cannot open a directory that controller {name} is granted: {source}\nhelp: create it, or correct `source` in [[controllers.{name}.wasi.directories]]"
     )]
     Wasi { name: String, source: io::Error },
-    #[error("cannot keep this host's name in {path}: {source}\nhelp: make the state directory writable for this user")]
+    /// The host's name in the election cannot be written.
+    #[error("cannot write this host's name to {path}: {source}\nhelp: make the state directory writable for this user")]
     Leases { path: PathBuf, source: io::Error },
-    #[error("the state directory of controller {name}: {source}")]
+    /// A controller's part of the state directory cannot be used.
+    #[error("cannot use the state directory of controller {name}: {source}")]
     Controller { name: String, source: io::Error },
 }
 

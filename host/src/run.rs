@@ -1,4 +1,4 @@
-//! From options to a host that runs.
+//! Starts a host from its options, and runs it.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -19,7 +19,7 @@ use wasmop_snapshot::sync::Syncer;
 use wasmop_snapshot::{StateDir, StateDirError};
 use wasmop_vm::compiled_package::CODE_LINGERS;
 use wasmop_vm::engine::Engine;
-use wasmop_vm::step_scheduler::Pool;
+use wasmop_vm::step_scheduler::StepScheduler;
 use wasmop_vm::thread_clock::thread_cpu_time;
 
 use crate::activity_recorder::ActivityRecorder;
@@ -34,11 +34,11 @@ use crate::traces::Traces;
 ///
 /// # Errors
 ///
-/// Says why the host cannot start, with a remedy. Once it runs it does not fail.
+/// The host cannot start. Once it runs it does not fail.
 pub async fn run(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
     let settings = options.settings.take();
     let mut shutdown = std::pin::pin!(shutdown);
-    // The start may take minutes: packages are compiled, an API server does not answer.
+    // The start may take minutes, while packages compile or the API server does not answer.
     let started = tokio::select! {
         biased;
         () = &mut shutdown => {
@@ -53,16 +53,16 @@ pub async fn run(mut options: Options, shutdown: impl Future<Output = ()>) -> Re
     Ok(())
 }
 
-/// A host that is about to run, and what it must keep.
+/// A host that is ready to run, with the guards it must keep.
 struct Started {
     shell: Shell,
     inputs: Inputs,
-    /// Locked against other hosts while it lives.
+    /// Locks the state directory against other hosts.
     _state: Arc<StateDir>,
     _server: Option<http::Server>,
 }
 
-/// Everything before the first event.
+/// Prepares the host up to the first event.
 async fn start(options: Options) -> Result<Started, HostError> {
     let mut names = BTreeSet::new();
     if let Some(twice) = options.controllers.iter().find(|c| !names.insert(&c.name)) {
@@ -120,7 +120,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
         control: ControlLoop::new(HubEnvironment::new(hub, thread_cpu_time), loop_options),
         tenants: Vec::new(),
         engine: Engine::new()?,
-        scheduler: Pool::start().map_err(HostError::Threads)?,
+        scheduler: StepScheduler::start().map_err(HostError::Threads)?,
         syncer: Syncer::start(options.disk, options.durability).map_err(HostError::Threads)?,
         telemetry: Telemetry::new(&client, TelemetryOptions { traces, activity }),
         client,
@@ -140,7 +140,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
     check_budget(&shell.control, options.memory_budget)?;
     let pressure = shell.tx.clone();
     if let Err(error) = memory_pressure::watch(move || pressure.send(Message::MemoryPressure).is_ok()) {
-        tracing::debug!(%error, "the kernel does not tell when memory is short");
+        tracing::debug!(%error, "the kernel reports no memory pressure");
     }
     tracing::info!(
         controllers = shell.control.len(),

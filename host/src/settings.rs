@@ -1,4 +1,4 @@
-//! What can change while the host runs.
+//! The settings that can change while the host runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,35 +16,35 @@ use crate::options::HostError;
 /// Settings of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// When idle instances are suspended, where neither [`ControllerSettings`] nor the package says.
+    /// Decides when to suspend idle instances, where neither [`ControllerSettings`] nor the package has a policy.
     pub policy: Policy,
     /// Bytes that instances may hold; `None`: unlimited.
     pub memory_budget: Option<u64>,
     /// Bytes that whole objects of watches may take; `None`: unlimited.
     pub cache_memory: Option<u64>,
-    /// The most detailed level of a controller's own lines that is logged, for controllers without a level of their
-    /// own; `None`: all.
+    /// Most detailed level of log lines from controllers without their own level; `None`: all.
     pub guest_log_level: Option<LevelFilter>,
-    /// By name. A controller that is not among them stays as it is.
+    /// Settings by name of the controller. Controllers without an entry keep theirs.
     pub controllers: BTreeMap<String, ControllerSettings>,
 }
 
 /// Settings of one controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControllerSettings {
-    /// Takes precedence over the package's own policy and the host's.
+    /// Takes precedence over the policies of the package and the host.
     pub policy: Option<Policy>,
-    /// What it may do, and as whom.
+    /// The granted permissions, and the ServiceAccount to impersonate.
     pub grant: Grant,
-    /// What of the machine a package of the soft tier may use; `None`: nothing. Read at the start only.
+    /// The directories and other WASI resources granted to a package of the soft tier; `None`: none. Read at the start
+    /// only.
     pub wasi: Option<Arc<WasiGrant>>,
     /// Environment variables, which take precedence over the package's. Read at the start only.
     pub env: BTreeMap<String, String>,
     /// Arguments in place of the package's. Read at the start only.
     pub args: Option<Vec<String>>,
-    /// The most detailed level it logs at. Read at the start only.
+    /// Most detailed level of its log lines. Read at the start only.
     pub log_level: Option<LevelFilter>,
-    /// The namespaces whose objects it watches, besides kinds without namespaces; empty: all. Read at the start only.
+    /// The namespaces that it watches, in addition to cluster-scoped kinds; empty: all. Read at the start only.
     pub namespaces: NamespaceLimit,
 }
 
@@ -71,7 +71,7 @@ impl Settings {
     }
 }
 
-/// Refuses a budget that not even one instance fits into.
+/// Refuses a budget that is too small for a single instance.
 pub(crate) fn check_budget(control: &ControlLoop<HubEnvironment>, budget: Option<u64>) -> Result<(), HostError> {
     control.check_budget(budget).map_err(|BudgetTooSmall { budget, name, needed }| HostError::Budget {
         budget,
@@ -80,7 +80,7 @@ pub(crate) fn check_budget(control: &ControlLoop<HubEnvironment>, budget: Option
     })
 }
 
-/// The API server takes one impersonation a request. `accounts`: the controllers that are to have one.
+/// The API server allows one impersonation a request. `accounts`: names of the controllers with a ServiceAccount.
 pub(crate) fn check_impersonation<'a>(
     impersonates: bool,
     mut accounts: impl Iterator<Item = &'a str>,

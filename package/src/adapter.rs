@@ -1,5 +1,7 @@
-//! Our own `wasi_snapshot_preview1` and `wasmop_rt`: core modules written in WAT that turn what
-//! toolchains import into the world's interfaces. Both keep nothing between two calls.
+//! The adapters `wasi_snapshot_preview1` and `wasmop_rt`: core modules in WAT that map the imports of toolchains to the
+//! world's interfaces.
+//!
+//! Both keep no state between calls.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,9 +16,9 @@ pub(crate) const RT: &str = "wasmop_rt";
 
 /// A core module that `wit-component` links between a guest and the world.
 pub(crate) struct Adapter {
-    /// The module, with its world in a `component-type` section.
+    /// The module with its world in a `component-type` section.
     pub(crate) wasm: Vec<u8>,
-    /// What a guest may import from it.
+    /// The functions that a guest may import.
     pub(crate) functions: BTreeMap<String, FuncType>,
 }
 
@@ -27,7 +29,7 @@ pub(crate) static RT_ADAPTER: LazyLock<Adapter> =
     LazyLock::new(|| Adapter::new(include_str!("adapters/wasmop_rt.wat"), World::RtAdapter));
 
 impl Adapter {
-    /// `text` is part of this crate, so that it doesn't assemble can only happen in its tests.
+    /// Assembles an adapter. `text` is part of this crate, so the tests cover its errors.
     fn new(text: &str, world: World) -> Adapter {
         let mut wasm = wat::parse_str(text).expect("the embedded adapters are valid WAT");
         let functions = exported_functions(&wasm).expect("the embedded adapters can be read");
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wasi_adapter_answers_every_preview_1_function() {
+    fn the_wasi_adapter_exports_every_preview_1_function() {
         let preview_1 = "args_get args_sizes_get clock_res_get clock_time_get environ_get environ_sizes_get \
             fd_advise fd_allocate fd_close fd_datasync fd_fdstat_get fd_fdstat_set_flags fd_fdstat_set_rights \
             fd_filestat_get fd_filestat_set_size fd_filestat_set_times fd_pread fd_prestat_dir_name fd_prestat_get \
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_adapter_exports_read_alone() {
+    fn the_rt_adapter_exports_only_read() {
         assert_eq!(RT_ADAPTER.functions.keys().collect::<Vec<_>>(), ["read"]);
     }
 }

@@ -1,5 +1,7 @@
-//! From a toolchain's core module or component and a manifest to a package: the whole of what `wasmop
-//! build` does after the compiler. Pure: the same input gives the same bytes.
+//! Assembles a package from a manifest and the core module or component that a toolchain produced.
+//!
+//! This is everything that `wasmop build` does after compilation. It is deterministic: the same input gives the same
+//! bytes.
 
 use thiserror::Error;
 use wit_component::ComponentEncoder;
@@ -12,29 +14,46 @@ use crate::refusal::Refusal;
 use crate::validate::validate;
 use crate::{component, section};
 
-/// Why a module or component did not become a package.
+/// Why a package could not be assembled.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AssembleError {
+    /// The module or component is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The initial memory and tables exceed the memory limit.
     #[error(
         "the module begins with {needs} bytes of memory and tables, more than the package's limit of {limit}\n\
          help: raise `memory` under [limits] in wasmop.toml"
     )]
-    MemoryLimit { needs: u64, limit: u64 },
-    /// The validator should have refused the module with a better message.
+    MemoryLimit {
+        /// Initial bytes of memory and tables.
+        needs: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Encoding the component failed. The validator should have refused the module with a better message.
     #[error(
-        "the module can't be made a component: {detail}\n\
-         help: please report this as a bug of wasmop, with the output of `wasmop build --debug`"
+        "cannot encode the module as a component: {detail}\n\
+         help: please report this bug in wasmop with the output of `wasmop build --debug`"
     )]
-    Encode { detail: String },
+    Encode {
+        /// The error of the encoder.
+        detail: String,
+    },
 }
 
-/// Makes a package: of the full tier from a core module, which it validates, instruments and adapts;
-/// of the soft tier from a component, which it validates and leaves as it is.
+/// Assembles a package.
+///
+/// A core module is validated, instrumented and linked with the adapters. The package is of the full tier. A component
+/// is validated and left unchanged. The package is of the soft tier.
+///
+/// # Errors
+///
+/// Fails if the code or the manifest is refused, or if the initial memory exceeds the manifest's memory limit.
 pub fn assemble(code: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleError> {
     let section = manifest.to_section()?;
     if code.starts_with(&section::COMPONENT_HEADER) {
@@ -61,7 +80,7 @@ pub fn assemble(code: &[u8], manifest: &Manifest) -> Result<Vec<u8>, AssembleErr
     }
     let mut package = encoder.encode().map_err(|error| encode(error.into()))?;
 
-    // Ours come last: what is before them is the component, and the manifest can be replaced alone.
+    // Wasmop's sections come last, so the component is a prefix and the manifest can be replaced alone.
     section::push_custom(&mut package, IMAGE_SECTION, &instrumented.image);
     section::push_custom(&mut package, MANIFEST_SECTION, &section);
     Ok(package)

@@ -1,19 +1,21 @@
-//! From a component that another tool made to the facts packaging needs, or to a named refusal.
+//! Validates a component from another tool. Returns its footprint, or a refusal that names the construct.
 //!
-//! Such a component runs in the soft tier: the host can't read its globals, nor restore its WASI
-//! handles, but it owns its one linear memory.
+//! Such a component runs in the soft tier. The host can save its linear memory, but cannot read its globals or restore
+//! its WASI handles.
 
 use wasmparser::{MemoryType, Parser, Payload, Validator, WasmFeatures};
 
+use crate::function_body::check_body_sizes;
+use crate::memory_type::check_memory;
 use crate::package::{self, Interfaces, interfaces};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::structure::{Footprint, Structure};
 use crate::tier::Tier;
-use crate::validate::{PAGE, check_body_sizes, malformed};
 use crate::{section, tier, world};
 
-/// Checks that it is of the controller world and imports nothing but that and WASI. Returns what an instance
-/// begins with.
+/// Checks that a component exports the controller interface and imports only the controller world and WASI.
+///
+/// Returns the footprint of an instance.
 pub(crate) fn validate(component: &[u8]) -> Result<Footprint, Refusal> {
     if section::find(component, package::MANIFEST_SECTION).is_some() {
         return Err(Refusal::AlreadyPackage);
@@ -40,7 +42,7 @@ pub(crate) fn validate(component: &[u8]) -> Result<Footprint, Refusal> {
     Ok(structure.footprint)
 }
 
-/// The memories that its core modules define, at whatever depth.
+/// Returns the memories of all core modules, including nested ones.
 fn memories(component: &[u8]) -> Result<Vec<MemoryType>, Refusal> {
     let mut memories = Vec::new();
     for payload in Parser::new(0).parse_all(component) {
@@ -51,20 +53,6 @@ fn memories(component: &[u8]) -> Result<Vec<MemoryType>, Refusal> {
         }
     }
     Ok(memories)
-}
-
-/// What the host can map, in either tier.
-pub(crate) fn check_memory(memory: MemoryType) -> Result<(), Refusal> {
-    if memory.shared {
-        return Err(Refusal::MemoryShared);
-    }
-    if memory.memory64 {
-        return Err(Refusal::Memory64);
-    }
-    match memory.page_size_log2.map(|log2| 1u64.checked_shl(log2).unwrap_or(0)) {
-        None | Some(PAGE) => Ok(()),
-        Some(bytes) => Err(Refusal::MemoryPageSize { bytes }),
-    }
 }
 
 #[cfg(test)]

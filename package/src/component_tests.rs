@@ -1,4 +1,4 @@
-//! What is accepted as a component of the soft tier, and how the rest is refused.
+//! Tests which components of the soft tier are accepted, and how the others are refused.
 
 use crate::manifest::{Language, Limits, Manifest, Sdk, Toolchain};
 use crate::{AssembleError, Package, PackageError, Tier, assemble, inspect, with_manifest, world};
@@ -7,7 +7,7 @@ fn manifest() -> Manifest {
     Manifest::new("soft", "0.1.0", Language::JavaScript, Toolchain::Component, Sdk::new("wasmop:controller", "0.1.0"))
 }
 
-/// A component with these imports, these fields in its core module, and a `step`.
+/// Returns a component with these imports, these fields in its core module, and a `step`.
 fn component(imports: &[&str], fields: &str) -> Vec<u8> {
     let imports: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
     wat::parse_str(format!(
@@ -24,10 +24,10 @@ fn component(imports: &[&str], fields: &str) -> Vec<u8> {
 const MEMORY: &str = "(memory 2)";
 
 #[test]
-fn a_component_with_wasi_becomes_a_package_of_the_soft_tier_that_says_why() {
+fn a_component_with_wasi_becomes_a_soft_package_with_a_reason() {
     let files = ["wasi:io/streams@0.2.6", "wasi:filesystem/types@0.2.6", "wasi:cli/environment@0.2.3", world::SYS];
     let no_handles =
-        format!("exports no {}: it is not made from a core module, so its globals can't be read", world::STATE);
+        format!("exports no {}: it is not built from a core module, so its globals can't be read", world::STATE);
     for (imports, reason) in [
         (&files[..], "imports wasi:filesystem/types@0.2.6, whose handles can't be restored in another process"),
         (
@@ -45,7 +45,7 @@ fn a_component_with_wasi_becomes_a_package_of_the_soft_tier_that_says_why() {
         let bytes = assemble(&component, &manifest()).unwrap();
         let package = Package::parse(bytes.clone()).unwrap();
         assert_eq!(package.tier(), Tier::Soft);
-        assert_eq!(package.component(), component, "left as it is");
+        assert_eq!(package.component(), component, "unchanged");
         assert!(package.image().is_none());
         assert_eq!(with_manifest(&bytes, &manifest()).unwrap(), bytes);
         let inspection = inspect(&bytes).unwrap();
@@ -59,7 +59,7 @@ fn a_component_with_wasi_becomes_a_package_of_the_soft_tier_that_says_why() {
 }
 
 #[test]
-fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
+fn components_that_are_no_controllers_are_refused() {
     let other = wat::parse_str(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#).unwrap();
     let mut truncated = component(&[], MEMORY);
     truncated.truncate(truncated.len() - 3);
@@ -67,7 +67,7 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
         (
             "another world",
             other,
-            "does not export `wasmop:controller/guest@0.1.0`, so it is not a controller (it is made for another world: it exports wasi:cli/run@0.2.0)",
+            "does not export `wasmop:controller/guest@0.1.0`, so it is not a controller (it is built for another world: it exports wasi:cli/run@0.2.0)",
         ),
         (
             "http",
@@ -81,7 +81,7 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
         ("shared memory", component(&[], "(memory 1 2 shared)"), "shared between threads"),
         ("64-bit memory", component(&[], "(memory i64 1)"), "64-bit"),
         ("truncated", truncated, "truncated"),
-        ("a package", assemble(&component(&[], MEMORY), &manifest()).unwrap(), "wasmop package already"),
+        ("a package", assemble(&component(&[], MEMORY), &manifest()).unwrap(), "already a wasmop package"),
     ] {
         let error = assemble(&component, &manifest()).expect_err(case);
         assert!(matches!(error, AssembleError::Refused(_)), "{case}: {error}");
@@ -89,14 +89,14 @@ fn what_is_no_controller_or_can_not_be_mapped_is_refused_by_name() {
         assert!(message.contains(expected) && message.contains("\nhelp: "), "{case}: {message}");
     }
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
-    // Two pages, and a function that is exported.
+    // Two pages and an exported function.
     let error = assemble(&component(&[], MEMORY), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
     assert!(error.contains("begins with 131104 bytes"), "{error}");
 }
 
-/// A package may have been made by anyone.
+/// Packages are untrusted.
 #[test]
-fn a_package_of_the_soft_tier_with_foreign_imports_is_refused_when_it_is_read() {
+fn parsing_refuses_a_soft_package_with_foreign_imports() {
     let mut bytes = component(&["acme:db/query@1.0.0"], MEMORY);
     let section = manifest().to_section().unwrap();
     crate::section::push_custom(&mut bytes, crate::MANIFEST_SECTION, &section);

@@ -1,7 +1,16 @@
-//! Hosts other than the API server: what a request names, and the pattern of a manifest or grant that covers it.
+//! External hosts: the target of a request, and the patterns of manifests and grants.
 //!
-//! Both are `SCHEME://HOST[:PORT]` and nothing else. What can be read in two ways is refused, not repaired: a host
-//! that ends in a dot, an address that is not in its usual form, letters outside of ASCII.
+//! Both have the form `SCHEME://HOST[:PORT]`. Ambiguous input is refused rather than normalized, such as a host that
+//! ends in a dot, an address in an unusual notation, or non-ASCII letters.
+//!
+//! ```
+//! use wasmop_package::external::{ExternalTarget, HostPattern};
+//!
+//! let pattern: HostPattern = "https://*.example.org:8443".parse()?;
+//! let target: ExternalTarget = "https://api.example.org:8443".parse()?;
+//! assert!(pattern.covers(&target));
+//! # Ok::<(), wasmop_package::external::ExternalHostError>(())
+//! ```
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,16 +20,20 @@ use serde::{Deserialize, Serialize};
 
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
-/// What is quoted of something malformed.
+/// Errors quote at most this many characters of the input.
 const EXCERPT_CHARS: usize = 100;
 
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
+    /// Unencrypted; default port 80.
     Http,
+    /// TLS; default port 443.
     Https,
 }
 
 impl Scheme {
+    /// Returns `http` or `https`.
     pub const fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -36,71 +49,78 @@ impl Scheme {
     }
 }
 
+/// The host of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Host {
-    /// A DNS name in lower case that can't be taken for an address.
+pub enum ExternalHost {
+    /// A DNS name in lower case that no resolver mistakes for an address.
     Name(Box<str>),
+    /// An IP address. IPv4-mapped IPv6 addresses are represented as IPv4.
     Address(IpAddr),
 }
 
-/// What a request is made to.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Target {
+pub struct ExternalTarget {
+    /// The protocol.
     pub scheme: Scheme,
-    pub host: Host,
+    /// The name or address.
+    pub host: ExternalHost,
+    /// The TCP port.
     pub port: u16,
 }
 
-/// What a package needs or an owner grants: a [`Target`], or with `*.` before its name all that have one label there.
+/// The external hosts that a package requests or an owner grants.
+///
+/// A pattern covers one [`ExternalTarget`]. With `*.` before the name, it covers all names with one more label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPattern {
-    /// Without the wildcard.
-    target: Target,
+    /// The target without the wildcard.
+    target: ExternalTarget,
     wildcard: bool,
 }
 
-/// Why a text is no target or pattern.
+/// Why a text is neither a target nor a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no external host: {problem}\n\
+    "{text:?} is not a valid external host: {problem}\n\
      help: write it like `https://api.example.com`, `https://*.example.org:8443` or `http://192.0.2.7:9000`"
 )]
-pub struct BadHost {
+pub struct ExternalHostError {
     text: String,
     problem: &'static str,
 }
 
-impl Target {
-    fn read(text: &str) -> Result<Target, &'static str> {
+impl ExternalTarget {
+    fn read(text: &str) -> Result<ExternalTarget, &'static str> {
         let (scheme, authority) = match text.split_once("://") {
             Some(("https", rest)) => (Scheme::Https, rest),
             Some(("http", rest)) => (Scheme::Http, rest),
             _ => return Err("it does not begin with `https://` or `http://`"),
         };
         if authority.contains('@') {
-            return Err("a user or password has no place in it");
+            return Err("it must not contain a user or password");
         }
         if authority.contains(['/', '\\', '?', '#']) {
             return Err("nothing may follow the host and port");
         }
         let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
             let (address, rest) = rest.split_once(']').ok_or("the `]` is missing")?;
-            let address: Ipv6Addr = address.parse().map_err(|_| "there is no IPv6 address in the brackets")?;
+            let address: Ipv6Addr = address.parse().map_err(|_| "the brackets do not contain an IPv6 address")?;
             let port = match rest {
                 "" => None,
                 rest => Some(rest.strip_prefix(':').ok_or("only a port may follow the `]`")?),
             };
-            (Host::Address(canonical(address.into())), port)
+            (ExternalHost::Address(canonical(address.into())), port)
         } else {
             let (host, port) = match authority.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (authority, None),
             };
-            (Host::read(host)?, port)
+            (ExternalHost::read(host)?, port)
         };
         let port = port.map_or(Ok(scheme.default_port()), read_port)?;
-        Ok(Target { scheme, host, port })
+        Ok(ExternalTarget { scheme, host, port })
     }
 }
 
@@ -109,18 +129,18 @@ fn read_port(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().filter(|_| is_plain).ok_or("the port is not a number from 1 to 65535")
 }
 
-/// An IPv4 address in whatever IPv6 clothing it has.
+/// Converts an IPv4-mapped IPv6 address to IPv4. Returns other addresses unchanged.
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-impl Host {
-    fn read(text: &str) -> Result<Host, &'static str> {
+impl ExternalHost {
+    fn read(text: &str) -> Result<ExternalHost, &'static str> {
         if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return Ok(Host::Address(address.into()));
+            return Ok(ExternalHost::Address(address.into()));
         }
         if !text.is_ascii() {
-            return Err("it has letters outside of ASCII; write an international name in its `xn--` form");
+            return Err("it has non-ASCII letters; write an international name in its `xn--` form");
         }
         let name = text.to_ascii_lowercase();
         let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -140,39 +160,39 @@ impl Host {
             label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         };
         if is_number(last) || is_hex(last) {
-            return Err("an address is written as four numbers without zeros before them");
+            return Err("an IPv4 address is four numbers without leading zeros");
         }
-        Ok(Host::Name(name.into()))
+        Ok(ExternalHost::Name(name.into()))
     }
 }
 
-impl FromStr for Target {
-    type Err = BadHost;
+impl FromStr for ExternalTarget {
+    type Err = ExternalHostError;
 
-    fn from_str(text: &str) -> Result<Target, BadHost> {
-        Target::read(text).map_err(|problem| bad(text, problem))
+    fn from_str(text: &str) -> Result<ExternalTarget, ExternalHostError> {
+        ExternalTarget::read(text).map_err(|problem| bad(text, problem))
     }
 }
 
-fn bad(text: &str, problem: &'static str) -> BadHost {
-    BadHost { text: text.chars().take(EXCERPT_CHARS).collect(), problem }
+fn bad(text: &str, problem: &'static str) -> ExternalHostError {
+    ExternalHostError { text: text.chars().take(EXCERPT_CHARS).collect(), problem }
 }
 
 impl FromStr for HostPattern {
-    type Err = BadHost;
+    type Err = ExternalHostError;
 
-    /// Without a scheme it is `https`.
-    fn from_str(text: &str) -> Result<HostPattern, BadHost> {
+    /// Parses a pattern. The scheme defaults to `https`.
+    fn from_str(text: &str) -> Result<HostPattern, ExternalHostError> {
         let bad = |problem| bad(text, problem);
         let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
         let stripped = rest.strip_prefix("*.");
-        let target = Target::read(&format!("{scheme}://{}", stripped.unwrap_or(rest))).map_err(bad)?;
+        let target = ExternalTarget::read(&format!("{scheme}://{}", stripped.unwrap_or(rest))).map_err(bad)?;
         let wildcard = stripped.is_some();
         if wildcard {
             match &target.host {
-                Host::Name(name) if name.contains('.') => {}
-                Host::Name(_) => return Err(bad("a `*.` needs a name of two labels or more after it")),
-                Host::Address(_) => return Err(bad("a `*.` has no meaning before an address")),
+                ExternalHost::Name(name) if name.contains('.') => {}
+                ExternalHost::Name(_) => return Err(bad("a `*.` requires a name with at least two labels after it")),
+                ExternalHost::Address(_) => return Err(bad("a `*.` is not allowed before an address")),
             }
         }
         Ok(HostPattern { target, wildcard })
@@ -180,39 +200,39 @@ impl FromStr for HostPattern {
 }
 
 impl HostPattern {
-    /// Whether a request to `target` is one to this.
-    pub fn covers(&self, target: &Target) -> bool {
+    /// Returns whether the pattern covers `target`.
+    pub fn covers(&self, target: &ExternalTarget) -> bool {
         if (self.target.scheme, self.target.port) != (target.scheme, target.port) {
             return false;
         }
         match (&self.target.host, &target.host) {
-            (Host::Name(of), Host::Name(name)) if self.wildcard => {
+            (ExternalHost::Name(of), ExternalHost::Name(name)) if self.wildcard => {
                 name.split_once('.').is_some_and(|(_, parent)| parent == &**of)
             }
             (of, host) => !self.wildcard && of == host,
         }
     }
 
-    /// The address that it names, if it does.
+    /// Returns the address of the pattern, or `None` if the pattern has a name.
     pub fn address(&self) -> Option<IpAddr> {
         match &self.target.host {
-            Host::Address(address) => Some(*address),
-            Host::Name(_) => None,
+            ExternalHost::Address(address) => Some(*address),
+            ExternalHost::Name(_) => None,
         }
     }
 }
 
-impl From<Target> for HostPattern {
-    /// Covers exactly that.
-    fn from(target: Target) -> HostPattern {
+impl From<ExternalTarget> for HostPattern {
+    /// Returns the pattern that covers only `target`.
+    fn from(target: ExternalTarget) -> HostPattern {
         HostPattern { target, wildcard: false }
     }
 }
 
 impl TryFrom<String> for HostPattern {
-    type Error = BadHost;
+    type Error = ExternalHostError;
 
-    fn try_from(text: String) -> Result<HostPattern, BadHost> {
+    fn try_from(text: String) -> Result<HostPattern, ExternalHostError> {
         text.parse()
     }
 }
@@ -223,18 +243,18 @@ impl From<HostPattern> for String {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for ExternalHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Host::Name(name) => f.write_str(name),
-            Host::Address(IpAddr::V4(address)) => address.fmt(f),
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            ExternalHost::Name(name) => f.write_str(name),
+            ExternalHost::Address(IpAddr::V4(address)) => address.fmt(f),
+            ExternalHost::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
         }
     }
 }
 
-impl Target {
-    /// `HOST[:PORT]`, as the `host` header has it.
+impl ExternalTarget {
+    /// Returns `HOST[:PORT]` as in the `host` header, without the scheme's default port.
     pub fn authority(&self) -> String {
         match self.port {
             port if port == self.scheme.default_port() => self.host.to_string(),
@@ -243,8 +263,8 @@ impl Target {
     }
 }
 
-/// In its normal form: lower case, the port only if it is not the scheme's own.
-impl fmt::Display for Target {
+/// The normal form: lower case, without the scheme's default port.
+impl fmt::Display for ExternalTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme.name(), self.authority())
     }
@@ -257,6 +277,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
+/// The former names.
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -276,17 +297,17 @@ mod tests {
             ("http://10.0.0.7:9000", "http://10.0.0.7:9000"),
             ("http://[::1]:9000", "http://[::1]:9000"),
             ("https://[2001:DB8:0::1]", "https://[2001:db8::1]"),
-            // The same address, whatever it wears.
+            // IPv4-mapped IPv6 addresses.
             ("http://[::ffff:127.0.0.1]", "http://127.0.0.1"),
             ("http://[::ffff:7f00:1]", "http://127.0.0.1"),
             ("https://0x7f.example.com", "https://0x7f.example.com"),
         ] {
-            assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(normal.into()), "{text}");
+            assert_eq!(text.parse::<ExternalTarget>().map(|target| target.to_string()), Ok(normal.into()), "{text}");
         }
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_no_target() {
+    fn ambiguous_targets_are_refused() {
         let long_label = format!("https://{}.com", "a".repeat(64));
         let long_name = format!("https://{}com", "abc.".repeat(63));
         for text in [
@@ -323,7 +344,7 @@ mod tests {
             "https://a-.example.com",
             "https://a_b.example.com",
             "https://*.example.com",
-            // Dots and letters that normalisation would turn into others.
+            // Characters that Unicode normalization turns into others.
             "https://api\u{3002}example\u{ff0e}com",
             "https://\u{ff41}pi.example.com",
             "https://b\u{fc}cher.example",
@@ -360,13 +381,13 @@ mod tests {
             &long_label,
             &long_name,
         ] {
-            let error = text.parse::<Target>().expect_err(text).to_string();
-            assert!(error.contains("is no external host") && error.contains("\nhelp: "), "{text:?}: {error}");
+            let error = text.parse::<ExternalTarget>().expect_err(text).to_string();
+            assert!(error.contains("is not a valid external host") && error.contains("\nhelp: "), "{text:?}: {error}");
         }
     }
 
     #[test]
-    fn a_pattern_covers_its_scheme_host_and_port_and_a_wildcard_one_label() {
+    fn a_pattern_covers_its_scheme_host_and_port() {
         for (pattern, target, covers) in [
             ("https://api.example.com", "https://api.example.com", true),
             ("api.example.com", "https://api.example.com:443", true),
@@ -397,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_is_one_label_before_two() {
+    fn a_wildcard_stands_for_one_label_before_at_least_two() {
         for (text, why) in [
             ("*", "neither a DNS name nor an address"),
             ("*.com", "two labels"),
@@ -420,8 +441,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_written_in_a_form_that_is_read_as_the_same(text in "(http|https)://[a-zA-Z0-9.:\\[\\]*-]{1,24}") {
-            if let Ok(target) = text.parse::<Target>() {
+        fn the_normal_form_round_trips(text in "(http|https)://[a-zA-Z0-9.:\\[\\]*-]{1,24}") {
+            if let Ok(target) = text.parse::<ExternalTarget>() {
                 prop_assert_eq!(target.to_string().parse(), Ok(target.clone()));
                 prop_assert!(HostPattern::from(target.clone()).covers(&target));
             }
@@ -431,9 +452,9 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>(), host in "[0-9a-fx.:@/\\[\\]\u{3002}-]*") {
-            let _ = (text.parse::<Target>(), text.parse::<HostPattern>());
-            let _ = (format!("https://{host}").parse::<Target>(), host.parse::<HostPattern>());
+        fn parsing_does_not_panic(text in any::<String>(), host in "[0-9a-fx.:@/\\[\\]\u{3002}-]*") {
+            let _ = (text.parse::<ExternalTarget>(), text.parse::<HostPattern>());
+            let _ = (format!("https://{host}").parse::<ExternalTarget>(), host.parse::<HostPattern>());
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The initial linear memory of a package: a sparse list of runs of bytes, everything else zero.
+//! The memory image: the initial linear memory of a package, as a sparse list of runs of bytes.
 //!
-//! `wasmop build` moves the active data segments of a module here, so that instantiating it writes
-//! nothing: the host maps either this image or the saved memory of an instance, and both are the
-//! same operation. The content of the custom section `wasmop:memory-image`, little-endian:
+//! `wasmop build` moves the active data segments of a module into the image. Instantiating the module then writes
+//! nothing: the host maps either the image or the saved memory of an instance. The custom section `wasmop:memory-image`
+//! has this little-endian layout:
 //!
 //! ```text
 //!  0        4         8          16          20          24
@@ -10,15 +10,16 @@
 //!  │ "wmim" │ version │ size     │ run count │ reserved  │   header, 24 bytes
 //!  │ 4 × u8 │ u32 = 1 │ u64      │ u32 = n   │ u32 = 0   │
 //!  ├────────┴─────────┴──────────┴───────────┴───────────┤
-//!  │ n × { offset u32, length u32 }                      │   run table: ascending, apart, length > 0
+//!  │ n × { offset u32, length u32 }                      │   run table: ascending, disjoint, length > 0
 //!  ├─────────────────────────────────────────────────────┤
 //!  │ bytes of run 0 │ bytes of run 1 │ …                 │   nothing after the last run
 //!  └─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `size` is a multiple of 4096, at most 4 GiB and not below the end of the last run. A reader
-//! refuses every version but its own: the image is built and read by the same release series, and
-//! a package is rebuilt from its sources.
+//! `size` is a multiple of 4096, at most 4 GiB, and at least the end of the last run. All other bytes are zero.
+//!
+//! A reader accepts only its own version. An image is built and read by the same release series, and packages can be
+//! rebuilt from source.
 
 use std::collections::BTreeMap;
 
@@ -30,14 +31,15 @@ const HEADER: usize = 24;
 const RUN_ENTRY: usize = 8;
 /// The host maps images page by page.
 const PAGE: u64 = 4096;
-/// A 32-bit memory ends here.
+/// The maximum size of a 32-bit memory.
 const MAX_SIZE: u64 = 1 << 32;
-/// Zeros between two runs that cost less as bytes than as another entry of the table.
+/// A gap of at most this many zeros between two runs costs less as bytes than as another table entry.
 const MERGE_GAP: u64 = RUN_ENTRY as u64;
 
-/// Why a memory image can't be used.
+/// Why a memory image is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ImageError {
+#[allow(missing_docs, reason = "the message of each variant is its documentation")]
+pub enum MemoryImageError {
     #[error("it ends after {have} bytes where {need} are needed")]
     Truncated { have: usize, need: u64 },
     #[error("it does not begin with \"wmim\"")]
@@ -57,36 +59,40 @@ pub enum ImageError {
 /// A checked view of a memory image.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryImage<'a> {
-    /// Bytes of linear memory that the image describes; a multiple of 4096.
+    /// Bytes of linear memory that the image describes. A multiple of 4096.
     pub size: u64,
-    // Invariant, established by `parse`: a whole number of entries, ascending, inside `size`, and
-    // their lengths add up to `bytes.len()`.
+    // Invariant, established by `parse`: a whole number of entries, ascending, disjoint and within `size`. Their
+    // lengths add up to `bytes.len()`.
     table: &'a [u8],
     bytes: &'a [u8],
 }
 
 impl<'a> MemoryImage<'a> {
-    /// Checks every field of `section` against every other.
-    pub fn parse(section: &'a [u8]) -> Result<Self, ImageError> {
-        let truncated = |need: u64| ImageError::Truncated { have: section.len(), need };
+    /// Parses the content of a `wasmop:memory-image` section.
+    ///
+    /// # Errors
+    ///
+    /// Fails if any field is invalid or inconsistent with another.
+    pub fn parse(section: &'a [u8]) -> Result<Self, MemoryImageError> {
+        let truncated = |need: u64| MemoryImageError::Truncated { have: section.len(), need };
         let Some((header, rest)) = section.split_at_checked(HEADER) else {
             return Err(truncated(HEADER as u64));
         };
         if header[..4] != MAGIC {
-            return Err(ImageError::Magic);
+            return Err(MemoryImageError::Magic);
         }
         let version = u32_at(header, 4);
         if version != VERSION {
-            return Err(ImageError::Version { found: version });
+            return Err(MemoryImageError::Version { found: version });
         }
         let size = u64::from(u32_at(header, 8)) | u64::from(u32_at(header, 12)) << 32;
         if size > MAX_SIZE || !size.is_multiple_of(PAGE) {
-            return Err(ImageError::Size { size });
+            return Err(MemoryImageError::Size { size });
         }
         let count = u32_at(header, 16);
         let reserved = u32_at(header, 20);
         if reserved != 0 {
-            return Err(ImageError::Reserved { found: reserved });
+            return Err(MemoryImageError::Reserved { found: reserved });
         }
         let table_len = u64::from(count) * RUN_ENTRY as u64;
         if table_len > rest.len() as u64 {
@@ -100,7 +106,7 @@ impl<'a> MemoryImage<'a> {
             let start = u64::from(offset);
             let end = start + u64::from(len);
             if len == 0 || start < previous_end || end > size {
-                return Err(ImageError::Run { run, offset, len });
+                return Err(MemoryImageError::Run { run, offset, len });
             }
             previous_end = end;
             total += u64::from(len);
@@ -110,12 +116,12 @@ impl<'a> MemoryImage<'a> {
             return Err(truncated(HEADER as u64 + table_len + total));
         }
         if total < have {
-            return Err(ImageError::Trailing { extra: have - total });
+            return Err(MemoryImageError::Trailing { extra: have - total });
         }
         Ok(MemoryImage { size, table, bytes })
     }
 
-    /// The runs in ascending order: offset in linear memory and content.
+    /// Returns the offset in linear memory and the content of each run, in ascending order.
     pub fn runs(&self) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
         let mut bytes = self.bytes;
         entries(self.table).map(move |(offset, len)| {
@@ -125,7 +131,7 @@ impl<'a> MemoryImage<'a> {
         })
     }
 
-    /// Bytes that are stored, that is, not zero by omission.
+    /// Returns the number of bytes that the image stores explicitly.
     pub fn stored(&self) -> u64 {
         self.bytes.len() as u64
     }
@@ -139,9 +145,9 @@ fn entries(table: &[u8]) -> impl Iterator<Item = (u32, u32)> + use<'_> {
     table.chunks_exact(RUN_ENTRY).map(|entry| (u32_at(entry, 0), u32_at(entry, 4)))
 }
 
-/// Collects data segments, later ones over earlier ones, and writes them as an image.
+/// Builds an image from data segments. Later segments overwrite earlier ones.
 ///
-/// Kept as pages, so that one byte at 3 GiB costs a page and not 3 GiB.
+/// It stores pages, so one byte at offset 3 GiB costs a page rather than 3 GiB.
 #[derive(Default)]
 pub struct ImageBuilder {
     pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
@@ -149,7 +155,7 @@ pub struct ImageBuilder {
 }
 
 impl ImageBuilder {
-    /// Writes `data` at `offset`. The caller has checked that it lies inside a 32-bit memory.
+    /// Writes `data` at `offset`. The caller ensures that it fits into a 32-bit memory.
     pub fn write(&mut self, offset: u32, mut data: &[u8]) {
         let mut at = u64::from(offset);
         self.end = self.end.max(at + data.len() as u64);
@@ -163,7 +169,7 @@ impl ImageBuilder {
         }
     }
 
-    /// The section's content.
+    /// Returns the content of the section.
     pub fn finish(self) -> Vec<u8> {
         let runs = self.runs();
         let mut section = Vec::new();
@@ -191,7 +197,7 @@ impl ImageBuilder {
         section
     }
 
-    /// Ranges that hold all non-zero bytes, with gaps too short to be worth an entry closed.
+    /// Returns ranges that cover all non-zero bytes. Gaps of at most `MERGE_GAP` bytes are merged.
     fn runs(&self) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for (&number, page) in &self.pages {
@@ -203,7 +209,7 @@ impl ImageBuilder {
                 }
             }
         }
-        // A run of exactly 4 GiB would not fit its u32 length; halve it rather than widen the format.
+        // A run of exactly 4 GiB does not fit into a u32 length. Split it.
         if let [(0, MAX_SIZE)] = runs[..] {
             return vec![(0, MAX_SIZE / 2), (MAX_SIZE / 2, MAX_SIZE)];
         }

@@ -19,21 +19,21 @@ fn built(segments: &[(u32, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn an_empty_memory_is_an_image_of_size_zero() {
+fn an_empty_memory_has_an_image_of_size_zero() {
     let section = built(&[]);
     let image = MemoryImage::parse(&section).unwrap();
     assert_eq!((image.size, image.runs().count()), (0, 0));
 }
 
 #[test]
-fn zeros_are_not_stored_but_count_for_the_size() {
+fn zeros_count_toward_the_size_but_are_not_stored() {
     let section = built(&[(10_000, &[0; 100])]);
     let image = MemoryImage::parse(&section).unwrap();
     assert_eq!((image.size, image.stored()), (12_288, 0));
 }
 
 #[test]
-fn a_byte_at_the_very_end_of_a_32_bit_memory_costs_a_page() {
+fn a_byte_at_the_end_of_a_32_bit_memory_costs_one_page() {
     let section = built(&[(u32::MAX, &[7])]);
     let image = MemoryImage::parse(&section).unwrap();
     assert_eq!(image.size, 1 << 32);
@@ -42,7 +42,7 @@ fn a_byte_at_the_very_end_of_a_32_bit_memory_costs_a_page() {
 }
 
 #[test]
-fn runs_close_together_are_one() {
+fn nearby_runs_are_merged() {
     let section = built(&[(0, &[1]), (9, &[2]), (100, &[3])]);
     let image = MemoryImage::parse(&section).unwrap();
     let runs: Vec<_> = image.runs().collect();
@@ -50,7 +50,7 @@ fn runs_close_together_are_one() {
 }
 
 #[test]
-fn damaged_images_are_refused_by_name() {
+fn damaged_images_are_refused() {
     let good = built(&[(16, b"hello"), (8000, b"world")]);
     let patched = |at: usize, bytes: &[u8]| {
         let mut section = good.clone();
@@ -81,7 +81,7 @@ fn damaged_images_are_refused_by_name() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_what_is_read(
+    fn images_round_trip(
         segments in prop::collection::vec((0u32..60_000, prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..300)), 0..20)
     ) {
         let mut memory = vec![0u8; 65_536];

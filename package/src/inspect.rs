@@ -1,4 +1,4 @@
-//! What a package says about itself, as a value for `--json` and as text for people.
+//! The contents of a package for `wasmop inspect`, as JSON and as text.
 
 use std::fmt::Write as _;
 
@@ -11,70 +11,92 @@ use crate::package::{Interfaces, Package, PackageError, interfaces};
 use crate::section;
 use crate::tier::{self, Tier};
 
-/// All that `wasmop inspect` shows. Sizes are bytes.
+/// The contents of a package. All sizes are in bytes.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
+    /// The name in the manifest.
     pub name: String,
+    /// The version in the manifest.
     pub version: String,
-    /// SHA-256 of the file, in hex.
+    /// The SHA-256 digest of the file, in hexadecimal.
     pub digest: String,
+    /// The source language.
     pub language: Language,
+    /// The toolchain that compiled the package.
     pub toolchain: Toolchain,
+    /// The SDK and its version.
     pub sdk: Sdk,
+    /// How completely instances can be suspended.
     pub tier: Tier,
+    /// Why the package has this tier.
     pub tier_reason: String,
+    /// The controllers that the package registered at build time.
     pub registrations: Vec<ControllerSpec>,
+    /// The requested permissions on the API server.
     pub permissions: Vec<PolicyRule>,
+    /// The requested external hosts.
     pub external_hosts: Vec<HostPattern>,
+    /// The requested resource limits.
     pub limits: Limits,
-    /// When it is suspended, unless its owner says otherwise; `None`: as the host has it.
+    /// The package's suspend policy. `None` means the host's default.
     pub suspend_policy: Option<Policy>,
-    /// `metadata.name` is not parsed out: number of custom resource definitions embedded.
+    /// Number of embedded custom resource definitions.
     pub crds: usize,
-    /// Interfaces of the component.
+    /// The imported interfaces.
     pub imports: Vec<String>,
+    /// The exported interfaces.
     pub exports: Vec<String>,
-    /// Only of packages that have a memory image.
+    /// The memory image, if the package has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<MemoryUse>,
+    pub memory: Option<MemoryImageSize>,
+    /// The size of each part of the file.
     pub sizes: Sizes,
 }
 
+/// The size of a memory image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MemoryUse {
-    /// Linear memory that the image describes, before `init`.
+pub struct MemoryImageSize {
+    /// Bytes of initial linear memory.
     pub image_size: u64,
-    /// Bytes of it that the package stores; the rest is zero.
+    /// Bytes that the package stores. The rest is zero.
     pub image_stored: u64,
+    /// Number of runs.
     pub image_runs: usize,
 }
 
-/// The file by part. Everything but `total` adds up to `total`.
+/// The sizes of the parts of a file, in bytes. `total` is the sum of the other fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sizes {
+    /// The whole file.
     pub total: u64,
     /// Function bodies.
     pub code: u64,
-    /// Function names (the `name` sections).
+    /// The `name` sections.
     pub names: u64,
-    /// DWARF.
+    /// DWARF sections.
     pub debug: u64,
+    /// The memory image.
     pub memory_image: u64,
+    /// The manifest.
     pub manifest: u64,
     /// Other custom sections.
     pub custom: u64,
-    /// Types, tables, wiring of the component.
+    /// Types, tables and the wiring of the component.
     pub other: u64,
 }
 
-/// Reads a package and measures it.
+/// Parses a package and measures its parts.
+///
+/// # Errors
+///
+/// Fails if the file is not a valid package.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
     let package = Package::parse(bytes)?;
     let Interfaces { imports, exports } = interfaces(package.component())?;
-    let memory = package.image().map(|image| MemoryUse {
+    let memory = package.image().map(|image| MemoryImageSize {
         image_size: image.size,
         image_stored: image.stored(),
         image_runs: image.runs().count(),
@@ -111,9 +133,10 @@ impl Sizes {
         sizes
     }
 
-    /// Adds the sections of a component, or of a core module in one.
+    /// Adds the sections of a component or of a nested core module.
     fn level(&mut self, wasm: &[u8]) {
-        const CODE: u8 = 10; // in a module; in a component that is IMPORT
+        // In a core module. In a component, 10 is the import section.
+        const CODE: u8 = 10;
         let is_module = wasm.starts_with(&section::MODULE_HEADER);
         for section in section::sections(wasm).map_while(Result::ok) {
             let size = section.whole.len() as u64;
@@ -132,11 +155,11 @@ impl Sizes {
 }
 
 impl Inspection {
-    /// Text for a terminal, one fact a line.
+    /// Formats the inspection for a terminal, with one fact per line.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let mut line = |label: &str, value: &str| {
-            // So that no value can pass for another fact. Writing to a String can't fail.
+            // Indent line breaks, so that a value cannot look like another fact. Writing to a String cannot fail.
             let _ = writeln!(text, "{label:<14}{}", value.replace('\n', "\n              "));
         };
         line("name", &self.name);
@@ -164,7 +187,7 @@ impl Inspection {
             }
         }
         if self.permissions.is_empty() {
-            line("permissions", "none: every request to the API server is refused");
+            line("permissions", "none: every request to the API server is denied");
         }
         for (index, rule) in self.permissions.iter().enumerate() {
             line(if index == 0 { "permissions" } else { "" }, &permission(rule));
@@ -193,22 +216,18 @@ impl Inspection {
                 line("", &format!("{part:<14}{:>12}", bytes(size)));
             }
         }
-        if let Some(MemoryUse { image_size, image_stored, .. }) = self.memory {
-            line("memory", &format!("begins as {}, {} of it not zero", bytes(image_size), bytes(image_stored)));
+        if let Some(MemoryImageSize { image_size, image_stored, .. }) = self.memory {
+            line("memory", &format!("{} initially, of which {} stored", bytes(image_size), bytes(image_stored)));
         }
         text
     }
 }
 
-/// By what they limit, a line each.
+/// Formats the limits in groups, one per line.
 fn limits(limits: &Limits) -> [String; 5] {
     [
         format!("memory {}, snapshot {}", bytes(limits.memory_bytes), bytes(limits.disk_bytes)),
-        format!(
-            "CPU {} a step, {}m of a core in the long run",
-            duration(limits.cpu_per_step_ns),
-            limits.cpu_share_millis
-        ),
+        format!("CPU {} per step, {}m of a core sustained", duration(limits.cpu_per_step_ns), limits.cpu_share_millis),
         format!("reconcile {}", duration(limits.reconcile_timeout_ns)),
         format!(
             "API {} requests/s, {} at once, {} in flight, response {}",
@@ -270,7 +289,7 @@ fn watched(watch: &WatchSpec) -> String {
         text.push_str(", cached");
     }
     if watch.ignore_own_writes {
-        text.push_str(", not by own writes");
+        text.push_str(", ignoring own writes");
     }
     text
 }

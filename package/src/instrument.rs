@@ -1,18 +1,19 @@
-//! From a validated core module to one whose whole state is its memory and a few numbers that the
-//! host can read and write, and the memory image it starts from.
+//! Instruments a validated core module, so that the host can read and write the whole state of an instance.
 //!
-//! * four functions are appended and exported as `wasmop:internal/state`: `init`, `global-count`,
-//!   `global-get`, `global-set`;
-//! * active data segments move to the image;
-//! * the start function, `_initialize` and `_start` run in `init` only, so instantiating a module
-//!   runs no guest code and can be done any number of times;
-//! * all exports but the memory, `step` and the new ones go.
+//! The state consists of the linear memory and the mutable globals. Instrumentation does the following:
 //!
-//! Sections are copied or extended as bytes; no function body is touched. So function indices, the
-//! name section and DWARF stay right: DWARF counts from the beginning of the code section, and the
-//! appended bodies come last. The one exception is a function count whose LEB128 needs another
-//! byte (127 → 131 functions, 16383 → 16387): every address moves by one, and the DWARF sections
-//! are dropped rather than left pointing at the wrong lines. Names stay.
+//! * It appends four functions and exports them as `wasmop:internal/state`: `init`, `global-count`, `global-get` and
+//!   `global-set`.
+//! * It moves active data segments to the memory image.
+//! * It makes `init` call the start function and `_initialize` or `_start`. So instantiating a module runs no guest
+//!   code and can be repeated.
+//! * It removes all exports except the memory, `step` and the new functions.
+//!
+//! Sections are copied or extended as bytes, and no existing function body changes. So function indices, the name
+//! section and DWARF stay valid: DWARF addresses are relative to the code section, and the appended bodies come last.
+//! There is one exception: if the LEB128 of the function count needs another byte, every address moves by one. This
+//! happens at 127 → 131 and 16383 → 16387 functions. In that case the DWARF sections are dropped, because they would
+//! point to wrong lines. The name section stays, unless it is damaged.
 
 use std::borrow::Cow;
 
@@ -20,19 +21,19 @@ use wasm_encoder::{
     BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, RawSection, Section,
     TypeSection,
 };
-use wasmparser::{BinaryReader, DataKind, ExternalKind, FunctionBody, Operator, Parser, Payload, ValType};
+use wasmparser::{
+    BinaryReader, CustomSectionReader, DataKind, ExternalKind, FunctionBody, KnownCustom, Name, NameMap, Operator,
+    Parser, Payload, ValType,
+};
 
 use crate::image::ImageBuilder;
+use crate::module_facts::ModuleFacts;
 use crate::refusal::Refusal;
 use crate::section::leb_u32;
-use crate::validate::Core;
-use crate::world::{self, STATE, World};
+use crate::world::{self, STATE, STATE_FUNCTIONS, World};
 
-/// Types, and functions, that are appended.
-pub(crate) const ADDED: u32 = 4;
-
-/// Functions of the generated interface, in the order in which they are appended.
-const STATE_FUNCTIONS: [&str; ADDED as usize] = ["init", "global-count", "global-get", "global-set"];
+/// Number of appended types and of appended functions.
+const ADDED: u32 = STATE_FUNCTIONS.len() as u32;
 
 const TYPE: u8 = 1;
 const FUNCTION: u8 = 3;
@@ -45,13 +46,13 @@ const DATA_COUNT: u8 = 12;
 /// An instrumented module and its initial memory.
 pub(crate) struct Instrumented {
     pub(crate) module: Vec<u8>,
-    /// Content of a `wasmop:memory-image` section.
+    /// The content of a `wasmop:memory-image` section.
     pub(crate) image: Vec<u8>,
 }
 
-/// `core` are the facts about `wasm`.
-pub(crate) fn instrument(wasm: &[u8], core: &Core<'_>) -> Result<Instrumented, Refusal> {
-    let malformed = |offset: usize| Refusal::Invalid { offset, detail: "a section can't be read".to_string() };
+/// Instruments the module `wasm` with the facts `core`.
+pub(crate) fn instrument(wasm: &[u8], core: &ModuleFacts<'_>) -> Result<Instrumented, Refusal> {
+    let malformed = |offset: usize| Refusal::Invalid { offset, detail: "a section cannot be parsed".to_string() };
     let mut module = Module::new();
     let mut keep_dwarf = true;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -83,7 +84,8 @@ pub(crate) fn instrument(wasm: &[u8], core: &Core<'_>) -> Result<Instrumented, R
             _ => match &payload {
                 Payload::CustomSection(custom)
                     if custom.name().starts_with("component-type")
-                        || (custom.name().starts_with(".debug_") && !keep_dwarf) =>
+                        || (custom.name().starts_with(".debug_") && !keep_dwarf)
+                        || has_damaged_names(custom) =>
                 {
                     continue;
                 }
@@ -106,8 +108,9 @@ pub(crate) fn instrument(wasm: &[u8], core: &Core<'_>) -> Result<Instrumented, R
     Ok(Instrumented { module: module.finish(), image: image.finish() })
 }
 
-/// Appends the items of `added`, an encoded section without its id, to the vector `raw`. The count
-/// keeps its width in bytes if the sum fits; the second result says whether it did.
+/// Appends the items of `added`, an encoded section without its ID, to the vector `raw`.
+///
+/// The count keeps its width in bytes if the sum fits. The second result says whether it does.
 fn extended(raw: &[u8], added: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (count, items) = leb_u32(raw, 0)?;
     let (_, added_start) = leb_u32(added, 0)?;
@@ -146,7 +149,7 @@ fn added_types() -> Vec<u8> {
     encoded(&types)
 }
 
-fn added_functions(core: &Core<'_>) -> Vec<u8> {
+fn added_functions(core: &ModuleFacts<'_>) -> Vec<u8> {
     let mut functions = FunctionSection::new();
     for ty in 0..ADDED {
         functions.function(core.types + ty);
@@ -154,7 +157,7 @@ fn added_functions(core: &Core<'_>) -> Vec<u8> {
     encoded(&functions)
 }
 
-fn added_bodies(core: &Core<'_>) -> Vec<u8> {
+fn added_bodies(core: &ModuleFacts<'_>) -> Vec<u8> {
     let mut bodies = CodeSection::new();
     bodies.function(&init(core));
     bodies.function(&global_count(core));
@@ -163,8 +166,8 @@ fn added_bodies(core: &Core<'_>) -> Vec<u8> {
     encoded(&bodies)
 }
 
-/// A reactor's `_initialize` wins over a command's `_start`; no toolchain exports both.
-fn init(core: &Core<'_>) -> Function {
+/// The function `init`. `_initialize` takes precedence over `_start`; no toolchain exports both.
+fn init(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     for function in [core.start, core.initialize.or(core.command)].into_iter().flatten() {
         body.instructions().call(function);
@@ -173,13 +176,13 @@ fn init(core: &Core<'_>) -> Function {
     body
 }
 
-fn global_count(core: &Core<'_>) -> Function {
+fn global_count(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     body.instructions().i32_const(core.globals.len() as i32).end();
     body
 }
 
-fn global_get(core: &Core<'_>) -> Function {
+fn global_get(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     for (number, (global, ty)) in (0i32..).zip(&core.globals) {
         let mut code = body.instructions();
@@ -197,7 +200,7 @@ fn global_get(core: &Core<'_>) -> Function {
     body
 }
 
-fn global_set(core: &Core<'_>) -> Function {
+fn global_set(core: &ModuleFacts<'_>) -> Function {
     let mut body = Function::new([]);
     for (number, (global, ty)) in (0i32..).zip(&core.globals) {
         let mut code = body.instructions();
@@ -216,7 +219,7 @@ fn global_set(core: &Core<'_>) -> Function {
     body
 }
 
-fn exports(core: &Core<'_>) -> ExportSection {
+fn exports(core: &ModuleFacts<'_>) -> ExportSection {
     let added = core.imported_functions + core.defined_functions;
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
@@ -227,9 +230,11 @@ fn exports(core: &Core<'_>) -> ExportSection {
     exports
 }
 
-/// Checks that a module is what [`instrument`] makes of some module: no code runs when it is instantiated, and the
-/// state functions do what they say. `instrumented` are the facts about `wasm`. The error says what is different.
-pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &Core<'_>) -> Result<(), String> {
+/// Checks that a module could be a result of [`instrument`]: instantiating it runs no code, and the state functions are
+/// the generated ones.
+///
+/// `instrumented` are the facts about `wasm`. The error names the difference.
+pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &ModuleFacts<'_>) -> Result<(), String> {
     if instrumented.start.is_some() {
         return Err("its module has a start function".into());
     }
@@ -246,7 +251,7 @@ pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &Core<'_>) -> Result
             return Err(format!("its module's export `{name}` is another function"));
         }
     }
-    // With memory and step.
+    // The other two are the memory and `step`.
     if instrumented.exports.len() != STATE_FUNCTIONS.len() + 2 {
         return Err("its module has further exports".into());
     }
@@ -255,11 +260,11 @@ pub(crate) fn check_instrumented(wasm: &[u8], instrumented: &Core<'_>) -> Result
     let accessors = expected.into_iter().map(Function::into_raw_body);
     match &bodies[..] {
         [init, found @ ..] if is_init(init, added) && accessors.eq(found.iter().copied()) => Ok(()),
-        _ => Err("its state functions do something else than they should".into()),
+        _ => Err("its state functions do something else than those of `wasmop build`".into()),
     }
 }
 
-/// Whether this is a body that [`init`] makes: calls of at most two of the module's functions.
+/// Returns whether a body could be a result of [`init`]: at most two calls of the module's own functions.
 fn is_init(body: &[u8], added: u32) -> bool {
     let body = FunctionBody::new(BinaryReader::new(body, 0));
     let (Ok(locals), Ok(operators)) = (body.get_locals_reader(), body.get_operators_reader()) else { return false };
@@ -273,8 +278,32 @@ fn is_init(body: &[u8], added: u32) -> bool {
     locals.get_count() == 0 && ends(&operators)
 }
 
-/// With `memory.init` in the code, segments keep their numbers: an active one becomes an empty
-/// passive one, which behaves as a segment does that was applied at instantiation.
+/// Returns whether this is a name section that cannot be parsed. The encoder of components would refuse it.
+fn has_damaged_names(custom: &CustomSectionReader<'_>) -> bool {
+    let KnownCustom::Name(section) = custom.as_known() else { return false };
+    let damaged = |map: NameMap<'_>| map.into_iter().any(|naming| naming.is_err());
+    section.into_iter().any(|subsection| match subsection {
+        Ok(
+            Name::Function(map)
+            | Name::Type(map)
+            | Name::Table(map)
+            | Name::Memory(map)
+            | Name::Global(map)
+            | Name::Element(map)
+            | Name::Data(map)
+            | Name::Tag(map),
+        ) => damaged(map),
+        Ok(Name::Local(maps) | Name::Label(maps) | Name::Field(maps)) => {
+            maps.into_iter().any(|map| map.map_or(true, |map| damaged(map.names)))
+        }
+        Ok(Name::Module { .. } | Name::Unknown { .. }) => false,
+        Err(_) => true,
+    })
+}
+
+/// Replaces each active segment by an empty passive one, so that segments keep their numbers for `memory.init`.
+///
+/// An empty passive segment behaves like an active segment after instantiation.
 fn emptied(section: wasmparser::DataSectionReader<'_>) -> Option<wasm_encoder::DataSection> {
     let mut segments = wasm_encoder::DataSection::new();
     for segment in section {

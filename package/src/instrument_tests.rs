@@ -17,7 +17,7 @@ fn leb(mut value: u32) -> Vec<u8> {
 #[test]
 fn a_count_keeps_its_width_when_the_sum_fits() {
     let added = added_types();
-    // (count as found, same width)
+    // Count as found, and whether it keeps its width.
     let cases: &[(Vec<u8>, u32, bool)] = &[
         (leb(0), 4, true),
         (leb(123), 127, true),
@@ -38,7 +38,7 @@ fn a_count_keeps_its_width_when_the_sum_fits() {
 }
 
 #[test]
-fn sections_that_are_no_vectors_are_an_error() {
+fn malformed_vectors_are_an_error() {
     for raw in [&[][..], &[0x80], &[0xff, 0xff, 0xff, 0xff, 0xff], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
         assert!(extended(raw, &added_types()).is_none(), "{raw:?}");
     }

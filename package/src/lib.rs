@@ -1,4 +1,4 @@
-//! Packages: from a core module and a manifest to the one file that a wasmop host runs, and back.
+//! Packages: builds the file that a wasmop host runs from a core module and a manifest, and parses it.
 //!
 //! ```text
 //! core module ─ validate ─ instrument ─┬─ component ─ adapters ─┐
@@ -6,19 +6,34 @@
 //! wasmop.toml, registrations ─ manifest ───────────────────────┘
 //! ```
 //!
-//! A component that another tool made becomes a package as it is, of the soft tier (tier.rs).
+//! A component from another tool is packaged unchanged, in the soft tier; see [`Tier`].
+//!
+//! ```no_run
+//! use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
+//!
+//! let manifest = Manifest::new("website", "0.1.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"));
+//! let bytes = wasmop_package::assemble(&std::fs::read("website.wasm")?, &manifest)?;
+//! let package = wasmop_package::Package::parse(bytes)?;
+//! assert_eq!(package.manifest.name, "website");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod adapter;
 mod assemble;
 mod component;
 pub mod external;
+mod function_body;
 mod image;
 mod inspect;
 mod instrument;
 mod limits;
 pub mod manifest;
+mod memory_type;
+mod module_facts;
+mod overhead;
 mod package;
 pub mod predicate;
 mod refusal;
@@ -29,7 +44,7 @@ mod validate;
 mod world;
 
 pub use assemble::{AssembleError, assemble};
-pub use image::{ImageError, MemoryImage};
+pub use image::{MemoryImage, MemoryImageError};
 pub use inspect::{Inspection, inspect};
 pub use package::{IMAGE_SECTION, MANIFEST_SECTION, Package, PackageError, with_manifest};
 pub use refusal::{FunctionRef, Refusal};

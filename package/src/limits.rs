@@ -1,32 +1,32 @@
-//! What one controller may use: `[limits]` of its wasmop.toml, and no more than its host lets it have.
+//! The resource limits of one controller: `[limits]` in wasmop.toml, capped by the host.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A number for each limit; [`Limits::NONE`] is as good as no limits at all.
+/// The limits of one controller. `u64::MAX` means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Linear memory of the instance, bytes.
+    /// Linear memory of an instance, in bytes.
     pub memory_bytes: u64,
-    /// CPU time of one step, nanoseconds.
+    /// CPU time of one step, in nanoseconds.
     pub cpu_per_step_ns: u64,
-    /// CPU time in the long run, thousandths of a core.
+    /// Sustained CPU time, in thousandths of a core.
     pub cpu_share_millis: u64,
-    /// From handing an object to the controller until it is done with it, nanoseconds; time on disk included.
+    /// Duration of a reconcile, in nanoseconds. The time during which the controller is suspended counts.
     pub reconcile_timeout_ns: u64,
-    /// Requests to the API server a second, in the long run.
+    /// Sustained rate of requests to the API server, per second.
     pub api_requests_per_second: u64,
-    /// Requests at once, of a controller that has made none for a while.
+    /// Burst of requests to the API server.
     pub api_burst: u64,
-    /// Requests under way; as many again that last (watches, logs that are followed).
+    /// Concurrent requests. The same number again applies to long-lived requests, such as watches and followed logs.
     pub api_in_flight: u64,
-    /// Body of one response, bytes; not of those that last.
+    /// Body of one response, in bytes. Does not apply to long-lived requests.
     pub response_bytes: u64,
-    /// Lines of log, bytes a second in the long run.
+    /// Sustained log output, in bytes per second.
     pub log_bytes_per_second: u64,
-    /// Its snapshot, with a base image of its own, bytes.
+    /// The snapshot, including an own base image, in bytes.
     pub disk_bytes: u64,
 }
 
@@ -37,7 +37,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a controller that does what it should never comes near: the default.
+    /// The defaults. A well-behaved controller stays far below them.
     pub const USUAL: Limits = Limits {
         memory_bytes: 256 << 20,
         cpu_per_step_ns: 2_000_000_000,
@@ -50,6 +50,7 @@ impl Limits {
         log_bytes_per_second: 256 << 10,
         disk_bytes: 1 << 30,
     };
+    /// Everything is unlimited.
     pub const NONE: Limits = Limits {
         memory_bytes: u64::MAX,
         cpu_per_step_ns: u64::MAX,
@@ -63,7 +64,7 @@ impl Limits {
         disk_bytes: u64::MAX,
     };
 
-    /// The smaller of each.
+    /// Returns the minimum of each limit.
     pub fn capped(self, cap: &Limits) -> Limits {
         Limits {
             memory_bytes: self.memory_bytes.min(cap.memory_bytes),
@@ -79,11 +80,12 @@ impl Limits {
         }
     }
 
+    /// Returns the limit on the duration of a reconcile.
     pub fn reconcile_timeout(&self) -> Duration {
         Duration::from_nanos(self.reconcile_timeout_ns)
     }
 
-    /// The value of a key, as it is written in wasmop.toml; `None` if it is unlimited or no such key.
+    /// Returns a limit in the notation of wasmop.toml, or `None` if it is unlimited or `key` is unknown.
     pub fn in_file(&self, key: &str) -> Option<String> {
         let (_, value) = self.by_key().into_iter().find(|(name, _)| *name == key)?;
         if value == u64::MAX {
@@ -106,7 +108,7 @@ impl Limits {
         }
     }
 
-    /// Each with its key in wasmop.toml.
+    /// Returns each limit with its key in wasmop.toml.
     pub fn by_key(&self) -> [(&'static str, u64); 10] {
         [
             ("memory", self.memory_bytes),
@@ -127,7 +129,7 @@ impl Limits {
 mod tests {
     use super::*;
 
-    /// Distinct numbers, so that a mistaken field shows.
+    /// Distinct numbers, so that a test detects mixed-up fields.
     fn limits(factor: u64) -> Limits {
         Limits {
             memory_bytes: factor,
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_lowers_what_is_above_it_and_raises_nothing() {
+    fn a_cap_lowers_limits_and_never_raises_them() {
         assert_eq!(limits(10).capped(&limits(3)), limits(3));
         assert_eq!(limits(3).capped(&limits(10)), limits(3));
         assert_eq!(Limits::default().capped(&Limits::NONE), Limits::default());
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_as_they_are_written_in_the_file() {
+    fn limits_are_formatted_as_in_wasmop_toml() {
         let limits =
             Limits { memory_bytes: 96 << 20, cpu_per_step_ns: 1_500_000_000, disk_bytes: u64::MAX, ..Limits::USUAL };
         for (key, shown) in [
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_has_a_key_of_its_own() {
+    fn keys_are_distinct() {
         let by_key = limits(1).by_key();
         assert_eq!(by_key.map(|(_, value)| value), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         let keys = by_key.map(|(key, _)| key);
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_that_names_few_limits_has_the_usual_others() {
+    fn missing_limits_have_their_defaults() {
         let read: Limits = serde_json::from_str(r#"{"memoryBytes": 1048576, "apiBurst": 5}"#).unwrap();
         assert_eq!(read, Limits { memory_bytes: 1 << 20, api_burst: 5, ..Limits::default() });
         assert!(serde_json::from_str::<Limits>(r#"{"memory": 1}"#).is_err());

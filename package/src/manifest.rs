@@ -1,4 +1,4 @@
-//! What a package says about itself: the JSON in its `wasmop:manifest` section.
+//! The manifest of a package: the JSON in its `wasmop:manifest` section.
 
 use std::collections::BTreeMap;
 
@@ -9,46 +9,53 @@ use crate::external::HostPattern;
 pub use crate::limits::Limits;
 use crate::predicate::{Predicate, PredicateError};
 
-/// Version of the manifest's own shape. A host refuses a manifest with a higher one.
+/// The version of the manifest schema. A host refuses manifests with a higher version.
 pub const MANIFEST_VERSION: u32 = 1;
 
+/// The name, provenance, registrations, permissions and limits of a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// The schema version, at most [`MANIFEST_VERSION`].
     pub manifest_version: u32,
-    /// A DNS label; the controller's name in logs and in the state directory.
+    /// A DNS label. It names the controller in logs and in the state directory.
     pub name: String,
+    /// The version of the package, in any format.
     pub version: String,
+    /// The source language.
     pub language: Language,
+    /// The toolchain that compiled the package.
     pub toolchain: Toolchain,
+    /// The SDK and its version.
     pub sdk: Sdk,
-    /// What the controller registered when it was started once at build time.
+    /// The controllers that the package registered in a trial run at build time.
     #[serde(default)]
     pub registrations: Vec<ControllerSpec>,
-    /// Everything it may ask of the API server; all else is refused in the host.
+    /// The requests to the API server that the package needs. The host denies all others.
     #[serde(default)]
     pub permissions: Vec<PolicyRule>,
-    /// The other hosts that it may contact.
+    /// The external hosts that the package needs to contact.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_hosts: Vec<HostPattern>,
+    /// The requested resource limits.
     #[serde(default)]
     pub limits: Limits,
-    /// When it is suspended if its owner does not say; `None`: as the host does it.
+    /// The suspend policy, unless the owner sets one. `None` means the host's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend_policy: Option<Policy>,
-    /// Its environment variables, as far as its owner does not set them.
+    /// Environment variables. Those of the owner take precedence.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Its arguments if its owner gives none, without the program's name.
+    /// Arguments without the program name, unless the owner sets arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Custom resource definitions it needs, each a YAML or JSON document.
+    /// The custom resource definitions that the package needs, each a YAML or JSON document.
     #[serde(default)]
     pub crds: Vec<String>,
 }
 
 impl Manifest {
-    /// Of a controller that reconciles nothing and asks for nothing; the limits are the usual ones.
+    /// Creates a manifest without registrations and permissions, and with the default limits.
     pub fn new(name: &str, version: &str, language: Language, toolchain: Toolchain, sdk: Sdk) -> Manifest {
         Manifest {
             manifest_version: MANIFEST_VERSION,
@@ -69,104 +76,122 @@ impl Manifest {
     }
 }
 
+/// The source language of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names are those of the languages")]
 pub enum Language {
     Rust,
     Go,
     Python,
     JavaScript,
-    /// Any other that can be compiled to a component.
+    /// Any other language that compiles to a component.
     Other,
 }
 
+/// The toolchain that compiled a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Toolchain {
+    /// cargo with the target wasm32-wasip1.
     Cargo,
+    /// The go command with GOOS=wasip1.
     Go,
+    /// TinyGo with the target wasip1.
     Tinygo,
-    /// Whatever makes a component: `[build] command` in wasmop.toml.
+    /// A command that produces a component: `[build] command` in wasmop.toml.
     Component,
 }
 
+/// An SDK and its version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sdk {
+    /// The name of the crate, module or package.
     pub name: String,
+    /// Its version.
     pub version: String,
 }
 
 impl Sdk {
+    /// Creates an SDK reference.
     pub fn new(name: &str, version: &str) -> Sdk {
         Sdk { name: name.into(), version: version.into() }
     }
 }
 
-/// A reconciler and what it watches: what a guest hands to `register`.
+/// A controller and its watches: the JSON that a guest passes to `register`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ControllerSpec {
+    /// The name of the controller.
     pub name: String,
-    /// Only objects of this namespace; `None` means all that the host watches.
+    /// The namespace to watch. `None` means all namespaces that the host watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Only objects of these namespaces, in place of the one; empty: see there.
+    /// The namespaces to watch. If not empty, this takes precedence over `namespace`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
-    /// Reconciles of this controller under way at once; 0 means no limit.
+    /// At most this many reconciles run concurrently. 0 means unlimited.
     #[serde(default)]
     pub max_concurrent_reconciles: u32,
-    /// The kind whose objects are reconciled.
+    /// The watch of the reconciled kind.
     pub primary: WatchSpec,
-    /// Further kinds whose changes cause reconciles.
+    /// Watches of other kinds whose changes cause reconciles.
     #[serde(default)]
     pub watches: Vec<WatchSpec>,
 }
 
+/// A watch of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WatchSpec {
-    /// Empty for the core group.
+    /// The API group. Empty for the core group.
     #[serde(default)]
     pub group: String,
+    /// The API version, such as `v1`.
     pub version: String,
+    /// The kind, such as `Deployment`.
     pub kind: String,
-    /// Resource name as in URLs; empty: the host asks the API server's discovery.
+    /// The resource name in URLs, such as `deployments`. If empty, the host uses API discovery.
     #[serde(default)]
     pub plural: String,
-    /// Only objects of this namespace; empty: of all; `None`: of the controller's.
+    /// The namespace to watch. Empty means all namespaces, and `None` means the controller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Only objects of these namespaces, in place of the one; empty: see there.
+    /// The namespaces to watch. If not empty, this takes precedence over `namespace`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
+    /// How a change determines the objects to reconcile.
     #[serde(default)]
     pub relation: Relation,
+    /// A label selector as in the API. Empty selects everything.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub label_selector: String,
+    /// A field selector as in the API. Empty selects everything.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub field_selector: String,
-    /// Changes that leave `metadata.generation` as it was cause no reconcile.
+    /// Ignore changes that leave `metadata.generation` unchanged.
     #[serde(default)]
     pub generation_changed: bool,
-    /// A CEL expression over `object` and `oldObject`: changes of which it is false cause no reconcile. Empty: none.
+    /// A CEL expression over `object` and `oldObject`. Changes for which it is false are ignored. Empty means no
+    /// predicate.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub predicate: String,
-    /// The host keeps the objects, and answers reads that may come from a cache.
+    /// The host caches the objects and answers reads that any resource version satisfies.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
-    /// Changes that the controller itself made in a reconcile cause no other reconcile of that object, where that can be proven.
+    /// Ignore changes that provably result from the controller's own writes during a reconcile of the same object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_own_writes: bool,
 }
 
 impl ControllerSpec {
-    /// Of the primary kind and the further ones.
+    /// Returns the primary watch, followed by the others.
     pub fn all_watches(&self) -> impl Iterator<Item = &WatchSpec> {
         std::iter::once(&self.primary).chain(&self.watches)
     }
 
-    /// Watches that a host needs for it, one for each namespace, if its owner allows them all.
+    /// Returns the number of watches that a host needs, one per namespace, if the owner allows all namespaces.
     pub fn watch_count(&self) -> usize {
         let namespaces = |watch: &WatchSpec| match (&*watch.namespaces, &watch.namespace) {
             ([], None) => self.namespaces.len(),
@@ -175,12 +200,16 @@ impl ControllerSpec {
         self.all_watches().map(|watch| namespaces(watch).max(1)).sum()
     }
 
-    /// Compiles all predicates, for the errors.
+    /// Compiles all predicates.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first predicate that is refused.
     pub fn check_predicates(&self) -> Result<(), PredicateRefused> {
         for watch in self.all_watches().filter(|watch| !watch.predicate.is_empty()) {
             Predicate::new(&watch.predicate).map_err(|source| PredicateRefused {
                 kind: watch.kind.clone(),
-                text: watch.predicate.chars().take(SHOWN).collect(),
+                text: watch.predicate.chars().take(EXCERPT_CHARS).collect(),
                 source,
             })?;
         }
@@ -188,47 +217,50 @@ impl ControllerSpec {
     }
 }
 
-/// Most characters shown of a predicate.
-const SHOWN: usize = 200;
+/// Errors quote at most this many characters of a predicate.
+const EXCERPT_CHARS: usize = 200;
 
-/// A registration with a predicate that is none.
+/// A watch's predicate is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the predicate of the watch of {kind} is refused: {source}: `{text}`\n\
-     help: predicates are CEL over `object` and `oldObject`; docs/watching.md says what they may use"
+     help: predicates are CEL expressions over `object` and `oldObject`; docs/watching.md lists the supported functions"
 )]
 pub struct PredicateRefused {
+    /// The kind of the watch.
     pub kind: String,
-    /// Its beginning.
+    /// The beginning of the predicate.
     pub text: String,
+    /// What is wrong with the predicate.
     pub source: PredicateError,
 }
 
 impl WatchSpec {
-    /// The watch is of whole objects, which are kept; otherwise of metadata.
+    /// Returns whether the watch needs whole objects. Otherwise it is a metadata-only watch.
     pub fn keeps_objects(&self) -> bool {
         self.cached || self.relation == Relation::Map || !self.predicate.is_empty()
     }
 }
 
-/// How a change of a watched object becomes keys to reconcile.
+/// How a change to a watched object determines the objects to reconcile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relation {
     /// The object itself.
     #[default]
     Own,
-    /// Every owner of the primary kind.
+    /// All owners of the primary kind.
     Owner,
-    /// The owner of the primary kind that has `controller: true`.
+    /// The owner of the primary kind with `controller: true`.
     Controller,
-    /// The guest is asked, with a `map` event.
+    /// The objects that the guest returns for a `map` event.
     Map,
 }
 
-/// One RBAC rule, with RBAC's field names and meaning.
+/// An RBAC rule. The fields have the meaning of `rbac.authorization.k8s.io/v1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[allow(missing_docs, reason = "the fields are those of RBAC")]
 pub struct PolicyRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_groups: Vec<String>,
@@ -242,16 +274,17 @@ pub struct PolicyRule {
     pub non_resource_urls: Vec<String>,
 }
 
-/// Why a manifest can't be used.
+/// Why a manifest is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the message of each variant is its documentation")]
 pub enum ManifestError {
     #[error(
         "the package's manifest can't be read: {detail}\nhelp: build it again with the `wasmop build` of this release"
     )]
     Json { detail: String },
     #[error(
-        "the package's manifest has version {found}, and this wasmop reads up to version {MANIFEST_VERSION}\n\
+        "the package's manifest has version {found}, but this wasmop supports versions up to {MANIFEST_VERSION}\n\
          help: use a newer wasmop, or build the package again with this one"
     )]
     Version { found: u32 },
@@ -262,18 +295,22 @@ pub enum ManifestError {
     Name { name: String },
     #[error("the package's version is empty\nhelp: set `version` under [package] in wasmop.toml")]
     NoVersion,
-    #[error("the package's limit {limit} is 0\nhelp: set `{limit}` under [limits] in wasmop.toml, or leave it out")]
+    #[error("the package's limit {limit} is 0\nhelp: set `{limit}` under [limits] in wasmop.toml, or remove it")]
     ZeroLimit { limit: &'static str },
     #[error("the package's environment variable `{name}` is refused: {problem}\nhelp: correct [env] in wasmop.toml")]
     Env { name: String, problem: &'static str },
-    #[error("an argument of the package has a NUL character\nhelp: correct `args` in wasmop.toml")]
+    #[error("an argument of the package contains a NUL character\nhelp: correct `args` in wasmop.toml")]
     Args,
 }
 
 impl Manifest {
-    /// Reads and checks the content of a `wasmop:manifest` section.
+    /// Parses and checks the content of a `wasmop:manifest` section.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the JSON does not match the schema, or if [`Manifest::check`] fails.
     pub fn from_section(section: &[u8]) -> Result<Manifest, ManifestError> {
-        // The version first: a newer manifest may differ in everything else.
+        // Check the version first: a newer schema may differ in everything else.
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Versioned {
@@ -289,13 +326,21 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The content of a `wasmop:manifest` section, after the same checks.
+    /// Returns the content of a `wasmop:manifest` section.
+    ///
+    /// # Errors
+    ///
+    /// Fails if [`Manifest::check`] fails.
     pub fn to_section(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
         serde_json::to_vec(self).map_err(|error| ManifestError::Json { detail: error.to_string() })
     }
 
-    /// Checks what is used outside of the package: the name becomes a directory and a label.
+    /// Checks the values that the host uses outside the package, such as the name, which becomes a directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first invalid value.
     pub fn check(&self) -> Result<(), ManifestError> {
         if self.manifest_version > MANIFEST_VERSION {
             return Err(ManifestError::Version { found: self.manifest_version });
@@ -321,7 +366,7 @@ impl Manifest {
     }
 }
 
-/// Why an environment variable can't be handed to a program, if it can't.
+/// Returns what is wrong with an environment variable, or `None` if it is valid.
 pub fn env_problem(name: &str, value: &str) -> Option<&'static str> {
     match name {
         "" => Some("the name is empty"),
@@ -332,7 +377,7 @@ pub fn env_problem(name: &str, value: &str) -> Option<&'static str> {
     }
 }
 
-/// RFC 1123 label, as Kubernetes has it.
+/// Returns whether a name is an RFC 1123 label, as in Kubernetes.
 pub fn is_dns_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')

@@ -1,15 +1,15 @@
-//! A package: one WebAssembly component with custom sections of ours at its end.
+//! The package format: a WebAssembly component followed by wasmop's custom sections.
 //!
 //! ```text
 //! ┌──────────────────────────────────────────┐
-//! │ component: core modules, wiring, types   │  a valid component by itself; what is compiled
+//! │ component: core modules, wiring, types   │  a valid component by itself; the host compiles it
 //! ├──────────────────────────────────────────┤
-//! │ custom section "wasmop:memory-image"     │  what the linear memory begins with (image.rs);
-//! │                                          │  full tier only
+//! │ custom section "wasmop:memory-image"     │  the initial linear memory (image.rs); full tier
+//! │                                          │  only
 //! ├──────────────────────────────────────────┤
-//! │ custom section "wasmop:manifest"         │  JSON (manifest.rs); may be replaced alone
+//! │ custom section "wasmop:manifest"         │  JSON (manifest.rs); can be replaced alone
 //! ├──────────────────────────────────────────┤
-//! │ further custom sections                  │  ignored: other tools' notes
+//! │ further custom sections                  │  of other tools; ignored
 //! └──────────────────────────────────────────┘
 //! ```
 
@@ -20,30 +20,34 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use wasmparser::{BinaryReader, ComponentExportSectionReader, ComponentImportSectionReader};
 
-use crate::image::{ImageError, MemoryImage};
+use crate::function_body::check_body_sizes;
+use crate::image::{MemoryImage, MemoryImageError};
 use crate::manifest::{Manifest, ManifestError};
 use crate::refusal::Refusal;
 use crate::section::{self, Section};
 use crate::structure::{Footprint, Structure};
 use crate::tier::{self, Tier};
-use crate::validate::{check_bodies, check_body_sizes, validate_linked};
+use crate::validate::{check_bodies, validate_linked};
 use crate::world;
 
+/// The name of the custom section with the manifest.
 pub const MANIFEST_SECTION: &str = "wasmop:manifest";
+/// The name of the custom section with the memory image.
 pub const IMAGE_SECTION: &str = "wasmop:memory-image";
 
-/// Why bytes are not a package this host can run.
+/// Why a file is not a valid package.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the message of each variant is its documentation")]
 pub enum PackageError {
     #[error(
-        "not a wasmop package: it begins with {found}, which is no WebAssembly\n\
+        "not a wasmop package: it begins with {found}, which is not WebAssembly\n\
          help: pass the .wasm file that `wasmop build` wrote to target/wasmop/"
     )]
     NotWasm { found: String },
     #[error(
         "this is a core module, not a package\n\
-         help: run `wasmop build` in the project; it makes the package from it"
+         help: run `wasmop build` in the project; it packages the module"
     )]
     CoreModule,
     #[error(
@@ -52,7 +56,7 @@ pub enum PackageError {
     )]
     UnknownVersion { found: String },
     #[error(
-        "the package is truncated or damaged: the section at offset {offset} ends after the end of the file\n\
+        "the package is truncated or damaged: the section at offset {offset} extends past the end of the file\n\
          help: build or copy it again"
     )]
     Truncated { offset: usize },
@@ -63,22 +67,20 @@ pub enum PackageError {
     Damaged { offset: usize, detail: String },
     #[error(
         "this component has no section `{section}`, so it is not a wasmop package\n\
-         help: make one with `wasmop build`; components of other worlds can't be run by wasmop"
+         help: build a package with `wasmop build`; wasmop cannot run components of other worlds"
     )]
     SectionMissing { section: &'static str },
     #[error("the package has more than one section `{section}`\nhelp: build it again")]
     SectionTwice { section: &'static str },
+    #[error("the package's memory image is invalid: {0}\nhelp: build it again with the `wasmop build` of this release")]
+    Image(#[from] MemoryImageError),
     #[error(
-        "the package's memory image can't be used: {0}\nhelp: build it again with the `wasmop build` of this release"
-    )]
-    Image(#[from] ImageError),
-    #[error(
-        "the package's memory image ends at {end}, outside of the {memory} bytes of memory that its module begins with\n\
+        "the package's memory image ends at {end}, past the module's initial {memory} bytes of memory\n\
          help: build it again with the `wasmop build` of this release"
     )]
     ImageOutside { end: u64, memory: u64 },
     #[error(
-        "the package's code is not what `wasmop build` makes: {detail}\n\
+        "the package's code is not what `wasmop build` produces: {detail}\n\
          help: build it again with the `wasmop build` of this release"
     )]
     Structure { detail: String },
@@ -92,36 +94,43 @@ pub enum PackageError {
     )]
     ForeignImport { name: String },
     #[error(
-        "the package does not export `{name}`, so it was made for another world\n\
+        "the package does not export `{name}`, so it was built for another world\n\
          help: build it with the `wasmop build` of this release"
     )]
     ExportMissing { name: &'static str },
 }
 
-/// A checked package. Cheap to clone; the bytes are shared.
+/// A checked package. Clones share the bytes.
 #[derive(Clone, Debug)]
 pub struct Package {
+    /// The parsed manifest.
     pub manifest: Manifest,
-    /// SHA-256 of the whole file.
+    /// The SHA-256 digest of the whole file.
     pub digest: [u8; 32],
     bytes: Arc<[u8]>,
     layout: Layout,
     structure: Structure,
 }
 
-/// Where the parts are. Invariant: ranges are inside the bytes and the image was parsed once.
+/// The positions of the parts. Invariant: all ranges are within the bytes, and the image is valid.
 #[derive(Clone, Debug)]
 struct Layout {
-    /// End of the component proper: where the first section of ours begins.
+    /// The end of the component, where wasmop's first section begins.
     component_end: usize,
-    /// Only packages of the full tier have one.
+    /// `None` for packages of the soft tier.
     image: Option<Range<usize>>,
     manifest: Range<usize>,
 }
 
 impl Package {
-    /// Checks the layout, the manifest, the image, that the component is of our world and that its structure is
-    /// what `wasmop build` makes. Function bodies are left to [`Package::check_code`].
+    /// Parses and checks a package, except for its function bodies.
+    ///
+    /// The checks cover the layout, the manifest, the memory image, the imports and exports, and the structure of the
+    /// component. [`Package::check_code`] checks the function bodies.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file is not a package that `wasmop build` of a compatible release could have produced.
     pub fn parse(bytes: impl Into<Arc<[u8]>>) -> Result<Package, PackageError> {
         let bytes = bytes.into();
         let layout = Layout::of(&bytes)?;
@@ -144,18 +153,22 @@ impl Package {
         Ok(Package { manifest, digest, bytes, layout, structure })
     }
 
-    /// The name in the manifest of a file, be the rest of it a package or not.
+    /// Returns the name in the manifest of a file, even if the rest of the file is invalid.
     pub fn name_in(bytes: &[u8]) -> Option<String> {
         let manifest = section::find(bytes, MANIFEST_SECTION)?;
         Some(Manifest::from_section(bytes.get(manifest.content)?).ok()?.name)
     }
 
-    /// The whole file.
+    /// Returns the whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Checks the function bodies, as `wasmop build` does: to be called before the component is compiled.
+    /// Checks the function bodies, as `wasmop build` does. Call this before compiling the component.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a function is too large to compile or changes state that the host cannot save.
     pub fn check_code(&self) -> Result<(), PackageError> {
         let component = self.component();
         for (number, module) in self.structure.modules.iter().enumerate() {
@@ -172,30 +185,33 @@ impl Package {
         Ok(())
     }
 
-    /// What an instance needs before any of its code has run.
+    /// Returns what an instance occupies before any of its code runs.
     pub fn footprint(&self) -> Footprint {
         self.structure.footprint
     }
 
-    /// The component without our sections: what an engine compiles. It does not change when the
-    /// manifest is replaced.
+    /// Returns the component without wasmop's sections, which the engine compiles.
+    ///
+    /// Replacing the manifest does not change it.
     pub fn component(&self) -> &[u8] {
         &self.bytes[..self.layout.component_end]
     }
 
-    /// How far its instances can be suspended.
+    /// Returns how completely instances can be suspended.
     pub fn tier(&self) -> Tier {
         self.layout.tier()
     }
 
-    /// What the linear memory begins with; packages of the soft tier initialise it themselves.
+    /// Returns the initial linear memory, or `None` in the soft tier. Components of the soft tier initialize their
+    /// memory themselves.
     pub fn image(&self) -> Option<MemoryImage<'_>> {
         let image = self.layout.image.clone()?;
         Some(MemoryImage::parse(&self.bytes[image]).expect("the image was checked when the package was parsed"))
     }
 
-    /// SHA-256 of component and image: what a snapshot of its instances depends on. Unlike
-    /// [`Package::digest`] it does not change when the manifest is replaced.
+    /// Returns the SHA-256 digest of component and image. Snapshots depend on these parts only.
+    ///
+    /// Unlike [`Package::digest`], it does not change when the manifest is replaced.
     pub fn code_digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update((self.layout.component_end as u64).to_le_bytes());
@@ -206,19 +222,24 @@ impl Package {
         hash.finalize().into()
     }
 
+    /// Returns [`Package::digest`] in hexadecimal.
     pub fn digest_hex(&self) -> String {
         self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Replaces the manifest and nothing else.
+/// Replaces the manifest of a package, and nothing else.
+///
+/// # Errors
+///
+/// Fails if the manifest is invalid or the layout of `package` is damaged.
 pub fn with_manifest(package: &[u8], manifest: &Manifest) -> Result<Vec<u8>, PackageError> {
     let manifest = manifest.to_section()?;
     Layout::of(package)?;
     let mut replaced = package[..section::HEADER].to_vec();
     for section in section::sections(package) {
         let section = section.map_err(|cut| PackageError::Truncated { offset: cut.offset })?;
-        if is_ours(&section, MANIFEST_SECTION) {
+        if is_named(&section, MANIFEST_SECTION) {
             section::push_custom(&mut replaced, MANIFEST_SECTION, &manifest);
         } else {
             replaced.extend_from_slice(&package[section.whole]);
@@ -227,7 +248,7 @@ pub fn with_manifest(package: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Pac
     Ok(replaced)
 }
 
-fn is_ours(section: &Section<'_>, name: &str) -> bool {
+fn is_named(section: &Section<'_>, name: &str) -> bool {
     section.id == section::CUSTOM && section.name == name
 }
 
@@ -249,7 +270,7 @@ impl Layout {
                 _ if section.id != section::CUSTOM && component_end.is_some() => {
                     return Err(PackageError::Damaged {
                         offset: section.whole.start,
-                        detail: "code follows wasmop's own sections".to_string(),
+                        detail: "code follows wasmop's sections".to_string(),
                     });
                 }
                 _ => continue,
@@ -286,7 +307,7 @@ fn check_header(bytes: &[u8]) -> Result<(), PackageError> {
     Err(PackageError::NotWasm { found })
 }
 
-/// Imports and exports of the component proper.
+/// The imports and exports of a component, by name.
 pub(crate) struct Interfaces {
     pub(crate) imports: Vec<String>,
     pub(crate) exports: Vec<String>,

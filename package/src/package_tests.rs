@@ -29,7 +29,7 @@ fn package() -> Vec<u8> {
 }
 
 #[test]
-fn what_was_assembled_is_parsed_back() {
+fn an_assembled_package_can_be_parsed() {
     let bytes = package();
     let package = Package::parse(bytes.clone()).unwrap();
     assert_eq!(package.manifest, manifest());
@@ -44,7 +44,7 @@ fn what_was_assembled_is_parsed_back() {
 }
 
 #[test]
-fn a_manifest_without_external_hosts_asks_for_none_and_one_with_a_malformed_host_is_refused() {
+fn external_hosts_default_to_none_and_malformed_ones_are_refused() {
     let mut json = serde_json::to_value(manifest()).unwrap();
     assert_eq!(json["externalHosts"], serde_json::json!(["https://*.example.com:8443"]));
     json["externalHosts"] = serde_json::json!(["https://a.example/path"]);
@@ -55,20 +55,36 @@ fn a_manifest_without_external_hosts_asks_for_none_and_one_with_a_malformed_host
 }
 
 #[test]
-fn the_same_module_makes_the_same_package() {
+fn assembling_is_deterministic() {
     assert_eq!(package(), package());
 }
 
 #[test]
-fn a_module_that_begins_above_its_memory_limit_is_not_packaged() {
+fn a_module_whose_initial_memory_exceeds_the_limit_is_refused() {
     let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
-    // Two pages, a global, and two functions that are imported or exported.
+    // Two pages, a global, and two imported or exported functions.
     let error = crate::assemble(&core_module(), &Manifest { limits, ..manifest() }).unwrap_err().to_string();
     assert!(error.contains("begins with 131152 bytes") && error.contains("`memory` under [limits]"), "{error}");
 }
 
 #[test]
-fn a_manifest_is_replaced_without_touching_code_and_image() {
+fn a_damaged_name_section_is_dropped() {
+    let core = core_module();
+    for names in [
+        &b"\x01\x04\x01\x00\x01\xff"[..],
+        b"\x07\x04\x01\x00\x01\xff",
+        b"\x02\x06\x01\x00\x01\x00\x01\xff",
+        b"\x01\x7f",
+    ] {
+        let mut damaged = core.clone();
+        section::push_custom(&mut damaged, "name", names);
+        let package = crate::assemble(&damaged, &manifest()).unwrap_or_else(|error| panic!("{names:?}: {error}"));
+        Package::parse(package).unwrap();
+    }
+}
+
+#[test]
+fn replacing_the_manifest_keeps_code_and_image() {
     let before = Package::parse(package()).unwrap();
     let renamed = Manifest { name: "other".into(), crds: vec![], ..manifest() };
     let after = Package::parse(with_manifest(before.bytes(), &renamed).unwrap()).unwrap();
@@ -80,7 +96,7 @@ fn a_manifest_is_replaced_without_touching_code_and_image() {
 }
 
 #[test]
-fn sections_of_other_tools_after_ours_are_kept_and_ignored() {
+fn sections_of_other_tools_are_kept_and_ignored() {
     let mut bytes = package();
     section::push_custom(&mut bytes, "producers", b"whatever");
     let package = Package::parse(bytes.clone()).unwrap();
@@ -88,7 +104,7 @@ fn sections_of_other_tools_after_ours_are_kept_and_ignored() {
 }
 
 #[test]
-fn what_is_no_package_is_refused_by_name() {
+fn invalid_packages_are_refused() {
     let good = package();
     let layout = Layout::of(&good).unwrap();
     let component = good[..layout.component_end].to_vec();
@@ -132,7 +148,7 @@ fn what_is_no_package_is_refused_by_name() {
             "more than one section `wasmop:manifest`",
         ),
         ("code at the end", code_after, "code follows"),
-        ("image damaged", with(&[(IMAGE_SECTION, b"wmim"), (MANIFEST_SECTION, &text)]), "memory image can't be used"),
+        ("image damaged", with(&[(IMAGE_SECTION, b"wmim"), (MANIFEST_SECTION, &text)]), "memory image is invalid"),
         ("manifest no JSON", with(&[(IMAGE_SECTION, image), (MANIFEST_SECTION, b"{")]), "manifest can't be read"),
         (
             "manifest without name",
@@ -156,7 +172,7 @@ fn what_is_no_package_is_refused_by_name() {
 }
 
 #[test]
-fn an_inspection_says_when_it_is_suspended_if_the_package_does() {
+fn an_inspection_shows_the_suspend_policy_if_there_is_one() {
     let manifest = Manifest { suspend_policy: Some("after=5s".parse().unwrap()), ..manifest() };
     let said = crate::inspect(&with_manifest(&package(), &manifest).unwrap()).unwrap();
     assert!(said.render().contains("\nsuspended     after=5s\n"), "{}", said.render());
@@ -181,7 +197,7 @@ fn an_inspection_accounts_for_every_byte() {
         "rust with cargo",
         "wasmop 0.1.0",
         "memory 256.0 MiB, snapshot 1.0 GiB",
-        "CPU 2s a step, 500m of a core in the long run",
+        "CPU 2s per step, 500m of a core sustained",
         "API 200 requests/s, 1000 at once, 32 in flight, response 64.0 MiB",
         "1 embedded",
         "memory image",
@@ -195,9 +211,9 @@ fn an_inspection_accounts_for_every_byte() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Truncated, with flipped bits, with damaged lengths, with pieces cut out or doubled.
+    /// Truncates, flips bits, damages lengths, and removes or duplicates parts.
     #[test]
-    fn a_damaged_package_is_an_error_or_a_package_but_never_a_panic(
+    fn parsing_a_damaged_package_does_not_panic(
         edits in prop::collection::vec((0u8..5, any::<prop::sample::Index>(), any::<u8>(), 1usize..64), 1..6)
     ) {
         thread_local!(static GOOD: Vec<u8> = package());
@@ -216,7 +232,7 @@ proptest! {
                     let piece = bytes[at..to].to_vec();
                     bytes.splice(at..at, piece);
                 }
-                // The length byte of a section, of which there are few, is hit on purpose.
+                // Random offsets rarely hit the few length bytes of sections. Damage one explicitly.
                 _ => {
                     let starts: Vec<usize> = section::sections(&bytes).map_while(Result::ok).map(|s| s.whole.start).collect();
                     if let Some(start) = starts.get(usize::from(byte) % starts.len().max(1))
@@ -233,12 +249,12 @@ proptest! {
             prop_assert!(!crate::inspect(&bytes).unwrap().render().is_empty());
             prop_assert!(with_manifest(&bytes, &manifest()).is_ok());
         }
-        // The other reader of foreign bytes.
+        // The other parser of untrusted bytes.
         let _ = crate::assemble(&bytes, &manifest());
     }
 
     #[test]
-    fn a_damaged_module_is_an_error_or_a_package_but_never_a_panic(
+    fn assembling_a_damaged_module_does_not_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in prop::option::of(any::<prop::sample::Index>())
     ) {
         let mut bytes = core_module();
@@ -256,7 +272,7 @@ proptest! {
 }
 
 #[test]
-fn a_watch_of_several_namespaces_counts_as_so_many() {
+fn a_watch_counts_once_per_namespace() {
     for (controller, primary, watch, expected) in [
         ("", "", "", 2),
         (r#", "namespace": "a""#, "", r#", "namespace": "b""#, 2),

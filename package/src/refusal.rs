@@ -1,14 +1,15 @@
-//! Why a module can't become a package: one variant a construct, each message saying what, where
-//! and what to do about it.
+//! The reasons to refuse a module or component. Each message names the construct and its place, and offers help.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// A function of the refused module, by its name if the module has names.
+/// A function of the refused module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionRef {
+    /// The index in the function index space.
     pub index: u32,
+    /// The name, if the module has a name section.
     pub name: Option<String>,
 }
 
@@ -21,9 +22,10 @@ impl fmt::Display for FunctionRef {
     }
 }
 
-/// The validator's answer to a module it does not accept.
+/// Why a module or component cannot become a package.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the message of each variant is its documentation")]
 pub enum Refusal {
     #[error(
         "not a WebAssembly file: it begins with {found}\n\
@@ -31,7 +33,7 @@ pub enum Refusal {
     )]
     NotWasm { found: String },
     #[error(
-        "the file is truncated: it ends in the middle of what begins before offset {offset}\n\
+        "the file is truncated: it ends within the item that begins before offset {offset}\n\
          help: build or copy it again"
     )]
     Truncated { offset: usize },
@@ -57,10 +59,10 @@ pub enum Refusal {
     ComponentMemoryCount { count: usize },
     #[error(
         "the component can't be a controller: {detail}\n\
-         help: don't compose components; build one with a tool that makes a single core module"
+         help: don't compose components; use a tool that produces a single core module"
     )]
     ComponentStructure { detail: String },
-    #[error("this is a wasmop package already\nhelp: run it with `wasmop run`, or look at it with `wasmop inspect`")]
+    #[error("this is already a wasmop package\nhelp: run it with `wasmop run`, or show it with `wasmop inspect`")]
     AlreadyPackage,
 
     #[error(
@@ -74,7 +76,7 @@ pub enum Refusal {
     )]
     MemoryImported { module: String, name: String },
     #[error(
-        "the memory is shared between threads, and a suspended controller can't hold threads\nhelp: build for wasm32-wasip1, not wasm32-wasip1-threads"
+        "the memory is shared between threads, but controllers cannot have threads\nhelp: build for wasm32-wasip1, not wasm32-wasip1-threads"
     )]
     MemoryShared,
     #[error("the memory is 64-bit; controllers are 32-bit\nhelp: build for wasm32-wasip1, not wasm64")]
@@ -85,44 +87,44 @@ pub enum Refusal {
     MemoryPageSize { bytes: u64 },
     #[error(
         "the memory is not exported as `memory`\n\
-         help: link as an executable or cdylib for wasip1; both export it"
+         help: link an executable or a cdylib for wasip1; both export the memory"
     )]
     MemoryNotExported,
 
     #[error(
-        "global {global} is mutable and of type {ty}: only i32, i64, f32 and f64 can be saved when the controller is suspended\n\
+        "global {global} is mutable and of type {ty}: a suspend can save only i32, i64, f32 and f64\n\
          help: build without the features that use such globals (SIMD registers, reference types)"
     )]
     GlobalType { global: String, ty: String },
     #[error(
-        "the module has more than {max} mutable globals, which are saved one by one when the controller is suspended\n\
+        "the module has more than {max} mutable globals, and each suspend saves them one by one\n\
          help: keep state in memory; compilers use fewer than ten"
     )]
     GlobalCount { max: usize },
     #[error(
-        "global `{module}` `{name}` is imported; a controller's globals are its own\n\
+        "global `{module}` `{name}` is imported; a controller defines all its globals\n\
          help: link statically, without -shared or --import-*"
     )]
     GlobalImported { module: String, name: String },
 
     #[error(
-        "{function} uses `{operator}`: a change of tables or segments is lost when the controller is suspended\n\
-         help: don't change function tables at run time (dynamic linking, JIT, reference types); toolchains for wasip1 emit this only when asked to"
+        "{function} uses `{operator}`: a suspend loses changes of tables and segments\n\
+         help: don't change function tables at run time (dynamic linking, JIT, reference types); toolchains for wasip1 emit this only on request"
     )]
     StateOutsideMemory { operator: String, function: FunctionRef },
     #[error(
-        "{function} uses `{operator}` of the {proposal} proposal, which controllers can't use\n\
-         help: build without that target feature (Rust: -C target-feature=-...; see docs/package.md for those allowed)"
+        "{function} uses `{operator}` of the {proposal} proposal, which controllers cannot use\n\
+         help: build without that target feature (Rust: -C target-feature=-...); docs/package.md lists the allowed features"
     )]
     Proposal { operator: String, proposal: &'static str, function: FunctionRef },
     #[error(
-        "{function} has {bytes} bytes of code, more than the {max} that a host compiles: compilers slow down with the size of a function\n\
-         help: split it up; functions of this size are generated, or have large tables in their code: keep those as data"
+        "{function} has {bytes} bytes of code, more than the {max} that a host compiles: compile time grows faster than linearly with the size of a function\n\
+         help: split the function; if it contains large tables, keep them as data"
     )]
     FunctionSize { function: FunctionRef, bytes: usize, max: usize },
     #[error(
-        "the module uses a feature that controllers can't use: {detail} (offset {offset})\n\
-         help: build for plain wasm32-wasip1; docs/package.md lists the features allowed"
+        "the module uses a feature that controllers cannot use: {detail} (offset {offset})\n\
+         help: build for plain wasm32-wasip1; docs/package.md lists the allowed features"
     )]
     Feature { offset: usize, detail: String },
 
@@ -132,14 +134,14 @@ pub enum Refusal {
     )]
     DataOffset { segment: u32 },
     #[error(
-        "data segment {segment} ends at {end}, past the {memory} bytes that the memory begins with\n\
+        "data segment {segment} ends at {end}, past the initial {memory} bytes of memory\n\
          help: raise the linker's initial memory"
     )]
     DataOutOfBounds { segment: u32, end: u64, memory: u64 },
 
     #[error(
         "the module imports WASI function `{name}`, which wasmop does not provide\n\
-         help: only the functions of wasi_snapshot_preview1 exist; find out which library calls it and turn that feature off"
+         help: only the functions of wasi_snapshot_preview1 exist; find out which library calls it and disable that feature"
     )]
     WasiUnknown { name: String },
     #[error(
@@ -158,7 +160,7 @@ pub enum Refusal {
     )]
     ReadWithoutAdapter,
     #[error(
-        "the module imports the {kind} `{module}` `{name}`; a controller imports functions only\n\
+        "the module imports the {kind} `{module}` `{name}`; a controller can import only functions\n\
          help: link statically, without -shared or --import-*"
     )]
     ImportKind { module: String, name: String, kind: &'static str },
@@ -178,19 +180,19 @@ const STEP_HELP: &str =
 
 fn import_help(module: &str) -> &'static str {
     if module == "wasi_unstable" {
-        "this is the WASI of 2019; use a toolchain that builds for wasi_snapshot_preview1"
+        "this is the WASI snapshot of 2019; use a toolchain that builds for wasi_snapshot_preview1"
     } else if module.starts_with("wasi:") {
         "build for wasm32-wasip1 (Rust) or GOOS=wasip1 (Go), not wasip2"
     } else if module.starts_with("wasmop:") || module == crate::adapter::RT {
         "use an SDK of the same release as this wasmop"
     } else if module.starts_with("__wbindgen") {
-        "a dependency was built for browsers (wasm-bindgen); turn its `js`, `wasm-bindgen` or `wasmbind` feature off"
+        "a dependency was built for browsers (wasm-bindgen); disable its feature `js`, `wasm-bindgen` or `wasmbind`"
     } else if module == "gojs" || module == "go" {
         "build with GOOS=wasip1, not GOOS=js"
     } else if module == "env" {
-        "a function was left undefined when linking, usually one of a C library; remove the dependency or its feature"
+        "the linker left a function undefined, usually one of a C library; remove the dependency or its feature"
     } else {
-        "a controller reaches the outside through the SDK only; remove the dependency that imports this"
+        "a controller can import only what the SDK uses; remove the dependency that imports this"
     }
 }
 
@@ -198,11 +200,11 @@ fn component_import_help(name: &str) -> &'static str {
     if name.starts_with("wasi:http/") {
         "requests go through `wasmop:controller/runtime`; build without HTTP (componentize-js: `disableFeatures: ['http', 'fetch-event']`)"
     } else if name.starts_with("wasi:") {
-        "it has WASI 0.2: cli, clocks, filesystem, io, random and sockets; build for that"
+        "wasmop provides WASI 0.2: cli, clocks, filesystem, io, random and sockets; build for these"
     } else if name.starts_with("wasmop:") {
         "use the wit/wasmop.wit of the same release as this wasmop"
     } else {
-        "a controller imports `wasmop:controller` and WASI only; compose it with what provides this"
+        "a controller can import only `wasmop:controller` and WASI; compose it with a component that provides this interface"
     }
 }
 
@@ -210,5 +212,15 @@ fn other_world(exports: &[String]) -> String {
     if exports.is_empty() {
         return String::new();
     }
-    format!(" (it is made for another world: it exports {})", exports.join(", "))
+    format!(" (it is built for another world: it exports {})", exports.join(", "))
+}
+
+/// The refusal of a file that the parser rejects.
+pub(crate) fn malformed(error: wasmparser::Error) -> Refusal {
+    let offset = error.offset();
+    if error.message().starts_with("unexpected end") {
+        Refusal::Truncated { offset }
+    } else {
+        Refusal::Invalid { offset, detail: error.message().to_string() }
+    }
 }

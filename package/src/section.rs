@@ -1,14 +1,15 @@
-//! The outermost level of a WebAssembly binary: an eight-byte header, then sections of
-//! `id, length, content`. Nothing inside a section is looked at, but for the name of custom ones.
+//! The outermost level of a WebAssembly binary: an eight-byte header, followed by sections of `id, length, content`.
+//!
+//! It does not interpret the contents of sections, except for the names of custom sections.
 
 use std::ops::Range;
 
-/// Length of `\0asm`, version and layer.
+/// The length of `\0asm`, version and layer.
 pub(crate) const HEADER: usize = 8;
 pub(crate) const COMPONENT_HEADER: [u8; HEADER] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
 pub(crate) const MODULE_HEADER: [u8; HEADER] = [0, b'a', b's', b'm', 1, 0, 0, 0];
 
-/// Section ids of a component that are used here.
+/// Section IDs of components.
 pub(crate) const CUSTOM: u8 = 0;
 pub(crate) const CORE_MODULE: u8 = 1;
 pub(crate) const CORE_INSTANCE: u8 = 2;
@@ -20,25 +21,26 @@ pub(crate) const START: u8 = 9;
 pub(crate) const IMPORT: u8 = 10;
 pub(crate) const EXPORT: u8 = 11;
 
-/// A section's place in the file.
+/// The position of a section in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Section<'a> {
     pub(crate) id: u8,
-    /// Name of a custom section, else empty.
+    /// The name of a custom section. Empty for other sections.
     pub(crate) name: &'a str,
-    /// From the id to the end of the content.
+    /// From the ID to the end of the content.
     pub(crate) whole: Range<usize>,
-    /// The content; after the name in a custom section.
+    /// The content. In a custom section, this excludes the name.
     pub(crate) content: Range<usize>,
 }
 
-/// Where the walk stopped because the bytes don't hold what they announce.
+/// A section extends past the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
+    /// Where the section begins.
     pub(crate) offset: usize,
 }
 
-/// Walks over the sections after the header; ends with the first damaged one.
+/// Iterates over the sections after the header. Ends at the first damaged section.
 pub(crate) fn sections(wasm: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Cut>> {
     let mut at = HEADER;
     std::iter::from_fn(move || {
@@ -51,7 +53,7 @@ pub(crate) fn sections(wasm: &[u8]) -> impl Iterator<Item = Result<Section<'_>, 
     })
 }
 
-/// The first custom section called `name`.
+/// Returns the first custom section with this name.
 pub(crate) fn find<'a>(wasm: &'a [u8], name: &str) -> Option<Section<'a>> {
     sections(wasm).map_while(Result::ok).find(|section| section.id == CUSTOM && section.name == name)
 }
@@ -78,7 +80,7 @@ fn section_at(wasm: &[u8], at: usize) -> Option<Section<'_>> {
     Some(section)
 }
 
-/// An unsigned LEB128 of at most 32 bits at `at`, and where it ends.
+/// Decodes an unsigned LEB128 number of at most 32 bits at `at`. Returns its value and its end.
 pub(crate) fn leb_u32(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
     let mut value = 0u64;
     for (count, byte) in bytes.get(at..)?.iter().take(5).enumerate() {

@@ -1,17 +1,18 @@
-//! The structure of a package's component, checked whenever a package is read: anyone may have made it.
+//! Checks the structure of a package's component. This happens for every parsed package, because packages are
+//! untrusted.
 //!
 //! ```text
 //! component
-//! ├─ core module          main: the one with a memory; instrumented (full tier)
-//! ├─ core modules         adapters and linking: no memory, no start, no data; at most `MAX_LINKING_MODULES`
-//! ├─ core instances       each module once
-//! ├─ lifted functions     of main: step and the state functions, without further callbacks
-//! └─ nested components    types, imports and exports only
+//! ├─ main core module     has the only memory; instrumented (full tier)
+//! ├─ other core modules   adapters and linking: no memory, no start, no data; at most `MAX_LINKING_MODULES`
+//! ├─ core instances       one per module
+//! ├─ lifted functions     step and the state functions of the main module, without callbacks
+//! └─ nested components    only types, imports and exports
 //! ```
 //!
-//! So no code of a full package runs but in its own functions, which the host calls one by one, and all that an
-//! instance holds is known before there is one. Components of the soft tier are made by other tools; of them
-//! only the last line and the single memory hold. Function bodies are read when a package is compiled.
+//! Consequently, code of a package of the full tier runs only in the functions that the host calls, and the footprint
+//! of an instance is known before instantiation. Components of the soft tier come from other tools. For these, only the
+//! rules about nested components and the single memory apply. Function bodies are checked before compilation.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -22,49 +23,50 @@ use wasmparser::{
     MemoryType, Parser, Payload, SectionLimited, ValType,
 };
 
-use crate::component::check_memory;
 use crate::instrument::check_instrumented;
+use crate::memory_type::{PAGE, check_memory};
+use crate::overhead::Overhead;
 use crate::section::{self, Section};
 use crate::tier::Tier;
-use crate::validate::{Overhead, PAGE, survey};
+use crate::validate::survey;
 
-/// Both adapters, and two modules with which `wit-component` links them.
+/// Two adapters, and two modules with which `wit-component` links them.
 const MAX_LINKING_MODULES: usize = 4;
-/// Entries of a linking module's tables: one for each function of the world.
+/// The tables of a linking module have at most this many entries. They need one per function of the world.
 const MAX_LINKING_TABLE: u64 = 256;
-/// Mutable globals of a linking module; the `wasmop_rt` adapter has two.
+/// A linking module has at most this many mutable globals. The `wasmop_rt` adapter has two.
 const MAX_LINKING_GLOBALS: usize = 2;
 
-/// What an instance of a component needs before any of its code has run.
+/// What an instance of a component occupies before any of its code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// Bytes of linear memory it begins with.
+    /// Bytes of initial linear memory.
     pub memory: u64,
-    /// Bytes of its tables.
+    /// Bytes of tables.
     pub tables: u64,
-    /// Bytes of its globals and function references.
+    /// Bytes of globals and function references.
     pub fixed: u64,
 }
 
 impl Footprint {
-    /// Bytes of all together, which the memory limit is about.
+    /// Returns the total bytes, which count toward the memory limit.
     pub fn bytes(&self) -> u64 {
         self.memory.saturating_add(self.tables).saturating_add(self.fixed)
     }
 }
 
-/// A component whose structure was checked.
+/// The structure of a checked component.
 #[derive(Clone, Debug)]
 pub(crate) struct Structure {
     pub(crate) footprint: Footprint,
-    /// Where its core modules are.
+    /// The positions of the core modules.
     pub(crate) modules: Vec<Range<usize>>,
-    /// Which of them has the memory.
+    /// The index of the module with the memory.
     pub(crate) main: usize,
 }
 
 impl Structure {
-    /// The error says what is wrong with `component`.
+    /// Checks a component. The error is a phrase about the component.
     pub(crate) fn check(component: &[u8], tier: Tier) -> Result<Structure, String> {
         let modules = modules(component)?;
         let instances = instances(component, modules.len())?;
@@ -109,7 +111,7 @@ impl Structure {
     }
 }
 
-/// The first line of an error: its help is for a project that is being built.
+/// Returns the first line of an error. The help is for authors of the source project, not for users of the package.
 fn headline(message: &str) -> String {
     message.lines().next().unwrap_or_default().into()
 }
@@ -125,10 +127,11 @@ fn items<'a, T: FromReader<'a>>(component: &'a [u8], section: &Section<'_>) -> R
 }
 
 fn sections(component: &[u8]) -> impl Iterator<Item = Result<Section<'_>, String>> {
-    section::sections(component).map(|section| section.map_err(|cut| format!("it is cut at offset {}", cut.offset)))
+    section::sections(component)
+        .map(|section| section.map_err(|cut| format!("it is truncated at offset {}", cut.offset)))
 }
 
-/// Core modules of a component, none of which may be in a nested one.
+/// Returns the core modules of a component. Nested components must not have any.
 fn modules(component: &[u8]) -> Result<Vec<Range<usize>>, String> {
     let mut modules = Vec::new();
     for section in sections(component) {
@@ -143,8 +146,9 @@ fn modules(component: &[u8]) -> Result<Vec<Range<usize>>, String> {
     Ok(modules)
 }
 
-/// How often each of the component's own core modules is instantiated. There is no other way to name them, and there
-/// are no others: else an index would not say which one it is.
+/// Returns how often each core module of the component is instantiated.
+///
+/// Imported, exported and aliased modules are refused, because they would shift the module indices.
 fn instances(component: &[u8], modules: usize) -> Result<Vec<u64>, String> {
     let mut instances = vec![0; modules];
     let renamed = || Err("it imports, exports or renames a core module".into());
@@ -189,8 +193,7 @@ fn instances(component: &[u8], modules: usize) -> Result<Vec<u64>, String> {
     Ok(instances)
 }
 
-/// Nested components turn functions into the instances that are exported: they can do nothing themselves, and
-/// cannot multiply.
+/// Checks a nested component. It may only turn functions into exported instances, without code or instances of its own.
 fn check_nested(component: &[u8]) -> Result<(), String> {
     if !component.starts_with(&section::COMPONENT_HEADER) {
         return Err("a nested component has another version".into());
@@ -204,13 +207,13 @@ fn check_nested(component: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds up what a module declares; returns its memories.
+/// Adds the overhead of a module's declarations. Returns its memories.
 fn declared(module: &[u8], overhead: &mut Overhead) -> Result<Vec<MemoryType>, String> {
     let mut memories = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|error| damaged(&error))?;
         if let Payload::Version { encoding: Encoding::Component, .. } = payload {
-            return Err("a component is in the place of a core module".into());
+            return Err("a component is in place of a core module".into());
         }
         overhead.section(&payload).map_err(|refusal| headline(&refusal.to_string()))?;
         if let Payload::MemorySection(section) = payload {
@@ -222,7 +225,7 @@ fn declared(module: &[u8], overhead: &mut Overhead) -> Result<Vec<MemoryType>, S
     Ok(memories)
 }
 
-/// A module of the full tier that is not the controller's.
+/// Checks a module of the full tier other than the main module.
 fn check_linking(module: &[u8]) -> Result<(), String> {
     let mut overhead = Overhead::default();
     let mut mutable = 0;
@@ -252,15 +255,15 @@ fn check_linking(module: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// How the core modules of a component are connected.
+/// Checks how the core modules of a component are connected.
 #[derive(Default)]
 struct Wiring<'a> {
     main: usize,
     modules: usize,
     instantiated: HashSet<u32>,
-    /// The core instance index space: which is of the main module.
+    /// The core instance index space. True for instances of the main module.
     instances: Vec<bool>,
-    /// The core function index space: exports of the main instance by name, `None` for others.
+    /// The core function index space. Names for exports of the main instance, `None` for others.
     functions: Vec<Option<&'a str>>,
 }
 
@@ -321,7 +324,7 @@ impl<'a> Wiring<'a> {
                 };
                 if options.iter().all(plain) { Ok(()) } else { Err("its exported functions call others".into()) }
             }
-            _ => Err("it uses functions of the component model that controllers have no use for".into()),
+            _ => Err("it uses functions of the component model that controllers do not need".into()),
         }
     }
 }

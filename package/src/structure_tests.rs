@@ -1,9 +1,9 @@
-//! Packages that `wasmop build` did not make, one difference each.
+//! Packages that differ in one respect from those of `wasmop build`.
 
 use crate::manifest::{Language, Manifest, Sdk, Toolchain};
 use crate::{IMAGE_SECTION, MANIFEST_SECTION, Package, PackageError, section};
 
-/// A component of the full tier, as small as it can be.
+/// A minimal component of the full tier.
 const COMPONENT: &str = r#"(component
   (core module $main
     (memory (export "memory") 1)
@@ -50,18 +50,18 @@ fn package(component: &str, image: &[u8]) -> Result<Package, PackageError> {
 }
 
 #[test]
-fn a_component_as_build_makes_it_is_accepted() {
+fn a_component_from_build_is_accepted() {
     let package = package(COMPONENT, &image(65_536)).unwrap();
     package.check_code().unwrap();
     let footprint = package.footprint();
-    // One global, and five functions that are exported.
+    // One global and five exported functions.
     assert_eq!((footprint.memory, footprint.tables, footprint.fixed), (65_536, 0, 16 + 5 * 32));
 }
 
 #[test]
-fn every_difference_from_what_build_makes_is_refused() {
+fn every_difference_from_a_component_of_build_is_refused() {
     const COUNT: &str = "(result i32) (i32.const 1))";
-    // In the main module, or at the end of the component: what is added.
+    // The position of an addition: in the main module or at the end of the component.
     const MAIN: &str = "(;main;)";
     const END: &str = "(;component;)";
     let adapter = |fields: &str| format!("(core module $more {fields}) (core instance (instantiate $more))");
@@ -104,7 +104,7 @@ fn every_difference_from_what_build_makes_is_refused() {
         let mut text = COMPONENT.replacen(at, &with, 1);
         if *case == "post-return" {
             text = text.replace("(func $helper)", "(func $helper) (func (export \"drop\") (param i32))");
-            // The export is a difference by itself; what is looked for is the option.
+            // The export alone would be refused as well. This case tests the option.
             let wasm = wat::parse_str(&text).unwrap();
             let wiring = super::Wiring { main: 0, modules: 1, ..super::Wiring::default() };
             assert!(wiring.check(&wasm).is_err_and(|error| error.contains(expected)), "{case}");
@@ -116,13 +116,13 @@ fn every_difference_from_what_build_makes_is_refused() {
 }
 
 #[test]
-fn a_memory_image_outside_of_the_memory_is_refused() {
+fn a_memory_image_past_the_memory_is_refused() {
     let error = package(COMPONENT, &image(65_537)).unwrap_err();
     assert_eq!(error, PackageError::ImageOutside { end: 69_632, memory: 65_536 });
 }
 
 #[test]
-fn code_that_build_refuses_is_refused_before_it_is_compiled() {
+fn check_code_refuses_what_build_refuses() {
     let body = "(table 1 funcref) (func $helper (table.set (i32.const 0) (ref.null func)))";
     let package = package(&COMPONENT.replace("(func $helper)", body), &image(65_536)).unwrap();
     let error = package.check_code().unwrap_err().to_string();
@@ -130,7 +130,7 @@ fn code_that_build_refuses_is_refused_before_it_is_compiled() {
     assert_eq!((package.footprint().tables, package.footprint().fixed), (8, 16 + 5 * 32));
 }
 
-/// A component of the soft tier with these fields in its second module, and so many instances of that.
+/// Returns a component of the soft tier with these fields in its second module, and this many instances of it.
 fn soft(fields: &str, instances: usize) -> Vec<u8> {
     let more = "(core instance (instantiate $more))".repeat(instances);
     let text = format!(
@@ -147,9 +147,9 @@ fn soft(fields: &str, instances: usize) -> Vec<u8> {
     bytes
 }
 
-/// A body of more than a MiB, in either tier, of which the name is known or not.
+/// A body of more than 1 MiB, in either tier, with and without a name.
 #[test]
-fn a_function_that_no_compiler_finishes_is_refused_by_name() {
+fn a_function_too_large_to_compile_is_refused_by_name() {
     let body = "(drop (i64.const 0x7fffffffffffffff))".repeat(100_000);
     let large = |fields: &str| format!("(func {fields} {body})");
     let full = package(&COMPONENT.replacen("(func $helper)", &large("$helper"), 1), &image(65_536)).unwrap();
@@ -161,7 +161,7 @@ fn a_function_that_no_compiler_finishes_is_refused_by_name() {
 }
 
 #[test]
-fn every_instance_of_a_module_counts() {
+fn every_instance_of_a_module_counts_toward_the_footprint() {
     for (fields, each) in [
         ("(global i64 (i64.const 0))".repeat(1000), (0, 16_000)),
         ("(table 100 funcref)".into(), (800, 0)),
@@ -176,7 +176,7 @@ fn every_instance_of_a_module_counts() {
 }
 
 #[test]
-fn a_module_that_imports_a_function_twice_is_read_back() {
+fn a_module_that_imports_a_function_twice_can_be_parsed() {
     let import = r#"(import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))"#;
     let text = format!(
         r#"(module {import} {import} {import} (memory (export "memory") 1)

@@ -1,5 +1,5 @@
-//! The embedded WIT: what a controller may import, as core signatures, and the metadata that turns
-//! a core module into a component of that world.
+//! The embedded WIT: the imports of controllers as core signatures, and the metadata that turns a core module into a
+//! component.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -12,14 +12,16 @@ use wit_parser::{PackageId, Resolve};
 const CONTROLLER_WIT: &str = include_str!("../../wit/wasmop.wit");
 const STATE_WIT: &str = include_str!("../../wit/internal/state.wit");
 
-/// Interfaces a component imports, the guest interface and the generated one.
+/// The interfaces of a component: two imports, the guest's export and the generated export.
 pub(crate) const SYS: &str = "wasmop:controller/sys@0.1.0";
 pub(crate) const RUNTIME: &str = "wasmop:controller/runtime@0.1.0";
 pub(crate) const GUEST: &str = "wasmop:controller/guest@0.1.0";
 pub(crate) const STATE: &str = "wasmop:internal/state";
-/// The one core function a guest must export.
+/// The functions of the generated interface, in the order in which instrumentation appends them.
+pub(crate) const STATE_FUNCTIONS: [&str; 4] = ["init", "global-count", "global-get", "global-set"];
+/// The core function that every guest exports.
 pub(crate) const STEP: &str = "wasmop:controller/guest@0.1.0#step";
-/// Its payload is a list, which only the `wasmop_rt` adapter can receive.
+/// The function that returns a payload as a list. Only the `wasmop_rt` adapter can import it.
 pub(crate) const READ: &str = "read";
 
 /// A world of the embedded WIT.
@@ -37,7 +39,7 @@ struct Wit {
     internal: PackageId,
 }
 
-// The text is part of this crate and read by its tests, so a failure here is no input of anyone's.
+// The text is part of this crate and covered by its tests, so parsing it does not depend on input.
 static WIT: LazyLock<Wit> = LazyLock::new(|| {
     let mut resolve = Resolve::default();
     let controller = resolve.push_str("wasmop.wit", CONTROLLER_WIT).expect("the embedded world parses");
@@ -45,7 +47,7 @@ static WIT: LazyLock<Wit> = LazyLock::new(|| {
     Wit { resolve, controller, internal }
 });
 
-/// Content of a `component-type` section for `world`.
+/// Returns the content of a `component-type` section for a world.
 pub(crate) fn metadata(world: World) -> Vec<u8> {
     let (package, name) = match world {
         World::Controller => (WIT.controller, "controller"),
@@ -58,7 +60,7 @@ pub(crate) fn metadata(world: World) -> Vec<u8> {
         .expect("the embedded worlds can be encoded")
 }
 
-/// Core functions of the world's imports by (module, name), except `read`.
+/// The core signatures of the world's imports by (module, name), except `read`.
 pub(crate) static IMPORTS: LazyLock<BTreeMap<(String, String), FuncType>> = LazyLock::new(|| {
     let mut imports = BTreeMap::new();
     for (_, interface) in &WIT.resolve.packages[WIT.controller].interfaces {
@@ -92,7 +94,7 @@ fn core_type(ty: &WasmType) -> ValType {
 mod tests {
     use super::*;
 
-    /// The guest SDKs write these by hand; a change here is a change of the ABI.
+    /// The guest SDKs declare these by hand. A change here changes the ABI.
     #[test]
     fn the_core_signatures_are_the_documented_abi() {
         use ValType::{I32, I64};

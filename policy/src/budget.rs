@@ -1,27 +1,31 @@
-//! Which instances are suspended when the host has less memory than it would like to use.
+//! Chooses the instances to suspend when the host exceeds its memory budget.
 
-/// A resident instance with nothing to do.
+/// An idle resident instance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate<Id> {
+    /// Identifies the instance.
     pub id: Id,
-    /// What suspending it frees.
+    /// Bytes that a suspend frees.
     pub resident_bytes: u64,
-    /// [`crate::Predictor::expected_loss`], byte-seconds.
+    /// The result of [`crate::Predictor::expected_loss`], in byte-seconds.
     pub expected_loss: f64,
-    /// Its policy is `never`: it goes when nothing else is left.
+    /// The policy is `never`. Such an instance is chosen only if the others do not suffice.
     pub reluctant: bool,
 }
 
-/// Instances to suspend, in this order.
+/// The instances to suspend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Victims<Id> {
+    /// In the order in which to suspend them.
     pub ids: Vec<Id>,
-    /// Bytes that are missing even so.
+    /// Bytes still missing after suspending all of them.
     pub short_by: u64,
 }
 
-/// Chooses whom to suspend so that at least `needed` bytes are freed: those that lose least per byte
-/// freed, of which those that turn out not to be needed are spared, the greatest loss first.
+/// Chooses instances to suspend so that at least `needed` bytes are freed.
+///
+/// Instances with the smallest expected loss per byte are chosen first. Afterward, instances that are not needed to
+/// reach the goal are spared, those with the greatest expected loss first.
 pub fn victims<Id: Copy + Ord>(candidates: &[Candidate<Id>], needed: u64) -> Victims<Id> {
     let mut ordered: Vec<&Candidate<Id>> = candidates.iter().filter(|c| c.resident_bytes > 0).collect();
     let per_byte = |c: &Candidate<Id>| c.expected_loss / c.resident_bytes as f64;
@@ -38,9 +42,9 @@ pub fn victims<Id: Copy + Ord>(candidates: &[Candidate<Id>], needed: u64) -> Vic
         freed = freed.saturating_add(candidate.resident_bytes);
         chosen.push(candidate);
     }
-    let mut dearest: Vec<&Candidate<Id>> = chosen.clone();
-    dearest.sort_by(|a, b| b.reluctant.cmp(&a.reluctant).then(b.expected_loss.total_cmp(&a.expected_loss)));
-    for candidate in dearest {
+    let mut by_loss: Vec<&Candidate<Id>> = chosen.clone();
+    by_loss.sort_by(|a, b| b.reluctant.cmp(&a.reluctant).then(b.expected_loss.total_cmp(&a.expected_loss)));
+    for candidate in by_loss {
         if freed.saturating_sub(candidate.resident_bytes) >= needed && freed > needed {
             freed -= candidate.resident_bytes;
             chosen.retain(|c| c.id != candidate.id);
@@ -60,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_loss_for_a_byte_goes_first() {
+    fn the_smallest_loss_per_byte_is_chosen_first() {
         let candidates = [candidate(1, 10, 50.0), candidate(2, 10, 5.0), candidate(3, 100, 60.0)];
         assert_eq!(victims(&candidates, 5).ids, [2]);
         assert_eq!(victims(&candidates, 105).ids, [2, 3]);
@@ -70,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_needed_in_the_end_is_spared() {
+    fn an_instance_that_is_not_needed_is_spared() {
         let candidates = [candidate(1, 10, 1.0), candidate(2, 100, 20.0)];
         assert_eq!(victims(&candidates, 50).ids, [2]);
     }
 
     #[test]
-    fn one_that_should_never_be_suspended_goes_last() {
+    fn an_instance_with_policy_never_is_chosen_last() {
         let never = Candidate { reluctant: true, ..candidate(1, 1000, 0.0) };
         assert_eq!(victims(&[never, candidate(2, 10, 99.0)], 10).ids, [2]);
         assert_eq!(victims(&[never, candidate(2, 10, 99.0)], 11).ids, [1]);
@@ -95,7 +99,7 @@ mod tests {
             let freed: u64 = ids.iter().map(|id| candidates[*id as usize].resident_bytes).sum();
             prop_assert_eq!(short_by, needed.saturating_sub(total));
             prop_assert!(freed + short_by >= needed);
-            // Nobody is suspended for nothing.
+            // Every chosen instance is needed.
             for id in ids {
                 prop_assert!(freed - candidates[id as usize].resident_bytes < needed);
             }

@@ -1,11 +1,23 @@
-//! Durations as people write them ("300ms").
+//! Parses and formats durations such as `300ms`.
 
 use std::time::Duration;
 
-/// Nanoseconds in a unit; `s` and `m` as Go and Kubernetes write them.
+/// Nanoseconds per unit. `s` and `m` are as in Go and Kubernetes.
 const UNITS: [(&str, f64); 6] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
 
-/// Reads a duration such as `1s`, `500ms`, `1.5s` or `1m`; the error is what is wrong with it.
+/// Parses a duration such as `1s`, `500ms`, `1.5s` or `1m`.
+///
+/// The units are `ns`, `us`, `ms`, `s`, `m` and `h`.
+///
+/// # Errors
+///
+/// The error is a phrase that quotes the input and says what is wrong with it.
+///
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(wasmop_policy::parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+/// assert!(wasmop_policy::parse_duration("soon").is_err());
+/// ```
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..end], text[end..].trim());
@@ -18,7 +30,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Writes a duration so that `parse_duration` reads the same: in seconds or less, whatever is whole.
+/// Formats a duration in the largest unit up to seconds that gives an integer. `parse_duration` parses the result.
 pub fn write_duration(duration: Duration) -> String {
     let ns = duration.as_nanos();
     let whole = UNITS[..4].iter().rev().find(|(_, factor)| ns.is_multiple_of(*factor as u128));
@@ -44,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_in_seconds_or_a_fraction_of_which_they_are_a_multiple() {
+    fn durations_are_formatted_in_the_largest_unit_that_gives_an_integer() {
         for (millis, text) in [(0, "0s"), (1, "1ms"), (1500, "1500ms"), (60_000, "60s"), (90_000, "90s")] {
             assert_eq!(write_duration(Duration::from_millis(millis)), text);
         }

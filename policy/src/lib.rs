@@ -1,31 +1,51 @@
-//! When a controller that has nothing to do is suspended, and when it is resumed ahead of its next
-//! event. Pure: events and time in, decisions out; the host does the rest.
+//! Decides when an idle controller is suspended, and whether it is resumed before its next event.
+//!
+//! The crate is pure: events and times go in, decisions come out. The host carries the decisions out.
 //!
 //! ```text
-//! policy      what a user may ask for               predictor  one controller's history; decides for it
-//! cost        what memory, CPU and waiting are      budget     which instances go when memory is short
-//!             worth
-//! history     gaps between events, compactly        simulate   a trace replayed under a policy
-//! ahead       whether resuming early pays           trace      times of events: CSV, and generators
+//! policy             the policies a user can choose     predictor  the history and decisions of one controller
+//! cost               prices of memory, CPU and waiting  budget     which instances to evict when memory is short
+//! history            gaps between events                activity   activity traces: CSV and generators
+//! stopping           when to suspend                    simulation replays an activity trace under a policy
+//! predictive_resume  whether resuming early pays
 //! ```
 //!
 //! `docs/policy.md` has the reasoning and the figures.
+//!
+//! ```
+//! use std::time::Duration;
+//! use wasmop_policy::{Decision, Policy, Predictor, Prices, Situation, Trigger};
+//!
+//! let policy: Policy = "after=1s".parse()?;
+//! let mut predictor = Predictor::default();
+//! let idle = Situation {
+//!     now: Duration::from_secs(10),
+//!     resident_bytes: 2 << 20,
+//!     known_next: None,
+//!     awaiting_answers: false,
+//! };
+//! let decision = policy.decide(&mut predictor, &idle, &Prices::default());
+//! assert_eq!(decision, Decision::Stay { until: Some(Duration::from_secs(11)) });
+//! predictor.on_event(Duration::from_secs(12), Trigger::Unscheduled);
+//! # Ok::<(), wasmop_policy::PolicyError>(())
+//! ```
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
-mod ahead;
+pub mod activity;
 pub mod budget;
 mod cost;
 mod duration;
 mod history;
 mod policy;
+mod predictive_resume;
 mod predictor;
 mod random;
-pub mod simulate;
+pub mod simulation;
 mod stopping;
-pub mod trace;
 
 pub use cost::{Cycle, Prices};
 pub use duration::parse_duration;
 pub use policy::{Policy, PolicyError};
-pub use predictor::{Cause, Decision, Predictor, Situation};
+pub use predictor::{Decision, Predictor, Situation, Trigger};

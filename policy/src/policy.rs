@@ -1,4 +1,4 @@
-//! What a user may ask for: a policy's name to a decision.
+//! The suspend policies that a user can choose.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,38 +9,44 @@ use serde::{Deserialize, Serialize};
 use crate::duration::{parse_duration, write_duration};
 use crate::{Decision, Predictor, Prices, Situation};
 
-/// When an idle controller is suspended. As text (and serialised): `immediate`, `after=1s`, `never`,
-/// `adaptive`.
+/// When an idle controller is suspended.
+///
+/// The text form, also used by serde, is `adaptive`, `immediate`, `after=1s` or `never`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Policy {
-    /// By its history, what a resume costs and what its memory is worth.
+    /// Weighs the expected gap against the costs of memory and of a resume; see `docs/policy.md`.
     #[default]
     Adaptive,
-    /// As soon as it has nothing to do.
+    /// As soon as the controller is idle.
     Immediate,
-    /// When it has had nothing to do for this long.
+    /// After the controller has been idle for this long.
     After(Duration),
-    /// Only when the host ends.
+    /// Only when the host shuts down or runs out of memory.
     Never,
 }
 
+/// Why a text is not a suspend policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each variant explains its fields")]
 pub enum PolicyError {
+    /// There is no policy of this name.
     #[error(
-        "`{0}` is not a suspend policy\nhelp: one of `adaptive`, `immediate`, `after=DURATION` (`after=1s`), `never`"
+        "`{0}` is not a suspend policy\nhelp: use `adaptive`, `immediate`, `after=DURATION` (such as `after=1s`) or `never`"
     )]
     Unknown(String),
+    /// The duration of `after=` is invalid.
     #[error("suspend policy `{input}`: {problem}\nhelp: write it like `after=1s` or `after=500ms`")]
     Duration { input: String, problem: String },
 }
 
 impl Policy {
-    /// What to do with a resident instance that has nothing to do. The instance's history is kept
-    /// under every policy, since it is also what decides who goes when memory is short.
+    /// Decides what to do with an idle resident instance.
+    ///
+    /// The predictor records the instance's history under every policy, because the memory budget needs it as well.
     pub fn decide(self, predictor: &mut Predictor, situation: &Situation, prices: &Prices) -> Decision {
         let idle_since = predictor.observe(situation, prices);
-        // It would hardly be gone before it has to be back.
+        // A suspend and a resume would take longer than the instance is idle.
         if predictor.is_due_during_a_cycle(situation) {
             return Decision::Stay { until: situation.known_next };
         }
@@ -102,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_read_as_it_is_written() {
+    fn the_text_form_round_trips() {
         for text in ["adaptive", "immediate", "never", "after=1s", "after=500ms", "after=60s", "after=0s"] {
             assert_eq!(text.parse::<Policy>().expect(text).to_string(), text);
         }
@@ -110,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_policy_is_named_with_those_there_are() {
+    fn errors_name_the_input_and_list_the_policies() {
         for (text, needles) in [
             ("sometimes", ["`sometimes`", "`adaptive`"]),
             ("", ["``", "`after=DURATION`"]),

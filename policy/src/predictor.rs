@@ -1,92 +1,97 @@
-//! What is remembered of one controller, and what it decides.
+//! The history of one controller, and the decisions based on it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ahead::{Ahead, Window};
-use crate::cost::Measured;
-use crate::history::{Before, History};
+use crate::cost::CycleEstimate;
+use crate::history::{History, PrecedingGap};
+use crate::predictive_resume::{PredictiveResume, Window};
 use crate::stopping::{self, Stopping, Terms};
 use crate::{Cycle, Prices};
 
-/// A timed resume starts so many typical resumes before it is needed.
+/// A timed resume starts this many typical resume durations before the instance is needed.
 const HEAD_START: f64 = 1.5;
 
-/// The history of one controller: at most 200 bytes, all inline, also when serialised. It goes into the
-/// controller's snapshot.
+/// The history of one controller. The host stores it in the controller's snapshot.
 ///
-/// Times are those of the host's clock. None of them are saved: the gap in which a host ended is
-/// never counted.
+/// It takes at most 200 bytes without heap allocations, both in memory and serialized. Times are readings of the host's
+/// monotonic clock. They are not serialized, so a gap in which the host restarts is not recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Predictor {
     history: History,
-    ahead: Ahead,
-    measured: Measured,
-    /// The gap before the present one.
-    before: Before,
-    /// Since when nothing has been to do; set by the first decision after an event.
+    predictive_resume: PredictiveResume,
+    cycle: CycleEstimate,
+    /// The length of the previous gap.
+    preceding: PrecedingGap,
+    /// The start of the current gap. The first decision after an event sets it, and the next event clears it.
     #[serde(skip)]
     idle_since: Option<Duration>,
-    /// Of the last decision, in seconds of the instance's memory: what a cycle costs, and what the
-    /// wait for a resume does.
+    /// The cost of a cycle at the last decision, in seconds of the instance's memory.
     #[serde(skip)]
     break_even: f32,
+    /// The cost of waiting for a resume at the last decision, in seconds of the instance's memory.
     #[serde(skip)]
     wait: f32,
-    /// The last decision was made while answers were awaited.
+    /// Whether responses were outstanding at the last decision.
     #[serde(skip)]
     awaiting: bool,
-    /// It was resumed in the present gap, ahead of the event.
+    /// Whether the instance was resumed early in the current gap.
     #[serde(skip)]
     resumed_ahead: bool,
 }
 
-/// What made a controller run again.
+/// What ended a controller's idle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// A timer, requeue or backoff that the host had known of.
-    Known,
-    /// Anything else.
-    Event,
+pub enum Trigger {
+    /// A timer, requeue or backoff that the host knew in advance.
+    Scheduled,
+    /// Anything else, such as a change of a watched object.
+    Unscheduled,
 }
 
-/// An instance that has nothing to do.
+/// The state of an idle resident instance.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation {
+    /// The current time of the host's monotonic clock.
     pub now: Duration,
-    /// What suspending it would free.
+    /// Bytes that a suspend would free.
     pub resident_bytes: u64,
-    /// When it certainly runs again: its earliest timer, requeue or backoff.
+    /// The instance's earliest timer, requeue or backoff, on the same clock as `now`.
     pub known_next: Option<Duration>,
-    /// Answers to its requests are outstanding, other than watches. They come in milliseconds, or
-    /// nobody knows when, and say nothing about the controller's rhythm.
+    /// Whether responses to requests other than watches are outstanding.
+    ///
+    /// The arrival time of a response says nothing about the controller's rhythm.
     pub awaiting_answers: bool,
 }
 
+/// What to do with an idle resident instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Leave it resident, and decide again at `until` if it is still idle. `None`: it stays until an
-    /// event.
-    Stay { until: Option<Duration> },
-    /// Suspend it; the next event resumes it.
+    /// Keep it resident.
+    Stay {
+        /// Decide again at this time if the instance is still idle. `None` means that it stays until the next event.
+        until: Option<Duration>,
+    },
+    /// Suspend it. The next event resumes it.
     Suspend,
-    /// Suspend it, and begin to resume it at this time if no event did so before.
+    /// Suspend it, and start to resume it at this time unless an event resumes it earlier.
     SuspendAndResumeAt(Duration),
 }
 
 impl Predictor {
-    /// Of a controller nothing is known about: its first suspends and resumes are expected to be like
-    /// those of the host's other controllers.
+    /// Creates a predictor without history that expects the first suspend and resume to take as long as `cycle`.
+    ///
+    /// The host passes the typical cycle of its other controllers.
     pub fn expecting(cycle: &Cycle) -> Predictor {
         let mut predictor = Predictor::default();
-        predictor.measured.suspended(cycle.suspend, cycle.written_bytes);
-        predictor.measured.resumed(cycle.resume);
+        predictor.cycle.suspended(cycle.suspend, cycle.written_bytes);
+        predictor.cycle.resumed(cycle.resume);
         predictor
     }
 
-    /// Something is to be done, whether the instance is resident or not.
-    pub fn on_event(&mut self, now: Duration, cause: Cause) {
+    /// Records the arrival of work at `now`, whether the instance is resident or suspended.
+    pub fn on_event(&mut self, now: Duration, trigger: Trigger) {
         let Some(since) = self.idle_since.take() else { return };
         self.resumed_ahead = false;
         if self.awaiting {
@@ -94,40 +99,42 @@ impl Predictor {
         }
         let gap = now.saturating_sub(since).as_secs_f64();
         let break_even = f64::from(self.break_even);
-        self.history.record(self.before, gap, cause == Cause::Event);
-        self.before = if gap < break_even { Before::Short } else { Before::Long };
-        if cause == Cause::Event && gap >= break_even {
-            self.ahead.record(gap, f64::from(self.wait), break_even);
+        self.history.record(self.preceding, gap, trigger == Trigger::Unscheduled);
+        self.preceding = if gap < break_even { PrecedingGap::Short } else { PrecedingGap::Long };
+        if trigger == Trigger::Unscheduled && gap >= break_even {
+            self.predictive_resume.record(gap, f64::from(self.wait), break_even);
         }
     }
 
-    /// A suspend has ended.
+    /// Records a completed suspend.
     pub fn on_suspended(&mut self, took: Duration, written_bytes: u64) {
-        self.measured.suspended(took, written_bytes);
+        self.cycle.suspended(took, written_bytes);
     }
 
-    /// A resume has ended.
+    /// Records a completed resume.
     pub fn on_resumed(&mut self, took: Duration) {
-        self.measured.resumed(took);
+        self.cycle.resumed(took);
         self.resumed_ahead = self.idle_since.is_some();
     }
 
-    /// What suspending and resuming it once takes, as far as it was measured.
+    /// Returns the expected next suspend and resume, from the measurements so far.
     pub fn typical_cycle(&self) -> Cycle {
-        self.measured.typical()
+        self.cycle.typical()
     }
 
-    /// How much dearer it is expected to be, in byte-seconds, to suspend the instance now instead of
-    /// when it is best. 0 if now is best. What a memory budget goes by ([`crate::budget`]).
+    /// Returns the expected additional cost, in byte-seconds, of suspending the instance now rather than at the best
+    /// time. It is 0 if now is the best time.
+    ///
+    /// The memory budget compares instances by this value; see [`crate::budget`].
     pub fn expected_loss(&self, situation: &Situation, prices: &Prices) -> f64 {
         let rent = rent(situation);
         let stopping = self.stopping(situation, prices, self.idle(situation));
         (self.terms(situation, prices).suspending - stopping.value).max(0.0) * rent
     }
 
-    /// Takes in a situation that is decided about; returns since when it is idle.
+    /// Records the situation of a decision. Returns the start of the idle time.
     pub(crate) fn observe(&mut self, situation: &Situation, prices: &Prices) -> Duration {
-        let cycle = self.measured.typical();
+        let cycle = self.cycle.typical();
         let rent = rent(situation);
         self.break_even = (prices.cycle(&cycle, situation.resident_bytes) / rent) as f32;
         self.wait = (prices.wait(cycle.resume) / rent) as f32;
@@ -135,18 +142,18 @@ impl Predictor {
         *self.idle_since.get_or_insert(situation.now)
     }
 
-    /// It runs again before a suspend and a resume are over.
+    /// Returns whether the next known event comes before a suspend and a resume could complete.
     pub(crate) fn is_due_during_a_cycle(&self, situation: &Situation) -> bool {
-        let cycle = self.measured.typical();
+        let cycle = self.cycle.typical();
         situation.known_next.is_some_and(|at| at <= situation.now.saturating_add(cycle.suspend + cycle.resume))
     }
 
-    /// The decision of [`crate::Policy::Adaptive`].
+    /// Decides for [`crate::Policy::Adaptive`].
     pub(crate) fn adapt(&self, situation: &Situation, prices: &Prices) -> Decision {
         let idle = self.idle(situation);
         let suspend = self.suspend(situation, idle);
         if self.resumed_ahead {
-            // What it was resumed for comes now, or it was in vain.
+            // Stay while the event that the resume was for is still expected.
             let predicted = self.window(situation).map(|window| after(situation.now, window.to - idle));
             let known = situation.known_next.filter(|at| self.is_near(situation, *at));
             return match predicted.max(known).filter(|until| *until > situation.now) {
@@ -161,13 +168,13 @@ impl Predictor {
         }
     }
 
-    /// How to suspend it: with a time to resume it, if that pays.
+    /// Returns a decision to suspend, with a resume time if an early resume pays.
     fn suspend(&self, situation: &Situation, idle: f64) -> Decision {
-        let known = situation.known_next.filter(|_| self.pays_to_meet_what_is_known());
+        let known = situation.known_next.filter(|_| self.resumes_early_for_known_events());
         let known = known.map(|at| at.saturating_sub(self.head_start()));
         let predicted = self.window(situation).filter(|_| !self.resumed_ahead);
         let predicted = predicted.map(|w| after(situation.now, w.from - idle).saturating_sub(self.head_start()));
-        let soonest = situation.now.saturating_add(self.measured.typical().suspend);
+        let soonest = situation.now.saturating_add(self.cycle.typical().suspend);
         match known.into_iter().chain(predicted).filter(|at| *at > soonest).min() {
             Some(at) => Decision::SuspendAndResumeAt(at),
             None => Decision::Suspend,
@@ -176,13 +183,13 @@ impl Predictor {
 
     fn stopping(&self, situation: &Situation, prices: &Prices, idle: f64) -> Stopping {
         let terms = self.terms(situation, prices);
-        let nothing_known = History::default();
-        let history = if situation.awaiting_answers { &nothing_known } else { &self.history };
-        stopping::best(history, self.before, Terms { elapsed: idle, ..terms })
+        let empty = History::default();
+        let history = if situation.awaiting_answers { &empty } else { &self.history };
+        stopping::best(history, self.preceding, Terms { elapsed: idle, ..terms })
     }
 
     fn terms(&self, situation: &Situation, prices: &Prices) -> Terms {
-        let (cycle, rent) = (self.measured.typical(), rent(situation));
+        let (cycle, rent) = (self.cycle.typical(), rent(situation));
         let break_even = prices.cycle(&cycle, situation.resident_bytes) / rent;
         let wait = prices.wait(cycle.resume) / rent;
         let idle = self.idle(situation);
@@ -201,16 +208,16 @@ impl Predictor {
     }
 
     fn window(&self, situation: &Situation) -> Option<Window> {
-        self.ahead.window(f64::from(self.wait)).filter(|_| !situation.awaiting_answers)
+        self.predictive_resume.window(f64::from(self.wait)).filter(|_| !situation.awaiting_answers)
     }
 
     fn head_start(&self) -> Duration {
-        self.measured.typical().resume.mul_f64(HEAD_START)
+        self.cycle.typical().resume.mul_f64(HEAD_START)
     }
 
-    /// Being there in time for an event whose time is known costs the head start and saves the wait.
-    fn pays_to_meet_what_is_known(&self) -> bool {
-        let resume = self.measured.typical().resume.as_secs_f64();
+    /// An early resume for a known event costs the head start and saves the wait.
+    fn resumes_early_for_known_events(&self) -> bool {
+        let resume = self.cycle.typical().resume.as_secs_f64();
         f64::from(self.wait) > resume * (HEAD_START - 1.0)
     }
 
@@ -219,14 +226,14 @@ impl Predictor {
     }
 }
 
-/// What one second of the instance's memory costs, byte-seconds.
+/// Returns the cost of one second of the instance's memory, in byte-seconds.
 fn rent(situation: &Situation) -> f64 {
     situation.resident_bytes.max(1) as f64
 }
 
-/// So many seconds later, which may be negative.
+/// Adds seconds to a time. Negative seconds count as 0.
 fn after(now: Duration, seconds: f64) -> Duration {
-    // Rounded up, so that deciding again at that time doesn't come a little too early.
+    // Round up, so that the next decision does not come slightly too early.
     now.saturating_add(Duration::from_nanos((seconds * 1e9).ceil().clamp(0.0, 1e19) as u64))
 }
 
@@ -250,21 +257,21 @@ mod tests {
         Policy::Adaptive.decide(predictor, situation, &Prices::default())
     }
 
-    /// Goes through a gap that an event ends, resident or not.
+    /// Goes through a gap that an unscheduled event ends.
     fn gap(predictor: &mut Predictor, now: &mut Duration, length: Duration, resident_bytes: u64) {
         decide(predictor, &idle(*now, resident_bytes));
         *now += length;
-        predictor.on_event(*now, Cause::Event);
+        predictor.on_event(*now, Trigger::Unscheduled);
     }
 
-    /// 64 MiB on a disk where a resume takes 200 ms.
+    /// A controller of 64 MiB on a disk from which a resume takes 200 ms.
     fn on_cold_storage() -> (Predictor, u64) {
         let cycle = Cycle { suspend: ms(200), resume: ms(200), written_bytes: 16 << 20 };
         (Predictor::expecting(&cycle), 64 << 20)
     }
 
     #[test]
-    fn it_is_small_in_memory_and_in_a_snapshot() {
+    fn it_takes_at_most_200_bytes_in_memory_and_serialized() {
         assert!(size_of::<Predictor>() <= 200, "{}", size_of::<Predictor>());
         let (mut predictor, bytes) = on_cold_storage();
         let mut now = Duration::ZERO;
@@ -274,32 +281,32 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learnt_survives_a_restart_and_the_gap_in_between_is_not_counted() {
+    fn history_survives_a_restart_and_the_interrupted_gap_is_not_recorded() {
         let mut predictor = Predictor::default();
         let mut now = Duration::ZERO;
         (0..30).for_each(|_| gap(&mut predictor, &mut now, ms(5200), SMALL));
         decide(&mut predictor, &idle(now, SMALL));
         let saved = postcard::to_stdvec(&predictor).expect("saves");
         let mut restored: Predictor = postcard::from_bytes(&saved).expect("restores");
-        let learnt = restored.clone();
-        // The new host's clock begins anew.
-        restored.on_event(ms(3), Cause::Event);
-        assert_eq!(restored, learnt);
+        let before = restored.clone();
+        // The new host's clock starts at zero.
+        restored.on_event(ms(3), Trigger::Unscheduled);
+        assert_eq!(restored, before);
         assert_eq!(decide(&mut restored, &idle(ms(4), SMALL)), Decision::Suspend);
     }
 
     #[test]
-    fn an_unknown_controller_is_suspended_at_the_break_even() {
+    fn without_history_the_instance_is_suspended_at_the_break_even() {
         let mut predictor = Predictor::default();
         let Decision::Stay { until: Some(until) } = decide(&mut predictor, &idle(SECOND, SMALL)) else {
-            panic!("it stays at first");
+            panic!("expected Stay");
         };
         assert!((ms(1600)..ms(2400)).contains(&until), "{until:?}");
         assert_eq!(decide(&mut predictor, &idle(until, SMALL)), Decision::Suspend);
     }
 
     #[test]
-    fn one_that_rests_for_long_is_soon_suspended_at_once() {
+    fn after_a_few_long_gaps_the_instance_is_suspended_at_once() {
         let mut predictor = Predictor::default();
         let mut now = Duration::ZERO;
         (0..3).for_each(|_| gap(&mut predictor, &mut now, ms(5200), SMALL));
@@ -307,18 +314,18 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_memory_is_dear_to_get_back_stays_for_the_same_rhythm() {
+    fn with_an_expensive_resume_the_instance_stays_through_the_same_gaps() {
         let (mut predictor, bytes) = on_cold_storage();
         let mut now = Duration::ZERO;
         (0..30).for_each(|_| gap(&mut predictor, &mut now, ms(5200), bytes));
         let Decision::Stay { until: Some(until) } = decide(&mut predictor, &idle(now, bytes)) else {
-            panic!("it stays");
+            panic!("expected Stay");
         };
         assert!(until > now + ms(5200), "{until:?}");
     }
 
     #[test]
-    fn in_a_burst_it_stays_for_the_next_event_and_not_for_long() {
+    fn in_a_burst_the_instance_stays_for_the_next_event_only() {
         let mut predictor = Predictor::default();
         let mut now = Duration::ZERO;
         for n in 0..400 {
@@ -326,7 +333,7 @@ mod tests {
         }
         for _ in 0..5 {
             let Decision::Stay { until: Some(until) } = decide(&mut predictor, &idle(now, SMALL)) else {
-                panic!("it stays");
+                panic!("expected Stay");
             };
             assert!(until > now + ms(20) && until < now + ms(100), "{:?}", until - now);
             gap(&mut predictor, &mut now, ms(20), SMALL);
@@ -334,12 +341,12 @@ mod tests {
     }
 
     #[test]
-    fn a_known_time_is_met_without_having_been_learnt() {
+    fn a_known_event_needs_no_history() {
         let mut predictor = Predictor::default();
         let at = |now, known| Situation { known_next: Some(known), ..idle(now, SMALL) };
         assert_eq!(decide(&mut predictor, &at(SECOND, ms(1500))), Decision::Stay { until: Some(ms(1500)) });
-        predictor.on_event(ms(1500), Cause::Known);
-        // A resume on a fast disk makes nobody wait.
+        predictor.on_event(ms(1500), Trigger::Scheduled);
+        // On a fast disk, the wait for a resume costs nothing.
         let mut now = 2 * SECOND;
         (0..3).for_each(|_| gap(&mut predictor, &mut now, 60 * SECOND, SMALL));
         assert_eq!(decide(&mut predictor, &at(now, 600 * SECOND)), Decision::Suspend);
@@ -348,12 +355,12 @@ mod tests {
         let due = 601 * SECOND;
         let situation = Situation { known_next: Some(due), ..idle(SECOND, bytes) };
         let Decision::Stay { until: Some(until) } = decide(&mut predictor, &situation) else {
-            panic!("something else may come first");
+            panic!("expected Stay");
         };
         assert!(until < 30 * SECOND, "{until:?}");
         let situation = Situation { now: until, ..situation };
         let Decision::SuspendAndResumeAt(at) = decide(&mut predictor, &situation) else {
-            panic!("it is resumed early");
+            panic!("expected SuspendAndResumeAt");
         };
         assert!((ms(299)..ms(301)).contains(&(due - at)), "{at:?}");
         predictor.on_resumed(ms(200));
@@ -362,36 +369,36 @@ mod tests {
     }
 
     #[test]
-    fn on_cold_storage_a_regular_event_is_met_early_and_given_up_when_it_stays_away() {
+    fn on_cold_storage_the_instance_is_resumed_early_for_regular_events_and_suspended_if_they_stay_away() {
         let (mut predictor, bytes) = on_cold_storage();
         let mut now = Duration::ZERO;
         (0..100).for_each(|n| gap(&mut predictor, &mut now, ms(59_900 + n % 3 * 100), bytes));
         let Decision::SuspendAndResumeAt(at) = decide(&mut predictor, &idle(now, bytes)) else {
-            panic!("it is resumed early");
+            panic!("expected SuspendAndResumeAt");
         };
         assert!(at > now + ms(59_000) && at < now + ms(59_800), "{:?}", at - now);
         predictor.on_resumed(ms(200));
         let Decision::Stay { until: Some(until) } = decide(&mut predictor, &idle(at + ms(200), bytes)) else {
-            panic!("it waits for the event");
+            panic!("expected Stay");
         };
         assert!(until > now + ms(60_100) && until < now + ms(61_000), "{:?}", until - now);
         assert_eq!(decide(&mut predictor, &idle(until, bytes)), Decision::Suspend);
     }
 
     #[test]
-    fn waiting_for_an_answer_is_no_rhythm() {
+    fn gaps_with_outstanding_responses_are_not_recorded() {
         let mut predictor = Predictor::default();
         let mut now = Duration::ZERO;
         (0..30).for_each(|_| gap(&mut predictor, &mut now, ms(5200), SMALL));
         let awaiting = Situation { awaiting_answers: true, ..idle(now, SMALL) };
         assert!(matches!(decide(&mut predictor, &awaiting), Decision::Stay { .. }));
         let before = predictor.clone();
-        predictor.on_event(now + ms(3), Cause::Event);
+        predictor.on_event(now + ms(3), Trigger::Unscheduled);
         assert_eq!(predictor.history, before.history);
     }
 
     #[test]
-    fn the_loss_is_small_for_one_that_rests_and_great_for_one_that_is_needed_soon() {
+    fn the_expected_loss_decreases_with_the_expected_gap() {
         let prices = Prices::default();
         let loss_after = |length: Duration| {
             let (mut predictor, bytes) = on_cold_storage();
@@ -407,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_policies_do_what_they_say() {
+    fn fixed_policies_ignore_the_history() {
         let prices = Prices::default();
         let mut predictor = Predictor::default();
         let mut decide = |policy: Policy, now| policy.decide(&mut predictor, &idle(now, SMALL), &prices);
@@ -420,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_suspended_that_runs_again_before_it_is_written() {
+    fn an_instance_that_is_due_during_a_cycle_stays() {
         let mut predictor = Predictor::default();
         let soon = SECOND + Duration::from_micros(500);
         let situation = Situation { known_next: Some(soon), ..idle(SECOND, SMALL) };

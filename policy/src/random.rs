@@ -1,6 +1,6 @@
-//! Pseudo-random numbers that are the same for a seed on every machine and in every version.
+//! Pseudo-random numbers. A seed gives the same sequence on every machine and in every version.
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// The generator SplitMix64 (Steele, Lea, Flood 2014).
 pub struct Random(u64);
 
 impl Random {
@@ -15,15 +15,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform, from 0 (excluded) to 1.
+    /// Returns a uniformly distributed number in (0, 1].
     pub fn unit(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
+    /// Returns an exponentially distributed number.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * self.unit().ln()
     }
 
+    /// Returns a normally distributed number (Box-Muller transform).
     pub fn normal(&mut self, mean: f64, deviation: f64) -> f64 {
         let radius = (-2.0 * self.unit().ln()).sqrt();
         mean + deviation * radius * (std::f64::consts::TAU * self.unit()).cos()

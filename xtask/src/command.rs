@@ -1,4 +1,4 @@
-//! Running other programs.
+//! Runs other programs.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use wasmop_testbed::cargo_variables;
 
 use crate::repository;
 
-/// `cargo`, of the toolchain this was started with, in the repository.
+/// `cargo` of the toolchain that started this program, in the repository.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository::root());
@@ -15,7 +15,11 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Runs it with the terminal as its own; an error if it fails.
+/// Runs it with this program's terminal.
+///
+/// # Errors
+///
+/// It cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|error| cannot_start(command, &error))?;
     if !status.success() {
@@ -24,7 +28,11 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it and returns what it printed on stdout; an error, with its stderr, if it fails.
+/// Runs it and returns its stdout.
+///
+/// # Errors
+///
+/// It cannot be started or fails; the message includes its stderr.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| cannot_start(command, &error))?;
     if !output.status.success() {
@@ -38,28 +46,33 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs it with what it prints on our stderr: stdout is for data. An error if it fails.
+/// Runs it with its stdout on our stderr: our stdout is for data.
+///
+/// # Errors
+///
+/// It cannot be started or fails.
 pub fn run_aside(command: &mut Command) -> Result<()> {
     run(command.stdin(Stdio::null()).stdout(std::io::stderr()))
 }
 
-/// Whether it runs and succeeds; what it prints is of no interest.
+/// Whether it runs and succeeds. Its output is discarded.
 pub fn succeeds(command: &mut Command) -> bool {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
+/// The error for a program that cannot be started, with the remedy.
 pub fn cannot_start(command: &Command, error: &std::io::Error) -> anyhow::Error {
     anyhow!("{} cannot be started: {error}\nhelp: install it, or add it to PATH", command.get_program().display())
 }
 
-/// The command line as one would type it in a shell.
+/// The command line as a person would type it in a shell.
 pub fn display(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// `word`, quoted for a shell if it has to be.
+/// `word`, quoted if a shell requires it.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+{}".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -69,25 +82,12 @@ pub fn quote(word: &str) -> String {
     }
 }
 
-/// Builds the command line tool, and all else that is not a test. The whole workspace at once: cargo
-/// chooses the features of dependencies by what is built, and would build wasmtime again for each
-/// other selection.
-pub fn build_wasmop() -> Result<()> {
-    run(cargo().args(["build", "--release", "--workspace"]))
-}
-
-/// The same with the tests: with them dependencies have other features once more, so between tests
-/// nothing else must be built.
-pub fn build_with_tests() -> Result<()> {
-    run(cargo().args(["build", "--release", "--workspace", "--all-targets"]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_only_where_a_shell_needs_it() {
+    fn words_are_quoted_only_if_a_shell_requires_it() {
         for (word, quoted) in [
             ("--lang", "--lang"),
             ("a/b.wasm", "a/b.wasm"),

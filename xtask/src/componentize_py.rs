@@ -1,7 +1,7 @@
-//! From a machine with Python to one with the componentize-py that builds the test component in Python.
+//! Finds or installs componentize-py, which builds the test component in Python.
 //!
-//! One on the PATH is taken as it is. Otherwise the pinned version is installed from the Python package
-//! index, in an environment of its own in the user's cache folder, which every checkout shares.
+//! A componentize-py on PATH takes precedence. Otherwise the pinned version is installed from the Python package index, in
+//! a virtual environment in the user's cache folder, which all checkouts share.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,17 +10,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::ci::is_ci;
 use crate::{command, repository};
 
 const VERSION: &str = "0.25.1";
 const PROGRAM: &str = "componentize-py";
 
-/// The folder of its programs, to be put on the PATH; `None` if it is there already. Installed only on a CI
-/// machine or with `install`.
+/// The folder to add to PATH, or `None` if PATH has it. Installs only on a CI machine or with `install`.
 ///
 /// # Errors
 ///
-/// Why it can't be had.
+/// It is missing and may not or cannot be installed.
 pub fn folder(install: bool) -> Result<Option<PathBuf>> {
     if runs(Path::new(PROGRAM)) {
         return Ok(None);
@@ -28,7 +28,7 @@ pub fn folder(install: bool) -> Result<Option<PathBuf>> {
     let environment = repository::user_cache()?.join(format!("componentize-py-{VERSION}"));
     let bin = environment.join("bin");
     if !runs(&bin.join(PROGRAM)) {
-        if !install && std::env::var_os("CI").is_none_or(|value| value.is_empty()) {
+        if !install && !is_ci() {
             bail!("componentize-py is neither on PATH nor installed (cargo xtask setup --componentize-py)");
         }
         self::install(&environment)?;
@@ -36,22 +36,25 @@ pub fn folder(install: bool) -> Result<Option<PathBuf>> {
     Ok(Some(bin))
 }
 
-/// The PATH with that folder in front.
+/// PATH with that folder in front.
+///
+/// # Errors
+///
+/// The folder's name contains a colon.
 pub fn path_with(folder: &Path) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     Ok(std::env::join_paths(std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path)))?)
 }
 
-/// Environments can't be moved, so one that is incomplete is replaced.
+/// A virtual environment cannot be renamed, so an incomplete one is replaced.
 fn install(environment: &Path) -> Result<()> {
     eprintln!("componentize-py: installing {VERSION} in {}", environment.display());
     let python = which_python()?;
     if environment.exists() {
         fs::remove_dir_all(environment).with_context(|| format!("cannot replace `{}`", environment.display()))?;
     }
-    command::run_aside(Command::new(python).args(["-m", "venv"]).arg(environment)).context(
-        "cannot make a Python environment\nhelp: Debian and Ubuntu have its module apart: apt-get install python3-venv",
-    )?;
+    command::run_aside(Command::new(python).args(["-m", "venv"]).arg(environment))
+        .context("cannot create a Python environment\nhelp: on Debian and Ubuntu, apt-get install python3-venv")?;
     let requirement = format!("{PROGRAM}=={VERSION}");
     let mut pip = Command::new(environment.join("bin/python"));
     command::run_aside(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &requirement]))
@@ -64,7 +67,7 @@ fn install(environment: &Path) -> Result<()> {
 
 fn which_python() -> Result<&'static str> {
     let found = ["python3", "python"].into_iter().find(|python| runs(Path::new(python)));
-    found.context("there is no `python3` on the PATH\nhelp: install Python 3.10 or later")
+    found.context("there is no `python3` on PATH\nhelp: install Python 3.10 or later")
 }
 
 fn runs(program: &Path) -> bool {

@@ -1,15 +1,20 @@
-//! `cargo xtask`: everything one does with this repository besides `cargo build`.
-
-#![deny(unsafe_code)]
+//! `cargo xtask`: the tasks of this repository besides `cargo build`.
 
 mod bench;
+mod cargo_tool;
 mod chromium;
+mod ci;
 mod command;
 mod componentize_py;
 mod debian;
 mod demo;
+#[cfg(test)]
+mod doc_constants;
+mod programs;
+mod progress;
 mod repository;
 mod setup;
+mod simulate;
 mod test;
 mod tinygo;
 mod torture;
@@ -27,16 +32,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Get everything the other tasks need: they do so themselves, this is for doing it beforehand.
+    /// Install everything that the other tasks need; they also do so themselves
     Setup(setup::Setup),
-    /// Scaffold, build and run a Rust and a Go controller on a real API server, and show them
-    /// suspended and resumed.
+    /// Create, build and run a Rust and a Go controller on a real API server, and watch them suspend and resume
     Demo(demo::Demo),
-    /// Run the tests.
+    /// Run the tests
     Test(test::Test),
-    /// Run a benchmark.
+    /// Run a benchmark
     Bench(bench::Bench),
-    /// Treat a host badly, again and again, and see that nothing is lost.
+    /// Run whole hosts in virtual time on a simulated cluster, disk and clock
+    Simulate(simulate::Simulate),
+    /// Kill a host or break its network, again and again, and check that nothing is lost
     Torture(torture::Torture),
 }
 
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
         Task::Test(test) => test.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Simulate(simulate) => simulate.run(),
         Task::Torture(torture) => torture.run(),
     };
     result.unwrap_or_else(|error| {

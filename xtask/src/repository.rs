@@ -1,29 +1,30 @@
-//! Where things are in this repository, and what all checkouts share.
+//! Paths in this repository, and the folder that all checkouts share.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+/// The repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository")
 }
 
+/// Cargo's target directory.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The `wasmop` program, once `command::build_wasmop` has built it.
-pub fn wasmop() -> PathBuf {
-    target().join("release/wasmop")
-}
-
-/// One target directory for all Rust guests, so that they share what they depend on.
+/// One target directory for all Rust guests, so that they share their dependencies.
 pub fn guest_target() -> PathBuf {
     target().join("guests")
 }
 
-/// wasmop's folder in the user's cache folder: tools that take long to get, shared by all checkouts.
+/// wasmop's folder in the user's cache folder. It has tools that take long to build, and all checkouts share it.
+///
+/// # Errors
+///
+/// The environment names no cache folder.
 pub fn user_cache() -> Result<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));

@@ -1,4 +1,5 @@
-//! What a fresh clone lacks: the toolchain's parts, the control plane, and (on request) TinyGo and componentize-py.
+//! Installs what a fresh clone lacks: parts of the toolchain, the control plane, tools of the tests, and on request TinyGo
+//! and componentize-py.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,38 +8,47 @@ use anyhow::{Context, Result};
 use clap::Args;
 use wasmop_testbed::controlplane::{self, Binaries};
 
+use crate::cargo_tool::{DENY, MACHETE};
 use crate::{command, componentize_py, repository, tinygo};
 
-/// For guests, and for test components with WASI.
+/// Targets of guests and of test components with WASI.
 const WASM_TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-wasip2"];
 
 #[derive(Args)]
 pub struct Setup {
-    /// Also get TinyGo: from PATH if it is there, else by building it (installs Debian packages).
+    /// Also find TinyGo on PATH or build it (installs Debian packages)
     #[arg(long)]
     tinygo: bool,
-    /// Also get componentize-py, for the test component in Python: from PATH, else from the Python package index.
+    /// Also find componentize-py, for the test component in Python, on PATH or install it from the Python package index
     #[arg(long)]
     componentize_py: bool,
 }
 
 impl Setup {
+    /// Runs it, with a line for each thing on stdout.
+    ///
+    /// # Errors
+    ///
+    /// Something is missing and cannot be installed.
     pub fn run(self) -> Result<()> {
         toolchain()?;
         println!(
-            "toolchain      {}",
+            "toolchain       {}",
             command::output(Command::new("rustc").arg("--version").current_dir(repository::root()))?.trim()
         );
         let binaries = control_plane()?;
         let assets = repository::target().join("kubebuilder-assets");
         binaries.link_into(&assets)?;
-        println!("control plane  {}   (as KUBEBUILDER_ASSETS: {})", describe(&binaries).display(), assets.display());
+        println!("control plane   {}   (as KUBEBUILDER_ASSETS: {})", describe(&binaries).display(), assets.display());
+        for tool in [DENY, MACHETE] {
+            println!("{:<15} {}", tool.name, tool.install()?.display());
+        }
         if self.tinygo {
-            println!("tinygo         {}", tinygo::ensure(repository::root())?.display());
+            println!("tinygo          {}", tinygo::ensure(repository::root())?.display());
         }
         if self.componentize_py {
             let folder = componentize_py::folder(true)?;
-            println!("componentize-py {}", folder.map_or("on the PATH".into(), |folder| folder.display().to_string()));
+            println!("componentize-py {}", folder.map_or("on PATH".into(), |folder| folder.display().to_string()));
         }
         Ok(())
     }
@@ -51,8 +61,12 @@ fn describe(binaries: &Binaries) -> PathBuf {
     }
 }
 
-/// Makes sure that guests can be compiled. `rust-toolchain.toml` names what is needed; rustup
-/// installs it by itself unless it was told not to (`RUSTUP_AUTO_INSTALL=0`).
+/// Makes sure that guests can be compiled. `rust-toolchain.toml` names the targets, and rustup installs them unless
+/// `RUSTUP_AUTO_INSTALL=0` is set.
+///
+/// # Errors
+///
+/// A target is missing and rustup cannot install it.
 pub fn toolchain() -> Result<()> {
     WASM_TARGETS.into_iter().try_for_each(target)
 }
@@ -70,7 +84,11 @@ fn target(name: &str) -> Result<()> {
     )
 }
 
-/// Finds or builds the control plane.
+/// Finds the control plane or builds it.
+///
+/// # Errors
+///
+/// It cannot be built.
 pub fn control_plane() -> Result<Binaries> {
     controlplane::find(&mut |line| eprintln!("{line}"))
 }

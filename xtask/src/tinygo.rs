@@ -1,17 +1,16 @@
-//! From a machine with Go to one with a TinyGo that builds wasmop's guests.
+//! Finds or builds TinyGo, which compiles some of the guests.
 //!
-//! A TinyGo on the PATH is taken as it is. Otherwise one is built from its Go module (pinned in
-//! xtask/tinygo/go.mod) against Debian's LLVM, into the user's cache folder, so that every checkout
-//! shares it:
+//! A TinyGo on PATH takes precedence. Otherwise it is built from its Go module (pinned in xtask/tinygo/go.mod) against
+//! Debian's LLVM, in the user's cache folder, which all checkouts share:
 //!
 //! ```text
 //! $XDG_CACHE_HOME/wasmop/tinygo-0.42.0/
-//!     bin/tinygo  src/  targets/   what TinyGo calls TINYGOROOT
-//!     wasmop.json                  the wasip1 target, linking Debian's libc: the module's zip lacks
-//!                                  the libc sources a release has
+//!     bin/tinygo  src/  targets/   TINYGOROOT
+//!     wasmop.json                  the wasip1 target with Debian's libc: the Go module lacks the libc
+//!                                  sources of a release
 //! ```
 //!
-//! `wasmop build` looks in the same places (cli/src/toolchain/tinygo.rs).
+//! `wasmop build` searches the same places (cli/src/toolchain/tinygo.rs).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,14 +19,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::ci::is_ci;
 use crate::{command, debian, repository};
 
 const MODULE: &str = "github.com/tinygo-org/tinygo";
 
-/// The folder below wasmop's in the user's cache folder.
+/// A folder in [`repository::user_cache`].
 const CACHE_FOLDER: &str = "tinygo-0.42.0";
 
-/// What TinyGo is built with and needs at run time: Debian's packages, and a file each brings.
+/// What building and running TinyGo requires.
 const PACKAGES: debian::Packages = &[
     ("llvm-22-dev", "/usr/lib/llvm-22/include/llvm-c/Core.h"),
     ("libclang-22-dev", "/usr/lib/llvm-22/include/clang-c/Index.h"),
@@ -40,7 +40,7 @@ const PACKAGES: debian::Packages = &[
 const BUILTINS: &str = "/usr/lib/llvm-22/lib/clang/22/lib/wasi/libclang_rt.builtins-wasm32.a";
 const LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
-/// The TinyGo that `wasmop build` would use, if there is one.
+/// The TinyGo that `wasmop build` uses, if there is one.
 pub fn find() -> Option<PathBuf> {
     if runs(Path::new("tinygo")) {
         return Some("tinygo".into());
@@ -50,28 +50,31 @@ pub fn find() -> Option<PathBuf> {
     (folder.join("wasmop.json").is_file() && runs(&program)).then_some(program)
 }
 
-/// Why there is no TinyGo, if there is none. On a CI machine it is built, elsewhere only looked
-/// for: building it installs packages.
+/// The reason if there is no TinyGo. On a CI machine this builds it; elsewhere it does not, because that installs packages.
 pub fn missing() -> Option<String> {
     if find().is_some() {
         return None;
     }
-    if std::env::var_os("CI").is_none_or(|value| value.is_empty()) {
+    if !is_ci() {
         return Some("TinyGo is neither on PATH nor built (cargo xtask setup --tinygo)".into());
     }
     ensure(repository::root())
         .err()
-        .map(|error| format!("TinyGo cannot be had: {}", format!("{error:#}").lines().next().unwrap_or_default()))
+        .map(|error| format!("TinyGo is unavailable: {}", format!("{error:#}").lines().next().unwrap_or_default()))
 }
 
-/// Finds TinyGo or builds it; an error says why it can't be had. `root` is the repository.
+/// Finds TinyGo or builds it. `root` is the repository.
+///
+/// # Errors
+///
+/// It is missing and cannot be built.
 pub fn ensure(root: &Path) -> Result<PathBuf> {
     if let Some(program) = find() {
         return Ok(program);
     }
     if !command::succeeds(Command::new("go").arg("version")) {
         bail!(
-            "TinyGo is built with Go, and there is no `go` on the PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
+            "TinyGo is built with Go, and there is no `go` on PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
         );
     }
     debian::install(
@@ -83,12 +86,12 @@ pub fn ensure(root: &Path) -> Result<PathBuf> {
     find().context("TinyGo was built but does not run\nhelp: run `tinygo version` in the cache folder to see why")
 }
 
-/// Builds TinyGo and makes its folder; atomic, so that an interrupted build is none.
+/// Builds TinyGo in a staging folder and renames it, so that an interrupted build leaves nothing.
 fn build(root: &Path, folder: &Path) -> Result<()> {
     let modules = root.join("xtask/tinygo");
     let staging = folder.with_extension(format!("{}.tmp", std::process::id()));
     let _cleanup = RemoveAtEnd(staging.clone());
-    fs::create_dir_all(staging.join("bin")).with_context(|| format!("cannot make `{}`", staging.display()))?;
+    fs::create_dir_all(staging.join("bin")).with_context(|| format!("cannot create `{}`", staging.display()))?;
 
     eprintln!("tinygo: building TinyGo in {} (1 to 3 minutes, once)", folder.display());
     let mut go_build = Command::new("go");
@@ -107,35 +110,35 @@ fn build(root: &Path, folder: &Path) -> Result<()> {
     for part in ["src", "targets"] {
         copy_folder(&module.join(part), &staging.join(part))?;
     }
-    // A submodule that the module's zip lacks; TinyGo only needs to see that it is there.
+    // A submodule that the Go module lacks. TinyGo only checks that it exists.
     copy_folder(&Path::new(goroot.trim()).join("src/net/http"), &staging.join("src/net/http"))?;
     let target = include_str!("../tinygo/wasmop.json").replace("{libc}", LIBC).replace("{builtins}", BUILTINS);
     fs::write(staging.join("wasmop.json"), target)?;
 
     match fs::rename(&staging, folder) {
         Ok(()) => Ok(()),
-        // An older, broken one; or another build that was faster.
+        // There is a broken one, or another build was faster.
         Err(_) if find().is_none() => {
             fs::remove_dir_all(folder).with_context(|| format!("cannot replace `{}`", folder.display()))?;
-            fs::rename(&staging, folder).with_context(|| format!("cannot make `{}`", folder.display()))
+            fs::rename(&staging, folder).with_context(|| format!("cannot create `{}`", folder.display()))
         }
         Err(_) => Ok(()),
     }
 }
 
-/// Removes the staging folder however the build ends.
+/// Removes the staging folder when the build ends, in whichever way.
 struct RemoveAtEnd(PathBuf);
 
 impl Drop for RemoveAtEnd {
     fn drop(&mut self) {
-        // Usually it has been renamed away.
+        // After a success it was renamed.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Copies a folder; everything becomes writable, which files in Go's module cache are not.
+/// Copies a folder and makes everything writable, which files in Go's module cache are not.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot make `{}`", to.display()))?;
+    fs::create_dir_all(to).with_context(|| format!("cannot create `{}`", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read `{}`", from.display()))? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));

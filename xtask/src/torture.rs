@@ -1,4 +1,4 @@
-//! Runs the torture of the `e2e` crate.
+//! `cargo xtask torture`: runs the torture program of the `e2e` crate.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::{command, repository, setup, tinygo};
+use crate::{command, programs, setup, tinygo};
 
 #[derive(Args)]
 pub struct Torture {
@@ -16,17 +16,17 @@ pub struct Torture {
 
 #[derive(Subcommand)]
 enum What {
-    /// Kill a host under load at random moments, start it again, and see that nothing is lost.
+    /// Kill a host under load at random moments, restart it, and check that nothing is lost
     Kill {
-        /// How often; about 1.5 s each.
+        /// Number of kills; each takes about 1.5 s
         #[arg(long, value_name = "N")]
         rounds: u64,
         #[command(flatten)]
         common: Common,
     },
-    /// Spoil the network between a host under load and its API server, and see that everything converges.
+    /// Inject network faults between a host under load and its API server, and check that everything converges
     Faults {
-        /// How long; each kind of fault comes once in any case.
+        /// Duration; each kind of fault occurs at least once
         #[arg(long, value_name = "N")]
         minutes: f64,
         #[command(flatten)]
@@ -36,18 +36,23 @@ enum What {
 
 #[derive(Args)]
 struct Common {
-    /// Draw the moments and the load from this number, as an earlier run that failed has named it.
+    /// Repeat the random choices of an earlier run, which printed this number
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Also write the counts as JSON, in the rows of a bench.
+    /// Also write the counts as JSON, in the format of a benchmark
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 impl Torture {
+    /// Builds what it needs and runs it.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be built or started.
     pub fn run(self) -> Result<ExitCode> {
         setup::toolchain()?;
-        command::build_wasmop()?;
+        programs::build(&[programs::WASMOP, programs::TORTURE])?;
         let (mut torture, Common { seed, json }) = match self.what {
             What::Kill { rounds, common } => (kill(rounds), common),
             What::Faults { minutes, common } => (faults(minutes), common),
@@ -63,18 +68,18 @@ impl Torture {
     }
 }
 
-/// The program, once it is built, for so many kills.
+/// The command for that many kills. The program must be built.
 pub fn kill(rounds: u64) -> Command {
     program("kill", &["--rounds", &rounds.to_string()])
 }
 
-/// The same for faults of the network.
+/// The command for network faults. The program must be built.
 pub fn faults(minutes: f64) -> Command {
     program("faults", &["--minutes", &minutes.to_string()])
 }
 
 fn program(what: &str, args: &[&str]) -> Command {
-    let mut torture = Command::new(repository::target().join("release/wasmop-torture"));
+    let mut torture = Command::new(programs::path(programs::TORTURE));
     torture.arg(what).args(args);
     if let Some(reason) = tinygo::missing() {
         torture.env("WASMOP_E2E_SKIP_TINYGO", reason);

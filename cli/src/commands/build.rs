@@ -11,8 +11,8 @@ use crate::report;
 
 /// Build a project and pack it into one file.
 ///
-/// Compiles the sources with the toolchain that `wasmop.toml` names (or runs the command there that
-/// makes a component), packs the result, starts it once in a sandbox to learn what it watches, and writes the package.
+/// Compiles the sources with the toolchain that `wasmop.toml` names, or runs the project's own build command. Then it
+/// starts the controller once in a sandbox, records what it watches, and writes the package.
 #[derive(Debug, Parser)]
 pub struct Build {
     /// The project's directory, the one with `wasmop.toml`.
@@ -23,14 +23,14 @@ pub struct Build {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Keep names and line numbers, so that a crash shows where it was.
+    /// Keep function names and line numbers, so that a crash shows where it happened.
     #[arg(long)]
     debug: bool,
 
     #[command(flatten)]
     flags: BuildFlags,
 
-    /// Print what was made as JSON on stdout.
+    /// Describe the package as JSON on stdout.
     #[arg(long)]
     json: bool,
 }

@@ -3,13 +3,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::logging::escape;
+use crate::escape::escape;
 use crate::{output, package_file};
 
-/// Show what is in a package.
+/// Show the contents of a package.
 ///
-/// Name, SDK, how far it can be suspended and why, what it reconciles and watches, what it may ask of the API server, its imports and
-/// the size of each part.
+/// Shows name, SDK, tier and the reason for it, what the controller reconciles and watches, its permissions, its imports,
+/// and the size of each part. It does not run the package.
 #[derive(Debug, Parser)]
 pub struct Inspect {
     /// The package, a file that `wasmop build` made.
@@ -25,7 +25,7 @@ impl Inspect {
         let inspection = package_file::inspect(&self.file)?;
         let text = match self.json {
             true => format!("{}\n", serde_json::to_string_pretty(&inspection)?),
-            // Anyone may have made the package.
+            // The package may come from anyone.
             false => escape(&inspection.render()),
         };
         output::data(text.as_bytes())

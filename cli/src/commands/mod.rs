@@ -1,4 +1,4 @@
-//! The verbs: one file each, thin; the work is in the modules they call.
+//! The verbs, one file each. They parse flags and call the modules that do the work.
 
 mod build;
 mod completions;
@@ -16,13 +16,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::error;
 use crate::output::{self, Paint};
 
-/// Kubernetes controllers that cost next to nothing while they have nothing to do.
+/// Kubernetes controllers that use almost no memory and CPU while idle.
 ///
-/// `wasmop` makes controllers from Rust or Go sources, packs each into one WebAssembly file, and
-/// runs any number of them in one process. An idle controller is suspended to disk, with all its
-/// state, and resumed when something it watches changes.
+/// `wasmop` builds controllers from Rust or Go sources, packs each into one WebAssembly file, and
+/// runs any number of them in one process. It suspends idle controllers to disk with all their
+/// state, and resumes them when an object they watch changes.
 ///
-/// Exit codes: 0 all went well, 1 it failed, 2 the command line is wrong.
+/// Exit codes: 0 success, 1 failure, 2 wrong command line.
 #[derive(Debug, Parser)]
 #[command(name = "wasmop", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
@@ -42,7 +42,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the verb and says how it went.
+    /// Runs the verb, prints its error, and returns the exit code.
     pub fn run(self) -> ExitCode {
         match self.command.run() {
             Ok(()) => ExitCode::SUCCESS,

@@ -5,17 +5,16 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use wasmop_package::manifest::{Language, Toolchain};
 
+use crate::dns_label::{DNS_LABEL_HELP, dns_label_problem};
 use crate::error::failure;
 use crate::output::{self, Paint};
-use crate::project::{
-    DNS_LABEL_HELP, builds, default_toolchain, dns_label_problem, language_name, language_of, toolchain_name,
-};
+use crate::project::{builds, default_toolchain, language_name, language_of, toolchain_name};
 use crate::scaffold::{self, NewProject, Template, cargo_workspace};
 
-/// Make a new controller project from a template.
+/// Create a controller project from a template.
 ///
-/// The project builds as it is: a `Website` custom resource that owns a ConfigMap, a Deployment
-/// and a Service. On a terminal, what is missing is asked for; existing files are never touched.
+/// The project builds without changes: a `Website` custom resource that owns a ConfigMap, a Deployment
+/// and a Service. On a terminal, the command asks for missing values. It never changes existing files.
 #[derive(Debug, Parser)]
 pub struct New {
     /// The controller's name: a DNS label (a-z, 0-9 and `-`).
@@ -25,15 +24,15 @@ pub struct New {
     #[arg(long, value_name = "LANGUAGE")]
     lang: Option<Lang>,
 
-    /// What builds it: cargo for Rust; go (the default) or tinygo for Go.
+    /// The toolchain: cargo for Rust; go (the default) or tinygo for Go.
     #[arg(long, value_name = "TOOLCHAIN")]
     toolchain: Option<Tool>,
 
-    /// Where to put the project [default: a new directory with the controller's name].
+    /// The directory of the project [default: a new directory with the controller's name].
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
 
-    /// Ask nothing, also on a terminal.
+    /// Ask nothing, even on a terminal.
     #[arg(long, short)]
     yes: bool,
 }
@@ -72,7 +71,7 @@ impl From<Tool> for Toolchain {
 
 impl New {
     pub fn run(self) -> Result<()> {
-        // Flags that contradict each other are said before anything is asked.
+        // Contradicting flags are an error before the first question.
         let toolchain = self.toolchain.map(Toolchain::from);
         let language = match (self.lang.map(Language::from), toolchain) {
             (Some(language), Some(toolchain)) if !builds(toolchain, language) => {
@@ -124,7 +123,7 @@ impl New {
 
         let paint = Paint::for_stderr();
         output::line(format!(
-            "{} Made {} in {}: {}",
+            "{} Created {} in {}: {}",
             paint.success("✓"),
             paint.strong(&project.name),
             dir.display(),
@@ -132,8 +131,8 @@ impl New {
         ));
         if let Some(workspace) = workspace {
             output::line(format!(
-                "It is no member of the cargo workspace in {}: its Cargo.toml has a [workspace] of its own.\n\
-                 To make it one, remove that and add it to `members` there.",
+                "It is no member of the cargo workspace in {}, so its Cargo.toml has a [workspace] of its own.\n\
+                 To make it a member, remove that section and add the project to `members` there.",
                 workspace.display()
             ));
         }
@@ -148,7 +147,7 @@ impl New {
     }
 }
 
-/// The toolchains that build a language and that there are templates for.
+/// The toolchains that build a language and have a template.
 fn templates_for(language: Language) -> Vec<&'static str> {
     let toolchains = Tool::value_variants().iter().map(|tool| Toolchain::from(*tool));
     toolchains.filter(|toolchain| builds(*toolchain, language)).map(toolchain_name).collect()
@@ -165,7 +164,7 @@ fn missing(what: &str, example: &str) -> anyhow::Error {
     failure(format!("{what} is missing"), format!("give it, like `{example}`")).usage().into()
 }
 
-/// Asks on the terminal until the answer is one that `check` takes.
+/// Asks on the terminal until `check` accepts the answer.
 fn ask_until<T>(question: &str, check: impl Fn(&str) -> Result<T>) -> Result<T> {
     let paint = Paint::for_stderr();
     loop {

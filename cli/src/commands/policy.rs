@@ -4,14 +4,14 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use wasmop_policy::Prices;
-use wasmop_policy::simulate::{Profile, Setup, Strategy};
-use wasmop_policy::trace::Builtin;
+use wasmop_policy::activity::BuiltinActivity;
+use wasmop_policy::simulation::{InstanceModel, Profile, Strategy};
 
 use crate::error::failure;
 use crate::simulation::{self, Input};
 use crate::{output, units};
 
-/// When idle controllers are suspended: compare policies.
+/// Compare policies that decide when idle controllers are suspended.
 #[derive(Debug, Parser)]
 pub struct Policy {
     #[command(subcommand)]
@@ -23,34 +23,34 @@ enum Command {
     Simulate(Simulate),
 }
 
-/// Replay a trace under each policy, and say what each would have cost.
+/// Replay a trace under each policy and show what each would have cost.
 ///
-/// A trace is a CSV file with the columns `time` (seconds, or RFC 3339), `controller` and, if you
-/// like, `known` (1 for timers and requeues). Costs are memory held over time, plus CPU, bytes
-/// written and waiting at the rate of memory; `cost` is relative to the offline optimum, which knows
-/// the trace. docs/policy.md explains them.
+/// A trace is a CSV file with the columns `time` (seconds, or RFC 3339), `controller` and, optionally,
+/// `known` (1 for timers and requeues). The cost is memory over time, plus CPU, written bytes and
+/// latency converted to memory. `cost` is relative to the offline optimum, which knows
+/// the whole trace. docs/policy.md explains the prices.
 #[derive(Debug, Parser)]
 struct Simulate {
     /// The trace.
     trace: Option<PathBuf>,
 
-    /// Use a trace that is made up, or all of them.
+    /// Use a built-in trace, or all of them.
     #[arg(long, value_enum, value_name = "NAME")]
     builtin: Option<BuiltinName>,
 
-    /// Compare these [default: adaptive, immediate, after=1s, after=10s, after=60s, never, smoothing, optimum].
+    /// The policies to compare [default: adaptive, immediate, after=1s, after=10s, after=60s, never, smoothing, optimum].
     #[arg(long, value_name = "POLICY", value_delimiter = ',', value_parser = strategy)]
     policy: Vec<Strategy>,
 
-    /// What kind of controllers they are, and on which kind of disk.
+    /// The kind of controllers and disk.
     #[arg(long, value_enum, value_name = "PROFILE", default_value = "rust")]
     profile: ProfileName,
 
-    /// Time that a resume takes, like `0.3ms` [default: the profile's].
+    /// How long a resume takes, like `0.3ms` [default: the profile's].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     resume_cost: Option<Duration>,
 
-    /// Time that a suspend takes [default: the profile's].
+    /// How long a suspend takes [default: the profile's].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     suspend_cost: Option<Duration>,
 
@@ -58,15 +58,15 @@ struct Simulate {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     written_bytes: Option<u64>,
 
-    /// Bytes that a controller holds while it is resident, like `2MiB` [default: the profile's].
+    /// Bytes that a resident controller uses, like `2MiB` [default: the profile's].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     resident_bytes: Option<u64>,
 
-    /// Memory the node has per core: what a second of CPU is worth.
+    /// Memory per core of the node; it sets the price of a second of CPU.
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
     memory_per_core: u64,
 
-    /// Another seed makes other traces of the same kind, for `--builtin`.
+    /// The seed for `--builtin`; another seed makes another trace of the same kind.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 
@@ -79,17 +79,17 @@ struct Simulate {
 enum BuiltinName {
     /// One change every 5.20 s, standard deviation 0.61 s.
     Periodic,
-    /// Requeues every 2, 10 and 60 s, and a change from outside now and then.
+    /// Requeues every 2, 10 and 60 s, and an occasional change from outside.
     Requeue,
-    /// Changes without any memory, on average every 0.5, 2, 10 and 60 s.
+    /// Memoryless changes, on average every 0.5, 2, 10 and 60 s.
     Poisson,
     /// About 20 changes at once, about once a minute.
     Bursts,
-    /// Much at noon, next to nothing at midnight.
+    /// Busy at noon, almost idle at midnight.
     Diurnal,
     /// A change every other minute, and a rollout of 150 changes every quarter of an hour.
     DeployStorm,
-    /// Each of them.
+    /// All of them.
     All,
 }
 
@@ -108,15 +108,15 @@ enum ProfileName {
 }
 
 impl BuiltinName {
-    fn builtins(self) -> Vec<Builtin> {
+    fn builtins(self) -> Vec<BuiltinActivity> {
         match self {
-            BuiltinName::Periodic => vec![Builtin::Periodic],
-            BuiltinName::Requeue => vec![Builtin::Requeue],
-            BuiltinName::Poisson => vec![Builtin::Poisson],
-            BuiltinName::Bursts => vec![Builtin::Bursts],
-            BuiltinName::Diurnal => vec![Builtin::Diurnal],
-            BuiltinName::DeployStorm => vec![Builtin::DeployStorm],
-            BuiltinName::All => Builtin::ALL.to_vec(),
+            BuiltinName::Periodic => vec![BuiltinActivity::Periodic],
+            BuiltinName::Requeue => vec![BuiltinActivity::Requeue],
+            BuiltinName::Poisson => vec![BuiltinActivity::Poisson],
+            BuiltinName::Bursts => vec![BuiltinActivity::Bursts],
+            BuiltinName::Diurnal => vec![BuiltinActivity::Diurnal],
+            BuiltinName::DeployStorm => vec![BuiltinActivity::DeployStorm],
+            BuiltinName::All => BuiltinActivity::ALL.to_vec(),
         }
     }
 }
@@ -167,10 +167,10 @@ impl Simulate {
             inputs.push(Input::read(file)?);
         }
         for builtin in self.builtin.map(BuiltinName::builtins).unwrap_or_default() {
-            inputs.push(Input { name: builtin.name().to_owned(), trace: builtin.trace(self.seed) });
+            inputs.push(Input { name: builtin.name().to_owned(), trace: builtin.generate(self.seed) });
         }
         if inputs.is_empty() {
-            return Err(failure("there is no trace", "name a file, or take one that is made up: `--builtin all`")
+            return Err(failure("there is no trace", "name a file, or use built-in traces: `--builtin all`")
                 .usage()
                 .into());
         }
@@ -179,7 +179,7 @@ impl Simulate {
         output::data(text.as_bytes())
     }
 
-    fn setup(&self) -> Setup {
+    fn setup(&self) -> InstanceModel {
         let mut setup = Profile::from(self.profile).setup();
         setup.prices = Prices::with_memory_per_core(self.memory_per_core);
         setup.cycle.suspend = self.suspend_cost.unwrap_or(setup.cycle.suspend);

@@ -10,60 +10,60 @@ use crate::{environment, running, units};
 
 /// Run packages against a cluster, until SIGTERM or Ctrl-C.
 ///
-/// Finds the cluster where kubectl does: `--kubeconfig`, `KUBECONFIG`, `~/.kube/config`, then the
-/// service account of the Pod it runs in. When it is told to stop, it suspends every controller to
-/// the state directory, and the next run continues from there.
+/// Looks for the cluster where kubectl does: `--kubeconfig`, `KUBECONFIG`, `~/.kube/config`, then the
+/// service account of its own Pod. On shutdown it suspends every controller to the state
+/// directory, and the next run continues from there.
 #[derive(Debug, Parser)]
 pub struct Run {
     /// Packages, files that `wasmop build` made.
     #[arg(required_unless_present = "config", value_name = "PACKAGE")]
     packages: Vec<PathBuf>,
 
-    /// A TOML file with all of this, packages, and what each controller is granted. Flags go before it.
-    /// SIGHUP has it read again.
+    /// A TOML file with settings, packages, and a grant for each controller. Flags take precedence over it.
+    /// On SIGHUP the host reads it again.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Allow controllers every well-formed request, and at the end print the `[[permissions]]` that each of
-    /// them needed. What reaches further than an object, like `pods/exec`, is refused as ever.
+    /// Allow every well-formed request, and at the end print the `[[permissions]]` that each controller
+    /// needed. Broader requests, such as `pods/exec`, stay denied.
     #[arg(long)]
     learn_permissions: bool,
 
-    /// When idle controllers are suspended: `adaptive` (by their history and what a resume costs),
-    /// `immediate`, `after=DURATION` or `never`. `CONTROLLER=POLICY` is for one of them; may be given
-    /// several times. Goes before what the packages say, if it names the controller [default: adaptive].
+    /// When to suspend idle controllers: `adaptive` (by their history and the cost of a resume),
+    /// `immediate`, `after=DURATION` or `never`. `CONTROLLER=POLICY` sets it for one controller and takes
+    /// precedence over its package. May be given several times [default: adaptive].
     #[arg(long, value_name = "[CONTROLLER=]POLICY", value_parser = PolicyFor::parse)]
     suspend_policy: Vec<PolicyFor>,
 
-    /// The same as `--suspend-policy after=DURATION`, for all controllers, whatever their packages say.
+    /// The same as `--suspend-policy after=DURATION` for all controllers. It takes precedence over the packages.
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "suspend_policy")]
     suspend_after: Option<Duration>,
 
-    /// Set an environment variable of all controllers, in place of what the configuration file and the packages
-    /// say; may be given several times.
+    /// Set an environment variable for all controllers. It takes precedence over the configuration file and the
+    /// packages. May be given several times.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = environment::variable)]
     env: Vec<(String, String)>,
 
-    /// Arguments of the controller, in place of the package's, if there is just one.
+    /// Arguments for the controller, in place of the package's. Only with a single controller.
     #[arg(last = true, value_name = "ARGUMENT")]
     args: Vec<String>,
 
     #[command(flatten)]
     host: HostKeys,
 
-    /// Log more; twice or three times for still more. `WASMOP_LOG` takes a filter instead.
+    /// Log more; up to three times. `WASMOP_LOG` takes a filter instead.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
-/// After the host has ended, threads that still run have so much time.
+/// How long the runtime waits for its threads after the host has ended.
 const LAST_THREADS: Duration = Duration::from_millis(100);
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).map_err(|problem| format!("{problem}; write it like `500ms` or `1s`"))
 }
 
-/// A policy, and for which controller if not for all.
+/// A policy, for one controller or for all.
 #[derive(Clone, Debug)]
 struct PolicyFor {
     controller: Option<String>,
@@ -86,26 +86,22 @@ impl PolicyFor {
 
 impl Run {
     pub fn run(self) -> Result<()> {
+        let mut host = self.host;
+        host.verbose = (self.verbose > 0).then_some(self.verbose);
         let mut policies = Policies { forced: self.suspend_after.map(Policy::After), ..Policies::default() };
         for PolicyFor { controller, policy } in self.suspend_policy {
             match controller {
-                None => policies.all = Some(policy),
+                None => host.suspend_policy = Some(policy),
                 Some(name) => drop(policies.named.insert(name, policy)),
             }
         }
-        let flags = Flags {
-            host: self.host,
-            policies,
-            verbose: self.verbose,
-            env: self.env.into_iter().collect(),
-            args: self.args,
-        };
+        let flags = Flags { host, policies, env: self.env.into_iter().collect(), args: self.args };
         let request =
             running::Request { packages: self.packages, config: self.config, flags, learn: self.learn_permissions };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
         let result = runtime.block_on(running::run(request));
-        // All that matters has ended; a thread that resolves a name may wait for a silent server for a long time.
+        // A thread that resolves a host name may wait for a silent server. Nothing needs its result now.
         runtime.shutdown_timeout(LAST_THREADS);
         result
     }

@@ -7,33 +7,33 @@ use clap::Parser;
 use crate::top::{DEFAULT_ADDRESS, SortBy, fetch, plain, screen};
 use crate::units;
 
-/// Show the controllers of a running host: state, memory, disk, rates, last error.
+/// Show the controllers of a running host: state, memory, disk, rates and last error.
 ///
-/// On a terminal the table is kept up to date; `q` ends it. Otherwise, or with `--once`, it is printed
-/// once. The host must have been started with `--metrics-address`.
+/// On a terminal the table refreshes itself until you press `q`. Otherwise, or with `--once`, it is printed
+/// once. The host must run with `--metrics-address`.
 #[derive(Debug, Parser)]
 pub struct Top {
-    /// Where the host serves metrics.
+    /// The host's `--metrics-address`.
     #[arg(long, value_name = "[HOST]:PORT", default_value = DEFAULT_ADDRESS, value_parser = units::parse_address)]
     address: String,
 
-    /// Which column to sort by: names ascending, numbers descending.
+    /// The column to sort by: names ascending, numbers descending.
     #[arg(long, value_enum, value_name = "COLUMN", default_value_t)]
     sort_by: SortBy,
 
-    /// How often the table is renewed.
+    /// How often the table refreshes.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     interval: Duration,
 
-    /// Print the table once and end.
+    /// Print the table once and exit.
     #[arg(long)]
     once: bool,
 
-    /// Leave out the column titles.
+    /// Print no column titles.
     #[arg(long)]
     no_headers: bool,
 
-    /// Print what `/api/controllers` says, once.
+    /// Print the JSON of `/api/controllers` once.
     #[arg(long, conflicts_with_all = ["once", "no_headers", "sort_by"])]
     json: bool,
 }

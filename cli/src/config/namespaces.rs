@@ -1,10 +1,12 @@
 //! The namespaces that watches are limited to: `namespace` as a name or a list of names.
 
-use crate::error::Failure;
-use crate::project::{DNS_LABEL_HELP, dns_label_problem};
-use crate::toml_table::Table;
+use std::fmt;
 
-const KEY: &str = "namespace";
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use crate::dns_label::{DNS_LABEL_HELP, dns_label_problem};
+use crate::error::join_help;
 
 /// A name on the command line.
 pub(super) fn parse(text: &str) -> Result<String, String> {
@@ -14,21 +16,36 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
     }
 }
 
-/// The key `namespace` of a table; empty if it is not there.
-pub(super) fn read(table: &Table<'_>) -> Result<Vec<String>, Failure> {
-    let is_there = table.keys().any(|key| key == KEY);
-    // Anything else is told by what most write.
-    let mut names = match table.is_list(KEY) {
-        true => table.strings(KEY)?,
-        false => table.string(KEY)?.map(str::to_owned).into_iter().collect(),
-    };
-    if is_there && names.is_empty() {
-        return Err(table.bad_value(KEY, "it names none", "name at least one, or leave the key out for all"));
+/// The key `namespace` of a table, sorted and without duplicates.
+pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    struct NameOrNames;
+
+    impl<'de> Visitor<'de> for NameOrNames {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            // The common form; a list may stand in its place.
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<Vec<String>, E> {
+            Ok(vec![name.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Vec<String>, A::Error> {
+            Deserialize::deserialize(de::value::SeqAccessDeserializer::new(names))
+        }
+    }
+
+    let wrong = |problem: &str, help: &str| Err(de::Error::custom(join_help(problem, help)));
+    let mut names = deserializer.deserialize_any(NameOrNames)?;
+    if names.is_empty() {
+        return wrong("it names none", "name at least one, or leave the key out for all");
     }
     if let Some((name, problem)) = names.iter().find_map(|name| Some((name, dns_label_problem(name)?))) {
-        return Err(table.bad_value(KEY, format!("`{name}`: the name {problem}"), DNS_LABEL_HELP));
+        return wrong(&format!("`{name}`: the name {problem}"), DNS_LABEL_HELP);
     }
     names.sort_unstable();
     names.dedup();
-    Ok(names)
+    Ok(Some(names))
 }

@@ -1,148 +1,187 @@
-//! Flags and a configuration file into one plan. A flag goes before the file.
+//! Combines flags and the configuration file into one plan. Flags take precedence over the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use wasmop_host::election::Group;
-use wasmop_host::permissions::Grant;
-use wasmop_host::wasi::WasiGrant;
-use wasmop_host::watch::{LimitPlace, NamespaceLimit};
+use wasmop_core::election::Group;
+use wasmop_core::permissions::Grant;
+use wasmop_core::watch::{LimitPlace, NamespaceLimit};
 use wasmop_host::{ControllerSettings, Settings};
 use wasmop_package::manifest::Limits;
 use wasmop_policy::Policy;
+use wasmop_vm::wasi::WasiGrant;
 
-use super::{Config, HostKeys};
+use super::wasi::WasiKeys;
+use super::{Config, Controller, ControllerKeys, HostKeys};
 use crate::error::{Failure, failure};
 use crate::logging;
 
-/// What the command line says.
+/// The flags of `wasmop run`.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     pub host: HostKeys,
     pub policies: Policies,
-    pub verbose: u8,
     /// For all controllers.
     pub env: BTreeMap<String, String>,
     /// For the only controller; empty: not given.
     pub args: Vec<String>,
 }
 
-/// When controllers are suspended.
+/// The suspend policies of the command line that take precedence over `[controllers.NAME]`.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
-    pub all: Option<Policy>,
-    /// Whatever anybody else says.
+    /// For all controllers.
     pub forced: Option<Policy>,
     pub named: BTreeMap<String, Policy>,
 }
 
-/// What a host is to do.
+/// What a host runs, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    /// Flags and the file together.
     pub host: HostKeys,
+    /// As many `-v` flags.
     pub verbose: u8,
-    /// No controller has more.
+    /// The most that any controller may have.
     pub limits: Limits,
     /// Controllers whose package the file names.
     pub packages: BTreeMap<String, PathBuf>,
+    /// Flags and the file together, for every controller.
+    controllers: BTreeMap<String, ControllerKeys>,
     /// The hosts it shares controllers with, if any.
     pub election: Option<Group>,
-    /// For all controllers.
+    /// The settings that a running host can change.
     pub settings: Settings,
 }
 
 impl Plan {
-    /// `given`: names of the packages on the command line. `default_budget`: for when nobody says.
+    /// `given` are the names of the packages on the command line. `default_budget` is the memory budget if neither
+    /// flags nor the file have one.
     pub fn new(flags: &Flags, config: &Config, given: &[String], default_budget: Option<u64>) -> Result<Plan, Failure> {
-        let given: BTreeSet<&String> = given.iter().collect();
-        let mut packages = BTreeMap::new();
-        for (name, controller) in &config.controllers {
-            match &controller.package {
-                // The one on the command line goes before it.
-                _ if given.contains(name) => {}
-                Some(package) => drop(packages.insert(name.clone(), package.clone())),
-                None => {
-                    return Err(failure(
-                        format!(
-                            "{}: [controllers.{name}] has no `package`, and no package on the command line has that name",
-                            controller.place
-                        ),
-                        "add `package = \"FILE\"`, relative to the configuration file, or give the package as an argument",
-                    ));
-                }
-            }
-        }
+        let packages = packages(config, given)?;
         let names: BTreeSet<&String> = packages.keys().chain(given).collect();
-        if names.is_empty() {
-            return Err(failure(
-                "there is no package to run",
-                "name packages as arguments, or in the configuration file as [controllers.NAME] with `package = \"FILE\"`",
-            ));
-        }
-        if let Some(unknown) = flags.policies.named.keys().find(|name| !names.contains(name)) {
-            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-            return Err(failure(
-                format!("--suspend-policy names the controller `{unknown}`, and no package has that name"),
-                format!("the packages are {}", names.join(", ")),
-            ));
-        }
-        if !flags.args.is_empty() && names.len() != 1 {
-            return Err(failure(
-                format!("arguments after `--` are for one controller, and there are {}", names.len()),
-                "give each its `args` under [controllers.NAME] in the configuration file",
-            ));
-        }
-        let host = flags.host.or(&config.host);
-        let namespaces: BTreeSet<String> = host.namespace.iter().cloned().collect();
+        check_names(flags, &names)?;
+        let controllers: BTreeMap<String, ControllerKeys> = names
+            .into_iter()
+            .map(|name| (name.clone(), controller_keys(flags, name, config.controllers.get(name))))
+            .collect();
+        let host = flags.host.clone().or(config.host.clone());
         let namespaces = NamespaceLimit {
-            names: namespaces.into_iter().collect(),
-            said_in: if flags.host.namespace.is_empty() { LimitPlace::File } else { LimitPlace::Flag },
+            names: unique(host.namespace.as_deref().unwrap_or_default()).into(),
+            said_in: if flags.host.namespace.is_none() { LimitPlace::File } else { LimitPlace::Flag },
         };
-        let controllers = names.into_iter().map(|name| {
-            let of_file = config.controllers.get(name);
-            let of_flags = flags.policies.forced.or_else(|| flags.policies.named.get(name).copied());
-            let policy = of_flags.or_else(|| of_file?.suspend_policy);
-            let grant = of_file.map_or_else(Grant::all, |controller| controller.grant.clone());
-            let wasi = of_file.map(|controller| &controller.wasi).filter(|wasi| **wasi != WasiGrant::default());
-            let mut env = of_file.map(|controller| controller.env.clone()).unwrap_or_default();
-            env.extend(flags.env.clone());
-            let of_flags = (!flags.args.is_empty()).then(|| flags.args.clone());
-            let settings = ControllerSettings {
-                policy,
-                grant,
-                wasi: wasi.cloned().map(Into::into),
-                env,
-                args: of_flags.or_else(|| of_file?.args.clone()),
-                log_level: of_file.and_then(|controller| controller.log_level),
-                namespaces: match of_file {
-                    Some(controller) if !controller.namespaces.is_empty() => {
-                        NamespaceLimit { names: controller.namespaces.clone().into(), said_in: LimitPlace::Controller }
-                    }
-                    _ => namespaces.clone(),
-                },
-            };
-            (name.clone(), settings)
-        });
-        let verbose = match flags.verbose {
-            0 => config.verbose.unwrap_or_default(),
-            verbose => verbose,
-        };
+        let verbose = host.verbose.unwrap_or_default();
         let settings = Settings {
-            policy: flags.policies.all.or(config.suspend_policy).unwrap_or_default(),
+            policy: host.suspend_policy.unwrap_or_default(),
             memory_budget: host.memory_budget.or(default_budget),
             cache_memory: host.cache_memory,
             guest_log_level: logging::guest_level(verbose),
-            controllers: controllers.collect(),
+            controllers: controllers
+                .iter()
+                .map(|(name, keys)| (name.clone(), controller_settings(keys, &namespaces)))
+                .collect(),
         };
-        Ok(Plan {
-            election: host.election.group()?,
-            host,
-            verbose,
-            limits: config.limits.unwrap_or(Limits::NONE),
-            packages,
-            settings,
-        })
+        let limits = host.limits.as_ref().map_or(Limits::NONE, |limits| limits.over(Limits::NONE));
+        Ok(Plan { election: host.election_group()?, host, verbose, limits, packages, controllers, settings })
     }
+
+    /// The keys of the file that differ from `running` and need a restart of the host.
+    pub fn needs_restart(&self, running: &Plan) -> Vec<String> {
+        let mut keys = self.host.restart_keys(&running.host);
+        let names: BTreeSet<_> = self.packages.keys().chain(running.packages.keys()).collect();
+        for name in names {
+            match (self.packages.get(name), running.packages.get(name)) {
+                (Some(now), Some(before)) if now == before => {}
+                (Some(_), Some(_)) => keys.push(format!("controllers.{name}.package")),
+                // It is new, or gone.
+                _ => keys.push(format!("controllers.{name}")),
+            }
+        }
+        for (name, controller) in &self.controllers {
+            let Some(before) = running.controllers.get(name) else { continue };
+            keys.extend(controller.restart_keys(before).into_iter().map(|key| format!("controllers.{name}.{key}")));
+        }
+        keys
+    }
+}
+
+/// The packages that the file names. A package on the command line takes precedence over one of the same name.
+fn packages(config: &Config, given: &[String]) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut packages = BTreeMap::new();
+    for (name, Controller { place, keys }) in &config.controllers {
+        match &keys.package {
+            _ if given.contains(name) => {}
+            Some(package) => drop(packages.insert(name.clone(), package.clone())),
+            None => {
+                return Err(failure(
+                    format!(
+                        "{place}: [controllers.{name}] has no `package`, and no package on the command line has that name"
+                    ),
+                    "add `package = \"FILE\"`, relative to the configuration file, or give the package as an argument",
+                ));
+            }
+        }
+    }
+    Ok(packages)
+}
+
+/// Refuses flags that do not fit the names of the controllers.
+fn check_names(flags: &Flags, names: &BTreeSet<&String>) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Err(failure(
+            "there is no package to run",
+            "name packages as arguments, or in the configuration file as [controllers.NAME] with `package = \"FILE\"`",
+        ));
+    }
+    if let Some(unknown) = flags.policies.named.keys().find(|name| !names.contains(name)) {
+        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        return Err(failure(
+            format!("--suspend-policy names the controller `{unknown}`, and no package has that name"),
+            format!("the packages are {}", names.join(", ")),
+        ));
+    }
+    if !flags.args.is_empty() && names.len() != 1 {
+        return Err(failure(
+            format!("arguments after `--` are for one controller, and there are {}", names.len()),
+            "give each its `args` under [controllers.NAME] in the configuration file",
+        ));
+    }
+    Ok(())
+}
+
+/// Flags and the file together for one controller.
+fn controller_keys(flags: &Flags, name: &str, in_file: Option<&Controller>) -> ControllerKeys {
+    let of_flags = ControllerKeys {
+        suspend_policy: flags.policies.forced.or_else(|| flags.policies.named.get(name).copied()),
+        args: (!flags.args.is_empty()).then(|| flags.args.clone()),
+        ..ControllerKeys::default()
+    };
+    let mut keys = of_flags.or(in_file.map(|controller| controller.keys.clone()).unwrap_or_default());
+    // Each variable takes precedence by itself.
+    keys.env.get_or_insert_default().extend(flags.env.clone());
+    keys
+}
+
+/// `namespaces` are those of the host.
+fn controller_settings(keys: &ControllerKeys, namespaces: &NamespaceLimit) -> ControllerSettings {
+    let grant: Grant = keys.to_grant();
+    let wasi = keys.wasi.as_ref().map(WasiKeys::to_grant).filter(|wasi| *wasi != WasiGrant::default());
+    ControllerSettings {
+        policy: keys.suspend_policy,
+        grant,
+        wasi: wasi.map(Into::into),
+        env: keys.env.clone().unwrap_or_default(),
+        args: keys.args.clone(),
+        log_level: keys.log_level,
+        namespaces: match &keys.namespace {
+            Some(names) => NamespaceLimit { names: names.clone().into(), said_in: LimitPlace::Controller },
+            None => namespaces.clone(),
+        },
+    }
+}
+
+fn unique(names: &[String]) -> Vec<String> {
+    names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]

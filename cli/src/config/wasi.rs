@@ -1,51 +1,82 @@
-//! A `[controllers.NAME.wasi]` into what a controller of the soft tier is granted of the machine.
+//! `[controllers.NAME.wasi]`: the files of the machine that a controller of the soft tier can open.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use wasmop_host::wasi::{Directory, WasiGrant};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use wasmop_vm::wasi::{Directory, WasiGrant};
 
 use crate::error::Failure;
-use crate::toml_table::Table;
+use crate::toml_file::value::tables;
+use crate::toml_file::{Document, item};
 
-pub(super) const KEYS: [&str; 1] = ["directories"];
-pub(super) const DIRECTORY_KEYS: [&str; 3] = ["source", "destination", "writable"];
+/// The keys of `[controllers.NAME.wasi]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WasiKeys {
+    #[serde(deserialize_with = "tables")]
+    directories: Vec<DirectoryKeys>,
+    /// Not supported here; the error names the right place.
+    environment: Option<IgnoredAny>,
+}
 
-/// `dir`: what paths are relative to. `name`: the controller's.
-pub(super) fn read(table: &Table<'_>, name: &str, dir: &Path) -> Result<WasiGrant, Failure> {
-    if table.keys().any(|key| key == "environment") {
-        return Err(table.bad_value(
-            "environment",
-            "controllers of both tiers have their environment elsewhere",
-            format!("move it to [controllers.{name}.env]"),
-        ));
+/// The keys of `[[controllers.NAME.wasi.directories]]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DirectoryKeys {
+    source: Option<PathBuf>,
+    destination: Option<String>,
+    writable: bool,
+}
+
+impl WasiKeys {
+    /// Checks the keys together, and makes the paths on the machine relative to `dir`. `name` is the controller's.
+    pub(super) fn check(&mut self, document: &Document<'_>, name: &str, dir: &Path) -> Result<(), Failure> {
+        let path = ["controllers", name, "wasi"];
+        if self.environment.is_some() {
+            return Err(document.wrong(
+                &[&path[..], &["environment"]].concat(),
+                "controllers of both tiers have their environment elsewhere",
+                format!("move it to [controllers.{name}.env]"),
+            ));
+        }
+        let mut destinations = BTreeSet::new();
+        for (position, directory) in self.directories.iter_mut().enumerate() {
+            let position = item(position);
+            let key = |key| [&path[..], &["directories", &position, key]].concat();
+            let Some(destination) = &directory.destination else {
+                return Err(document.missing(&key("destination"), "/data"));
+            };
+            if !destination.starts_with('/') {
+                return Err(document.wrong(
+                    &key("destination"),
+                    format!("`{destination}` is not absolute"),
+                    "write the path that the controller opens, like `/data`",
+                ));
+            }
+            if !destinations.insert(destination) {
+                return Err(document.wrong(
+                    &key("destination"),
+                    format!("`{destination}` is there twice"),
+                    "give each directory a destination of its own",
+                ));
+            }
+            let Some(source) = &mut directory.source else {
+                return Err(document.missing(&key("source"), "DIRECTORY"));
+            };
+            *source = dir.join(&source);
+        }
+        Ok(())
     }
-    table.only(&KEYS)?;
-    let mut grant = WasiGrant::default();
-    let shown = format!("[[controllers.{name}.wasi.directories]]");
-    let mut destinations = BTreeSet::new();
-    for directory in table.tables("directories", &shown)? {
-        directory.only(&DIRECTORY_KEYS)?;
-        let destination = directory.required("destination", "/data")?;
-        if !destination.starts_with('/') {
-            return Err(directory.bad_value(
-                "destination",
-                format!("`{destination}` is not absolute"),
-                "write it as the controller is to find it, like `/data`",
-            ));
-        }
-        if !destinations.insert(destination) {
-            return Err(directory.bad_value(
-                "destination",
-                format!("`{destination}` is there twice"),
-                "give each directory a destination of its own",
-            ));
-        }
-        grant.directories.push(Directory {
-            source: dir.join(directory.required("source", "DIRECTORY")?),
-            destination: destination.to_owned(),
-            writable: directory.boolean("writable")?.unwrap_or_default(),
+
+    /// The owner's grant for the controller.
+    pub(super) fn to_grant(&self) -> WasiGrant {
+        let directories = self.directories.iter().map(|keys| Directory {
+            source: keys.source.clone().unwrap_or_default(),
+            destination: keys.destination.clone().unwrap_or_default(),
+            writable: keys.writable,
         });
+        WasiGrant { directories: directories.collect() }
     }
-    Ok(grant)
 }

@@ -1,4 +1,4 @@
-//! An event's fields as JSON values, in the order they were written.
+//! The fields of an event as JSON values, in their original order.
 
 use std::fmt::Debug;
 
@@ -12,7 +12,7 @@ pub struct Fields {
     pub others: Vec<(&'static str, Value)>,
 }
 
-/// A guest's own fields arrive under this name, as the text of a JSON object.
+/// The field with a controller's own fields, as the text of a JSON object.
 pub const GUEST_FIELDS: &str = "fields";
 
 impl Fields {
@@ -22,7 +22,7 @@ impl Fields {
         fields
     }
 
-    /// Takes the field out, if it is there and a string.
+    /// Removes and returns a field, if it is a string.
     pub fn take_text(&mut self, name: &str) -> Option<String> {
         let at = self.others.iter().position(|(field, value)| *field == name && value.is_string())?;
         match self.others.remove(at).1 {
@@ -35,7 +35,7 @@ impl Fields {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
             (GUEST_FIELDS, Value::String(text)) => {
-                // Nothing to show for a line without fields.
+                // A line without fields.
                 if !text.is_empty() {
                     let parsed = serde_json::from_str(&text).unwrap_or(Value::String(text));
                     self.others.push((GUEST_FIELDS, parsed));

@@ -27,7 +27,7 @@ where
     }
 }
 
-/// The line as an object. A field can't take the place of one of the four that are always there.
+/// The line as an object. A field cannot replace one of the four fixed ones.
 pub fn object(timestamp: &str, level: &str, target: &str, fields: Fields) -> Map<String, Value> {
     let mut line = Map::new();
     for (name, value) in fields.others {

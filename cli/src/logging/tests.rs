@@ -1,4 +1,4 @@
-//! What lines look like, from their parts.
+//! Log lines built from their parts.
 
 use serde_json::{Value, json};
 use tracing::Level;
@@ -21,7 +21,7 @@ fn a_host_line_has_time_level_controller_message_and_units() {
         Paint::PLAIN,
         AT,
         Level::INFO,
-        "wasmop_host::suspend",
+        "wasmop_core::control_loop",
         fields(
             "suspended",
             &[
@@ -37,7 +37,7 @@ fn a_host_line_has_time_level_controller_message_and_units() {
 }
 
 #[test]
-fn a_guest_line_has_a_bar_and_its_own_fields() {
+fn a_controllers_line_has_a_bar_and_its_own_fields() {
     let line = text::line(
         Paint::PLAIN,
         AT,
@@ -52,12 +52,12 @@ fn a_guest_line_has_a_bar_and_its_own_fields() {
 }
 
 #[test]
-fn help_and_values_of_several_lines_come_below() {
+fn help_and_multi_line_values_follow_below() {
     let line = text::line(
         Paint::PLAIN,
         AT,
         Level::ERROR,
-        "wasmop_host::requests",
+        "wasmop_core::control_loop",
         fields(
             "permission denied",
             &[("controller", json!("web")), ("detail", json!("a\nb")), ("help", json!("add\nthis"))],
@@ -69,7 +69,7 @@ fn help_and_values_of_several_lines_come_below() {
     );
 }
 
-/// The line's fields as they are read back: `name=value` with JSON strings for what is in quotes.
+/// Parses the fields of a line: `name=value`, where a quoted part is a JSON string.
 fn read_back(line: &str) -> Vec<(String, String)> {
     let (_, mut rest) = line.trim_end_matches('\n').split_once(": m  ").unwrap_or_default();
     let mut fields = Vec::new();
@@ -95,7 +95,7 @@ fn read_back(line: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn names_and_values_of_any_content_can_be_read_back_from_a_line() {
+fn names_and_values_with_any_content_can_be_parsed() {
     let contents = [
         "",
         "plain",
@@ -137,14 +137,14 @@ fn names_and_values_of_any_content_can_be_read_back_from_a_line() {
 }
 
 #[test]
-fn a_name_with_a_line_end_stays_in_its_line() {
+fn a_name_with_a_newline_stays_on_its_line() {
     let line =
         text::line(Paint::PLAIN, AT, Level::INFO, "guest", fields("m", &[("fields", json!({"a\nERROR x": "v"}))]));
     assert_eq!(line, "12:30:01.250 INFO  guest: m  \"a\\nERROR x\"=v\n");
 }
 
 #[test]
-fn json_lines_stay_one_line_whatever_a_guest_writes() {
+fn a_json_line_stays_one_line_for_any_content() {
     for content in ["a\nb", "\"}\n{\"level\":\"ERROR\"", "\u{1b}\u{2028}\0"] {
         let line = json::object(AT, "INFO", "guest", fields(content, &[("fields", json!({ content: content }))]));
         let written = Value::Object(line.clone()).to_string();
@@ -154,7 +154,7 @@ fn json_lines_stay_one_line_whatever_a_guest_writes() {
 }
 
 #[test]
-fn a_guest_cannot_write_to_the_terminal() {
+fn a_controller_cannot_control_the_terminal() {
     let line = text::line(Paint::PLAIN, AT, Level::INFO, "guest", fields("\u{1b}[2Jhi\u{7}", &[]));
     assert!(!line.contains('\u{1b}') && !line.contains('\u{7}') && line.contains("hi"), "{line:?}");
 }
@@ -174,7 +174,7 @@ fn a_json_line_is_flat_and_its_four_fixed_fields_cannot_be_replaced() {
 }
 
 #[test]
-fn verbosity_raises_what_wasmop_and_controllers_log_and_no_compiler() {
+fn verbosity_raises_wasmop_and_controllers_but_not_the_compiler() {
     use tracing::subscriber::with_default;
     for verbose in 0..=4 {
         let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter_for(verbose))).finish();
@@ -189,8 +189,8 @@ fn verbosity_raises_what_wasmop_and_controllers_log_and_no_compiler() {
             ];
             assert_eq!(said, [false; 6], "-v {verbose} times");
             assert!(tracing::enabled!(target: "cranelift_codegen::isa", Level::WARN));
-            assert_eq!(tracing::enabled!(target: "wasmop_host::host", Level::DEBUG), verbose >= 1);
-            // The host knows the level of each controller, and passes on nothing below it.
+            assert_eq!(tracing::enabled!(target: "wasmop_core::control_loop", Level::DEBUG), verbose >= 1);
+            // The host filters by the level of each controller.
             assert!(tracing::enabled!(target: "guest", Level::TRACE));
             assert_eq!(tracing::enabled!(target: "hyper_util::client", Level::DEBUG), verbose >= 3);
         });

@@ -1,7 +1,7 @@
-//! Lines for people: `12:30:01.250 INFO  website: suspended  ram=512 B disk=64.0 KiB`.
+//! Log lines as text: `12:30:01.250 INFO  website: suspended  ram=512 B disk=64.0 KiB`.
 //!
-//! What a controller logs itself has a bar after its name instead of the colon. Control characters
-//! in anything are shown escaped, so that no controller can write to the terminal. A value in quotes is a JSON string.
+//! In a line that a controller logs, a bar follows its name instead of the colon. All text is escaped, so that no
+//! controller can control the terminal. A quoted value is a JSON string.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::GUEST_TARGET;
 use super::fields::{Fields, GUEST_FIELDS};
+use crate::escape::{escape, is_escaped, push_escaped};
 use crate::output::{self, Paint};
 
 pub struct Text {
@@ -34,9 +35,9 @@ where
     }
 }
 
-/// The whole line, or lines if a value has several.
+/// The whole line, or several lines if a value has newlines.
 pub fn line(paint: Paint, timestamp: &str, level: Level, target: &str, mut fields: Fields) -> String {
-    // 2026-11-24T12:30:01.250123Z: people want the time of day, in milliseconds.
+    // Of 2026-11-24T12:30:01.250123Z, only the time of day in milliseconds is shown.
     let time = timestamp.get(11..23).unwrap_or(timestamp);
     let level = match level {
         Level::ERROR => paint.error("ERROR"),
@@ -48,14 +49,14 @@ pub fn line(paint: Paint, timestamp: &str, level: Level, target: &str, mut field
     let guest = target == GUEST_TARGET;
     let who = match fields.take_text("controller") {
         Some(name) => paint.strong(&escape(&name)) + if guest { " │" } else { ":" },
-        // Ours needs no name; a library's does.
+        // Lines of libraries show their target.
         None if target.starts_with("wasmop") => String::new(),
         None => paint.dim(&format!("{target}:")),
     };
     let help = if guest { None } else { fields.take_text("help") };
 
     let mut line = format!("{} {level}", paint.dim(time));
-    // Further lines of a message are indented, so that none can pass for a line of the log.
+    // Continuation lines are indented, so that a message cannot forge a log line.
     for part in [who, escape(fields.message.trim_end()).replace('\n', "\n    ")] {
         if !part.is_empty() {
             let _ = write!(line, " {part}");
@@ -92,7 +93,7 @@ pub fn line(paint: Paint, timestamp: &str, level: Level, target: &str, mut field
     line
 }
 
-/// A field as people read it: bytes and microseconds with a unit instead of one in the name.
+/// A field's name and value. A unit in the name (`_bytes`, `_us`, `_ms`) moves to the value.
 fn show(name: &str, value: &Value) -> (String, String) {
     let unit = |suffix: &str| Some((word(name.strip_suffix(suffix)?), value.as_u64()?));
     if let Some((name, bytes)) = unit("_bytes") {
@@ -112,8 +113,8 @@ fn show(name: &str, value: &Value) -> (String, String) {
     (word(name), text)
 }
 
-/// A name or a value in one line, in quotes if it does not end where the next blank or `=` is. What is in quotes is
-/// escaped as in JSON, so that it can be read back.
+/// A name or a value on one line. It is quoted as a JSON string if it contains spaces, `=`, quotes or escapes, so that
+/// the line can be parsed.
 fn word(text: &str) -> String {
     let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\') && !is_escaped(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -143,31 +144,4 @@ fn short(duration: Duration) -> String {
         1_000..1_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
         _ => output::duration(duration),
     }
-}
-
-/// Whether a character would do more to a terminal than show itself: a control character but for the end of a line, or
-/// one that ends a line or turns the direction of writing elsewhere.
-fn is_escaped(c: char) -> bool {
-    let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() && c != '\n' || turns
-}
-
-/// As JSON has it, so that a value in quotes is a JSON string.
-fn push_escaped(text: &mut String, c: char) {
-    let _ = write!(text, "\\u{:04x}", u32::from(c));
-}
-
-/// Text of any number of lines without anything that [`is_escaped`]; a tab is a blank.
-pub fn escape(text: &str) -> String {
-    if !text.chars().any(is_escaped) {
-        return text.to_owned();
-    }
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
-        match c {
-            '\t' => escaped.push(' '),
-            c if is_escaped(c) => push_escaped(&mut escaped, c),
-            c => escaped.push(c),
-        }
-        escaped
-    })
 }

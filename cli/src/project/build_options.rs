@@ -1,4 +1,4 @@
-//! What a project gives its compiler: cargo's features and profile, Go's tags and linker flags.
+//! Options for the compiler: cargo's features and profile, Go's tags and linker flags.
 //!
 //! Each option is a key of `[build]` in `wasmop.toml` and a flag of `wasmop build`. A flag takes
 //! precedence over the key.
@@ -8,20 +8,20 @@ use wasmop_package::manifest::Toolchain;
 
 use super::{FILE_NAME, Project, toolchain_name};
 use crate::error::{Failure, failure};
-use crate::toml_table::Table;
+use crate::toml_file::value::Written;
 
-/// The options as they apply to a build.
+/// The options of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// Cargo features to activate.
+    /// Cargo features to enable.
     pub features: Vec<String>,
-    /// Whether the cargo feature `default` is active.
+    /// Whether the cargo feature `default` is enabled.
     pub default_features: bool,
-    /// The cargo profile to build with; wasmop's own if not given.
+    /// The cargo profile to build with; `None` for wasmop's own.
     pub profile: Option<String>,
     /// Go build tags.
     pub tags: Vec<String>,
-    /// Flags for Go's linker, as `-ldflags` takes them.
+    /// Flags for Go's linker, in the syntax of `-ldflags`.
     pub ldflags: Option<String>,
 }
 
@@ -32,43 +32,32 @@ impl Default for BuildOptions {
     }
 }
 
-impl BuildOptions {
-    /// Reads the keys of `[build]`.
-    pub fn read(build: &Table<'_>) -> Result<BuildOptions, Failure> {
-        let profile = build.string("profile")?;
-        if let Some(name) = profile
-            && !is_profile_name(name)
-        {
-            return Err(build.bad_value("profile", format!("`{name}` is not the name of a profile"), PROFILE_HELP));
-        }
-        Ok(BuildOptions {
-            features: build.strings("features")?,
-            default_features: build.boolean("default-features")?.unwrap_or(true),
-            profile: profile.map(str::to_owned),
-            tags: build.strings("tags")?,
-            ldflags: build.string("ldflags")?.map(str::to_owned),
-        })
+/// The name of a cargo profile.
+#[derive(Clone, Debug)]
+pub struct ProfileName(pub String);
+
+impl Written for ProfileName {
+    const HELP: &'static str = "name a profile of Cargo.toml, like `release`, or one below [profile]";
+
+    fn parse(text: &str) -> Result<ProfileName, String> {
+        let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if is_name { Ok(ProfileName(text.to_owned())) } else { Err(format!("`{text}` is not the name of a profile")) }
     }
 }
 
-const PROFILE_HELP: &str = "name a profile of Cargo.toml, like `release`, or one below [profile]";
-
-fn is_profile_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-}
-
+/// A profile's name on the command line.
 fn profile_name(text: &str) -> Result<String, String> {
-    if is_profile_name(text) { Ok(text.to_owned()) } else { Err(PROFILE_HELP.to_owned()) }
+    ProfileName::parse(text).map(|ProfileName(name)| name).map_err(|_| ProfileName::HELP.to_owned())
 }
 
 /// The flags of `wasmop build`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct BuildFlags {
-    /// Cargo features to activate, separated by commas or spaces; may be given several times.
+    /// Cargo features to enable, separated by commas or spaces; may be given several times.
     #[arg(long, short = 'F', value_name = "FEATURES")]
     features: Vec<String>,
 
-    /// Do not activate the cargo feature `default`.
+    /// Do not enable the cargo feature `default`.
     #[arg(long)]
     no_default_features: bool,
 
@@ -86,9 +75,7 @@ pub struct BuildFlags {
 }
 
 impl BuildFlags {
-    /// Puts the flags in place of the project's own options.
-    ///
-    /// Fails if a flag is for another toolchain than the project's.
+    /// Overrides the project's own options with the flags. A flag for another toolchain is an error.
     pub fn apply_to(self, project: &mut Project) -> Result<(), Failure> {
         let BuildFlags { features, no_default_features, profile, tags, ldflags } = self;
         let go = matches!(project.toolchain, Toolchain::Go | Toolchain::Tinygo);
@@ -127,7 +114,7 @@ impl BuildFlags {
     }
 }
 
-/// The names in lists that are separated by commas or spaces.
+/// Splits lists at commas and spaces.
 fn split(lists: &[String]) -> Vec<String> {
     let names = lists.iter().flat_map(|list| list.split([',', ' ']));
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()

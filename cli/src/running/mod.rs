@@ -1,7 +1,7 @@
-//! Running a host in this process: packages, a configuration and a cluster in, a graceful end on a signal.
+//! Runs a host in this process until a signal, with packages, a configuration and a cluster.
 
 mod packages;
-mod reloading;
+mod reload;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -10,20 +10,20 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use wasmop_host::connect::{self, ConnectError, Sources};
-use wasmop_host::external;
-use wasmop_host::permissions::learn::Learning;
-use wasmop_host::snapshot::disk::Disk;
-use wasmop_host::snapshot::seal::SealKey;
+use wasmop_api::connect::{ConnectError, Sources};
+use wasmop_api::{connect, external_hosts as external};
+use wasmop_core::permissions::learn::Learning;
 use wasmop_host::status::http;
 use wasmop_host::{HostError, Options, SHUTDOWN_TIMEOUT};
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::EncryptionKey;
 
 use crate::config::{self, Config, Flags, Plan};
 use crate::error::{self, Failure, failure};
 use crate::traces::Traces;
 use crate::{logging, output, state_dir};
 
-/// What the command line asks for.
+/// The command line of `wasmop run`.
 pub struct Request {
     pub packages: Vec<PathBuf>,
     pub config: Option<PathBuf>,
@@ -31,21 +31,21 @@ pub struct Request {
     pub learn: bool,
 }
 
-/// Runs the host until a signal tells it to end.
+/// Runs the host until a signal ends it.
 pub async fn run(request: Request) -> Result<()> {
-    // Taken before anything is started, so that an early signal is not lost.
+    // First, so that no early signal is lost.
     let signals = Signals::new()?;
-    let hang_up = request.config.is_some().then(|| listen(SignalKind::hangup())).transpose()?;
+    let hangup = request.config.is_some().then(|| listen(SignalKind::hangup())).transpose()?;
     let config = request.config.as_deref().map_or(Ok(Config::default()), config::load)?;
-    // A plan takes the names of packages; what is wrong with a package is to be said before.
+    // A plan needs the names of packages. Errors of packages come first.
     let given = packages::load(&request.packages)?;
     let names = given.names();
-    let default_budget = wasmop_host::pressure::default_budget();
+    let default_budget = wasmop_host::default_budget();
     let plan = Plan::new(&request.flags, &config, &names, default_budget)?;
     let verbosity = logging::start(plan.host.log_format.unwrap_or_default(), plan.verbose)?;
     let (controllers, refused) = packages::deploy(given, &plan)?;
     let state_dir = plan.host.state_dir.clone().map_or_else(state_dir::default_dir, Ok)?;
-    let encryption_key = plan.host.encryption_key_file.as_deref().map(SealKey::read).transpose()?;
+    let encryption_key = plan.host.encryption_key_file.as_deref().map(EncryptionKey::read).transpose()?;
     let external_authorities = match plan.host.external_ca_file.as_deref() {
         Some(file) => external::read_authorities(file)?,
         None => Vec::new(),
@@ -56,7 +56,7 @@ pub async fn run(request: Request) -> Result<()> {
     let cluster = connect::load(&sources).await.map_err(connect_failure)?;
     let learning = request.learn.then(Learning::default);
     if learning.is_some() {
-        tracing::warn!(target: "wasmop", "learning permissions: controllers are not held to what they are granted");
+        tracing::warn!(target: "wasmop", "learning permissions: grants are not enforced");
     }
     let (changes, settings) = mpsc::unbounded_channel();
     let shutdown_timeout = plan.host.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
@@ -82,23 +82,23 @@ pub async fn run(request: Request) -> Result<()> {
         election: plan.election.clone(),
         settings: Some(settings),
     };
-    let reloading = hang_up.zip(request.config).map(|(hang_up, file)| {
+    let reload_task = hangup.zip(request.config).map(|(hangup, file)| {
         let flags = request.flags;
-        let reloading = reloading::Reloading { file, flags, names, default_budget, plan, verbosity, changes };
-        tokio::spawn(reloading.at(hang_up))
+        let reload = reload::Reload { file, flags, names, default_budget, plan, verbosity, changes };
+        tokio::spawn(reload.on(hangup))
     });
-    let mut asked = None;
-    let asked_to_end = async {
-        signals.asked_to_end().await;
-        asked = Some(Instant::now());
+    let mut signalled = None;
+    let shutdown = async {
+        signals.shutdown().await;
+        signalled = Some(Instant::now());
     };
-    let result = wasmop_host::run(options, asked_to_end).await;
+    let result = wasmop_host::run(options, shutdown).await;
     if let Some(traces) = traces {
-        let used = asked.map(|at| at.elapsed()).unwrap_or_default();
+        let used = signalled.map(|at| at.elapsed()).unwrap_or_default();
         traces.end(shutdown_timeout.saturating_sub(used)).await;
     }
-    if let Some(reloading) = reloading {
-        reloading.abort();
+    if let Some(task) = reload_task {
+        task.abort();
     }
     match result {
         Err(HostError::Connect(error)) => return Err(connect_failure(error).into()),
@@ -122,7 +122,7 @@ fn listen(kind: SignalKind) -> Result<Signal> {
     signal(kind).context("cannot listen for signals")
 }
 
-/// SIGTERM and SIGINT: the first asks for a graceful end, a second SIGINT ends at once.
+/// SIGTERM and SIGINT. The first starts a graceful shutdown; a second SIGINT exits at once.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -133,16 +133,16 @@ impl Signals {
         Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn asked_to_end(mut self) {
+    async fn shutdown(mut self) {
         let name = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         };
-        tracing::info!(target: "wasmop", signal = name, "suspending all controllers, then ending");
+        tracing::info!(target: "wasmop", signal = name, "suspending all controllers before exit");
         tokio::spawn(async move {
-            // Snapshots are replaced atomically, so ending now loses no more than a crash would.
+            // Snapshots are replaced atomically, so this is as safe as a crash.
             if self.interrupt.recv().await.is_some() {
-                tracing::warn!(target: "wasmop", "second SIGINT, ending at once");
+                tracing::warn!(target: "wasmop", "second SIGINT, exiting at once");
                 std::process::exit(EXIT_INTERRUPTED);
             }
         });

@@ -1,4 +1,4 @@
-//! Package files, from arguments and from the plan, into controllers to run.
+//! Loads package files, from arguments and from the plan, for the controllers to run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,35 +9,35 @@ use wasmop_host::{Deployment, RefusedPackage};
 use wasmop_package::Package;
 
 use crate::config::Plan;
-use crate::error::{HelpExt, failure, problem_and_help};
+use crate::error::{HelpExt, failure, join_help, problem_and_help};
 use crate::package_file::{self, Loaded};
 
-/// Packages of the command line.
+/// The packages of the command line.
 #[derive(Default)]
-pub struct Given {
+pub struct GivenPackages {
     packages: Vec<Package>,
     refused: Vec<Refused>,
 }
 
-/// A file that is no package.
+/// A file that is not a valid package.
 struct Refused {
     name: String,
     error: anyhow::Error,
 }
 
-impl Given {
-    /// Of the controllers that they would be.
+impl GivenPackages {
+    /// The names of their controllers.
     pub fn names(&self) -> Vec<String> {
         let packages = self.packages.iter().map(|package| package.manifest.name.clone());
         packages.chain(self.refused.iter().map(|refused| refused.name.clone())).collect()
     }
 }
 
-/// Reads packages; two may not have the same name, which is also that of their state.
-pub fn load(files: &[PathBuf]) -> Result<Given> {
-    // With its digest, if it is a package.
+/// Reads packages. Two packages must not have the same name, since it also names their state.
+pub fn load(files: &[PathBuf]) -> Result<GivenPackages> {
+    // With the digest of a valid package.
     let mut named: BTreeMap<String, (&Path, Option<[u8; 32]>)> = BTreeMap::new();
-    let mut given = Given::default();
+    let mut given = GivenPackages::default();
     for file in files {
         let (name, loaded) = match package_file::load(file)? {
             Loaded::Package(package) => (package.manifest.name.clone(), Ok(*package)),
@@ -46,7 +46,7 @@ pub fn load(files: &[PathBuf]) -> Result<Given> {
         let digest = loaded.as_ref().ok().map(|package| package.digest);
         if let Some((other, other_digest)) = named.insert(name.clone(), (file, digest)) {
             let is_same = other == file || (digest.is_some() && digest == other_digest);
-            let (message, help) = twice(&name, other, file, is_same);
+            let (message, help) = duplicate(&name, other, file, is_same);
             let of_other = || given.refused.into_iter().find(|refused| refused.name == name);
             return match loaded.err().or_else(|| Some(of_other()?.error)) {
                 Some(refused) => Err(refused).or_help(message, help),
@@ -61,8 +61,8 @@ pub fn load(files: &[PathBuf]) -> Result<Given> {
     Ok(given)
 }
 
-/// What is wrong, and what to do.
-fn twice(name: &str, first: &Path, second: &Path, is_same: bool) -> (String, String) {
+/// The problem and the remedy for two packages of one name.
+fn duplicate(name: &str, first: &Path, second: &Path, is_same: bool) -> (String, String) {
     let (first, second) = (first.display(), second.display());
     if !is_same {
         return (
@@ -87,15 +87,15 @@ fn twice(name: &str, first: &Path, second: &Path, is_same: bool) -> (String, Str
     )
 }
 
-/// What a file that does not say its name is called.
+/// The name of a controller whose package has none: the file's.
 fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The packages of the command line, under their own names, and those that the plan adds. Those that are no
-/// packages are left out, unless they are all there is.
-pub fn deploy(given: Given, plan: &Plan) -> Result<(Vec<Deployment>, Vec<RefusedPackage>)> {
-    let Given { packages, mut refused } = given;
+/// The packages of the command line, under their own names, and those of the plan. Invalid packages are reported
+/// separately; if there are no others, the first one is an error.
+pub fn deploy(given: GivenPackages, plan: &Plan) -> Result<(Vec<Deployment>, Vec<RefusedPackage>)> {
+    let GivenPackages { packages, mut refused } = given;
     let mut packages: Vec<_> = packages.into_iter().map(|package| (package.manifest.name.clone(), package)).collect();
     for (name, file) in &plan.packages {
         match package_file::load(file)? {
@@ -112,7 +112,7 @@ pub fn deploy(given: Given, plan: &Plan) -> Result<(Vec<Deployment>, Vec<Refused
     };
     let refused = refused.into_iter().map(|Refused { name, error }| {
         let (problem, help) = problem_and_help(&error);
-        RefusedPackage { name, error: format!("{problem}\nhelp: {help}") }
+        RefusedPackage { name, error: join_help(&problem, &help) }
     });
     Ok((packages.into_iter().map(deployment).collect(), refused.collect()))
 }

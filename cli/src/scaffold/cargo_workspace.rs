@@ -1,5 +1,5 @@
-//! A new Rust project below a cargo workspace that does not name it: cargo refuses to build it, unless it is
-//! a workspace of its own.
+//! A new Rust project inside a cargo workspace. Cargo refuses to build it unless the workspace names it, or the project
+//! is a workspace itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::error::HelpExt;
 
 const MANIFEST: &str = "Cargo.toml";
 
-/// Makes a project a workspace of its own. The SDK in it is a dependency, not a member.
-const OF_ITS_OWN: &str = "\n[workspace]\nexclude = [\".wasmop\"]\n";
+/// Makes the project its own workspace. The SDK inside it is a dependency, not a member.
+const OWN_WORKSPACE: &str = "\n[workspace]\nexclude = [\".wasmop\"]\n";
 
-/// The directory of the workspace around `dir` that neither has it as a member nor excludes it.
+/// The directory of the enclosing workspace that neither has `dir` as a member nor excludes it.
 pub fn around(dir: &Path) -> Result<Option<PathBuf>> {
     let dir = std::path::absolute(dir).or_help(format!("cannot find `{}`", dir.display()), "name a directory")?;
     for root in dir.ancestors().skip(1) {
-        // What cannot be read or parsed is for cargo to report.
+        // Cargo reports manifests that it cannot read or parse.
         let Ok(text) = fs::read_to_string(root.join(MANIFEST)) else { continue };
         let Ok(manifest) = text.parse::<Table>() else { continue };
         let Some(workspace) = manifest.get("workspace").and_then(toml::Value::as_table) else { continue };
@@ -31,7 +31,7 @@ pub fn around(dir: &Path) -> Result<Option<PathBuf>> {
 /// Adds a `[workspace]` to the project's `Cargo.toml`.
 pub fn stand_alone(files: &mut [(PathBuf, Vec<u8>)]) {
     for (_, text) in files.iter_mut().filter(|(path, _)| path == Path::new(MANIFEST)) {
-        text.extend_from_slice(OF_ITS_OWN.as_bytes());
+        text.extend_from_slice(OWN_WORKSPACE.as_bytes());
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_project_needs_a_workspace_of_its_own_only_where_cargo_would_refuse_it() {
+    fn a_project_needs_its_own_workspace_only_where_cargo_would_refuse_it() {
         for (manifest, dir, found) in [
             ("[workspace]", "web", true),
             ("[workspace]\nmembers = [\"crates/*\"]", "web", true),

@@ -1,4 +1,4 @@
-//! Which crates and Go modules cannot become part of a controller, and what to do about each.
+//! Crates and Go modules that cannot be part of a controller, with reasons and remedies.
 //!
 //! The rules are data, in `advice.toml`.
 
@@ -7,22 +7,22 @@ use std::sync::LazyLock;
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 
-/// A crate or module, why it cannot be part of a controller, and what to do.
+/// A crate or module that cannot be part of a controller, with the reason and a remedy.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// May have `*` in it.
+    /// May contain `*`.
     name: String,
     versions: Option<VersionReq>,
-    /// Applies if any of them is active.
+    /// Applies if one of them is enabled.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Applies if the compiler said one of them.
+    /// Applies if the compiler's messages contain one of them.
     #[serde(default)]
-    says: Vec<String>,
-    /// Applies if the finished module shows one of them, in an import or when it is started.
+    messages: Vec<String>,
+    /// Applies if an import of the module, or its error at the start, contains one of them.
     #[serde(default)]
-    shows: Vec<String>,
+    symptoms: Vec<String>,
     pub why: String,
     remedy: String,
 }
@@ -49,13 +49,13 @@ impl Rule {
         matches && self.versions.as_ref().is_none_or(|versions| version.is_some_and(|it| versions.matches(it)))
     }
 
-    /// Whether the rule speaks of a compiler that failed.
+    /// Whether the rule is about a failed compiler run.
     fn is_about_compiling(&self) -> bool {
-        self.features.is_empty() && self.shows.is_empty()
+        self.features.is_empty() && self.symptoms.is_empty()
     }
 
-    fn is_said_in(&self, said: &str) -> bool {
-        self.says.iter().any(|text| said.contains(text))
+    fn matches_messages(&self, output: &str) -> bool {
+        self.messages.iter().any(|text| output.contains(text))
     }
 
     /// The remedy with its placeholders filled in.
@@ -65,27 +65,29 @@ impl Rule {
     }
 }
 
-/// The rule for a crate that failed to compile, with what the compiler said.
-pub fn on_crate(name: &str, version: Option<&Version>, said: &str) -> Option<&'static Rule> {
+/// The rule for a crate that failed to compile, by the compiler's output.
+pub fn on_crate(name: &str, version: Option<&Version>, output: &str) -> Option<&'static Rule> {
     RULES.crates.iter().find(|rule| {
-        rule.is_about_compiling() && rule.is_about(name, version) && (rule.says.is_empty() || rule.is_said_in(said))
+        rule.is_about_compiling()
+            && rule.is_about(name, version)
+            && (rule.messages.is_empty() || rule.matches_messages(output))
     })
 }
 
-/// The rule for a dependency that the compiler's messages about the project's own code are about.
-pub fn on_use_of(name: &str, version: Option<&Version>, said: &str) -> Option<&'static Rule> {
-    RULES.crates.iter().find(|rule| rule.is_about(name, version) && rule.is_said_in(said))
+/// The rule for a dependency that the compiler's messages about the project's own code mention.
+pub fn on_use_of(name: &str, version: Option<&Version>, output: &str) -> Option<&'static Rule> {
+    RULES.crates.iter().find(|rule| rule.is_about(name, version) && rule.matches_messages(output))
 }
 
-/// The rule for a crate with features that cannot be had.
+/// The rule for a crate with unsupported features.
 pub fn on_features(name: &str, version: Option<&Version>, active: &[String]) -> Option<&'static Rule> {
     let applies = |rule: &&Rule| rule.features.iter().any(|feature| active.contains(feature));
     RULES.crates.iter().filter(|rule| rule.is_about(name, version)).find(applies)
 }
 
-/// The rule for what the finished module shows, and the name of its crate.
-pub fn on_module_that_shows(text: &str) -> Option<(&'static str, &'static Rule)> {
-    let applies = |rule: &&Rule| rule.shows.iter().any(|shown| text.contains(shown));
+/// The rule that matches a symptom of the finished module, and the name of its crate.
+pub fn on_symptom(text: &str) -> Option<(&'static str, &'static Rule)> {
+    let applies = |rule: &&Rule| rule.symptoms.iter().any(|symptom| text.contains(symptom));
     RULES.crates.iter().find(applies).map(|rule| (rule.name.as_str(), rule))
 }
 
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_is_read_and_fills_in_its_placeholders() {
+    fn every_rule_parses_and_fills_in_its_placeholders() {
         let values = [("name", "n"), ("version", "v"), ("direct", "d"), ("declaration", "`d = {}`"), ("package", "p")];
         for rule in RULES.crates.iter().chain(&RULES.modules) {
             let remedy = rule.remedy(&values);
@@ -115,20 +117,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_fits_a_crate_counts() {
-        let why = |name, said| on_crate(name, Some(&version("1.0.0")), said).map(|rule| rule.why.as_str());
+    fn the_first_matching_rule_is_used() {
+        let why = |name, output| on_crate(name, Some(&version("1.0.0")), output).map(|rule| rule.why.as_str());
         assert!(why("openssl-sys", "").is_some_and(|why| why.contains("OpenSSL")));
         assert!(why("libz-sys", "").is_some_and(|why| why.contains("C library")));
         assert_eq!(why("sysinfo", ""), None);
         assert_eq!(why("reqwest", ""), None);
         assert!(why("reqwest", "no method `timeout` found for struct `reqwest::ClientBuilder`").is_some());
-        // What is known of features and modules says nothing about a failed compiler.
+        // Rules about features and symptoms do not explain a failed compiler run.
         assert_eq!(why("kube-client", ""), None);
         assert_eq!(why("wasm-bindgen", ""), None);
     }
 
     #[test]
-    fn a_rule_may_be_about_some_versions_only() {
+    fn a_rule_may_be_limited_to_versions() {
         let path = "github.com/sirupsen/logrus";
         assert!(on_module(path, Some(&version("1.9.3"))).is_some());
         assert!(on_module(path, Some(&version("1.9.4"))).is_none());
@@ -136,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn features_and_what_a_module_shows_find_their_rules() {
+    fn features_and_symptoms_find_their_rules() {
         let active = ["client".to_owned(), "ws".to_owned()];
         assert!(on_features("kube-client", None, &active).is_some_and(|rule| rule.why.contains("`ws`")));
         assert!(on_features("kube-client", None, &active[..1]).is_none());
-        let shown = |text| on_module_that_shows(text).map(|(name, _)| name);
+        let shown = |text| on_symptom(text).map(|(name, _)| name);
         assert_eq!(shown("__wbindgen_placeholder__"), Some("wasm-bindgen"));
         assert_eq!(shown("wasi_snapshot_preview1"), None);
     }

@@ -1,9 +1,7 @@
-//! From a cargo project to its core module: the binary built for `wasm32-wasip1`, with the port
-//! rules applied to the locked versions of the crates that need them.
+//! Builds the binary of a cargo project for `wasm32-wasip1`, with port rules applied to the crates that need them.
 //!
-//! The project's own `Cargo.toml` and `Cargo.lock` end up as they were: the ported crates are
-//! given to cargo as `--config patch…`, and the lock file cargo then writes is either another one
-//! (cargo ≥ 1.97) or put back.
+//! The build does not change the project's `Cargo.toml` and `Cargo.lock`. Cargo gets the ported crates as
+//! `--config patch…`. From version 1.97 it writes another lock file; before, the build restores the original.
 
 mod failed;
 mod graph;
@@ -30,18 +28,16 @@ use crate::project::BuildOptions;
 
 const TARGET: &str = "wasm32-wasip1";
 
-/// Shadow stack, bytes. It is part of every snapshot as far as it is used, and part of the linear
-/// memory in full.
+/// The size of the shadow stack in bytes. Linear memory has all of it, a snapshot only the used part.
 const STACK_BYTES: u32 = 128 << 10;
 
-/// rustc's default: code that is hardly optimized has large frames.
+/// rustc's default. Unoptimized code has large frames.
 const DEBUG_STACK_BYTES: u32 = 1 << 20;
 
-/// The export that `#[wasmop::main]` defines in a dependency of the binary, where the linker
-/// would drop it.
+/// The export of `#[wasmop::main]`. It is in a dependency of the binary, so the linker would drop it.
 const STEP_EXPORT: &str = "wasmop:controller/guest@0.1.0#step";
 
-/// The first cargo that takes `resolver.lockfile-path`.
+/// The first cargo that supports `resolver.lockfile-path`.
 const CARGO_WITH_LOCKFILE_PATH: Version = Version::new(1, 97, 0);
 
 /// The name of the package on crates.io that a project must depend on.
@@ -85,7 +81,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let sdk = Sdk::new(&sdk.name, &sdk.version.to_string());
 
     let work_dir = metadata.target_directory.as_std_path().join("wasmop");
-    // What the build and the question for its features have in common.
+    // The arguments of both `cargo tree` and `cargo rustc`.
     let mut common: Vec<OsString> = vec!["--manifest-path".into(), manifest.into(), "--target".into(), TARGET.into()];
     common.extend(features.iter().map(OsString::from));
     for ported in port_crates(&graph, &work_dir.join("port"))? {
@@ -121,12 +117,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         Err(error) => error,
     })?;
     let path = executable(&output, &bin)?;
-    let module = fs::read(&path).with_context(|| format!("cannot read what cargo built: {}", path.display()))?;
-    let blame = Box::new(move |shown: &str| failed::by_module(&graph, shown));
+    let module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
+    let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, symptom));
     Ok(Core { module, sdk, blame: Some(blame) })
 }
 
-/// The project's choice of features, as every cargo command takes it.
+/// The project's features, as arguments for cargo.
 fn features(options: &BuildOptions) -> Vec<String> {
     let mut arguments = Vec::new();
     if !options.default_features {
@@ -138,7 +134,7 @@ fn features(options: &BuildOptions) -> Vec<String> {
     arguments
 }
 
-/// That the features are active which the binary requires; cargo leaves it out otherwise.
+/// Checks that the features are enabled that the binary requires. Otherwise cargo skips the binary silently.
 fn need_features(package: &Package, bin: &str, active: &[String]) -> Result<()> {
     let target = package.targets.iter().find(|target| target.is_bin() && target.name == bin);
     let missing: Vec<&str> = target
@@ -164,14 +160,14 @@ fn need_features(package: &Package, bin: &str, active: &[String]) -> Result<()> 
     .into())
 }
 
-/// A crate of a build, with the features that are active in it.
+/// A crate of a build and its enabled features.
 struct ActiveFeatures {
     name: String,
     version: Version,
     features: Vec<String>,
 }
 
-/// One line of `cargo tree`: `tokio v1.54.1|rt,time (*)`, with a path before the bar if it has one.
+/// Parses a line of `cargo tree`: `tokio v1.54.1|rt,time (*)`. A local crate has its path before the bar.
 fn parse_tree_line(line: &str) -> Option<ActiveFeatures> {
     let (package, features) = line.rsplit_once('|')?;
     let mut words = package.split(' ');
@@ -181,28 +177,27 @@ fn parse_tree_line(line: &str) -> Option<ActiveFeatures> {
     Some(ActiveFeatures { name, version, features: features.map(str::to_owned).collect() })
 }
 
-/// The features for which tokio builds for wasm only with `--cfg tokio_unstable`.
+/// The features of tokio that build for wasm only with `--cfg tokio_unstable`.
 const UNSTABLE_ON_WASM: [&str; 6] = ["fs", "io-std", "net", "process", "rt-multi-thread", "signal"];
 
-/// Whether tokio has features that it builds for wasm on request only. Programs turn on all of them (`full`)
-/// and use few.
+/// Whether tokio needs `--cfg tokio_unstable`. Programs often enable all features (`full`) and use few.
 fn needs_tokio_unstable(active: &[ActiveFeatures]) -> bool {
     let of_tokio = active.iter().filter(|it| it.name == "tokio");
     of_tokio.flat_map(|it| &it.features).any(|feature| UNSTABLE_ON_WASM.contains(&feature.as_str()))
 }
 
-/// Gives the compiler the user's rustflags, without those for the host.
+/// Passes the user's rustflags to the compiler, without those for native code.
 fn set_rustflags(command: &mut Command, request: &Request<'_>, tokio_unstable: bool) {
     let mut flags = Rustflags::sort(rustflags::configured(request.dir()).unwrap_or_default());
     if !flags.left_out.is_empty() {
         let left_out = flags.left_out.join("` `");
-        request.step.line(format!("left out of the configured rustflags, as it is for native code: `{left_out}`"));
+        request.step.line(format!("left out of the configured rustflags, because it is for native code: `{left_out}`"));
     }
     let asked_for = flags.kept.iter().any(|flag| flag.trim_start_matches("--cfg=") == "tokio_unstable");
     if tokio_unstable && !asked_for {
         flags.kept.extend(["--cfg", "tokio_unstable"].map(str::to_owned));
     } else if flags.left_out.is_empty() {
-        // As cargo finds them.
+        // Cargo reads them itself.
         return;
     }
     command.env(rustflags::VARIABLE, flags.encoded());
@@ -223,19 +218,19 @@ impl Cargo {
         )?;
         // `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`
         let version = text.split_whitespace().nth(1).and_then(|version| Version::parse(version).ok());
-        let version = version.with_context(|| format!("`cargo --version` says something unexpected: {text}"))?;
-        // A nightly's pre-release tag sorts below the release, which is right: it may lack things.
+        let version = version.with_context(|| format!("unexpected output of `cargo --version`: {text}"))?;
+        // A nightly sorts below its release, which is right: it may lack features.
         Ok(Cargo { program, version })
     }
 
-    /// Cargo, to be run in the project's directory, where a `rust-toolchain.toml` counts.
+    /// Cargo in the project's directory, where it reads `rust-toolchain.toml`.
     fn command(&self, dir: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.current_dir(dir);
         command
     }
 
-    /// That the standard library for wasm is there.
+    /// Checks that the standard library for wasm is installed.
     fn need_target(&self, dir: &Path) -> Result<()> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let libdir =
@@ -254,8 +249,7 @@ impl Cargo {
         .into())
     }
 
-    /// The crates that a build for wasm is made of, with their features: `cargo metadata` mixes in those of
-    /// other targets.
+    /// The crates of a build for wasm and their features. `cargo metadata` would include those of other targets.
     fn active_features(&self, dir: &Path, common: &[OsString]) -> Result<Vec<ActiveFeatures>> {
         let mut command = self.command(dir);
         command.arg("tree").args(common);
@@ -291,7 +285,7 @@ impl Cargo {
     }
 }
 
-/// Stdout of a command that ends well.
+/// The stdout of a command, or its stderr as the error.
 fn output_of(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {
@@ -300,14 +294,14 @@ fn output_of(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// `key="value"`, as `--config` takes it.
+/// `key="value"` for `--config`.
 fn config(key: &str, path: &Path) -> OsString {
     let value = toml::Value::String(path.to_string_lossy().into_owned());
     format!("{key}={value}").into()
 }
 
-/// The build profile: the project's own named one with what a controller needs, or else wasmop's. A
-/// controller is small and mostly idle, and there is nothing to unwind to.
+/// The build profile: based on the project's own, or wasmop's for small code. Panics abort, since nothing can catch an
+/// unwind.
 fn profile(own: Option<&str>, debug: bool) -> Vec<OsString> {
     let name = if debug { "wasmop-debug" } else { "wasmop" };
     let inherits = format!("inherits=\"{}\"", own.unwrap_or("release"));
@@ -369,7 +363,7 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
     }
 }
 
-/// A crate that cargo takes from a ported copy.
+/// A crate that cargo builds from a ported copy.
 struct Ported {
     name: String,
     version: String,
@@ -377,7 +371,7 @@ struct Ported {
 }
 
 impl Ported {
-    /// A key of its own, because a build may have several versions of one crate.
+    /// Each has its own key, since a build may have several versions of one crate.
     fn arguments(&self) -> [OsString; 4] {
         let key = format!("patch.crates-io.wasmop-{}-{}", self.name, self.version.replace(['.', '+'], "-"));
         let package = toml::Value::String(self.name.clone());
@@ -386,7 +380,7 @@ impl Ported {
     }
 }
 
-/// Makes the ported copies in `dir`.
+/// Creates the ported copies in `dir`.
 fn port_crates(graph: &Graph, dir: &Path) -> Result<Vec<Ported>> {
     let known = port::known()?;
     let mut ported: Vec<Ported> = Vec::new();
@@ -412,7 +406,7 @@ fn port_crates(graph: &Graph, dir: &Path) -> Result<Vec<Ported>> {
     Ok(ported)
 }
 
-/// The file that cargo says it made for this binary.
+/// The file of this binary, from cargo's messages.
 fn executable(messages: &[u8], bin: &str) -> Result<PathBuf> {
     let mut path = None;
     for message in Message::parse_stream(messages) {

@@ -1,8 +1,7 @@
-//! From a Go project to its core module: the main package built by mainline Go as a WASI reactor.
+//! Builds the main package of a Go project with mainline Go as a WASI reactor.
 //!
-//! `-buildmode=c-shared` makes a module that is initialised once and then called, which is what a
-//! guest is. The SDK starts `main` itself and asks the runtime for the next timer, both through
-//! `//go:linkname`; hence `-checklinkname=0`.
+//! `-buildmode=c-shared` makes a module that the host initialises once and then calls. The SDK starts `main` itself and
+//! gets the next timer from the runtime, both through `//go:linkname`. That needs `-checklinkname=0`.
 
 mod workspace;
 
@@ -21,7 +20,7 @@ use crate::process::Failed;
 
 pub(super) use workspace::GoCommand;
 
-/// The first Go whose runtime counts runnable goroutines, which tells the SDK that a step is over.
+/// The first Go whose runtime counts runnable goroutines, by which the SDK detects the end of a step.
 const OLDEST_GO: Version = Version::new(1, 26, 0);
 
 /// The module path of the SDK that a project must require.
@@ -47,21 +46,21 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     command.env("GOOS", "wasip1").env("GOARCH", "wasm");
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]);
     let own = OwnFlags::of(request, &go)?;
-    // Go itself takes the tags in GOFLAGS unless there are others.
+    // Without this flag, Go uses the tags of GOFLAGS.
     if !request.project.options.tags.is_empty() {
         command.arg(format!("-tags={}", own.tags));
     }
-    // Ours come last, so that they hold. A -ldflags in GOFLAGS would give way to this one.
+    // Our flags come last and take precedence. Go ignores a -ldflags in GOFLAGS if this one is given.
     let ours = if request.debug { "-checklinkname=0" } else { "-s -w -checklinkname=0" };
     command.arg(format!("-ldflags={}", format!("{} {ours}", own.ldflags).trim_start()));
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
-    let module = fs::read(&path).with_context(|| format!("cannot read what go built: {}", path.display()))?;
+    let module = fs::read(&path).with_context(|| format!("cannot read the output of go: {}", path.display()))?;
     Ok(Core { module, sdk, blame: None })
 }
 
-/// Flags of the user, from `wasmop.toml` or the command line, else from `GOFLAGS`.
+/// The user's flags, from `wasmop.toml` or the command line, else from `GOFLAGS`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct OwnFlags {
     /// Separated by commas.
@@ -70,8 +69,9 @@ pub(super) struct OwnFlags {
 }
 
 impl OwnFlags {
+    /// The flags for one build.
     pub fn of(request: &Request<'_>, go: &GoCommand<'_>) -> Result<OwnFlags> {
-        // It has what `go env -w` has set, too.
+        // This includes values of `go env -w`.
         let goflags = output_of(go.command().args(["env", "GOFLAGS"]))?;
         let options = &request.project.options;
         let tags = match options.tags.is_empty() {
@@ -93,7 +93,8 @@ fn in_goflags(goflags: &str, flag: &str) -> Option<String> {
     values.next_back()
 }
 
-/// Splits at spaces as the go command does: an entry that begins with a quote reaches to the next one.
+/// Splits at spaces as the go command does: only an entry that begins with a quote is quoted, up to the next quote. Not
+/// shlex: a shell also has quotes inside a word, and backslashes, which `go env` passes on.
 fn split_quoted(text: &str) -> Vec<String> {
     let mut entries = Vec::new();
     let mut rest = text.trim_start();
@@ -114,20 +115,20 @@ fn without_pattern(flags: &str) -> &str {
     if flags.starts_with(['-', '\'', '"']) { flags } else { flags.split_once('=').map_or(flags, |(_, flags)| flags) }
 }
 
-/// Names the module that does not build, if it is not the project's own.
+/// Explains a failed build by the module that fails, or by the project's own code.
 pub(super) fn explain_failure(go: &GoCommand<'_>, error: anyhow::Error) -> anyhow::Error {
     let failed = match error.downcast::<Failed>() {
         Ok(failed) => failed,
         Err(error) => return error,
     };
-    let Some(package) = failing_package(&failed.said) else { return failed.into() };
+    let Some(package) = failing_package(&failed.output) else { return failed.into() };
     let mut list = go.command();
     list.env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-e", "-f"]);
     list.args(["{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", &package]);
     let module = output_of(&mut list).unwrap_or_default();
     let (path, version) = match module.trim().split_once(' ') {
         Some((path, version)) => (path, version),
-        // Of the project itself, or of the standard library.
+        // A package of the project itself, or of the standard library.
         None => return own_code(&package),
     };
     let name = if package == path { String::new() } else { format!(" (its package `{package}`)") };
@@ -155,19 +156,19 @@ fn own_code(package: &str) -> anyhow::Error {
     .into()
 }
 
-/// The first package that the compiler complains about.
-fn failing_package(said: &str) -> Option<String> {
-    let header = said.lines().find_map(|line| line.strip_prefix("# "));
+/// The first package in the compiler's messages.
+fn failing_package(output: &str) -> Option<String> {
+    let header = output.lines().find_map(|line| line.strip_prefix("# "));
     // `package a`, `\timports b`, `\timports c: build constraints exclude all Go files in …`
     let excluded = || {
-        let line = said.lines().find(|line| line.contains(": build constraints exclude all Go files"))?;
+        let line = output.lines().find(|line| line.contains(": build constraints exclude all Go files"))?;
         let (before, _) = line.split_once(": build constraints")?;
         before.split_whitespace().last()
     };
     header.or_else(excluded).map(|package| package.split(' ').next().unwrap_or(package).to_owned())
 }
 
-/// That the project is a Go module.
+/// Checks that the project is a Go module.
 pub(super) fn need_go_mod(dir: &Path) -> Result<()> {
     need_sdk_copy(dir, "go.mod", "go")?;
     // The module's root may be above the project.
@@ -188,7 +189,7 @@ fn how_to_get_go() -> String {
     )
 }
 
-/// The go command for a build; says so if it leaves out a workspace.
+/// The go command for a build. Prints a notice if it switches a workspace off.
 pub(super) fn find_go<'a>(request: &Request<'a>) -> Result<GoCommand<'a>> {
     let go = GoCommand::find(request.project.dir())?;
     if let Some(notice) = go.notice() {
@@ -197,13 +198,13 @@ pub(super) fn find_go<'a>(request: &Request<'a>) -> Result<GoCommand<'a>> {
     Ok(go)
 }
 
-/// The version of the Go that builds in the project, where a `toolchain` line counts.
+/// The version of Go in the project, which a `toolchain` line can select.
 fn go_version(go: &GoCommand<'_>) -> Result<Version> {
     let text = output_of(go.command().args(["env", "GOVERSION"])).or_help("cannot run `go`", how_to_get_go())?;
-    parse_go_version(text.trim()).with_context(|| format!("`go env GOVERSION` says something unexpected: {text}"))
+    parse_go_version(text.trim()).with_context(|| format!("unexpected output of `go env GOVERSION`: {text}"))
 }
 
-/// `go1.26.8`, `go1.27rc1`, or `devel go1.28-abcdef …`; what follows the numbers is left out.
+/// `go1.26.8`, `go1.27rc1` or `devel go1.28-abcdef …`. Ignores everything after the numbers.
 fn parse_go_version(text: &str) -> Option<Version> {
     let numbers = text.split_once("go1.")?.1;
     let mut parts = numbers.split(|c: char| !c.is_ascii_digit());
@@ -215,33 +216,33 @@ fn parse_go_version(text: &str) -> Option<Version> {
     Some(Version::new(1, minor, patch))
 }
 
-/// The SDK the project requires, as its go.mod has it.
+/// The SDK in the project's go.mod.
 pub(super) fn sdk_of(go: &GoCommand<'_>) -> Result<Sdk> {
     #[derive(Deserialize)]
     struct Module {
         #[serde(rename = "Version", default)]
         version: String,
     }
-    // `-mod=mod` would let it change go.mod, which a build must not.
+    // With `-mod=mod`, it could change go.mod.
     let mut list = go.command();
     list.args(["list", "-mod=readonly", "-m", "-json", SDK_MODULE]);
     let text = output_of(&mut list).or_help(
         format!("the project does not require the module {SDK_MODULE}, or its go.mod is broken"),
         "`wasmop new` shows a project that has it; `go mod tidy` completes a go.mod",
     )?;
-    let module: Module = serde_json::from_str(&text).context("`go list -m -json` says something unexpected")?;
+    let module: Module = serde_json::from_str(&text).context("unexpected output of `go list -m -json`")?;
     let version = module.version.strip_prefix('v').unwrap_or(&module.version);
-    // The SDK's own repository has it as the main module or in a workspace, without a version.
+    // In the SDK's own repository it is the main module or in a workspace, without a version.
     let version = if version.is_empty() { env!("CARGO_PKG_VERSION") } else { version };
     Ok(Sdk::new(SDK_MODULE, version))
 }
 
-/// A folder as the go command takes it: `cmd/x` alone would mean a package of the standard library.
+/// A directory as an argument for go, for which `cmd/x` alone is a package of the standard library.
 pub(super) fn package_argument(package: &str) -> String {
     if package.starts_with('.') || package.starts_with('/') { package.to_owned() } else { format!("./{package}") }
 }
 
-/// What a command prints; an error with what it says if it fails.
+/// The stdout of a command, or its stderr as the error.
 pub(super) fn output_of(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_versions_of_every_kind_are_understood() {
+    fn go_versions_of_every_kind_are_parsed() {
         for (text, version) in [
             ("go1.26.8", Some(Version::new(1, 26, 8))),
             ("go1.27", Some(Version::new(1, 27, 0))),
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_found_in_goflags_whatever_their_quotes() {
+    fn flags_are_found_in_goflags_with_any_quotes() {
         for (goflags, tags, ldflags) in [
             ("", None, None),
             ("-mod=mod -tags=a,b", Some("a,b"), None),
@@ -290,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn the_package_that_failed_is_found_in_what_go_says() {
-        for (said, package) in [
+    fn the_failed_package_is_found_in_gos_output() {
+        for (output, package) in [
             (
                 "go: downloading x v1\n# github.com/sirupsen/logrus\nterminal.go:13:10: undefined: isTerminal\n",
                 Some("github.com/sirupsen/logrus"),
@@ -303,12 +304,12 @@ mod tests {
             ),
             ("main.go:5:2: no required module provides package x\n", None),
         ] {
-            assert_eq!(failing_package(said).as_deref(), package, "{said}");
+            assert_eq!(failing_package(output).as_deref(), package, "{output}");
         }
     }
 
     #[test]
-    fn a_folder_is_never_taken_for_a_package_of_the_standard_library() {
+    fn a_directory_is_never_a_package_of_the_standard_library() {
         assert_eq!(package_argument("cmd/manager"), "./cmd/manager");
         assert_eq!(package_argument("."), ".");
         assert_eq!(package_argument("../guest"), "../guest");

@@ -1,7 +1,7 @@
-//! From a project's sources to a core WebAssembly module (or a component), with the toolchain the project names.
+//! Builds a project's sources into a core WebAssembly module or a component, with the project's toolchain.
 //!
-//! Each toolchain is one file with one function, `build_core`. It finds the tool (or says how to
-//! get it), runs it through [`Request::run`], and reads the module it made.
+//! Each toolchain is one file with one function, `build_core`. It finds the tool, or explains how to install it. It runs
+//! the tool through [`Request::run`], and reads the module.
 
 mod advice;
 mod cargo;
@@ -22,47 +22,47 @@ use crate::process;
 use crate::project::Project;
 use crate::scaffold::SDK_DIR;
 
-/// What a toolchain is asked to build.
+/// The input of a toolchain.
 pub struct Request<'a> {
     pub project: &'a Project,
     /// Keep function names and DWARF, for traps that show file and line.
     pub debug: bool,
-    /// The running progress line; its message may be changed.
+    /// The running step, for progress messages.
     pub step: &'a Step,
 }
 
-/// From what a module shows to the dependency for which it cannot work.
+/// Finds the dependency that is to blame for a symptom of a module.
 pub type Blame = Box<dyn Fn(&str) -> Option<Failure>>;
 
-/// What a toolchain made.
+/// The output of a toolchain.
 pub struct Core {
     /// The core module, for `wasm32-wasip1`; or a component of the controller world.
     pub module: Vec<u8>,
-    /// The SDK the project was built with, as its lock file has it.
+    /// The SDK of the project, as locked.
     pub sdk: Sdk,
-    /// Names the dependency for which the module cannot work, by an import of the module or by how it fails.
+    /// Finds the dependency that keeps the module from working, by an import of the module or by its error.
     pub blame: Option<Blame>,
 }
 
 impl Request<'_> {
-    /// The project's directory, absolute; the tools run there.
+    /// The project's directory, absolute. The tools run there.
     pub fn dir(&self) -> &Path {
         self.project.dir()
     }
 
-    /// `<project>/target/wasmop`, for intermediate files; exists.
+    /// `<project>/target/wasmop`, for intermediate files. Creates it.
     pub fn work_dir(&self) -> Result<std::path::PathBuf> {
         self.project.work_dir()
     }
 
-    /// Runs a tool: its last line of stderr is the progress, all of it is shown if it fails.
-    /// Returns its stdout. The tool is ended when the build is interrupted.
+    /// Runs a tool and returns its stdout. The last line of its stderr is the progress; all of it is shown if the tool
+    /// fails. An interrupt kills the tool.
     pub fn run(&self, command: &mut Command) -> Result<Vec<u8>> {
         process::run(command, self.step)
     }
 }
 
-/// That the copy of the SDK is there to which `manifest` refers; a `.gitignore` of hidden files leaves it out.
+/// Checks that the copy of the SDK that `manifest` refers to exists. A `.gitignore` of hidden files leaves it out.
 fn need_sdk_copy(dir: &Path, manifest: &str, language: &str) -> Result<()> {
     let copy = Path::new(SDK_DIR).join(language);
     let refers = std::fs::read_to_string(dir.join(manifest)).is_ok_and(|text| text.contains(&*copy.to_string_lossy()));

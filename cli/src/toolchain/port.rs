@@ -1,9 +1,8 @@
-//! From a crate as published to one that builds for wasm: small textual rules, applied to a copy
-//! of the version the user's lock file names.
+//! Patches published crates so that they build for wasm, with textual rules on a copy of the locked version.
 //!
-//! The rules are data, one file per crate and version, in `guest-rust/port/`. Each names a file,
-//! a text that must occur there exactly `count` times, and what to put in its place; so a version
-//! that differs is noticed here, by name, and not as a strange error of the compiler.
+//! The rules are data, one file per crate and version, in `guest-rust/port/`. Each names a file, a text that must occur
+//! there exactly `count` times, and its replacement. So a version that differs is an error here that names the version,
+//! and not a strange error of the compiler.
 
 use std::fmt;
 use std::fs;
@@ -15,7 +14,7 @@ use serde::Deserialize;
 
 use crate::error::failure;
 
-/// Every rule file there is.
+/// All rule files.
 const RULE_FILES: [&str; 4] = [
     include_str!("../../../guest-rust/port/kube-client-5.0.0.toml"),
     include_str!("../../../guest-rust/port/kube-runtime-5.0.0.toml"),
@@ -23,8 +22,8 @@ const RULE_FILES: [&str; 4] = [
     include_str!("../../../guest-rust/port/hostname-0.4.2.toml"),
 ];
 
-/// Holds the text of the rules a copy was made with; a copy is made anew only when it differs, so
-/// that cargo sees unchanged files as unchanged.
+/// The file in a copy with the text of its rules. A copy is only replaced if the rules differ, so that cargo does not
+/// build it again.
 const STAMP: &str = ".wasmop-port";
 
 /// The rules for one version of one crate.
@@ -44,14 +43,14 @@ pub struct Port {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rule {
-    /// For those who read the rules.
+    /// For readers of the rules.
     #[serde(rename = "why")]
     _why: String,
     /// Relative to the crate's directory.
     file: PathBuf,
     find: String,
     replace: String,
-    /// How often `find` occurs.
+    /// The number of occurrences of `find`.
     #[serde(default = "one")]
     count: usize,
 }
@@ -71,7 +70,7 @@ pub fn known() -> Result<Vec<Port>> {
     RULE_FILES.into_iter().map(Port::parse).collect()
 }
 
-/// The rules for this crate at this version; `None` if the crate needs none at any version.
+/// The rules for this version of this crate, or `None` if the crate needs none in any version.
 pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Option<&'a Port>, UnknownVersion> {
     let versions: Vec<&Port> = known.iter().filter(|port| port.name == name).collect();
     if versions.is_empty() {
@@ -83,7 +82,7 @@ pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Opt
     Err(UnknownVersion { known: versions.iter().filter_map(|port| Version::parse(&port.version).ok()).collect() })
 }
 
-/// A crate that needs rules is of a version without any.
+/// A crate needs rules, but there are none for its version.
 #[derive(Debug)]
 pub struct UnknownVersion {
     /// The versions with rules, the newest last.
@@ -97,8 +96,7 @@ impl Port {
         Ok(port)
     }
 
-    /// Makes `target` a copy of the crate at `source` with the rules applied. Does nothing if it
-    /// is one already.
+    /// Copies the crate at `source` to `target` and applies the rules. Does nothing if the copy is up to date.
     pub fn apply(&self, source: &Path, target: &Path) -> Result<()> {
         let stamp = target.join(STAMP);
         if fs::read(&stamp).is_ok_and(|made_with| made_with == self.text.as_bytes()) {
@@ -115,7 +113,7 @@ impl Port {
             let text = self.replace(rule, &text)?;
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        // Last, so that a copy that was interrupted is not taken for a whole one.
+        // Last, so that an interrupted copy is not used.
         fs::write(&stamp, self.text).with_context(|| format!("cannot write {}", stamp.display()))
     }
 
@@ -131,14 +129,14 @@ impl Port {
                 rule.file.display(),
                 rule.count
             ),
-            format!("are the sources of {self} in cargo's registry changed? removing that directory makes cargo fetch them again"),
+            format!("the sources of {self} in cargo's registry may have been edited; remove that directory, and cargo fetches them again"),
         )
         .into())
     }
 }
 
-/// What a build reads: the manifest and everything below `src`. `Cargo.lock`, tests and examples
-/// of a dependency are not used.
+/// Copies what a build reads: the manifest and everything below `src`. It needs no `Cargo.lock`, tests or examples of a
+/// dependency.
 fn copy_sources(source: &Path, target: &Path) -> std::io::Result<()> {
     fs::create_dir_all(target)?;
     fs::copy(source.join("Cargo.toml"), target.join("Cargo.toml"))?;
@@ -220,7 +218,7 @@ count = 2
     }
 
     #[test]
-    fn a_copy_made_with_other_rules_is_made_anew() {
+    fn a_copy_with_other_rules_is_replaced() {
         let source = crate_with("native() tls tls");
         let target = tempfile::tempdir().expect("a directory");
         fs::write(target.path().join(STAMP), "older rules").expect("written");
@@ -231,7 +229,7 @@ count = 2
     }
 
     #[test]
-    fn an_anchor_that_does_not_occur_as_often_as_said_is_an_error_that_names_crate_version_and_file() {
+    fn a_wrong_number_of_occurrences_is_an_error_with_crate_version_and_file() {
         let port = Port::parse(RULES).expect("parsed");
         for (lib, count) in [("tls tls", 0), ("native() native() tls tls", 2)] {
             let source = crate_with(lib);
@@ -246,7 +244,7 @@ count = 2
     }
 
     #[test]
-    fn an_unknown_version_is_an_error_that_names_the_known_ones() {
+    fn an_unknown_version_is_an_error_with_the_known_ones() {
         let known = [Port::parse(RULES).expect("parsed")];
         assert!(rules_for(&known, "serde", "1.0.0").expect("fine").is_none());
         assert!(rules_for(&known, "demo", "1.2.3").expect("fine").is_some());

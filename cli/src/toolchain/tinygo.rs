@@ -1,9 +1,8 @@
-//! From a Go project to its core module with TinyGo: a seventh of mainline Go's size and a tenth of
-//! its memory, for programs that do with less of the standard library.
+//! Builds a Go project with TinyGo. Modules have a seventh of the size and a tenth of the memory of mainline Go, but
+//! only a part of the standard library.
 //!
-//! TinyGo comes from PATH, or from where `cargo xtask setup --tinygo` builds it: the cache folder
-//! has `bin/tinygo`, and `wasmop.json` with a target that links the system's libc, because that
-//! build has no libc sources of its own.
+//! TinyGo comes from the PATH or from the cache directory of `cargo xtask setup --tinygo`. That directory has
+//! `bin/tinygo`, and a target file `wasmop.json`, which links the system's libc because that build has none.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,11 +16,11 @@ use super::go::{OwnFlags, explain_failure, find_go, need_go_mod, output_of, pack
 use super::{Core, Request};
 use crate::error::{HelpExt, failure};
 
-/// The oldest TinyGo whose scheduler the SDK knows.
+/// The oldest TinyGo whose scheduler the SDK supports.
 const OLDEST_TINYGO: Version = Version::new(0, 42, 0);
 
-/// The folder below the user's cache folder; xtask/src/tinygo.rs writes it.
-const CACHE_FOLDER: &str = "wasmop/tinygo-0.42.0";
+/// Below the user's cache directory. xtask/src/tinygo.rs writes it.
+const CACHE_DIR: &str = "wasmop/tinygo-0.42.0";
 
 const HOW_TO_GET: &str = "install TinyGo 0.42 or later (https://tinygo.org/getting-started/install) and put it on the PATH;\n\
      in a checkout of wasmop, `cargo xtask setup --tinygo` builds it\n\
@@ -39,8 +38,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let mut command = Command::new(&tinygo.program);
     go.prepare(&mut command);
     command.arg("build").arg("-target").arg(&tinygo.target);
-    // The collector and the scheduler are what the SDK is written for; both are defaults of the
-    // target, which a user's TinyGo may have other ideas about.
+    // The SDK needs this collector and scheduler. They are the target's defaults, which a user's TinyGo may change.
     command.args(["-buildmode=c-shared", "-scheduler=asyncify", "-gc=precise", "-panic=print", "-opt=2"]);
     if !request.debug {
         command.arg("-no-debug");
@@ -56,11 +54,11 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
-    let module = fs::read(&path).with_context(|| format!("cannot read what tinygo built: {}", path.display()))?;
+    let module = fs::read(&path).with_context(|| format!("cannot read the output of tinygo: {}", path.display()))?;
     Ok(Core { module, sdk, blame: None })
 }
 
-/// Linker flags without Go's `-s` and `-w`, which TinyGo does not know. `-no-debug` does the same.
+/// Removes Go's `-s` and `-w`, which TinyGo does not support. `-no-debug` does the same.
 fn without_strip(ldflags: &str) -> String {
     ldflags.split(' ').filter(|flag| !flag.is_empty() && *flag != "-s" && *flag != "-w").collect::<Vec<_>>().join(" ")
 }
@@ -73,14 +71,14 @@ struct TinyGo {
 }
 
 impl TinyGo {
-    /// On the PATH, or in the cache folder.
+    /// Looks on the PATH, then in the cache directory.
     fn find() -> Result<TinyGo> {
-        let cached = cache_folder();
+        let cached = cache_dir();
         let on_path = PathBuf::from("tinygo");
         let (program, text) = match version_text(&on_path) {
             Ok(text) => (on_path, text),
             Err(missing) => {
-                let program = cached.as_deref().map(|folder| folder.join("bin/tinygo")).filter(|file| file.is_file());
+                let program = cached.as_deref().map(|dir| dir.join("bin/tinygo")).filter(|file| file.is_file());
                 let Some(program) = program else {
                     return Err(missing).or_help("cannot run `tinygo`", HOW_TO_GET);
                 };
@@ -92,7 +90,7 @@ impl TinyGo {
             }
         };
         let version = parse_version(&text)
-            .with_context(|| format!("`{} version` says something unexpected: {text}", program.display()))?;
+            .with_context(|| format!("unexpected output of `{} version`: {text}", program.display()))?;
         if version < OLDEST_TINYGO {
             return Err(failure(format!("TinyGo {version} is too old for wasmop"), HOW_TO_GET).into());
         }
@@ -100,7 +98,7 @@ impl TinyGo {
             .with_context(|| format!("`{} env` failed", program.display()))?;
         let target = if has_libc(Path::new(root.trim())) {
             "wasip1".into()
-        } else if let Some(file) = cached.map(|folder| folder.join("wasmop.json")).filter(|file| file.is_file()) {
+        } else if let Some(file) = cached.map(|dir| dir.join("wasmop.json")).filter(|file| file.is_file()) {
             file.into()
         } else {
             return Err(failure(
@@ -113,7 +111,7 @@ impl TinyGo {
     }
 }
 
-/// Whether the stock wasip1 target can be linked: from sources, or from a library built in advance.
+/// Whether TinyGo can link its wasip1 target: it has libc as sources or as a built library.
 fn has_libc(root: &Path) -> bool {
     root.join("lib/wasi-libc/libc-top-half").is_dir() || root.join("lib/wasi-libc/sysroot").is_dir()
 }
@@ -129,10 +127,10 @@ fn parse_version(text: &str) -> Option<Version> {
     Some(version)
 }
 
-fn cache_folder() -> Option<PathBuf> {
+fn cache_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(cache.join(CACHE_FOLDER))
+    Some(cache.join(CACHE_DIR))
 }
 
 #[cfg(test)]
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linker_flags_are_those_that_tinygo_knows() {
+    fn linker_flags_are_limited_to_those_of_tinygo() {
         for (flags, expected) in [("", ""), ("-s -w", ""), ("-s -X main.version=1 -w", "-X main.version=1")] {
             assert_eq!(without_strip(flags), expected);
         }

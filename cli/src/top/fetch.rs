@@ -1,4 +1,4 @@
-//! The address of a host to what it says at `/api/controllers`.
+//! Fetches `/api/controllers` from a host.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,31 +10,32 @@ use wasmop_host::status::Overview;
 use crate::error::{Failure, failure};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The host gives up on its own loop after 5 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than the 5 s after which a host gives up on its own loop.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const PATH: &str = "/api/controllers";
 
-/// As it is, and as text.
+/// The response as text.
 pub fn text(address: &str) -> Result<String> {
     let (status, body) = get(address).map_err(|error| unreachable(address, &error.to_string()))?;
     if status != 200 {
-        // A host that starts, ends or hangs says so.
+        // A host that starts, shuts down or hangs says so in the body.
         let why = body.trim();
         let what = if why.is_empty() || why.contains('<') { format!("status {status}") } else { why.into() };
         return Err(failure(
-            format!("{address} answers, but not with controllers: {what}"),
-            "if that is a host of wasmop, try again when it is ready; else name the host's address with --address",
+            format!("{address} responds, but not with controllers: {what}"),
+            "if this is a wasmop host, try again when it is ready; otherwise give the host's address with --address",
         )
         .into());
     }
     Ok(body)
 }
 
+/// The parsed response.
 pub fn overview(address: &str) -> Result<Overview> {
     serde_json::from_str(&text(address)?).map_err(|error| {
         failure(
-            format!("{address} answers, but not as a host of wasmop does: {error}"),
-            "name the host's address with --address, and use the version of wasmop that the host runs",
+            format!("{address} responds, but not like a wasmop host: {error}"),
+            "give the host's address with --address, and use the host's version of wasmop",
         )
         .into()
     })
@@ -44,16 +45,16 @@ fn unreachable(address: &str, why: &str) -> Failure {
     failure(
         format!("no host answers at {address}: {why}"),
         format!(
-            "start the host with `wasmop run --metrics-address {address}`, or give the address it was started with to `wasmop top --address`"
+            "start the host with `wasmop run --metrics-address {address}`, or pass its address to `wasmop top --address`"
         ),
     )
 }
 
 /// Status and body.
 fn get(address: &str) -> io::Result<(u16, String)> {
-    // As `run` takes it: all interfaces there, this machine here.
+    // `run` listens on all interfaces with this form; here it is the local machine.
     let host = if address.starts_with(':') { format!("localhost{address}") } else { address.into() };
-    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
     let mut connected = None;
     for resolved in host.to_socket_addrs()? {
         match TcpStream::connect_timeout(&resolved, CONNECT_TIMEOUT) {
@@ -65,15 +66,15 @@ fn get(address: &str) -> io::Result<(u16, String)> {
         }
     }
     let mut stream = connected.ok_or(failed)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    // HTTP/1.0: the answer ends where the connection does.
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+    // With HTTP/1.0, the response ends with the connection.
     write!(stream, "GET {PATH} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(error.kind(), "it did not answer in time"),
+        io::ErrorKind::WouldBlock => io::Error::new(error.kind(), "no response in time"),
         _ => error,
     })?;
-    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what is there does not speak HTTP"))
+    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP"))
 }
 
 fn parse(answer: &[u8]) -> Option<(u16, String)> {
@@ -90,7 +91,7 @@ mod tests {
     use crate::output::Paint;
 
     #[test]
-    fn an_answer_is_a_status_and_what_follows_the_head() {
+    fn a_response_is_a_status_and_a_body() {
         assert_eq!(parse(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Some((200, "{}".into())));
         assert_eq!(parse(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"), Some((503, "".into())));
         for bad in [&b""[..], b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"] {
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_the_address_is_told_with_the_flag_of_run_that_is_missing() {
+    fn an_unreachable_host_is_an_error_with_the_flag_of_run() {
         // A port that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");

@@ -1,11 +1,11 @@
-//! Which columns a terminal has room for, and how wide they are.
+//! Chooses the columns that fit the terminal, and their widths.
 
 use super::rows::{COLUMNS, SortBy};
 
 /// Spaces between two columns.
 pub const SPACING: u16 = 2;
 
-/// The most important first. The column that the table is sorted by comes after the first three.
+/// The most important columns first. The sort column comes after the first three.
 const IMPORTANCE: [SortBy; COLUMNS.len()] = [
     SortBy::Name,
     SortBy::State,
@@ -31,7 +31,7 @@ const LAST_ERROR: std::ops::RangeInclusive<u16> = 16..=32;
 /// `natural` has the width of each column's longest cell. `room` is the width of the table.
 pub fn fit(natural: &[u16; COLUMNS.len()], room: u16, by: SortBy) -> Vec<(usize, u16)> {
     let wanted = |column: usize| match COLUMNS[column].by {
-        // A name is cut before others are left out, but not below a quarter of the table.
+        // A name shrinks before columns disappear, but not below a quarter of the table.
         SortBy::Name => natural[column].min(MAX_NAME).min((room / 4).max(MIN_NAME)),
         SortBy::LastError => (room * 3 / 10).clamp(*LAST_ERROR.start(), *LAST_ERROR.end()),
         _ => natural[column],
@@ -53,7 +53,7 @@ pub fn fit(natural: &[u16; COLUMNS.len()], room: u16, by: SortBy) -> Vec<(usize,
         }
     }
     shown.sort_unstable();
-    // What is left goes to the name, as far as it needs it, and then to the last column.
+    // The remaining width goes to the name first, then to the last column.
     let mut left = room.saturating_sub(used);
     if let Some((column, width)) = shown.first_mut() {
         let more = natural[*column].min(MAX_NAME).saturating_sub(*width).min(left);
@@ -66,7 +66,7 @@ pub fn fit(natural: &[u16; COLUMNS.len()], room: u16, by: SortBy) -> Vec<(usize,
     shown
 }
 
-/// As many of `parts` as there is room for, with `separator` between them; the first at any rate.
+/// As many of `parts` as fit, joined by `separator`; at least the first.
 pub fn line<'a>(parts: impl IntoIterator<Item = &'a str>, separator: &str, room: u16) -> String {
     let mut text = String::new();
     for part in parts {
@@ -82,7 +82,7 @@ pub fn line<'a>(parts: impl IntoIterator<Item = &'a str>, separator: &str, room:
     text
 }
 
-/// A text that is cut where it is too long, and says so.
+/// A text, truncated with `…` if it is too long.
 pub fn cut(text: &str, room: u16) -> String {
     let room = usize::from(room);
     if text.chars().count() <= room {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_important_columns_go_first() {
+    fn the_least_important_columns_disappear_first() {
         for (room, shown) in [
             (40, "NAME STATE RESIDENT"),
             (60, "NAME STATE RESIDENT QUEUE RECONCILES"),
@@ -118,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn the_column_that_is_sorted_by_is_shown() {
+    fn the_sort_column_is_shown() {
         assert_eq!(titles(60, SortBy::Written), "NAME STATE RESIDENT QUEUE WRITTEN");
         assert_eq!(titles(60, SortBy::State), titles(60, SortBy::Name));
     }
 
     #[test]
-    fn a_name_is_cut_before_a_column_goes() {
+    fn a_name_is_truncated_before_a_column_disappears() {
         let width = |room| fit(&NATURAL, room, SortBy::Name)[0].1;
         assert_eq!((width(40), width(200)), (18, MAX_NAME));
         assert_eq!(cut("website", 7), "website");

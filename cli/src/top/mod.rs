@@ -1,8 +1,8 @@
-//! `wasmop top`: what a running host says about itself, as a table.
+//! `wasmop top`: the controllers of a running host, as a table.
 //!
 //! ```text
 //! fetch ── overview ──► rows (rates, order) ──► plain   once, for scripts
-//!                                          └──► screen  kept up to date
+//!                                          └──► screen  refreshed
 //! ```
 
 pub mod fetch;
@@ -13,5 +13,5 @@ pub mod screen;
 
 pub use rows::SortBy;
 
-/// controller-runtime's port for metrics, on loopback.
+/// controller-runtime's metrics port, on loopback.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";

@@ -1,16 +1,17 @@
-//! The table as text, for scripts and logs: aligned as kubectl does.
+//! The table as text, for scripts and logs, aligned like kubectl's.
 
 use std::fmt::Write;
 
 use wasmop_host::status::Overview;
 
 use super::rows::{COLUMNS, SortBy, rows, sort};
-use crate::logging::escape;
+use crate::escape::escape;
 
+/// All controllers, one per line.
 pub fn table(now: &Overview, by: SortBy, headers: bool) -> String {
     let mut rows = rows(now, None);
     sort(&mut rows, by);
-    // A row is a line, and shows nothing but itself: errors have text of controllers.
+    // Errors contain text of controllers, which must neither add lines nor control the terminal.
     let cell = |text: String| escape(&text).replace('\n', " ");
     let cells = rows.iter().map(|row| COLUMNS.map(|column| cell((column.cell)(row, now.host.timestamp_seconds))));
     let titles = headers.then(|| COLUMNS.map(|column| column.title.to_owned()));
@@ -35,7 +36,7 @@ mod tests {
     use crate::top::rows::tests::overview;
 
     #[test]
-    fn columns_are_aligned_and_the_titles_can_be_left_out() {
+    fn columns_are_aligned_and_titles_are_optional() {
         let expected = "\
 NAME      STATE       RESIDENT   DISK     QUEUE   RECONCILES   ERRORS   RESUMES   WRITTEN   RESTARTS   LAST ERROR
 backup    busy        3.0MiB     192KiB   0+2     5            1        3         256KiB    0

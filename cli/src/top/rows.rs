@@ -1,4 +1,4 @@
-//! One or two overviews to the rows of a table: cells, rates, order.
+//! Turns one or two overviews into table rows: cells, rates and order.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -24,25 +24,25 @@ pub enum SortBy {
     Resumes,
     Written,
     Restarts,
-    /// Those whose snapshots fail now first, then the latest error.
+    /// Controllers whose snapshots fail come first, then the latest error.
     LastError,
 }
 
-/// A controller and, since the overview before, how often things happened each second.
+/// A controller, and its rates per second since the previous overview.
 pub struct Row<'a> {
     pub status: &'a ControllerStatus,
     pub reconcile_rate: Option<f64>,
     pub resume_rate: Option<f64>,
 }
 
-/// In the order of the host.
+/// One row per controller, in the host's order.
 pub fn rows<'a>(now: &'a Overview, before: Option<&Overview>) -> Vec<Row<'a>> {
     let seconds = before.map_or(0.0, |b| now.host.timestamp_seconds - b.host.timestamp_seconds);
     let known: HashMap<&str, &ControllerStatus> =
         before.iter().flat_map(|b| &b.controllers).map(|c| (c.name.as_str(), c)).collect();
     let rows = now.controllers.iter().map(|status| {
         let old = known.get(status.name.as_str()).filter(|_| seconds > 0.0);
-        // After a restart of the host the counts begin anew.
+        // A restart of the host resets the counts.
         let rate = |count: fn(&ControllerStatus) -> u64| {
             old.map(|old| count(status).saturating_sub(count(old)) as f64 / seconds)
         };
@@ -51,7 +51,7 @@ pub fn rows<'a>(now: &'a Overview, before: Option<&Overview>) -> Vec<Row<'a>> {
     rows.collect()
 }
 
-/// Names and states ascending, numbers descending; equal ones by name.
+/// Names and states ascending, numbers descending. Equal rows are sorted by name.
 pub fn sort(rows: &mut [Row<'_>], by: SortBy) {
     let order = |a: &ControllerStatus, b: &ControllerStatus| match by {
         SortBy::Name => Ordering::Equal,
@@ -72,14 +72,14 @@ pub fn sort(rows: &mut [Row<'_>], by: SortBy) {
     rows.sort_by(|a, b| order(a.status, b.status).then_with(|| a.status.name.cmp(&b.status.name)));
 }
 
-/// A column: its title, what it is sorted by, and its cell.
+/// A column.
 pub struct Column {
     pub title: &'static str,
     pub by: SortBy,
     pub cell: fn(&Row<'_>, f64) -> String,
 }
 
-/// The last one is as wide as there is room; the first two are words, the others numbers.
+/// The first two are words, the others numbers. The last one fills the remaining width.
 pub const COLUMNS: [Column; 11] = [
     Column { title: "NAME", by: SortBy::Name, cell: |r, _| r.status.name.clone() },
     Column { title: "STATE", by: SortBy::State, cell: |r, _| r.status.state.as_str().into() },
@@ -122,7 +122,7 @@ fn last_error(row: &Row<'_>, now: f64) -> String {
     conditions.chain(last).collect::<Vec<_>>().join(" ")
 }
 
-/// As kubectl writes ages.
+/// An age in kubectl's format.
 fn age(seconds: f64) -> String {
     match seconds.max(0.0) as u64 {
         s @ 0..120 => format!("{s}s"),
@@ -134,8 +134,9 @@ fn age(seconds: f64) -> String {
 
 #[cfg(test)]
 pub mod tests {
-    use wasmop_host::status::save_failure::Reason;
-    use wasmop_host::status::values::{Condition, ErrorStatus, HostStatus, State};
+    use wasmop_core::status::save_failure::Reason;
+    use wasmop_core::status::state::State;
+    use wasmop_host::status::values::{Condition, ErrorStatus, HostStatus};
 
     use super::*;
 
@@ -186,7 +187,7 @@ pub mod tests {
     }
 
     #[test]
-    fn rates_need_an_overview_before_and_survive_a_restart_of_the_host() {
+    fn rates_need_a_previous_overview_and_survive_a_restart_of_the_host() {
         let (mut before, now) = (overview(10.0), overview(12.0));
         assert!(rows(&now, None).iter().all(|r| r.resume_rate.is_none()));
         before.controllers[0].reconciles = 1;
@@ -197,7 +198,7 @@ pub mod tests {
     }
 
     #[test]
-    fn names_are_sorted_upwards_and_numbers_downwards() {
+    fn names_are_ascending_and_numbers_descending() {
         let now = overview(10.0);
         for (by, expected) in [
             (SortBy::Name, ["backup", "certs", "website"]),

@@ -1,4 +1,4 @@
-//! The table on a terminal, kept up to date until `q`.
+//! The table on a terminal, refreshed until `q`.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -12,31 +12,31 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
+use wasmop_core::status::state::State;
 use wasmop_host::status::Overview;
-use wasmop_host::status::values::State;
 
 use super::rows::{COLUMNS, SortBy, rows, sort};
 use super::{fetch, fitting};
 use crate::output;
 
-/// How soon a key is answered while nothing else happens.
+/// The interval between checks for keys.
 const POLL: Duration = Duration::from_millis(100);
 const KEYS: [&str; 4] = ["q quit", "← → sort", "r reverse", "↑ ↓ scroll"];
 
-/// What is shown.
+/// The state of the screen.
 struct Screen {
     address: String,
     now: Overview,
     before: Option<Overview>,
-    /// Why the host does not answer any more.
+    /// Why the last request failed.
     problem: Option<String>,
     by: SortBy,
     reversed: bool,
     place: TableState,
 }
 
-/// Asks the host on a thread of its own, so that keys work while it does not answer.
-fn ask(address: String, interval: Duration) -> Receiver<anyhow::Result<Overview>> {
+/// Polls the host on its own thread, so that keys work during a slow request.
+fn poll_host(address: String, interval: Duration) -> Receiver<anyhow::Result<Overview>> {
     let (tx, rx) = mpsc::sync_channel(1);
     thread::spawn(move || {
         loop {
@@ -49,8 +49,9 @@ fn ask(address: String, interval: Duration) -> Receiver<anyhow::Result<Overview>
     rx
 }
 
+/// Shows the table until the user quits.
 pub fn show(address: &str, interval: Duration, by: SortBy, first: Overview) -> io::Result<()> {
-    let answers = ask(address.into(), interval);
+    let answers = poll_host(address.into(), interval);
     let mut screen = Screen {
         address: address.into(),
         now: first,
@@ -76,7 +77,7 @@ pub fn show(address: &str, interval: Duration, by: SortBy, first: Overview) -> i
 }
 
 impl Screen {
-    /// Waits for a key or an answer; `false`: the end.
+    /// Waits for a key or a response. Returns `false` to quit.
     fn next(&mut self, answers: &Receiver<anyhow::Result<Overview>>) -> io::Result<bool> {
         let started = Instant::now();
         loop {
@@ -108,7 +109,7 @@ impl Screen {
         }
     }
 
-    /// `false`: the end.
+    /// Returns `false` to quit.
     fn on_key(&mut self, key: KeyEvent) -> bool {
         let columns = SortBy::value_variants();
         let at = columns.iter().position(|by| *by == self.by).unwrap_or(0);
@@ -178,7 +179,7 @@ impl Screen {
         frame.render_stateful_widget(drawn, table, &mut self.place);
     }
 
-    /// What is known of the host, the most important first, as far as there is room.
+    /// The host's status, the most important first, as far as it fits.
     fn head(&self, room: u16) -> Vec<Line<'_>> {
         let host = &self.now.host;
         let budget = host.memory_budget_bytes.map_or(String::new(), |b| format!(" of {}", output::bytes(b)));
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_shows_every_controller_in_the_order_asked_for() {
+    fn the_table_shows_every_controller_in_the_chosen_order() {
         let mut screen = screen();
         let place = |text: &str, name: &str| text.find(name).unwrap_or_else(|| panic!("no {name} in\n{text}"));
         let text = drawn(&mut screen);
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_has_the_important_columns_and_whole_words() {
+    fn a_narrow_terminal_shows_the_important_columns() {
         for (width, shown, left_out) in [
             (40, &["NAME", "STATE", "RESIDENT", "suspended", "3 controllers", "q quit"][..], "DISK"),
             (60, &["RESIDENT", "QUEUE", "3.0MiB", "0+2", "SnapshotFailing"], "WRITTEN"),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_went_away_is_told_and_the_last_table_stays() {
+    fn an_unreachable_host_is_reported_above_the_last_table() {
         let mut screen = screen();
         screen.on_answer(Err(anyhow::anyhow!("no host answers at 127.0.0.1:8080")));
         let text = drawn(&mut screen);
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn q_ends_it_and_other_keys_do_not() {
+    fn q_quits_and_other_keys_do_not() {
         let mut screen = screen();
         for code in [KeyCode::Down, KeyCode::End, KeyCode::PageUp, KeyCode::Char('r'), KeyCode::Char('x')] {
             assert!(press(&mut screen, code));

@@ -1,24 +1,24 @@
-//! In place of traces, in a build without them.
+//! The stand-in for traces in a build without the feature `otlp`.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use wasmop_host::external::CertificateDer;
-use wasmop_host::traces::BoxedTracer;
+use wasmop_api::external_hosts::CertificateDer;
+use wasmop_host::BoxedTracer;
 
 use crate::error::failure;
 
-/// There are none.
+/// Never exists.
 pub enum Traces {}
 
 impl Traces {
-    /// Fails if somebody asks for them on the command line or in the file.
+    /// Fails if a flag or the configuration file asks for traces.
     pub async fn start(flag: Option<&str>, _: &[CertificateDer<'static>]) -> Result<Option<Traces>> {
         match flag {
             None => Ok(None),
             Some(url) => Err(failure(
-                format!("--otlp-endpoint: traces cannot be sent to `{url}`, this wasmop was built without them"),
-                "build it with the cargo feature `otlp`, which is a default one, or leave out --otlp-endpoint",
+                format!("--otlp-endpoint: traces cannot be sent to `{url}`: this wasmop was built without them"),
+                "build it with the default cargo feature `otlp`, or leave out --otlp-endpoint",
             )
             .into()),
         }

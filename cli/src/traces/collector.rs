@@ -1,4 +1,4 @@
-//! Requests to a collector, by the HTTP client that the host has anyway.
+//! HTTP requests to an OpenTelemetry collector, with the same client stack as the host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,26 +13,27 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
-use wasmop_host::external::{self, CertificateDer};
+use wasmop_api::external_hosts as external;
+use wasmop_api::external_hosts::CertificateDer;
 
-/// As the specification has it for a batch.
+/// The specification's timeout for a batch.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// An idle connection is kept for the next batch, which comes after 5 s if there is one.
+/// Long enough for the next batch, which comes after 5 s under load.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a collector may answer.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// The largest accepted response.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// A collector, and what was wrong with it last.
+/// A collector and its last error.
 #[derive(Clone, Debug)]
 pub struct Collector {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// The SDK exports from a thread of its own, outside of the runtime.
+    /// The SDK exports on its own thread, outside the runtime.
     runtime: Handle,
     problem: Arc<Mutex<Option<String>>>,
 }
 
 impl Collector {
-    /// `endpoint`: certificates are read only if it has TLS. `authorities`: trusted besides the system's.
+    /// Reads the system's certificates only if `endpoint` uses TLS. `authorities` are trusted in addition.
     pub async fn new(endpoint: &Uri, authorities: &[CertificateDer<'static>]) -> std::io::Result<Collector> {
         let mut trusted = Vec::new();
         if endpoint.scheme_str() == Some("https") {
@@ -49,7 +50,7 @@ impl Collector {
         Ok(Collector { client, runtime: Handle::current(), problem: Arc::default() })
     }
 
-    /// Why the last request failed that had no answer.
+    /// Takes the error of the last request without a response.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -61,14 +62,14 @@ impl HttpClient for Collector {
         let client = self.client.clone();
         let exchange = async move {
             let (parts, body) = client.request(request.map(Full::new)).await?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await?.to_bytes();
             Ok::<_, HttpError>(Response::from_parts(parts, body))
         };
         let exchange = self.runtime.spawn(async move { tokio::time::timeout(TIMEOUT, exchange).await });
         let answer = match exchange.await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(format!("no answer within {} s", TIMEOUT.as_secs()).into()),
-            // The runtime ends.
+            Ok(Err(_)) => Err(format!("no response within {} s", TIMEOUT.as_secs()).into()),
+            // The runtime is shutting down.
             Err(error) => Err(error.into()),
         };
         if let Err(error) = &answer {

@@ -1,4 +1,4 @@
-//! Where traces go, of a flag and of the variables that OpenTelemetry has for it:
+//! The endpoint for traces, from the flag and OpenTelemetry's environment variables:
 //! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
 
 use http::Uri;
@@ -12,7 +12,7 @@ const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORT
 const PROTOCOL: &str = "http/protobuf";
 const TRACES_PATH: &str = "/v1/traces";
 
-/// The whole URL; `None`: nowhere. `variable`: of the environment, if it is not empty.
+/// The whole URL, or `None` to send no traces. `variable` returns an environment variable that is not empty.
 pub fn endpoint(flag: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Uri>, Failure> {
     let is_disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if is_disabled || variable("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter == "none") {
@@ -31,26 +31,26 @@ pub fn endpoint(flag: Option<&str>, variable: impl Fn(&str) -> Option<String>) -
         && protocol != PROTOCOL
     {
         return Err(failure(
-            format!("{name}: `{protocol}` is not a protocol that traces can be sent by"),
-            format!("set it to `{PROTOCOL}`; a collector takes that at port 4318, and gRPC at 4317"),
+            format!("{name}: `{protocol}` is not a supported protocol for traces"),
+            format!("set it to `{PROTOCOL}`; collectors accept it on port 4318, and gRPC on 4317"),
         ));
     }
     Ok(Some(endpoint))
 }
 
-/// `path`: what is added.
+/// Parses a URL after appending `path`.
 fn url(source: &str, text: &str, path: &str) -> Result<Uri, Failure> {
     let refused = |problem: &str| {
         failure(
             format!("{source}: `{text}` is not the URL of a collector: {problem}"),
-            "write it like `http://127.0.0.1:4318`; what authenticates goes into OTEL_EXPORTER_OTLP_HEADERS",
+            "write it like `http://127.0.0.1:4318`; put credentials into OTEL_EXPORTER_OTLP_HEADERS",
         )
     };
     let parse = |text: &str| text.parse().map_err(|error: http::uri::InvalidUri| refused(&error.to_string()));
     let uri: Uri = parse(text)?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
-        Some(_) => return Err(refused("only http and https are spoken")),
+        Some(_) => return Err(refused("only http and https are supported")),
         None => return Err(refused("it has no scheme")),
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_goes_before_the_variables_and_the_whole_url_before_the_base() {
+    fn the_flag_takes_precedence_over_variables_and_a_whole_url_over_a_base() {
         let any = (ANY_ENDPOINT, "http://any:4318/");
         let traces = (TRACES_ENDPOINT, "https://traces/otlp?a=b");
         let flag = Some("http://flag:1/base/");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_a_collector_is_refused_with_its_source_and_a_remedy() {
+    fn a_bad_url_is_refused_with_its_source_and_a_remedy() {
         for (flag, variables, said) in [
             (Some("127.0.0.1:4318"), &[][..], "--otlp-endpoint: `127.0.0.1:4318` is not the URL of a collector"),
             (Some("collector"), &[], "it has no scheme"),

@@ -1,4 +1,4 @@
-//! Says when spans can't be sent, and when they can be again: seldom, since a collector may be away for days.
+//! Logs when spans cannot be sent, and when sending works again. It logs rarely, since an outage may last days.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,73 +9,75 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use super::collector::Collector;
 
-/// Between two lines that say that it still fails.
+/// The time between two warnings of one outage.
 const REPEAT_AFTER: Duration = Duration::from_secs(600);
 
-/// An exporter whose failures are told here and nowhere else.
+/// An exporter that logs its failures itself.
 #[derive(Debug)]
-pub struct Telling<E> {
+pub struct LoggingExporter<E> {
     inner: E,
     collector: Collector,
     outage: Mutex<Outage>,
 }
 
-/// Since when nothing gets through.
+/// The current outage, if any.
 #[derive(Debug, Default)]
 struct Outage {
-    told_at: Option<Instant>,
-    /// Spans that were given up since it began.
+    /// The time of the last warning.
+    warned_at: Option<Instant>,
+    /// Spans dropped since it began.
     lost: u64,
 }
 
-/// What is to be said of a batch.
+/// What to log about a batch.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
-    Nothing,
-    /// So many spans are lost.
+enum Notice {
+    None,
+    /// Sending fails; the number of lost spans.
     Fails(u64),
+    /// Sending works again; the number of lost spans.
     Recovered(u64),
 }
 
 impl Outage {
-    fn on_batch(&mut self, spans: u64, sent: bool, now: Instant) -> Said {
+    fn on_batch(&mut self, spans: u64, sent: bool, now: Instant) -> Notice {
         if sent {
-            let Outage { told_at, lost } = std::mem::take(self);
-            return if told_at.is_some() { Said::Recovered(lost) } else { Said::Nothing };
+            let Outage { warned_at, lost } = std::mem::take(self);
+            return if warned_at.is_some() { Notice::Recovered(lost) } else { Notice::None };
         }
         self.lost += spans;
-        if self.told_at.is_some_and(|at| now.saturating_duration_since(at) < REPEAT_AFTER) {
-            return Said::Nothing;
+        if self.warned_at.is_some_and(|at| now.saturating_duration_since(at) < REPEAT_AFTER) {
+            return Notice::None;
         }
-        self.told_at = Some(now);
-        Said::Fails(self.lost)
+        self.warned_at = Some(now);
+        Notice::Fails(self.lost)
     }
 }
 
-impl<E> Telling<E> {
-    pub fn new(inner: E, collector: Collector) -> Telling<E> {
-        Telling { inner, collector, outage: Mutex::default() }
+impl<E> LoggingExporter<E> {
+    pub fn new(inner: E, collector: Collector) -> LoggingExporter<E> {
+        LoggingExporter { inner, collector, outage: Mutex::default() }
     }
 }
 
-impl<E: SpanExporter> SpanExporter for Telling<E> {
+impl<E: SpanExporter> SpanExporter for LoggingExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
         let result = self.inner.export(batch).await;
         let problem = self.collector.problem();
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         match (outage.on_batch(spans, result.is_ok(), Instant::now()), result) {
-            (Said::Fails(lost), Err(error)) => tracing::warn!(
+            (Notice::Fails(lost), Err(error)) => tracing::warn!(
                 target: "wasmop",
                 error = problem.unwrap_or_else(|| error.to_string()),
                 lost,
-                help = "see whether a collector takes OTLP over HTTP there; until one does, spans are dropped",
+                help = "check that a collector accepts OTLP over HTTP there; until then, spans are dropped",
                 "traces cannot be sent"
             ),
-            (Said::Recovered(lost), _) => tracing::info!(target: "wasmop", lost, "traces are sent again"),
+            (Notice::Recovered(lost), _) => tracing::info!(target: "wasmop", lost, "traces are sent again"),
             _ => {}
         }
-        // The SDK would say it again for each batch.
+        // With an error, the SDK would log every batch.
         Ok(())
     }
 
@@ -93,20 +95,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends() {
+    fn an_outage_is_logged_at_its_start_periodically_and_at_its_end() {
         let start = Instant::now();
         let mut outage = Outage::default();
-        for (seconds, spans, sent, said) in [
-            (0, 5, true, Said::Nothing),
-            (5, 3, false, Said::Fails(3)),
-            (10, 4, false, Said::Nothing),
-            (604, 1, false, Said::Nothing),
-            (605, 2, false, Said::Fails(10)),
-            (610, 9, true, Said::Recovered(10)),
-            (615, 9, true, Said::Nothing),
-            (620, 1, false, Said::Fails(1)),
+        for (seconds, spans, sent, notice) in [
+            (0, 5, true, Notice::None),
+            (5, 3, false, Notice::Fails(3)),
+            (10, 4, false, Notice::None),
+            (604, 1, false, Notice::None),
+            (605, 2, false, Notice::Fails(10)),
+            (610, 9, true, Notice::Recovered(10)),
+            (615, 9, true, Notice::None),
+            (620, 1, false, Notice::Fails(1)),
         ] {
-            assert_eq!(outage.on_batch(spans, sent, start + Duration::from_secs(seconds)), said, "at {seconds} s");
+            assert_eq!(outage.on_batch(spans, sent, start + Duration::from_secs(seconds)), notice, "at {seconds} s");
         }
     }
 }

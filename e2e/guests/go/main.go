@@ -1,4 +1,4 @@
-// The conformance guest, built by Go; package probe is the guest itself.
+// The conformance guest, built with Go. Its code is in package probe.
 package main
 
 import "github.com/wasmop/wasmop/e2e/guests/go/probe"

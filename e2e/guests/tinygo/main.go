@@ -1,4 +1,4 @@
-// The conformance guest, built by TinyGo; package probe is the guest itself.
+// The conformance guest, built with TinyGo. Its code is in package probe.
 package main
 
 import "github.com/wasmop/wasmop/e2e/guests/go/probe"

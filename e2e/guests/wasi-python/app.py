@@ -1,7 +1,7 @@
-"""A controller in Python, made a component by componentize-py: no SDK, only the world.
+"""A controller in Python, built as a component by componentize-py. It uses only the WIT world, without an SDK.
 
-It counts the reconciles of each Probe in memory and writes the counts to its status. What is imported later than at the
-top is not there: the component holds what was loaded when it was made.
+It counts the reconciles of each Probe in memory and writes the counts to its status. All imports must be at the top: the
+component contains only modules that were loaded during the build.
 """
 
 import json
@@ -17,7 +17,7 @@ WRITE = "content-type: application/merge-patch+json\n" + READ
 
 
 class Panic(BaseException):
-    """Leaves `step`: of a component that does not catch it, an exception is a trap."""
+    """Leaves `step` uncaught: an uncaught exception of a component is a trap."""
 
 
 class Call:
@@ -62,7 +62,7 @@ class Controller:
         runtime.call(self.next_call, task, request)
 
     def answered(self, call: Call) -> None:
-        # 404: deleted, maybe meanwhile.
+        # 404: the Probe was deleted.
         if call.status == 404 or call.writes and call.status < 300:
             runtime.done(call.task, None, None)
         elif call.status < 300:
@@ -70,7 +70,7 @@ class Controller:
             try:
                 status = self.reconcile(json.loads(call.body))
             except Exception as error:
-                # One that leaves `step` would cost the whole instance.
+                # An exception that leaves `step` would end the whole instance.
                 runtime.done(call.task, None, repr(error))
             else:
                 self.call(call.task, call.path, {"status": status})
@@ -102,7 +102,7 @@ class Controller:
 
 
 def reach_out() -> str:
-    """Tries to get at the machine."""
+    """Tries to reach the machine."""
     attempts = {
         "file": lambda: open("/etc/passwd").close(),
         "directory": lambda: os.listdir("/etc"),
@@ -121,7 +121,7 @@ def reach_out() -> str:
 def register(name: str) -> None:
     print(f"started as {name}")
     primary = {"group": "e2e.wasmop.dev", "version": "v1", "kind": "Probe", "plural": "probes"}
-    # Several guests share a cluster; each reconciles the Probes that name it.
+    # Several guests share a cluster. Each reconciles the Probes with its label.
     primary |= {"labelSelector": f"guest={name}", "generationChanged": True}
     runtime.register(json.dumps({"name": "probe", "primary": primary}))
 

@@ -1,5 +1,4 @@
-//! `cargo xtask torture`: rounds of killing a host or of spoiling its network, then a line of counts; with
-//! `--json`, rows for machines.
+//! `cargo xtask torture`: rounds that kill a host or break its network, then figures and a line of counts.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,18 +8,19 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use wasmop_e2e::guests::{self, Column, Guest};
 use wasmop_e2e::rows::Rows;
-use wasmop_e2e::torture::Torture;
+use wasmop_e2e::table::{Counts, detail};
+use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_e2e::torture::faults::FaultTorture;
-use wasmop_e2e::world::Cluster;
+use wasmop_e2e::torture::kills::KillTorture;
 
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
-    torture: What,
+    torture: Kind,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Kind {
     /// SIGKILL at random moments under load
     Kill {
         #[arg(long)]
@@ -28,7 +28,7 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
-    /// A network and an API server that go wrong under load
+    /// Faults of the network and the API server under load
     Faults {
         #[arg(long)]
         minutes: f64,
@@ -39,10 +39,10 @@ enum What {
 
 #[derive(clap::Args)]
 struct Common {
-    /// What the moments and the load are drawn from; another one each time if not given
+    /// Seed of all random choices; a new one for each run by default
     #[arg(long)]
     seed: Option<u64>,
-    /// Also write the rows as JSON
+    /// Also write the figures as JSON
     #[arg(long)]
     json: Option<PathBuf>,
 }
@@ -51,40 +51,40 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let result = runtime.block_on(async {
         match Cli::parse().torture {
-            What::Kill { rounds, common } => kill(rounds, &common).await,
-            What::Faults { minutes, common } => faults(minutes, &common).await,
+            Kind::Kill { rounds, common } => kill(rounds, &common).await,
+            Kind::Faults { minutes, common } => faults(minutes, &common).await,
         }
     });
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            print_item("failed", &format!("torture: {error:#}"));
-            println!("torture: 0 passed, 1 failed, 0 skipped");
+            println!("{}", detail("failed", &format!("torture: {error:#}")));
+            println!("{}", Counts { failed: 1, ..Counts::default() }.line("torture"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// What every torture begins with.
+/// The setup that both kinds share.
 struct Prepared {
-    cluster: Cluster,
+    cluster: TestCluster,
     guests: Vec<Guest>,
     seed: u64,
     skipped: u64,
 }
 
 impl Prepared {
-    async fn new(what: &str, common: &Common) -> Result<Prepared> {
+    async fn new(kind: &str, common: &Common) -> Result<Prepared> {
         let seed = common.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         println!("seed {seed}");
-        let cluster = Cluster::start().await?;
+        let cluster = TestCluster::start().await?;
         let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
         let mut skipped = 0;
         for Column { name, guest } in &columns {
             if let Err(reason) = guest {
                 skipped += 1;
-                print_item("skipped", &format!("{what}, {name}: {reason}"));
+                println!("{}", detail("skipped", &format!("{kind}, {name}: {reason}")));
             }
         }
         let guests: Vec<Guest> = columns.into_iter().filter_map(|column| column.guest.ok()).collect();
@@ -92,8 +92,8 @@ impl Prepared {
     }
 }
 
-/// How a torture ended.
-struct Ended {
+/// The result of a run.
+struct Outcome {
     rows: Rows,
     summary: String,
     passed: u64,
@@ -102,21 +102,21 @@ struct Ended {
     skipped: u64,
 }
 
-impl Ended {
-    /// Prints all; whether nothing failed. `keep_files`: for what did.
-    fn tell(self, json: Option<&Path>, keep_files: impl FnOnce() -> PathBuf) -> Result<bool> {
+impl Outcome {
+    /// Prints everything, and returns whether no round failed. A failed run keeps its files.
+    fn print(self, json: Option<&Path>, keep_files: impl FnOnce() -> PathBuf) -> Result<bool> {
         println!();
         self.rows.print();
         if let Some(path) = json {
             self.rows.write(path)?;
         }
         println!("\n{}", self.summary);
-        self.failures.iter().for_each(|failure| print_item("failed", failure));
+        self.failures.iter().for_each(|failure| println!("{}", detail("failed", failure)));
         if let Some(error) = &self.gave_up {
-            print_item("failed", &format!("torture: {error:#}"));
+            println!("{}", detail("failed", &format!("torture: {error:#}")));
         }
         let failed = self.failures.len() as u64 + u64::from(self.gave_up.is_some());
-        println!("torture: {} passed, {failed} failed, {} skipped", self.passed, self.skipped);
+        println!("{}", Counts { passed: self.passed, failed, skipped: self.skipped }.line("torture"));
         if failed > 0 {
             println!("logs and state are in {}", keep_files().display());
         }
@@ -126,12 +126,12 @@ impl Ended {
 
 async fn kill(rounds: u64, common: &Common) -> Result<bool> {
     let Prepared { cluster, guests, seed, skipped } = Prepared::new("kill", common).await?;
-    let mut torture = Torture::prepare(cluster, guests, seed).await?;
+    let mut torture = KillTorture::prepare(cluster, guests, seed).await?;
     let begun = Instant::now();
     let gave_up = torture.run(rounds).await.err();
     let took = begun.elapsed();
     let tally = torture.tally();
-    let ended = Ended {
+    let outcome = Outcome {
         rows: tally.rows(took),
         summary: format!("kill: {tally}; {:.0} s, seed {seed}", took.as_secs_f64()),
         passed: tally.passed,
@@ -139,7 +139,7 @@ async fn kill(rounds: u64, common: &Common) -> Result<bool> {
         gave_up,
         skipped,
     };
-    ended.tell(common.json.as_deref(), || torture.keep_files())
+    outcome.print(common.json.as_deref(), || torture.keep_files())
 }
 
 async fn faults(minutes: f64, common: &Common) -> Result<bool> {
@@ -149,7 +149,7 @@ async fn faults(minutes: f64, common: &Common) -> Result<bool> {
     let gave_up = torture.run(Duration::from_secs_f64(minutes * 60.0)).await.err();
     let took = begun.elapsed();
     let rounds = torture.rounds;
-    let ended = Ended {
+    let outcome = Outcome {
         rows: torture.rows(took),
         summary: format!("faults: {rounds} rounds; {:.0} s, seed {seed}", took.as_secs_f64()),
         passed: rounds - torture.failures.len() as u64,
@@ -157,10 +157,5 @@ async fn faults(minutes: f64, common: &Common) -> Result<bool> {
         gave_up,
         skipped,
     };
-    ended.tell(common.json.as_deref(), || torture.keep_files())
-}
-
-/// As `cargo xtask test` reads it.
-fn print_item(label: &str, text: &str) {
-    println!("{label}: {}", text.replace('\n', "\n    "));
+    outcome.print(common.json.as_deref(), || torture.keep_files())
 }

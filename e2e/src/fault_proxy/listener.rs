@@ -1,4 +1,4 @@
-//! The proxy's socket: accepts connections, and can break them or go away.
+//! The proxy's socket: accepts connections, and can break them or close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{State, answer};
+use super::response::answer;
+use super::rule::State;
 
 pub(super) struct Listener {
     state: Arc<State>,
     address: SocketAddr,
-    /// `None` while nothing is accepted.
+    /// `None` while the socket is closed.
     accepting: Mutex<Option<Accepting>>,
 }
 
-/// A task that accepts connections. When it ends, so do the socket and all connections.
+/// A task that accepts connections. Its end closes the socket and all connections.
 struct Accepting {
-    /// Sending asks to break the connections and go on.
+    /// A message breaks all connections. The socket stays open.
     cut: tokio::sync::mpsc::UnboundedSender<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -57,7 +58,7 @@ impl Listener {
     pub async fn close(&self) {
         if let Some(mut accepting) = self.accepting.lock().await.take() {
             accepting.task.abort();
-            // Only then is the socket closed.
+            // The socket is closed once the task has ended.
             let _ = (&mut accepting.task).await;
         }
     }
@@ -80,12 +81,12 @@ fn accept(state: Arc<State>, socket: TcpListener) -> Accepting {
             tokio::select! {
                 accepted = socket.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
-                    // Small answers must not wait for an acknowledgement.
+                    // Small responses must not wait for an acknowledgement.
                     let _ = stream.set_nodelay(true);
                     let state = state.clone();
                     connections.spawn(async move {
                         let service = service_fn(move |request| answer(state.clone(), request));
-                        // An error is the other side's end or a fault we made.
+                        // An error is a disconnect of the client or an injected fault.
                         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                     });
                 }

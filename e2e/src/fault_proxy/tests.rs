@@ -1,11 +1,17 @@
+use std::sync::Mutex;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::mpsc;
+use http::{HeaderMap, HeaderName, Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
 
+use super::response::{BoxError, full};
 use super::*;
 
-/// An upstream that answers every path with itself, and `/watch` with what the test sends.
+/// An upstream that echoes every request, and responds to `/watch` with the frames that the test sends.
 fn upstream() -> (kube::Client, mpsc::UnboundedSender<Result<http_body::Frame<Bytes>, BoxError>>) {
     let (sender, receiver) = mpsc::unbounded();
     let receiver = Arc::new(Mutex::new(Some(receiver)));
@@ -30,7 +36,7 @@ async fn proxy() -> FaultProxy {
     FaultProxy::start(upstream().0).await.unwrap()
 }
 
-/// A client as the kubeconfig describes it, without retries.
+/// A client of the kubeconfig, without retries.
 async fn client(proxy: &FaultProxy) -> kube::Client {
     let kubeconfig = kube::config::Kubeconfig::from_yaml(&proxy.kubeconfig()).unwrap();
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
@@ -53,7 +59,7 @@ async fn get(client: &kube::Client, path: &str) -> Result<(u16, HeaderMap, Strin
 }
 
 #[tokio::test]
-async fn without_rules_everything_passes_but_credentials() {
+async fn without_rules_everything_except_credentials_is_forwarded() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let (status, headers, body) = send(&client, "PUT", "/api/v1/x?a=b", "hello").await.unwrap();
@@ -67,7 +73,7 @@ async fn without_rules_everything_passes_but_credentials() {
 }
 
 #[tokio::test]
-async fn a_stream_passes_as_it_comes() {
+async fn a_stream_is_forwarded_as_it_arrives() {
     let (upstream, sender) = upstream();
     let proxy = FaultProxy::start(upstream).await.unwrap();
     let request = Request::get("/watch").body(Body::empty()).unwrap();
@@ -81,7 +87,7 @@ async fn a_stream_passes_as_it_comes() {
 }
 
 #[tokio::test]
-async fn what_is_held_goes_on_when_it_is_released() {
+async fn a_released_rule_forwards_held_requests() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let gate = proxy.add(Rule::new("GET", "/slow", Fault::Hold));
@@ -92,7 +98,7 @@ async fn what_is_held_goes_on_when_it_is_released() {
         })
         .collect();
     gate.until_waiting(3).await.unwrap();
-    // Others pass meanwhile.
+    // Other requests are forwarded in the meantime.
     get(&client, "/fast").await.unwrap();
     send(&client, "PUT", "/slow", "").await.unwrap();
     assert!(held.iter().all(|request| !request.is_finished()));
@@ -105,7 +111,7 @@ async fn what_is_held_goes_on_when_it_is_released() {
 }
 
 #[tokio::test]
-async fn dropping_a_rule_ends_it() {
+async fn a_dropped_rule_no_longer_applies() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let rule = proxy.add(Rule::new("", "", Fault::Status { code: 500, retry_after_seconds: None }));
@@ -115,7 +121,7 @@ async fn dropping_a_rule_ends_it() {
 }
 
 #[tokio::test]
-async fn a_delay_delays() {
+async fn a_delayed_request_is_late() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let _rule = proxy.add(Rule::new("", "", Fault::Delay(Duration::from_millis(30))));
@@ -125,7 +131,7 @@ async fn a_delay_delays() {
 }
 
 #[tokio::test]
-async fn a_status_is_answered_as_the_api_server_would_and_so_many_times() {
+async fn a_status_looks_like_that_of_the_api_server_and_is_limited_in_number() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     for code in [401, 403, 429, 500, 503] {
@@ -144,7 +150,7 @@ async fn a_status_is_answered_as_the_api_server_would_and_so_many_times() {
 }
 
 #[tokio::test]
-async fn a_body_is_cut_in_the_middle() {
+async fn a_cut_body_ends_with_an_error() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let _rule = proxy.add(Rule::new("", "/x", Fault::Cut { after_bytes: 5 }));
@@ -166,7 +172,7 @@ async fn garbage_is_not_json() {
 }
 
 #[tokio::test]
-async fn the_first_rule_that_matches_counts() {
+async fn the_first_matching_rule_applies() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let status = |code| Fault::Status { code, retry_after_seconds: None };
@@ -178,7 +184,7 @@ async fn the_first_rule_that_matches_counts() {
 }
 
 #[tokio::test]
-async fn it_can_go_away_and_come_back_at_the_same_address() {
+async fn the_proxy_closes_and_reopens_at_the_same_address() {
     let (upstream, _sender) = upstream();
     let proxy = FaultProxy::start(upstream).await.unwrap();
     let client = client(&proxy).await;
@@ -192,7 +198,7 @@ async fn it_can_go_away_and_come_back_at_the_same_address() {
 }
 
 #[tokio::test]
-async fn connections_can_be_cut_without_going_away() {
+async fn connections_break_while_the_socket_stays_open() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let gate = proxy.hold("/slow");
@@ -207,7 +213,7 @@ async fn connections_can_be_cut_without_going_away() {
 }
 
 #[tokio::test]
-async fn bodies_come_slowly_or_are_for_people_and_lists_are_counted() {
+async fn bodies_are_slow_or_html_and_lists_are_counted() {
     let proxy = proxy().await;
     let client = client(&proxy).await;
     let slow = proxy.add(Rule::new("", "/slow", Fault::Slow { bytes: 4, pause: Duration::from_millis(1) }));

@@ -1,13 +1,12 @@
-//! A host under load behind a network and an API server that go wrong, and whether it comes out well.
+//! A host under load while its network or its API server fails, and its recovery.
 //!
 //! ```text
-//!             ┌──────────────────────── a round ────────────────────────┐
-//! settled ──► load, and a fault for a while ──► all is well ──► settled ──► …
+//!             ┌──────────────────── a round ───────────────────┐
+//! settled ──► load, and a fault for a while ──► fault ends ──► settled ──► …
 //! ```
 //!
-//! A round passes if afterwards every object becomes what was asked for, the host has listed no more often
-//! than a round gives reason to, and it complains of nothing but the network. At the end it must not hold
-//! more memory than such a load explains.
+//! A round passes if every object reaches its wanted state afterwards, the host lists no more often than the fault
+//! explains, and it logs no problem except about the network. Over the run its memory must not grow.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -26,34 +25,34 @@ use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::{Log, Record};
 
-use super::POLL;
-use super::told::Told;
-use super::workload::{self, Workload};
+use super::log_summary::LogSummary;
+use super::workload::{self, POLL, Workload};
 use crate::fault_proxy::{Fault, FaultProxy, Rule};
 use crate::freezing_proxy::FreezingProxy;
 use crate::guests::Guest;
 use crate::process;
 use crate::rows::{Rows, percentile};
+use crate::test_cluster::{TIMEOUT, TestCluster};
 use crate::wall_clock::WallClock;
 use crate::wat_guest::Code;
-use crate::world::{Cluster, PATIENCE};
 
-/// How long a fault lasts, milliseconds.
+/// The duration of a fault in milliseconds.
 const FAULT_MS: std::ops::Range<u64> = 300..3000;
-/// Load goes on after it for so long.
+/// How long the load continues after the fault.
 const AFTERWARDS: Duration = Duration::from_millis(500);
-/// Backoff of whatever failed grows with the length of a fault, and is waited for on top of `PATIENCE`.
-const PATIENCE_AFTER_FAULTS: Duration = PATIENCE.saturating_mul(2);
-/// Lists that one watch may begin in one round: each time it is cut it goes on where it was, or lists anew
-/// with backoff (0.8 s and more).
+/// The deadline after a fault, which includes the backoff of everything that failed.
+const RECOVERY_TIMEOUT: Duration = TIMEOUT.saturating_mul(2);
+/// Lists that one watch may start in one round. A cut watch continues where it was, or lists again with backoff (0.8 s
+/// and more).
 const LISTS_PER_WATCH: u64 = 8;
-/// What the host may grow by over a whole run, beyond what it had after the first rounds.
+/// The allowed growth of the host over a run, compared with its size after the first rounds.
 const GROWTH: u64 = 48 << 20;
-/// Rounds after which its memory is taken to have the size that this load gives it.
+/// Rounds after which the host is taken to have the size that this load causes.
 const WARM_UP: u64 = 5;
+/// Failed rounds after which the run gives up.
 const MOST_FAILURES: usize = 5;
 
-/// A controller of everybody's Probes, which does nothing: the others' watches of their own follow its.
+/// A controller of all Probes that does nothing. The narrower watches of the guests derive from its watch.
 const BYSTANDER: &str = "bystander";
 
 fn bystander() -> Result<Package> {
@@ -63,13 +62,13 @@ fn bystander() -> Result<Package> {
         .package(BYSTANDER, Limits::default())
 }
 
-/// What goes wrong.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum FaultKind {
     Latency,
     SlowBodies,
     CutConnections,
-    /// Requests and watches that nobody answers any more.
+    /// Requests and watches get no response.
     HalfOpen,
     TooManyRequests,
     ServerError,
@@ -78,40 +77,40 @@ enum Trouble {
     TruncatedWatches,
     Garbage,
     WrongContentType,
-    /// Watches are told that their version is too old.
+    /// Watches get 410: their resource version is too old.
     Expired,
     ServerAway,
-    /// Every connection that is open freezes for the rest of the run: nothing passes, and nothing is closed.
+    /// Every open connection freezes for the rest of the run: no byte passes, and nothing is closed.
     Frozen,
-    /// The host itself stands still, and its clocks jump.
+    /// The host is stopped (SIGSTOP), and its clocks jump.
     Paused,
-    /// Its wall clock is set, an hour forth and back.
+    /// The wall clock of the host is set an hour forward and back.
     ClockSteps,
 }
 
-const TROUBLES: [Trouble; 16] = [
-    Trouble::Latency,
-    Trouble::SlowBodies,
-    Trouble::CutConnections,
-    Trouble::HalfOpen,
-    Trouble::TooManyRequests,
-    Trouble::ServerError,
-    Trouble::Unavailable,
-    Trouble::TruncatedBodies,
-    Trouble::TruncatedWatches,
-    Trouble::Garbage,
-    Trouble::WrongContentType,
-    Trouble::Expired,
-    Trouble::ServerAway,
-    Trouble::Frozen,
-    Trouble::Paused,
-    Trouble::ClockSteps,
+const FAULT_KINDS: [FaultKind; 16] = [
+    FaultKind::Latency,
+    FaultKind::SlowBodies,
+    FaultKind::CutConnections,
+    FaultKind::HalfOpen,
+    FaultKind::TooManyRequests,
+    FaultKind::ServerError,
+    FaultKind::Unavailable,
+    FaultKind::TruncatedBodies,
+    FaultKind::TruncatedWatches,
+    FaultKind::Garbage,
+    FaultKind::WrongContentType,
+    FaultKind::Expired,
+    FaultKind::ServerAway,
+    FaultKind::Frozen,
+    FaultKind::Paused,
+    FaultKind::ClockSteps,
 ];
 
-/// Where the wall clock is set to, seconds from where it belongs, one after the other.
+/// Consecutive offsets of the wall clock in seconds.
 const STEPS: [i64; 4] = [3600, -3600, 1800, 0];
 
-/// See the module's description.
+/// The state of a run.
 pub struct FaultTorture {
     proxy: FaultProxy,
     /// Between the host and `proxy`.
@@ -119,7 +118,7 @@ pub struct FaultTorture {
     clock: WallClock,
     host: Host,
     workloads: Vec<Workload>,
-    cluster: Cluster,
+    cluster: TestCluster,
     seed: u64,
     pub rounds: u64,
     pub failures: Vec<String>,
@@ -129,8 +128,8 @@ pub struct FaultTorture {
 }
 
 impl FaultTorture {
-    /// Creates what the guests are to work on, and starts a host that reaches the cluster through a proxy.
-    pub async fn prepare(cluster: Cluster, guests: Vec<Guest>, seed: u64) -> Result<FaultTorture> {
+    /// Creates the objects of the guests, and starts a host that reaches the cluster through two proxies.
+    pub async fn prepare(cluster: TestCluster, guests: Vec<Guest>, seed: u64) -> Result<FaultTorture> {
         cluster.create_crd().await?;
         let proxy = FaultProxy::start(cluster.client.clone()).await?;
         let mut packages: Vec<_> = guests.iter().map(|guest| guest.package.clone()).collect();
@@ -164,27 +163,26 @@ impl FaultTorture {
         })
     }
 
-    /// Rounds until the time is over, each kind of trouble at least once. Ends at the first failure: the host
-    /// is not well then.
+    /// Runs rounds until the time is over, with each kind of fault at least once.
     pub async fn run(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         self.settle(0).await.context("before the first fault")?;
-        while Instant::now() < end || (self.rounds as usize) < TROUBLES.len() {
+        while Instant::now() < end || (self.rounds as usize) < FAULT_KINDS.len() {
             let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(self.rounds));
-            let trouble = match TROUBLES.get(self.rounds as usize) {
+            let kind = match FAULT_KINDS.get(self.rounds as usize) {
                 Some(each) => *each,
-                None => TROUBLES.choose(&mut rng).copied().unwrap_or(Trouble::Latency),
+                None => FAULT_KINDS.choose(&mut rng).copied().unwrap_or(FaultKind::Latency),
             };
             self.rounds += 1;
             let begun = Instant::now();
-            let result = self.round(trouble, &mut rng).await;
+            let result = self.round(kind, &mut rng).await;
             let took = begun.elapsed().as_secs_f64();
             match result {
-                Ok(()) => println!("round {}: {trouble:?}, {took:.1} s", self.rounds),
+                Ok(()) => println!("round {}: {kind:?}, {took:.1} s", self.rounds),
                 Err(error) => {
-                    println!("round {}: {trouble:?}, {took:.1} s: FAILED: {error:#}", self.rounds);
+                    println!("round {}: {kind:?}, {took:.1} s: FAILED: {error:#}", self.rounds);
                     let (round, seed, tail) = (self.rounds, self.seed, self.host.log.tail(25));
-                    self.failures.push(format!("round {round} (seed {seed}, {trouble:?}): {error:#}\n{tail}"));
+                    self.failures.push(format!("round {round} (seed {seed}, {kind:?}): {error:#}\n{tail}"));
                     if self.failures.len() >= MOST_FAILURES || self.host.ended().is_some() {
                         bail!("{} of {round} rounds have failed, giving up", self.failures.len());
                     }
@@ -196,7 +194,7 @@ impl FaultTorture {
         Ok(())
     }
 
-    async fn round(&mut self, trouble: Trouble, rng: &mut StdRng) -> Result<()> {
+    async fn round(&mut self, kind: FaultKind, rng: &mut StdRng) -> Result<()> {
         let from = self.host.log.position()?;
         let lists = self.lists();
         let log = Mutex::new(Log::open(self.host.log.path())?);
@@ -208,41 +206,41 @@ impl FaultTorture {
         });
         let loads: Vec<_> = loads.collect();
         let lasts = Duration::from_millis(rng.random_range(FAULT_MS));
-        let troubled = async {
-            let result = self.trouble(trouble, lasts).await;
+        let faulted = async {
+            let result = self.inject(kind, lasts).await;
             sleep(AFTERWARDS).await;
             let _ = stop.send(true);
             result
         };
-        let (troubled, loaded) = futures::join!(troubled, try_join_all(loads));
+        let (faulted, loaded) = futures::join!(faulted, try_join_all(loads));
         self.workloads = workloads;
         loaded?;
-        troubled?;
-        let well = Instant::now();
+        faulted?;
+        let fault_ended = Instant::now();
         self.settle(from).await?;
-        self.recoveries.push(well.elapsed());
+        self.recoveries.push(fault_ended.elapsed());
         let watches = self.watches();
         let listed = self.lists() - lists;
         ensure!(listed <= watches * LISTS_PER_WATCH, "{listed} lists in one round, by {watches} watches");
         self.check_memory()
     }
 
-    /// Makes it, for so long.
-    async fn trouble(&mut self, trouble: Trouble, lasts: Duration) -> Result<()> {
+    /// Injects a fault for this time.
+    async fn inject(&mut self, kind: FaultKind, lasts: Duration) -> Result<()> {
         let status = |code, retry_after_seconds| Fault::Status { code, retry_after_seconds };
-        let rule = match trouble {
-            Trouble::Latency => Rule::new("", "", Fault::Delay(lasts / 4)),
-            Trouble::SlowBodies => Rule::new("", "", Fault::Slow { bytes: 512, pause: Duration::from_millis(20) }),
-            Trouble::HalfOpen => Rule::new("", "", Fault::Hold),
-            Trouble::TooManyRequests => Rule::new("", "", status(429, Some(1))),
-            Trouble::ServerError => Rule::new("", "", status(500, None)),
-            Trouble::Unavailable => Rule::new("", "", status(503, None)),
-            Trouble::TruncatedBodies => Rule::new("", "", Fault::Cut { after_bytes: 100 }),
-            Trouble::TruncatedWatches => Rule::new("GET", "watch=true", Fault::Cut { after_bytes: 700 }),
-            Trouble::Garbage => Rule::new("", "", Fault::Garbage),
-            Trouble::WrongContentType => Rule::new("", "", Fault::Html),
-            Trouble::Expired => Rule::new("GET", "resourceVersion=", status(410, None)),
-            Trouble::CutConnections => {
+        let rule = match kind {
+            FaultKind::Latency => Rule::new("", "", Fault::Delay(lasts / 4)),
+            FaultKind::SlowBodies => Rule::new("", "", Fault::Slow { bytes: 512, pause: Duration::from_millis(20) }),
+            FaultKind::HalfOpen => Rule::new("", "", Fault::Hold),
+            FaultKind::TooManyRequests => Rule::new("", "", status(429, Some(1))),
+            FaultKind::ServerError => Rule::new("", "", status(500, None)),
+            FaultKind::Unavailable => Rule::new("", "", status(503, None)),
+            FaultKind::TruncatedBodies => Rule::new("", "", Fault::Cut { after_bytes: 100 }),
+            FaultKind::TruncatedWatches => Rule::new("GET", "watch=true", Fault::Cut { after_bytes: 700 }),
+            FaultKind::Garbage => Rule::new("", "", Fault::Garbage),
+            FaultKind::WrongContentType => Rule::new("", "", Fault::Html),
+            FaultKind::Expired => Rule::new("GET", "resourceVersion=", status(410, None)),
+            FaultKind::CutConnections => {
                 let end = Instant::now() + lasts;
                 while Instant::now() < end {
                     self.proxy.cut_connections().await;
@@ -250,23 +248,23 @@ impl FaultTorture {
                 }
                 return Ok(());
             }
-            Trouble::ServerAway => {
+            FaultKind::ServerAway => {
                 self.proxy.stop_accepting().await;
                 sleep(lasts).await;
                 return self.proxy.accept_again().await;
             }
-            Trouble::Frozen => {
+            FaultKind::Frozen => {
                 self.freezing.freeze();
                 sleep(lasts).await;
                 return Ok(());
             }
-            Trouble::Paused => {
+            FaultKind::Paused => {
                 let pid = self.host.id().and_then(|id| Pid::from_raw(id as i32)).context("no host")?;
                 kill_process(pid, Signal::STOP)?;
                 sleep(lasts).await;
                 return Ok(kill_process(pid, Signal::CONT)?);
             }
-            Trouble::ClockSteps => {
+            FaultKind::ClockSteps => {
                 for seconds in STEPS {
                     let from = self.host.log.position()?;
                     self.clock.step_to(seconds)?;
@@ -277,47 +275,47 @@ impl FaultTorture {
             }
         };
         let active = self.proxy.add(rule);
-        // So that watches meet it, too.
+        // Cut watches reconnect, and meet the fault too.
         self.proxy.cut_connections().await;
         sleep(lasts).await;
         active.release();
         Ok(())
     }
 
-    /// The host has taken its clock to be set, which what it logs shows: else nothing was tried.
+    /// Waits until a log record has the new time, which proves that the clock was set.
     async fn until_logged_at(&mut self, from: usize, seconds: i64) -> Result<()> {
         let wanted = Timestamp::now() + seconds.seconds();
         let is_at = |record: &Record| {
             let at = record.text("timestamp").parse::<Timestamp>();
             at.is_ok_and(|at| at.duration_since(wanted).as_secs().abs() < 60)
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.host.log.records()?[from..].iter().any(is_at) {
-            ensure!(Instant::now() < deadline, "nothing is logged at {wanted}: {}", self.host.log.tail(3));
+            ensure!(Instant::now() < deadline, "no record has the time {wanted}: {}", self.host.log.tail(3));
             sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Waits until every object is as it is wanted. `from`: position in the log where the round began.
+    /// Waits until every object has its wanted state. `from`: the position in the log where the round began.
     async fn settle(&mut self, from: usize) -> Result<()> {
         let begun = Instant::now();
         loop {
             let records = self.host.log.records()?;
-            if let Some(record) = records[from..].iter().find(|record| is_complaint(record)) {
-                bail!("the host complains: {}", record.0);
+            if let Some(record) = records[from..].iter().find(|record| is_problem(record)) {
+                bail!("the host logs a problem: {}", record.0);
             }
-            let ready = Told::by(records).ready;
-            let told = Told { ready, ..Told::by(&records[from..]) };
+            let ready = LogSummary::by(records).ready;
+            let summary = LogSummary { ready, ..LogSummary::by(&records[from..]) };
             if let Some(status) = self.host.ended() {
                 bail!("the host ended by itself ({status})");
             }
-            let pending = workload::all_pending(&mut self.workloads, &told).await?;
+            let pending = workload::all_pending(&mut self.workloads, &summary).await?;
             if pending.is_empty() {
                 break;
             }
-            if begun.elapsed() > PATIENCE_AFTER_FAULTS {
-                bail!("not as it should be after {PATIENCE_AFTER_FAULTS:?}:\n  {}", pending.join("\n  "));
+            if begun.elapsed() > RECOVERY_TIMEOUT {
+                bail!("not in the wanted state after {RECOVERY_TIMEOUT:?}:\n  {}", pending.join("\n  "));
             }
             sleep(POLL).await;
         }
@@ -331,19 +329,19 @@ impl FaultTorture {
         match self.memory {
             None if self.rounds >= WARM_UP => self.memory = Some(now),
             Some(before) if now > before + GROWTH => {
-                bail!("the host holds {now} bytes, after {WARM_UP} rounds it held {before}")
+                bail!("the host has {now} bytes, after {WARM_UP} rounds it had {before}")
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Lists that the host has begun. Guests list nothing.
+    /// Lists that the host has started. Guests list nothing.
     fn lists(&self) -> u64 {
         self.collections().map(|(_, count)| count).sum()
     }
 
-    /// Collections it watches.
+    /// Collections that the host watches.
     fn watches(&self) -> u64 {
         self.collections().count() as u64
     }
@@ -368,16 +366,16 @@ impl FaultTorture {
         rows
     }
 
-    /// Stops everything; the files stay, to be looked at.
+    /// Stops everything, and keeps the files.
     pub fn keep_files(self) -> std::path::PathBuf {
         drop(self.host);
         self.cluster.keep_files()
     }
 }
 
-/// What a host does not write because of a network: of guests, of steps and of snapshots.
-fn is_complaint(record: &Record) -> bool {
-    const OF_OURS: [&str; 5] = [
+/// Whether a record reports a problem that no network fault causes: of guests, steps or snapshots.
+fn is_problem(record: &Record) -> bool {
+    const MESSAGES: [&str; 5] = [
         "step failed",
         "rolled back",
         "restarted from base image",
@@ -386,6 +384,6 @@ fn is_complaint(record: &Record) -> bool {
     ];
     match record.text("target") {
         "guest" => record.message().contains("panicked"),
-        _ => record.text("level") == "RAW" || OF_OURS.contains(&record.message()),
+        _ => record.text("level") == "RAW" || MESSAGES.contains(&record.message()),
     }
 }

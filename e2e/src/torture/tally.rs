@@ -1,12 +1,12 @@
-//! What a torture came to: counts, as a summary and as rows.
+//! Sums over all rounds of a run, as a summary and as figures.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::files::{Condition, Found};
-use super::moment::Phase;
-use super::told::Told;
+use super::kill_point::Phase;
+use super::log_summary::LogSummary;
+use super::snapshot_files::{Condition, SnapshotFiles};
 use crate::rows::{Rows, percentile};
 
 /// Sums over all rounds.
@@ -14,18 +14,18 @@ use crate::rows::{Rows, percentile};
 pub struct Tally {
     pub rounds: u64,
     pub passed: u64,
-    /// What failed, rounds above all, with why; the first line names round and seed.
+    /// Failed rounds with their reasons. The first line names round and seed.
     pub failures: Vec<String>,
     kills: BTreeMap<Phase, u64>,
-    /// SIGTERMs whose work was done before the kill came.
+    /// Hosts that had stopped after SIGTERM before the kill.
     pub finished: u64,
-    /// Directories removed, as by somebody who wants a controller to begin anew.
+    /// Directories of controllers that were removed.
     pub forgotten: u64,
     pub objects: u64,
     suspends: u64,
     suspends_in_flight: u64,
     resumes: u64,
-    /// Per controller and kill.
+    /// Snapshot files, counted per controller and kill.
     whole: u64,
     none: u64,
     older: u64,
@@ -38,20 +38,20 @@ impl Tally {
         *self.kills.entry(phase).or_default() += 1;
     }
 
-    pub fn host(&mut self, told: &Told) {
-        self.suspends += told.suspends;
-        self.suspends_in_flight += told.suspends_in_flight;
-        self.resumes += told.resumes;
+    pub fn host(&mut self, summary: &LogSummary) {
+        self.suspends += summary.suspends;
+        self.suspends_in_flight += summary.suspends_in_flight;
+        self.resumes += summary.resumes;
     }
 
-    pub fn found(&mut self, found: &Found) {
+    pub fn found(&mut self, found: &SnapshotFiles) {
         self.whole += u64::from(found.newest == Some(Condition::Whole));
         self.none += u64::from(!found.has_whole());
         self.older += u64::from(found.newest == Some(Condition::Torn) && found.older_whole);
         self.torn_headers += found.torn_headers as u64;
     }
 
-    /// From the start of a host until everything was as it was wanted.
+    /// Adds the time from the start of a host until every object had its wanted state.
     pub fn recovered(&mut self, took: Duration) {
         self.recoveries.push(took);
     }

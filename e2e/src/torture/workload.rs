@@ -1,9 +1,10 @@
-//! One controller's objects: what was asked of it, and whether that is what has become of them.
+//! The objects of one controller: their wanted state, and whether the cluster has reached it.
 //!
 //! ```text
-//! step    asks for something, and remembers it as wanted once the API server has acknowledged it
-//! observe what the controller's counter must not fall behind
-//! pending wanted and not so yet                        settled  the counter, and away with what is done
+//! step     changes an object, and remembers the change as wanted once the API server has acknowledged it
+//! observe  reads the counter that the controller's memory must not fall behind
+//! pending  lists objects that have not reached their wanted state
+//! settled  checks the counter, and removes leftovers of deleted objects
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,37 +22,39 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use wasmop_testbed::log::Log;
 
-use super::told::Told;
+use super::log_summary::LogSummary;
 use crate::guests::Guest;
 use crate::probe::{Probe, ProbeSpec, spec};
-use crate::world::PATIENCE;
+use crate::test_cluster::TIMEOUT;
 
-/// Objects that stay for the whole of a run: one of each kind of memory and timer.
+/// The interval at which a run polls for a condition.
+pub const POLL: Duration = Duration::from_millis(15);
+/// Objects that exist for the whole run, one for each kind of memory and timer.
 const PERMANENT: [&str; 4] = ["child", "requeue", "random", "heap"];
-/// What comes and goes.
+/// Actions of objects that come and go.
 const PASSING: [&str; 6] = ["child", "child", "child", "sleep", "error", "conflict"];
 const MOST_OBJECTS: usize = 9;
 const FEWEST_OBJECTS: usize = 5;
-/// Changes at once, before a pause.
+/// Consecutive changes before a pause.
 const BURST: u64 = 4;
-/// Longer than idle instances stay in memory, and shorter.
+/// The longest pause. Pauses are longer and shorter than the idle time before a suspend.
 const PAUSE: Duration = Duration::from_millis(350);
-/// Held by the guest, MiB; with this its first snapshot becomes a base image of its own.
+/// Memory that the guest holds, in MiB. With this much, its first snapshot becomes its own base image.
 const MOST_HEAP: u64 = 6;
-/// Longer than `--suspend-after` and what the host finds worth suspending for.
+/// Delays longer than `--suspend-after`, and long enough to make a suspend worthwhile.
 const REQUEUE_MS: std::ops::Range<u64> = 250..500;
 const SLEEP_MS: std::ops::Range<u64> = 20..300;
 
-/// What an object is to be.
+/// The wanted state of an object.
 #[derive(Clone, Debug)]
 struct Wanted {
     spec: ProbeSpec,
-    /// The guest's finalizer was seen on it: when it is deleted, there must be a clean-up.
+    /// The object had the guest's finalizer, so its deletion must run a cleanup.
     has_finalizer: bool,
     deleted: bool,
 }
 
-/// See the module's description.
+/// One controller and its objects.
 pub struct Workload {
     pub guest: Guest,
     probes: Api<Probe>,
@@ -59,11 +62,11 @@ pub struct Workload {
     objects: BTreeMap<String, Wanted>,
     /// Makes names and values unique.
     next: u64,
-    /// The guest has counted this far and a snapshot of it holds that: it may not count from less.
+    /// The highest counter that a snapshot contains. The guest must not count from less.
     floor: u64,
-    /// Counters read from the API server, each with the length of the log after it was read.
+    /// Counters read from the API server, each with the length of the log after the read.
     observed: Vec<(usize, u64)>,
-    /// Counters of statuses that the host before has written: they may tell of memory that was lost.
+    /// Counters that the previous host wrote. They may come from memory that was lost.
     stale: HashMap<String, u64>,
 }
 
@@ -139,7 +142,7 @@ impl Workload {
         let (delay_ms, count) = match action {
             "requeue" => (rng.random_range(REQUEUE_MS), 0),
             "sleep" => (rng.random_range(SLEEP_MS), 0),
-            // Of so many, those that came before count.
+            // Errors that the guest has already returned count.
             "error" => (0, before.map_or(1, |before| before.count) + rng.random_range(0..2)),
             "heap" => (0, rng.random_range(1..=MOST_HEAP)),
             _ => (0, 0),
@@ -152,7 +155,7 @@ impl Workload {
         self.change(PERMANENT[0], rng).await
     }
 
-    /// Bursts of steps with pauses between them, until `stop` says so.
+    /// Runs bursts of steps with pauses between them until `stop` is set.
     pub async fn load(&mut self, rng: &mut impl Rng, log: &Mutex<Log>, mut stop: watch::Receiver<bool>) -> Result<()> {
         while !*stop.borrow() {
             for _ in 0..rng.random_range(1..=BURST) {
@@ -168,10 +171,10 @@ impl Workload {
         Ok(())
     }
 
-    /// Reads all counters that this host's guests have written.
+    /// Reads all counters that this host's guest has written.
     pub async fn observe(&mut self, log: &Mutex<Log>) -> Result<()> {
         let probes = self.probes.list(&ListParams::default()).await?;
-        // After the counters: what is logged from here on has happened after they were counted.
+        // Read after the counters: later records belong to later events.
         let position = log.lock().unwrap_or_else(PoisonError::into_inner).position()?;
         for probe in &probes {
             let total = probe.observed().total;
@@ -187,15 +190,15 @@ impl Workload {
         Ok(())
     }
 
-    /// The host has been killed: what was counted before the controller was last suspended is in a
-    /// snapshot, since a step ends before its requests are sent and nothing is stepped while it is saved.
-    pub fn killed(&mut self, told: &Told) {
-        let suspended = told.suspended.get(self.guest.name);
+    /// The host was killed. Every count from before the controller's last suspension is in a snapshot: a step ends before
+    /// its requests are sent, and no step runs during a save.
+    pub fn killed(&mut self, summary: &LogSummary) {
+        let suspended = summary.suspended.get(self.guest.name);
         let counted = self.observed.drain(..).filter(|(position, _)| suspended.is_some_and(|last| position <= last));
         self.floor = counted.map(|(_, total)| total).chain([self.floor]).max().unwrap_or_default();
     }
 
-    /// The host has suspended everything and ended: nothing may be lost.
+    /// The host has suspended everything and stopped: no count may be lost.
     pub async fn finished(&mut self) -> Result<()> {
         self.observed.clear();
         let probes = self.probes.list(&ListParams::default()).await?;
@@ -205,30 +208,30 @@ impl Workload {
         Ok(())
     }
 
-    /// A host begins: what the one before has counted is not for it to know.
+    /// A new host starts. It need not know the counters of the previous one.
     pub async fn begun(&mut self) -> Result<()> {
         let probes = self.probes.list(&ListParams::default()).await?;
         self.stale = probes.iter().map(|probe| (probe.name_any(), probe.observed().total)).collect();
         Ok(())
     }
 
-    /// The controller's directory has been removed.
+    /// The controller's directory was removed.
     pub fn forget(&mut self) {
         self.floor = 0;
     }
 
-    /// Whether the controller has ever been suspended with something in its memory.
+    /// Whether a snapshot contains a counter.
     pub fn has_memory(&self) -> bool {
         self.floor > 0
     }
 
-    /// What is not as it is wanted, by what the API server says now and the host had told before.
-    pub async fn pending(&mut self, told: &Told) -> Result<Vec<String>> {
+    /// Objects that have not reached their wanted state, by the API server now and the log before.
+    pub async fn pending(&mut self, summary: &LogSummary) -> Result<Vec<String>> {
         let guest = self.guest.name;
-        if !told.ready.contains_key(guest) {
+        if !summary.ready.contains_key(guest) {
             return Ok(vec![format!("{guest} is not ready")]);
         }
-        // Children and traces are there before a status or a finalizer says so, hence are read after.
+        // Children and cleanup ConfigMaps precede a status or a finalizer, so they are read later.
         let probes = self.probes.list(&ListParams::default()).await?;
         let config_maps = self.config_maps.list(&ListParams::default()).await?;
         let probes: HashMap<String, Probe> = probes.into_iter().map(|probe| (probe.name_any(), probe)).collect();
@@ -240,8 +243,8 @@ impl Workload {
         for (name, wanted) in &self.objects {
             let probe = probes.get(name);
             let value = values.get(name);
-            let reconciled = told.reconciled.get(&format!("{guest}/{name}")).copied().unwrap_or_default();
-            match why_pending(wanted, probe, value, values.get(&trace(name)), reconciled) {
+            let reconciled = summary.reconciled.get(&format!("{guest}/{name}")).copied().unwrap_or_default();
+            match why_pending(wanted, probe, value, values.get(&cleanup_name(name)), reconciled) {
                 Ok(None) => {}
                 Ok(Some(why)) => pending.push(format!("{guest}/{name}: {why}")),
                 Err(error) => return Err(error.context(format!("{guest}/{name}"))),
@@ -250,31 +253,32 @@ impl Workload {
         Ok(pending)
     }
 
-    /// Everything is as it is wanted: does the guest's memory go on where it was? Returns how many
-    /// objects there were, after removing what is left of those that are gone.
-    pub async fn settled(&mut self, rng: &mut impl Rng, patience: Duration) -> Result<usize> {
+    /// Checks that the guest's memory continues from its counters, once every object has its wanted state.
+    ///
+    /// Returns the number of objects, and removes leftovers of deleted ones.
+    pub async fn settled(&mut self, rng: &mut impl Rng, timeout: Duration) -> Result<usize> {
         let (name, guest) = (PERMANENT[0], self.guest.name);
         self.nudge(rng).await?;
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = tokio::time::Instant::now() + timeout;
         let status = loop {
             let probe = self.probes.get(name).await?;
             if probe.is_current() {
                 break probe.observed();
             }
-            ensure!(tokio::time::Instant::now() < deadline, "{guest}/{name}: not reconciled after {patience:?}");
-            tokio::time::sleep(super::POLL).await;
+            ensure!(tokio::time::Instant::now() < deadline, "{guest}/{name}: not reconciled after {timeout:?}");
+            tokio::time::sleep(POLL).await;
         };
         ensure!(
             status.total > self.floor,
-            "{guest} has lost what it had counted before it was last suspended: {} then, {} now",
+            "{guest} has lost counts from before its last suspension: {} then, {} now",
             self.floor,
             status.total
         );
         let objects = self.objects.len();
         let gone = self.objects.extract_if(.., |_, wanted| wanted.deleted).collect::<Vec<_>>();
         for (name, wanted) in gone {
-            match self.config_maps.delete(&trace(&name), &DeleteParams::default()).await {
-                // Deleted before the guest had got to put its finalizer there.
+            match self.config_maps.delete(&cleanup_name(&name), &DeleteParams::default()).await {
+                // The object was deleted before the guest added its finalizer.
                 Err(kube::Error::Api(status)) if status.is_not_found() && !wanted.has_finalizer => {}
                 result => {
                     result?;
@@ -284,14 +288,14 @@ impl Workload {
         Ok(objects)
     }
 
-    /// ConfigMaps of objects that are gone; the cluster's garbage collector removes them in time.
+    /// ConfigMaps of deleted objects. The cluster's garbage collector removes them later.
     pub async fn orphans(&self) -> Result<Vec<String>> {
         let config_maps = self.config_maps.list(&ListParams::default()).await?;
         let is_ours = |name: &String| self.objects.contains_key(name) || name == "kube-root-ca.crt";
         Ok(config_maps.iter().map(ResourceExt::name_any).filter(|name| !is_ours(name)).collect())
     }
 
-    /// Begins anew, without the help of a host.
+    /// Deletes all objects without a host, and creates the permanent ones again.
     pub async fn reset(&mut self) -> Result<()> {
         for probe in self.probes.list(&ListParams::default()).await? {
             let name = probe.name_any();
@@ -312,28 +316,28 @@ impl Workload {
     }
 }
 
-/// What of all workloads is not as it is wanted, see [`Workload::pending`].
-pub async fn all_pending(workloads: &mut [Workload], told: &Told) -> Result<Vec<String>> {
-    Ok(try_join_all(workloads.iter_mut().map(|workload| workload.pending(told))).await?.concat())
+/// [`Workload::pending`] of all workloads.
+pub async fn all_pending(workloads: &mut [Workload], summary: &LogSummary) -> Result<Vec<String>> {
+    Ok(try_join_all(workloads.iter_mut().map(|workload| workload.pending(summary))).await?.concat())
 }
 
-/// See [`Workload::settled`]; returns how many objects there were in all.
+/// [`Workload::settled`] of all workloads. Returns the number of all objects.
 pub async fn all_settled(workloads: &mut [Workload], rng: &mut StdRng) -> Result<u64> {
     let settled = workloads.iter_mut().map(|workload| {
         let mut rng = StdRng::from_rng(rng);
-        async move { workload.settled(&mut rng, PATIENCE).await }
+        async move { workload.settled(&mut rng, TIMEOUT).await }
     });
     let settled: Vec<_> = settled.collect();
     let objects = join_all(settled).await.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(objects.into_iter().sum::<usize>() as u64)
 }
 
-/// What the guest leaves behind for an object it has cleaned up.
-fn trace(name: &str) -> String {
+/// The ConfigMap that the guest leaves behind after a cleanup.
+fn cleanup_name(name: &str) -> String {
     format!("{name}-deleted")
 }
 
-/// Why the object is not as it is wanted; an error if it never will be.
+/// Why the object has not reached its wanted state. An error if it never will.
 fn why_pending(
     wanted: &Wanted,
     probe: Option<&Probe>,
@@ -344,11 +348,11 @@ fn why_pending(
     let Wanted { spec, has_finalizer, deleted } = wanted;
     let (probe, status) = match probe {
         Some(probe) if *deleted => return Ok(Some(format!("still there, with finalizers {:?}", probe.finalizers()))),
-        None if !deleted => bail!("it is gone, and nobody has deleted it"),
+        None if !deleted => bail!("it is gone without a deletion"),
         None => {
-            // It was let go, so the clean-up is done or never will be.
+            // The object is gone, so its cleanup has run or never will.
             let clean = !has_finalizer || trace == Some(&spec.value);
-            ensure!(clean, "it is gone, and its clean-up has left {trace:?} instead of {:?}", spec.value);
+            ensure!(clean, "it is gone, and its cleanup has left {trace:?} instead of {:?}", spec.value);
             return Ok(None);
         }
         Some(probe) => (probe, probe.observed()),
@@ -360,12 +364,12 @@ fn why_pending(
     if status.value != spec.value {
         return Ok(Some(format!("its status is about {:?} instead of {:?}", status.value, spec.value)));
     }
-    // Its echo says so if the guest's memory is not what it was.
+    // The echo reports damaged memory of the guest.
     ensure!(spec.action != "random" || status.echo.ends_with(",ok"), "the guest's memory is damaged: {}", status.echo);
     if spec.action == "child" && child != Some(&spec.value) {
         return Ok(Some(format!("its child is {child:?} instead of {:?}", spec.value)));
     }
-    // A host need not reconcile what nobody has changed, but a timer must go on.
+    // A host need not reconcile an unchanged object, but a timer must continue.
     let least = u64::from(spec.action == "requeue");
     Ok((reconciled < least).then(|| format!("{reconciled} reconciles since the host was started")))
 }
@@ -400,13 +404,13 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_come_right_is_an_error() {
+    fn an_unreachable_state_is_an_error() {
         let (one, two) = ("one".to_owned(), "two".to_owned());
         let deleted = Wanted { deleted: true, ..wanted("child") };
         let fails = |wanted: &Wanted, probe: Option<&Probe>, trace| why_pending(wanted, probe, None, trace, 1).is_err();
         assert!(fails(&wanted("child"), None, None), "gone without being deleted");
-        assert!(fails(&deleted, None, None), "no clean-up");
-        assert!(fails(&deleted, None, Some(&one)), "clean-up of an older state");
+        assert!(fails(&deleted, None, None), "no cleanup");
+        assert!(fails(&deleted, None, Some(&one)), "cleanup of an older state");
         assert!(!fails(&deleted, None, Some(&two)));
         let damaged = probe("random", "two");
         assert!(fails(&wanted("random"), Some(&damaged), None), "its echo does not end with `ok`");

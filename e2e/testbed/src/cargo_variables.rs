@@ -1,14 +1,15 @@
-//! A cargo started by a program that cargo has started must not see what was set for the latter:
-//! build scripts watch these variables, and would run, and recompile what depends on them, each time
-//! somebody calls cargo the other way.
+//! Environment variables that a nested cargo must not inherit.
+//!
+//! Cargo sets them for the programs it starts. Build scripts watch them, so a cargo started by such a program would run
+//! the scripts again and recompile their dependents. A direct call of cargo would then do the same.
 
 use std::process::Command;
 
-/// What cargo sets for the programs it runs and is no setting of the user's.
+/// Variables that cargo sets for the programs it runs. They are not settings of the user.
 const SET_BY_CARGO: [&str; 5] =
     ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
 
-/// Has `command` start without them.
+/// Removes them from the environment of `command`.
 pub fn remove(command: &mut Command) {
     for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         if SET_BY_CARGO.contains(&name.as_str()) || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_EXE_")
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cargo_has_set_for_this_test_is_removed_and_the_users_settings_stay() {
+    fn variables_of_this_test_are_removed_and_settings_of_the_user_stay() {
         let mut command = Command::new("true");
         remove(&mut command);
         let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();

@@ -1,4 +1,4 @@
-//! A `wasmop run` as a child process, with its log in a file.
+//! `wasmop run` as a child process, with its log in a file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::controlplane::Lifetime;
 use crate::log::Log;
 use crate::process::Process;
 
-/// Finishing steps and suspending everything takes a host far less.
+/// The deadline for a host to stop, which finishes steps and suspends everything in far less time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a host is started with.
+/// The options of a host.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
     /// The `wasmop` program.
@@ -23,22 +23,22 @@ pub struct HostOptions {
     pub packages: Vec<PathBuf>,
     pub kubeconfig: PathBuf,
     pub state_dir: PathBuf,
-    /// `None`: as the host has it.
+    /// `None` for the host's default.
     pub suspend_after: Option<Duration>,
-    /// Further arguments.
+    /// More arguments.
     pub args: Vec<String>,
-    /// Environment, besides what it inherits.
+    /// More environment variables.
     pub env: Vec<(String, PathBuf)>,
     pub log: PathBuf,
-    /// Where its standard output goes; `None`: nowhere.
+    /// The file for standard output; `None` discards it.
     pub output: Option<PathBuf>,
-    /// Where it runs, and so what relative paths are relative to; `log` is not among them.
+    /// The working directory of the host. The path `log` is not relative to it.
     pub current_dir: Option<PathBuf>,
     pub lifetime: Lifetime,
 }
 
 impl HostOptions {
-    /// The command line, as one would type it.
+    /// The arguments of the command line.
     pub fn arguments(&self) -> Vec<String> {
         let text = |path: &Path| path.display().to_string();
         let mut arguments = vec!["run".to_owned()];
@@ -64,7 +64,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts it, without waiting for anything.
+    /// Starts the host, without waiting.
     pub fn spawn(options: &HostOptions) -> Result<Host> {
         use std::os::unix::process::CommandExt;
         if let Some(parent) = options.log.parent() {
@@ -89,15 +89,15 @@ impl Host {
         Ok(Host { process: Process::new("wasmop run", child, STOP_TIMEOUT), log: Log::open(&options.log)? })
     }
 
-    /// Waits until every package's controller is ready.
-    pub fn wait_ready(&mut self, controllers: &[&str], patience: Duration) -> Result<()> {
+    /// Waits until all these controllers are ready.
+    pub fn wait_ready(&mut self, controllers: &[&str], timeout: Duration) -> Result<()> {
         for controller in controllers {
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now() + timeout;
             while !self.log.records()?.iter().any(|record| record.is("controller ready", controller)) {
                 let ended = self.process.ended();
                 if ended.is_some() || Instant::now() > deadline {
                     let why = ended.map_or_else(
-                        || format!("{controller} is not ready after {patience:?}"),
+                        || format!("{controller} is not ready after {timeout:?}"),
                         |status| format!("the host ended ({status})"),
                     );
                     bail!("{why}; the end of its log:\n{}", self.log.tail(15));
@@ -116,47 +116,47 @@ impl Host {
         self.process.ended().is_none()
     }
 
-    /// Waits until it ends by itself.
-    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + patience;
+    /// Waits until the host ends by itself.
+    pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.process.ended() {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("the host is still running after {patience:?}; the end of its log:\n{}", self.log.tail(15));
+                bail!("the host is still running after {timeout:?}; the end of its log:\n{}", self.log.tail(15));
             }
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the host has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
 
-    /// SIGHUP: its configuration is to be read again.
+    /// Sends SIGHUP, which reloads the configuration.
     pub fn hang_up(&self) {
         self.process.hang_up();
     }
 
-    /// SIGTERM, without waiting for anything.
+    /// Sends SIGTERM, without waiting.
     pub fn ask_to_end(&self) {
         self.process.terminate();
     }
 
-    /// SIGTERM; waits for the end.
+    /// Sends SIGTERM and waits.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.terminate();
         self.wait(STOP_TIMEOUT)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Leaves it running; only for `Lifetime::Detached`.
+    /// Leaves the host running; only for `Lifetime::Detached`.
     pub fn detach(mut self) {
         self.process.detach();
     }

@@ -1,5 +1,4 @@
-//! What tests and demos run on: a control plane (`controlplane`) and a `wasmop run` (`host`) as
-//! child processes, and what that host logs (`log`), as values to ask questions of.
+//! The testbed of tests and demos: a control plane and `wasmop run` as child processes, and the log of the host.
 
 #![deny(unsafe_code)]
 

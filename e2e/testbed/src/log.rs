@@ -1,5 +1,4 @@
-//! The JSON log of a host, as it grows: lines of a file become records, and waiting for one is
-//! polling for it until a deadline.
+//! The JSON log of a running host: lines become records, and a test polls for a record until a deadline.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -21,7 +20,7 @@ impl Record {
         self.text("message")
     }
 
-    /// A field's text; empty if there is none.
+    /// The text of a field; empty if the field is missing.
     pub fn text(&self, field: &str) -> &str {
         self.0.get(field).and_then(Value::as_str).unwrap_or_default()
     }
@@ -30,13 +29,13 @@ impl Record {
         self.0.get(field).and_then(Value::as_f64)
     }
 
-    /// Whether it is the host's message `message` about `controller`.
+    /// Whether the record is the message `message` about `controller`.
     pub fn is(&self, message: &str, controller: &str) -> bool {
         self.message() == message && self.text("controller") == controller
     }
 }
 
-/// Reads a log file that another process writes.
+/// A log file that another process writes.
 pub struct Log {
     path: PathBuf,
     reader: BufReader<File>,
@@ -61,7 +60,7 @@ impl Log {
                 return Ok(&self.records);
             }
             if self.unfinished.ends_with('\n') {
-                // What isn't JSON (a panic message, say) is kept as a record with a message alone.
+                // A line without JSON, such as a panic message, becomes a record with only a message.
                 let line = self.unfinished.trim_end();
                 let value = serde_json::from_str(line)
                     .unwrap_or_else(|_| serde_json::json!({ "message": line, "level": "RAW" }));
@@ -71,33 +70,35 @@ impl Log {
         }
     }
 
-    /// How many records there are; a position for `wait_for`.
+    /// The number of records, which is a position for `wait_for`.
     pub fn position(&mut self) -> Result<usize> {
         Ok(self.records()?.len())
     }
 
-    /// The first record at or after `position` that `wanted` accepts; an error names `what` when
-    /// there is none within `patience`.
+    /// Waits for the first record at or after `position` that `wanted` accepts.
+    ///
+    /// # Errors
+    /// Names `what` if there is no such record within `timeout`.
     pub fn wait_for(
         &mut self,
         position: usize,
-        patience: Duration,
+        timeout: Duration,
         what: &str,
         wanted: impl Fn(&Record) -> bool,
     ) -> Result<Record> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(record) = self.records()?.iter().skip(position).find(|record| wanted(record)) {
                 return Ok(record.clone());
             }
             if Instant::now() > deadline {
-                bail!("no {what} in {} within {patience:?}", self.path.display());
+                bail!("no {what} in {} within {timeout:?}", self.path.display());
             }
             thread::sleep(POLL);
         }
     }
 
-    /// The last few lines, for an error message.
+    /// The last lines, for an error message.
     pub fn tail(&mut self, lines: usize) -> String {
         let records = self.records().unwrap_or_default();
         records[records.len().saturating_sub(lines)..].iter().map(|record| format!("  {}\n", record.0)).collect()
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_counts_only_when_it_is_complete() {
+    fn only_a_complete_line_is_a_record() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let mut log = Log::open(file.path()).unwrap();
         file.write_all(b"{\"message\":\"suspended\",\"controller\":\"a\",\"ram_bytes\":10}\n{\"message\":\"resu")
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_in_vain_says_for_what() {
+    fn a_timeout_names_the_missing_record() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error =
             Log::open(file.path()).unwrap().wait_for(0, Duration::ZERO, "suspended line", |_| false).unwrap_err();

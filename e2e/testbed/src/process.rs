@@ -1,4 +1,4 @@
-//! A child process that is asked to end, and made to if it does not.
+//! A child process that is terminated, and killed after a timeout.
 
 use std::process::{Child, ExitStatus};
 use std::thread;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that is gone already is not an error.
+/// Sends a signal. A process that has already ended is no error.
 fn send(child: &Child, signal: Signal) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-/// A child that does not outlive its owner.
+/// A child process that is stopped when it is dropped.
 pub struct Process {
     child: Option<Child>,
     name: &'static str,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Process {
-    pub fn new(name: &'static str, child: Child, patience: Duration) -> Process {
-        Process { child: Some(child), name, patience }
+    pub fn new(name: &'static str, child: Child, timeout: Duration) -> Process {
+        Process { child: Some(child), name, timeout }
     }
 
     pub fn name(&self) -> &'static str {
@@ -34,22 +34,22 @@ impl Process {
         self.child.as_ref().map(Child::id)
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().ok().flatten()
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM, without waiting.
     pub fn terminate(&self) {
         self.child.iter().for_each(|child| send(child, Signal::TERM));
     }
 
-    /// SIGHUP, without waiting for anything.
+    /// Sends SIGHUP, without waiting.
     pub fn hang_up(&self) {
         self.child.iter().for_each(|child| send(child, Signal::HUP));
     }
 
-    /// Ends it at once.
+    /// Sends SIGKILL and waits.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -58,11 +58,11 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to end and waits; kills it when that takes longer than its patience.
+    /// Sends SIGTERM and waits. Kills the process when its timeout is over.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         send(&child, Signal::TERM);
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         while child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 child.kill()?;
@@ -74,7 +74,7 @@ impl Process {
         Ok(())
     }
 
-    /// Lets it run on after its owner.
+    /// Leaves the process running when this value is dropped.
     pub fn detach(&mut self) {
         self.child = None;
     }

@@ -1,4 +1,4 @@
-//! The bundled program, called by the names of the components it stands in for.
+//! The bundled program under the names of its components.
 
 use wasmop_testbed::controlplane::{Binaries, ControlPlane, Lifetime, find};
 
@@ -9,7 +9,7 @@ fn kubectl(binaries: &Binaries, plane: &ControlPlane, args: &[&str]) -> Result<S
 }
 
 #[test]
-fn links_to_it_serve_as_kubebuilder_assets() {
+fn links_to_the_bundled_program_serve_as_kubebuilder_assets() {
     let Binaries::Bundled(program) = find(&mut |line| eprintln!("{line}")).unwrap() else {
         eprintln!("not the bundled control plane: nothing to test");
         return;
@@ -23,7 +23,7 @@ fn links_to_it_serve_as_kubebuilder_assets() {
     assert_eq!(plane.process_ids().len(), 2);
     kubectl(&separate, &plane, &["create", "configmap", "a", "--from-literal=key=value"]).unwrap();
     assert_eq!(kubectl(&separate, &plane, &["get", "configmap", "a", "-o", "jsonpath={.data.key}"]).unwrap(), "value");
-    // The key pair signs and verifies: a service account's token is known, and has no rights.
+    // The key pair signs and verifies: the API server accepts a ServiceAccount's token, which has no rights.
     kubectl(&separate, &plane, &["create", "serviceaccount", "nobody"]).unwrap();
     let token = kubectl(&separate, &plane, &["create", "token", "nobody"]).unwrap();
     let refused = kubectl(&separate, &plane, &["get", "secrets", "--token", token.trim()]);

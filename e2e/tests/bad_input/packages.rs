@@ -1,26 +1,27 @@
-//! Packages that no build made, that take long to compile, that do not fit.
+//! Packages that no build produces, that compile slowly, or that exceed the address space.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use wasmop_e2e::inner_host::get;
+use wasmop_core::status::state::State;
+use wasmop_e2e::in_process_host::get;
 use wasmop_e2e::patched_package::{with_export, with_image, with_start};
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::wat_guest::Code;
-use wasmop_e2e::world::PATIENCE;
-use wasmop_host::memory::RESERVED;
-use wasmop_host::status::values::{Overview, State};
+use wasmop_host::status::values::Overview;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
+use wasmop_vm::RESERVED;
 
-use crate::{Stage, says};
+use crate::fixture::{Fixture, says};
 
 const SERVED: &str = "serving metrics, probes and the page";
 const LEFT_OUT: &str = "left out: its package cannot be run";
 
-/// Functions that a patch names, after the imports of the frame.
+/// Indices of functions that a patch refers to, after the imports of the frame.
 const NEVER_RETURNS: u32 = 8;
 const NEVER_COUNTS: u32 = 9;
 const COUNTS_TO_MAX: u32 = 10;
@@ -28,27 +29,26 @@ const ANY_GLOBAL: u32 = 11;
 const FUNCTIONS: &str = "(func (loop (br 0))) (func (result i32) (loop (br 0)) (unreachable))
     (func (result i32) (i32.const -1)) (func (param i32) (result i64) (i64.const 0))";
 
-/// Finishes each reconcile.
+/// A package that finishes each reconcile.
 fn good(name: &str, fields: String) -> Result<Vec<u8>> {
     let code = Code { fields, reconcile: "(call $finish (local.get $task))", ..Code::default() };
     Ok(code.package(name, Limits::default())?.bytes().to_vec())
 }
 
-impl Stage {
-    fn file(&self, name: &str, package: &[u8]) -> Result<PathBuf> {
-        let file = self.cluster.dir().join(format!("{name}.wasm"));
-        std::fs::write(&file, package)?;
-        Ok(file)
-    }
+fn file(fixture: &Fixture, name: &str, package: &[u8]) -> Result<PathBuf> {
+    let file = fixture.cluster.dir().join(format!("{name}.wasm"));
+    std::fs::write(&file, package)?;
+    Ok(file)
+}
 
-    fn serving(&self, name: &str, packages: Vec<PathBuf>) -> Result<HostOptions> {
-        let args = vec!["--metrics-address".into(), "127.0.0.1:0".into()];
-        Ok(HostOptions { args, ..self.cluster.host_options(name, packages)? })
-    }
+/// Options of a host that serves metrics and probes.
+fn serving(fixture: &Fixture, name: &str, packages: Vec<PathBuf>) -> Result<HostOptions> {
+    let args = vec!["--metrics-address".into(), "127.0.0.1:0".into()];
+    Ok(HostOptions { args, ..fixture.cluster.host_options(name, packages)? })
 }
 
 fn wait_for(host: &mut Host, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
-    tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, what, wanted))
+    tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, what, wanted))
 }
 
 fn address(host: &mut Host) -> Result<SocketAddr> {
@@ -62,7 +62,7 @@ async fn overview(host: &mut Host) -> Result<Overview> {
     Ok(serde_json::from_str(&body)?)
 }
 
-pub async fn made_by_hand(stage: &Stage) -> Result<()> {
+pub async fn made_by_hand(fixture: &Fixture) -> Result<()> {
     let base = |name: &str| good(name, FUNCTIONS.into());
     let cases = [
         ("starts", with_start(&base("starts")?, NEVER_RETURNS), "start function"),
@@ -74,10 +74,10 @@ pub async fn made_by_hand(stage: &Stage) -> Result<()> {
     ];
     let mut files = Vec::new();
     for (name, package, _) in &cases {
-        files.push(stage.file(name, package)?);
+        files.push(file(fixture, name, package)?);
     }
-    files.push(stage.file("proper", &base("proper")?)?);
-    let mut host = Host::spawn(&stage.serving("made-by-hand", files)?)?;
+    files.push(file(fixture, "proper", &base("proper")?)?);
+    let mut host = Host::spawn(&serving(fixture, "made-by-hand", files)?)?;
     wait_for(&mut host, "start of the host", |record| record.text("message") == "host started")?;
     for (name, _, why) in &cases {
         let record = wait_for(&mut host, "line about the package", |record| record.is(LEFT_OUT, name))?;
@@ -93,25 +93,25 @@ pub async fn made_by_hand(stage: &Stage) -> Result<()> {
     ensure!(controllers.len() == cases.len() + 1, "{controllers:?}");
     let status = tokio::task::block_in_place(|| host.terminate())?;
     ensure!(status.success(), "it ended with {status}");
-    // Alone, such a package ends the host, which says the same.
+    // If such a package is the only one, the host exits with the same error.
     for (name, _, why) in &cases {
         let alone = HostOptions {
-            packages: vec![stage.cluster.dir().join(format!("{name}.wasm"))],
-            ..stage.options("alone", None)?
+            packages: vec![fixture.cluster.dir().join(format!("{name}.wasm"))],
+            ..fixture.options("alone", None)?
         };
-        says(&stage.refused(&alone)?, &[&format!("{name}.wasm"), why, "help:"])?;
+        says(&fixture.refused(&alone)?, &[&format!("{name}.wasm"), why, "help:"])?;
     }
     Ok(())
 }
 
-/// So much code that it is not compiled before the test has asked and told.
+/// Functions that take longer to compile than the probes and the stop of this check.
 const SLOW_FUNCTIONS: usize = 400_000;
 
-pub async fn compiling(stage: &Stage) -> Result<()> {
+pub async fn compiling(fixture: &Fixture) -> Result<()> {
     let functions =
         (0..SLOW_FUNCTIONS).map(|n| format!("(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const {n})))"));
-    let file = stage.file("slow", &good("slow", functions.collect())?)?;
-    let mut host = Host::spawn(&stage.serving("compiling", vec![file])?)?;
+    let package = file(fixture, "slow", &good("slow", functions.collect())?)?;
+    let mut host = Host::spawn(&serving(fixture, "compiling", vec![package])?)?;
     let begun = wait_for(&mut host, "begin of compiling", |record| record.text("message") == "compiling")?;
     ensure!(begun.text("package") == "slow" && begun.number("wasm_bytes").is_some(), "{begun:?}");
     let address = address(&mut host)?;
@@ -125,20 +125,20 @@ pub async fn compiling(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-pub async fn address_space(stage: &Stage) -> Result<()> {
+pub async fn address_space(fixture: &Fixture) -> Result<()> {
     let files = vec![
-        stage.file("first", &good("first", String::new())?)?,
-        stage.file("second", &good("second", String::new())?)?,
+        file(fixture, "first", &good("first", String::new())?)?,
+        file(fixture, "second", &good("second", String::new())?)?,
     ];
     let limited = |name: &str, bytes: usize| -> Result<HostOptions> {
-        let options = stage.serving(name, files.clone())?;
-        let script = stage.cluster.dir().join(format!("{name}.sh"));
+        let options = serving(fixture, name, files.clone())?;
+        let script = fixture.cluster.dir().join(format!("{name}.sh"));
         let program = options.program.display();
         std::fs::write(&script, format!("#!/bin/sh\nulimit -v {}\nexec '{program}' \"$@\"\n", bytes / 1024))?;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         Ok(HostOptions { program: script, ..options })
     };
-    let none = stage.refused(&limited("no-room", RESERVED)?)?;
+    let none = fixture.refused(&limited("no-room", RESERVED)?)?;
     says(&none, &["address space", "no controller fits", "help:", "without the limit"])?;
 
     let mut host = Host::spawn(&limited("room-for-one", 2 * RESERVED - 1)?)?;

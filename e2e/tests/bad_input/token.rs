@@ -1,4 +1,4 @@
-//! Service account tokens as the control plane would sign them, with times that it would not give.
+//! Service account tokens signed like those of the control plane, with any validity.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
-/// Claims that are valid until `expires_in` seconds from now; less than zero: not any more.
+/// Claims that expire in `expires_in` seconds. A negative number is an expired token.
 pub fn claims(issuer: &str, account: &ServiceAccount, expires_in: i64) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
     let namespace = account.namespace().unwrap_or_default();

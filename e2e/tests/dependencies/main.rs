@@ -1,13 +1,12 @@
-//! Projects with dependencies and options that a build has to handle: what `wasmop build` says last where it
-//! cannot, and that the remedies work.
+//! Projects with dependencies and options that `wasmop build` has to handle: its errors, and that the remedies work.
 //!
-//! The crates and modules are the real ones, so this needs their registries.
+//! No row needs a cluster, so these are ordinary tests. They need the registries of the crates and modules.
 
 mod project;
 
 use project::Project;
 
-/// A feature of kube that a controller cannot have.
+/// The error about a feature of kube that a controller cannot use.
 fn without(feature: &str, why: &str, more: &str) -> String {
     format!(
         "error: the crate `kube-client` V (web → kube → kube-client) does not build for WebAssembly: {why}\n\
@@ -17,7 +16,7 @@ fn without(feature: &str, why: &str, more: &str) -> String {
 }
 
 #[test]
-fn features_of_kube_that_cannot_be_had_are_named_before_anything_is_compiled() {
+fn unsupported_features_of_kube_are_named_before_compilation() {
     let project = Project::rust();
     for (feature, why, more) in [
         (
@@ -43,7 +42,7 @@ fn features_of_kube_that_cannot_be_had_are_named_before_anything_is_compiled() {
 }
 
 #[test]
-fn another_major_version_of_kube_is_answered_with_what_to_write() {
+fn another_major_version_of_kube_is_rejected_with_the_supported_one() {
     let project = Project::rust();
     project.edit("Cargo.toml", "kube = { version = \"5.0\"", "kube = { version = \"4\"");
     project.fails_with(
@@ -54,7 +53,7 @@ fn another_major_version_of_kube_is_answered_with_what_to_write() {
 }
 
 #[test]
-fn a_crate_that_links_a_c_library_is_named_with_the_dependency_that_brings_it_in() {
+fn a_crate_that_links_a_c_library_is_named_with_its_dependents() {
     let project = Project::rust();
     project.edit("Cargo.toml", "tracing = \"0.1\"", "tracing = \"0.1\"\nopenssl = \"0.10\"");
     project.fails_with(
@@ -65,10 +64,10 @@ fn a_crate_that_links_a_c_library_is_named_with_the_dependency_that_brings_it_in
 }
 
 #[test]
-fn crates_and_features_that_can_work_do() {
+fn supported_crates_and_features_build() {
     let project = Project::rust();
-    // hostname has no port for wasm, tokio's `full` needs a flag, and the flags of the rustflags are for the
-    // linker of the machine.
+    // hostname has no port for wasm, tokio's `full` needs a flag, and the configured rustflags are for the machine's
+    // linker.
     project.edit(
         "Cargo.toml",
         "tracing = \"0.1\"",
@@ -88,7 +87,7 @@ fn crates_and_features_that_can_work_do() {
         .succeeds_with(&["--features", "operator", "--profile", "dev"], &[("RUSTFLAGS", "-C link-arg=-fuse-ld=mold")]);
     assert!(said.contains("left out of the configured rustflags") && said.contains("-fuse-ld=mold"), "{said}");
 
-    // Two more crates that compile: one calls JavaScript, and one's use is wrong.
+    // js-sys compiles and calls JavaScript. The last edit does not compile.
     project.edit("Cargo.toml", "hostname = \"0.3\"", "hostname = \"0.3\"\njs-sys = \"0.3\"");
     project.edit("src/main.rs", "host = ?hostname::get()", "at = js_sys::Date::now()");
     project.fails_with(
@@ -105,7 +104,7 @@ fn crates_and_features_that_can_work_do() {
 }
 
 #[test]
-fn a_go_module_that_does_not_know_wasi_is_named_and_the_remedy_works() {
+fn a_go_module_without_wasi_support_is_named_and_the_remedy_works() {
     let project = Project::go();
     project.edit("main.go", "import (", "import (\n\t\"github.com/sirupsen/logrus\"");
     project.edit("main.go", "func main() {", "func main() {\n\tlogrus.Info(\"started\")");
@@ -121,7 +120,7 @@ fn a_go_module_that_does_not_know_wasi_is_named_and_the_remedy_works() {
 }
 
 #[test]
-fn tags_and_linker_flags_reach_the_program_from_the_file_the_command_line_and_goflags() {
+fn tags_and_linker_flags_come_from_the_file_the_command_line_and_goflags() {
     let project = Project::go();
     project.write("prod.go", "//go:build prod\n\npackage main\n\nfunc init() { flavour = \"for production\" }\n");
     project.edit(

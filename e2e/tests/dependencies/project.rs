@@ -1,4 +1,4 @@
-//! A project from the template that a test changes and builds.
+//! A project from the template, which a test edits and builds.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,14 +13,14 @@ const NAME: &str = "web";
 
 pub struct Project {
     dir: tempfile::TempDir,
-    /// Files as they were before the first edit.
+    /// The files before the first edit.
     originals: RefCell<BTreeMap<String, String>>,
 }
 
 impl Project {
     pub fn rust() -> Project {
         let project = Project::new("rust");
-        // The versions of the conformance guest, so that both are built from the same crates.
+        // The lock file of the conformance guest, so that both builds share their crates.
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/rust/Cargo.lock");
         fs::copy(lock, project.path("Cargo.lock")).expect("copied");
         project
@@ -46,7 +46,7 @@ impl Project {
         fs::write(self.path(file), text).expect("written");
     }
 
-    /// Replaces `from`, which occurs once.
+    /// Replaces `from`, which must occur once.
     pub fn edit(&self, file: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(file)).expect("is there");
         assert_eq!(text.matches(from).count(), 1, "{from:?} in {file}:\n{text}");
@@ -54,7 +54,7 @@ impl Project {
         self.originals.borrow_mut().entry(file.to_owned()).or_insert(text);
     }
 
-    /// Takes all edits back.
+    /// Reverts all edits of a file.
     pub fn restore(&self, file: &str) {
         if let Some(text) = self.originals.borrow_mut().remove(file) {
             self.write(file, &text);
@@ -72,14 +72,14 @@ impl Project {
         fs::read(self.path("target/wasmop").join(format!("{NAME}.wasm"))).expect("is built")
     }
 
-    /// The build fails, and what it says last is `expected`, with `V` for versions.
+    /// Checks that the build fails and its last output is `expected`, with `V` for versions.
     pub fn fails_with(&self, arguments: &[&str], expected: &str) {
         let said = ended(&self.build(arguments, &[]), 1);
         let last = said.rfind("error: ").map_or("", |at| &said[at..]);
         assert_eq!(without_versions(last), expected, "{said}");
     }
 
-    /// The build succeeds; what it said.
+    /// Checks that the build succeeds, and returns its output.
     pub fn succeeds_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         ended(&self.build(arguments, variables), 0)
     }
@@ -99,7 +99,7 @@ fn ended(output: &Output, code: i32) -> String {
     said
 }
 
-/// An error with `V` in place of versions. "before 1.9.4" is no version of a dependency.
+/// An error with `V` in place of versions, except in "before 1.9.4", which is not the version of a dependency.
 fn without_versions(text: &str) -> String {
     let is_version = |word: &str| {
         let numbers: Vec<&str> = word.trim_start_matches('v').split('.').collect();

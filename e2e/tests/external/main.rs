@@ -1,5 +1,4 @@
-//! Requests to hosts other than the API server, by each guest: what is granted is done, and of what is not, nothing
-//! leaves.
+//! Requests of each guest to hosts other than the API server. Granted requests succeed; of all others nothing is sent.
 
 mod server;
 
@@ -12,14 +11,14 @@ use http::Method;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use tokio::time::{Instant, sleep};
+use wasmop_api::caller::HOST_USER_AGENT;
+use wasmop_e2e::environment::Environment;
+use wasmop_e2e::guest_fixture::GuestFixture;
 use wasmop_e2e::guests::{self, Column, Guest};
-use wasmop_e2e::part;
+use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::scene::Scene;
-use wasmop_e2e::table::{Cell, Table};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::tls_identity::TlsIdentity;
-use wasmop_e2e::world::{Cluster, PATIENCE, World};
-use wasmop_host::identity::HOST_USER_AGENT;
 use wasmop_package::Package;
 use wasmop_package::manifest::Manifest;
 use wasmop_testbed::host::Host;
@@ -27,22 +26,22 @@ use wasmop_testbed::host::Host;
 use server::Server;
 
 const POLL: Duration = Duration::from_millis(50);
-/// For what must not happen.
+/// How long to wait for a request that must not arrive.
 const QUIET: Duration = Duration::from_millis(500);
-/// What `localhost` leads to.
+/// Allows the addresses of `localhost`.
 const LOOPBACK: &str = "private-addresses = [\"127.0.0.0/8\", \"::1\"]";
 
 fn main() -> ExitCode {
-    part::main("external", run())
+    part::main("external", &guests::COLUMNS, run)
 }
 
-/// The hosts that there are.
+/// The hosts that the guests contact.
 struct Hosts {
-    /// Over TLS, by its name.
+    /// Reached over TLS, by name.
     secure: Server,
-    /// By its address.
+    /// Reached without TLS, by address.
     plain: Server,
-    /// Asked for, and never granted but by `all`.
+    /// Requested, and granted only by `all`.
     other: Server,
 }
 
@@ -66,14 +65,17 @@ impl Hosts {
         format!("http://127.0.0.1:{}", self.other.port)
     }
 
-    /// The two that are granted, as TOML.
+    /// A grant of the first two, as TOML.
     fn granted(&self) -> String {
         format!("external-hosts = [{:?}, {:?}]", self.secure(), self.plain())
     }
 }
 
-async fn run() -> Result<bool> {
-    let cluster = Cluster::start().await?;
+/// The rows build on each other: some change the settings for those that follow.
+async fn run(part: &Part) -> Result<()> {
+    ROWS.iter().for_each(|(row, _)| part.list(row.name()));
+    part.list(LEARNED);
+    let cluster = TestCluster::start().await?;
     let columns = tokio::task::block_in_place(|| guests::build_all(cluster.dir()))?;
     let identity = TlsIdentity::new()?;
     let hosts = Hosts::start(&identity).await?;
@@ -81,51 +83,47 @@ async fn run() -> Result<bool> {
     let config = cluster.dir().join("host.toml");
     let built: Vec<Guest> = columns.iter().filter_map(|column| column.guest.clone().ok()).collect();
     for guest in &built {
-        let asked = [hosts.secure(), hosts.plain(), hosts.other()];
-        rewrite(&guest.package, &guest.package, &asked)?;
+        let requested = [hosts.secure(), hosts.plain(), hosts.other()];
+        rewrite(&guest.package, &guest.package, &requested)?;
     }
-    let stage = Stage { config: config.clone(), hosts };
-    let world = World::start(cluster, built.clone()).await?;
-    stage.write(&built, &format!("{}\n{LOOPBACK}", stage.hosts.granted()))?;
-    world.terminate_host().await?;
-    world.restart_host_with(&["--config".into(), config.display().to_string()]).await?;
+    let settings = Settings { config: config.clone(), hosts };
+    let env = Environment::start(cluster, built.clone()).await?;
+    settings.write(&built, &format!("{}\n{LOOPBACK}", settings.hosts.granted()))?;
+    env.terminate_host().await?;
+    env.restart_host_with(&["--config".into(), config.display().to_string()]).await?;
 
-    let mut table = Table::new(&guests::COLUMNS);
-    let scenes: Vec<(&'static str, Result<Scene, String>)> = columns
+    let guests: Vec<(&'static str, Result<GuestFixture, String>)> = columns
         .into_iter()
-        .map(|Column { name, guest }| (name, guest.map(|guest| Scene { world: world.clone(), guest })))
+        .map(|Column { name, guest }| (name, guest.map(|guest| GuestFixture { env: env.clone(), guest })))
         .collect();
-    for (row, settings) in ROWS {
-        if let Some(settings) = settings {
-            stage.change(&world, &built, &settings(&stage.hosts)).await?;
+    for (row, change) in ROWS {
+        if let Some(change) = change {
+            settings.change(&env, &built, &change(&settings.hosts)).await?;
         }
-        for (column, scene) in &scenes {
-            let cell = match scene {
-                Ok(scene) => stage.play(row, scene).await.into(),
-                Err(reason) => Cell::Skipped(reason.clone()),
-            };
-            table.set(row.name(), column, cell);
+        for (column, guest) in &guests {
+            match guest {
+                Ok(guest) => part.row(row.name(), column, settings.check(row, guest)).await,
+                Err(reason) => part.skip(row.name(), column, reason),
+            }
         }
     }
-    world.terminate_host().await?;
-    for (column, scene) in &scenes {
-        let cell = match scene {
-            Ok(scene) => stage.learns(scene).await.into(),
-            Err(reason) => Cell::Skipped(reason.clone()),
-        };
-        table.set("--learn-permissions prints the host", column, cell);
+    env.terminate_host().await?;
+    for (column, guest) in &guests {
+        match guest {
+            Ok(guest) => part.row(LEARNED, column, settings.learns(guest)).await,
+            Err(reason) => part.skip(LEARNED, column, reason),
+        }
     }
-    println!("\n{}", table.render("external"));
-    drop(scenes);
-    if !table.is_good()
-        && let Some(files) = world.keep_files()
+    drop(guests);
+    if part.has_failures()
+        && let Some(files) = env.keep_files()
     {
-        eprintln!("the hosts' logs and state are in {}", files.display());
+        part.keep(files);
     }
-    Ok(table.is_good())
+    Ok(())
 }
 
-/// A copy of a package that asks for these hosts.
+/// Writes a copy of a package that requests these hosts.
 fn rewrite(from: &Path, to: &Path, hosts: &[String]) -> Result<()> {
     let bytes = std::fs::read(from)?;
     let manifest = Package::parse(bytes.clone())?.manifest.clone();
@@ -134,6 +132,10 @@ fn rewrite(from: &Path, to: &Path, hosts: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The row of a learning host.
+const LEARNED: &str = "--learn-permissions prints the contacted host";
+
+/// A row that one request of a guest checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     Granted,
@@ -146,9 +148,11 @@ enum Row {
     GivenBack,
 }
 
-/// In order, with what the file says of each controller from there on.
-type Settings = fn(&Hosts) -> String;
-const ROWS: [(Row, Option<Settings>); 8] = [
+/// Settings of each controller that apply from a row on.
+type Change = fn(&Hosts) -> String;
+
+/// All rows in order.
+const ROWS: [(Row, Option<Change>); 8] = [
     (Row::Granted, None),
     (Row::Redirect, None),
     (Row::NotGranted, None),
@@ -162,24 +166,25 @@ const ROWS: [(Row, Option<Settings>); 8] = [
 impl Row {
     fn name(self) -> &'static str {
         match self {
-            Row::Granted => "granted: asked over TLS and answered, suspended in between",
-            Row::Redirect => "a redirect is an answer, and is not followed",
-            Row::NotGranted => "asked for and not granted: nothing leaves",
-            Row::NotAsked => "not asked for: nothing leaves",
-            Row::Address => "a name that leads to this machine: nothing leaves",
-            Row::All => "`all` does not reach an address of this machine",
-            Row::TakenAway => "a grant is taken away at SIGHUP: nothing leaves",
-            Row::GivenBack => "and given back",
+            Row::Granted => "granted: a TLS request gets its response, with a suspension in between",
+            Row::Redirect => "a redirect is returned to the guest and not followed",
+            Row::NotGranted => "requested but not granted: nothing is sent",
+            Row::NotAsked => "not requested: nothing is sent",
+            Row::Address => "a name that resolves to this machine: nothing is sent",
+            Row::All => "`all` does not include addresses of this machine",
+            Row::TakenAway => "SIGHUP revokes a grant: nothing is sent",
+            Row::GivenBack => "SIGHUP restores a grant",
         }
     }
 }
 
-struct Stage {
+/// The configuration file of the host, and the hosts that it grants.
+struct Settings {
     config: PathBuf,
     hosts: Hosts,
 }
 
-impl Stage {
+impl Settings {
     fn write(&self, guests: &[Guest], controller: &str) -> Result<()> {
         let mut text = "external-ca-file = \"ca.pem\"\n".to_owned();
         for guest in guests {
@@ -188,44 +193,44 @@ impl Stage {
         Ok(std::fs::write(&self.config, text)?)
     }
 
-    async fn change(&self, world: &World, guests: &[Guest], controller: &str) -> Result<()> {
+    async fn change(&self, env: &Environment, guests: &[Guest], controller: &str) -> Result<()> {
         self.write(guests, controller)?;
-        let mut host = world.host();
+        let mut host = env.host();
         let position = host.log.position()?;
         host.hang_up();
         let done = |record: &wasmop_testbed::log::Record| record.message() == "new settings are in force";
-        tokio::task::block_in_place(|| host.log.wait_for(position, PATIENCE, "change of the settings", done))?;
+        tokio::task::block_in_place(|| host.log.wait_for(position, TIMEOUT, "change of the settings", done))?;
         Ok(())
     }
 
-    async fn play(&self, row: Row, scene: &Scene) -> Result<()> {
+    async fn check(&self, row: Row, fixture: &GuestFixture) -> Result<()> {
         let Hosts { secure, plain, other } = &self.hosts;
         match row {
-            Row::Granted | Row::GivenBack => self.granted(row, scene).await,
+            Row::Granted | Row::GivenBack => self.granted(row, fixture).await,
             Row::Redirect => {
-                let echo = fetched(scene, "redirect", &format!("{}/redirect", self.hosts.plain())).await?;
+                let echo = fetched(fixture, "redirect", &format!("{}/redirect", self.hosts.plain())).await?;
                 let expected = format!("302 hello; 302 hello; {}/", self.hosts.other());
                 ensure!(echo == expected, "{echo}");
-                ensure!(other.count() == 0 && plain.count() >= 2, "it was followed");
+                ensure!(other.count() == 0 && plain.count() >= 2, "the redirect was followed");
                 Ok(())
             }
-            Row::NotGranted => refused(scene, other, &self.hosts.other(), "not granted to contact").await,
+            Row::NotGranted => refused(fixture, other, &self.hosts.other(), "not granted to contact").await,
             Row::NotAsked => {
                 let target = format!("http://localhost:{}", plain.port);
-                refused(scene, plain, &target, "no permission to contact").await
+                refused(fixture, plain, &target, "no permission to contact").await
             }
-            Row::Address => refused(scene, secure, &self.hosts.secure(), "which is not public").await,
-            Row::All => refused(scene, other, &self.hosts.other(), "which is not public").await,
-            Row::TakenAway => refused(scene, plain, &self.hosts.plain(), "not granted to contact").await,
+            Row::Address => refused(fixture, secure, &self.hosts.secure(), "which is not public").await,
+            Row::All => refused(fixture, other, &self.hosts.other(), "which is not public").await,
+            Row::TakenAway => refused(fixture, plain, &self.hosts.plain(), "not granted to contact").await,
         }
     }
 
-    async fn granted(&self, row: Row, scene: &Scene) -> Result<()> {
-        let guest = scene.guest.name;
-        let position = scene.position()?;
+    async fn granted(&self, row: Row, fixture: &GuestFixture) -> Result<()> {
+        let guest = fixture.guest.name;
+        let position = fixture.position()?;
         let path = format!("/{guest}/{}/slow", if row == Row::Granted { "first" } else { "again" });
         let name = if row == Row::Granted { "granted" } else { "given-back" };
-        let echo = fetched(scene, name, &format!("{}{path}", self.hosts.secure())).await?;
+        let echo = fetched(fixture, name, &format!("{}{path}", self.hosts.secure())).await?;
         ensure!(echo == "200 hello; 200 hello; ", "{echo}");
         let received = self.hosts.secure.received(&path);
         let [get, post] = &received[..] else { bail!("{received:?}") };
@@ -233,20 +238,20 @@ impl Stage {
         ensure!(get.authorization == "Bearer own" && post.authorization.is_empty(), "{received:?}");
         let agent = format!("{HOST_USER_AGENT} (controller/{guest})");
         ensure!(received.iter().all(|request| request.user_agent == agent), "{received:?}");
-        let records = scene.logged(position)?;
+        let records = fixture.logged(position)?;
         let suspended = records.iter().position(|record| record.message() == "suspended");
         let done = records
             .iter()
-            .position(|record| record.message() == "reconciled" && record.text("object") == scene.key(name));
+            .position(|record| record.message() == "reconciled" && record.text("object") == fixture.key(name));
         ensure!(suspended.is_some_and(|suspended| done.is_some_and(|done| suspended < done)), "it was not suspended");
         Ok(())
     }
 
-    /// A host that learns, with a package that asks for nothing.
-    async fn learns(&self, scene: &Scene) -> Result<()> {
-        let (cluster, guest) = (&scene.world.cluster, scene.guest.name);
-        let package = cluster.dir().join(format!("{guest}-asks-nothing.wasm"));
-        rewrite(&scene.guest.package, &package, &[])?;
+    /// A learning host prints the hosts that a package contacts, although the package requests none.
+    async fn learns(&self, fixture: &GuestFixture) -> Result<()> {
+        let (cluster, guest) = (&fixture.env.cluster, fixture.guest.name);
+        let package = cluster.dir().join(format!("{guest}-requests-nothing.wasm"));
+        rewrite(&fixture.guest.package, &package, &[])?;
         let config = cluster.dir().join(format!("{guest}-learns.toml"));
         std::fs::write(&config, format!("external-ca-file = \"ca.pem\"\n[controllers.{guest}]\n{LOOPBACK}\n"))?;
         let mut options = cluster.host_options(&format!("{guest}-learns"), vec![package])?;
@@ -254,7 +259,7 @@ impl Stage {
         let output = cluster.dir().join(format!("{guest}-learnt"));
         options.output = Some(output.clone());
         let mut host = Host::spawn(&options)?;
-        let echo = fetched(scene, "learnt", &format!("{}/learnt", self.hosts.secure())).await;
+        let echo = fetched(fixture, "learnt", &format!("{}/learnt", self.hosts.secure())).await;
         let status = tokio::task::block_in_place(|| host.terminate())?;
         ensure!(echo? == "200 hello; 200 hello; " && status.success(), "it ended with {status}");
         let printed = std::fs::read_to_string(output)?;
@@ -266,33 +271,33 @@ impl Stage {
     }
 }
 
-/// Has the guest fetch a URL; what it says of it.
-async fn fetched(scene: &Scene, name: &str, url: &str) -> Result<String> {
-    let echo = scene.create_and_wait(name, spec("fetch", url)).await?.observed().echo;
-    scene.remove(name).await?;
+/// Has the guest fetch a URL, and returns its echo.
+async fn fetched(fixture: &GuestFixture, name: &str, url: &str) -> Result<String> {
+    let echo = fixture.create_and_wait(name, spec("fetch", url)).await?.observed().echo;
+    fixture.remove(name).await?;
     Ok(echo)
 }
 
-/// Has the guest try to fetch something of a host, which must fail for this reason before anything reaches it.
-async fn refused(scene: &Scene, server: &Server, target: &str, why: &str) -> Result<()> {
+/// Has the guest fetch a URL, which must fail for this reason before anything is sent.
+async fn refused(fixture: &GuestFixture, server: &Server, target: &str, why: &str) -> Result<()> {
     const NAME: &str = "refused";
-    let (position, before) = (scene.position()?, server.count());
-    let probes: Api<Probe> = scene.probes();
-    let labels = Some([("guest".to_owned(), scene.guest.name.to_owned())].into());
+    let (position, before) = (fixture.position()?, server.count());
+    let probes: Api<Probe> = fixture.probes();
+    let labels = Some([("guest".to_owned(), fixture.guest.name.to_owned())].into());
     let metadata = ObjectMeta { name: Some(NAME.into()), labels, ..ObjectMeta::default() };
     let probe = Probe { metadata, spec: spec("fetch", &format!("{target}/refused")), status: None };
     probes.create(&PostParams::default(), &probe).await?;
     let said = |record: &wasmop_testbed::log::Record| {
         record.message() == "reconciled"
-            && record.text("object") == scene.key(NAME)
+            && record.text("object") == fixture.key(NAME)
             && record.text("error").contains(why)
     };
-    let found = scene.until_logged(position, why, said).await;
+    let found = fixture.until_logged(position, why, said).await;
     let deadline = Instant::now() + QUIET;
     while Instant::now() < deadline {
         sleep(POLL).await;
     }
-    scene.remove(NAME).await?;
+    fixture.remove(NAME).await?;
     found?;
     ensure!(server.count() == before, "it reached the host");
     Ok(())

@@ -1,4 +1,4 @@
-//! A host on loopback that writes down what reaches it, over TLS with an authority of its own or without.
+//! A host on loopback that records its requests, with TLS by the test's own authority or without.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use wasmop_e2e::tls_identity::TlsIdentity;
 
-/// Longer than a guest is idle before it is suspended.
+/// A delay longer than the idle time before a guest is suspended.
 pub const SLOW: Duration = Duration::from_millis(900);
 
 /// A request as it arrived.
@@ -36,8 +36,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// A path that has `slow` in it is answered after [`SLOW`], one with `redirect` by a redirect to `elsewhere`;
-    /// otherwise a GET gets `hello`, and a POST what it sent.
+    /// A GET gets `hello`, and a POST gets its own body.
+    ///
+    /// A path with `slow` gets its response after [`SLOW`], a path with `redirect` a redirect to `elsewhere`.
     pub async fn start(identity: Option<&TlsIdentity>, elsewhere: String) -> Result<Server> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();

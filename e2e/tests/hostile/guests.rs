@@ -1,4 +1,4 @@
-//! The guests, what each does, and what is to be told of it.
+//! The hostile guests, and the outcome that each must have.
 
 use anyhow::Result;
 use wasmop_e2e::wat_guest::{Code, FINISH_WHEN_ANSWERED, NAMESPACE, spec};
@@ -7,49 +7,51 @@ use wasmop_package::manifest::Limits;
 
 /// A hostile or careless guest.
 pub struct Guest {
-    /// Its controller's name, and that of its object.
+    /// The name of its controller and of its object.
     pub name: &'static str,
-    pub what: &'static str,
+    /// Its row in the table.
+    pub row: &'static str,
     pub code: Code,
     pub limits: Limits,
     pub outcome: Outcome,
 }
 
-/// What becomes of it.
+/// The expected outcome.
 pub enum Outcome {
-    /// An Event with this reason, about its object or the host's namespace, and a last error; both say why.
-    Told { reason: &'static str, on_object: bool, says: &'static str },
-    /// It is within its rights: it goes on reconciling, and nothing is told.
-    GoesOn,
+    /// The host emits an Event with this reason, about the object or the host's namespace, and keeps a last error. Both
+    /// contain the text `says`.
+    Reported { reason: &'static str, on_object: bool, says: &'static str },
+    /// The guest is within its rights: it keeps reconciling, and the host reports nothing.
+    KeepsRunning,
 }
 
-use Outcome::GoesOn;
+use Outcome::KeepsRunning;
 
-fn told(reason: &'static str, says: &'static str) -> Outcome {
-    Outcome::Told { reason, on_object: false, says }
+fn reported(reason: &'static str, says: &'static str) -> Outcome {
+    Outcome::Reported { reason, on_object: false, says }
 }
 
-fn told_on_object(reason: &'static str, says: &'static str) -> Outcome {
-    Outcome::Told { reason, on_object: true, says }
+fn reported_on_object(reason: &'static str, says: &'static str) -> Outcome {
+    Outcome::Reported { reason, on_object: true, says }
 }
 
-/// Small, so that the test needs little of the machine.
+/// Small limits, so that the part needs little of the machine.
 const LIMITS: Limits =
     Limits { memory_bytes: 16 << 20, cpu_per_step_ns: 100_000_000, cpu_share_millis: 1000, ..Limits::USUAL };
 const LITTLE_CPU: Limits = Limits { cpu_share_millis: 20, ..LIMITS };
 const FEW_REQUESTS: Limits = Limits { api_requests_per_second: 5, api_burst: 10, ..LIMITS };
 
-/// Of a registration that comes in several forms, in memory.
+/// Bytes of a registration in memory that has several forms.
 const VARIANT: usize = 2048;
 
 const LOOP: &str = "(loop $ever (br $ever))";
 const GROW: &str =
     "(loop $more (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable))) (br $more))";
-/// A path at 2048, with 48 bytes: a watch that lasts.
+/// A path of 48 bytes at 2048: a long-lived watch.
 const WATCH_PATH: &str = r#"(data (i32.const 2048) "/api/v1/namespaces/hostile/configmaps?watch=true")"#;
 const FINISH: &str = "(call $finish (local.get $task))";
 
-/// Registers for all ConfigMaps, with a predicate that lets no change pass and takes about all the work that one may.
+/// Registers for all ConfigMaps, with a predicate that rejects every change at nearly the highest allowed cost.
 fn judging(name: &str) -> String {
     let loops: String = ["a", "b", "c", "d"].map(|turn| format!("[1,2,3,4,5,6].all({turn}, ")).concat();
     let predicate = format!("!{loops}a + b + c + d > 0))))");
@@ -58,7 +60,7 @@ fn judging(name: &str) -> String {
     )
 }
 
-/// Registers for the ConfigMaps that carry its name, and maps changes of them to names itself, too.
+/// Registers for the ConfigMaps with its label, and also watches them with a map function.
 fn mapping(name: &str) -> String {
     let watch = format!(
         r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"guest={name}","relation":"map"}}"#
@@ -66,7 +68,7 @@ fn mapping(name: &str) -> String {
     spec(name, &watch)
 }
 
-/// Registrations for the ConfigMap of this name, with 0 to 7 further watches of it, each of [`VARIANT`] bytes.
+/// Registrations for the ConfigMap of this name, with 0 to 7 more watches of it. Each takes [`VARIANT`] bytes.
 fn variants(name: &str) -> String {
     let kind = format!(r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"guest={name}"}}"#);
     let variant = |n: usize| {
@@ -78,166 +80,166 @@ fn variants(name: &str) -> String {
     (0..8).map(variant).collect()
 }
 
-/// So many functions that nothing calls.
+/// `count` functions that nothing calls.
 fn functions(count: usize) -> String {
     (0..count).map(|n| format!("(func (result i32) (i32.const {n}))")).collect()
 }
 
-fn guest(name: &'static str, what: &'static str, limits: Limits, outcome: Outcome, code: Code) -> Guest {
-    Guest { name, what, code, limits, outcome }
+fn guest(name: &'static str, row: &'static str, limits: Limits, outcome: Outcome, code: Code) -> Guest {
+    Guest { name, row, code, limits, outcome }
 }
 
 #[rustfmt::skip]
 pub fn all() -> Vec<Guest> {
     let code = Code::default;
     vec![
-        guest("init-traps", "traps in its initialisation", LIMITS,
-            told("InstallFailed", "failed to initialise: panic"), Code { init: "(unreachable)", ..code() }),
-        guest("init-loops", "never ends its initialisation", LIMITS,
-            told("InstallFailed", "failed to initialise: cpu-limit"), Code { init: LOOP, ..code() }),
-        guest("init-grows", "takes all memory in its initialisation", LIMITS,
-            told("InstallFailed", "failed to initialise: memory-limit"), Code { init: GROW, ..code() }),
-        guest("start-traps", "traps when it is started", LIMITS,
-            told("CrashLoop", "begins anew"), Code { start: "(unreachable)", ..code() }),
-        guest("start-loops", "never returns when it is started", LIMITS,
-            told("StepCpuLimit", "used the CPU for more than 100ms"), Code { start: LOOP, ..code() }),
-        guest("traps", "traps in a reconcile", LIMITS,
-            told_on_object("StepPanicked", "panic"), Code { reconcile: "(unreachable)", ..code() }),
-        guest("divides", "divides by zero in a reconcile", LIMITS,
-            told_on_object("StepTrapped", "integer divide by zero"),
+        guest("init-traps", "init: traps", LIMITS,
+            reported("InstallFailed", "failed to initialise: panic"), Code { init: "(unreachable)", ..code() }),
+        guest("init-loops", "init: loops forever", LIMITS,
+            reported("InstallFailed", "failed to initialise: cpu-limit"), Code { init: LOOP, ..code() }),
+        guest("init-grows", "init: allocates all memory", LIMITS,
+            reported("InstallFailed", "failed to initialise: memory-limit"), Code { init: GROW, ..code() }),
+        guest("start-traps", "start: traps", LIMITS,
+            reported("CrashLoop", "begins anew"), Code { start: "(unreachable)", ..code() }),
+        guest("start-loops", "start: loops forever", LIMITS,
+            reported("StepCpuLimit", "used the CPU for more than 100ms"), Code { start: LOOP, ..code() }),
+        guest("traps", "reconcile: traps", LIMITS,
+            reported_on_object("StepPanicked", "panic"), Code { reconcile: "(unreachable)", ..code() }),
+        guest("divides", "reconcile: divides by zero", LIMITS,
+            reported_on_object("StepTrapped", "integer divide by zero"),
             Code { reconcile: "(drop (i64.div_u (i64.const 1) (i64.const 0)))", ..code() }),
-        guest("loops", "never returns from a reconcile", LIMITS,
-            told_on_object("StepCpuLimit", "used the CPU for more than 100ms"), Code { reconcile: LOOP, ..code() }),
-        guest("grows", "takes all memory in a reconcile", LIMITS,
-            told_on_object("StepMemoryLimit", "memory-limit"), Code { reconcile: GROW, ..code() }),
-        guest("fills", "keeps nearly all of its memory", LIMITS,
-            told("MemoryNearlyFull", "its memory is nearly full"),
+        guest("loops", "reconcile: loops forever", LIMITS,
+            reported_on_object("StepCpuLimit", "used the CPU for more than 100ms"), Code { reconcile: LOOP, ..code() }),
+        guest("grows", "reconcile: allocates all memory", LIMITS,
+            reported_on_object("StepMemoryLimit", "memory-limit"), Code { reconcile: GROW, ..code() }),
+        guest("fills", "reconcile: keeps nearly all of its memory", LIMITS,
+            reported("MemoryNearlyFull", "its memory is nearly full"),
             Code { reconcile: "(if (i32.lt_u (memory.size) (i32.const 226)) (then (drop (memory.grow (i32.const 224))))) (call $finish (local.get $task))", ..code() }),
-        guest("recurses", "calls itself without end", LIMITS,
-            told_on_object("StepTrapped", "call stack exhausted"), Code { reconcile: "(call $reconcile (i64.add (local.get $task) (i64.const 1))) (global.set $task (local.get $task))", ..code() }),
-        guest("watches", "registers a million times", LIMITS,
-            told("StepActionLimit", "actions"),
+        guest("recurses", "reconcile: recurses without end", LIMITS,
+            reported_on_object("StepTrapped", "call stack exhausted"), Code { reconcile: "(call $reconcile (i64.add (local.get $task) (i64.const 1))) (global.set $task (local.get $task))", ..code() }),
+        guest("watches", "register: a million times", LIMITS,
+            reported("StepActionLimit", "actions"),
             Code { start: "(local $n i32) (loop $more (drop (call $register (i32.const 16384) (i32.const {spec-len}))) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000))))", ..code() }),
-        guest("watches-much", "registers for a hundred watches at once", LIMITS,
-            told("InterfaceMisused", "101 watches"),
+        guest("watches-much", "register: a hundred watches at once", LIMITS,
+            reported("InterfaceMisused", "101 watches"),
             Code { spec: Some(spec("watches-much", &vec![r#"{"version":"v1","kind":"Secret","plural":"secrets"}"#; 100].join(","))), ..code() }),
-        guest("registers-anew", "registers otherwise each time that it begins, and traps in a timer", LIMITS,
-            told("CrashLoop", "begins anew"),
+        guest("registers-anew", "register: differently after each restart, then traps in a timer", LIMITS,
+            reported("CrashLoop", "begins anew"),
             Code { fields: format!("(global $seen (mut i32) (i32.const 0)) {}", variants("registers-anew")),
                    start: "(local $n i32) (loop $more (drop (call $register (i32.add (i32.const 32768) (i32.mul (i32.const 2048) (i32.and (i32.wrap_i64 (call $random)) (i32.const 7)))) (i32.const 2048))) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 7)))) (global.set $seen (i32.const 1))",
                    reconcile: "(global.set $seen (i32.const 1)) (call $finish (local.get $task))",
                    event: "(global.set $seen (i32.const 1))",
                    end: "(if (i32.eqz (global.get $seen)) (then (unreachable))) (global.set $seen (i32.const 0)) (call $park (i64.const 100000000))", ..code() }),
-        guest("registers-nonsense", "registers what is no JSON", LIMITS,
-            told("InterfaceMisused", "not a controller spec"), Code { spec: Some("watch everything".into()), ..code() }),
-        guest("calls", "makes two thousand requests in each step", FEW_REQUESTS,
-            told("RequestRateLimited", "more than 5 requests a second"),
+        guest("registers-nonsense", "register: invalid JSON", LIMITS,
+            reported("InterfaceMisused", "not a controller spec"), Code { spec: Some("watch everything".into()), ..code() }),
+        guest("calls", "requests: two thousand in each step", FEW_REQUESTS,
+            reported("RequestRateLimited", "more than 5 requests a second"),
             Code { start: "(local $n i64) (loop $more (call $get (local.get $n) (i64.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 2000))))", ..code() }),
-        guest("calls-more", "has more requests open than there may be", Limits { api_requests_per_second: 1_000_000, api_burst: 1_000_000, ..LIMITS },
-            told("InterfaceMisused", "too many calls in flight"),
+        guest("calls-more", "requests: more in flight than allowed", Limits { api_requests_per_second: 1_000_000, api_burst: 1_000_000, ..LIMITS },
+            reported("InterfaceMisused", "too many calls in flight"),
             Code { start: "(local $n i64) (loop $more (call $get (local.get $n) (i64.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 5000))))", ..code() }),
-        guest("calls-twice", "uses the number of an open request again", LIMITS,
-            told("InterfaceMisused", "this call id is in use"),
+        guest("calls-twice", "requests: reuses the id of an open request", LIMITS,
+            reported("InterfaceMisused", "this call id is in use"),
             Code { start: "(call $get (i64.const 1) (i64.const 0)) (call $get (i64.const 1) (i64.const 0))", ..code() }),
-        guest("calls-large", "makes requests of 32 MiB in one step", Limits { memory_bytes: 64 << 20, ..LIMITS },
-            told_on_object("StepActionLimit", "bytes"),
+        guest("calls-large", "requests: 32 MiB in one step", Limits { memory_bytes: 64 << 20, ..LIMITS },
+            reported_on_object("StepActionLimit", "bytes"),
             Code { pages: 512, reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 33554432))", ..code() }),
-        guest("streams", "opens a hundred watches by requests", Limits { api_in_flight: 4, ..LIMITS },
-            told("RequestsInFlightLimited", "4 watches or logs are open"),
+        guest("streams", "requests: opens a hundred watches", Limits { api_in_flight: 4, ..LIMITS },
+            reported("RequestsInFlightLimited", "4 watches or logs are open"),
             Code { fields: WATCH_PATH.into(), start: "(local $n i64) (loop $more (call $call (local.get $n) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 48) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i64.lt_u (local.tee $n (i64.add (local.get $n) (i64.const 1))) (i64.const 100))))", ..code() }),
-        guest("path", "requests a path of 60,000 bytes", LIMITS, GoesOn,
+        guest("path", "requests: a path of 60,000 bytes", LIMITS, KeepsRunning,
             Code { reconcile: "(memory.fill (i32.const 1025) (i32.const 97) (i32.const 14000)) (memory.fill (i32.const 65536) (i32.const 97) (i32.const 60000)) (i32.store8 (i32.const 65536) (i32.const 47)) (call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 65536) (i32.const 60000) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))",
                    event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("headers", "sends control characters as headers", LIMITS, GoesOn,
+        guest("headers", "requests: control characters in headers", LIMITS, KeepsRunning,
             Code { fields: r#"(data (i32.const 2048) "accept: \00\01\7f\0aaccept:\0a:\0a")"#.into(),
                    reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {path-len}) (i32.const 2048) (i32.const 22) (i32.const 0) (i32.const 0))",
                    event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("method", "makes up a method and a host", LIMITS, GoesOn,
+        guest("method", "requests: an invented method and host", LIMITS, KeepsRunning,
             Code { fields: r#"(data (i32.const 2048) "EVIL / HTTP/1.1\0d\0a\0d\0a")"#.into(),
                    reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 2048) (i32.const 19) (i32.const 1024) (i32.const {path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (call $call (i64.const 2) (local.get $task) (i32.const 1024) (i32.const {path-len}) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))",
                    event: "(if (i64.eq (local.get $id) (i64.const 2)) (then (if (i32.ge_u (local.get $kind) (i32.const 6)) (then (call $finish (global.get $task))))))", ..code() }),
-        guest("body", "patches with 8 MiB of zeros", LIMITS, GoesOn,
+        guest("body", "requests: patches with 8 MiB of zeros", LIMITS, KeepsRunning,
             Code { pages: 128, reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 520) (i32.const 5) (i32.const 1024) (i32.const {path-len}) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 8388608))",
                    event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("logs", "logs as much as it can", Limits { log_bytes_per_second: 10 << 10, cpu_share_millis: 100, ..LIMITS },
-            told("LogLinesDropped", "more than 10240 bytes of log a second"),
+        guest("logs", "log: as much as possible", Limits { log_bytes_per_second: 10 << 10, cpu_share_millis: 100, ..LIMITS },
+            reported("LogLinesDropped", "more than 10240 bytes of log a second"),
             Code { end: "(local $n i32) (loop $more (call $log (i32.const 2) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const 1000) (i32.const 0) (i32.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000)))) (call $park (i64.const 10000000))", ..code() }),
-        guest("done-unknown", "finishes what it was never given", LIMITS,
-            told("InterfaceMisused", "`done` for the unknown task 999"),
+        guest("done-unknown", "done: an unknown task", LIMITS,
+            reported("InterfaceMisused", "`done` for the unknown task 999"),
             Code { reconcile: "(call $finish (i64.const 999)) (call $finish (local.get $task))", ..code() }),
-        guest("done-twice", "finishes twice", LIMITS,
-            told("InterfaceMisused", "`done` for the unknown task"),
+        guest("done-twice", "done: the same task twice", LIMITS,
+            reported("InterfaceMisused", "`done` for the unknown task"),
             Code { reconcile: "(call $finish (local.get $task)) (call $finish (local.get $task))", ..code() }),
-        guest("parks-zero", "is to be run again at once, for ever", LITTLE_CPU,
-            told("CpuShareUsedUp", "20m of a core"), Code { end: "(call $park (i64.const 0))", ..code() }),
-        guest("requeues-zero", "reconciles again at once, for ever", LITTLE_CPU,
-            told("CpuShareUsedUp", "20m of a core"),
+        guest("parks-zero", "park: runs again at once, forever", LITTLE_CPU,
+            reported("CpuShareUsedUp", "20m of a core"), Code { end: "(call $park (i64.const 0))", ..code() }),
+        guest("requeues-zero", "requeue: at once, forever", LITTLE_CPU,
+            reported("CpuShareUsedUp", "20m of a core"),
             Code { reconcile: "(call $done (local.get $task) (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", ..code() }),
-        guest("judges-slowly", "has a predicate that takes its time with each change", LITTLE_CPU,
-            told("CpuShareUsedUp", "20m of a core"),
+        guest("judges-slowly", "predicate: slow for each change", LITTLE_CPU,
+            reported("CpuShareUsedUp", "20m of a core"),
             Code { reconcile: FINISH, spec: Some(judging("judges-slowly")), ..code() }),
-        guest("parks-for-ever", "parks for 584 years", LIMITS, GoesOn,
+        guest("parks-for-ever", "park: for 584 years", LIMITS, KeepsRunning,
             Code { reconcile: FINISH, end: "(call $park (i64.const -1))", ..code() }),
-        guest("requeues-never", "requeues in 584 years", LIMITS, GoesOn,
+        guest("requeues-never", "requeue: after 584 years", LIMITS, KeepsRunning,
             Code { reconcile: "(call $done (local.get $task) (i32.const 1) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0))", ..code() }),
-        guest("reads-more", "says that a payload is longer than it is", LIMITS,
-            told_on_object("StepPanicked", "panic"),
+        guest("reads-more", "read: claims a longer payload", LIMITS,
+            reported_on_object("StepPanicked", "panic"),
             Code { reconcile: "(call $read (i32.const 65536) (i32.const 60000) (i32.const 64))", ..code() }),
-        guest("reads-nothing", "reads although there is no event", LIMITS,
-            told("StepPanicked", "panic"), Code { end: "(call $read (i32.const 65536) (i32.const 1) (i32.const 64))", ..code() }),
-        guest("reads-outside", "has a payload written outside of its memory", LIMITS,
-            told_on_object("StepTrapped", "trap"),
+        guest("reads-nothing", "read: without an event", LIMITS,
+            reported("StepPanicked", "panic"), Code { end: "(call $read (i32.const 65536) (i32.const 1) (i32.const 64))", ..code() }),
+        guest("reads-outside", "read: to an address outside of its memory", LIMITS,
+            reported_on_object("StepTrapped", "trap"),
             Code { reconcile: "(call $read (i32.const -16) (i32.load (i32.const 28)) (i32.const 64))", ..code() }),
-        guest("drops-unknown", "drops a request that it never made", LIMITS, GoesOn,
+        guest("drops-unknown", "drop: an unknown request", LIMITS, KeepsRunning,
             Code { reconcile: "(call $drop-call (i64.const 77)) (call $finish (local.get $task))", ..code() }),
-        guest("scribbles", "writes over all of its memory", LIMITS, GoesOn,
+        guest("scribbles", "reconcile: overwrites all of its memory", LIMITS, KeepsRunning,
             Code { reconcile: "(memory.fill (i32.const 0) (i32.const 255) (i32.const 131072)) (call $finish (local.get $task))", ..code() }),
-        guest("hangs", "never finishes a reconcile", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
-            told_on_object("ReconcileTimedOut", "longer than 1s"), code()),
-        guest("maps-never", "never says whom a change concerns", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
-            told("ReconcileTimedOut", "the map function was cancelled: it took longer than 1s"),
+        guest("hangs", "reconcile: never finishes", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
+            reported_on_object("ReconcileTimedOut", "longer than 1s"), code()),
+        guest("maps-never", "map: never finishes", Limits { reconcile_timeout_ns: 1_000_000_000, ..LIMITS },
+            reported("ReconcileTimedOut", "the map function was cancelled: it took longer than 1s"),
             Code { reconcile: FINISH, spec: Some(mapping("maps-never")), ..code() }),
-        // Its object is reconciled for a second time only because its map function failed.
-        guest("maps-growing", "takes all memory in a map function, and traps in the second reconcile", LIMITS,
-            told_on_object("StepPanicked", "panic"),
+        // A second reconcile of its object happens only because the map function failed.
+        guest("maps-growing", "map: allocates all memory, then the reconcile traps", LIMITS,
+            reported_on_object("StepPanicked", "panic"),
             Code { reconcile: "(if (i64.ne (global.get $count) (i64.const 0)) (then (unreachable))) (global.set $count (i64.const 1)) (call $finish (local.get $task))",
                    event: GROW, spec: Some(mapping("maps-growing")), ..code() }),
-        guest("changes-itself", "changes its own object in each reconcile", FEW_REQUESTS,
-            told("RequestRateLimited", "more than 5 requests a second"),
+        guest("changes-itself", "reconcile: changes its own object", FEW_REQUESTS,
+            reported("RequestRateLimited", "more than 5 requests a second"),
             Code { fields: r#"(data (i32.const 2048) "content-type: application/merge-patch+json\0a") (data (i32.const 2304) "{\"data\":{\"n\":\"aaaaaaaa\"}}")"#.into(),
                    reconcile: "(global.set $count (i64.add (global.get $count) (i64.const 1))) (i32.store8 (i32.const 2319) (i32.add (i32.const 97) (i32.and (i32.wrap_i64 (global.get $count)) (i32.const 15)))) (call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 520) (i32.const 5) (i32.const 1024) (i32.const {path-len}) (i32.const 2048) (i32.const 43) (i32.const 2304) (i32.const 25))",
                    event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("reads-large", "asks for an object larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
-            told_on_object("ResponseTooLarge", "more than 65536 bytes"),
+        guest("reads-large", "requests: reads an object above the response limit", Limits { response_bytes: 64 << 10, ..LIMITS },
+            reported_on_object("ResponseTooLarge", "more than 65536 bytes"),
             Code { reconcile: "(call $get (i64.const 1) (local.get $task))", event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("watches-large", "asks to watch one object, which is larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
-            told_on_object("ResponseTooLarge", "more than 65536 bytes"),
+        guest("watches-large", "requests: watches an object above the response limit", Limits { response_bytes: 64 << 10, ..LIMITS },
+            reported_on_object("ResponseTooLarge", "more than 65536 bytes"),
             Code { reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 1024) (i32.const {watch-path-len}) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("follows-large", "asks to follow what is no log and larger than a response may be", Limits { response_bytes: 64 << 10, ..LIMITS },
-            told_on_object("ResponseTooLarge", "more than 65536 bytes"),
+        guest("follows-large", "requests: follows an object above the response limit", Limits { response_bytes: 64 << 10, ..LIMITS },
+            reported_on_object("ResponseTooLarge", "more than 65536 bytes"),
             Code { fields: r#"(data (i32.const 2048) "/api/v1/namespaces/hostile/configmaps/follows-large?follow=1")"#.into(),
                    reconcile: "(call $call (i64.const 1) (local.get $task) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 60) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", event: FINISH_WHEN_ANSWERED, ..code() }),
-        guest("duplicates", "uses the number of an open request 16,000 times a step", Limits { cpu_share_millis: 100, ..LIMITS },
-            told("InterfaceMisused", "this call id is in use"),
+        guest("duplicates", "requests: reuses an open id 16,000 times a step", Limits { cpu_share_millis: 100, ..LIMITS },
+            reported("InterfaceMisused", "this call id is in use"),
             Code { fields: WATCH_PATH.into(), end: "(local $n i32) (loop $more (call $call (i64.const 1) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 2048) (i32.const 48) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 16000)))) (call $park (i64.const 0))", ..code() }),
-        guest("overdraws", "makes requests for ever and takes no answers", Limits { cpu_share_millis: 100, ..FEW_REQUESTS },
-            told("CrashLoop", "does not take the answers"),
+        guest("overdraws", "requests: sends forever and reads no response", Limits { cpu_share_millis: 100, ..FEW_REQUESTS },
+            reported("CrashLoop", "does not take the answers"),
             Code { end: "(local $n i32) (loop $more (global.set $count (i64.add (global.get $count) (i64.const 1))) (call $get (global.get $count) (i64.const 0)) (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 16000)))) (call $park (i64.const 0))", ..code() }),
-        guest("denied", "asks all the time for what it may not have, by a name of 7,900 bytes", Limits { log_bytes_per_second: 10 << 10, ..LIMITS },
-            told("LogLinesDropped", "more than 10240 bytes of log a second"),
+        guest("denied", "requests: a denied name of 7,900 bytes, all the time", Limits { log_bytes_per_second: 10 << 10, ..LIMITS },
+            reported("LogLinesDropped", "more than 10240 bytes of log a second"),
             Code { fields: r#"(data (i32.const 32768) "/api/v1/secrets/") (global $open (mut i32) (i32.const 0))"#.into(),
                    init: "(memory.fill (i32.const 32784) (i32.const 97) (i32.const 7900))",
                    event: "(if (i32.ge_u (local.get $kind) (i32.const 6)) (then (global.set $open (i32.sub (global.get $open) (i32.const 1)))))",
                    end: "(loop $more (if (i32.lt_s (global.get $open) (i32.const 16)) (then (global.set $open (i32.add (global.get $open) (i32.const 1))) (global.set $count (i64.add (global.get $count) (i64.const 1))) (call $call (global.get $count) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 32768) (i32.const 7916) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (br $more)))) (call $park (i64.const 100000000))", ..code() }),
-        guest("large", "has more in memory than it may have on disk", Limits { disk_bytes: 1 << 20, ..LIMITS },
-            told("SnapshotTooLarge", "limits.disk is 1048576"),
+        guest("large", "snapshot: larger than the disk limit", Limits { disk_bytes: 1 << 20, ..LIMITS },
+            reported("SnapshotTooLarge", "limits.disk is 1048576"),
             Code { pages: 64, reconcile: "(memory.fill (i32.const 65536) (i32.const 7) (i32.const 4194304)) (call $finish (local.get $task))", ..code() }),
-        guest("functions", "has a hundred thousand functions", LIMITS, GoesOn,
+        guest("functions", "package: a hundred thousand functions", LIMITS, KeepsRunning,
             Code { fields: functions(100_000), reconcile: FINISH, ..code() }),
     ]
 }
 
-/// Asks 32 times for a list of some megabytes, and uses its CPU time up before it takes them.
+/// Requests a list of some megabytes 32 times, and uses up its CPU share before it reads the responses.
 pub fn hog(name: &str) -> Result<Package> {
     let code = Code {
         fields: r#"(data (i32.const 2048) "/api/v1/namespaces/hostile/configmaps?labelSelector=large")"#.into(),
@@ -247,23 +249,31 @@ pub fn hog(name: &str) -> Result<Package> {
     code.package(name, Limits { cpu_share_millis: 10, ..Limits::USUAL })
 }
 
-/// Modules that are refused when they are packaged, and what the refusal names.
+/// Modules that packaging rejects, and the text that the error contains.
 pub const REFUSED: [(&str, &str, &str); 9] = [
-    ("writes to a table", r#"(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))"#, "table.set"),
-    ("grows a table", r#"(table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1))))"#, "table.grow"),
     (
-        "copies into a table",
+        "packaging rejects: writes to a table",
+        r#"(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))"#,
+        "table.set",
+    ),
+    (
+        "packaging rejects: growth of a table",
+        r#"(table 1 funcref) (func (drop (table.grow (ref.null func) (i32.const 1))))"#,
+        "table.grow",
+    ),
+    (
+        "packaging rejects: copies into a table",
         r#"(table 2 funcref) (func (table.copy (i32.const 0) (i32.const 1) (i32.const 1)))"#,
         "table.copy",
     ),
-    ("drops a data segment", r#"(data $d "x") (func (data.drop $d))"#, "data.drop"),
+    ("packaging rejects: a dropped data segment", r#"(data $d "x") (func (data.drop $d))"#, "data.drop"),
     (
-        "holds more in tables than its limit of memory",
+        "packaging rejects: tables above the memory limit",
         "(table 9000000 funcref) (table 9000000 funcref) (table 9000000 funcref) (table 9000000 funcref)",
         "bytes of memory and tables",
     ),
-    ("has a second memory", "(memory 1)", "memor"),
-    ("keeps references in globals", "(global (mut funcref) (ref.null func))", "global"),
-    ("imports what nobody has", r#"(import "env" "system" (func))"#, "system"),
-    ("places data outside of its memory", r#"(data (i32.const 65535) "xx")"#, "data"),
+    ("packaging rejects: a second memory", "(memory 1)", "memor"),
+    ("packaging rejects: references in globals", "(global (mut funcref) (ref.null func))", "global"),
+    ("packaging rejects: an unknown import", r#"(import "env" "system" (func))"#, "system"),
+    ("packaging rejects: data outside of memory", r#"(data (i32.const 65535) "xx")"#, "data"),
 ];

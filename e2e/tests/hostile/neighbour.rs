@@ -1,4 +1,4 @@
-//! A controller that does as it should, whose object is changed again and again.
+//! A well-behaved controller whose object changes all the time.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use tokio::time::Instant;
 use wasmop_e2e::probe::{Probe, spec};
-use wasmop_e2e::world::PATIENCE;
+use wasmop_e2e::test_cluster::TIMEOUT;
 
 const OBJECT: &str = "neighbour";
-/// Between two changes: they are to stay well below the neighbour's own `api-rate`.
+/// The pause between two changes, which keeps them well below the neighbour's own `api-rate`.
 const PAUSE: Duration = Duration::from_millis(15);
 
 pub struct Neighbour(Api<Probe>);
 
 impl Neighbour {
-    /// `guest`: its controller's name, and that of the namespace its object is created in.
+    /// Creates the object. `guest`: the name of its controller and of its namespace.
     pub async fn create(client: &Client, guest: &str) -> Result<Neighbour> {
         let metadata = ObjectMeta {
             name: Some(OBJECT.into()),
@@ -30,33 +30,34 @@ impl Neighbour {
         Ok(neighbour)
     }
 
-    /// The one that was created before.
+    /// The neighbour that was created before.
     pub fn of(client: &Client, guest: &str) -> Neighbour {
         Neighbour(Api::namespaced(client.clone(), guest))
     }
 
-    /// Waits until it has been reconciled as it is now.
-    pub async fn until_current(&self, patience: Duration) -> Result<()> {
+    /// Waits until the current spec has been reconciled.
+    pub async fn until_current(&self, timeout: Duration) -> Result<()> {
         let current = async {
             while !self.0.get(OBJECT).await?.is_current() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             Ok(())
         };
-        tokio::time::timeout(patience, current).await.context("it is not reconciled")?
+        tokio::time::timeout(timeout, current).await.context("it is not reconciled")?
     }
 
-    /// Changes it; returns after which time that has been reconciled.
+    /// Changes the object, and returns the time until the change has been reconciled.
     async fn change(&self, number: u64) -> Result<Duration> {
         let begun = Instant::now();
         let patch = serde_json::json!({ "spec": spec("child", &number.to_string()) });
         self.0.patch(OBJECT, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        self.until_current(PATIENCE).await.with_context(|| format!("change {number}"))?;
+        self.until_current(TIMEOUT).await.with_context(|| format!("change {number}"))?;
         Ok(begun.elapsed())
     }
 
-    /// Changes it until `work` is done, and at least so often, each time waiting until the change has been
-    /// reconciled. Returns what came of the work, how many changes there were, and how long the slowest took.
+    /// Changes the object until `work` is done, and at least `least` times. Waits until each change is reconciled.
+    ///
+    /// Returns the result of the work, the number of changes, and the time of the slowest one.
     pub async fn reconcile_during<T>(&self, least: u64, work: impl Future<Output = T>) -> Result<(T, u64, Duration)> {
         let mut work = std::pin::pin!(work);
         let (mut changes, mut slowest) = (0, Duration::ZERO);
@@ -64,7 +65,7 @@ impl Neighbour {
         while result.is_none() || changes < least {
             tokio::time::sleep(PAUSE).await;
             let mut change = std::pin::pin!(self.change(changes));
-            // Each change is seen through, also the one under way when the work is done.
+            // The change in flight completes even if the work is done.
             let took = loop {
                 tokio::select! {
                     took = &mut change => break took?,

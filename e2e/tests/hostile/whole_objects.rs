@@ -1,8 +1,9 @@
-//! Large objects that a controller maps: what the host holds of them at its peak.
+//! Large objects with a map function: the peak memory of the host.
 //!
-//! The host is a process of its own, because its memory is measured.
+//! The host is a separate process, so that its memory can be measured.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -10,24 +11,23 @@ use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::wat_guest::{NAMESPACE, package, spec};
-use wasmop_e2e::world::{Cluster, PATIENCE};
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::Host;
 
-use super::POLL;
-
+const POLL: Duration = Duration::from_millis(100);
 const NAME: &str = "map-whole";
 const OBJECTS: usize = 60;
 const OBJECT_BYTES: usize = 900_000;
-/// Objects that come at once: as many as one controller's account has room for (8 MiB), so that none is given up.
+/// Objects that change at once. One controller's account has room for them (8 MiB), so none is dropped.
 const GROUP: usize = 8;
 const CACHE_MEMORY: &str = "8MiB";
-/// What the host may hold besides what it held before: 8 MiB in the cache, 8 MiB on their way to the loop, 8 MiB in the
-/// controller's account, and copies and buffers of what is being read.
+/// The host's allowed growth: 8 MiB in the cache, 8 MiB queued for the event loop, 8 MiB in the controller's account, and
+/// copies and buffers of objects that are being read.
 const MAX_GROWTH: u64 = 40 << 20;
 
-/// Maps each object to nothing, and logs whether it was a large one or the small one.
+/// Maps each object to no request, and logs whether the object is large or small.
 const GUEST: &str = r#"(module
   (import "wasmop:controller/runtime@0.1.0" "next" (func $next (param i32)))
   (import "wasmop:controller/runtime@0.1.0" "register" (func $register (param i32 i32) (result i32)))
@@ -55,9 +55,10 @@ const GUEST: &str = r#"(module
           (call $mapped (i64.load (i32.const 16)) (i32.const 0) (i32.const 0))))
       (br_if $again (local.get $kind)))))"#;
 
-/// 54 MB of objects pass through a host that may keep 8 MiB: each is mapped when they come in groups, and when they all
-/// come at once the host holds no more of them.
-pub async fn bounded(cluster: &Cluster) -> Result<()> {
+/// 54 MB of objects pass through a host with an 8 MiB cache.
+///
+/// In groups, each object is mapped. All at once, the host's memory grows no further.
+pub async fn bounded(cluster: &TestCluster) -> Result<()> {
     let watch = format!(
         r#"{{"version":"v1","kind":"ConfigMap","plural":"configmaps","labelSelector":"mapped={NAME}","relation":"map"}}"#
     );
@@ -75,12 +76,12 @@ pub async fn bounded(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn pass(cluster: &Cluster, host: &mut Host) -> Result<()> {
+async fn pass(cluster: &TestCluster, host: &mut Host) -> Result<()> {
     let id = host.id().context("the host has ended")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
     let objects = Api::<ConfigMap>::namespaced(cluster.client.clone(), NAMESPACE);
     create(&objects, "marker", 1).await?;
-    // The watch is in order.
+    // The watch works.
     until(host, "small", 1).await?;
     std::fs::write(format!("/proc/{id}/clear_refs"), "5").context("resetting the peak")?;
     let before = status_bytes(id, "VmRSS:")?;
@@ -97,7 +98,7 @@ async fn pass(cluster: &Cluster, host: &mut Host) -> Result<()> {
     let touched = touch_all(&objects).await;
     kill_process(pid, Signal::CONT)?;
     touched?;
-    // Those that the account has no room for are given up: all objects of the controller are reconciled instead.
+    // The host drops objects that the account has no room for, and reconciles all objects of the controller instead.
     touch(&objects, "marker").await?;
     until(host, "small", 2).await?;
     let at_once = count(host, "large")? - OBJECTS;
@@ -135,7 +136,7 @@ async fn touch_all(objects: &Api<ConfigMap>) -> Result<()> {
     Ok(())
 }
 
-/// Changes an object's metadata. Its watch sends all of it.
+/// Changes an object's metadata. The watch sends the whole object.
 async fn touch(objects: &Api<ConfigMap>, name: &str) -> Result<()> {
     let patch = serde_json::json!({ "metadata": { "annotations": { "touched": "true" } } });
     objects
@@ -145,14 +146,14 @@ async fn touch(objects: &Api<ConfigMap>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lines of the guest that say this.
+/// Counts records of the guest with this message.
 fn count(host: &mut Host, said: &str) -> Result<usize> {
     Ok(host.log.records()?.iter().filter(|record| record.is(said, NAME)).count())
 }
 
-/// Waits until so many objects of this size have been mapped.
+/// Waits until this many objects of this size have been mapped.
 async fn until(host: &mut Host, size: &str, objects: usize) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE * 2;
+    let deadline = Instant::now() + TIMEOUT * 2;
     loop {
         let mapped = count(host, size)?;
         if mapped >= objects {
@@ -166,7 +167,7 @@ async fn until(host: &mut Host, size: &str, objects: usize) -> Result<()> {
     }
 }
 
-/// A field of `/proc/PID/status` that is in kB, in bytes.
+/// A field of `/proc/PID/status`, converted from kB to bytes.
 fn status_bytes(id: u32, field: &str) -> Result<u64> {
     let path = Path::new("/proc").join(id.to_string()).join("status");
     let text = std::fs::read_to_string(&path)?;

@@ -1,12 +1,12 @@
-//! Hosts that share controllers, on a real API server: which host runs what, and when, by that server's audit log.
+//! Hosts that share controllers by leader election, on a real API server whose audit log is the evidence.
 //!
 //! ```text
-//! shared   the hosts, their controllers' objects, who holds what
-//! history  of the audit log: who held each controller when, and whether anybody else wrote for it
+//! fixture        the hosts, the objects of their controllers, who holds which Lease
+//! lease_history  the audit log: who held each controller when, and who wrote for it
 //! ```
 
-mod history;
-mod shared;
+mod fixture;
+mod lease_history;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,61 +14,64 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
+use wasmop_e2e::audit;
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
-use wasmop_e2e::table::Table;
-use wasmop_e2e::world::{Cluster, PATIENCE};
-use wasmop_e2e::{audit, part};
+use wasmop_e2e::part::{self, Part};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 
-use shared::{LEASE, Member, RENEW, Shared};
+use fixture::{Candidate, Fixture, LEASE, RENEW};
 
 const COLUMN: &str = "result";
-/// For what takes no waiting for time to pass; the machine may be busy.
+/// The time for anything that needs no waiting. The machine may be busy.
 const SLACK: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
-    part::main("leases", run())
+    part::main("leases", &[COLUMN], run)
 }
 
-async fn run() -> Result<bool> {
-    let cluster = Cluster::start_with(audit::flags).await?;
-    let shared = Arc::new(Shared::set_up(cluster).await?);
-    let mut table = Table::new(&[COLUMN]);
-    let mut set = |row, result| table.tell(row, COLUMN, result);
-    let proxy = FaultProxy::start(shared.cluster.client.clone()).await?;
-    let proxied = shared.cluster.dir().join("proxy.kubeconfig");
+/// Each row starts from the hosts that the row before has left, so all rows run as steps.
+async fn run(part: &Part) -> Result<()> {
+    let cluster = TestCluster::start_with(audit::flags).await?;
+    let fixture = Arc::new(Fixture::set_up(cluster).await?);
+    let proxy = FaultProxy::start(fixture.cluster.client.clone()).await?;
+    let proxied = fixture.cluster.dir().join("proxy.kubeconfig");
     std::fs::write(&proxied, proxy.kubeconfig())?;
-    let [first, second] = shared.spread_names()?;
-    let mut a = shared.start(&first, None)?;
-    let alone = shared.until_held_by(&a, &shared.all(), PATIENCE * 4).await;
-    set("a host without others runs every controller", alone);
-    let refuses = proxy.add(Rule::new("", "/leases", Fault::Status { code: 403, retry_after_seconds: None }));
-    let mut b = shared.start(&second, Some(&proxied))?;
-    set("without rights on Leases a host says so and runs nothing, until it has them", refused(&mut b));
-    drop(refuses);
-    set("one that comes gets its share, each controller runs on exactly one", shared_out(&shared, &a, &b).await);
-    let stopped = stopped(&shared, &a, &b).await;
-    set("stopped for longer than its Lease (SIGSTOP), it is followed, and takes part again", stopped);
-    let cut_off = cut_off(&shared, &mut a, &mut b, &proxy).await;
-    set("cut off from the API server, it stops before another begins", cut_off);
-    set("killed, it is followed within the Lease's duration, and no change is lost", killed(&shared, &mut a, &b).await);
-    set("started again, it continues from its snapshots what nobody else has run", continued(&shared, &mut b).await);
-    let rolled = rolled(&shared, b).await;
-    set("replaced again and again under changes: each is followed at once", rolled);
-    set("every change was reconciled", shared.until_current(PATIENCE).await);
-    set("by the audit log no controller ever had two writers", history::check(shared.cluster.dir(), &shared.names));
-    println!("\n{}", table.render("leases"));
-    if !table.is_good()
-        && let Some(shared) = Arc::into_inner(shared)
+    let [first, second] = fixture.spread_names()?;
+    let mut a = fixture.start(&first, None)?;
+    let all = fixture.all();
+    let alone = fixture.until_held_by(&a, &all, TIMEOUT * 4);
+    part.step("a single host runs every controller", COLUMN, alone).await;
+    let forbidden = proxy.add(Rule::new("", "/leases", Fault::Status { code: 403, retry_after_seconds: None }));
+    let mut b = fixture.start(&second, Some(&proxied))?;
+    let row = "a host without rights on Leases reports it and runs no controller";
+    part.step(row, COLUMN, async { refused(&mut b) }).await;
+    drop(forbidden);
+    let row = "a second host gets its share, and each controller runs on one host";
+    part.step(row, COLUMN, shared_out(&fixture, &a, &b)).await;
+    let row = "a host stopped (SIGSTOP) for longer than its Lease is replaced and rejoins";
+    part.step(row, COLUMN, stopped(&fixture, &a, &b)).await;
+    let row = "a host cut off from the API server stops before another host takes over";
+    part.step(row, COLUMN, cut_off(&fixture, &mut a, &mut b, &proxy)).await;
+    let row = "a killed host is replaced within the Lease duration, and no change is lost";
+    part.step(row, COLUMN, killed(&fixture, &mut a, &b)).await;
+    let row = "a restarted host continues from its snapshots if no other host ran its controllers";
+    part.step(row, COLUMN, continued(&fixture, &mut b)).await;
+    part.step("a rolling replacement under load hands over at once", COLUMN, rolled(&fixture, b)).await;
+    part.step("every change is reconciled", COLUMN, fixture.until_current(TIMEOUT)).await;
+    let one_writer = async { lease_history::check(fixture.cluster.dir(), &fixture.names) };
+    part.step("by the audit log, no controller ever has two writers", COLUMN, one_writer).await;
+    if part.has_failures()
+        && let Some(fixture) = Arc::into_inner(fixture)
     {
-        println!("files are kept in {}", shared.cluster.keep_files().display());
+        part.keep(fixture.cluster.keep_files());
     }
-    Ok(table.is_good())
+    Ok(())
 }
 
-fn refused(b: &mut Member) -> Result<()> {
-    let told = "Leases could not be read or written";
+fn refused(b: &mut Candidate) -> Result<()> {
+    let message = "Leases could not be read or written";
     let record = tokio::task::block_in_place(|| {
-        b.host.log.wait_for(0, PATIENCE * 4, "word of it", |r| r.message().starts_with(told))
+        b.host.log.wait_for(0, TIMEOUT * 4, "report about Leases", |r| r.message().starts_with(message))
     })?;
     ensure!(record.text("help").contains("list, create, update and delete leases"), "{record:?}");
     ensure!(record.text("reason").contains("Forbidden"), "{record:?}");
@@ -77,116 +80,119 @@ fn refused(b: &mut Member) -> Result<()> {
     Ok(())
 }
 
-/// Each host gets what rendezvous hashing gives it, and changes are reconciled.
-async fn shared_out(shared: &Shared, a: &Member, b: &Member) -> Result<()> {
-    shared.until_shared(&[a, b], PATIENCE * 2).await?;
-    shared.change("shared").await?;
-    shared.until_current(PATIENCE).await
+/// Each host gets the controllers that rendezvous hashing assigns to it, and changes are reconciled.
+async fn shared_out(fixture: &Fixture, a: &Candidate, b: &Candidate) -> Result<()> {
+    fixture.until_shared(&[a, b], TIMEOUT * 2).await?;
+    fixture.change("shared").await?;
+    fixture.until_current(TIMEOUT).await
 }
 
-async fn stopped(shared: &Shared, a: &Member, b: &Member) -> Result<()> {
-    let theirs = shared.assigned(b, &[a, b]);
-    shared.change("before the stop").await?;
-    b.stop()?;
+async fn stopped(fixture: &Fixture, a: &Candidate, b: &Candidate) -> Result<()> {
+    let theirs = fixture.assigned(b, &[a, b]);
+    fixture.change("before the stop").await?;
+    b.pause_process()?;
     let begun = Instant::now();
-    let followed = async {
-        shared.until_held_by(a, &theirs, LEASE + SLACK).await?;
-        ensure!(begun.elapsed() >= RENEW, "taken over after {:?} already", begun.elapsed());
-        shared.change("while it is stopped").await?;
-        shared.until_current(PATIENCE).await
+    let taken_over = async {
+        fixture.until_held_by(a, &theirs, LEASE + SLACK).await?;
+        ensure!(begun.elapsed() >= RENEW, "taken over after only {:?}", begun.elapsed());
+        fixture.change("while it is stopped").await?;
+        fixture.until_current(TIMEOUT).await
     };
-    let followed = followed.await;
-    // It has seen none of this, and has events, timers and answers waiting for it.
-    shared.change("as it goes on").await?;
-    b.go_on()?;
-    followed?;
-    shared.until_shared(&[a, b], PATIENCE).await?;
-    shared.until_current(PATIENCE).await
+    let taken_over = taken_over.await;
+    // Events, timers and responses are waiting for the stopped host.
+    fixture.change("as it continues").await?;
+    b.resume_process()?;
+    taken_over?;
+    fixture.until_shared(&[a, b], TIMEOUT).await?;
+    fixture.until_current(TIMEOUT).await
 }
 
-async fn cut_off(shared: &Shared, a: &mut Member, b: &mut Member, proxy: &FaultProxy) -> Result<()> {
-    let theirs = shared.assigned(b, &[a, b]);
+async fn cut_off(fixture: &Fixture, a: &mut Candidate, b: &mut Candidate, proxy: &FaultProxy) -> Result<()> {
+    let theirs = fixture.assigned(b, &[a, b]);
     let position = b.host.log.position()?;
     let begun = Instant::now();
-    let nothing_passes = proxy.add(Rule::new("", "", Fault::Hold));
-    shared.change("cut off").await?;
-    let followed = shared.until_held_by(a, &theirs, LEASE + RENEW + SLACK).await;
+    let held = proxy.add(Rule::new("", "", Fault::Hold));
+    fixture.change("cut off").await?;
+    let taken_over = fixture.until_held_by(a, &theirs, LEASE + RENEW + SLACK).await;
     let lost = tokio::task::block_in_place(|| {
         b.host.log.wait_for(position, SLACK, "loss of the Lease", |r| r.message().starts_with("its Lease is lost"))
     });
-    println!("cut off: followed after {:?}", begun.elapsed());
-    let current = shared.until_current(PATIENCE).await;
-    drop(nothing_passes);
-    followed?;
+    println!("cut off: taken over after {:?}", begun.elapsed());
+    let current = fixture.until_current(TIMEOUT).await;
+    drop(held);
+    taken_over?;
     current?;
-    let acquired = history::first_acquired(shared.cluster.dir(), &theirs, a.identity())?;
+    let acquired = lease_history::first_acquired(fixture.cluster.dir(), &theirs, a.identity())?;
     let lost = lost?;
     let lost = lost.text("timestamp");
-    ensure!(history::instant(lost)? < history::instant(&acquired)?, "lost at {lost}, acquired at {acquired}");
-    shared.until_shared(&[a, b], PATIENCE).await
+    ensure!(
+        lease_history::instant(lost)? < lease_history::instant(&acquired)?,
+        "lost at {lost}, acquired at {acquired}"
+    );
+    fixture.until_shared(&[a, b], TIMEOUT).await
 }
 
-async fn killed(shared: &Shared, a: &mut Member, b: &Member) -> Result<()> {
-    shared.until_current(PATIENCE).await?;
-    shared.change("just before").await?;
+async fn killed(fixture: &Fixture, a: &mut Candidate, b: &Candidate) -> Result<()> {
+    fixture.until_current(TIMEOUT).await?;
+    fixture.change("just before").await?;
     a.host.kill()?;
     let begun = Instant::now();
-    shared.change("while nobody runs it").await?;
-    shared.until_held_by(b, &shared.all(), LEASE + SLACK).await?;
-    println!("killed: followed after {:?}", begun.elapsed());
-    shared.until_current(PATIENCE).await
+    fixture.change("while no host runs it").await?;
+    fixture.until_held_by(b, &fixture.all(), LEASE + SLACK).await?;
+    println!("killed: taken over after {:?}", begun.elapsed());
+    fixture.until_current(TIMEOUT).await
 }
 
-/// Its own Lease's name, the controllers' tenures and snapshots are all its own: it needs not wait for itself.
-async fn continued(shared: &Shared, b: &mut Member) -> Result<()> {
-    shared.until_current(PATIENCE).await?;
-    b.until_suspended(&shared.names).await?;
+/// The restarted host has the same identity, so it does not wait for its own Leases to expire.
+async fn continued(fixture: &Fixture, b: &mut Candidate) -> Result<()> {
+    fixture.until_current(TIMEOUT).await?;
+    b.until_suspended(&fixture.names).await?;
     let end = tokio::task::block_in_place(|| b.host.terminate())?;
     ensure!(end.success(), "it ended with {end}");
     let begun = Instant::now();
     b.start_again()?;
-    shared.until_held_by(b, &shared.all(), PATIENCE).await?;
-    println!("started again: after {:?}", begun.elapsed());
+    fixture.until_held_by(b, &fixture.all(), TIMEOUT).await?;
+    println!("restarted: ready after {:?}", begun.elapsed());
     let records = b.host.log.records()?;
     let from_snapshot = records.iter().filter(|r| r.message().starts_with("its Lease is acquired"));
     let from: Vec<_> = from_snapshot.map(|r| (r.text("controller").to_owned(), r.text("from").to_owned())).collect();
-    ensure!(from.len() == shared.names.len() && from.iter().all(|(_, from)| from == "snapshot"), "{from:?}");
+    ensure!(from.len() == fixture.names.len() && from.iter().all(|(_, from)| from == "snapshot"), "{from:?}");
     Ok(())
 }
 
-/// A new host is started and the old one told to end, again and again, while objects are changed all the time.
-async fn rolled(shared: &Arc<Shared>, mut old: Member) -> Result<()> {
+/// Starts a new host and stops the old one, several times, while objects change all the time.
+async fn rolled(fixture: &Arc<Fixture>, mut old: Candidate) -> Result<()> {
     const ROUNDS: usize = 3;
     let changing = tokio::spawn({
-        let shared = shared.clone();
+        let fixture = fixture.clone();
         async move {
             for number in 0.. {
-                if let Err(error) = shared.change(&format!("rolled-{number}")).await {
+                if let Err(error) = fixture.change(&format!("rolled-{number}")).await {
                     return error;
                 }
                 sleep(Duration::from_millis(150)).await;
             }
-            anyhow::anyhow!("it never ends")
+            anyhow::anyhow!("the loop has ended")
         }
     });
     let mut slowest = Duration::ZERO;
     for round in 0..ROUNDS {
-        let new = shared.start(&format!("rolled-{round}"), None)?;
-        shared.until_shared(&[&old, &new], PATIENCE * 2).await.with_context(|| format!("round {round}"))?;
+        let new = fixture.start(&format!("rolled-{round}"), None)?;
+        fixture.until_shared(&[&old, &new], TIMEOUT * 2).await.with_context(|| format!("round {round}"))?;
         let end = tokio::task::block_in_place(|| old.host.terminate())?;
         ensure!(end.success(), "it ended with {end}");
         let begun = Instant::now();
-        shared.until_held_by(&new, &shared.all(), LEASE).await.with_context(|| format!("round {round}"))?;
+        fixture.until_held_by(&new, &fixture.all(), LEASE).await.with_context(|| format!("round {round}"))?;
         slowest = slowest.max(begun.elapsed());
         old = new;
     }
-    println!("replaced: followed after {slowest:?} at most");
+    println!("replaced: taken over after at most {slowest:?}");
     ensure!(!changing.is_finished(), "objects could not be changed: {:#}", changing.await?);
     changing.abort();
     let _ = changing.await;
-    // Not for longer than two looks at the others: nobody waited for a Lease to run out.
-    ensure!(slowest < RENEW, "followed only after {slowest:?}");
-    let current = shared.until_current(PATIENCE).await;
+    // A handover takes at most two retry periods: no host waits for a Lease to expire.
+    ensure!(slowest < RENEW, "taken over only after {slowest:?}");
+    let current = fixture.until_current(TIMEOUT).await;
     let end = tokio::task::block_in_place(|| old.host.terminate())?;
     ensure!(end.success(), "the last one ended with {end}");
     current

@@ -1,4 +1,4 @@
-//! Kubeconfigs as people have them: `wasmop run` gets in where `kubectl` does, and nowhere else.
+//! Kubeconfigs in common use: `wasmop run` authenticates where `kubectl` does, and nowhere else.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,127 +6,126 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use kube::config::{AuthInfo, Cluster};
 use tokio::sync::Semaphore;
 use wasmop_e2e::guests;
-use wasmop_e2e::table::Cell;
+use wasmop_e2e::part::Part;
+use wasmop_e2e::table::Skip;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::wat_guest::Code;
 use wasmop_package::manifest::Limits;
 
-use crate::Row;
-use crate::proxy::ConnectProxy;
-use crate::stage::{Stage, patience};
+use crate::connect_proxy::ConnectProxy;
+use crate::fixture::{COLUMN, Fixture};
 
-/// Hosts and kubectls at once.
+/// Rows that run a host and kubectl at the same time.
 const AT_ONCE: usize = 3;
-/// A name of the API server's certificate that no name server knows.
+/// A name in the API server's certificate that no name server resolves.
 const NAME: &str = "kubernetes.default.svc";
 
-/// What differs from the administrator's kubeconfig.
+/// A kubeconfig, and the expected result.
 #[derive(Default)]
 struct Given {
-    /// As it is in the variable `KUBECONFIG`.
+    /// The files in the variable `KUBECONFIG`.
     files: Vec<PathBuf>,
     env: Vec<(&'static str, String)>,
-    /// It does not get in; what is said has this in it.
+    /// Authentication must fail; the error contains this text.
     refused: Option<&'static str>,
-    /// Must have been asked for this target.
+    /// The proxy that must have received a request for this target.
     proxy: Option<(ConnectProxy, String)>,
 }
 
-/// Changes the cluster so that it is reached through the proxy at this address; the environment for that.
+/// Routes the cluster through the proxy at this address. Returns environment variables for that.
 type Change = fn(&mut Cluster, &str) -> Vec<(&'static str, String)>;
-type Make = fn(&Stage, &str) -> Result<Option<Given>>;
+type Make = fn(&Fixture, &str) -> Result<Option<Given>>;
 
 const ROWS: [(&str, Make); 18] = [
-    ("as it is", |stage, name| given(stage.kubeconfig(name, |_| {})?)),
-    ("token file that ends with a newline", token_file),
-    ("empty current-context in the first file", empty_context),
-    ("empty strings beside what counts", empty_strings),
-    ("base64 data on several lines", wrapped),
-    ("server without a scheme, which is plain HTTP", |stage, name| {
-        let path = with_cluster(stage, name, |cluster| {
+    ("kubeconfig: unchanged", |fixture, name| given(fixture.kubeconfig(name, |_| {})?)),
+    ("kubeconfig: a token file ends with a newline", token_file),
+    ("kubeconfig: the first file has an empty current-context", empty_context),
+    ("kubeconfig: unused fields are empty strings", empty_strings),
+    ("kubeconfig: base64 data spans several lines", wrapped),
+    ("kubeconfig: a server without a scheme means plain HTTP", |fixture, name| {
+        let path = with_cluster(fixture, name, |cluster| {
             cluster.server = cluster.server.take().map(|server| server.replace("https://", ""));
         })?;
         refused(path, "")
     }),
-    ("server with a scheme that is not HTTP's", |stage, name| {
-        let path = with_cluster(stage, name, |cluster| {
+    ("kubeconfig: the server has a scheme other than HTTP", |fixture, name| {
+        let path = with_cluster(fixture, name, |cluster| {
             cluster.server = cluster.server.take().map(|server| server.replace("https://", "ftp://"));
         })?;
         refused(path, "ftp")
     }),
-    ("tls-server-name", |stage, name| {
-        given(with_cluster(stage, name, |cluster| cluster.tls_server_name = Some(NAME.into()))?)
+    ("kubeconfig: tls-server-name", |fixture, name| {
+        given(with_cluster(fixture, name, |cluster| cluster.tls_server_name = Some(NAME.into()))?)
     }),
-    ("tls-server-name of another server", |stage, name| {
-        let path = with_cluster(stage, name, |cluster| cluster.tls_server_name = Some("other.test".into()))?;
+    ("kubeconfig: tls-server-name of another server", |fixture, name| {
+        let path = with_cluster(fixture, name, |cluster| cluster.tls_server_name = Some("other.test".into()))?;
         refused(path, "certificate")
     }),
-    ("insecure-skip-tls-verify", |stage, name| {
-        given(with_cluster(stage, name, |cluster| {
+    ("kubeconfig: insecure-skip-tls-verify", |fixture, name| {
+        given(with_cluster(fixture, name, |cluster| {
             cluster.certificate_authority_data = None;
             cluster.insecure_skip_tls_verify = Some(true);
         })?)
     }),
-    ("client certificate with a P-521 key", p521),
-    ("plugin that prints YAML", |stage, name| {
-        let token = admin_token(stage)?;
+    ("kubeconfig: a client certificate with a P-521 key", p521),
+    ("kubeconfig: a plugin prints YAML", |fixture, name| {
+        let token = admin_token(fixture)?;
         let script = format!(
             "printf 'apiVersion: client.authentication.k8s.io/v1\\nkind: ExecCredential\\nstatus: {{token: {token}}}\\n'"
         );
-        given(with_plugin(stage, name, &["sh", "-c", &script])?)
+        given(with_plugin(fixture, name, &["sh", "-c", &script])?)
     }),
-    ("plugin that is not installed", |stage, name| {
-        refused(with_plugin(stage, name, &["no-such-plugin"])?, "install it from example.com")
+    ("kubeconfig: a plugin is not installed", |fixture, name| {
+        refused(with_plugin(fixture, name, &["no-such-plugin"])?, "install it from example.com")
     }),
-    ("plugin that fails", |stage, name| {
-        refused(with_plugin(stage, name, &["sh", "-c", "echo please log in >&2; exit 3"])?, "please log in")
+    ("kubeconfig: a plugin fails", |fixture, name| {
+        refused(with_plugin(fixture, name, &["sh", "-c", "echo please log in >&2; exit 3"])?, "please log in")
     }),
-    ("certificate without a key", |stage, name| {
-        let path = stage.kubeconfig(name, |kubeconfig| {
+    ("kubeconfig: a certificate without a key", |fixture, name| {
+        let path = fixture.kubeconfig(name, |kubeconfig| {
             if let Some(user) = &mut kubeconfig.auth_infos[0].auth_info {
                 user.client_key_data = None;
             }
         })?;
         refused(path, "client-key")
     }),
-    ("user that is not in the file", |stage, name| {
-        refused(stage.kubeconfig(name, |kubeconfig| kubeconfig.auth_infos.clear())?, "")
+    ("kubeconfig: the user is missing", |fixture, name| {
+        refused(fixture.kubeconfig(name, |kubeconfig| kubeconfig.auth_infos.clear())?, "")
     }),
-    ("token of nobody", |stage, name| {
+    ("kubeconfig: an unknown token", |fixture, name| {
         let user = AuthInfo { token: Some("nobody".to_owned().into()), ..AuthInfo::default() };
-        refused(stage.kubeconfig_of(name, user)?, "nauthorized")
+        refused(fixture.kubeconfig_of(name, user)?, "nauthorized")
     }),
-    ("proxy-url where nobody listens", |stage, name| {
-        let path = with_cluster(stage, name, |cluster| cluster.proxy_url = Some("http://127.0.0.1:1".into()))?;
+    ("kubeconfig: nothing listens at proxy-url", |fixture, name| {
+        let path = with_cluster(fixture, name, |cluster| cluster.proxy_url = Some("http://127.0.0.1:1".into()))?;
         refused(path, "")
     }),
 ];
 
-pub fn rows(stage: &Stage) -> Vec<Row<'_>> {
+pub fn rows<'a>(part: &'a Part, fixture: &'a Fixture) -> Vec<LocalBoxFuture<'a, ()>> {
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
-    let package = Arc::new(package(stage));
-    let compare = |name: &'static str, number: usize| {
+    let package = Arc::new(package(fixture));
+    let mut rows = Vec::new();
+    for (number, &(name, make)) in ROWS.iter().enumerate() {
         let (at_once, package) = (at_once.clone(), package.clone());
-        (number, name, at_once, package)
-    };
-    let made = ROWS.iter().zip(0..).map(|(&(name, make), number)| {
-        let (number, name, at_once, package) = compare(name, number);
-        let row: Row<'_> = Box::pin(async move {
+        let compared = async move {
             let _permit = at_once.acquire().await;
             let file = format!("kubeconfig-{number}");
-            match make(stage, &file) {
-                Ok(None) => (name, Cell::Skipped("it cannot be made here".into())),
-                Ok(Some(given)) => (name, Cell::from(check(stage, &file, &given, &package).await)),
-                Err(error) => (name, Cell::Failed(format!("{error:#}"))),
+            match make(fixture, &file)? {
+                None => Err(Skip::because("this kubeconfig cannot be created here")),
+                Some(given) => check(fixture, &file, &given, &package).await,
             }
-        });
-        row
-    });
+        };
+        rows.push(part.row(name, COLUMN, compared).boxed_local());
+    }
     let proxied: [(&'static str, Change, bool); 4] = [
         (
-            "proxy-url",
+            "kubeconfig: proxy-url",
             |cluster, proxy| {
                 cluster.proxy_url = Some(format!("http://{proxy}"));
                 Vec::new()
@@ -134,43 +133,40 @@ pub fn rows(stage: &Stage) -> Vec<Row<'_>> {
             true,
         ),
         (
-            "proxy-url and NO_PROXY, which does not concern it",
+            "kubeconfig: NO_PROXY does not affect proxy-url",
             |cluster, proxy| {
                 cluster.proxy_url = Some(format!("http://{proxy}"));
                 vec![("NO_PROXY", "*".into())]
             },
             true,
         ),
-        ("HTTPS_PROXY", |_, proxy| vec![("HTTPS_PROXY", format!("http://{proxy}"))], true),
+        ("kubeconfig: HTTPS_PROXY", |_, proxy| vec![("HTTPS_PROXY", format!("http://{proxy}"))], true),
         (
-            "HTTPS_PROXY and NO_PROXY",
+            "kubeconfig: NO_PROXY excludes a host from HTTPS_PROXY",
             |_, proxy| vec![("HTTPS_PROXY", format!("http://{proxy}")), ("NO_PROXY", ".svc".into())],
             false,
         ),
     ];
-    let proxied = proxied.into_iter().zip(ROWS.len()..).map(|((name, change, through), number)| {
-        let (number, name, at_once, package) = compare(name, number);
-        let row: Row<'_> = Box::pin(async move {
+    for (number, (name, change, through)) in (ROWS.len()..).zip(proxied) {
+        let (at_once, package) = (at_once.clone(), package.clone());
+        let compared = async move {
             let _permit = at_once.acquire().await;
             let file = format!("kubeconfig-{number}");
-            let result = async {
-                let server = stage.api_server()?;
-                let proxy = ConnectProxy::start(server).await?;
-                let target = format!("{NAME}:{}", server.port());
-                let mut env = Vec::new();
-                let path = with_cluster(stage, &file, |cluster| {
-                    cluster.server = Some(format!("https://{target}"));
-                    env = change(cluster, &proxy.address.to_string());
-                })?;
-                let refused = (!through).then_some("");
-                let proxy = through.then_some((proxy, target));
-                check(stage, &file, &Given { files: vec![path], env, refused, proxy }, &package).await
-            };
-            (name, Cell::from(result.await))
-        });
-        row
-    });
-    made.chain(proxied).collect()
+            let server = fixture.api_server()?;
+            let proxy = ConnectProxy::start(server).await?;
+            let target = format!("{NAME}:{}", server.port());
+            let mut env = Vec::new();
+            let path = with_cluster(fixture, &file, |cluster| {
+                cluster.server = Some(format!("https://{target}"));
+                env = change(cluster, &proxy.address.to_string());
+            })?;
+            let refused = (!through).then_some("");
+            let proxy = through.then_some((proxy, target));
+            check(fixture, &file, &Given { files: vec![path], env, refused, proxy }, &package).await
+        };
+        rows.push(part.row(name, COLUMN, compared).boxed_local());
+    }
+    rows
 }
 
 fn given(path: PathBuf) -> Result<Option<Given>> {
@@ -181,15 +177,15 @@ fn refused(path: PathBuf, says: &'static str) -> Result<Option<Given>> {
     Ok(Some(Given { files: vec![path], refused: Some(says), ..Given::default() }))
 }
 
-fn with_cluster(stage: &Stage, name: &str, change: impl FnOnce(&mut Cluster)) -> Result<PathBuf> {
-    stage.kubeconfig(name, |kubeconfig| {
+fn with_cluster(fixture: &Fixture, name: &str, change: impl FnOnce(&mut Cluster)) -> Result<PathBuf> {
+    fixture.kubeconfig(name, |kubeconfig| {
         if let Some(cluster) = &mut kubeconfig.clusters[0].cluster {
             change(cluster);
         }
     })
 }
 
-fn with_plugin(stage: &Stage, name: &str, command: &[&str]) -> Result<PathBuf> {
+fn with_plugin(fixture: &Fixture, name: &str, command: &[&str]) -> Result<PathBuf> {
     let user = serde_json::json!({ "exec": {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": command[0],
@@ -197,32 +193,32 @@ fn with_plugin(stage: &Stage, name: &str, command: &[&str]) -> Result<PathBuf> {
         "interactiveMode": "Never",
         "installHint": "install it from example.com",
     }});
-    stage.kubeconfig_of(name, serde_json::from_value(user)?)
+    fixture.kubeconfig_of(name, serde_json::from_value(user)?)
 }
 
-/// That of the control plane's own administrator.
-fn admin_token(stage: &Stage) -> Result<String> {
-    let tokens = std::fs::read_to_string(stage.path("cluster/pki/tokens.csv"))?;
+/// The token of the control plane's administrator.
+fn admin_token(fixture: &Fixture) -> Result<String> {
+    let tokens = std::fs::read_to_string(fixture.path("cluster/pki/tokens.csv"))?;
     Ok(tokens.split(',').next().context("no token")?.to_owned())
 }
 
-fn token_file(stage: &Stage, name: &str) -> Result<Option<Given>> {
-    let Ok(token) = admin_token(stage) else { return Ok(None) };
-    let file = stage.path("token-with-newline");
+fn token_file(fixture: &Fixture, name: &str) -> Result<Option<Given>> {
+    let Ok(token) = admin_token(fixture) else { return Ok(None) };
+    let file = fixture.path("token-with-newline");
     std::fs::write(&file, format!("{token}\n"))?;
     let user = AuthInfo { token_file: Some(file.display().to_string()), ..AuthInfo::default() };
-    given(stage.kubeconfig_of(name, user)?)
+    given(fixture.kubeconfig_of(name, user)?)
 }
 
-fn empty_context(stage: &Stage, name: &str) -> Result<Option<Given>> {
-    let first = stage.path("empty-context.kubeconfig");
+fn empty_context(fixture: &Fixture, name: &str) -> Result<Option<Given>> {
+    let first = fixture.path("empty-context.kubeconfig");
     std::fs::write(&first, "apiVersion: v1\nkind: Config\ncurrent-context: \"\"\n")?;
-    let second = stage.kubeconfig(name, |_| {})?;
+    let second = fixture.kubeconfig(name, |_| {})?;
     Ok(Some(Given { files: vec![first, second], ..Given::default() }))
 }
 
-fn empty_strings(stage: &Stage, name: &str) -> Result<Option<Given>> {
-    let path = stage.kubeconfig(name, |kubeconfig| {
+fn empty_strings(fixture: &Fixture, name: &str) -> Result<Option<Given>> {
+    let path = fixture.kubeconfig(name, |kubeconfig| {
         if let Some(user) = &mut kubeconfig.auth_infos[0].auth_info {
             (user.token, user.token_file) = (Some(String::new().into()), Some(String::new()));
             (user.username, user.password) = (Some(String::new()), Some(String::new().into()));
@@ -235,8 +231,8 @@ fn empty_strings(stage: &Stage, name: &str) -> Result<Option<Given>> {
     given(path)
 }
 
-fn wrapped(stage: &Stage, name: &str) -> Result<Option<Given>> {
-    let path = stage.kubeconfig(name, |_| {})?;
+fn wrapped(fixture: &Fixture, name: &str) -> Result<Option<Given>> {
+    let path = fixture.kubeconfig(name, |_| {})?;
     let mut kubeconfig: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     let wrap = |value: &mut serde_json::Value| {
         if let Some(text) = value.as_str() {
@@ -252,9 +248,9 @@ fn wrapped(stage: &Stage, name: &str) -> Result<Option<Given>> {
     given(path)
 }
 
-/// Made with OpenSSL, since ring has no such keys.
-fn p521(stage: &Stage, name: &str) -> Result<Option<Given>> {
-    let path = |name: &str| stage.path(name).display().to_string();
+/// OpenSSL creates the key, because ring lacks P-521.
+fn p521(fixture: &Fixture, name: &str) -> Result<Option<Given>> {
+    let path = |name: &str| fixture.path(name).display().to_string();
     let openssl = |args: &str| {
         let mut command = Command::new("openssl");
         command.args(args.split(' ')).stdout(Stdio::null()).stderr(Stdio::null());
@@ -271,18 +267,18 @@ fn p521(stage: &Stage, name: &str) -> Result<Option<Given>> {
         return Ok(None);
     }
     let user = AuthInfo { client_certificate: Some(certificate), client_key: Some(key), ..AuthInfo::default() };
-    given(stage.kubeconfig_of(name, user)?)
+    given(fixture.kubeconfig_of(name, user)?)
 }
 
-/// A guest that is compiled in a moment and does nothing.
-fn package(stage: &Stage) -> Result<PathBuf> {
-    let path = stage.path("idle.wasm");
+/// A guest that compiles fast and does nothing.
+fn package(fixture: &Fixture) -> Result<PathBuf> {
+    let path = fixture.path("idle.wasm");
     std::fs::write(&path, Code::default().package("idle", Limits::NONE)?.bytes())?;
     Ok(path)
 }
 
-/// Both do what is expected of both.
-async fn check(stage: &Stage, name: &str, given: &Given, package: &Result<PathBuf>) -> Result<()> {
+/// Checks that kubectl and the host both succeed, or both fail.
+async fn check(fixture: &Fixture, name: &str, given: &Given, package: &Result<PathBuf>) -> Result<()> {
     let package = package.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let kubeconfig = std::env::join_paths(&given.files)?;
     let environment = |command: &mut Command| {
@@ -293,16 +289,16 @@ async fn check(stage: &Stage, name: &str, given: &Given, package: &Result<PathBu
         command.stdin(Stdio::null());
     };
     let count = || given.proxy.as_ref().map_or(0, |(proxy, target)| proxy.count(target));
-    let mut kubectl = stage.cluster.binaries.kubectl();
+    let mut kubectl = fixture.cluster.binaries.kubectl();
     environment(kubectl.args(["get", "--raw", "/api", "--request-timeout=20s"]));
     let answered = tokio::task::spawn_blocking(move || kubectl.output()).await??;
     let (is_in, by_kubectl) = (answered.status.success(), count());
     let said = String::from_utf8_lossy(&answered.stderr);
-    ensure!(is_in == given.refused.is_none(), "kubectl is {}: {said}", if is_in { "let in" } else { "refused" });
+    ensure!(is_in == given.refused.is_none(), "kubectl is {}: {said}", if is_in { "accepted" } else { "rejected" });
     let mut wasmop = Command::new(guests::wasmop()?);
-    wasmop.arg("run").arg(package).arg("--state-dir").arg(stage.path(&format!("{name}-state")));
+    wasmop.arg("run").arg(package).arg("--state-dir").arg(fixture.path(&format!("{name}-state")));
     environment(&mut wasmop);
-    let log = stage.path(&format!("{name}.log"));
+    let log = fixture.path(&format!("{name}.log"));
     let outcome = {
         let log = log.clone();
         tokio::task::spawn_blocking(move || run(wasmop, &log)).await??
@@ -310,12 +306,12 @@ async fn check(stage: &Stage, name: &str, given: &Given, package: &Result<PathBu
     let said = std::fs::read_to_string(&log)?;
     match (outcome, given.refused) {
         (Outcome::Started, None) => {
-            ensure!(given.proxy.is_none() || (by_kubectl > 0 && count() > by_kubectl), "it goes around the proxy");
+            ensure!(given.proxy.is_none() || (by_kubectl > 0 && count() > by_kubectl), "it bypasses the proxy");
         }
         (Outcome::Refused, Some(says)) => {
-            ensure!(said.contains(says) && said.contains("help:"), "it is refused without {says:?}:\n{said}");
+            ensure!(said.contains(says) && said.contains("help:"), "it is rejected without {says:?}:\n{said}");
         }
-        (outcome, _) => bail!("kubectl: {}, wasmop: {outcome:?}\n{said}", if is_in { "let in" } else { "refused" }),
+        (outcome, _) => bail!("kubectl: {}, wasmop: {outcome:?}\n{said}", if is_in { "accepted" } else { "rejected" }),
     }
     Ok(())
 }
@@ -326,10 +322,10 @@ enum Outcome {
     Refused,
 }
 
-/// Until it has started, or has ended by itself.
+/// Runs the host until it has started, or has ended by itself.
 fn run(mut command: Command, log: &Path) -> Result<Outcome> {
     let mut child = command.stdout(Stdio::null()).stderr(std::fs::File::create(log)?).spawn()?;
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + TIMEOUT;
     let outcome = loop {
         if let Some(status) = child.try_wait()? {
             ensure!(status.code() == Some(1), "it ended with {status}: {}", std::fs::read_to_string(log)?);

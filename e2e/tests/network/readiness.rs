@@ -1,47 +1,52 @@
-//! A host that cannot do anything is not ready, says so for every controller, and says when it can again.
+//! A host without rights is not ready, names every controller that waits, and becomes ready once it has rights.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use kube::config::AuthInfo;
 use tokio::time::{Instant, sleep};
+use wasmop_e2e::in_process_host;
+use wasmop_e2e::part::Part;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::wat_guest::Code;
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::host::{Host, HostOptions};
 
-use crate::stage::{Stage, patience};
-use crate::{Row, row};
+use crate::fixture::{COLUMN, Fixture};
 
-/// Controllers without rights, each with a watch of its own.
+/// Controllers without rights. Each has a watch of its own.
 const CONTROLLERS: usize = 8;
-/// Starts in which none of them may be forgotten.
+/// Host starts. Each must report all controllers.
 const STARTS: usize = 4;
 
-pub fn rows(stage: &Stage) -> Vec<Row<'_>> {
-    vec![row("without rights: each controller waits, not ready; granted: ready", without_rights(stage))]
+pub fn rows<'a>(part: &'a Part, fixture: &'a Fixture) -> Vec<LocalBoxFuture<'a, ()>> {
+    let row = "a host without rights is not ready until it gets them";
+    vec![part.row(row, COLUMN, without_rights(fixture)).boxed_local()]
 }
 
-async fn without_rights(stage: &Stage) -> Result<()> {
+async fn without_rights(fixture: &Fixture) -> Result<()> {
     let names: Vec<String> = (0..CONTROLLERS).map(|n| format!("unready-{n}")).collect();
     let mut packages = Vec::new();
     for name in &names {
-        let path = stage.path(&format!("{name}.wasm"));
+        let path = fixture.path(&format!("{name}.wasm"));
         std::fs::write(&path, Code::default().package(name, Limits::NONE)?.bytes())?;
         packages.push(path);
     }
-    let token = stage.token("unready", false).await?;
+    let token = fixture.token("unready", false).await?;
     let user = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
     let options = HostOptions {
-        kubeconfig: stage.kubeconfig_of("unready", user)?,
+        kubeconfig: fixture.kubeconfig_of("unready", user)?,
         args: vec!["--metrics-address".into(), "127.0.0.1:0".into()],
-        ..stage.cluster.host_options("unready", packages)?
+        ..fixture.cluster.host_options("unready", packages)?
     };
     for start in 0..STARTS {
         let options = HostOptions {
-            log: stage.path(&format!("unready-{start}.log")),
-            // With and without what an earlier host has kept.
-            state_dir: stage.path(&format!("unready-{}-state", start / 2)),
+            log: fixture.path(&format!("unready-{start}.log")),
+            // Every second start uses the state directory of the one before.
+            state_dir: fixture.path(&format!("unready-{}-state", start / 2)),
             ..options.clone()
         };
         let mut host = Host::spawn(&options)?;
@@ -55,7 +60,7 @@ async fn without_rights(stage: &Stage) -> Result<()> {
         for name in &names {
             ensure!(verbose.contains(&format!("[-]controller {name}: cannot watch configmaps/v1")), "{verbose}");
         }
-        stage.make_admin("unready").await?;
+        fixture.make_admin("unready").await?;
         until_all(&mut host, &names, "resource is available").await?;
         until(&mut host, "/readyz", 200).await?;
         tokio::task::block_in_place(|| host.terminate())?;
@@ -63,9 +68,9 @@ async fn without_rights(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Every controller has a record with this message.
+/// Waits until every controller has a record with this message.
 async fn until_all(host: &mut Host, names: &[String], message: &str) -> Result<()> {
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let records = host.log.records()?.iter().filter(|record| record.message() == message);
         let said: BTreeSet<String> = records.map(|record| record.text("controller").to_owned()).collect();
@@ -79,7 +84,7 @@ async fn until_all(host: &mut Host, names: &[String], message: &str) -> Result<(
 }
 
 async fn until(host: &mut Host, path: &str, wanted: u16) -> Result<()> {
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let (status, text) = get(host, path).await?;
         if status == wanted {
@@ -91,14 +96,7 @@ async fn until(host: &mut Host, path: &str, wanted: u16) -> Result<()> {
 }
 
 async fn get(host: &mut Host, path: &str) -> Result<(u16, String)> {
-    use anyhow::Context;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let is_served = |record: &&wasmop_testbed::log::Record| record.message().starts_with("serving metrics");
     let address = host.log.records()?.iter().find(is_served).map(|record| record.text("address").to_owned());
-    let mut stream = tokio::net::TcpStream::connect(address.context("it serves nothing")?).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
-    Ok((head.split(' ').nth(1).context("no status")?.parse()?, body.into()))
+    in_process_host::get(address.context("it serves nothing")?.parse()?, path).await
 }

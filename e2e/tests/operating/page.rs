@@ -1,20 +1,20 @@
-//! The host's page, in a browser.
+//! The host's page in a browser.
 
 use anyhow::{Result, ensure};
-use wasmop_e2e::inner_host::Host;
-use wasmop_e2e::object::Object;
+use wasmop_core::status::state::State;
+use wasmop_e2e::in_process_host::InProcessHost;
 use wasmop_e2e::probe::{ProbeSpec, spec};
+use wasmop_e2e::probe_object::ProbeObject;
 use wasmop_e2e::{browser, page_widths};
-use wasmop_host::snapshot::faults::Fault;
-use wasmop_host::status::values::State;
+use wasmop_snapshot::faulty_disk::DiskFault;
 
 use crate::FEW;
 
-/// What a guest says is no markup.
+/// The page must escape text of a guest.
 const MARKUP: &str = "<img src=x onerror=\"document.title='run'\">";
 
-/// A suspended controller whose last reconcile failed, and the same on a disk that refuses snapshots.
-pub async fn shown(host: &Host, probe: &Object) -> Result<()> {
+/// The page shows a suspended controller whose last reconcile failed, and a controller whose snapshots fail.
+pub async fn shown(host: &InProcessHost, probe: &ProbeObject) -> Result<()> {
     let profile = tempfile::tempdir()?;
     let document = async || browser::document(host.address, profile.path()).await;
     probe.change_to(ProbeSpec { count: 1, ..spec("error", MARKUP) }).await?;
@@ -29,29 +29,29 @@ pub async fn shown(host: &Host, probe: &Object) -> Result<()> {
     has(&page, "error 1 of 1, as asked for&lt;img src=x")?;
     ensure!(
         !page.contains("<img") && page.contains("<title>wasmop</title>"),
-        "the guest's markup is the page's:\n{page}"
+        "the guest's markup is not escaped:\n{page}"
     );
-    // Of the process and of the instances, from the host's own history and from what the page has asked since.
+    // One line for the process and one for the instances: the host's history, then what the page has fetched since.
     let lines: Vec<_> = page.split("<polyline points=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     ensure!(lines.len() == 2, "{} lines in the chart:\n{page}", lines.len());
     for points in lines {
         ensure!(points.split(' ').count() > 2 && !points.contains("NaN"), "a line of the chart is {points:?}");
     }
-    host.disk.set(Fault::Full);
+    host.disk.set(DiskFault::Full);
     probe.change("not on disk").await?;
     let failing = host.until("failing", |c| !c.conditions.is_empty()).await;
     let page = document().await;
-    host.disk.set(Fault::None);
+    host.disk.set(DiskFault::None);
     failing?;
     has(&page?, "<td class=\"failing\">SnapshotFailing=DiskFull")?;
     for change in 0..FEW {
         probe.change(&change.to_string()).await?;
     }
-    host.until("well", |c| c.conditions.is_empty() && c.state == State::Suspended).await?;
+    host.until("healthy", |c| c.conditions.is_empty() && c.state == State::Suspended).await?;
     Ok(())
 }
 
 /// Nothing on the page is wider than its window.
-pub async fn fits(host: &Host) -> Result<()> {
+pub async fn fits(host: &InProcessHost) -> Result<()> {
     page_widths::fits(&host.get("/").await?.1, &host.get("/api/controllers").await?.1).await
 }

@@ -1,41 +1,41 @@
-//! What hostile guests try, and what has to come of it.
+//! The requests that hostile guests make, and their expected results.
 
+use Caller::{Account, Everything, Limited, Subset, Unprivileged};
 use Expected::{Answered, Failed, Refused};
-use Who::{Account, Asking, Everything, Nobody, Subset};
 
-/// A controller, by what its package asks for and its owner grants.
+/// A controller, by the permissions that its package requests and its owner grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
-    /// Asks for some things, and is granted them.
-    Asking,
-    /// Asks for everything there is, and is granted that.
+pub enum Caller {
+    /// Requests some permissions, and is granted them.
+    Limited,
+    /// Requests every permission, and is granted all.
     Everything,
-    /// Asks for everything, and is granted to get ConfigMaps, and the Secret `settings`.
+    /// Requests every permission, and is granted `get` on ConfigMaps and on the Secret `settings`.
     Subset,
-    /// Asks for everything, and is a ServiceAccount that may do nothing.
-    Nobody,
-    /// Asks for everything, and is a ServiceAccount that may get and list ConfigMaps in `team-a`.
+    /// Requests every permission, and runs as a ServiceAccount without rights.
+    Unprivileged,
+    /// Requests every permission, and runs as a ServiceAccount with `get` and `list` on ConfigMaps in `team-a`.
     Account,
 }
 
-impl Who {
-    pub const ALL: [Who; 5] = [Asking, Everything, Subset, Nobody, Account];
+impl Caller {
+    pub const ALL: [Caller; 5] = [Limited, Everything, Subset, Unprivileged, Account];
 
     /// The controller's name.
     pub fn name(self) -> &'static str {
         match self {
-            Asking => "asking",
+            Limited => "limited",
             Everything => "everything",
             Subset => "subset",
-            Nobody => "nobody",
+            Unprivileged => "unprivileged",
             Account => "account",
         }
     }
 
-    /// `NAMESPACE/NAME` of its ServiceAccount.
+    /// The namespace and name of its ServiceAccount.
     pub fn service_account(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Nobody => Some(("team-a", "nobody")),
+            Unprivileged => Some(("team-a", "nobody")),
             Account => Some(("team-a", "account")),
             _ => None,
         }
@@ -44,17 +44,17 @@ impl Who {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Expected {
-    /// The host answers 403 with a message that has this in it, and nothing reaches the API server.
+    /// The host responds with 403 and a message that contains this text. Nothing reaches the API server.
     Refused(&'static str),
-    /// The call fails with this, and nothing reaches the API server.
+    /// The call fails with this text. Nothing reaches the API server.
     Failed(&'static str),
-    /// It reaches the API server as it is written, which answers with this status.
+    /// The request reaches the API server unchanged, which responds with this status.
     Answered(u16),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    pub who: Who,
+    pub caller: Caller,
     pub name: &'static str,
     pub target: &'static str,
     pub method: &'static str,
@@ -65,20 +65,20 @@ pub struct Attempt {
 }
 
 const fn attempt(
-    who: Who,
+    caller: Caller,
     name: &'static str,
     method: &'static str,
     path: &'static str,
     expected: Expected,
 ) -> Attempt {
-    Attempt { who, name, target: "", method, path, headers: "", body: "", expected }
+    Attempt { caller, name, target: "", method, path, headers: "", body: "", expected }
 }
 
 const fn sending(headers: &'static str, name: &'static str, path: &'static str, expected: Expected) -> Attempt {
-    Attempt { headers, ..attempt(Asking, name, "GET", path, expected) }
+    Attempt { headers, ..attempt(Limited, name, "GET", path, expected) }
 }
 
-/// One that asks for some things, and sends something.
+/// An attempt of the controller with some permissions, with a body.
 const fn changing(
     name: &'static str,
     method: &'static str,
@@ -87,12 +87,12 @@ const fn changing(
     body: &'static str,
     expected: Expected,
 ) -> Attempt {
-    Attempt { headers, body, ..attempt(Asking, name, method, path, expected) }
+    Attempt { headers, body, ..attempt(Limited, name, method, path, expected) }
 }
 
 const MALFORMED: Expected = Refused("wasmop: request refused");
-const UNASKED: Expected = Refused("wasmop: no permission to");
-const UNGRANTED: Expected = Refused("wasmop: not granted to");
+const NOT_REQUESTED: Expected = Refused("wasmop: no permission to");
+const NOT_GRANTED: Expected = Refused("wasmop: not granted to");
 
 const JSON: &str = "content-type: application/json\n";
 const APPLY: &str = "content-type: application/apply-patch+yaml\n";
@@ -107,14 +107,14 @@ const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 const EXEC: &str = "/api/v1/namespaces/team-a/pods/p/exec?command=sh&stdout=true";
 
-/// Longer than any path that is looked at.
+/// A path longer than the host's limit.
 pub fn huge() -> Attempt {
     let path: String = format!("/api/v1/namespaces/team-a/secrets?x={}", "a".repeat(100_000));
     attempt(Everything, "a huge path", "GET", path.leak(), MALFORMED)
 }
 
 pub const ATTEMPTS: &[Attempt] = &[
-    // Paths that could be read in two ways, of one who may do everything.
+    // Ambiguous paths, sent by a controller with every permission.
     attempt(Everything, "..", "GET", "/api/v1/namespaces/team-a/configmaps/../secrets/other", MALFORMED),
     attempt(Everything, ".. at the end", "GET", "/api/v1/namespaces/team-a/secrets/..", MALFORMED),
     attempt(Everything, ".", "GET", "/api/v1/./secrets", MALFORMED),
@@ -126,8 +126,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "encoded twice", "GET", "/api/v1/namespaces/team-a/configmaps/%252e%252e/secrets", MALFORMED),
     attempt(Everything, "slash encoded twice", "GET", "/api/v1/namespaces/team-a%252Fsecrets", MALFORMED),
     attempt(Everything, "overlong encoding", "GET", "/api/v1/%c0%ae%c0%ae/v1/secrets", MALFORMED),
-    attempt(Everything, "encoding cut short", "GET", "/api/v1/secrets%2", MALFORMED),
-    attempt(Everything, "encoding of nothing", "GET", "/api/v1/secrets%zz", MALFORMED),
+    attempt(Everything, "truncated encoding", "GET", "/api/v1/secrets%2", MALFORMED),
+    attempt(Everything, "invalid encoding", "GET", "/api/v1/secrets%zz", MALFORMED),
     attempt(Everything, "NUL", "GET", "/api/v1/secrets%00", MALFORMED),
     attempt(Everything, "backslash", "GET", "/api/v1\\secrets", MALFORMED),
     attempt(Everything, "encoded backslash", "GET", "/api/v1%5csecrets", MALFORMED),
@@ -156,7 +156,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "*", "OPTIONS", "*", MALFORMED),
     attempt(Everything, "watch in the path", "GET", "/api/v1/watch/secrets", MALFORMED),
     attempt(Everything, "proxy in the path", "GET", "/api/v1/proxy/namespaces/team-a/pods/p", MALFORMED),
-    attempt(Everything, "deeper than a subresource", "GET", "/api/v1/namespaces/team-a/pods/p/status/x", MALFORMED),
+    attempt(Everything, "a path below a subresource", "GET", "/api/v1/namespaces/team-a/pods/p/status/x", MALFORMED),
     // Methods.
     attempt(Everything, "lower-case get", "get", "/api/v1/secrets", MALFORMED),
     attempt(Everything, "lower-case delete", "delete", "/api/v1/namespaces/team-a/secrets/other", MALFORMED),
@@ -167,21 +167,21 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(Everything, "a request in the method", "GET /api/v1/secrets HTTP/1.1\r\nX:", "/version", MALFORMED),
     attempt(Everything, "POST under a name", "POST", "/api/v1/namespaces/team-a/configmaps/x", MALFORMED),
     attempt(Everything, "PUT to a collection", "PUT", "/api/v1/namespaces/team-a/configmaps", MALFORMED),
-    // What a star does not grant.
-    attempt(Everything, "exec", "POST", EXEC, UNASKED),
-    attempt(Everything, "exec by GET", "GET", EXEC, UNASKED),
-    attempt(Everything, "attach", "POST", "/api/v1/namespaces/team-a/pods/p/attach", UNASKED),
-    attempt(Everything, "portforward", "GET", "/api/v1/namespaces/team-a/pods/p/portforward?ports=1", UNASKED),
-    attempt(Everything, "proxy of a pod", "GET", "/api/v1/namespaces/team-a/pods/p/proxy/secrets", UNASKED),
-    attempt(Everything, "proxy of a service", "GET", "/api/v1/namespaces/team-a/services/s:80/proxy/x", UNASKED),
+    // Resources that a wildcard does not include.
+    attempt(Everything, "exec", "POST", EXEC, NOT_REQUESTED),
+    attempt(Everything, "exec by GET", "GET", EXEC, NOT_REQUESTED),
+    attempt(Everything, "attach", "POST", "/api/v1/namespaces/team-a/pods/p/attach", NOT_REQUESTED),
+    attempt(Everything, "portforward", "GET", "/api/v1/namespaces/team-a/pods/p/portforward?ports=1", NOT_REQUESTED),
+    attempt(Everything, "proxy of a pod", "GET", "/api/v1/namespaces/team-a/pods/p/proxy/secrets", NOT_REQUESTED),
+    attempt(Everything, "proxy of a service", "GET", "/api/v1/namespaces/team-a/services/s:80/proxy/x", NOT_REQUESTED),
     attempt(
         Everything,
-        "a container put into a pod",
+        "an ephemeral container in a pod",
         "PATCH",
         "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers",
-        UNASKED,
+        NOT_REQUESTED,
     ),
-    attempt(Everything, "proxy of a node", "GET", "/api/v1/nodes/n/proxy/run", UNASKED),
+    attempt(Everything, "proxy of a node", "GET", "/api/v1/nodes/n/proxy/run", NOT_REQUESTED),
     Attempt {
         body: TOKEN,
         headers: JSON,
@@ -190,12 +190,12 @@ pub const ATTEMPTS: &[Attempt] = &[
             "token of a ServiceAccount",
             "POST",
             "/api/v1/namespaces/kube-system/serviceaccounts/default/token",
-            UNASKED,
+            NOT_REQUESTED,
         )
     },
     Attempt {
         target: "example.com",
-        ..attempt(Everything, "another host", "GET", "/", Failed("example.com\" is no external host"))
+        ..attempt(Everything, "another host", "GET", "/", Failed("example.com\" is not a valid external host"))
     },
     attempt(Everything, "allowed: list", "GET", "/api/v1/namespaces/team-a/configmaps?row=e1", Answered(200)),
     attempt(
@@ -205,69 +205,79 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/api/v1/namespaces/team-a/configmaps?watch=true&timeoutSeconds=1&row=e2",
         Answered(200),
     ),
-    // More than was asked for.
-    attempt(Asking, "another name", "GET", "/api/v1/namespaces/team-a/secrets/other", UNASKED),
-    attempt(Asking, "all names", "GET", "/api/v1/namespaces/team-a/secrets", UNASKED),
-    attempt(Asking, "all names, all namespaces", "GET", "/api/v1/secrets", UNASKED),
-    attempt(Asking, "another verb", "PUT", "/api/v1/namespaces/team-a/secrets/settings", UNASKED),
-    attempt(Asking, "another group", "GET", "/apis/apps/v1/namespaces/team-a/configmaps/settings", UNASKED),
-    attempt(Asking, "upper case", "GET", "/api/v1/namespaces/team-a/ConfigMaps/settings", UNASKED),
-    attempt(Asking, "watch without the verb", "GET", "/api/v1/configmaps?watch=true", UNASKED),
-    attempt(Asking, "watch without a value", "GET", "/api/v1/configmaps?watch", UNASKED),
-    attempt(Asking, "watch and no watch", "GET", "/api/v1/configmaps?watch=false&watch=true", UNASKED),
-    attempt(Asking, "encoded watch", "GET", "/api/v1/configmaps?%77atch=1", UNASKED),
-    attempt(Asking, "deletecollection", "DELETE", "/api/v1/namespaces/team-a/configmaps", UNASKED),
+    // Requests beyond the requested permissions.
+    attempt(Limited, "another name", "GET", "/api/v1/namespaces/team-a/secrets/other", NOT_REQUESTED),
+    attempt(Limited, "all names", "GET", "/api/v1/namespaces/team-a/secrets", NOT_REQUESTED),
+    attempt(Limited, "all names, all namespaces", "GET", "/api/v1/secrets", NOT_REQUESTED),
+    attempt(Limited, "another verb", "PUT", "/api/v1/namespaces/team-a/secrets/settings", NOT_REQUESTED),
+    attempt(Limited, "another group", "GET", "/apis/apps/v1/namespaces/team-a/configmaps/settings", NOT_REQUESTED),
+    attempt(Limited, "upper case", "GET", "/api/v1/namespaces/team-a/ConfigMaps/settings", NOT_REQUESTED),
+    attempt(Limited, "watch without the verb", "GET", "/api/v1/configmaps?watch=true", NOT_REQUESTED),
+    attempt(Limited, "watch without a value", "GET", "/api/v1/configmaps?watch", NOT_REQUESTED),
+    attempt(Limited, "watch and no watch", "GET", "/api/v1/configmaps?watch=false&watch=true", NOT_REQUESTED),
+    attempt(Limited, "encoded watch", "GET", "/api/v1/configmaps?%77atch=1", NOT_REQUESTED),
+    attempt(Limited, "deletecollection", "DELETE", "/api/v1/namespaces/team-a/configmaps", NOT_REQUESTED),
     attempt(
-        Asking,
+        Limited,
         "deletecollection of one name",
         "DELETE",
         "/api/v1/namespaces/team-a/secrets?fieldSelector=metadata.name=settings",
-        UNASKED,
+        NOT_REQUESTED,
     ),
     attempt(
-        Asking,
+        Limited,
         "fieldSelector: not this name",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name!=settings",
-        UNASKED,
+        NOT_REQUESTED,
     ),
     attempt(
-        Asking,
+        Limited,
         "fieldSelector: two names",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name=settings,metadata.name=other",
-        UNASKED,
+        NOT_REQUESTED,
     ),
     attempt(
-        Asking,
+        Limited,
         "fieldSelector twice",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name=settings&fieldSelector=metadata.name=other",
-        UNASKED,
+        NOT_REQUESTED,
     ),
-    attempt(Asking, "fieldSelector: empty name", "GET", "/api/v1/secrets?fieldSelector=metadata.name=", UNASKED),
-    attempt(Asking, "labelSelector", "GET", "/api/v1/secrets?labelSelector=metadata.name=settings", UNASKED),
-    attempt(Asking, "status", "PATCH", "/api/v1/namespaces/team-a/pods/p/status", UNASKED),
-    attempt(Asking, "log", "GET", "/api/v1/namespaces/team-a/pods/p/log", UNASKED),
-    attempt(Asking, "eviction", "POST", "/api/v1/namespaces/team-a/pods/p/eviction", UNASKED),
-    attempt(Asking, "ephemeral containers", "PATCH", "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers", UNASKED),
-    attempt(Asking, "finalize", "PUT", "/api/v1/namespaces/team-a/finalize", UNASKED),
-    attempt(Asking, "discovery", "GET", "/api", UNASKED),
-    attempt(Asking, "the root", "GET", "/", UNASKED),
-    attempt(Asking, "metrics", "GET", "/metrics", UNASKED),
-    attempt(Asking, "profiles", "GET", "/debug/pprof/heap", UNASKED),
-    attempt(Asking, "logs", "GET", "/logs/kube-apiserver.log", UNASKED),
-    attempt(Asking, "version by POST", "POST", "/version", UNASKED),
-    attempt(Asking, "below version", "GET", "/version/x", UNASKED),
-    Attempt { body: NEW_ROLE, headers: JSON, ..attempt(Asking, "a role without escalate", "POST", ROLES, UNASKED) },
+    attempt(Limited, "fieldSelector: empty name", "GET", "/api/v1/secrets?fieldSelector=metadata.name=", NOT_REQUESTED),
+    attempt(Limited, "labelSelector", "GET", "/api/v1/secrets?labelSelector=metadata.name=settings", NOT_REQUESTED),
+    attempt(Limited, "status", "PATCH", "/api/v1/namespaces/team-a/pods/p/status", NOT_REQUESTED),
+    attempt(Limited, "log", "GET", "/api/v1/namespaces/team-a/pods/p/log", NOT_REQUESTED),
+    attempt(Limited, "eviction", "POST", "/api/v1/namespaces/team-a/pods/p/eviction", NOT_REQUESTED),
+    attempt(
+        Limited,
+        "ephemeral containers",
+        "PATCH",
+        "/api/v1/namespaces/team-a/pods/p/ephemeralcontainers",
+        NOT_REQUESTED,
+    ),
+    attempt(Limited, "finalize", "PUT", "/api/v1/namespaces/team-a/finalize", NOT_REQUESTED),
+    attempt(Limited, "discovery", "GET", "/api", NOT_REQUESTED),
+    attempt(Limited, "the root", "GET", "/", NOT_REQUESTED),
+    attempt(Limited, "metrics", "GET", "/metrics", NOT_REQUESTED),
+    attempt(Limited, "profiles", "GET", "/debug/pprof/heap", NOT_REQUESTED),
+    attempt(Limited, "logs", "GET", "/logs/kube-apiserver.log", NOT_REQUESTED),
+    attempt(Limited, "version by POST", "POST", "/version", NOT_REQUESTED),
+    attempt(Limited, "a path below version", "GET", "/version/x", NOT_REQUESTED),
+    Attempt {
+        body: NEW_ROLE,
+        headers: JSON,
+        ..attempt(Limited, "a role without the verb escalate", "POST", ROLES, NOT_REQUESTED)
+    },
     Attempt {
         body: NEW_BINDING,
         headers: JSON,
-        ..attempt(Asking, "a binding without bind", "POST", BINDINGS, UNASKED)
+        ..attempt(Limited, "a binding without the verb bind", "POST", BINDINGS, NOT_REQUESTED)
     },
-    // What the API server would check on the host, which may do it all.
+    // Requests that the API server checks against the identity of the host, which is an administrator.
     changing(
-        "server-side apply of what does not exist",
+        "server-side apply that creates",
         "PATCH",
         "/api/v1/namespaces/team-b/secrets/settings?fieldManager=x",
         APPLY,
@@ -315,7 +325,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         Refused("wasmop: no permission to attest signers"),
     ),
     changing(
-        "a policy that reads what it likes",
+        "a policy with any parameter kind",
         "POST",
         "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
         JSON,
@@ -347,7 +357,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         Answered(201),
     ),
     Attempt {
-        who: Account,
+        caller: Account,
         ..changing(
             "RBAC: server-side apply",
             "PATCH",
@@ -357,39 +367,39 @@ pub const ATTEMPTS: &[Attempt] = &[
             Answered(403),
         )
     },
-    attempt(Asking, "allowed: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=a1", Answered(200)),
+    attempt(Limited, "allowed: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=a1", Answered(200)),
     attempt(
-        Asking,
+        Limited,
         "allowed: in another namespace",
         "GET",
         "/api/v1/namespaces/team-b/configmaps/settings?row=a2",
         Answered(200),
     ),
-    attempt(Asking, "allowed: list", "GET", "/api/v1/configmaps?limit=1&row=a3", Answered(200)),
-    attempt(Asking, "allowed: no watch", "GET", "/api/v1/configmaps?watch=false&limit=1&row=a4", Answered(200)),
+    attempt(Limited, "allowed: list", "GET", "/api/v1/configmaps?limit=1&row=a3", Answered(200)),
+    attempt(Limited, "allowed: no watch", "GET", "/api/v1/configmaps?watch=false&limit=1&row=a4", Answered(200)),
     Attempt {
         body: NEW_MAP,
         headers: JSON,
-        ..attempt(Asking, "allowed: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=a5", Answered(201))
+        ..attempt(Limited, "allowed: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=a5", Answered(201))
     },
-    attempt(Asking, "allowed: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/doomed?row=a6", Answered(200)),
-    attempt(Asking, "allowed: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=a7", Answered(200)),
+    attempt(Limited, "allowed: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/doomed?row=a6", Answered(200)),
+    attempt(Limited, "allowed: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=a7", Answered(200)),
     attempt(
-        Asking,
+        Limited,
         "allowed: list of a name",
         "GET",
         "/api/v1/secrets?fieldSelector=metadata.name%3Dsettings&row=a8",
         Answered(200),
     ),
-    attempt(Asking, "allowed: a URL", "GET", "/version?row=a9", Answered(200)),
+    attempt(Limited, "allowed: a URL", "GET", "/version?row=a9", Answered(200)),
     attempt(
-        Asking,
+        Limited,
         "allowed: an encoded letter",
         "GET",
         "/api/v1/namespaces/team-a/configmaps/%73ettings?row=b1",
         Answered(200),
     ),
-    // Headers: the request gets through, and they don't.
+    // The host forwards the request, without these headers.
     sending("Impersonate-User: system:admin\n", "Impersonate-User", "/version?row=h1", Answered(200)),
     sending(
         "Impersonate-User: system:serviceaccount:kube-system:default\nImpersonate-Group: system:masters\nImpersonate-Uid: 1\nImpersonate-Extra-a: b\n",
@@ -407,7 +417,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     ),
     sending(
         "Content-Length: 4\nTransfer-Encoding: chunked\n",
-        "a length that is not so",
+        "a wrong content length",
         "/version?row=h6",
         Answered(200),
     ),
@@ -449,36 +459,36 @@ pub const ATTEMPTS: &[Attempt] = &[
         "/version?row=i5",
         Answered(200),
     ),
-    // Less granted than asked for.
-    attempt(Subset, "not granted: list", "GET", "/api/v1/configmaps", UNGRANTED),
-    attempt(Subset, "not granted: watch", "GET", "/api/v1/configmaps?watch=true", UNGRANTED),
-    attempt(Subset, "not granted: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/settings", UNGRANTED),
-    attempt(Subset, "not granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/other", UNGRANTED),
-    attempt(Subset, "not granted: a URL", "GET", "/version", UNGRANTED),
+    // Requests beyond the grant.
+    attempt(Subset, "not granted: list", "GET", "/api/v1/configmaps", NOT_GRANTED),
+    attempt(Subset, "not granted: watch", "GET", "/api/v1/configmaps?watch=true", NOT_GRANTED),
+    attempt(Subset, "not granted: delete", "DELETE", "/api/v1/namespaces/team-a/configmaps/settings", NOT_GRANTED),
+    attempt(Subset, "not granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/other", NOT_GRANTED),
+    attempt(Subset, "not granted: a URL", "GET", "/version", NOT_GRANTED),
     Attempt {
         body: NEW_MAP,
         headers: JSON,
-        ..attempt(Subset, "not granted: create", "POST", "/api/v1/namespaces/team-b/configmaps", UNGRANTED)
+        ..attempt(Subset, "not granted: create", "POST", "/api/v1/namespaces/team-b/configmaps", NOT_GRANTED)
     },
-    Attempt { body: NEW_BINDING, headers: JSON, ..attempt(Subset, "not granted: bind", "POST", BINDINGS, UNGRANTED) },
-    attempt(Subset, "not even asked for: exec", "POST", EXEC, UNASKED),
+    Attempt { body: NEW_BINDING, headers: JSON, ..attempt(Subset, "not granted: bind", "POST", BINDINGS, NOT_GRANTED) },
+    attempt(Subset, "not requested: exec", "POST", EXEC, NOT_REQUESTED),
     attempt(Subset, "granted: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=s1", Answered(200)),
     attempt(Subset, "granted: a name", "GET", "/api/v1/namespaces/team-a/secrets/settings?row=s2", Answered(200)),
-    // As a ServiceAccount: what the host lets through, the API server's RBAC decides on.
-    attempt(Nobody, "RBAC: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=n1", Answered(403)),
-    attempt(Nobody, "RBAC: list", "GET", "/api/v1/secrets?row=n2", Answered(403)),
+    // As a ServiceAccount: the host forwards the request, and the API server's RBAC decides.
+    attempt(Unprivileged, "RBAC: get", "GET", "/api/v1/namespaces/team-a/configmaps/settings?row=n1", Answered(403)),
+    attempt(Unprivileged, "RBAC: list", "GET", "/api/v1/secrets?row=n2", Answered(403)),
     Attempt {
         body: NEW_MAP,
         headers: JSON,
-        ..attempt(Nobody, "RBAC: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=n3", Answered(403))
+        ..attempt(Unprivileged, "RBAC: create", "POST", "/api/v1/namespaces/team-a/configmaps?row=n3", Answered(403))
     },
     Attempt {
         headers: "Impersonate-User: system:admin\nImpersonate-Group: system:masters\n",
-        ..attempt(Nobody, "RBAC: as somebody else", "GET", "/api/v1/secrets?row=n4", Answered(403))
+        ..attempt(Unprivileged, "RBAC: impersonation", "GET", "/api/v1/secrets?row=n4", Answered(403))
     },
-    attempt(Nobody, "..: not even asked", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
-    attempt(Nobody, "exec: not even asked", "POST", EXEC, UNASKED),
-    attempt(Nobody, "what all who are authenticated may", "GET", "/version?row=n5", Answered(200)),
+    attempt(Unprivileged, "..: not forwarded", "GET", "/api/v1/namespaces/../secrets", MALFORMED),
+    attempt(Unprivileged, "exec: not forwarded", "POST", EXEC, NOT_REQUESTED),
+    attempt(Unprivileged, "allowed to every authenticated user", "GET", "/version?row=n5", Answered(200)),
     attempt(
         Account,
         "RBAC: another namespace",

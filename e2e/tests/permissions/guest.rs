@@ -1,14 +1,14 @@
-//! A guest in text that makes a list of requests, byte for byte, as soon as it starts, and logs the answers.
+//! A guest that makes a list of requests, byte for byte, when it starts, and logs the responses.
 //!
-//! A line of its log is `NNN head SSS`, `NNN body TEXT`, `NNN fail TEXT` or `NNN end`, where NNN is the
-//! number of the request.
+//! A line of its log is `NNN head SSS`, `NNN body TEXT`, `NNN fail TEXT` or `NNN end`. NNN is the number of the
+//! request, SSS the status.
 
 use std::fmt::Write;
 
 use anyhow::Result;
 use wasmop_package::manifest::{Language, Manifest, PolicyRule, Sdk, Toolchain};
 
-/// A request as it crosses the world.
+/// A request as the guest passes it to the host.
 pub struct Request<'a> {
     pub target: &'a str,
     pub method: &'a str,
@@ -17,9 +17,9 @@ pub struct Request<'a> {
     pub body: &'a str,
 }
 
-/// Where strings begin: above what the code writes.
+/// The address of the strings, above the memory that the code writes.
 const STRINGS: usize = 0x40000;
-/// Of an answer that is logged.
+/// Bytes of a response that are logged.
 const MAX_SHOWN: u32 = 600;
 
 const CODE: &str = r#"
@@ -75,7 +75,7 @@ const CODE: &str = r#"
       (br_if $again (local.get $kind))))
 "#;
 
-/// Strings, one after the other.
+/// Consecutive strings in the data segment.
 #[derive(Default)]
 struct Strings {
     escaped: String,
@@ -83,7 +83,7 @@ struct Strings {
 }
 
 impl Strings {
-    /// Pointer and length, as constants.
+    /// Adds a string; returns pointer and length as constants.
     fn add(&mut self, text: &str) -> String {
         let at = STRINGS + self.len;
         for byte in text.bytes() {
@@ -94,8 +94,13 @@ impl Strings {
     }
 }
 
-/// A package of this name. `spec`: what it registers, if anything.
-pub fn package(name: &str, asked: Vec<PolicyRule>, spec: Option<&str>, requests: &[Request<'_>]) -> Result<Vec<u8>> {
+/// Builds a package of this name. `spec`: its registration, if it has one.
+pub fn package(
+    name: &str,
+    requested: Vec<PolicyRule>,
+    spec: Option<&str>,
+    requests: &[Request<'_>],
+) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let mut start = String::new();
     if let Some(spec) = spec {
@@ -108,7 +113,7 @@ pub fn package(name: &str, asked: Vec<PolicyRule>, spec: Option<&str>, requests:
     let code = CODE.replace("MAX_SHOWN", &MAX_SHOWN.to_string());
     let text = format!("(module {code} (func $start {start}) (data (i32.const {STRINGS}) \"{}\"))", strings.escaped);
     let manifest = Manifest {
-        permissions: asked,
+        permissions: requested,
         ..Manifest::new(name, "1.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
     };
     Ok(wasmop_package::assemble(&wat::parse_str(text)?, &manifest)?)

@@ -1,83 +1,72 @@
-//! What controllers may do at a real API server, by that server's own record: its audit log.
+//! Permissions of controllers on a real API server, whose audit log is the evidence.
 //!
 //! ```text
-//! attempts   the table of what hostile guests try     guest   a guest that tries it, byte for byte
-//! watches    what registrations lead to               learn   what a run needed is enough for the next
-//! reload     grants and policies change at SIGHUP
+//! attempts              the requests that hostile guests make, and their expected results
+//! guest                 a guest that makes a list of requests, byte for byte
+//! watches               upstream watches that registrations cause
+//! learned_permissions   permissions that one run prints suffice for the next run
+//! reload                grants and policies change on SIGHUP
+//! setup                 rules, options and answers that several modules use
 //! ```
 
 mod attempts;
 mod guest;
-mod learn;
+mod learned_permissions;
 mod reload;
+mod setup;
 mod watches;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::PostParams;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-use wasmop_e2e::audit::{self, Reached};
+use wasmop_api::caller::HOST_USER_AGENT;
+use wasmop_e2e::audit::{self, AuditedRequest};
 use wasmop_e2e::fault_proxy::{Fault, FaultProxy, Rule};
-use wasmop_e2e::part;
-use wasmop_e2e::table::Table;
-use wasmop_e2e::world::{Cluster, PATIENCE};
-use wasmop_e2e::{guests, probe};
-use wasmop_host::identity::HOST_USER_AGENT;
+use wasmop_e2e::guests;
+use wasmop_e2e::part::{self, Part};
+use wasmop_e2e::test_cluster::TestCluster;
 use wasmop_package::manifest::PolicyRule;
-use wasmop_testbed::host::{Host, HostOptions};
-use wasmop_testbed::log::Log;
+use wasmop_testbed::host::Host;
 
-use attempts::{ATTEMPTS, Attempt, Expected, Who};
+use attempts::{ATTEMPTS, Attempt, Caller, Expected};
 use guest::Request;
-
-const COLUMN: &str = "result";
-const POLL: Duration = Duration::from_millis(50);
+use setup::{Answer, COLUMN, check_identity, everything, options, rule, until_answered, urls, user_agent};
 
 fn main() -> ExitCode {
-    part::main("permissions", run())
+    part::main("permissions", &[COLUMN], run)
 }
 
-async fn run() -> Result<bool> {
-    let cluster = Cluster::start_with(audit::flags).await?;
+async fn run(part: &Part) -> Result<()> {
+    let cluster = TestCluster::start_with(audit::flags).await?;
     cluster.create_crd().await?;
     set_up(&cluster).await?;
-    let mut table = Table::new(&[COLUMN]);
-    let mut set = |row: &'static str, result: Result<()>| table.set(row, COLUMN, result.into());
     let mut attempts = ATTEMPTS.to_vec();
     attempts.push(attempts::huge());
-    for (row, result) in attempted(&cluster, &attempts).await? {
-        set(row.leak(), result);
-    }
-    for (row, result) in watches::watched(&cluster).await? {
-        set(row, result);
-    }
-    set("a redirect is not followed", redirected(&cluster).await);
+    attempt_all(part, &cluster, &attempts).await?;
+    watches::rows(part, &cluster).await?;
+    part.row("a redirect is not followed", COLUMN, redirected(&cluster)).await;
     let package = tokio::task::block_in_place(|| guests::build("go", cluster.dir()))?.package;
-    for (row, result) in reload::reloaded(&cluster, &package).await {
-        set(row, result);
-    }
-    set("what a run needed is enough for the next", learn::learnt(&cluster, &package).await);
-    println!("\n{}", table.render("permissions"));
-    Ok(table.is_good())
+    reload::rows(part, &cluster, &package).await?;
+    let learned = learned_permissions::sufficient(&cluster, &package);
+    part.row("permissions learned from one run suffice for the next", COLUMN, learned).await;
+    Ok(())
 }
 
 fn object<T: DeserializeOwned>(value: Value) -> Result<T> {
     Ok(serde_json::from_value(value)?)
 }
 
-/// Objects to reach for, and ServiceAccounts with and without rights.
-async fn set_up(cluster: &Cluster) -> Result<()> {
+/// Creates objects that guests try to reach, and ServiceAccounts with and without rights.
+async fn set_up(cluster: &TestCluster) -> Result<()> {
     let create = PostParams::default();
-    for namespace in ["team-a", "team-b", reload::NAMESPACE, learn::NAMESPACE] {
+    for namespace in ["team-a", "team-b", reload::NAMESPACE, learned_permissions::NAMESPACE] {
         cluster.create_namespace(namespace).await?;
     }
     for (namespace, name) in [("team-a", "settings"), ("team-b", "settings"), ("team-a", "doomed")] {
@@ -109,23 +98,9 @@ async fn set_up(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
-    PolicyRule { api_groups: owned(groups), resources: owned(resources), verbs: owned(verbs), ..PolicyRule::default() }
-}
-
-fn urls(urls: &[&str], verbs: &[&str]) -> PolicyRule {
-    let urls = urls.iter().map(|url| (*url).to_owned()).collect();
-    PolicyRule { non_resource_urls: urls, ..rule(&[], &[], verbs) }
-}
-
-fn everything() -> Vec<PolicyRule> {
-    vec![rule(&["*"], &["*"], &["*"]), urls(&["*"], &["*"])]
-}
-
-/// What the package of a controller asks for.
-fn asked(who: Who) -> Vec<PolicyRule> {
-    if who != Who::Asking {
+/// The permissions that the package of a controller requests.
+fn requested(caller: Caller) -> Vec<PolicyRule> {
+    if caller != Caller::Limited {
         return everything();
     }
     vec![
@@ -149,12 +124,12 @@ fn asked(who: Who) -> Vec<PolicyRule> {
     ]
 }
 
-/// What its owner grants it, as TOML.
-fn granted(who: Who) -> &'static str {
-    match who {
-        Who::Asking | Who::Nobody | Who::Account => "",
-        Who::Everything => "grant = \"all\"\n",
-        Who::Subset => {
+/// The grant of the controller's owner, as TOML.
+fn granted(caller: Caller) -> &'static str {
+    match caller {
+        Caller::Limited | Caller::Unprivileged | Caller::Account => "",
+        Caller::Everything => "grant = \"all\"\n",
+        Caller::Subset => {
             "[[controllers.subset.grant]]\napi-groups = [\"\"]\nresources = [\"configmaps\"]\nverbs = [\"get\"]\n\
              [[controllers.subset.grant]]\napi-groups = [\"\"]\nresources = [\"secrets\"]\n\
              resource-names = [\"settings\"]\nverbs = [\"get\"]\n"
@@ -162,119 +137,63 @@ fn granted(who: Who) -> &'static str {
     }
 }
 
-/// A host with a configuration file of this content; everything it has is called `name`.
-fn options(cluster: &Cluster, name: &str, config: &str) -> Result<(HostOptions, PathBuf)> {
-    let file = cluster.dir().join(format!("{name}.toml"));
-    std::fs::write(&file, config)?;
-    let mut options = cluster.host_options(name, Vec::new())?;
-    options.suspend_after = None;
-    options.args = vec!["--config".into(), file.display().to_string()];
-    Ok((options, file))
-}
-
-/// What became of a request.
-#[derive(Debug, Default)]
-struct Answer {
-    status: Option<u16>,
-    body: String,
-    failed: Option<String>,
-    ended: bool,
-}
-
-/// Answers of a guest's requests by their number, from its log.
-fn answers(log: &mut Log, controller: &str) -> Result<BTreeMap<usize, Answer>> {
-    let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
-    for record in log.records()?.iter().filter(|r| r.text("target") == "guest" && r.text("controller") == controller) {
-        let mut parts = record.message().splitn(3, ' ');
-        let (Some(number), Some(kind)) = (parts.next(), parts.next()) else { continue };
-        let text = parts.next().unwrap_or_default();
-        let answer = answers.entry(number.parse()?).or_default();
-        match kind {
-            "head" => answer.status = Some(text.parse()?),
-            "body" => answer.body.push_str(text),
-            "fail" => answer.failed = Some(text.into()),
-            _ => {}
-        }
-        answer.ended |= matches!(kind, "fail" | "end");
-    }
-    Ok(answers)
-}
-
-/// Waits until all requests of a guest have been answered.
-async fn until_answered(host: &mut Host, controller: &str, count: usize) -> Result<BTreeMap<usize, Answer>> {
-    let deadline = Instant::now() + PATIENCE * 2;
-    loop {
-        let answers = answers(&mut host.log, controller)?;
-        if answers.values().filter(|answer| answer.ended).count() == count {
-            return Ok(answers);
-        }
-        if Instant::now() > deadline || !host.is_running() {
-            bail!("{controller}: {} of {count} answers; the end of the log:\n{}", answers.len(), host.log.tail(10));
-        }
-        sleep(POLL).await;
-    }
-}
-
-type Rows = Vec<(String, Result<()>)>;
-
-/// Has every attempt made, and says what came of it.
-async fn attempted(cluster: &Cluster, attempts: &[Attempt]) -> Result<Rows> {
+/// Runs one guest for each kind of controller, which makes all of its attempts, and records a row for each.
+async fn attempt_all(part: &Part, cluster: &TestCluster, attempts: &[Attempt]) -> Result<()> {
     let mut config = "suspend-policy = \"after=300ms\"\n".to_owned();
     let mut of = BTreeMap::new();
-    for who in Who::ALL {
-        let mine: Vec<_> = attempts.iter().filter(|attempt| attempt.who == who).collect();
+    for caller in Caller::ALL {
+        let mine: Vec<_> = attempts.iter().filter(|attempt| attempt.caller == caller).collect();
         let requests: Vec<_> = mine
             .iter()
             .map(|Attempt { target, method, path, headers, body, .. }| Request { target, method, path, headers, body })
             .collect();
-        let name = who.name();
-        std::fs::write(cluster.dir().join(format!("{name}.wasm")), guest::package(name, asked(who), None, &requests)?)?;
+        let name = caller.name();
+        std::fs::write(
+            cluster.dir().join(format!("{name}.wasm")),
+            guest::package(name, requested(caller), None, &requests)?,
+        )?;
         config.push_str(&format!("[controllers.{name}]\npackage = \"{name}.wasm\"\n"));
-        if let Some((namespace, account)) = who.service_account() {
+        if let Some((namespace, account)) = caller.service_account() {
             config.push_str(&format!("service-account = \"{namespace}/{account}\"\n"));
         }
-        config.push_str(granted(who));
-        of.insert(who, mine);
+        config.push_str(granted(caller));
+        of.insert(caller, mine);
     }
     let (options, _) = options(cluster, "attempts", &config)?;
     let mut host = Host::spawn(&options)?;
     let mut all = BTreeMap::new();
-    for (who, mine) in &of {
-        all.insert(*who, until_answered(&mut host, who.name(), mine.len()).await?);
+    for (caller, mine) in &of {
+        all.insert(*caller, until_answered(&mut host, caller.name(), mine.len()).await?);
     }
     tokio::task::block_in_place(|| host.terminate())?;
     let reached = audit::read(cluster.dir())?;
     let own = reached.iter().find(|r| r.user_agent == HOST_USER_AGENT).context("no request of the host itself")?;
-    let mut rows = Rows::new();
-    for (who, mine) in of {
-        let by_it: Vec<_> = reached.iter().filter(|r| r.user_agent == user_agent(who.name())).collect();
+    for (caller, mine) in of {
+        let of_controller: Vec<_> = reached.iter().filter(|r| r.user_agent == user_agent(caller.name())).collect();
         for (index, attempt) in mine.iter().enumerate() {
-            let answer = &all[&who][&(index + 1)];
-            let result = judge(attempt, answer, &by_it, &own.user);
-            rows.push((format!("{}: {}", who.name(), attempt.name), result));
+            let answer = &all[&caller][&(index + 1)];
+            let result = judge(attempt, answer, &of_controller, &own.user);
+            part.record(&format!("{}: {}", caller.name(), attempt.name), COLUMN, result);
         }
         let answered = mine.iter().filter(|a| matches!(a.expected, Expected::Answered(_))).count();
-        let result = match by_it.len() == answered {
+        let result = match of_controller.len() == answered {
             true => Ok(()),
-            false => Err(anyhow::anyhow!("{answered} requests were to reach the API server, {by_it:#?} did")),
+            false => Err(anyhow!("{answered} requests should reach the API server, {of_controller:#?} did")),
         };
-        rows.push((format!("{}: nothing else reached the API server", who.name()), result));
+        part.record(&format!("{}: no other request reaches the API server", caller.name()), COLUMN, result);
     }
-    let known = |r: &&Reached| r.user_agent.starts_with("kubectl/v1") || r.user_agent.contains("example.com");
-    let result = match reached.iter().find(known) {
+    let is_disguised =
+        |r: &&AuditedRequest| r.user_agent.starts_with("kubectl/v1") || r.user_agent.contains("example.com");
+    let result = match reached.iter().find(is_disguised) {
         None => Ok(()),
-        Some(disguised) => Err(anyhow::anyhow!("{disguised:?}")),
+        Some(disguised) => Err(anyhow!("{disguised:?}")),
     };
-    rows.push(("nothing came in disguise".into(), result));
-    Ok(rows)
+    part.record("no request has a forged User-Agent", COLUMN, result);
+    Ok(())
 }
 
-fn user_agent(controller: &str) -> String {
-    format!("{HOST_USER_AGENT} (controller/{controller})")
-}
-
-/// Whether what came of an attempt is what had to.
-fn judge(attempt: &Attempt, answer: &Answer, reached: &[&Reached], host: &str) -> Result<()> {
+/// Checks the result of an attempt against the expected one.
+fn judge(attempt: &Attempt, answer: &Answer, reached: &[&AuditedRequest], host: &str) -> Result<()> {
     let records: Vec<_> = reached.iter().filter(|r| r.uri == attempt.path).collect();
     match attempt.expected {
         Expected::Refused(text) => {
@@ -296,29 +215,14 @@ fn judge(attempt: &Attempt, answer: &Answer, reached: &[&Reached], host: &str) -
                 _ => &["get", "list", "watch"],
             };
             ensure!(verbs.contains(&&*record.verb), "{record:?}");
-            as_whom(record, attempt.who.service_account())?;
+            check_identity(record, attempt.caller.service_account())?;
         }
     }
     Ok(())
 }
 
-/// Whether a request was made as this ServiceAccount, or as the host.
-fn as_whom(record: &Reached, account: Option<(&str, &str)>) -> Result<()> {
-    let Some((namespace, name)) = account else {
-        ensure!(record.impersonated.is_none(), "{record:?}");
-        return Ok(());
-    };
-    let user = format!("system:serviceaccount:{namespace}:{name}");
-    ensure!(record.impersonated.as_deref() == Some(&user), "{record:?}");
-    let mut groups = record.groups.clone();
-    groups.sort_unstable();
-    let of_namespace = format!("system:serviceaccounts:{namespace}");
-    ensure!(groups == ["system:authenticated", "system:serviceaccounts", &of_namespace], "{record:?}");
-    Ok(())
-}
-
-/// An API server that sends a guest elsewhere: to what it may not have, and to another server.
-async fn redirected(cluster: &Cluster) -> Result<()> {
+/// The API server redirects a guest to a forbidden object, and to another server.
+async fn redirected(cluster: &TestCluster) -> Result<()> {
     const NAME: &str = "redirected";
     const SECRET: &str = "/api/v1/namespaces/team-a/secrets/other";
     let proxy = FaultProxy::start(cluster.client.clone()).await?;
@@ -337,7 +241,7 @@ async fn redirected(cluster: &Cluster) -> Result<()> {
     let answers = until_answered(&mut host, NAME, paths.len()).await?;
     tokio::task::block_in_place(|| host.terminate())?;
     ensure!(answers.values().all(|answer| answer.status == Some(302)), "{answers:?}");
-    ensure!(rules.iter().all(|rule| rule.hits() == 1), "the proxy was not asked once for each");
+    ensure!(rules.iter().all(|rule| rule.hits() == 1), "the proxy did not get one request for each rule");
     let followed = audit::read(cluster.dir())?.into_iter().find(|r| r.user_agent == user_agent(NAME));
     ensure!(followed.is_none(), "{followed:?}");
     Ok(())

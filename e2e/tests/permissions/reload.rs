@@ -1,4 +1,4 @@
-//! A host process whose configuration file changes under it: SIGHUP has it read again.
+//! A host reads its changed configuration file again on SIGHUP.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +8,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use tokio::time::{Instant, sleep};
-use wasmop_e2e::world::{Cluster, PATIENCE};
+use wasmop_e2e::audit;
+use wasmop_e2e::part::Part;
+use wasmop_e2e::probe::{Probe, ProbeStatus, spec};
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
 
-use super::guest::{self, Request};
-use super::probe::{Probe, ProbeStatus, spec};
-use super::{audit, options, rule, until_answered};
+use crate::guest::{self, Request};
+use crate::setup::{COLUMN, options, rule, until_answered};
 
 pub const NAMESPACE: &str = "reload";
 const CONTROLLER: &str = "probe-go";
@@ -22,34 +24,31 @@ const POLL: Duration = Duration::from_millis(50);
 
 const ALL: &str = "grant = \"all\"";
 const NOTHING: &str = "grant = []";
-/// What the controller needs, but for its children.
+/// Everything the controller needs except access to its children.
 const CHILDLESS: &str = "
 [[controllers.probe-go.grant]]
 api-groups = [\"e2e.wasmop.dev\"]
 resources = [\"probes\", \"probes/status\"]
 verbs = [\"get\", \"list\", \"watch\", \"update\", \"patch\"]";
 
-pub async fn reloaded(cluster: &Cluster, package: &Path) -> Vec<(&'static str, Result<()>)> {
-    let mut stage = match Stage::set(cluster, package) {
-        Ok(stage) => stage,
-        Err(error) => return vec![("reload: the host starts", Err(error))],
-    };
-    vec![
-        ("reload: a wider grant is followed, its watches too", stage.widen().await),
-        ("reload: a narrower grant is followed, nothing is lost", stage.narrow().await),
-        ("reload: a ServiceAccount is followed", stage.impersonate().await),
-        ("reload: a suspend policy is followed", stage.suspend().await),
-        ("reload: how much is logged is followed", stage.log_more().await),
-        ("reload: what needs a restart is named", stage.needs_restart().await),
-        ("reload: a bad file is refused, the old one stays", stage.bad_file().await),
-        ("reload: settings that cannot be are refused", stage.bad_settings().await),
-        ("reload: no controller was restarted", stage.end().await),
-        ("reload: a stream that is no longer granted is cut", cut(cluster).await),
-    ]
+/// The rows build on each other: they change the settings of one host.
+pub async fn rows(part: &Part, cluster: &TestCluster, package: &Path) -> Result<()> {
+    let mut host = ReloadingHost::start(cluster, package)?;
+    part.step("reload: a wider grant applies, also to watches", COLUMN, host.widen()).await;
+    part.step("reload: a narrower grant applies, and no change is lost", COLUMN, host.narrow()).await;
+    part.step("reload: a ServiceAccount applies", COLUMN, host.impersonate()).await;
+    part.step("reload: a suspend policy applies", COLUMN, host.suspend()).await;
+    part.step("reload: the log level applies", COLUMN, host.log_more()).await;
+    part.step("reload: settings that need a restart are named", COLUMN, host.needs_restart()).await;
+    part.step("reload: an invalid file is rejected, the old one stays in force", COLUMN, host.bad_file()).await;
+    part.step("reload: impossible settings are rejected", COLUMN, host.bad_settings()).await;
+    part.step("reload: no controller was restarted", COLUMN, host.end()).await;
+    part.row("reload: a stream that loses its grant is cut", COLUMN, cut(cluster)).await;
+    Ok(())
 }
 
-/// A guest that has a watch of its own open when its grant is taken back.
-async fn cut(cluster: &Cluster) -> Result<()> {
+/// A guest has a watch open when its grant is revoked.
+async fn cut(cluster: &TestCluster) -> Result<()> {
     const NAME: &str = "streaming";
     const PATH: &str = "/api/v1/namespaces/team-a/configmaps?watch=true";
     let request = Request { target: "", method: "GET", path: PATH, headers: "", body: "" };
@@ -59,7 +58,7 @@ async fn cut(cluster: &Cluster) -> Result<()> {
     let (options, file) = options(cluster, NAME, &config(ALL))?;
     let mut host = Host::spawn(&options)?;
     let begun = |r: &Record| r.text("controller") == NAME && r.message().starts_with("001 body");
-    tokio::task::block_in_place(|| host.log.wait_for(0, PATIENCE, "piece of the watch", begun))?;
+    tokio::task::block_in_place(|| host.log.wait_for(0, TIMEOUT, "piece of the watch", begun))?;
     std::fs::write(&file, config(NOTHING))?;
     host.hang_up();
     let answers = until_answered(&mut host, NAME, 1).await?;
@@ -70,19 +69,20 @@ async fn cut(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-struct Stage {
+/// The host whose settings change, and its controller.
+struct ReloadingHost {
     host: Host,
-    /// Of the cluster.
+    /// The directory of the cluster.
     dir: PathBuf,
     file: PathBuf,
     package: PathBuf,
     probes: Api<Probe>,
     maps: Api<ConfigMap>,
-    /// Reconciles that the controller remembers.
+    /// Reconciles that the controller counts in its memory.
     total: u64,
 }
 
-/// A file with these settings of the host and of the controller.
+/// A configuration file with these settings of the host and of the controller.
 fn config(package: &Path, host: &str, controller: &str) -> String {
     format!(
         "namespace = \"{NAMESPACE}\"\n{host}\n[controllers.{CONTROLLER}]\npackage = \"{}\"\n{controller}\n",
@@ -92,12 +92,12 @@ fn config(package: &Path, host: &str, controller: &str) -> String {
 
 const STAYS: &str = "suspend-policy = \"never\"";
 
-impl Stage {
-    fn set(cluster: &Cluster, package: &Path) -> Result<Stage> {
+impl ReloadingHost {
+    fn start(cluster: &TestCluster, package: &Path) -> Result<ReloadingHost> {
         let (options, file) = options(cluster, "reload", &config(package, STAYS, CHILDLESS))?;
         let mut host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], PATIENCE))?;
-        Ok(Stage {
+        tokio::task::block_in_place(|| host.wait_ready(&[CONTROLLER], TIMEOUT))?;
+        Ok(ReloadingHost {
             host,
             dir: cluster.dir().into(),
             file,
@@ -108,11 +108,12 @@ impl Stage {
         })
     }
 
-    /// Changes the file and says so; where the log was then.
+    /// Changes the settings. Returns the position of the log before that.
     fn change(&mut self, host: &str, controller: &str) -> Result<usize> {
         self.write(&config(&self.package, host, controller))
     }
 
+    /// Writes the file and sends SIGHUP. Returns the position of the log before that.
     fn write(&mut self, text: &str) -> Result<usize> {
         let position = self.host.log.position()?;
         std::fs::write(&self.file, text)?;
@@ -121,7 +122,7 @@ impl Stage {
     }
 
     fn logged(&mut self, position: usize, what: &str, is: impl Fn(&Record) -> bool) -> Result<Record> {
-        tokio::task::block_in_place(|| self.host.log.wait_for(position, PATIENCE, what, is))
+        tokio::task::block_in_place(|| self.host.log.wait_for(position, TIMEOUT, what, is))
     }
 
     async fn create(&self, name: &str) -> Result<()> {
@@ -132,9 +133,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until a Probe has been reconciled as it is now.
+    /// Waits until the current spec of a Probe has been reconciled.
     async fn until_current(&mut self, name: &str) -> Result<ProbeStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let probe = self.probes.get(name).await?;
             if probe.is_current() {
@@ -148,7 +149,7 @@ impl Stage {
         }
     }
 
-    /// Changes a Probe, which must be reconciled.
+    /// Changes a Probe, and waits until the change has been reconciled.
     async fn reconciles(&mut self, name: &str, value: &str) -> Result<()> {
         let patch = serde_json::json!({ "spec": spec("child", value) });
         self.probes.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
@@ -169,12 +170,12 @@ impl Stage {
         ensure!(record.text("help").contains("[[controllers.probe-go.grant]]"), "{record:?}");
         self.change(STAYS, ALL)?;
         self.until_current("one").await?;
-        // It is watched as well: one that is deleted comes back.
+        // The children are watched as well: a deleted child is restored.
         let uid = self.maps.get("one").await?.metadata.uid;
         self.maps.delete("one", &DeleteParams::default()).await?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.maps.get_opt("one").await?.is_none_or(|map| map.metadata.uid == uid) {
-            ensure!(Instant::now() < deadline, "the child does not come back");
+            ensure!(Instant::now() < deadline, "the child is not restored");
             sleep(POLL).await;
         }
         Ok(())
@@ -190,18 +191,18 @@ impl Stage {
         let widened = self.change(STAYS, ALL)?;
         self.until_current("two").await?;
         let of_two = |r: &Record| r.text("object") == "reload/two";
-        // Its status may be there before the host has logged that.
+        // The status may be written before the host logs the reconcile.
         self.logged(narrowed, "line about it", of_two)?;
         let records = self.host.log.records()?;
-        let first = records.iter().position(of_two).context("nothing is logged about it")?;
-        ensure!(first >= widened, "it was seen without a grant: {:?}", records[first]);
+        let first = records.iter().position(of_two).context("no record about it")?;
+        ensure!(first >= widened, "it was reconciled without a grant: {:?}", records[first]);
         Ok(())
     }
 
-    /// Waits until the API server has no watch of the host's on Probes any more.
+    /// Waits until the host has no watch of Probes at the API server.
     async fn until_unwatched(&self) -> Result<()> {
         let path = format!("/apis/e2e.wasmop.dev/v1/namespaces/{NAMESPACE}/probes?");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let watches: Vec<_> = audit::read(&self.dir)?.into_iter().filter(|r| r.uri.starts_with(&path)).collect();
             ensure!(watches.iter().any(|r| r.verb == "watch"), "there was no watch");
@@ -224,7 +225,7 @@ impl Stage {
 
     async fn suspend(&mut self) -> Result<()> {
         let suspended = |r: &Record| r.is("suspended", CONTROLLER);
-        ensure!(!self.host.log.records()?.iter().any(suspended), "it was suspended although it should never be");
+        ensure!(!self.host.log.records()?.iter().any(suspended), "it was suspended despite the policy");
         let position = self.change("suspend-policy = \"immediate\"", ALL)?;
         self.logged(position, "suspend", suspended)?;
         self.reconciles("one", "after a suspend").await
@@ -256,7 +257,7 @@ impl Stage {
             self.logged(position, "refusal", |r| r.message().contains("the configuration file is refused"))?;
         ensure!(refused.text("problem").contains("reload.toml:1: unknown key `namspace`"), "{refused:?}");
         ensure!(refused.text("help").contains("did you mean `namespace`"), "{refused:?}");
-        // With what it was granted before.
+        // The earlier grant is still in force.
         self.reconciles("one", "unmoved").await
     }
 

@@ -1,19 +1,22 @@
-//! What registrations lead to: one watch for all who are the host, one for each ServiceAccount, and none for
-//! what is not asked for and granted.
+//! Upstream watches: one for all controllers with the host's identity, one per ServiceAccount, and none without a grant.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use wasmop_e2e::world::{Cluster, PATIENCE};
-use wasmop_host::identity::HOST_USER_AGENT;
+use wasmop_api::caller::HOST_USER_AGENT;
+use wasmop_e2e::audit;
+use wasmop_e2e::part::Part;
+use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
 
-use super::{audit, everything, guest, options, rule};
+use crate::guest;
+use crate::setup::{COLUMN, check_identity, everything, options, rule};
 
-pub async fn watched(cluster: &Cluster) -> Result<Vec<(&'static str, Result<()>)>> {
+/// Runs all controllers in one host, and records a row for each kind.
+pub async fn rows(part: &Part, cluster: &TestCluster) -> Result<()> {
     let watching = vec![rule(&[""], &["configmaps"], &["list", "watch"])];
     let mut config = String::new();
-    for (name, asked, kind, plural, namespace, settings) in [
+    for (name, requested, kind, plural, namespace, settings) in [
         ("plain-one", watching.clone(), "ConfigMap", "configmaps", None, ""),
         ("plain-two", watching.clone(), "ConfigMap", "configmaps", None, ""),
         (
@@ -25,39 +28,39 @@ pub async fn watched(cluster: &Cluster) -> Result<Vec<(&'static str, Result<()>)
             "service-account = \"team-a/watcher\"",
         ),
         ("as-nobody", everything(), "ConfigMap", "configmaps", None, "service-account = \"team-a/nobody\""),
-        ("unasked", watching, "Secret", "secrets", None, ""),
-        // The plural is left to discovery, and the grant is of URLs.
+        ("not-requested", watching, "Secret", "secrets", None, ""),
+        // Discovery finds the plural, and the grant covers URLs only.
         (
-            "ungranted",
+            "not-granted",
             everything(),
             "Secret",
             "",
             None,
-            "[[controllers.ungranted.grant]]\nnon-resource-urls = [\"*\"]\nverbs = [\"*\"]",
+            "[[controllers.not-granted.grant]]\nnon-resource-urls = [\"*\"]\nverbs = [\"*\"]",
         ),
     ] {
         let mut spec = json!({"name": name, "primary": {"version": "v1", "kind": kind, "plural": plural}});
         if let Some(namespace) = namespace {
             spec["namespace"] = namespace.into();
         }
-        let package = guest::package(name, asked, Some(&spec.to_string()), &[])?;
+        let package = guest::package(name, requested, Some(&spec.to_string()), &[])?;
         std::fs::write(cluster.dir().join(format!("{name}.wasm")), package)?;
         config.push_str(&format!("[controllers.{name}]\npackage = \"{name}.wasm\"\n{settings}\n"));
     }
     let (options, _) = options(cluster, "watches", &config)?;
     let mut host = Host::spawn(&options)?;
-    let told = tokio::task::block_in_place(|| {
-        let mut wait = |what: &str, is: &dyn Fn(&Record) -> bool| host.log.wait_for(0, PATIENCE, what, is);
+    let records = tokio::task::block_in_place(|| {
+        let mut wait = |what: &str, is: &dyn Fn(&Record) -> bool| host.log.wait_for(0, TIMEOUT, what, is);
         for (name, key) in
             [("plain-one", "team-b/settings"), ("plain-two", "team-b/settings"), ("as-watcher", "team-a/settings")]
         {
             wait(name, &|r: &Record| r.is("reconciled", name) && r.text("object") == key)?;
         }
-        let waits = wait("a wait", &|r: &Record| r.is("waiting for resource", "as-nobody"))?;
-        let unasked = wait("a refusal", &|r: &Record| r.is("permission denied", "unasked"))?;
-        let ungranted = wait("a refusal", &|r: &Record| r.is("permission denied", "ungranted"))?;
+        let waits = wait("wait", &|r: &Record| r.is("waiting for resource", "as-nobody"))?;
+        let not_requested = wait("refusal", &|r: &Record| r.is("permission denied", "not-requested"))?;
+        let not_granted = wait("refusal", &|r: &Record| r.is("permission denied", "not-granted"))?;
         host.terminate()?;
-        Ok::<_, anyhow::Error>([waits, unasked, ungranted])
+        Ok::<_, anyhow::Error>([waits, not_requested, not_granted])
     })?;
     let reached: Vec<_> = audit::read(cluster.dir())?.into_iter().filter(|r| r.user_agent == HOST_USER_AGENT).collect();
     let reconciled = |controller: &str, of: &str| {
@@ -68,7 +71,7 @@ pub async fn watched(cluster: &Cluster) -> Result<Vec<(&'static str, Result<()>)
         Ok::<_, anyhow::Error>(lines.lines().any(|line| is(&line)))
     };
     let watches = |path: &str, user: Option<&str>| {
-        let of = |r: &&audit::Reached| {
+        let of = |r: &&audit::AuditedRequest| {
             r.verb == "watch" && r.uri.split('?').next() == Some(path) && r.impersonated.as_deref() == user
         };
         reached.iter().filter(of).cloned().collect::<Vec<_>>()
@@ -81,28 +84,30 @@ pub async fn watched(cluster: &Cluster) -> Result<Vec<(&'static str, Result<()>)
     let of_account = || {
         let mine = watches("/api/v1/namespaces/team-a/configmaps", Some("system:serviceaccount:team-a:watcher"));
         ensure!(mine.len() == 1 && mine[0].code == 200, "{mine:?}");
-        super::as_whom(&mine[0], Some(("team-a", "watcher")))?;
-        ensure!(reconciled("plain-one", "team-b")? && !reconciled("as-watcher", "team-b")?, "it saw another namespace");
+        check_identity(&mine[0], Some(("team-a", "watcher")))?;
+        ensure!(
+            reconciled("plain-one", "team-b")? && !reconciled("as-watcher", "team-b")?,
+            "it reconciled another namespace"
+        );
         Ok(())
     };
     let of_nobody = || {
         let mine = watches("/api/v1/configmaps", Some("system:serviceaccount:team-a:nobody"));
         ensure!(!mine.is_empty() && mine.iter().all(|r| r.code == 403), "{mine:?}");
-        ensure!(!reconciled("as-nobody", "team-a")? && !reconciled("as-nobody", "team-b")?, "it saw objects");
-        ensure!(told[0].text("help").contains("team-a/nobody"), "{:?}", told[0]);
+        ensure!(!reconciled("as-nobody", "team-a")? && !reconciled("as-nobody", "team-b")?, "it reconciled objects");
+        ensure!(records[0].text("help").contains("team-a/nobody"), "{:?}", records[0]);
         Ok(())
     };
     let refused = || {
         let secrets: Vec<_> = reached.iter().filter(|r| r.uri.contains("/secrets")).collect();
         ensure!(secrets.is_empty(), "{secrets:?}");
-        ensure!(told[1].text("reason").contains("no permission to list and watch secrets"), "{:?}", told[1]);
-        ensure!(told[2].text("reason").contains("not granted"), "{:?}", told[2]);
+        ensure!(records[1].text("reason").contains("no permission to list and watch secrets"), "{:?}", records[1]);
+        ensure!(records[2].text("reason").contains("not granted"), "{:?}", records[2]);
         Ok(())
     };
-    Ok(vec![
-        ("watch: one for all who are the host", shared()),
-        ("watch: a ServiceAccount has its own, and sees no more", of_account()),
-        ("watch: one that may not waits, and sees nothing", of_nobody()),
-        ("watch: not asked for or not granted, there is none", refused()),
-    ])
+    part.record("watch: controllers with the host's identity share one", COLUMN, shared());
+    part.record("watch: a ServiceAccount has its own, limited to its rights", COLUMN, of_account());
+    part.record("watch: a ServiceAccount without rights waits and sees nothing", COLUMN, of_nobody());
+    part.record("watch: there is none without a request and a grant", COLUMN, refused());
+    Ok(())
 }

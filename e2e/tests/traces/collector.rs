@@ -1,4 +1,4 @@
-//! A collector on loopback that takes OTLP over HTTP and keeps the spans, or one that never answers.
+//! A collector on loopback that accepts OTLP over HTTP and keeps the spans, or one that never responds.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,8 +22,8 @@ use opentelemetry_proto::tonic::trace::v1::{Span as Sent, span::SpanKind};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use wasmop_e2e::test_cluster::TIMEOUT;
 use wasmop_e2e::tls_identity::TlsIdentity;
-use wasmop_e2e::world::PATIENCE;
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -33,18 +33,18 @@ pub struct Span {
     pub name: String,
     pub trace: String,
     pub id: String,
-    /// Empty for a root.
+    /// Empty for a root span.
     pub parent: String,
     pub is_client: bool,
     /// Nanoseconds since the epoch.
     pub start: u64,
     pub end: u64,
     pub attributes: BTreeMap<String, String>,
-    /// Names of its events.
+    /// The names of its events.
     pub events: Vec<String>,
-    /// Ids of the spans it is linked to.
+    /// The ids of linked spans.
     pub links: Vec<String>,
-    /// `None` unless it is an error.
+    /// The message of an error status.
     pub error: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Span {
 struct Received {
     spans: Vec<Span>,
     resource: BTreeMap<String, String>,
-    /// Path and the header `x-api-key` of each request.
+    /// The path and the header `x-api-key` of each request.
     requests: Vec<(String, String)>,
 }
 
@@ -76,12 +76,12 @@ impl Collector {
         Self::start_as(None, true).await
     }
 
-    /// Over TLS, as `localhost`.
+    /// Starts a collector that serves TLS as `localhost`.
     pub async fn secure(identity: &TlsIdentity) -> Result<Collector> {
         Self::start_as(Some(identity), true).await
     }
 
-    /// Takes connections and answers nothing.
+    /// Starts a collector that accepts connections and never responds.
     pub async fn hanging() -> Result<Collector> {
         Self::start_as(None, false).await
     }
@@ -134,22 +134,22 @@ impl Collector {
 
     /// Waits for a span that `wanted` accepts.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Span) -> bool) -> Result<Span> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            // Free while it is asked: `wanted` may look at others.
+            // The lock is free while `wanted` runs, which may read other spans.
             if let Some(span) = self.spans().into_iter().find(|span| wanted(span)) {
                 return Ok(span);
             }
             if Instant::now() > deadline {
                 let spans = self.spans();
                 let last = spans.iter().rev().take(10).collect::<Vec<_>>();
-                bail!("no span of {what} after {PATIENCE:?}; the last of {}: {last:#?}", spans.len());
+                bail!("no span of {what} after {TIMEOUT:?}; the last of {}: {last:#?}", spans.len());
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Spans of a trace below its root, by their beginning.
+    /// The children of a span, ordered by start time.
     pub fn below(&self, root: &Span) -> Vec<Span> {
         let mut spans: Vec<Span> = self.lock().spans.iter().filter(|span| span.parent == root.id).cloned().collect();
         spans.sort_by_key(|span| (span.start, span.end));

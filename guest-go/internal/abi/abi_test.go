@@ -29,7 +29,7 @@ func (h handler) Map(ctx context.Context, w int, object []byte, gone bool) []str
 	return h.mapKeys(ctx, w, object, gone)
 }
 
-func TestAnAnswerInPiecesIsPutTogether(t *testing.T) {
+func TestTheChunksOfAResponseAreJoined(t *testing.T) {
 	h := fakehost.New(t)
 	go func() {
 		c := <-h.Called
@@ -42,7 +42,7 @@ func TestAnAnswerInPiecesIsPutTogether(t *testing.T) {
 	}
 }
 
-func TestAStreamIsReadPieceByPieceUntilItsEnd(t *testing.T) {
+func TestAStreamIsReadChunkByChunkUntilItsEnd(t *testing.T) {
 	h := fakehost.New(t)
 	ctx := context.Background()
 	call, err := abi.Open(ctx, abi.Request{})
@@ -70,7 +70,7 @@ func TestAStreamIsReadPieceByPieceUntilItsEnd(t *testing.T) {
 	}
 }
 
-func TestACallThatFailsInTheMiddleOfItsAnswerIsAnError(t *testing.T) {
+func TestACallThatFailsAfterItsHeadIsAnError(t *testing.T) {
 	h := fakehost.New(t)
 	go func() {
 		c := <-h.Called
@@ -97,7 +97,7 @@ func TestEndingTheContextDropsTheCall(t *testing.T) {
 	if dropped := <-h.Dropped; dropped != id {
 		t.Fatal(dropped, id)
 	}
-	h.Send(abi.HeadEvent(id, 200, ""), abi.EndEvent(id)) // late, and nobody's any more
+	h.Send(abi.HeadEvent(id, 200, ""), abi.EndEvent(id)) // late, after the call was dropped
 	if _, err := abi.Do(ctx, abi.Request{}); !errors.Is(err, context.Canceled) || len(h.Called) != 0 {
 		t.Fatal("a call was made for a context that has ended", err)
 	}
@@ -123,7 +123,7 @@ func TestAReconcileReportsItsOutcome(t *testing.T) {
 	}
 }
 
-func TestAPanicOrGoexitIsAnErrorOfThatReconcileAlone(t *testing.T) {
+func TestAPanicOrGoexitFailsOnlyItsReconcile(t *testing.T) {
 	h := fakehost.New(t)
 	abi.Register("{}", handler{reconcile: func(_ context.Context, key string) abi.Outcome {
 		switch key {
@@ -177,7 +177,7 @@ func TestACancelledReconcileEndsItsCallsAndReportsNothing(t *testing.T) {
 	}
 }
 
-func TestACancellationWinsOverAnAnswerInTheSameStep(t *testing.T) {
+func TestACancellationTakesPrecedenceOverAResponseInTheSameStep(t *testing.T) {
 	h := fakehost.New(t)
 	ended := make(chan error, 1)
 	abi.Register("{}", handler{reconcile: func(ctx context.Context, key string) abi.Outcome {
@@ -195,7 +195,7 @@ func TestACancellationWinsOverAnAnswerInTheSameStep(t *testing.T) {
 	}
 }
 
-func TestMapAnswersWithKeys(t *testing.T) {
+func TestMapReturnsKeys(t *testing.T) {
 	h := fakehost.New(t)
 	abi.Register("{}", handler{})
 	abi.Register("{}", handler{mapKeys: func(_ context.Context, watch int, object []byte, gone bool) []string {
@@ -217,7 +217,7 @@ func TestMapAnswersWithKeys(t *testing.T) {
 	}
 }
 
-func TestEachControllerHasItsEvents(t *testing.T) {
+func TestEachControllerReceivesItsEvents(t *testing.T) {
 	h := fakehost.New(t)
 	for _, name := range []string{"first", "second"} {
 		abi.Register("{}", handler{reconcile: func(context.Context, string) abi.Outcome {
@@ -232,7 +232,7 @@ func TestEachControllerHasItsEvents(t *testing.T) {
 	}
 }
 
-func TestManyReconcilesAndCallsAtOnce(t *testing.T) {
+func TestManyConcurrentReconcilesAndCalls(t *testing.T) {
 	h := fakehost.New(t)
 	h.Answer = func(r abi.Request) abi.Response { return abi.Response{Status: 200, Body: []byte(r.Path)} }
 	abi.Register("{}", handler{reconcile: func(ctx context.Context, key string) abi.Outcome {

@@ -13,7 +13,7 @@ var (
 	callID   uint64
 )
 
-// Response is a complete answer.
+// Response is a complete response.
 type Response struct {
 	Status int
 	// Headers are lines "name: value\n".
@@ -21,20 +21,20 @@ type Response struct {
 	Body    []byte
 }
 
-// CallError says that a request ended without a complete answer, for example because the host was
-// restarted in between. Whether the API server has carried it out is not known.
+// CallError is the error of a request without a complete response, for example because the host was restarted. It is
+// unknown whether the server has processed the request.
 type CallError struct{ Reason string }
 
 func (e *CallError) Error() string { return "request failed: " + e.Reason }
 
-// Call is a request under way: head, pieces of body and end of its answer, put together again.
+// Call is an open request. It assembles the response from its head, body chunks and end.
 //
-// Only the goroutine that opened it reads from it; only the step loop adds to it.
+// Only the goroutine that opened it reads from it, and only the step loop adds to it.
 type Call struct {
 	id, task uint64
-	// changed holds a token when something was added since the reader last looked.
+	// changed holds a token if something was added since the last read.
 	changed chan struct{}
-	// finished is called by the step loop instead of waking a reader; for Post.
+	// finished is for Post. The step loop calls it instead of waking a reader.
 	finished func(Response, error)
 
 	mu      sync.Mutex
@@ -45,7 +45,7 @@ type Call struct {
 	err     error
 }
 
-// Open starts a request on behalf of the task ctx belongs to and returns at once.
+// Open starts a request for the task that ctx belongs to, and returns immediately.
 func Open(ctx context.Context, r Request) (*Call, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -53,7 +53,7 @@ func Open(ctx context.Context, r Request) (*Call, error) {
 	return open(&Call{task: taskOf(ctx), changed: make(chan struct{}, 1)}, r), nil
 }
 
-// Do makes a request and waits for the whole answer.
+// Do sends a request and waits for the complete response.
 func Do(ctx context.Context, r Request) (Response, error) {
 	c, err := Open(ctx, r)
 	if err != nil {
@@ -62,7 +62,7 @@ func Do(ctx context.Context, r Request) (Response, error) {
 	return c.Rest(ctx)
 }
 
-// Rest waits for the whole answer, but for what Next has returned of it.
+// Rest waits for the complete response, without the chunks that Next has returned.
 func (c *Call) Rest(ctx context.Context) (Response, error) {
 	if err := c.wait(ctx, func() bool { return c.ended }); err != nil {
 		return Response{}, err
@@ -72,8 +72,8 @@ func (c *Call) Rest(ctx context.Context) (Response, error) {
 	return c.response(), c.err
 }
 
-// Post makes a request nobody waits for. finished is called when it has been answered or has
-// failed; it must not block.
+// Post sends a request without waiting. It calls finished, which must not block, when the response is complete or the
+// request has failed.
 func Post(r Request, finished func(Response, error)) { open(&Call{finished: finished}, r) }
 
 func open(c *Call, r Request) *Call {
@@ -86,7 +86,7 @@ func open(c *Call, r Request) *Call {
 	return c
 }
 
-// Head waits until the answer begins.
+// Head waits for the head of the response.
 func (c *Call) Head(ctx context.Context) (status int, headers string, err error) {
 	if err := c.wait(ctx, func() bool { return c.status != 0 || c.ended }); err != nil {
 		return 0, "", err
@@ -99,7 +99,7 @@ func (c *Call) Head(ctx context.Context) (status int, headers string, err error)
 	return c.status, c.headers, nil
 }
 
-// Next waits for a piece of the body; io.EOF follows the last one.
+// Next waits for a chunk of the body. After the last chunk it returns io.EOF.
 func (c *Call) Next(ctx context.Context) ([]byte, error) {
 	if err := c.wait(ctx, func() bool { return len(c.chunks) > 0 || c.ended }); err != nil {
 		return nil, err
@@ -118,14 +118,14 @@ func (c *Call) Next(ctx context.Context) ([]byte, error) {
 	return nil, io.EOF
 }
 
-// Close forgets the call if it has not ended yet.
+// Close drops the call if it has not ended yet.
 func (c *Call) Close() {
 	if _, open := calls.take(c.id); open {
 		hostDropCall(c.id)
 	}
 }
 
-// Body is what follows the head. Reading it blocks the goroutine until more arrives, or until ctx ends.
+// Body returns the body. Reading blocks the goroutine until data arrives or ctx ends.
 func (c *Call) Body(ctx context.Context) io.ReadCloser { return &body{ctx: ctx, call: c} }
 
 type body struct {
@@ -151,9 +151,9 @@ func (b *body) Close() error {
 	return nil
 }
 
-// wait parks the goroutine until ready or until ctx ends, which drops the call. When both happen in
-// the same step the end of ctx wins: after a step that trapped, the host delivers its events once
-// more with the culprit's cancellation before them, and the culprit must not get as far again.
+// wait parks the goroutine until ready, or until ctx ends, which drops the call. If both happen in the same step, the
+// end of ctx takes precedence: after a trap, the host redelivers the events of the step preceded by the cancellation of
+// the task that trapped, and this task must not run the same code again.
 func (c *Call) wait(ctx context.Context, ready func() bool) error {
 	for {
 		if ctx.Err() != nil {
@@ -166,7 +166,7 @@ func (c *Call) wait(ctx context.Context, ready func() bool) error {
 		if ok {
 			return nil
 		}
-		hostEnter(0) // other goroutines run next, whose task is not known here
+		hostEnter(0) // the task of the goroutine that runs next is unknown here
 		select {
 		case <-c.changed:
 		case <-ctx.Done():
@@ -175,11 +175,11 @@ func (c *Call) wait(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// deliver adds one event of the answer; it never blocks.
+// deliver adds an event of the response. It never blocks.
 func deliver(e event, payload []byte) {
 	c, ok := calls.get(e.id)
 	if !ok {
-		return // dropped, and the host had not heard of it yet
+		return // the guest dropped the call before the host sent the event
 	}
 	c.mu.Lock()
 	switch e.kind {
@@ -209,11 +209,11 @@ func deliver(e event, payload []byte) {
 	}
 }
 
-// response takes the pieces: they are not needed any more once they are one.
+// response joins the chunks and releases them.
 func (c *Call) response() Response {
 	var body []byte
 	if len(c.chunks) == 1 {
-		body = c.chunks[0] // the usual case: no copy
+		body = c.chunks[0] // the common case, without a copy
 	} else {
 		size := 0
 		for _, chunk := range c.chunks {

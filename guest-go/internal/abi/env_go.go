@@ -7,8 +7,8 @@ import (
 	_ "unsafe" // for linkname
 )
 
-// envReads notes the environment variables that package initialisers read. They run while the base
-// image is made, where the environment is not known yet.
+// envReads records the environment variables that package initializers read. They run when the base image is created,
+// where the environment is unknown.
 type envReads struct {
 	mu    sync.Mutex
 	names []string
@@ -27,7 +27,7 @@ func (*envReads) Stat(string)  {}
 func (*envReads) Open(string)  {}
 func (*envReads) Chdir(string) {}
 
-// Package os tells whoever is set here, which in tests is cmd/go's cache. There are no tests here.
+// Package os reports its accesses to this logger. It exists for cmd/go's test cache, which is not used in guests.
 //
 //go:linkname setTestLogger internal/testlog.SetLogger
 func setTestLogger(interface {
@@ -41,8 +41,7 @@ var earlyReads envReads
 
 func init() { setTestLogger(&earlyReads) }
 
-// readEarly names the variables that were read before main, as far as they were read by packages
-// that import this one. It is to be called once.
+// readEarly returns the variables that were read before main by packages that import this one. It must be called once.
 func readEarly() []string {
 	earlyReads.mu.Lock()
 	defer earlyReads.mu.Unlock()

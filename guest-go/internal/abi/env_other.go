@@ -2,6 +2,5 @@
 
 package abi
 
-// readEarly is only of use where the environment is not known from the beginning, and is only
-// possible in mainline Go.
+// readEarly is needed only in the sandbox, and possible only in mainline Go.
 func readEarly() []string { return nil }

@@ -36,14 +36,14 @@ const (
 	Error
 )
 
-// Request is one HTTP-shaped request to the API server.
+// Request is an HTTP request to the API server or an external host.
 type Request struct {
-	// Target is empty for the cluster's API server, else an external host the package was granted.
+	// Target is empty for the API server, else a granted external host.
 	Target string
 	Method string
-	// Path is absolute and contains the query.
+	// Path is the absolute path with its query.
 	Path string
-	// Headers are lines "name: value\n". The host sends accept and content-type, nothing else.
+	// Headers are lines of "name: value\n". The host sends only accept and content-type to the API server.
 	Headers string
 	Body    []byte
 }

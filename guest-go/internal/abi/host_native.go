@@ -9,7 +9,7 @@ import (
 
 // Host stands in for the imports where there is no sandbox: natively, that is in tests.
 type Host interface {
-	// Next returns the next event and its payload; ok is false when there is none.
+	// Next returns the next event with its payload. ok is false if there is none.
 	Next() (e Event, ok bool)
 	Register(spec string) uint32
 	Call(id, task uint64, r Request)
@@ -19,33 +19,33 @@ type Host interface {
 	Log(level Level, target, message, fields string)
 }
 
-// Event is an event with its payload, for a Host to build.
+// Event is an event with its payload, built by a Host.
 type Event struct {
 	event
 	payload []byte
 }
 
-// The events a Host can deliver; see wit/wasmop.wit for what each means.
+// The events that a Host can deliver; see wit/wasmop.wit.
 
-// StartEvent begins the life of an instance; it does not run main natively.
+// StartEvent starts an instance. Natively it does not run main.
 func StartEvent(payload string) Event { return newEvent(kindStart, 0, 0, []byte(payload)) }
 
-// ReconcileEvent asks for a reconcile of key.
+// ReconcileEvent requests a reconcile of key.
 func ReconcileEvent(task uint64, controller uint32, key string) Event {
 	return newEvent(kindReconcile, task, controller, []byte(key))
 }
 
-// MapEvent asks which keys an object belongs to.
+// MapEvent requests the keys that an object belongs to.
 func MapEvent(task uint64, controller, watch uint32, object string) Event {
 	return newEvent(kindMap, task, controller<<16|watch, []byte(object))
 }
 
-// GoneEvent asks which keys an object belonged to that is gone.
+// GoneEvent requests the keys that a deleted object belonged to.
 func GoneEvent(task uint64, controller, watch uint32, object string) Event {
 	return MapEvent(task, controller, watch|mapGone, object)
 }
 
-// HeadEvent begins a response.
+// HeadEvent starts a response.
 func HeadEvent(call uint64, status int, headers string) Event {
 	return newEvent(kindHead, call, uint32(status), []byte(headers))
 }
@@ -69,10 +69,10 @@ func newEvent(k kind, id uint64, aux uint32, payload []byte) Event {
 var (
 	hostMu  sync.Mutex
 	host    Host
-	payload []byte // of the event last returned by hostNext; only touched in Step
+	payload []byte // of the latest event of hostNext; used only in Step
 )
 
-// SetHost installs the stand-in and forgets everything left over from another one.
+// SetHost installs a Host and discards all state of the previous one.
 func SetHost(h Host) {
 	hostMu.Lock()
 	host = h
@@ -84,8 +84,8 @@ func SetHost(h Host) {
 	handlersMu.Unlock()
 }
 
-// Step takes the pending events of the Host. Unlike in the sandbox it does not wait until nothing
-// can run: native goroutines run by themselves.
+// Step handles the pending events of the Host. Unlike in the sandbox it does not wait until no goroutine can run,
+// because native goroutines run independently.
 func Step() { dispatch() }
 
 func current() Host {

@@ -50,7 +50,7 @@ func importRandom() uint64
 //go:wasmimport wasmop:controller/sys@0.1.0 park
 func importPark(ns uint64)
 
-// Return areas are globals: a goroutine's stack may move, and TinyGo's is small.
+// Return areas are globals, because a goroutine's stack may move, and is small in TinyGo.
 var (
 	eventArea event
 	listArea  struct{ ptr, len uint32 }

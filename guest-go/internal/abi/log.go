@@ -2,7 +2,7 @@ package abi
 
 import "encoding/json"
 
-// Log writes a line to the host's log. fields is the inside of a JSON object, or empty.
+// Log writes a line to the host's log. fields is the content of a JSON object without its braces, or empty.
 func Log(level Level, target, message string, fields []byte) {
 	s := ""
 	if len(fields) > 0 {
@@ -22,7 +22,7 @@ func appendField(fields []byte, key, value string) []byte {
 // AppendString appends s as a JSON string.
 func AppendString(b []byte, s string) []byte {
 	quoted, err := json.Marshal(s)
-	if err != nil { // a string always marshals
+	if err != nil { // marshaling a string cannot fail
 		return append(b, `""`...)
 	}
 	return append(b, quoted...)

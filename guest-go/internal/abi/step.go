@@ -11,14 +11,14 @@ var (
 	name    string
 )
 
-// Name is the package's name, as the host gave it.
+// Name returns the package's name from the host.
 func Name() string {
 	startMu.Lock()
 	defer startMu.Unlock()
 	return name
 }
 
-// dispatch takes the pending events. It starts and wakes goroutines but runs nothing itself.
+// dispatch handles the pending events. It starts and wakes goroutines, but runs none itself.
 func dispatch() {
 	for {
 		e := hostNext()
@@ -39,7 +39,7 @@ func dispatch() {
 	}
 }
 
-// begin takes the start event: name, environment, arguments and log level, then main.
+// begin handles the start event: it sets name, environment, arguments and log level, then starts main.
 func begin(payload []byte) {
 	var start struct {
 		Name     string            `json:"name"`
@@ -53,7 +53,7 @@ func begin(payload []byte) {
 	startMu.Lock()
 	name = start.Name
 	startMu.Unlock()
-	// The runtime has copied both while the base image was made, which controllers share.
+	// The runtime copied both when the base image was created, which all controllers share.
 	for k, v := range start.Env {
 		if err := os.Setenv(k, v); err != nil {
 			Log(Error, "wasmop", "cannot set environment variable "+k+": "+err.Error(), nil)
@@ -71,8 +71,6 @@ func begin(payload []byte) {
 	startMain()
 }
 
-// OnLogLevel is called before main with the level that the host gives the controller, if it does:
-// "off", "error", "warn", "info", "debug" or "trace".
+// OnLogLevel is called before main if the host sets a level for the controller: "off", "error", "warn", "info", "debug"
+// or "trace".
 var OnLogLevel func(level string)
-
-const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"

@@ -17,7 +17,7 @@ func step() {
 	quiesce()
 }
 
-// runnable counts the goroutines that could run now; with one thread the figure is exact.
+// runnable returns the number of runnable goroutines. With a single thread it is exact.
 var runnable = []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
 
 func anyRunnable() bool {

@@ -15,11 +15,11 @@ func schedulerRunQueue() *struct{ head, tail unsafe.Pointer }
 //go:extern runtime.schedulerExit
 var schedulerExit bool
 
-// sleepingTask and timerNode begin like internal/task.Task and runtime.timerNode of TinyGo 0.42.
+// sleepingTask and timerNode are prefixes of internal/task.Task and runtime.timerNode in TinyGo 0.42.
 type sleepingTask struct {
 	next *sleepingTask
 	ptr  unsafe.Pointer
-	data uint64 // ns after sleepQueueBaseTime, for the first one
+	data uint64 // in the first task: nanoseconds after sleepQueueBaseTime
 }
 
 type timerNode struct {
@@ -45,18 +45,18 @@ func importMonotonic() uint64
 var (
 	bell     = make(chan struct{}, 1)
 	stepping bool
-	// wallAhead is how far the wall clock was ahead of the monotonic clock when it was last taken to be set.
+	// wallAhead is the difference of wall clock and monotonic clock after the last detected clock change.
 	wallAhead = clockDifference()
 )
 
 func clockDifference() int64 { return int64(importNow() - importMonotonic()) }
 
-// clockSet is by how much, in nanoseconds, the wall clock must have moved to have been set: the two clocks are not
-// read at the same moment.
+// clockSet is the minimum change of the difference, in nanoseconds, that counts as a clock change. The two clocks are
+// not read at the same moment.
 const clockSet = 1_000_000_000
 
-// followWallClock moves what waits as far as the wall clock was set: TinyGo measures time by the wall clock, and a
-// wait is to last as long as it was to, which the monotonic clock tells.
+// followWallClock shifts all timers by a change of the wall clock. TinyGo's timers use the wall clock, but waits must
+// have their intended length in monotonic time.
 func followWallClock() {
 	now := clockDifference()
 	moved := now - wallAhead
@@ -70,9 +70,8 @@ func followWallClock() {
 	}
 }
 
-// step is a plain export, which runs on the system stack: it wakes one permanent goroutine and
-// runs the scheduler until that says so. A //go:wasmexport would start a goroutine, with a new
-// stack, in every step.
+// step is a plain export, which runs on the system stack. It wakes a permanent goroutine and runs the scheduler until
+// this goroutine ends it. A //go:wasmexport would start a goroutine with a new stack in every step.
 //
 //export wasmop:controller/guest@0.1.0#step
 func step() {
@@ -83,7 +82,7 @@ func step() {
 	followWallClock()
 	select {
 	case bell <- struct{}{}:
-	default: // the step before did not end, which a trap has told the host
+	default: // the previous step trapped
 	}
 	runScheduler(true)
 }
@@ -109,5 +108,5 @@ func nextDeadline() int64 {
 	return deadline
 }
 
-// stack is only of use where a panic can be recovered.
+// stack is needed only if a panic can be recovered.
 func stack() string { return "" }

@@ -8,7 +8,9 @@ import (
 	_ "unsafe" // for linkname
 )
 
-// In c-shared mode the runtime's own start runs the package initialisers but not main.
+const mainReturned = "main returned: it must end with mgr.Start(ctx), which returns only on failure"
+
+// In c-shared mode the runtime's start function runs the package initializers but not main.
 //
 //go:linkname mainMain main.main
 func mainMain()
@@ -19,10 +21,9 @@ func nanotime() int64
 // never is the deadline when no timer runs.
 const never = 1<<63 - 1
 
-// quiesce runs the other goroutines until none can run, then tells the host when the next timer is
-// due. The clock is frozen during a step, so timers that are due fire in the first round and no
-// others follow. What can run and when the next timer is due is the runtime's knowledge: see
-// step_go.go and step_tinygo.go.
+// quiesce runs the other goroutines until none can run, and then passes the deadline of the next timer to the host. The
+// clock does not advance during a step, so all timers that are due fire in the first round. step_go.go and
+// step_tinygo.go read the runnable goroutines and the next timer from the runtime.
 func quiesce() {
 	for {
 		runtime.Gosched()

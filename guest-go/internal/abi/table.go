@@ -2,9 +2,8 @@ package abi
 
 import "sync"
 
-// table maps ids to what waits for their events. There is one thread, but goroutines can be
-// switched inside a map assignment (it allocates, and an allocation may yield to the collector),
-// so it needs its lock as anywhere else.
+// table maps IDs to the receivers of their events. It needs a lock even with a single thread: a map assignment
+// allocates, and an allocation may yield to the garbage collector, which switches goroutines.
 type table[T any] struct {
 	mu      sync.Mutex
 	entries map[uint64]T
@@ -26,7 +25,7 @@ func (t *table[T]) get(id uint64) (T, bool) {
 	return v, ok
 }
 
-// take removes an entry; ok says whether it was still there, which makes its caller the one to end it.
+// take removes an entry. ok reports whether it was present. Only the caller that gets true ends the task or call.
 func (t *table[T]) take(id uint64) (v T, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// ErrCancelled is the cause of a task's context after the host has cancelled the task.
+// ErrCancelled is the cause of a task's context after the host has canceled the task.
 var ErrCancelled = errors.New("cancelled by the host")
 
-// Outcome is how a reconcile ended.
+// Outcome is the result of a reconcile.
 type Outcome struct {
-	// RequeueAfter asks for another reconcile after that time; 0 does not.
+	// RequeueAfter requests another reconcile after this time. 0 requests none.
 	RequeueAfter time.Duration
-	// Err makes the host retry: with backoff, or after RequeueAfter if that is set.
+	// Err makes the host retry with backoff, or after RequeueAfter if it is set.
 	Err error
 }
 
-// Handler is the code that answers the host's events for one controller.
+// Handler handles the host's events for one controller.
 type Handler interface {
 	Reconcile(ctx context.Context, key string) Outcome
-	// Map names the objects to reconcile because of a watched object, as keys. gone says that the object
-	// was deleted; it may be a PartialObjectMetadata then.
+	// Map returns the keys to reconcile because of a watched object. gone says that the object was deleted. In this
+	// case it may be only a PartialObjectMetadata.
 	Map(ctx context.Context, watch int, object []byte, gone bool) []string
 }
 
@@ -36,10 +36,10 @@ var tasks table[context.CancelCauseFunc]
 
 var (
 	handlersMu sync.Mutex
-	handlers   []Handler // by the index that the host knows a controller by
+	handlers   []Handler // by the index of the host
 )
 
-// Register tells the host about a controller.
+// Register registers a controller with the host.
 func Register(spec string, h Handler) {
 	handlersMu.Lock()
 	defer handlersMu.Unlock()
@@ -68,7 +68,7 @@ func handlerOf(index int) Handler {
 
 type taskKey struct{}
 
-// Task returns the number of the task that ctx belongs to, 0 for none. Numbers grow.
+// Task returns the number of the task that ctx belongs to, or 0. Numbers increase.
 func Task(ctx context.Context) uint64 { return taskOf(ctx) }
 
 func taskOf(ctx context.Context) uint64 {
@@ -76,8 +76,8 @@ func taskOf(ctx context.Context) uint64 {
 	return id
 }
 
-// Enter tells the host that code of the task ctx belongs to is about to run. Worth calling after
-// a wait that this package knows nothing of, such as a sleep.
+// Enter tells the host that code of the task of ctx is about to run. Call it after waits that do not use this package,
+// such as a sleep.
 func Enter(ctx context.Context) {
 	if id := taskOf(ctx); id != 0 {
 		hostEnter(id)
@@ -96,9 +96,9 @@ func cancelTask(id uint64) {
 	}
 }
 
-// runTask runs the handler and reports how it ended. A panic becomes an error, its stack a log line. A map
-// task that fails ends as a reconcile with an error does: the host then reconciles all objects.
-// TinyGo has no recover on wasm: there a panic traps, and the host rolls the step back.
+// runTask runs the handler and reports the outcome. A panic becomes an error, and its stack is logged. A failed map
+// task ends with an error like a reconcile, and the host then reconciles all objects. TinyGo has no recover on wasm.
+// There a panic traps, and the host rolls back the step.
 func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, payload []byte) {
 	index, watch := int(e.aux), 0
 	outcome := Outcome{Err: errors.New("the reconciler ended its goroutine")}
@@ -113,7 +113,7 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 			outcome.Err = fmt.Errorf("panic: %v", p)
 			Log(Error, "panic", outcome.Err.Error(), appendField(nil, "stack", stack()))
 		}
-		if _, live := tasks.take(e.id); live { // else the host cancelled it and expects no answer
+		if _, live := tasks.take(e.id); live { // otherwise the host canceled it and expects no answer
 			if e.kind == kindMap && outcome.Err == nil {
 				hostMapped(e.id, strings.Join(keys, "\n"))
 			} else {
@@ -125,7 +125,7 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 	}()
 	hostEnter(e.id)
 	switch {
-	case ctx.Err() != nil: // cancelled before it began
+	case ctx.Err() != nil: // canceled before it started
 	case h == nil:
 		outcome = Outcome{Err: errors.New("no such controller is registered")}
 	case e.kind == kindMap:
@@ -136,8 +136,8 @@ func runTask(ctx context.Context, cancel context.CancelCauseFunc, e event, paylo
 	}
 }
 
-// pool reuses goroutines: in TinyGo each has a stack of fixed size from the garbage collected
-// heap, so a fresh one for every reconcile would be most of what the collector has to do.
+// pool reuses goroutines. In TinyGo each has a stack of fixed size on the garbage-collected heap, so a new goroutine
+// for every reconcile would cause most of the collector's work.
 type pool struct {
 	mu   sync.Mutex
 	idle []chan func()
@@ -161,7 +161,7 @@ func (p *pool) run(f func()) {
 }
 
 func (p *pool) work(worker chan func()) {
-	// Only reached early when f calls runtime.Goexit: this goroutine then just ends.
+	// Reached early only if f calls runtime.Goexit, which ends this goroutine.
 	for f := range worker {
 		f()
 		p.mu.Lock()
@@ -170,7 +170,7 @@ func (p *pool) work(worker chan func()) {
 	}
 }
 
-// Sleep waits, but not longer than ctx.
+// Sleep waits until the time has passed or ctx ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

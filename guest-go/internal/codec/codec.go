@@ -1,8 +1,3 @@
-// Package codec reads Kubernetes objects from JSON.
-//
-// It differs from encoding/json in one way: integers stay exact where a type says "any". encoding/json
-// reads every number there as a float64, which changes integers above 2^53. As in apimachinery, such an
-// integer becomes an int64, and any other number a float64.
 package codec
 
 import (
@@ -14,12 +9,12 @@ import (
 	"sync"
 )
 
-// Unmarshal reads JSON into what v points to, as json.Unmarshal does.
+// Unmarshal decodes JSON into the value that v points to, like json.Unmarshal.
 func Unmarshal(data []byte, v any) error {
 	if !holdsAny(reflect.TypeOf(v)) {
 		return json.Unmarshal(data, v)
 	}
-	// Unmarshal has no UseNumber, and a Decoder does not see what follows the value.
+	// json.Unmarshal has no UseNumber, and a Decoder ignores data after the value.
 	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
 		return err
 	}
@@ -33,7 +28,7 @@ func NewDecoder(r io.Reader) *json.Decoder {
 	return d
 }
 
-// Decode reads the next value of a stream of JSON into what v points to.
+// Decode decodes the next JSON value of a stream into the value that v points to.
 func Decode(d *json.Decoder, v any) error {
 	if err := d.Decode(v); err != nil {
 		return err
@@ -44,7 +39,7 @@ func Decode(d *json.Decoder, v any) error {
 	return nil
 }
 
-// Tree reads a JSON object that has no type. Its numbers are json.Number, digit by digit what the JSON says.
+// Tree decodes an untyped JSON object. Its numbers are json.Number, which keeps all digits.
 func Tree(data []byte) (map[string]any, error) {
 	var tree map[string]any
 	err := NewDecoder(bytes.NewReader(data)).Decode(&tree)
@@ -53,11 +48,11 @@ func Tree(data []byte) (map[string]any, error) {
 
 var (
 	knownMu sync.Mutex
-	// known is what holdsAny has found out about types.
+	// known caches the results of holdsAny.
 	known = map[reflect.Type]bool{}
 )
 
-// holdsAny says whether values of the type can hold an interface, whose numbers have to be converted.
+// holdsAny reports whether values of the type can contain an interface, whose numbers need conversion.
 func holdsAny(t reflect.Type) bool {
 	knownMu.Lock()
 	defer knownMu.Unlock()
@@ -69,7 +64,7 @@ func holdsAny(t reflect.Type) bool {
 	return holds
 }
 
-// findsAny skips the types in seen: types can contain themselves.
+// findsAny skips the types in seen, because types can be recursive.
 func findsAny(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if seen[t] {
 		return false
@@ -90,7 +85,7 @@ func findsAny(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
-// convertNumbers replaces each json.Number that an interface in v holds.
+// convertNumbers replaces each json.Number in the interfaces of v.
 func convertNumbers(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -113,7 +108,7 @@ func convertNumbers(v reflect.Value) {
 			return
 		}
 		for _, key := range v.MapKeys() {
-			// Elements of a map cannot be set in place.
+			// Map elements are not addressable.
 			element := reflect.New(v.Type().Elem()).Elem()
 			element.Set(v.MapIndex(key))
 			convertNumbers(element)
@@ -131,7 +126,7 @@ func convertNumbers(v reflect.Value) {
 	}
 }
 
-// converted returns a value that encoding/json has read into an interface, with other numbers.
+// converted returns a value from encoding/json with converted numbers.
 func converted(value any) any {
 	switch value := value.(type) {
 	case json.Number:

@@ -25,7 +25,7 @@ type typed struct {
 	Self []typed     `json:"self,omitempty"`
 }
 
-func TestNumbersWithoutATypeStayExact(t *testing.T) {
+func TestUntypedNumbersStayExact(t *testing.T) {
 	const max, min, odd = "9223372036854775807", "-9223372036854775808", "9007199254740993"
 	var got struct {
 		Any   any            `json:"any"`
@@ -63,13 +63,13 @@ func TestNumbersBeyondAnInt64AreFloats(t *testing.T) {
 	if err := codec.Unmarshal([]byte("9223372036854775808"), &got); err != nil || got != 9223372036854775808.0 {
 		t.Errorf("%#v, %v", got, err)
 	}
-	// A number that no type holds stays what it is.
+	// A number that no type can represent stays unchanged.
 	if err := codec.Unmarshal([]byte("1e999"), &got); err != nil || got != json.Number("1e999") {
 		t.Errorf("%#v, %v", got, err)
 	}
 }
 
-func TestWhatIsNotOneJSONValueIsRefused(t *testing.T) {
+func TestAnythingButOneJSONValueIsRefused(t *testing.T) {
 	for _, text := range []string{"", "{", "{} {}", "[1]x", `{"a":01}`} {
 		var untyped map[string]any
 		if err := codec.Unmarshal([]byte(text), &untyped); err == nil {
@@ -81,7 +81,7 @@ func TestWhatIsNotOneJSONValueIsRefused(t *testing.T) {
 	}
 }
 
-func TestAStreamIsReadValueByValue(t *testing.T) {
+func TestAStreamIsDecodedValueByValue(t *testing.T) {
 	d := codec.NewDecoder(strings.NewReader(`{"value":9007199254740993} {"value":2}`))
 	for _, want := range []int64{9007199254740993, 2} {
 		var got node

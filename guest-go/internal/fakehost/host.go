@@ -1,7 +1,7 @@
 //go:build !wasip1
 
-// Package fakehost is a host for tests: it answers a guest's calls with a function and lets a test
-// wait for what the guest does. It has no clock and no queue.
+// Package fakehost is a host for tests. It answers a guest's calls with a function and lets a test wait for the guest's
+// actions. It has no clock and no queue.
 package fakehost
 
 import (
@@ -14,10 +14,10 @@ import (
 
 // Host is an abi.Host.
 type Host struct {
-	// Answer answers a call at once. Without it calls stay open, and the test sends the events.
+	// Answer answers a call immediately. Without it calls stay open, and the test sends the events.
 	Answer func(abi.Request) abi.Response
 
-	// What the guest did, in order; buffered, so that a test can look when it likes.
+	// The actions of the guest, in order. The channels are buffered, so a test can receive at any time.
 	Registered chan string
 	Called     chan Call
 	Dropped    chan uint64
@@ -32,13 +32,13 @@ type Host struct {
 	registered atomic.Uint32
 }
 
-// Call is a request the guest made.
+// Call is a request of the guest.
 type Call struct {
 	ID, Task uint64
 	abi.Request
 }
 
-// Finished is a reconcile that has ended.
+// Finished is a completed reconcile.
 type Finished struct {
 	Task uint64
 	abi.Outcome
@@ -50,7 +50,7 @@ type Line struct {
 	Message, Fields string
 }
 
-// New installs a host for the length of the test.
+// New installs a host for the duration of the test.
 func New(t *testing.T) *Host {
 	t.Helper()
 	const enough = 1024

@@ -1,15 +1,16 @@
 //! The attribute macro of the `wasmop` crate.
 
+#![warn(missing_docs)]
+
 use proc_macro::TokenStream;
 use quote::quote;
 use syn::spanned::Spanned;
 use syn::{ItemFn, parse_macro_input};
 
-/// Makes an `async fn main` the program's entry, natively and in a wasmop host.
+/// Makes an `async fn main` the entry point of the program, natively and in a wasmop host.
 ///
-/// Natively it runs on tokio's multi-threaded runtime, as with `#[tokio::main]`. On wasm it is
-/// started by the host's first step and polled whenever there is something for it to do. In both
-/// cases logging is set up first (`wasmop::init_logging`).
+/// Natively `main` runs on tokio's multi-threaded runtime, as with `#[tokio::main]`. On wasm the host's first step
+/// starts it, and later steps poll it when it can make progress. `wasmop::init_logging` runs first in both cases.
 ///
 /// ```ignore
 /// #[wasmop::main]
@@ -34,15 +35,15 @@ fn expand(arguments: &proc_macro2::TokenStream, function: &ItemFn) -> syn::Resul
         return Err(syn::Error::new(arguments.span(), "`#[wasmop::main]` takes no arguments"));
     }
     if signature.asyncness.is_none() {
-        return Err(syn::Error::new(signature.fn_token.span(), "`#[wasmop::main]` needs an `async fn`"));
+        return Err(syn::Error::new(signature.fn_token.span(), "`#[wasmop::main]` requires an `async fn`"));
     }
     if !signature.inputs.is_empty() || !signature.generics.params.is_empty() {
-        return Err(syn::Error::new(signature.span(), "the function main takes no parameters"));
+        return Err(syn::Error::new(signature.span(), "the function `main` takes no parameters"));
     }
     let ItemFn { attrs, vis, block, sig } = function;
     let name = &sig.ident;
     let output = &sig.output;
-    // The body appears twice, but only one of the two functions is compiled.
+    // The body appears twice, but the compiler sees only one of the two functions.
     Ok(quote! {
         #[cfg(not(target_family = "wasm"))]
         #(#attrs)*

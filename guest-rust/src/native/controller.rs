@@ -1,4 +1,4 @@
-//! kube-runtime's controller behind the builder that `wasmop` has on wasm too.
+//! The native controller builder. It wraps kube-runtime's controller.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -15,22 +15,21 @@ use serde::de::DeserializeOwned;
 
 use crate::key;
 
-/// A builder call that waits for [`Controller::run`].
-type Setup<K> = Box<dyn FnOnce(controller::Controller<K>) -> controller::Controller<K> + Send>;
+/// A builder call that [`Controller::run`] applies.
+type BuilderCall<K> = Box<dyn FnOnce(controller::Controller<K>) -> controller::Controller<K> + Send>;
 
 /// Runs a user-supplied reconciler on objects when they, or objects related to them, change.
 ///
-/// The builder is that of [`kube::runtime::Controller`]. Natively it is that one. In a wasmop host
-/// the host does the watching, filtering, queueing and backing off, so that the program can be
-/// suspended in between; the object to reconcile is read from the API server.
+/// The builder has the methods of [`kube::runtime::Controller`]. Natively it wraps that type. In a wasmop host, the
+/// host watches, filters, queues and retries with backoff, so it can suspend the program between reconciles. The
+/// program reads each object to reconcile from the API server.
 ///
 /// Differences from `kube::runtime::Controller`:
 ///
-/// * There is no `store()`: in a host nothing is cached. Use `kube::runtime::Controller` or
-///   `reflector` where a cache is needed.
-/// * An `error_policy` that returns [`Action::await_change`] means exponential backoff, for each
-///   object on its own, from 5 ms to 1000 s.
-/// * In a host, kinds are watched in the namespace of the main `Api`, or in all if it has none.
+/// * There is no `store()`. [`Controller::cached`] makes the host cache the objects of a watch for all controllers.
+/// * If `error_policy` returns [`Action::await_change`], the object is retried with exponential backoff, from 5 ms to
+///   1000 s.
+/// * The owner may restrict the namespaces that the host watches.
 #[must_use = "a controller does nothing until it is run"]
 pub struct Controller<K>
 where
@@ -41,7 +40,7 @@ where
     config: watcher::Config,
     dyntype: K::DynamicType,
     generation_changed: bool,
-    setup: Vec<Setup<K>>,
+    calls: Vec<BuilderCall<K>>,
 }
 
 impl<K> Controller<K>
@@ -49,7 +48,7 @@ where
     K: Clone + Resource + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    /// A controller for the objects of `main_api` that `config` selects.
+    /// Creates a controller for the objects of `main_api` that `config` selects.
     pub fn new(main_api: Api<K>, config: watcher::Config) -> Self
     where
         K::DynamicType: Default,
@@ -57,29 +56,33 @@ where
         Self::new_with(main_api, config, K::DynamicType::default())
     }
 
-    /// [`Controller::new`] for kinds known only at run time.
+    /// Like [`Controller::new`], for kinds known only at run time.
     pub fn new_with(main_api: Api<K>, config: watcher::Config, dyntype: K::DynamicType) -> Self {
-        Controller { api: main_api, config, dyntype, generation_changed: false, setup: Vec::new() }
+        Controller { api: main_api, config, dyntype, generation_changed: false, calls: Vec::new() }
     }
 
     fn with(
         mut self,
-        setup: impl FnOnce(controller::Controller<K>) -> controller::Controller<K> + Send + 'static,
+        call: impl FnOnce(controller::Controller<K>) -> controller::Controller<K> + Send + 'static,
     ) -> Self {
-        self.setup.push(Box::new(setup));
+        self.calls.push(Box::new(call));
         self
     }
 
-    /// Reconciles an object only when its `metadata.generation` has changed (its spec, for kinds
-    /// with a status subresource), not when only its status or metadata has.
+    /// Reconciles an object only if its `metadata.generation` has changed.
+    ///
+    /// For kinds with a status subresource, this ignores changes to metadata and status.
     pub fn generation_changed(mut self) -> Self {
         self.generation_changed = true;
         self
     }
 
-    /// Reconciles only for those changes of the kind named last of which a CEL expression is true: over `object`
-    /// and `oldObject`, which is null for a new one. The host evaluates it, before it resumes the controller.
-    /// Deletions and what is seen first always count. Natively it has no effect: all changes count.
+    /// Reconciles only for changes that satisfy a CEL expression over `object` and `oldObject`.
+    ///
+    /// The predicate applies to the kind of the last [`new`](Controller::new), [`owns`](Controller::owns) or
+    /// [`watches`](Controller::watches) call. `oldObject` is null for a new object. The host evaluates the expression
+    /// before it resumes the controller. Deletions and objects that the host sees for the first time
+    /// always cause a reconcile.
     ///
     /// ```text
     /// .predicate("object.spec != oldObject.spec || object.metadata.labels != oldObject.metadata.labels")
@@ -88,12 +91,12 @@ where
         self
     }
 
-    /// Limits and timing. In a host `debounce` has no effect.
+    /// Sets the concurrency limit and the debounce. The debounce has no effect in a wasmop host.
     pub fn with_config(self, config: Config) -> Self {
         self.with(|controller| controller.with_config(config))
     }
 
-    /// Reconciles the owner of a child, found by its owner references, when the child changes.
+    /// Reconciles the owner of a child object when the child changes. Owner references identify the owner.
     pub fn owns<Child>(self, api: Api<Child>, config: watcher::Config) -> Self
     where
         Child: Clone + Resource<DynamicType = ()> + DeserializeOwned + Debug + Send + 'static,
@@ -101,7 +104,7 @@ where
         self.owns_with(api, (), config)
     }
 
-    /// [`Controller::owns`] for kinds known only at run time.
+    /// Like [`Controller::owns`], for kinds known only at run time.
     pub fn owns_with<Child>(self, api: Api<Child>, dyntype: Child::DynamicType, config: watcher::Config) -> Self
     where
         Child: Clone + Resource + DeserializeOwned + Debug + Send + 'static,
@@ -110,20 +113,32 @@ where
         self.with(|controller| controller.owns_with(api, dyntype, config))
     }
 
-    /// Has a wasmop host keep the objects of the kind named last, for reads that any version answers
-    /// (`GetParams::any`, `ListParams::match_any`). Natively the objects to reconcile are cached anyway,
-    /// and the API server answers the others.
+    /// Makes the host cache the objects of the last [`new`](Controller::new), [`owns`](Controller::owns) or
+    /// [`watches`](Controller::watches) call.
+    ///
+    /// The host then answers reads that any resource version satisfies ([`GetParams::any`](kube::api::GetParams::any),
+    /// `ListParams::match_any`) from its memory, including the read of each object to reconcile. Such a read always
+    /// reflects this controller's own writes. Natively `kube::runtime` caches the objects to reconcile in any case, and
+    /// the API server answers other reads.
     pub fn cached(self) -> Self {
         self
     }
 
-    /// Has a wasmop host leave out changes of the kind named last that this controller made itself. Natively it has no
-    /// effect.
+    /// Makes the host ignore changes that result from this controller's own writes during a reconcile of the same
+    /// object. It applies to the same kind as [`cached`](Controller::cached).
+    ///
+    /// The host can attribute only writes that create an object or name the version they change. These are `replace`
+    /// and `replace_status` of an object that was read before, and patches with `metadata.resourceVersion`. Other
+    /// writes still cause a reconcile. Natively this method has no effect.
     pub fn ignore_own_writes(self) -> Self {
         self
     }
 
     /// Reconciles the objects that `mapper` returns when an object of another kind changes.
+    ///
+    /// The objects that `mapper` returned for the previous version are reconciled as well. For example, if a label
+    /// changes from one name to another, both named objects are reconciled. Natively `kube::runtime` reconciles only
+    /// the objects that `mapper` returns for the new version.
     pub fn watches<Other, I>(
         self,
         api: Api<Other>,
@@ -139,7 +154,7 @@ where
         self.watches_with(api, Other::DynamicType::default(), config, mapper)
     }
 
-    /// [`Controller::watches`] for kinds known only at run time.
+    /// Like [`Controller::watches`], for kinds known only at run time.
     pub fn watches_with<Other, I>(
         self,
         api: Api<Other>,
@@ -156,19 +171,19 @@ where
         self.with(|controller| controller.watches_with(api, dyntype, config, mapper))
     }
 
-    /// Ends the controller on Ctrl+C or SIGTERM. In a wasmop host it is the host that gets the
-    /// signal, and that suspends the controller.
+    /// Natively, ends the controller on Ctrl+C or SIGTERM. In a wasmop host this has no effect: the host receives the
+    /// signal and suspends the controller.
     pub fn shutdown_on_signal(self) -> Self {
         self.with(controller::Controller::shutdown_on_signal)
     }
 
-    /// Ends the controller when `trigger` is ready. In a wasmop host a controller ends only by
-    /// being removed there, and `trigger` is not awaited.
+    /// Natively, ends the controller when `trigger` completes. In a wasmop host this has no effect: a controller ends
+    /// when its owner removes it.
     pub fn graceful_shutdown_on(self, trigger: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
         self.with(|controller| controller.graceful_shutdown_on(trigger))
     }
 
-    /// Reconciles as long as the stream is polled. It has an item for each reconcile that has ended.
+    /// Reconciles while the stream is polled. The stream yields an item for each completed reconcile.
     pub fn run<ReconcilerFut, Ctx>(
         self,
         reconciler: impl FnMut(Arc<K>, Arc<Ctx>) -> ReconcilerFut,
@@ -180,20 +195,20 @@ where
         ReconcilerFut: TryFuture<Ok = Action> + Send + 'static,
         ReconcilerFut::Error: std::error::Error + Send + 'static,
     {
-        let Controller { api, config, dyntype, generation_changed, setup } = self;
+        let Controller { api, config, dyntype, generation_changed, calls } = self;
         let writer = Writer::<K>::new(dyntype.clone());
         let reader = writer.as_reader();
         let objects = reflector(writer, watcher(api, config)).applied_objects();
         let objects = if generation_changed {
-            // The finalizer helper counts on being called again for the change that it makes.
+            // The finalizer helper relies on a reconcile for its own change.
             let predicate = predicates::generation.combine(predicates::finalizers);
             objects.predicate_filter(predicate, PredicateConfig::default()).boxed()
         } else {
             objects.boxed()
         };
         let mut controller = controller::Controller::for_stream_with(objects, reader, dyntype.clone());
-        for setup in setup {
-            controller = setup(controller);
+        for call in calls {
+            controller = call(controller);
         }
 
         let failures = Arc::new(Failures::default());
@@ -213,14 +228,14 @@ where
     }
 }
 
-/// How often each object has failed in a row.
+/// The number of consecutive failures of each object.
 #[derive(Default)]
 struct Failures {
     by_key: Mutex<HashMap<String, u32>>,
 }
 
 impl Failures {
-    /// Those of client-go's work queues, and of the wasmop host.
+    /// The delays of client-go's work queues and of the wasmop host.
     const FIRST_DELAY: Duration = Duration::from_millis(5);
     const LONGEST_DELAY: Duration = Duration::from_secs(1000);
 
@@ -242,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_for_each_object_until_it_succeeds() {
+    fn the_delay_of_an_object_doubles_until_it_succeeds() {
         let failures = Failures::default();
         let delay = |key: &str| failures.next_delay(key.to_owned()).as_millis();
         assert_eq!([delay("a"), delay("a"), delay("b"), delay("a")], [5, 10, 5, 20]);

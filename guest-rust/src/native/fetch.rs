@@ -1,4 +1,4 @@
-//! A request to any host, with the client that `kube` has.
+//! Requests to external hosts, with `kube`'s HTTP client.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -6,9 +6,9 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::{Client, Config};
 
-use crate::fetch::FetchError;
+use crate::fetch_error::FetchError;
 
-/// `target`: scheme and authority.
+/// Sends a request to `target`, which is a scheme and an authority, and reads the complete response.
 pub async fn fetch(target: &str, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
     let fail = |error: &dyn std::error::Error| FetchError(format!("{target}: {error}"));
     let mut config = Config::new(target.parse().map_err(|error: http::uri::InvalidUri| fail(&error))?);

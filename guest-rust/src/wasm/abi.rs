@@ -1,17 +1,19 @@
-//! The host's functions, by hand: the canonical ABI of the world `wasmop:controller` with nothing
-//! of its allocations. The host never allocates in the guest; a payload is read into a buffer of
-//! the guest's own.
+//! Hand-written bindings of the world `wasmop:controller`.
+//!
+//! They follow the canonical ABI but need no allocations by the host: the guest reads each payload into its own buffer.
 
-/// Something that happened since the last step.
+/// A host event.
 #[derive(Debug)]
 pub struct Event {
     pub kind: EventKind,
-    /// Of a task or of a call.
+    /// The task or call.
     pub id: u64,
+    /// Depends on `kind`; see the enum `event-kind` in `wit/wasmop.wit`.
     pub aux: u32,
     pub payload: Vec<u8>,
 }
 
+/// The enum `event-kind` in `wit/wasmop.wit`, without `nothing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     Start,
@@ -27,11 +29,12 @@ pub enum EventKind {
 /// A request to the API server, or to an external host.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call<'a> {
-    /// Empty: the API server. Else `https://host:port`.
+    /// Empty for the API server, else `https://host:port`.
     pub target: &'a str,
     pub method: &'a str,
-    /// With the query.
+    /// The path with its query.
     pub path: &'a str,
+    /// Lines of `name: value\n`.
     pub headers: &'a str,
     pub body: &'a [u8],
 }
@@ -39,13 +42,13 @@ pub struct Call<'a> {
 #[cfg(target_family = "wasm")]
 pub use guest::*;
 #[cfg(not(target_family = "wasm"))]
-pub use host::*;
+pub use recording_host::*;
 
 #[cfg(target_family = "wasm")]
 mod guest {
     use super::{Call, Event, EventKind};
 
-    /// `record event`, as the canonical ABI lays it out.
+    /// The layout of `record event` in the canonical ABI.
     #[repr(C, align(8))]
     #[derive(Default)]
     struct RawEvent {
@@ -113,13 +116,13 @@ mod guest {
     mod rt {
         #[link(wasm_import_module = "wasmop_rt")]
         unsafe extern "C" {
-            /// Copies the last event's payload, `len` bytes, to `to`. `scratch` is room for a
-            /// pointer and a length.
+            /// Copies the `len` bytes of the last event's payload to `to`. `scratch` is space for a pointer and a
+            /// length.
             pub fn read(to: *mut u8, len: usize, scratch: *mut [usize; 2]);
         }
     }
 
-    /// The next event of this step, with its payload.
+    /// Returns the next event of this step with its payload.
     pub fn next() -> Option<Event> {
         let mut raw = RawEvent::default();
         // SAFETY: the host writes one `event` record, which `RawEvent` lays out.
@@ -139,8 +142,7 @@ mod guest {
         let mut payload = Vec::with_capacity(len);
         if len > 0 {
             let mut scratch = [0; 2];
-            // SAFETY: `payload` has room for `len` bytes, and the adapter writes exactly as many
-            // or traps.
+            // SAFETY: `payload` has capacity for `len` bytes, and the adapter writes exactly `len` bytes or traps.
             unsafe {
                 rt::read(payload.as_mut_ptr(), len, &mut scratch);
                 payload.set_len(len);
@@ -150,7 +152,7 @@ mod guest {
     }
 
     pub fn log(level: u32, target: &str, message: &str, fields: &str) {
-        // SAFETY: pointers and lengths of live strings; the host only reads.
+        // SAFETY: the pointers and lengths are those of live strings, and the host only reads them.
         unsafe {
             sys::log(
                 level,
@@ -208,47 +210,42 @@ mod guest {
     pub fn enter(task: u64) {
         runtime::enter(task);
     }
-
-    #[unsafe(export_name = "wasmop:controller/guest@0.1.0#step")]
-    extern "C" fn step() {
-        crate::wasm::executor::step();
-    }
 }
 
-/// A host that writes down what it is told, one a thread; for tests.
+/// A host for tests. It records the calls of each thread.
 #[cfg(not(target_family = "wasm"))]
-mod host {
+mod recording_host {
     use super::Call;
     use std::cell::RefCell;
 
     thread_local! {
-        static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+        static CALLS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
-    fn tell(text: String) {
-        TOLD.with_borrow_mut(|told| told.push(text));
+    fn record(text: String) {
+        CALLS.with_borrow_mut(|calls| calls.push(text));
     }
 
-    /// What the host was told since it was last asked.
-    pub fn told() -> Vec<String> {
-        TOLD.take()
+    /// Returns the calls since the last `recorded`.
+    pub fn recorded() -> Vec<String> {
+        CALLS.take()
     }
 
     pub fn log(level: u32, target: &str, message: &str, fields: &str) {
-        tell(format!("log {level} {target} {message} {fields}"));
+        record(format!("log {level} {target} {message} {fields}"));
     }
 
     pub fn call(id: u64, task: u64, call: &Call<'_>) {
         let Call { target, method, path, headers, body } = call;
         let target = if target.is_empty() { String::new() } else { format!("{target} ") };
-        tell(format!("call {id} task {task} {target}{method} {path} {headers:?} {}", String::from_utf8_lossy(body)));
+        record(format!("call {id} task {task} {target}{method} {path} {headers:?} {}", String::from_utf8_lossy(body)));
     }
 
     pub fn drop_call(id: u64) {
-        tell(format!("drop-call {id}"));
+        record(format!("drop-call {id}"));
     }
 
     pub fn enter(task: u64) {
-        tell(format!("enter {task}"));
+        record(format!("enter {task}"));
     }
 }

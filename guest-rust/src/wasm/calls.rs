@@ -1,4 +1,4 @@
-//! From HTTP requests to calls of the host, and from the host's events to streaming responses.
+//! Turns HTTP requests into calls of the host, and the host's events into streaming responses.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,56 +15,58 @@ use kube::client::Body;
 use tokio::sync::{mpsc, oneshot};
 use tower::BoxError;
 
+use super::error_chain::describe;
 use super::{abi, headers, tasks};
-use crate::fetch::FetchError;
+use crate::fetch_error::FetchError;
 
-/// The API server, reached through the host. One request is one call.
+/// A service that sends requests to the API server through the host. Each request is one call.
 #[derive(Clone, Copy, Debug)]
 pub struct HostService;
 
-/// Why a call had no response, or not all of one.
+/// Why a call has no response, or an incomplete one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallFailed(String);
+pub struct CallError(String);
 
-impl fmt::Display for CallFailed {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for CallFailed {}
+impl std::error::Error for CallError {}
 
-struct Head {
+/// The status and headers of a response.
+struct ResponseHead {
     status: u16,
     headers: HeaderMap,
 }
 
-/// The guest's end of a call: where its events go.
-struct Open {
-    /// Taken when the head (or a failure instead of it) has been delivered.
-    head: Option<oneshot::Sender<Result<Head, CallFailed>>>,
-    body: mpsc::UnboundedSender<Result<Bytes, CallFailed>>,
+/// An open call and where its events go.
+struct OpenCall {
+    /// `None` after the head, or a failure in its place, has been delivered.
+    head: Option<oneshot::Sender<Result<ResponseHead, CallError>>>,
+    body: mpsc::UnboundedSender<Result<Bytes, CallError>>,
 }
 
-/// Invariant: a call is in `open` until the host's last event for it, or until nobody waits for
-/// it any more ([`InFlight`] is dropped), whichever comes first.
+/// Invariant: a call is in `open` until the host's last event for it or until its [`CallGuard`] is dropped, whichever
+/// comes first.
 #[derive(Default)]
 struct Calls {
     last_id: u64,
-    open: HashMap<u64, Open>,
+    open: HashMap<u64, OpenCall>,
 }
 
 thread_local! {
     static CALLS: RefCell<Calls> = RefCell::default();
 }
 
-/// Someone waits for this call.
+/// Cancels the call when its response is dropped.
 #[derive(Debug)]
-struct InFlight {
+struct CallGuard {
     id: u64,
 }
 
-impl Drop for InFlight {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         let open = CALLS.with_borrow_mut(|calls| calls.open.remove(&self.id));
         if open.is_some() {
@@ -73,11 +75,11 @@ impl Drop for InFlight {
     }
 }
 
-/// A response's body, as it arrives.
+/// The streaming body of a response.
 #[derive(Debug)]
 pub struct ResponseBody {
-    chunks: mpsc::UnboundedReceiver<Result<Bytes, CallFailed>>,
-    _in_flight: InFlight,
+    chunks: mpsc::UnboundedReceiver<Result<Bytes, CallError>>,
+    _guard: CallGuard,
 }
 
 impl http_body::Body for ResponseBody {
@@ -100,8 +102,8 @@ impl tower::Service<Request<Body>> for HostService {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The call is made when the future is polled, which is in the task that waits for it:
-        // `kube::Client` calls its service from a task of its own.
+        // `kube::Client` calls its service from a separate task. The call starts when the future is polled, which
+        // happens in the task that waits for the response.
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
@@ -113,56 +115,56 @@ impl tower::Service<Request<Body>> for HostService {
                 headers: &headers::to_lines(&parts.headers),
                 body: &body,
             };
-            make(&call).await
+            send(&call).await
         })
     }
 }
 
-/// A request to an external host, and its whole response. `target`: scheme and authority.
+/// Sends a request to an external host and reads the complete response. `target` is a scheme and an authority.
 pub async fn fetch(target: &str, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
     let (parts, body) = request.into_parts();
-    let fail = |error: BoxError| FetchError(super::describe(&*error));
+    let fail = |error: BoxError| FetchError(describe(&*error));
     let headers = headers::all_to_lines(&parts.headers)
-        .map_err(|name| FetchError(format!("the value of the header {name} is not text")))?;
+        .map_err(|name| FetchError(format!("the value of the header {name} is not visible ASCII")))?;
     let path = parts.uri.to_string();
     let call = abi::Call { target, method: parts.method.as_str(), path: &path, headers: &headers, body: &body };
-    let (parts, body) = make(&call).await.map_err(fail)?.into_parts();
+    let (parts, body) = send(&call).await.map_err(fail)?.into_parts();
     Ok(Response::from_parts(parts, body.collect().await.map_err(fail)?.to_bytes()))
 }
 
-async fn make(call: &abi::Call<'_>) -> Result<Response<ResponseBody>, BoxError> {
+async fn send(call: &abi::Call<'_>) -> Result<Response<ResponseBody>, BoxError> {
     let (head, mut response) = start(call);
-    let head = head.await.unwrap_or_else(|_| Err(CallFailed("the host ended the call without a response".into())))?;
+    let head = head.await.unwrap_or_else(|_| Err(CallError("the host ended the call without a response".into())))?;
     *response.status_mut() = StatusCode::from_u16(head.status)?;
     *response.headers_mut() = head.headers;
     Ok(response)
 }
 
-fn start(call: &abi::Call<'_>) -> (oneshot::Receiver<Result<Head, CallFailed>>, Response<ResponseBody>) {
+fn start(call: &abi::Call<'_>) -> (oneshot::Receiver<Result<ResponseHead, CallError>>, Response<ResponseBody>) {
     let (head_sender, head) = oneshot::channel();
     let (body, chunks) = mpsc::unbounded_channel();
     let id = CALLS.with_borrow_mut(|calls| {
         calls.last_id += 1;
-        calls.open.insert(calls.last_id, Open { head: Some(head_sender), body });
+        calls.open.insert(calls.last_id, OpenCall { head: Some(head_sender), body });
         calls.last_id
     });
     abi::call(id, tasks::current(), call);
-    (head, Response::new(ResponseBody { chunks, _in_flight: InFlight { id } }))
+    (head, Response::new(ResponseBody { chunks, _guard: CallGuard { id } }))
 }
 
-/// The host's `head`.
+/// Handles the host's `head` event.
 pub fn on_head(id: u64, status: u32, lines: &[u8]) {
     let status = u16::try_from(status).unwrap_or_default();
     let headers = headers::from_lines(&String::from_utf8_lossy(lines));
     CALLS.with_borrow_mut(|calls| {
-        // Whoever waits may be gone by now; then so is the receiver.
+        // Sending fails if the receiver was dropped. Then the response is not needed.
         if let Some(sender) = calls.open.get_mut(&id).and_then(|open| open.head.take()) {
-            let _ = sender.send(Ok(Head { status, headers }));
+            let _ = sender.send(Ok(ResponseHead { status, headers }));
         }
     });
 }
 
-/// The host's `body`.
+/// Handles the host's `body` event.
 pub fn on_body(id: u64, chunk: Vec<u8>) {
     CALLS.with_borrow(|calls| {
         if let Some(open) = calls.open.get(&id) {
@@ -171,16 +173,16 @@ pub fn on_body(id: u64, chunk: Vec<u8>) {
     });
 }
 
-/// The host's `end`.
+/// Handles the host's `end` event.
 pub fn on_end(id: u64) {
     // Dropping the sender ends the body.
     drop(CALLS.with_borrow_mut(|calls| calls.open.remove(&id)));
 }
 
-/// The host's `failed`.
+/// Handles the host's `failed` event.
 pub fn on_failed(id: u64, why: &[u8]) {
     let Some(mut open) = CALLS.with_borrow_mut(|calls| calls.open.remove(&id)) else { return };
-    let failed = CallFailed(String::from_utf8_lossy(why).into_owned());
+    let failed = CallError(String::from_utf8_lossy(why).into_owned());
     match open.head.take() {
         Some(head) => {
             let _ = head.send(Err(failed));
@@ -208,11 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn a_response_streams_as_its_events_arrive() {
+    fn a_response_body_streams_as_its_events_arrive() {
         let mut call = get();
-        assert!(abi::told().is_empty(), "a call is made only when someone waits for it");
+        assert!(abi::recorded().is_empty(), "a call starts only when its future is polled");
         assert!((&mut call).now_or_never().is_none());
-        assert_eq!(abi::told(), [r#"call 1 task 0 GET /api/v1/pods?watch=true "accept: a/b\n" "#]);
+        assert_eq!(abi::recorded(), [r#"call 1 task 0 GET /api/v1/pods?watch=true "accept: a/b\n" "#]);
 
         on_head(1, 200, b"content-type: application/json\n");
         let response = call.now_or_never().expect("a head").expect("no failure");
@@ -227,11 +229,11 @@ mod tests {
         assert_eq!(frame(&mut body), Some(Some(Ok("two".into()))));
         assert_eq!(frame(&mut body), Some(None));
         drop(body);
-        assert!(abi::told().is_empty(), "a call that has ended needs no drop-call");
+        assert!(abi::recorded().is_empty(), "a completed call needs no drop-call");
     }
 
     #[test]
-    fn the_host_drops_a_call_that_nobody_waits_for() {
+    fn dropping_a_response_drops_the_call() {
         let mut waiting_for_head = get();
         assert!((&mut waiting_for_head).now_or_never().is_none());
         drop(waiting_for_head);
@@ -239,18 +241,18 @@ mod tests {
         assert!((&mut reading_body).now_or_never().is_none());
         on_head(2, 200, b"");
         drop(reading_body.now_or_never());
-        let told = abi::told();
-        assert_eq!([&told[1], &told[3]], ["drop-call 1", "drop-call 2"]);
-        // The host's events may cross with it.
+        let calls = abi::recorded();
+        assert_eq!([&calls[1], &calls[3]], ["drop-call 1", "drop-call 2"]);
+        // Events that the host sent before it received the drop-call.
         on_head(1, 200, b"");
         on_body(2, b"late".to_vec());
         on_end(2);
         on_failed(1, b"late");
-        assert!(abi::told().is_empty());
+        assert!(abi::recorded().is_empty());
     }
 
     #[test]
-    fn a_failure_is_an_error_of_the_request_or_of_its_body() {
+    fn a_failure_is_an_error_of_the_request_or_of_the_response_body() {
         let mut call = get();
         assert!((&mut call).now_or_never().is_none());
         on_failed(1, b"host restarted");
@@ -269,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn a_call_names_the_task_it_is_made_for() {
+    fn a_call_names_its_task() {
         let mut call = Box::pin(tasks::within(9, get()));
         assert!((&mut call).now_or_never().is_none());
-        assert!(abi::told().iter().any(|line| line.starts_with("call 1 task 9 GET")));
+        assert!(abi::recorded().iter().any(|line| line.starts_with("call 1 task 9 GET")));
     }
 }

@@ -1,19 +1,21 @@
-//! Names of the Events that `kube::runtime::events::Recorder` makes.
+//! Names for the Events that `kube::runtime::events::Recorder` creates.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// Longest name of an object.
+/// Kubernetes allows at most this many bytes in the name of an object.
 const MAX_NAME: usize = 253;
 
-/// A name for an Event about an object of this name. Natively the time tells Events about one object apart, but it
-/// stands still during a step.
+/// Generates a unique name for an Event about the object named `about`.
+///
+/// Natively the recorder makes names unique with a timestamp. In a host the clock does not advance during a step, so
+/// two Events of one step would have the same name.
 pub fn generate(about: &str) -> String {
-    // Each `RandomState` has other keys.
+    // Each `RandomState` has different keys.
     with_suffix(about, RandomState::new().hash_one(0_u8))
 }
 
-/// `about` can be any text: names of roles contain colons, and names of nodes can be as long as an Event's may be.
+/// `about` can be any text. For example, names of roles contain colons, and names of nodes can have 253 bytes.
 fn with_suffix(about: &str, suffix: u64) -> String {
     let suffix = format!("{suffix:016x}");
     let mut name = String::new();
@@ -22,8 +24,8 @@ fn with_suffix(about: &str, suffix: u64) -> String {
             break;
         }
         let c = if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-        // Parts between dots begin and end with a letter or a digit.
-        let begins = name.is_empty() || name.ends_with('.');
+        // Labels between dots must begin and end with a letter or a digit.
+        let at_label_start = name.is_empty() || name.ends_with('.');
         match c {
             '.' => {
                 name.truncate(name.trim_end_matches('-').len());
@@ -31,7 +33,7 @@ fn with_suffix(about: &str, suffix: u64) -> String {
                     name.push('.');
                 }
             }
-            '-' if begins => {}
+            '-' if at_label_start => {}
             c => name.push(c),
         }
     }
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_has_a_valid_name_whatever_it_is_about() {
+    fn the_name_is_valid_for_any_object_name() {
         let long = "a".repeat(300);
         let table = [
             ("web", "web.000000000000002a"),
@@ -66,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn two_events_at_one_time_have_two_names() {
+    fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = (0..1000).map(|_| generate("web")).collect();
         assert_eq!(names.len(), 1000);
     }

@@ -1,8 +1,8 @@
-//! Header lines, `name: value\n`, to and from [`http::HeaderMap`].
+//! Converts between [`http::HeaderMap`] and lines of `name: value\n`.
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-/// The lines of those request headers that the host sends on to the API server.
+/// Returns the lines of the request headers that the host forwards to the API server.
 pub fn to_lines(headers: &HeaderMap) -> String {
     let mut lines = String::new();
     for name in [ACCEPT, CONTENT_TYPE] {
@@ -16,7 +16,11 @@ pub fn to_lines(headers: &HeaderMap) -> String {
     lines
 }
 
-/// The lines of all headers; the name of one whose value is not text, if there is one.
+/// Returns the lines of all headers.
+///
+/// # Errors
+///
+/// Returns the name of a header whose value is not visible ASCII.
 pub fn all_to_lines(headers: &HeaderMap) -> Result<String, HeaderName> {
     let mut lines = String::new();
     for (name, value) in headers {
@@ -29,8 +33,9 @@ pub fn all_to_lines(headers: &HeaderMap) -> Result<String, HeaderName> {
     Ok(lines)
 }
 
-/// The headers of a response. A line that is not a header is left out: the host filters them, and
-/// none of them is worth failing a reconcile for.
+/// Parses the headers of a response.
+///
+/// Skips invalid lines: the host filters headers already, and an invalid header is no reason to fail a reconcile.
 pub fn from_lines(lines: &str) -> HeaderMap {
     lines
         .lines()
@@ -48,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_headers_that_the_host_sends_on_are_given_to_it() {
+    fn requests_to_the_api_server_carry_accept_and_content_type_only() {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("secret"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -62,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_become_headers_and_others_are_left_out() {
+    fn invalid_lines_are_skipped() {
         let headers =
             from_lines("Content-Type: application/json\nwarning: 299 - \"a: b\"\nnonsense\nbad name: x\nwarning: 2\n");
         assert_eq!(headers[CONTENT_TYPE], "application/json");

@@ -1,5 +1,5 @@
-//! From `tracing` events to lines of the host's log: level, target, message, and the fields of the
-//! event and of the spans around it as one JSON object.
+//! Turns `tracing` events into lines of the host's log. A line has a level, a target, a message, and one JSON object
+//! with the fields of the event and of its spans.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, PoisonError};
@@ -11,37 +11,38 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_core::span::Current;
 
 use super::abi;
-use super::filter::{Filter, number};
+use super::error_chain::describe;
+use super::log_filter::{LogFilter, host_level};
 
-/// Sends everything that `tracing` records to the host's log, as far as the environment variable
-/// `RUST_LOG` allows. If it is not set, that is as far as the controller's `log-level` in the host's configuration,
-/// else `info`. Called by [`macro@crate::main`]; does nothing if a subscriber has been set already.
+/// Sends `tracing` events to the host's log, filtered by the environment variable `RUST_LOG`.
+///
+/// If `RUST_LOG` is not set, the controller's `log-level` in the host's configuration applies. The default is `info`.
+/// [`macro@crate::main`] calls this function. It does nothing if a global subscriber is already set.
 #[cfg(target_family = "wasm")]
 pub fn init_logging() {
     init_with_default(None);
 }
 
-/// [`init_logging`], with the level that the host gives the controller.
+/// Like [`init_logging`], with the controller's level from the host's configuration.
 #[cfg(target_family = "wasm")]
 pub(crate) fn init_with_default(level: Option<&str>) {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = Filter::parse(filter.as_deref().or(level).unwrap_or_default());
+    let filter = LogFilter::parse(filter.as_deref().or(level).unwrap_or_default());
     let _ = tracing::subscriber::set_global_default(HostLog::new(filter));
 }
 
-/// The subscriber. One thread uses it; the mutex is there because `tracing` can't know.
+/// The subscriber. It is used by one thread, but `tracing` requires `Sync`, hence the mutex.
 pub struct HostLog {
-    filter: Filter,
+    filter: LogFilter,
     spans: Mutex<Spans>,
 }
 
-/// Invariant: a span is in `slots` as long as its reference count is above zero; `entered` holds
-/// only such.
+/// Invariant: a span is in `slots` while its reference count is above zero, and `entered` contains only such spans.
 #[derive(Default)]
 struct Spans {
-    /// A span's id is its position plus one.
+    /// A span's ID is its position plus one.
     slots: Vec<Option<Span>>,
-    /// Innermost last.
+    /// The entered spans, innermost last.
     entered: Vec<Id>,
 }
 
@@ -57,7 +58,7 @@ impl Spans {
         self.slots.get_mut(position(id)).and_then(Option::as_mut)
     }
 
-    /// The fields of a span and those around it; the inner ones win.
+    /// Adds the fields of a span and of its ancestors. Inner fields take precedence.
     fn fields_of(&self, innermost: Option<Id>, fields: &mut Map<String, Value>) {
         let mut next = innermost;
         while let Some(span) = next.as_ref().and_then(|id| self.slots.get(position(id))).and_then(Option::as_ref) {
@@ -72,12 +73,12 @@ impl Spans {
 }
 
 fn position(id: &Id) -> usize {
-    // Ids are made by `new_span`, from positions.
+    // `new_span` derives IDs from positions.
     id.into_u64() as usize - 1
 }
 
 impl HostLog {
-    pub fn new(filter: Filter) -> HostLog {
+    pub fn new(filter: LogFilter) -> HostLog {
         HostLog { filter, spans: Mutex::default() }
     }
 
@@ -96,7 +97,7 @@ impl Subscriber for HostLog {
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        let mut fields = Fields::default();
+        let mut fields = FieldVisitor::default();
         attributes.record(&mut fields);
         let mut spans = self.spans();
         let parent = match attributes.parent() {
@@ -118,7 +119,7 @@ impl Subscriber for HostLog {
     }
 
     fn record(&self, id: &Id, values: &Record<'_>) {
-        let mut fields = Fields::default();
+        let mut fields = FieldVisitor::default();
         values.record(&mut fields);
         if let Some(span) = self.spans().get(id) {
             span.fields.extend(fields.values);
@@ -128,16 +129,16 @@ impl Subscriber for HostLog {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields::default();
+        let mut fields = FieldVisitor::default();
         event.record(&mut fields);
-        let Fields { message, mut values } = fields;
+        let FieldVisitor { message, mut values } = fields;
         {
             let spans = self.spans();
             let span = if event.is_contextual() { spans.entered.last() } else { event.parent() };
             spans.fields_of(span.cloned(), &mut values);
         }
         let json = if values.is_empty() { String::new() } else { Value::Object(values).to_string() };
-        abi::log(number(*event.metadata().level()), event.metadata().target(), &message, &json);
+        abi::log(host_level(*event.metadata().level()), event.metadata().target(), &message, &json);
     }
 
     fn enter(&self, id: &Id) {
@@ -162,7 +163,7 @@ impl Subscriber for HostLog {
         let mut spans = self.spans();
         let mut next = Some(id);
         let mut closed = false;
-        // A span that closes lets go of its parent.
+        // A closed span releases its parent.
         while let Some(id) = next.take() {
             let Some(span) = spans.get(&id) else { break };
             span.references -= 1;
@@ -184,20 +185,20 @@ impl Subscriber for HostLog {
     }
 }
 
-/// The fields of an event or span; `message` apart.
+/// Collects the fields of an event or span, with `message` separate.
 #[derive(Default)]
-struct Fields {
+struct FieldVisitor {
     message: String,
     values: Map<String, Value>,
 }
 
-impl Fields {
+impl FieldVisitor {
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
         self.values.insert(field.name().to_owned(), value.into());
     }
 }
 
-impl Visit for Fields {
+impl Visit for FieldVisitor {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
@@ -225,7 +226,7 @@ impl Visit for Fields {
         self.add(field, value);
     }
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.add(field, super::describe(value));
+        self.add(field, describe(value));
     }
 }
 
@@ -235,16 +236,16 @@ mod tests {
     use tracing::{debug, error, info, info_span, warn};
 
     fn logged(filter: &str, f: impl FnOnce()) -> Vec<String> {
-        tracing::subscriber::with_default(HostLog::new(Filter::parse(filter)), f);
-        abi::told()
+        tracing::subscriber::with_default(HostLog::new(LogFilter::parse(filter)), f);
+        abi::recorded()
     }
 
     #[test]
-    fn an_event_is_a_line_with_its_fields_as_json() {
+    fn an_event_becomes_a_line_with_its_fields_as_json() {
         let lines = logged("", || {
             info!(target: "mine", count = 3, ok = true, name = "x", list = ?[1], "did {}", "it");
             warn!(target: "mine", "plain");
-            debug!(target: "mine", "not wanted");
+            debug!(target: "mine", "below the level");
         });
         assert_eq!(lines[0], r#"log 2 mine did it {"count":3,"list":"[1]","name":"x","ok":true}"#);
         assert_eq!(lines[1], "log 3 mine plain ");
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_the_fields_of_the_spans_around_it() {
+    fn an_event_has_the_fields_of_its_spans() {
         let lines = logged("", || {
             let outer = info_span!("outer", object = "ns/a", depth = 1);
             let _outer = outer.enter();
@@ -268,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn closed_spans_leave_nothing_behind() {
-        let log = HostLog::new(Filter::parse(""));
+    fn closed_spans_free_their_slots() {
+        let log = HostLog::new(LogFilter::parse(""));
         let dispatch = tracing::Dispatch::new(log);
         tracing::dispatcher::with_default(&dispatch, || {
             for _ in 0..10 {

@@ -1,41 +1,41 @@
-//! The guest side of the world `wasmop:controller`: an executor that runs until nothing can run,
-//! a service that turns HTTP requests into calls of the host, and a controller driven by the host.
+//! The guest side of the world `wasmop:controller`.
 //!
-//! Natively, in tests, the host is a recorder (`abi::host`) and the parts that need the ported
-//! `kube` or a step are left out.
+//! Each module imports only modules below it:
+//!
+//! ```text
+//! executor                            runs one step; the guest's exports
+//! controller                          the builder and its stream of results
+//! dispatcher                          turns the host's events into reconciles and mappings
+//! registry   mapped_keys              registered controllers   what objects were mapped to last
+//! calls      log                      HTTP requests            tracing events
+//! tasks      headers   log_filter     reconciles in progress
+//! abi        error_chain  event_name  panic_help
+//! ```
+//!
+//! In native tests `abi` records the calls that a host would receive. The modules that need the ported `kube` or a
+//! step are not compiled there.
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
 
 pub mod abi;
 pub mod calls;
 #[cfg(target_family = "wasm")]
 pub mod controller;
+#[cfg(target_family = "wasm")]
+pub mod dispatcher;
+pub mod error_chain;
 pub mod event_name;
 #[cfg(target_family = "wasm")]
 pub mod executor;
-pub mod filter;
 pub mod headers;
 pub mod log;
-pub mod mapped;
+pub mod log_filter;
+pub mod mapped_keys;
 pub mod panic_help;
+#[cfg(target_family = "wasm")]
+pub mod registry;
 pub mod tasks;
 
 #[cfg(target_family = "wasm")]
 pub use executor::name;
 #[cfg(target_family = "wasm")]
 pub use log::init_logging;
-
-/// An error and what caused it, as one line.
-pub fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Many errors repeat their source in their own text.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
-}

@@ -1,4 +1,4 @@
-//! Reconciles under way: which one is running right now, and how to stop one.
+//! Reconciles in progress: which one is running now, and how to cancel one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,67 +9,69 @@ use tokio::task::AbortHandle;
 
 use super::abi;
 
-/// No reconcile.
+/// The task of code that belongs to no reconcile.
 const NONE: u64 = 0;
 
 thread_local! {
-    /// Whose code is running.
+    /// The task whose code is running.
     static CURRENT: Cell<u64> = const { Cell::new(NONE) };
-    /// What each task is at; changed by [`begin`], [`end`] and [`cancel`] alone.
-    static UNDER_WAY: RefCell<HashMap<u64, AbortHandle>> = RefCell::new(HashMap::new());
+    /// The current work of each task. Only [`begin`], [`end`] and [`cancel`] change it.
+    static IN_PROGRESS: RefCell<HashMap<u64, AbortHandle>> = RefCell::new(HashMap::new());
 }
 
-/// The reconcile whose code is running, 0 for none.
+/// Returns the task whose code is running, or 0 if there is none.
 pub fn current() -> u64 {
     CURRENT.get()
 }
 
-/// Until it is dropped, the running code belongs to a task; the host is told, for the case that
-/// the code traps.
-pub struct Entered {
+/// While this guard exists, the running code belongs to a task.
+///
+/// The host learns the task as well, so that it can cancel the right one if the code traps.
+pub struct TaskGuard {
     previous: u64,
 }
 
-pub fn enter(task: u64) -> Entered {
+/// Marks the running code as part of `task` until the guard is dropped.
+pub fn enter(task: u64) -> TaskGuard {
     abi::enter(task);
-    Entered { previous: CURRENT.replace(task) }
+    TaskGuard { previous: CURRENT.replace(task) }
 }
 
-impl Drop for Entered {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
         CURRENT.set(self.previous);
         abi::enter(self.previous);
     }
 }
 
-/// A future whose polls belong to a task.
+/// Polls a future as part of `task`.
 pub async fn within<F: Future>(task: u64, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|context| {
-        let _entered = enter(task);
+        let _guard = enter(task);
         future.as_mut().poll(context)
     })
     .await
 }
 
-/// Notes what a task is at now.
+/// Sets the current work of a task.
 pub fn begin(task: u64, handle: AbortHandle) {
-    UNDER_WAY.with_borrow_mut(|under_way| under_way.insert(task, handle));
+    IN_PROGRESS.with_borrow_mut(|in_progress| in_progress.insert(task, handle));
 }
 
-/// Whether the task is still wanted.
-pub fn is_under_way(task: u64) -> bool {
-    UNDER_WAY.with_borrow(|under_way| under_way.contains_key(&task))
+/// Returns whether a task has begun and has neither ended nor been cancelled.
+pub fn is_in_progress(task: u64) -> bool {
+    IN_PROGRESS.with_borrow(|in_progress| in_progress.contains_key(&task))
 }
 
-/// Forgets a task; false if it had been cancelled.
+/// Ends a task. Returns false if the host has cancelled it.
 pub fn end(task: u64) -> bool {
-    UNDER_WAY.with_borrow_mut(|under_way| under_way.remove(&task)).is_some()
+    IN_PROGRESS.with_borrow_mut(|in_progress| in_progress.remove(&task)).is_some()
 }
 
-/// Stops a task at its next await. Tasks that it has spawned go on, as with `tokio::spawn` natively.
+/// Aborts a task at its next await. Tasks that it spawned continue, as natively.
 pub fn cancel(task: u64) {
-    let handle = UNDER_WAY.with_borrow_mut(|under_way| under_way.remove(&task));
+    let handle = IN_PROGRESS.with_borrow_mut(|in_progress| in_progress.remove(&task));
     if let Some(handle) = handle {
         handle.abort();
     }
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_hears_whose_code_runs_at_each_poll() {
+    fn each_poll_tells_the_host_the_running_task() {
         let seen = within(7, async {
             let outer = current();
             tokio::task::yield_now().await;
@@ -89,18 +91,18 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         assert_eq!(runtime.block_on(seen), (7, 8, 7));
         assert_eq!(current(), NONE);
-        assert_eq!(abi::told(), ["enter 7", "enter 0", "enter 7", "enter 8", "enter 7", "enter 0"]);
+        assert_eq!(abi::recorded(), ["enter 7", "enter 0", "enter 7", "enter 8", "enter 7", "enter 0"]);
     }
 
     #[test]
-    fn a_cancelled_task_is_dropped_and_no_longer_under_way() {
+    fn cancelling_a_task_aborts_and_removes_it() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let handle = tokio::spawn(std::future::pending::<()>());
             begin(3, handle.abort_handle());
-            assert!(is_under_way(3));
+            assert!(is_in_progress(3));
             cancel(3);
-            assert!(!is_under_way(3) && !end(3));
+            assert!(!is_in_progress(3) && !end(3));
             assert!(handle.await.expect_err("aborted").is_cancelled());
             cancel(3);
         });

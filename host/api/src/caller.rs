@@ -1,31 +1,34 @@
-//! As whom a controller's requests are made: a ServiceAccount that the host impersonates, and a user agent
-//! of the controller's own.
+//! The identity of a request: a user agent for each controller, and the ServiceAccount that the host impersonates.
 
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use wasmop_core::service_account::ServiceAccount;
 
-/// How the host itself appears in the API server's audit log.
+/// The user agent of the host's own requests, as in the API server's audit log.
 pub const HOST_USER_AGENT: &str = concat!("wasmop/", env!("CARGO_PKG_VERSION"));
 
 const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
 const IMPERSONATE_GROUP: HeaderName = HeaderName::from_static("impersonate-group");
+
 /// Who makes a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// The `User-Agent` header.
     pub user_agent: HeaderValue,
+    /// The ServiceAccount to impersonate; `None`: the host's own identity.
     pub service_account: Option<Arc<ServiceAccount>>,
 }
 
 impl Caller {
-    /// A controller of this name. `host`: which one runs it, if there are several.
+    /// The caller for a controller. `host`: the name of this host, if several hosts share controllers.
     pub fn controller(name: &str, host: Option<&str>, service_account: Option<Arc<ServiceAccount>>) -> Caller {
         let host = host.map_or_else(String::new, |host| format!("; host/{host}"));
         let user_agent = HeaderValue::from_str(&format!("{HOST_USER_AGENT} (controller/{name}{host})"));
         Caller { user_agent: user_agent.unwrap_or(HeaderValue::from_static(HOST_USER_AGENT)), service_account }
     }
 
+    /// Sets the headers of a request.
     pub fn put(self, headers: &mut HeaderMap) {
         headers.insert(USER_AGENT, self.user_agent);
         if let Some(account) = self.service_account {
@@ -34,9 +37,9 @@ impl Caller {
     }
 }
 
-/// Makes a request one of this ServiceAccount; whatever it said of that before is gone.
+/// Impersonates a ServiceAccount in a request, and replaces earlier impersonation headers.
 pub fn impersonate(account: &ServiceAccount, headers: &mut HeaderMap) {
-    // Both are made of DNS labels and dots.
+    // Namespace and name are DNS labels and dots, so the header is valid.
     let Ok(user) = HeaderValue::from_str(&account.user()) else { return };
     headers.insert(IMPERSONATE_USER, user);
     headers.remove(IMPERSONATE_GROUP);
@@ -52,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_made_as_the_service_account_whatever_was_there_before() {
+    fn impersonation_replaces_earlier_headers() {
         let mut headers = HeaderMap::new();
         headers.insert(IMPERSONATE_USER, HeaderValue::from_static("admin"));
         headers.append(IMPERSONATE_GROUP, HeaderValue::from_static("system:masters"));

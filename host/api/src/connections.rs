@@ -1,9 +1,8 @@
-//! Connections for responses that end: so many for the whole host, and a share of them for each controller. The API
-//! server and external hosts are counted apart: what hangs on one side holds up nothing on the other.
+//! Limits the concurrent requests that are not streams: of the whole host, and of each controller.
 //!
-//! Both are needed. The host's number bounds open files and the load on the API server. The share keeps one controller
-//! from queueing before all others. While a response waits for its guest, it counts towards the controller's share
-//! alone: a guest that does not take its answers holds up nobody else.
+//! The host's limit bounds open files and the load on the API server. The controller's share keeps one controller
+//! from delaying all others. A response that waits for its guest counts towards the controller's share only, so a
+//! guest that takes no replies delays no other controller. Requests to external hosts have separate limits.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,37 +10,39 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Of the whole host.
+/// Limit of the whole host, to one kind of peer.
 pub const MAX_CONNECTIONS: usize = 64;
-/// Of one controller, to one kind of peer.
+/// Limit of one controller, to one kind of peer.
 const MAX_SHARE: usize = 16;
 
-/// Where connections lead.
+/// The kind of server at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
+    /// The Kubernetes API server.
     ApiServer,
+    /// Any other host.
     External,
 }
 
-/// Those of the host, to one kind of peer.
+/// The host's limit for one kind of peer. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Connections {
     peer: Peer,
     free: Arc<Semaphore>,
 }
 
-/// Those of a controller, to either kind of peer.
+/// A controller's limits, one for each kind of peer. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Share {
     api_server: Arc<Semaphore>,
     external: Arc<Semaphore>,
 }
 
-/// Room for one connection.
+/// Permission for one request.
 #[derive(Debug)]
 pub struct Connection {
     all: Connections,
-    /// Given up while the response waits for its guest.
+    /// `None` while the response waits for its guest.
     permit: Option<OwnedSemaphorePermit>,
     _share: OwnedSemaphorePermit,
 }
@@ -63,25 +64,26 @@ impl Share {
 }
 
 impl Connections {
+    /// A limit of which nothing is used.
     pub fn new(peer: Peer) -> Connections {
         Connections { peer, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
-    /// Waits for room, first in the controller's share and then in the host. `None` if the host ends.
+    /// Waits for a permit, first of the controller's share and then of the host. `None` if the host ends.
     pub async fn enter(&self, share: &Share) -> Option<Connection> {
         let share = share.of(self.peer).clone().acquire_owned().await.ok()?;
         let permit = self.free.clone().acquire_owned().await.ok()?;
         Some(Connection { all: self.clone(), permit: Some(permit), _share: share })
     }
 
-    /// Connections that the host has room for.
+    /// Unused permits of the host.
     pub fn available(&self) -> usize {
         self.free.available_permits()
     }
 }
 
 impl Connection {
-    /// Waits for the guest, and meanwhile leaves the room in the host to others.
+    /// Waits for the guest. If that takes time, other requests may use the host's permit.
     pub async fn leave_for<T>(&mut self, guest: impl Future<Output = T>) -> T {
         let mut guest = std::pin::pin!(guest);
         if let Some(result) = guest.as_mut().now_or_never() {
@@ -89,7 +91,7 @@ impl Connection {
         }
         self.permit = None;
         let result = guest.await;
-        // Only the end of the host closes it.
+        // The semaphore is closed only when the host ends.
         self.permit = self.all.free.clone().acquire_owned().await.ok();
         result
     }
@@ -101,13 +103,13 @@ mod tests {
 
     use super::*;
 
-    /// What of it is ready without waiting.
+    /// The output, if the future is ready at once.
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         future.now_or_never()
     }
 
     #[tokio::test]
-    async fn one_controller_gets_its_share_and_leaves_the_rest() {
+    async fn controller_gets_no_more_than_its_share() {
         let (all, hog) = (Connections::new(Peer::ApiServer), Share::default());
         let held: Vec<_> = std::iter::from_fn(|| now(all.enter(&hog)).flatten()).collect();
         assert_eq!(held.len(), MAX_SHARE);
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_to_external_hosts_that_hang_leave_those_to_the_api_server_alone() {
+    async fn hanging_external_requests_do_not_delay_api_requests() {
         let (api_server, external) = (Connections::new(Peer::ApiServer), Connections::new(Peer::External));
         let share = Share::default();
         let hanging: Vec<_> = std::iter::from_fn(|| now(external.enter(&share)).flatten()).collect();
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_guest_holds_up_its_own_controller_alone() {
+    async fn response_that_waits_for_its_guest_delays_its_own_controller_only() {
         let all = Connections::new(Peer::ApiServer);
         let hogs: Vec<Share> = (0..MAX_CONNECTIONS / MAX_SHARE).map(|_| Share::default()).collect();
         let mut held: Vec<Connection> = Vec::new();
@@ -147,13 +149,13 @@ mod tests {
         assert!(now(all.enter(&hogs[0])).is_none(), "its controller has no more room than before");
         ready.send(()).unwrap();
         tokio::task::yield_now().await;
-        assert!(!waits.is_finished(), "it goes on when there is room again");
+        assert!(!waits.is_finished(), "it continues when a permit is free");
         drop(other);
         assert!(waits.await.unwrap().permit.is_some());
     }
 
     #[tokio::test]
-    async fn a_guest_that_is_ready_costs_no_turn() {
+    async fn ready_guest_keeps_the_permit() {
         let (all, share) = (Connections::new(Peer::ApiServer), Share::default());
         let mut connection = all.enter(&share).await.unwrap();
         let before = all.available();

@@ -1,37 +1,37 @@
-//! What the control loop asks of the watches, answered by the hub.
+//! Implements the control loop's [`Environment`] with the watch hub.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmop_core::control_loop::{Credit, Environment};
-use wasmop_core::watch::{Change, Judged, Known, Place, Predicates, WatchId, WatchRequest};
+use wasmop_core::watch::{CacheView, Change, Judged, Predicates, WatchId, WatchPosition, WatchRequest};
 use wasmop_core::work_queue::Key;
 
 use crate::watch::WatchHub;
 
-/// The watches of a host, and the predicates that changes are judged by.
+/// The watches of a host, and the predicates that filter their changes.
 pub struct HubEnvironment {
     /// The upstream watches.
     pub hub: WatchHub,
     predicates: Predicates,
-    /// CPU time of this thread; a simulation has a clock of its own.
+    /// CPU time of this thread.
     cpu_clock: fn() -> Duration,
 }
 
 impl HubEnvironment {
-    /// `cpu_clock`: what judging a predicate is measured with.
+    /// `cpu_clock` measures the evaluation of predicates; a simulation passes its own.
     pub fn new(hub: WatchHub, cpu_clock: fn() -> Duration) -> HubEnvironment {
         HubEnvironment { hub, predicates: Predicates::default(), cpu_clock }
     }
 }
 
-/// Credit that waiting requests are woken by.
+/// Credit of responses. Requests wait on its semaphore.
 #[derive(Clone, Debug)]
 pub struct ResponseCredit(Arc<Semaphore>);
 
 impl ResponseCredit {
-    /// For requests: a permit is a byte.
+    /// The semaphore for [`Allowance::credit`](crate::api_requests::Allowance::credit): a permit a byte.
     pub fn semaphore(&self) -> Arc<Semaphore> {
         self.0.clone()
     }
@@ -71,7 +71,7 @@ impl Environment for HubEnvironment {
         self.hub.replay(watch, subscriber)
     }
 
-    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<Place>) {
+    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         self.hub.recall(watch, subscriber, place);
     }
 
@@ -79,11 +79,11 @@ impl Environment for HubEnvironment {
         self.hub.recovered(watch)
     }
 
-    fn is_in(&self, place: &Place, watch: WatchId) -> bool {
+    fn is_in(&self, place: &WatchPosition, watch: WatchId) -> bool {
         self.hub.is_in(place, watch)
     }
 
-    fn place(&self, watch: WatchId, seen: u64) -> Option<Place> {
+    fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition> {
         self.hub.place(watch, seen)
     }
 
@@ -115,7 +115,7 @@ impl Environment for HubEnvironment {
         self.hub.object(watch, key)
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         self.hub.look(watch, look)
     }
 

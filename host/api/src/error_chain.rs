@@ -1,8 +1,8 @@
-//! An error and its sources to one line of text.
+//! Turns an error and its sources into one line of text.
 
 use std::error::Error;
 
-/// An error and what caused it, each part once.
+/// The error and its sources, separated by colons. A part that repeats an earlier one is left out.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,16 +1,15 @@
-//! Kubernetes Events of the host: names that any object's name makes valid, series of what happens again, and another
-//! attempt for what the API server could not take just now.
+//! Writes Kubernetes Events: it makes valid names, merges repeated Events into series, and retries with backoff.
 //!
 //! ```text
-//! Note ── fresh name, namespace ─► create ──┬─ taken ──────────► its name is kept: the next of the series patches it
-//!            ▲                              ├─ gone (patch) ───► create anew
-//!            └──── wait, AT_MOST attempts ──┼─ unavailable ────► again, after a wait
-//!                                           └─ refused ────────► a line in the log, once for each cause
+//! Note ── fresh name, namespace ─► create ──┬─ created ────────► remember the name: the next of the series patches it
+//!            ▲                              ├─ 404 (patch) ────► create
+//!            └──── wait ────────────────────┼─ unavailable ────► retry
+//!                                           └─ refused ────────► warn, once for each cause
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -19,19 +18,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::error_chain::chain;
 
 /// The reporting controller of all Events.
 const REPORTER: &str = "wasmop";
-/// Where Events about objects without a namespace are kept: the API server takes them nowhere else.
+/// Namespace of Events about cluster-scoped objects; the API server accepts no other.
 const CLUSTER_SCOPED: &str = "default";
-/// Events being written at once, of the whole host.
+/// Most Events that the host writes at once.
 const AT_ONCE: usize = 4;
-/// Events that wait to be written; more are dropped. Each holds some 2 KB.
+/// Most Events that wait to be written; further ones are dropped. Each holds some 2 KB.
 const MAX_WAITING: usize = 256;
-/// Waits before further attempts.
+/// Delays before each retry.
 const WAITS: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
@@ -39,28 +39,31 @@ const WAITS: [Duration; 5] = [
     Duration::from_secs(60),
     Duration::from_secs(180),
 ];
-/// An Event of the same kind within this time becomes part of a series.
+/// Repeated Events within this time form a series.
 const SERIES: Duration = Duration::from_secs(360);
-/// Series remembered.
+/// Most series remembered.
 const MAX_SERIES: usize = 1024;
-/// A failure of one cause is logged once in this time.
+/// Time in which one cause of failure is logged at most once.
 const QUIET: Duration = Duration::from_secs(600);
-/// Most bytes of a note: Kubernetes takes 1024.
+/// Most bytes of a note; Kubernetes allows 1024.
 const MAX_NOTE: usize = 1000;
-/// Most bytes of an object's name: Kubernetes takes 253.
+/// Most bytes of an object's name; Kubernetes allows 253.
 const MAX_NAME: usize = 253;
 
-/// What an Event says. Its reason and action are words in camel case.
+/// The content of an Event.
 #[derive(Clone, Debug)]
 pub struct Note {
-    /// The reporting instance: the controller that it is about.
+    /// The controller, as the reporting instance.
     pub controller: Arc<str>,
+    /// A word in camel case for machines, such as `ReconcileFailed`.
     pub reason: &'static str,
+    /// The action that the host took, a word in camel case.
     pub action: &'static str,
+    /// The message, of which at most 1000 bytes are kept.
     pub text: String,
 }
 
-/// Notes of one kind about one object make a series.
+/// The key of a series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     controller: Arc<str>,
@@ -75,24 +78,25 @@ struct Series {
     last: Instant,
 }
 
-/// Writes Events, some time. Cheap to clone.
+/// Writes Events in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct EventRecorder(Arc<Shared>);
 
 struct Shared {
     client: Client,
-    /// Before further attempts.
+    /// Delays before retries.
     waits: [Duration; 5],
     at_once: Semaphore,
     waiting: AtomicUsize,
-    /// Part of the last name given out.
+    /// The unique part of the last name.
     last_name: AtomicU64,
     series: Mutex<HashMap<Kind, Series>>,
-    /// When a failure was logged last, by its cause.
-    told: Mutex<HashMap<String, Instant>>,
+    /// When a failure was last logged, by cause.
+    logged: Mutex<HashMap<String, Instant>>,
 }
 
 impl EventRecorder {
+    /// A recorder that writes with this client.
     pub fn new(client: Client) -> EventRecorder {
         EventRecorder::with_waits(client, WAITS)
     }
@@ -105,19 +109,19 @@ impl EventRecorder {
             waiting: AtomicUsize::new(0),
             last_name: AtomicU64::new(0),
             series: Mutex::default(),
-            told: Mutex::default(),
+            logged: Mutex::default(),
         }))
     }
 
-    /// Writes a note about an object, once it is known which; returns at once.
+    /// Queues a note about an object, which the task awaits first. Returns at once.
     pub fn publish(&self, note: Note, regarding: impl Future<Output = ObjectReference> + Send + 'static) {
         let shared = self.0.clone();
         if shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
             shared.tell(
                 &note.controller,
-                "too many Events wait to be written",
-                "those that come meanwhile are dropped",
+                "too many Events are waiting to be written",
+                "further Events are dropped until some of them are written",
             );
             return;
         }
@@ -163,10 +167,10 @@ impl Shared {
         };
         if let Some((name, count)) = self.in_series(&kind) {
             let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
-            // All else of an Event is immutable.
+            // All other fields of an Event are immutable.
             let patch = serde_json::json!({ "series": series });
             match events.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                // Kubernetes keeps Events for an hour; somebody may have removed it before.
+                // Kubernetes keeps Events for an hour, and a user may delete one earlier.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 result => return result.map(|_| self.keep(kind, name, count)),
             }
@@ -177,21 +181,21 @@ impl Shared {
         Ok(())
     }
 
-    /// Name and next count of the series that a note belongs to.
+    /// Name and next count of the series, if it exists.
     fn in_series(&self, kind: &Kind) -> Option<(String, i32)> {
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock();
         all.retain(|_, series| series.last.elapsed() < SERIES);
         all.get(kind).map(|series| (series.name.clone(), series.count + 1))
     }
 
     fn keep(&self, kind: Kind, name: String, count: i32) {
-        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.series.lock();
         if all.len() < MAX_SERIES || all.contains_key(&kind) {
             all.insert(kind, Series { name, count, last: Instant::now() });
         }
     }
 
-    /// A number that no other Event of this host has, and in all likelihood none of another.
+    /// A number that is unique on this host, and almost certainly among hosts.
     fn unique(&self) -> u64 {
         let now = Timestamp::now().as_nanosecond() as u64;
         let next = |last: u64| Some(now.max(last + 1));
@@ -199,25 +203,25 @@ impl Shared {
         now.max(last + 1)
     }
 
-    /// Logs a failure, unless one with this cause was logged not long ago.
+    /// Logs a failure, at most once a cause in [`QUIET`].
     fn tell(&self, controller: &str, reason: &str, help: &str) {
         {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.retain(|_, at| at.elapsed() < QUIET);
-            if told.contains_key(reason) {
-                tracing::debug!(controller, reason, "an Event could not be written");
+            let mut logged = self.logged.lock();
+            logged.retain(|_, at| at.elapsed() < QUIET);
+            if logged.contains_key(reason) {
+                tracing::debug!(controller, reason, "cannot write an Event");
                 return;
             }
-            // As with series: a bound for what an API server makes up.
-            if told.len() < MAX_SERIES {
-                told.insert(reason.into(), Instant::now());
+            // Bounds the causes that an API server may make up.
+            if logged.len() < MAX_SERIES {
+                logged.insert(reason.into(), Instant::now());
             }
         }
-        tracing::warn!(controller, reason, help, "an Event could not be written");
+        tracing::warn!(controller, reason, help, "cannot write an Event");
     }
 }
 
-/// Whether another attempt may succeed.
+/// Whether a retry may succeed.
 fn may_pass(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => matches!(status.code, 408 | 409 | 429 | 500..=599),
@@ -228,13 +232,13 @@ fn may_pass(error: &kube::Error) -> bool {
 fn help(error: &kube::Error) -> &'static str {
     match error {
         kube::Error::Api(status) if status.code == 403 && status.message.contains("being terminated") => {
-            "the namespace it belongs to is being deleted"
+            "its namespace is being deleted"
         }
         kube::Error::Api(status) if status.code == 403 => {
             "let the host create and patch events of events.k8s.io in all namespaces it watches"
         }
-        kube::Error::Api(status) if status.code == 404 => "the namespace it belongs to is gone",
-        _ => "the Events of the API server say no more; `wasmop top` and the host's page show the same problems",
+        kube::Error::Api(status) if status.code == 404 => "its namespace does not exist",
+        _ => "`wasmop top` and the host's page show the same problems",
     }
 }
 
@@ -261,7 +265,7 @@ fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_NOTE)]
 }
 
-/// A DNS subdomain out of the name of any object, which need not be one: those of RBAC, for example, may have colons.
+/// Turns the name of any object into a DNS subdomain. Names of RBAC objects, for example, may have colons.
 fn event_name(object: &str, unique: u64) -> String {
     let suffix = format!(".{unique:x}");
     let mut name = String::with_capacity(MAX_NAME);
@@ -273,7 +277,7 @@ fn event_name(object: &str, unique: u64) -> String {
         let inner = !name.is_empty() && !name.ends_with(['.', '-']);
         match c {
             'a'..='z' | '0'..='9' => name.push(c),
-            // Labels begin and end with a letter or a digit.
+            // Labels start and end with a letter or digit.
             '.' if inner => name.push('.'),
             '.' => {}
             '-' if !name.is_empty() && !name.ends_with('.') => name.push('-'),
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_objects_are_recognised_in_those_of_their_events() {
+    fn event_names_contain_the_object_name() {
         for (object, expected) in [
             ("web", "web.ff"),
             ("a.b-c", "a.b-c.ff"),
@@ -359,8 +363,8 @@ mod tests {
                 let line = format!("{} {}", request.method(), request.uri().path());
                 let body = request.into_body().collect_bytes().await.unwrap_or_default();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                log.lock().unwrap().push((line, body));
-                let (status, body) = answers.lock().unwrap().pop_front().unwrap_or((201, json!({})));
+                log.lock().push((line, body));
+                let (status, body) = answers.lock().pop_front().unwrap_or((201, json!({})));
                 let mut response = Response::new(Body::from(body.to_string().into_bytes()));
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
                 Ok::<_, tower::BoxError>(response)
@@ -392,13 +396,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_at_the_same_time_has_names_of_its_own_and_what_comes_again_is_a_series() {
+    async fn simultaneous_events_have_unique_names_and_repeated_ones_form_a_series() {
         let (recorder, asked) = server(&[]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("B"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(None, "system:x")).await;
-        let asked = asked.lock().unwrap();
+        let asked = asked.lock();
         let lines: Vec<&str> = asked.iter().map(|(line, _)| line.as_str()).collect();
         let name = |index: usize| asked[index].1["metadata"]["name"].as_str().unwrap().to_owned();
         let events = "/apis/events.k8s.io/v1/namespaces";
@@ -418,37 +422,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_refused_silences_no_other_and_one_that_cannot_be_taken_now_is_written_later() {
+    async fn refused_event_blocks_no_other_and_unavailable_server_is_retried() {
         let (recorder, asked) = server(&[refused(422), refused(503), refused(429), (201, json!({}))]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
-        assert_eq!(asked.lock().unwrap().len(), 1, "what is refused is not tried again");
+        assert_eq!(asked.lock().len(), 1, "what is refused is not tried again");
         write(&recorder, note("B"), object(Some("ns"), "x")).await;
-        assert_eq!(asked.lock().unwrap().len(), 4);
+        assert_eq!(asked.lock().len(), 4);
         let names: std::collections::BTreeSet<_> =
-            asked.lock().unwrap().iter().map(|(_, body)| body["metadata"]["name"].to_string()).collect();
+            asked.lock().iter().map(|(_, body)| body["metadata"]["name"].to_string()).collect();
         assert_eq!(names.len(), 4, "a name that may have been taken is not used again");
     }
 
     #[tokio::test]
-    async fn attempts_end() {
+    async fn retries_end() {
         let answers: Vec<_> = (0..20).map(|_| refused(503)).collect();
         let (recorder, asked) = server(&answers);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
-        assert_eq!(asked.lock().unwrap().len(), WAITS.len() + 1);
+        assert_eq!(asked.lock().len(), WAITS.len() + 1);
     }
 
     #[tokio::test]
-    async fn a_series_whose_event_is_gone_begins_anew() {
+    async fn series_restarts_if_its_event_was_deleted() {
         let (recorder, asked) = server(&[(201, json!({})), refused(404), (201, json!({}))]);
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
         write(&recorder, note("A"), object(Some("ns"), "x")).await;
-        let methods: Vec<_> =
-            asked.lock().unwrap().iter().map(|(line, _)| line.split(' ').next().unwrap().to_owned()).collect();
+        let methods: Vec<_> = asked.lock().iter().map(|(line, _)| line.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(methods, ["POST", "PATCH", "POST"]);
     }
 
     #[tokio::test]
-    async fn no_more_wait_than_there_is_room_for() {
+    async fn events_beyond_the_limit_are_dropped() {
         let (recorder, _) = server(&[]);
         for _ in 0..MAX_WAITING + 10 {
             recorder.publish(note("A"), std::future::pending());

@@ -1,16 +1,18 @@
-//! Turns requests of controllers and of the host into requests to the API server and external hosts, and what comes
-//! back into replies and news.
+//! Turns requests of controllers and of the host into requests to the API server and external hosts, and their
+//! responses into replies and watch events.
 //!
 //! ```text
-//! watch           upstream watches, their journals, and news for the host's loop
-//! api_requests    requests of guests to the API server     external_hosts  and to others
-//! caller          as whom a request is made                event_recorder  Kubernetes Events
-//! election        the election's clock, Leases and files   connect         which cluster, and with what credentials
-//! client          the HTTP client                          connections     how many there are, and for whom
-//! timeouts        of all of them                           request_counts  for metrics       error_chain
+//! watch           upstream watches and their journals      environment     the watches as the control loop sees them
+//! api_requests    requests of guests to the API server     external_hosts  requests of guests to other hosts
+//! caller          user agent and impersonation             event_recorder  Kubernetes Events
+//! election        Leases, their clock and local state      connect         kubeconfigs and service accounts
+//! client          the HTTP client                          connections     limits of concurrent requests
+//! timeouts        the timeouts of all requests             request_counts  counts for metrics
+//! error_chain     an error and its causes as text
 //! ```
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod api_requests;
 pub mod caller;

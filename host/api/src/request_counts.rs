@@ -1,40 +1,41 @@
-//! Counts requests to the API server, the host's own and those of controllers, by method and code.
+//! Counts requests by method and status code, for metrics.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use tower::{BoxError, Service};
 
-/// As client-go says of a request that no answer came to.
+/// client-go's code of a request without a response.
 const NO_ANSWER: &str = "<error>";
 
-/// Shared by all requests of a host.
+/// The counts of one kind of requests.
 #[derive(Default)]
 pub struct RequestCounts(Mutex<BTreeMap<(MethodName, Option<StatusCode>), u64>>);
 
-/// An ordinary method, or none of them: a guest may make one up, and every series is kept for ever.
+/// One of a fixed set: a guest may make methods up, and a series is kept for ever.
 type MethodName = &'static str;
 
 impl RequestCounts {
-    /// `code`: `None` if no answer came.
+    /// Counts a request. `code`: `None` without a response.
     pub fn count(&self, method: &Method, code: Option<StatusCode>) {
         let method = name(method);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         *counts.entry((method, code)).or_default() += 1;
     }
 
-    /// Method, code and number.
+    /// All counts, as method, code and number.
     pub fn all(&self) -> Vec<(&'static str, String, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.0.lock();
         let code = |code: Option<StatusCode>| code.map_or_else(|| NO_ANSWER.into(), |code| code.as_str().into());
         counts.iter().map(|((method, status), n)| (*method, code(*status), *n)).collect()
     }
 
-    /// Puts itself before a client.
+    /// Wraps a client to count its requests.
     pub fn before<S>(self: &Arc<Self>, inner: S) -> Counted<S> {
         Counted { inner, counts: self.clone() }
     }
@@ -45,7 +46,7 @@ fn name(method: &Method) -> MethodName {
     USUAL.into_iter().find(|usual| *usual == method.as_str()).unwrap_or("other")
 }
 
-/// See [`RequestCounts::before`].
+/// A client that counts its requests; see [`RequestCounts::before`].
 #[derive(Clone)]
 pub struct Counted<S> {
     inner: S,
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn requests_are_counted_by_method_and_code_and_a_made_up_method_is_none_of_its_own() {
+    async fn requests_are_counted_by_method_and_code_and_unknown_methods_together() {
         let counts = Arc::new(RequestCounts::default());
         let service = tower::service_fn(|request: Request<()>| async move {
             match request.uri().path() {

@@ -1,11 +1,11 @@
-//! What a program printed while it crashed, as one line of its log instead of one for each goroutine and frame.
+//! Joins the crash report of a program into one log line, instead of one line for each goroutine and frame.
 
 use serde_json::json;
 
 use crate::excerpt::excerpt;
 use crate::step::LogLine;
 
-/// How the crash report of a language's runtime begins.
+/// First words of crash reports, by language runtime.
 const BEGINNINGS: [&str; 9] = [
     // Go and TinyGo
     "panic: ",
@@ -22,8 +22,8 @@ const BEGINNINGS: [&str; 9] = [
     "Assertion failed",
 ];
 
-/// Joins the crash report in the lines of a step that failed into one line, with what follows its beginning in the field
-/// `trace`, shortened. Other lines stay as they are.
+/// Joins the crash report in the lines of a failed step into one line. The field `trace` holds the rest of the report,
+/// shortened. Other lines are kept unchanged.
 pub fn gather(logs: Vec<LogLine>) -> Vec<LogLine> {
     // TinyGo reports on standard output.
     let is_stream = |line: &LogLine| matches!(&*line.target, "stderr" | "stdout");
@@ -43,15 +43,15 @@ pub fn gather(logs: Vec<LogLine>) -> Vec<LogLine> {
     kept.into_iter().map(|(_, line)| line).collect()
 }
 
-/// What a crash report says went wrong, in a line, and the rest of it.
+/// Splits a crash report into a headline and the rest.
 fn headline(report: &str) -> (String, &str) {
     let (first, rest) = report.split_once('\n').unwrap_or((report, ""));
-    // Python says what it was at the end.
+    // Python ends with the error.
     if first.starts_with("Traceback") {
         let (trace, last) = rest.trim_end().rsplit_once('\n').unwrap_or(("", rest.trim_end()));
         return (last.to_owned(), trace);
     }
-    // Rust says where first, then what.
+    // Rust prints the location first, then the message.
     if first.starts_with("thread '") {
         let (what, rest) = rest.split_once('\n').unwrap_or((rest, ""));
         return (format!("{first} {what}").trim_end().to_owned(), rest);

@@ -1,16 +1,16 @@
-//! Texts of guests and of the API server, cut to a length that can be kept.
+//! Cuts texts of guests and of the API server to a bounded length.
 
-/// Most bytes of what a guest says that are logged or kept.
+/// Most bytes of a guest's text that the host logs or keeps.
 pub const MAX_TEXT: usize = 4096;
-/// Kubernetes allows no longer names.
+/// Longest name in Kubernetes, in bytes.
 pub const MAX_NAME_BYTES: usize = 253;
 
-/// As much of a text as fits a line of the log.
+/// The first [`MAX_NAME_BYTES`] of a text, for names and one-line logs.
 pub fn name_excerpt(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
 }
 
-/// What a guest says, at a length that can be kept.
+/// The first [`MAX_TEXT`] bytes of a text, with `…` if it was cut.
 pub fn excerpt(text: &str) -> String {
     match text.len() > MAX_TEXT {
         true => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)]),

@@ -1,19 +1,21 @@
-//! Turns what happens around a controller (events, changes, answers, time) into decisions about it, as plain values.
+//! Decides what a host does with its controllers: events and time in, decisions out, all as plain values.
 //!
-//! Nothing here reads a clock, a file or a socket, or starts a thread: time and random numbers are parameters.
+//! Nothing here reads a clock, a file or a socket, or starts a thread. Time and random numbers are parameters.
 //!
 //! ```text
-//! step             a guest's step as data: events in, actions out
-//! controller       one controller's state machine        work_queue      its objects, requeues and backoff
-//! watch            what watches bring, and for whom       cached_reads    reads answered from watches
-//! own_writes       changes that a controller made itself  limits          what it may use
-//! permissions      what it may ask for                    service_account  as whom
-//! election         which of several hosts runs it         status          how it does
-//! startup          what it is started with                crash_log       what it printed while it crashed
-//! reply            answers to its requests                registration_id, excerpt
+//! step             one guest step as data: events in, actions out
+//! controller       state machine of one controller         work_queue       its objects, requeues and backoff
+//! watch            changes of watched objects              cached_reads     reads answered from watches
+//! own_writes       changes made by the controller itself   limits           CPU, requests, logs, memory, disk
+//! permissions      requests it may make                    service_account  the identity it makes them with
+//! election         which of several hosts runs it          status           counters, conditions, readiness
+//! startup          environment and arguments               crash_log        crash reports of guests
+//! reply            answers to its requests                 registration_id, excerpt
+//! control_loop     all of the above in one state machine
 //! ```
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod cached_reads;
 pub mod control_loop;

@@ -1,14 +1,13 @@
-//! Which changes of watched objects are a controller's own writes, provably.
+//! Proves which changes of watched objects are a controller's own writes.
 //!
-//! A write that says which version it changes, and was answered, made the version of the answer out of just that one.
-//! So a change from the one version to the other is that write and nothing else; whatever anybody changed before
-//! was a change of its own. A write that says no version may have changed nothing, and then its answer has the version
-//! of somebody else's: such a write proves nothing. Nor does it concern any object but the one in whose reconcile
-//! it was made.
+//! An answered write that names the version it changes made the new version out of exactly that one. A change between
+//! these two versions is this write and nothing else. A write without a version proves nothing: it may have changed
+//! nothing, and its answer may have a version that someone else wrote. A write concerns only the object in whose
+//! reconcile it was made.
 //!
 //! ```text
-//! write sent   ─► under way          a change comes ─► own:   it is dropped
-//! its answer   ─► written (bounded)                  ─► maybe: queued, and taken back if the answer says so
+//! write sent ─► in flight           a change comes ─► own:   ignored
+//! its answer ─► written (bounded)                 ─► maybe: queued, and taken back if the answer proves it
 //! ```
 
 use std::collections::VecDeque;
@@ -23,22 +22,22 @@ use crate::reply::Reply;
 use crate::watch::{ObjectMetaLite, ResourceVersion, hash};
 use crate::work_queue::Key;
 
-/// Writes remembered whose change has yet to come; of more, the oldest are forgotten, and their changes pass.
+/// Most answered writes remembered until their change comes. The oldest are forgotten, and their changes pass.
 const MAX_WRITTEN: usize = 16;
-/// Changes held at a time; more pass.
+/// Most changes held; further ones pass.
 const MAX_HELD: usize = 64;
 
 /// An object that is being reconciled: registration and key.
 pub type Object = (RegistrationId, Key);
 
-/// The writes of one controller to what it watches without its own writes.
+/// The writes of one controller to kinds whose own writes it ignores.
 #[derive(Debug, Default)]
 pub struct OwnWrites {
-    /// Of what; with an empty plural, all of the group. One copy for all controllers of a package.
+    /// The kinds; an empty plural is all of the group. Shared by all controllers of a package.
     of: Arc<[Resource]>,
     under_way: Vec<UnderWay>,
     written: VecDeque<Written>,
-    /// Changes that were queued and may turn out to be own.
+    /// Queued changes that may turn out to be own.
     held: Vec<Written>,
 }
 
@@ -52,32 +51,33 @@ struct UnderWay {
     answer: MetadataScan,
 }
 
-/// A version of an object made out of another one.
+/// A version of an object and the one it was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Written {
-    /// In whose reconcile; of a change, whom it concerns.
+    /// The object in whose reconcile it was written; of a change, the object concerned.
     by: Object,
     uid: u64,
     from: Option<ResourceVersion>,
     to: ResourceVersion,
 }
 
-/// Of a change.
+/// Whether a change is the controller's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The controller made it, in a reconcile of the object that it concerns.
+    /// The controller made it in a reconcile of the object concerned.
     Own,
-    /// It may be one that has not been answered yet.
+    /// It may be a write that is not answered yet.
     Maybe,
+    /// Someone else made it.
     Other,
 }
 
-/// Of an object for which changes were held.
+/// The verdict on the changes held for an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// All of them were own.
+    /// All of them were own writes.
     Own(Object),
-    /// Not all.
+    /// Not all of them were.
     Other(Object),
 }
 
@@ -93,7 +93,7 @@ struct Meta {
     resource_version: Option<String>,
 }
 
-/// That of the object in a request's body.
+/// The resource version in a request body.
 fn version_in(body: &[u8]) -> Option<ResourceVersion> {
     let Body { metadata } = serde_json::from_slice(body).unwrap_or_default();
     version(metadata.resource_version.as_deref())
@@ -105,17 +105,17 @@ fn version(text: Option<&str>) -> Option<ResourceVersion> {
 }
 
 impl OwnWrites {
-    /// `None` if there is nothing to tell apart.
+    /// Tracks writes to these resources; `None` without any.
     pub fn of(resources: &Arc<[Resource]>) -> Option<OwnWrites> {
         (!resources.is_empty()).then(|| OwnWrites { of: resources.clone(), ..OwnWrites::default() })
     }
 
-    /// The controller has registered, and watches these without its own writes.
+    /// Adds resources of a new registration.
     pub fn extend(&mut self, resources: &[Resource]) {
         Resource::extend(&mut self.of, resources);
     }
 
-    /// A request is on its way. `by`: in whose reconcile; `body`: what it sends.
+    /// A request is sent. `by`: the object in whose reconcile it is made.
     pub fn sent(&mut self, call: u64, allowed: &Allowed, by: Option<Object>, body: &[u8]) {
         let is_ignored = self.of.iter().any(|resource| resource.covers(&allowed.group, &allowed.resource));
         let Some(by) = by.filter(|_| is_ignored) else { return };
@@ -130,13 +130,13 @@ impl OwnWrites {
         self.under_way.push(UnderWay { call, by, from, succeeded: false, answer: MetadataScan::default() });
     }
 
-    /// A piece of an answer has come. Says what comes of changes that were held.
+    /// Takes in a piece of an answer. Returns the verdict on held changes, if there is one.
     pub fn on_reply(&mut self, call: u64, reply: &Reply) -> Option<Settled> {
         let at = self.under_way.iter().position(|write| write.call == call)?;
         let write = &mut self.under_way[at];
         match reply {
             Reply::Head { status, .. } => {
-                // A patch may be answered with 201 as well: then it has created the object, out of none.
+                // A patch answered with 201 created the object.
                 write.succeeded = *status == if write.from.is_some() { 200 } else { 201 };
                 None
             }
@@ -162,14 +162,14 @@ impl OwnWrites {
         }
     }
 
-    /// A call ends without the whole of an answer.
+    /// A call failed. Returns the verdict on held changes, if there is one.
     pub fn failed(&mut self, call: u64) -> Option<Settled> {
         let at = self.under_way.iter().position(|write| write.call == call)?;
         let by = self.under_way.swap_remove(at).by;
         self.settle(&by)
     }
 
-    /// Looks again at the changes held for an object.
+    /// Judges the changes held for an object again.
     fn settle(&mut self, by: &Object) -> Option<Settled> {
         let (written, under_way) = (&self.written, &self.under_way);
         let mut of_it = self.held.iter().filter(|held| held.by == *by).peekable();
@@ -187,7 +187,7 @@ impl OwnWrites {
         Some(if all_own { Settled::Own(by.clone()) } else { Settled::Other(by.clone()) })
     }
 
-    /// Whose a change is. `old`: what the watch had before.
+    /// Judges a change. `old`: the metadata before, as the watch had it.
     pub fn judge(&self, concerned: &Object, old: Option<&ObjectMetaLite>, meta: &ObjectMetaLite) -> Verdict {
         let change = change(concerned, old, meta);
         if self.written.contains(&change) {
@@ -197,12 +197,12 @@ impl OwnWrites {
         if may_be && self.held.len() < MAX_HELD { Verdict::Maybe } else { Verdict::Other }
     }
 
-    /// A change that may be own was queued, and can be taken back.
+    /// Holds a queued change that may be own.
     pub fn hold(&mut self, concerned: &Object, old: Option<&ObjectMetaLite>, meta: &ObjectMetaLite) {
         self.held.push(change(concerned, old, meta));
     }
 
-    /// Gives back what it does not use.
+    /// Frees unused memory.
     pub fn shrink(&mut self) {
         self.under_way.shrink_to_fit();
         self.written.shrink_to_fit();
@@ -218,7 +218,7 @@ impl OwnWrites {
 }
 
 fn change(concerned: &Object, old: Option<&ObjectMetaLite>, meta: &ObjectMetaLite) -> Written {
-    // An object that took another's name is a new one.
+    // An object that reuses a name is a new one.
     let from = old.filter(|old| old.uid == meta.uid).map(|old| old.resource_version);
     Written { by: concerned.clone(), uid: meta.uid, from, to: meta.resource_version }
 }

@@ -1,10 +1,10 @@
-//! Tells the registrations of a controller apart.
+//! Identifies one registration of a controller.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A registration of a controller. Of one that was retired, it finds nothing.
+/// Identifies one registration of a controller. Ids are never reused: that of a retired registration finds nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RegistrationId(pub u32);
 

@@ -1,30 +1,33 @@
-//! The answer to a guest's request, in the pieces in which it arrives.
+//! The answer to a guest's request, in pieces.
 
 use bytes::Bytes;
 
-/// Most bytes in one `Reply::Body`, and in the headers of a `Reply::Head`. A call's credit must be at least twice this.
+/// Most bytes in one `Reply::Body` and in the headers of a `Reply::Head`. A call needs at least twice as much credit.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
-/// A piece of the answer, in the order `Head`, any number of `Body`, `End`; or at any point
-/// `Failed`, which is the last.
+/// A piece of the answer. The order is `Head`, any number of `Body`, `End`. `Failed` and `TooLarge` may come at any
+/// point and are the last piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
+    /// Status and headers.
     Head {
+        /// HTTP status.
         status: u16,
         /// Lines `name: value\n`.
         headers: String,
     },
-    /// Not empty, at most `CHUNK_BYTES`.
+    /// A chunk of the body: not empty, at most [`CHUNK_BYTES`].
     Body(Bytes),
+    /// The response is complete.
     End,
-    /// No response, or not all of it. The call may be retried.
+    /// The response is missing or incomplete: why. The guest may retry the call.
     Failed(String),
-    /// The response has more bytes than it may; the last reply, as `Failed` is.
+    /// The response exceeds `limits.response`.
     TooLarge,
 }
 
 impl Reply {
-    /// Bytes for which credit was taken.
+    /// Bytes that count against the controller's credit.
     pub fn credited_bytes(&self) -> usize {
         match self {
             Reply::Head { headers, .. } => headers.len(),

@@ -1,20 +1,21 @@
-//! A ServiceAccount of the cluster, as which a controller may be run.
+//! The name of a ServiceAccount that a controller acts as.
 
 use std::fmt;
 use std::str::FromStr;
 
 use wasmop_package::manifest::is_dns_label;
 
-/// As long as a Kubernetes name may be.
+/// Longest name in Kubernetes, in bytes.
 const MAX_NAME_BYTES: usize = 253;
 
-/// A ServiceAccount of the cluster, by names that are well-formed.
+/// The name of a ServiceAccount, checked to be well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceAccount {
     namespace: Box<str>,
     name: Box<str>,
 }
 
+/// The text is not of the form `NAMESPACE/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a ServiceAccount\nhelp: write it as NAMESPACE/NAME, like `default/website`")]
 pub struct NotAServiceAccount(String);
@@ -34,7 +35,7 @@ impl FromStr for ServiceAccount {
     }
 }
 
-/// As it is written in configuration: `NAMESPACE/NAME`.
+/// The form used in configuration: `NAMESPACE/NAME`.
 impl fmt::Display for ServiceAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -42,7 +43,7 @@ impl fmt::Display for ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Where it is, which is home for a controller that runs as it.
+    /// Its namespace, which is also the home namespace of a controller that acts as it.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -52,7 +53,7 @@ impl ServiceAccount {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
 
-    /// The groups that every ServiceAccount of its namespace is in.
+    /// The groups of every ServiceAccount in its namespace.
     pub fn groups(&self) -> [String; 3] {
         [
             "system:serviceaccounts".into(),

@@ -1,4 +1,4 @@
-//! What a controller is started with: environment, arguments and log level, as its package and its owner give them.
+//! Environment, arguments and log level of a controller, merged from its package, its host and its owner.
 //!
 //! ```text
 //! package ([env], args) ─┐
@@ -6,8 +6,8 @@
 //! owner (env, args) ─────┘            └─► sys.startup-size, sys.startup-bytes: WASI's args_get and environ_get
 //! ```
 //!
-//! A program reads these values once. So a controller whose values differ from those of its snapshot starts from
-//! its base image: [`Startup::fingerprint`] is kept with the snapshot.
+//! A program reads these values once. If they differ from those of its snapshot, the controller starts from its base
+//! image. The snapshot stores [`Startup::fingerprint`] for this comparison.
 
 use std::collections::BTreeMap;
 
@@ -15,33 +15,33 @@ use serde_json::json;
 use tracing::level_filters::LevelFilter;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The variable with the controller's own namespace, as Pods usually have it from the downward API.
+/// The variable with the controller's own namespace, as Pods usually get it from the downward API.
 pub const NAMESPACE_VARIABLE: &str = "POD_NAMESPACE";
-/// The first argument of every program. A base image has no other name for the controllers that share it.
+/// The first argument of every program. All controllers that share a base image have the same one.
 pub const PROGRAM: &str = "wasmop";
-/// With this variable a Rust program chooses its log level itself.
+/// A Rust program that finds this variable chooses its own log level.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// Of one controller, while the host runs.
+/// The startup values of one controller. They do not change while the host runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Startup {
-    /// The environment variables, without those of the host's own process.
+    /// Environment variables. The host's own environment is not included.
     pub env: BTreeMap<String, String>,
-    /// The arguments, without the program's name.
+    /// Arguments after the program's name.
     pub args: Vec<String>,
-    /// The most detailed level the program logs at; `None`: as the program does by default.
+    /// The most detailed level at which the program logs; `None` leaves it to the program.
     pub log_level: Option<LevelFilter>,
 }
 
 impl Startup {
-    /// Payload of the `start` event. `name`: that of the package.
+    /// Payload of the `start` event. `name` is the name of the package.
     pub fn payload(&self, name: &str) -> String {
         let mut payload = self.to_json();
         payload["name"] = name.into();
         payload.to_string()
     }
 
-    /// Equal for equal values only, but for accidents.
+    /// Hash of all values.
     pub fn fingerprint(&self) -> u64 {
         xxh3_64(self.to_json().to_string().as_bytes())
     }
@@ -54,19 +54,19 @@ impl Startup {
         json
     }
 
-    /// The most detailed level of its lines that the host passes on. `default`: for a program that nobody gave a
-    /// level; `None` passes all.
+    /// The most detailed level of lines that the host logs. `default` applies to programs without a level of their own;
+    /// `None` logs all lines.
     pub fn passes(&self, default: Option<LevelFilter>) -> LevelFilter {
         let own = self.log_level.or_else(|| self.env.contains_key(RUST_LOG).then_some(LevelFilter::TRACE));
         own.or(default).unwrap_or(LevelFilter::TRACE)
     }
 
-    /// The arguments, each with a NUL byte after it, and how many there are.
+    /// Number of arguments, and the arguments themselves, each terminated by a NUL byte.
     pub fn argument_strings(&self) -> (u32, Vec<u8>) {
         strings(self.args.iter().cloned())
     }
 
-    /// The environment as `NAME=VALUE`, likewise.
+    /// Number of variables, and the variables as `NAME=VALUE`, each terminated by a NUL byte.
     pub fn environment_strings(&self) -> (u32, Vec<u8>) {
         strings(self.env.iter().map(|(name, value)| format!("{name}={value}")))
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_or_its_owner_decides_which_lines_pass_and_else_the_host() {
+    fn the_log_level_of_program_or_owner_takes_precedence_over_the_host() {
         for (startup, default, expected) in [
             (startup(&[], &[], None), None, LevelFilter::TRACE),
             (startup(&[], &[], None), Some(LevelFilter::INFO), LevelFilter::INFO),

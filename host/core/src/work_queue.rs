@@ -1,12 +1,10 @@
-//! Turns "this object changed", "again in a while" and "that failed" into the next object to
-//! reconcile.
+//! The work queue of a reconciler: changes, requeues and failures in, the next object to reconcile out.
 //!
-//! The rules are those of client-go's work queue: an object is waiting at most once however often
-//! it was added, is never handed out twice at once, and is handed out again if it was added while
-//! it was being worked on. As in controller-runtime's priority queue there is one pending time an
-//! object; the earliest wins.
+//! The rules are those of client-go's work queue. An object waits at most once, however often it was added. It is never
+//! handed out twice at once. If it was added while being processed, it is handed out again. As in controller-runtime's
+//! priority queue, an object has at most one pending time: the earliest.
 //!
-//! The queue has no clock: `now` is the time since any fixed origin, and it must not go back.
+//! The queue has no clock: `now` is the time since any fixed origin and must not go back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,7 +17,9 @@ pub type Key = Box<str>;
 /// Exponential backoff of one object: `base`, `2 * base`, `4 * base`, … up to `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
+    /// Delay after the first failure.
     pub base: Duration,
+    /// Longest delay.
     pub max: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The delay after this many failures in a row.
+    /// Delay after this many failures in a row.
     pub fn delay(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.base.saturating_mul(1 << doublings).min(self.max)
@@ -44,16 +44,16 @@ struct Item {
     queued: bool,
     /// Handed out by `take`, `done` not yet called.
     processing: bool,
-    /// Added while processing: queued again by `done`. After `import` with `queued` as well, until it is known
-    /// by `resume` or `take` whether that work goes on.
+    /// Added while processing: `done` queues it again. After `import` it may be set together with `queued`, until
+    /// `resume` or `take` decides.
     again: bool,
-    /// `again` is only what `add_held` has added, and can be taken back.
+    /// `again` stems from `add_held` alone and can be taken back.
     held: bool,
     /// In `WorkQueue::timers` with this time. Excludes `queued` and `again`, which are sooner.
     due: Option<Duration>,
     /// Failures in a row.
     failures: u32,
-    /// A name that no watched object has had since it came. Counted in `WorkQueue::unknown`.
+    /// No watched object has had this name. Counted in `WorkQueue::unknown`.
     unknown: bool,
 }
 
@@ -63,55 +63,56 @@ impl Item {
     }
 }
 
-/// The work queue of one controller.
+/// The work queue of one registration.
 #[derive(Debug, Default)]
 pub struct WorkQueue {
-    /// Every key there is something to remember about; `Item::is_idle` ones are removed.
+    /// Every key with something to remember; `Item::is_idle` ones are removed.
     items: BTreeMap<Key, Item>,
-    /// Keys in the order they are handed out, and since when they are ready.
+    /// Keys in the order in which they are handed out, and since when they are ready.
     ready: VecDeque<(Key, Duration)>,
     /// The items that have `due`, by time.
     timers: BTreeSet<(Duration, Key)>,
     processing: u32,
-    /// How many items are `unknown`, and the bytes of their keys.
+    /// Number of `unknown` items, and the bytes of their keys.
     unknown: u32,
     unknown_bytes: usize,
-    /// Most items processed at once; 0 is no limit.
+    /// Most items processed at once; 0 is unlimited.
     max_concurrent: u32,
-    /// Additions of objects that were not waiting already, and of objects put back with backoff. They wrap.
+    /// Additions of objects that were not waiting, and objects put back with backoff. They wrap.
     adds: u32,
     retries: u32,
     backoff: Backoff,
 }
 
 impl WorkQueue {
+    /// An empty queue. `max_concurrent`: most objects processed at once, 0 for unlimited.
     pub fn new(max_concurrent: u32, backoff: Backoff) -> Self {
         WorkQueue { max_concurrent, backoff, ..WorkQueue::default() }
     }
 
-    /// From now on so many items may be processed at once; 0 is no limit.
+    /// Sets the number of objects processed at once; 0 is unlimited.
     pub fn set_max_concurrent(&mut self, max_concurrent: u32) {
         self.max_concurrent = max_concurrent;
     }
 
-    /// The object is to be reconciled as soon as possible. A pending time is forgotten.
+    /// Adds an object to be reconciled at once. Replaces its pending time.
     pub fn add(&mut self, key: Key, now: Duration) {
-        // What became due earlier goes first.
+        // Objects that became due earlier take precedence.
         self.promote(now);
         self.become_known(&key);
         self.enqueue(key, now);
     }
 
-    /// As `add`, for a name that no watched object has. It is counted until an object of that name is added, or there is
-    /// nothing more to remember.
+    /// As `add`, for a name that no watched object has. It counts as unknown until an object of that name is added or
+    /// the item is removed.
     pub fn add_unknown(&mut self, key: Key, now: Duration) {
         self.promote(now);
         self.begin_unknown(&key);
         self.enqueue(key, now);
     }
 
-    /// As `add`, for a reason that may turn out to be none. Whether it can be taken back: only what is being processed
-    /// and was not added meanwhile can.
+    /// As `add`, for a change that may prove irrelevant. Returns whether [`WorkQueue::take_back`] can undo it: only for
+    /// an object that is being processed and was not added otherwise.
     pub fn add_held(&mut self, key: Key, now: Duration) -> bool {
         let is_first = self.items.get(&key).is_none_or(|item| !item.again || item.held);
         self.add(key.clone(), now);
@@ -124,21 +125,21 @@ impl WorkQueue {
         }
     }
 
-    /// What `add_held` added had no reason. Whether that spares a reconcile.
+    /// Undoes `add_held`. Returns whether that saves a reconcile.
     pub fn take_back(&mut self, key: &str) -> bool {
         let Some(item) = self.items.get_mut(key).filter(|item| item.processing && item.held) else { return false };
         (item.again, item.held) = (false, false);
         true
     }
 
-    /// What `add_held` added had a reason.
+    /// Confirms `add_held`.
     pub fn keep_held(&mut self, key: &str) {
         if let Some(item) = self.items.get_mut(key) {
             item.held = false;
         }
     }
 
-    /// The object is to be reconciled at `at`, unless it will be sooner anyway.
+    /// Adds an object to be reconciled at `at`, unless it is pending earlier.
     pub fn add_at(&mut self, key: Key, at: Duration) {
         let item = self.items.entry(key.clone()).or_default();
         if item.queued || item.again || item.due.is_some_and(|due| due <= at) {
@@ -150,14 +151,14 @@ impl WorkQueue {
         self.timers.insert((at, key));
     }
 
-    /// Since when the object is ready that `take` hands out next.
+    /// Since when the next object is ready.
     pub fn ready_since(&mut self, now: Duration) -> Option<Duration> {
         self.promote(now);
         self.ready.front().filter(|_| !self.at_limit()).map(|(_, since)| *since)
     }
 
-    /// Hands out the next object, which stays in processing until `done`. `None` if nothing is
-    /// ready or as many as allowed are being processed.
+    /// Hands out the next object, which is being processed until `done`. `None` if nothing is ready or the limit is
+    /// reached.
     pub fn take(&mut self, now: Duration) -> Option<Key> {
         self.promote(now);
         if self.at_limit() {
@@ -176,7 +177,7 @@ impl WorkQueue {
         Some(key)
     }
 
-    /// The object is no longer being worked on. It is ready again if it was added meanwhile.
+    /// Processing of the object ended. The object is ready again if it was added while being processed.
     pub fn done(&mut self, key: &str, now: Duration) {
         self.promote(now);
         let Some(item) = self.items.get_mut(key) else { return };
@@ -193,12 +194,12 @@ impl WorkQueue {
         self.remove_if_idle(key);
     }
 
-    /// Reconciling failed: again after the object's backoff, which is returned.
+    /// Adds an object with backoff after a failure. Returns the delay.
     pub fn retry(&mut self, key: Key, now: Duration) -> Duration {
         self.retry_with(self.backoff, key, now)
     }
 
-    /// As `retry`, with another backoff.
+    /// As `retry`, with a different backoff.
     pub fn retry_with(&mut self, backoff: Backoff, key: Key, now: Duration) -> Duration {
         let item = self.items.entry(key.clone()).or_default();
         item.failures = item.failures.saturating_add(1);
@@ -208,7 +209,7 @@ impl WorkQueue {
         delay
     }
 
-    /// Objects that failed are to be tried again now; they keep their numbers of failures.
+    /// Retries all failed objects now. They keep their failure counts.
     pub fn retry_now(&mut self, now: Duration) {
         let failed = |(_, key): &&(Duration, Key)| self.items.get(key).is_some_and(|item| item.failures > 0);
         let keys: Vec<Key> = self.timers.iter().filter(failed).map(|(_, key)| key.clone()).collect();
@@ -216,12 +217,12 @@ impl WorkQueue {
         keys.into_iter().for_each(|key| self.enqueue(key, now));
     }
 
-    /// Whether the object failed and its next try has a time.
+    /// Whether the object failed and waits for its backoff.
     pub fn is_backing_off(&self, key: &str) -> bool {
         self.items.get(key).is_some_and(|item| item.failures > 0 && item.due.is_some())
     }
 
-    /// Reconciling succeeded: the next failure starts with the shortest backoff.
+    /// Resets the object's backoff after a success.
     pub fn forget(&mut self, key: &str) {
         if let Some(item) = self.items.get_mut(key) {
             item.failures = 0;
@@ -290,8 +291,8 @@ impl WorkQueue {
         self.items.get(key).map_or(0, |item| item.failures)
     }
 
-    /// Everything to remember, with times relative to `now`. What is being processed is saved as
-    /// ready: whether that work took effect is unknown to whoever continues from here.
+    /// The queue for a snapshot, with times relative to `now`. Objects being processed are saved as ready, because the
+    /// next host cannot know whether that work took effect.
     pub fn export(&self, now: Duration) -> SavedQueue {
         let unfinished = self.items.iter().filter(|(_, item)| item.processing).map(|(key, _)| key);
         let ready = unfinished.chain(self.ready.iter().map(|(key, _)| key)).map(|key| self.save(key, Wait::Ready));
@@ -310,9 +311,9 @@ impl WorkQueue {
         SavedItem { key: key.into(), wait, failures: self.failures(key), marks: again | unknown }
     }
 
-    /// Adds what was saved `elapsed` ago to what is here; the sooner time and the larger number of failures win.
+    /// Merges a queue that was saved `elapsed` ago. The earlier time and the larger failure count win.
     ///
-    /// The host's clock may have begun after an object fell due, so only the time that is left is added to `now`.
+    /// The host's clock may have started after an object fell due, so only the remaining time is added to `now`.
     pub fn import(&mut self, saved: SavedQueue, now: Duration, elapsed: Duration) {
         let mut overdue = Vec::new();
         for SavedItem { key, wait, failures, marks } in saved.items {
@@ -337,8 +338,8 @@ impl WorkQueue {
         }
     }
 
-    /// Gives back what an empty queue holds: a map keeps its last node for new entries, and there are
-    /// thousands of queues that wait for none.
+    /// Frees the memory of an empty queue: a map keeps its last node for new entries, and there are thousands of empty
+    /// queues.
     pub fn shrink(&mut self) {
         if self.items.is_empty() {
             self.items = BTreeMap::new();
@@ -348,8 +349,8 @@ impl WorkQueue {
         }
     }
 
-    /// After `import`: work on this object went on where it was saved, so it is in processing, not
-    /// ready; but again if it was added in the course of that work.
+    /// After `import`: processing of this object continues where it was saved, so it is not ready, unless it was added
+    /// while being processed.
     pub fn resume(&mut self, key: &str) {
         self.clear_due(key);
         self.ready.retain(|(ready, _)| &**ready != key);
@@ -373,7 +374,7 @@ impl WorkQueue {
         }
     }
 
-    /// `since`: when it became so.
+    /// `since`: when it became ready.
     fn enqueue(&mut self, key: Key, since: Duration) {
         self.clear_due(&key);
         let item = self.items.entry(key.clone()).or_default();
@@ -395,7 +396,7 @@ impl WorkQueue {
         }
     }
 
-    /// Counts an item among the unknown, unless there is one already: that stays what it is.
+    /// Counts a new item as unknown. An existing item stays as it is.
     fn begin_unknown(&mut self, key: &str) {
         if !self.items.contains_key(key) {
             self.items.insert(key.into(), Item { unknown: true, ..Item::default() });
@@ -420,35 +421,42 @@ impl WorkQueue {
     }
 }
 
-/// A work queue at rest, for a snapshot. Ready items come first, in their order.
+/// A work queue in a snapshot. Ready items come first, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedQueue {
+    /// Ready items first, in their order.
     pub items: Vec<SavedItem>,
 }
 
+/// An object in a saved queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedItem {
+    /// The object.
     pub key: Key,
+    /// When it is to be reconciled.
     pub wait: Wait,
+    /// Failures in a row.
     pub failures: u32,
-    /// [`SavedItem::AGAIN`] and [`SavedItem::UNKNOWN`]. Earlier hosts wrote the first one alone, as a `bool`: the same byte.
+    /// Flags [`SavedItem::AGAIN`] and [`SavedItem::UNKNOWN`]. Earlier hosts wrote the first one alone, as a `bool`,
+    /// which is the same byte.
     pub marks: u8,
 }
 
 impl SavedItem {
-    /// It was being processed, and was added meanwhile.
+    /// It was added while being processed.
     pub const AGAIN: u8 = 1;
     /// No watched object has this name.
     pub const UNKNOWN: u8 = 2;
 }
 
+/// When a saved object is to be reconciled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wait {
-    /// To be reconciled at once.
+    /// At once.
     Ready,
-    /// From the time of saving.
+    /// This many nanoseconds after it was saved.
     Nanoseconds(u64),
-    /// Not to be reconciled; only its failures are remembered.
+    /// Not at all; only its failures are remembered.
     None,
 }
 

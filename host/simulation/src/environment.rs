@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmop_api::environment::{HubEnvironment, ResponseCredit};
 use wasmop_core::control_loop::{Credit, Environment};
-use wasmop_core::watch::{Change, Judged, Known, Place, WatchId, WatchRequest};
+use wasmop_core::watch::{CacheView, Change, Judged, WatchId, WatchPosition, WatchRequest};
 use wasmop_core::work_queue::Key;
 
 use crate::plant::Plant;
@@ -75,11 +75,12 @@ impl Environment for SimulatedEnvironment {
         self.inner.replay(watch, subscriber)
     }
 
-    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<Place>) {
+    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         // The controller that has seen most of it is at the end of the journal.
         let number = self.inner.recovered(watch);
-        let swapped =
-            |place: Place| if self.plant == Some(Plant::SwapPlaces) { Place { number, ..place } } else { place };
+        let swapped = |place: WatchPosition| {
+            if self.plant == Some(Plant::SwapPlaces) { WatchPosition { number, ..place } } else { place }
+        };
         self.inner.recall(watch, subscriber, place.map(swapped));
     }
 
@@ -87,11 +88,11 @@ impl Environment for SimulatedEnvironment {
         self.inner.recovered(watch)
     }
 
-    fn is_in(&self, place: &Place, watch: WatchId) -> bool {
+    fn is_in(&self, place: &WatchPosition, watch: WatchId) -> bool {
         self.inner.is_in(place, watch)
     }
 
-    fn place(&self, watch: WatchId, seen: u64) -> Option<Place> {
+    fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition> {
         self.inner.place(watch, seen)
     }
 
@@ -123,7 +124,7 @@ impl Environment for SimulatedEnvironment {
         self.inner.object(watch, key)
     }
 
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         self.inner.look(watch, look)
     }
 

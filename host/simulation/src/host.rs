@@ -64,6 +64,9 @@ pub struct HostOptions {
     pub bad_snapshots: u32,
 }
 
+/// By slot and host: the fence of each controller that a host holds or held, and that host's clock.
+pub type Holders = BTreeMap<(u32, usize), (Arc<Fence>, BootClock)>;
+
 /// What all hosts of a run share.
 pub struct World {
     /// The API server.
@@ -79,7 +82,7 @@ pub struct World {
     /// There are several hosts.
     pub has_peers: bool,
     /// By slot and host: what each host holds, or held.
-    pub holders: Mutex<BTreeMap<(u32, usize), (Arc<Fence>, BootClock)>>,
+    pub holders: Mutex<Holders>,
     /// How much the time of day is ahead of what it should be; it jumps.
     pub wall_offset: Mutex<i64>,
     /// A bug.
@@ -260,7 +263,7 @@ pub fn start(world: &Arc<World>, index: usize, disk: &Arc<Mutex<Disk>>, mut rand
     let (commands_tx, commands) = mpsc::unbounded_channel();
     let (tx, messages) = mpsc::unbounded_channel();
     let (watch_tx, watches) = mpsc::unbounded_channel();
-    let state = StateDir::open(&lock(disk).path().to_owned())?;
+    let state = StateDir::open(lock(disk).path())?;
     let client = world.server.client(index);
     let hub = WatchHub::seeded(client.clone(), watch_tx, Some(Journals::new(&state)?), random.number());
     let environment = HubEnvironment::new(hub, || Duration::ZERO);

@@ -12,7 +12,7 @@ use crate::observer::{Invariant, Observer};
 const SLACK: Duration = Duration::from_secs(60);
 
 /// An object as a controller's registration sees it.
-pub type Place = (Arc<str>, usize, Arc<str>);
+pub type WatchPosition = (Arc<str>, usize, Arc<str>);
 
 /// The last reconcile of an object.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Record {
 /// What controllers have done.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    records: BTreeMap<Place, Record>,
+    records: BTreeMap<WatchPosition, Record>,
     /// When the earliest timer of each controller fires, in the world.
     timers: BTreeMap<Arc<str>, Duration>,
     /// Since when each controller has been run without interruption; those that are not run are missing.
@@ -41,12 +41,12 @@ pub struct Ledger {
 
 impl Ledger {
     /// Of an object.
-    pub fn record(&self, place: &Place) -> Record {
+    pub fn record(&self, place: &WatchPosition) -> Record {
         self.records.get(place).copied().unwrap_or_default()
     }
 
     /// A reconcile is handed out.
-    pub fn begun(&mut self, place: Place) {
+    pub fn begun(&mut self, place: WatchPosition) {
         self.records.entry(place).or_default().due = None;
     }
 
@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// What is due for objects that are gone, or that their controllers no longer watch, is due no longer.
-    pub fn drop_gone(&mut self, exists: impl Fn(&Place) -> bool) {
+    pub fn drop_gone(&mut self, exists: impl Fn(&WatchPosition) -> bool) {
         let gone = self.records.iter_mut().filter(|(place, record)| record.due.is_some() && !exists(place));
         gone.for_each(|(_, record)| record.due = None);
     }
@@ -120,7 +120,7 @@ impl Ledger {
         &self,
         now: Duration,
         is_good: impl Fn(&str) -> bool,
-        exists: impl Fn(&Place) -> bool,
+        exists: impl Fn(&WatchPosition) -> bool,
         observer: &Observer,
     ) {
         let is_late = |controller: &Arc<str>, due: Duration| {

@@ -75,6 +75,8 @@ fn main() -> ExitCode {
     let mut failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     failed.sort_by_key(|failed| failed.seed);
     failed.iter().for_each(|failed| report(failed, arguments.keep_going));
+    let ran = done.load(Ordering::Relaxed).saturating_sub(failed.len() as u64);
+    println!("simulation: {ran} passed, {} failed, 0 skipped", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -94,14 +96,14 @@ fn progress(done: &AtomicU64, seeds: u64, begun: Instant) {
 fn report(failed: &Failed, briefly: bool) {
     let Failed { seed, outcome, differs } = failed;
     if *differs {
-        println!("seed {seed}: two runs differ");
+        println!("failed: seed {seed}: two runs differ");
     }
     let Some(violation) = &outcome.violation else { return };
     let at = violation.at.as_secs_f64();
-    println!("seed {seed}: {:?} at {at:.3} s: {}", violation.invariant, violation.message);
+    println!("failed: seed {seed}: {:?} at {at:.3} s: {}", violation.invariant, violation.message);
     if briefly {
         return;
     }
     outcome.last_lines.iter().for_each(|line| println!("  {line}"));
-    println!("repeat: wasmop-simulate --seeds 1 --seed {seed} --trace");
+    println!("repeat: cargo xtask simulate --seeds 1 --seed {seed} --trace");
 }

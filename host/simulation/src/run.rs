@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::faults::Fault;
 use crate::guest::program::SOURCE_LABEL;
 use crate::host::{self, Command, Inspection, Running, World};
-use crate::ledger::Place;
+use crate::ledger::WatchPosition;
 use crate::observer::{Fingerprint, Invariant, Observer, Violation};
 use crate::plant::Plant;
 use crate::random::Random;
@@ -202,7 +202,7 @@ impl Driver {
         let programs = &self.world.programs;
         let is_good = |name: &str| programs.iter().any(|program| program.is_good && *program.name == *name);
         let cluster = self.world.server.cluster();
-        let exists = |(controller, index, key): &Place| {
+        let exists = |(controller, index, key): &WatchPosition| {
             let program = programs.iter().find(|program| program.name == *controller);
             let registration = program.and_then(|program| program.registrations.get(*index));
             registration.is_some_and(|registration| {

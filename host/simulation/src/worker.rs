@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use wasmop_core::control_loop::InstanceFacts;
-use wasmop_core::step::{Action, Cause, Event, EventKind, Failure, Lost, StepReport};
+use wasmop_core::step::{Action, Event, EventKind, Failure, Lost, StepFault, StepReport};
 
 use crate::guest::{Finished, Guest, Input, Stepped};
 
@@ -133,14 +133,14 @@ pub fn run(
 }
 
 /// Whose fault it is that a step failed, if that can be said.
-fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
+fn blame(cause: StepFault, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
     let hinted = running.contains(&entered).then_some(entered);
     let tasks: BTreeSet<u64> = events.iter().map(|event| event.task).collect();
     let only = tasks.first().copied().filter(|task| tasks.len() == 1 && *task != 0);
     match cause {
-        Cause::MemoryLimit if tasks.len() > 1 => None,
-        Cause::MemoryLimit => only.or(hinted),
-        Cause::Panic | Cause::CpuLimit | Cause::ActionLimit | Cause::Trap => hinted.or(only),
+        StepFault::MemoryLimit if tasks.len() > 1 => None,
+        StepFault::MemoryLimit => only.or(hinted),
+        StepFault::Panic | StepFault::CpuLimit | StepFault::ActionLimit | StepFault::Trap => hinted.or(only),
     }
 }
 

@@ -1,17 +1,17 @@
-//! The key that compiled code is authenticated with (HMAC-SHA256).
+//! The key that authenticates compiled code (HMAC-SHA256).
 //!
-//! The host maps compiled code and jumps into it, so a checksum is not enough: whoever can put a file
-//! there can compute one. The key comes from the owner's encryption key, if there is one. Else it is a
-//! secret of the state directory, made by the first host that uses it:
+//! The host maps compiled code and jumps into it. A checksum is not enough: anybody who can plant a file can compute
+//! one. The key is derived from the owner's encryption key, if the host has one. Else it is a secret of the state
+//! directory, made by the first host that uses the directory:
 //!
 //! ```text
 //! code/key   32 random bytes, mode 0600
 //! ```
 //!
-//! If it is lost, packages are compiled again, and nothing else happens.
+//! If the key is lost, hosts compile their packages again.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,25 +19,27 @@ use std::sync::Arc;
 use ring::hmac::{self, HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::disk::check_owner;
-use crate::encryption::SealKey;
+use crate::disk::{Disk, check_owner};
+use crate::encryption::EncryptionKey;
 
-/// Bytes of a tag.
+/// Bytes of an HMAC tag.
 pub const TAG_LEN: usize = 32;
 
-/// Mode bits that let users read or write who are neither the owner nor in the group.
+/// Mode bits: others than the owner and the group may read or write.
 const OTHERS: u32 = 0o006;
 
-/// Makes and checks tags. Cheap to clone.
+/// Makes and verifies tags. Cheap to clone.
 #[derive(Clone)]
 pub struct CodeKey(Arc<hmac::Key>);
 
 impl CodeKey {
-    /// The key of the state directory whose compiled code is in `dir`; made if there is none.
+    /// The key for compiled code in `dir`. It is derived from `encryption_key`, if given; else read from `dir`, or created
+    /// there. A stored key that others than its owner and group could read or write is replaced.
     ///
-    /// A key that others than the owner and the group could read or write is replaced.
-    pub fn open(dir: &Path, owners: Option<&SealKey>) -> io::Result<CodeKey> {
-        if let Some(key) = owners {
+    /// # Errors
+    /// If the stored key belongs to another user, is a link, or cannot be read or written.
+    pub fn open(dir: &Path, encryption_key: Option<&EncryptionKey>) -> io::Result<CodeKey> {
+        if let Some(key) = encryption_key {
             let derived = key.derive(b"code").ok_or_else(|| io::Error::other("no key can be derived"))?;
             return Ok(CodeKey::new(&derived));
         }
@@ -53,10 +55,7 @@ impl CodeKey {
         }
         let mut secret = [0; 32];
         SystemRandom::new().fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
-        let tmp = dir.join("key.tmp");
-        let _ = fs::remove_file(&tmp);
-        File::options().write(true).create_new(true).mode(0o600).open(&tmp)?.write_all(&secret)?;
-        fs::rename(&tmp, &path)?;
+        Disk::default().replace(&path, &secret)?;
         Ok(CodeKey::new(&secret))
     }
 
@@ -64,7 +63,7 @@ impl CodeKey {
         CodeKey(Arc::new(hmac::Key::new(HMAC_SHA256, secret)))
     }
 
-    /// A tag for `content`, which counts under `name` only.
+    /// The tag of `content` under `name`: it authenticates both.
     pub fn tag(&self, name: &str, content: &[u8]) -> [u8; TAG_LEN] {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(&(name.len() as u64).to_le_bytes());
@@ -75,14 +74,14 @@ impl CodeKey {
         tag
     }
 
-    /// Whether `tag` was made with this key for this name and content. Takes the same time wherever they differ.
+    /// Whether this key made `tag` for this name and content. The comparison takes constant time.
     pub fn verify(&self, name: &str, content: &[u8], tag: &[u8]) -> bool {
         let expected = self.tag(name, content);
         tag.len() == TAG_LEN && expected.iter().zip(tag).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
     }
 }
 
-/// `None` if it is no key, or one that everybody could know.
+/// Reads a stored key. `None` if it is damaged, or others could read or write it.
 fn read(path: &Path) -> io::Result<Option<[u8; 32]>> {
     let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let meta = file.metadata()?;
@@ -91,7 +90,7 @@ fn read(path: &Path) -> io::Result<Option<[u8; 32]>> {
         return Ok(None);
     }
     if meta.mode() & 0o077 != 0 {
-        // Volumes of Pods are handed to a group as a whole.
+        // Kubernetes gives a volume's files to a group.
         let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
     }
     let mut secret = Vec::new();
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_counts_for_its_name_content_and_key_only() {
+    fn a_tag_verifies_only_its_name_content_and_key() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let key = CodeKey::open(a.path(), None).unwrap();
         let tag = key.tag("x", b"content");
@@ -119,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn with_an_encryption_key_the_directory_holds_none() {
+    fn with_an_encryption_key_no_key_is_stored() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("owners"), [7; 32]).unwrap();
-        let owners = SealKey::read(&dir.path().join("owners")).unwrap();
+        let owners = EncryptionKey::read(&dir.path().join("owners")).unwrap();
         let tag = CodeKey::open(dir.path(), Some(&owners)).unwrap().tag("x", b"content");
         assert!(CodeKey::open(dir.path(), Some(&owners)).unwrap().verify("x", b"content", &tag));
         assert!(!dir.path().join("key").exists());
@@ -130,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_damaged_or_open_to_everybody_is_replaced() {
+    fn a_damaged_or_world_readable_key_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let open = || CodeKey::open(dir.path(), None).unwrap();
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
         let tag = open().tag("x", b"content");
         assert_eq!(mode(), 0o600);
-        // As a volume's files are when its group was set.
+        // As Kubernetes leaves the files of a volume with a group.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
         assert!(open().verify("x", b"content", &tag));
         assert_eq!(mode(), 0o600);

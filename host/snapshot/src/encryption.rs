@@ -1,9 +1,10 @@
-//! Encryption of snapshots, for disks that may fall into other hands.
+//! Encryption of snapshots and journals at rest: AES-256-GCM.
 //!
-//! AES-256-GCM with a key for each controller, derived (HKDF-SHA256) from the owner's key and the
-//! controller's name. Each page and each header has a random nonce; nonces and tags of the pages are in
-//! the encrypted header. What it does not hide: sizes, times, and which pages change. Whoever can write
-//! the disk can put back an older snapshot as a whole.
+//! Each controller has a key of its own, derived by HKDF-SHA256 from the owner's key and the controller's name. Each
+//! page and each header is a block with a random nonce. The encrypted header holds the nonces and tags of the pages.
+//!
+//! Encryption hides content only: sizes, times, and which pages change stay visible. It does not prevent replay:
+//! somebody who can write to the disk can put an older snapshot back as a whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,16 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::format::{FormatError, Seal};
+use crate::format::{AeadTag, FormatError};
 
-/// The owner's key.
+/// The owner's key, from which all others are derived. Cheap to clone.
 #[derive(Clone)]
-pub struct SealKey(Arc<[u8; 32]>);
+pub struct EncryptionKey(Arc<[u8; 32]>);
 
+/// Why a file is no encryption key.
 #[derive(Debug, thiserror::Error)]
-pub enum SealKeyError {
+#[allow(missing_docs)] // The messages say it.
+pub enum EncryptionKeyError {
     #[error("cannot read the encryption key {path}: {source}")]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error(
@@ -30,15 +33,18 @@ pub enum SealKeyError {
     Malformed { path: PathBuf },
 }
 
-impl SealKey {
-    /// 32 bytes: raw, hexadecimal or base64.
-    pub fn read(path: &Path) -> Result<SealKey, SealKeyError> {
-        let bytes = fs::read(path).map_err(|source| SealKeyError::Unreadable { path: path.into(), source })?;
-        SealKey::parse(&bytes).ok_or_else(|| SealKeyError::Malformed { path: path.into() })
+impl EncryptionKey {
+    /// Reads a key of 32 bytes: raw, as 64 hexadecimal digits, or in base64.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no key.
+    pub fn read(path: &Path) -> Result<EncryptionKey, EncryptionKeyError> {
+        let bytes = fs::read(path).map_err(|source| EncryptionKeyError::Unreadable { path: path.into(), source })?;
+        EncryptionKey::parse(&bytes).ok_or_else(|| EncryptionKeyError::Malformed { path: path.into() })
     }
 
-    fn parse(bytes: &[u8]) -> Option<SealKey> {
-        let key = |bytes: &[u8]| bytes.try_into().ok().map(|key| SealKey(Arc::new(key)));
+    fn parse(bytes: &[u8]) -> Option<EncryptionKey> {
+        let key = |bytes: &[u8]| bytes.try_into().ok().map(|key| EncryptionKey(Arc::new(key)));
         if bytes.len() == 32 {
             return key(bytes);
         }
@@ -49,10 +55,8 @@ impl SealKey {
         }
         key(&base64::engine::general_purpose::STANDARD.decode(text).ok()?)
     }
-}
 
-impl SealKey {
-    /// A key for something else than snapshots; `None` if none can be derived.
+    /// Derives a key for another purpose than snapshots, named by `what`. `None` if the derivation fails.
     pub(super) fn derive(&self, what: &[u8]) -> Option<[u8; 32]> {
         let mut derived = [0; 32];
         let secret = Salt::new(HKDF_SHA256, b"wasmop 1").extract(&*self.0);
@@ -61,16 +65,17 @@ impl SealKey {
     }
 }
 
-/// Encrypts and opens what belongs to one controller.
-pub struct Sealer {
+/// Encrypts and decrypts the blocks of one controller, or of another named owner of data.
+pub struct Cipher {
     key: LessSafeKey,
-    /// Tells snapshots of another key from damaged ones.
+    /// Key id: tells a block of another key from a damaged one.
     id: [u8; 4],
     random: SystemRandom,
 }
 
-impl Sealer {
-    pub fn new(key: &SealKey, controller: &str) -> Option<Sealer> {
+impl Cipher {
+    /// The cipher of `controller`. `None` if its key cannot be derived.
+    pub fn new(key: &EncryptionKey, controller: &str) -> Option<Cipher> {
         let secret = Salt::new(HKDF_SHA256, b"wasmop snapshot 1").extract(&*key.0);
         let derive = |what: &[u8]| {
             let mut derived = [0; 32];
@@ -79,29 +84,36 @@ impl Sealer {
         };
         let (derived, id) = (derive(b"key ")?, derive(b"id ")?);
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &derived).ok()?);
-        Some(Sealer { key, id: [id[0], id[1], id[2], id[3]], random: SystemRandom::new() })
+        Some(Cipher { key, id: [id[0], id[1], id[2], id[3]], random: SystemRandom::new() })
     }
 
+    /// Identifies the derived key, and says nothing about it.
     pub fn id(&self) -> [u8; 4] {
         self.id
     }
 
-    /// Encrypts in place.
-    pub fn seal(&self, data: &mut [u8]) -> std::io::Result<Seal> {
+    /// Encrypts `data` in place. The nonce and tag that it returns are needed to decrypt it.
+    ///
+    /// # Errors
+    /// If the system has no random numbers.
+    pub fn encrypt(&self, data: &mut [u8]) -> std::io::Result<AeadTag> {
         let failed = |_| std::io::Error::other("encryption failed");
-        let mut seal = Seal::default();
-        self.random.fill(&mut seal.nonce).map_err(failed)?;
-        let nonce = Nonce::assume_unique_for_key(seal.nonce);
+        let mut aead = AeadTag::default();
+        self.random.fill(&mut aead.nonce).map_err(failed)?;
+        let nonce = Nonce::assume_unique_for_key(aead.nonce);
         let tag = self.key.seal_in_place_separate_tag(nonce, Aad::empty(), data).map_err(failed)?;
-        seal.tag.copy_from_slice(tag.as_ref());
-        Ok(seal)
+        aead.tag.copy_from_slice(tag.as_ref());
+        Ok(aead)
     }
 
-    /// Decrypts in place; an error if it is not what was sealed.
-    pub fn open(&self, data: &mut Vec<u8>, seal: &Seal) -> Result<(), FormatError> {
+    /// Decrypts `data` in place.
+    ///
+    /// # Errors
+    /// [`FormatError::DataChecksum`] if the data, nonce, tag or key is not the one that [`Cipher::encrypt`] used.
+    pub fn decrypt(&self, data: &mut Vec<u8>, aead: &AeadTag) -> Result<(), FormatError> {
         let len = data.len();
-        data.extend_from_slice(&seal.tag);
-        let nonce = Nonce::assume_unique_for_key(seal.nonce);
+        data.extend_from_slice(&aead.tag);
+        let nonce = Nonce::assume_unique_for_key(aead.nonce);
         let opened = self.key.open_in_place(nonce, Aad::empty(), data).is_ok();
         data.truncate(len);
         if opened { Ok(()) } else { Err(FormatError::DataChecksum) }
@@ -113,34 +125,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_raw_in_hexadecimal_or_in_base64() {
+    fn a_key_file_is_raw_hexadecimal_or_base64() {
         let raw = [0xabu8; 32];
         let hex = "ab".repeat(32) + "\n";
         let base64 = base64::engine::general_purpose::STANDARD.encode(raw) + "\n";
         for text in [&raw[..], hex.as_bytes(), base64.as_bytes()] {
-            assert_eq!(*SealKey::parse(text).unwrap().0, raw);
+            assert_eq!(*EncryptionKey::parse(text).unwrap().0, raw);
         }
         for text in ["", "short", &"ab".repeat(31), &"zz".repeat(32), "YWJj"] {
-            assert!(SealKey::parse(text.as_bytes()).is_none(), "{text:?}");
+            assert!(EncryptionKey::parse(text.as_bytes()).is_none(), "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_sealed_opens_with_its_own_key_and_seal_only() {
-        let key = SealKey::parse(&[1; 32]).unwrap();
-        let (a, b) = (Sealer::new(&key, "a").unwrap(), Sealer::new(&key, "b").unwrap());
+    fn a_block_decrypts_only_with_its_own_key_and_tag() {
+        let key = EncryptionKey::parse(&[1; 32]).unwrap();
+        let (a, b) = (Cipher::new(&key, "a").unwrap(), Cipher::new(&key, "b").unwrap());
         assert_ne!(a.id(), b.id());
         let plain = vec![5; 4096];
         let mut data = plain.clone();
-        let seal = a.seal(&mut data).unwrap();
+        let aead = a.encrypt(&mut data).unwrap();
         assert_ne!(data, plain);
         let mut again = plain.clone();
-        assert_ne!(a.seal(&mut again).unwrap().nonce, seal.nonce);
-        assert!(b.open(&mut data.clone(), &seal).is_err());
+        assert_ne!(a.encrypt(&mut again).unwrap().nonce, aead.nonce);
+        assert!(b.decrypt(&mut data.clone(), &aead).is_err());
         let mut changed = data.clone();
         changed[100] ^= 1;
-        assert!(a.open(&mut changed, &seal).is_err());
-        a.open(&mut data, &seal).unwrap();
+        assert!(a.decrypt(&mut changed, &aead).is_err());
+        a.decrypt(&mut data, &aead).unwrap();
         assert_eq!(data, plain);
     }
 }

@@ -1,5 +1,6 @@
-//! Base images: written as a whole, then mapped. A package's never changes; into one of a controller's
-//! own its saves write pages back (`save`).
+//! Base images: files that hold a whole linear memory and are mapped copy-on-write.
+//!
+//! A package's image never changes. Saves write pages back into a controller's own image (`save`).
 
 use std::io;
 use std::ops::Range;
@@ -7,48 +8,58 @@ use std::path::Path;
 
 use crate::disk::{Disk, DiskFile};
 use crate::format::{
-    Fold, FormatError, ImageHeader, Kind, Moment, PREFIX_LEN, Prefix, SavedPage, data_offset, is_zero, page_sum,
-    prefix, runs,
+    FileKind, FormatError, ImageHeader, PREFIX_LEN, Prefix, SavedPage, SnapshotMeta, data_offset, prefix, runs,
 };
 use crate::page::PAGE;
+use crate::page_sum::{PageSetSum, is_zero, page_sum};
 
-/// A base image, open and checked.
+/// An open base image.
 pub struct BaseImage {
     file: DiskFile,
     data_offset: u64,
-    /// Bytes of memory it has room for: what its header says, and what it has grown by since.
+    /// Bytes of memory that the file has room for: its header's `memory_size`, and what it has grown by since.
     size: u64,
+    /// As the image was first written.
     pub header: ImageHeader,
-    /// 0 for a package's image, else the controller's own.
+    /// 0 for a package's image. A controller's own image has the sequence number of the save that made it.
     pub generation: u64,
 }
 
+/// Why a base image or snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
+    /// It is damaged, foreign, or encrypted with another key.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// The disk failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Pages read or written at once where all of an image is.
+/// Pages that a check of a whole image reads at once.
 const CHUNK: usize = 16;
 
 impl BaseImage {
     /// Opens a package's image and checks all of it, page data included.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is no whole image of this format.
     pub fn open(disk: &Disk, path: &Path) -> Result<BaseImage, ImageError> {
         let image = Self::open_unchecked(disk, path, 0)?;
         image.check_pages(image.header.data_sum, &[])?;
         Ok(image)
     }
 
-    /// Checks the header only: for an image whose page data this process has checked or written itself.
+    /// Opens an image and checks its header only. For images whose page data this process has checked or written.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its header is not that of an image of this generation.
     pub fn open_unchecked(disk: &Disk, path: &Path, generation: u64) -> Result<BaseImage, ImageError> {
         let file = disk.open(path)?;
         let have = file.size()?;
         let mut head = vec![0; PAGE.min(have as usize)];
         file.read_exact_at(&mut head, 0)?;
-        let found = Prefix::read(Kind::Base, &head)?;
+        let found = Prefix::read(FileKind::Base, &head)?;
         let header_end = PREFIX_LEN + found.header_len;
         if have < header_end as u64 {
             return Err(FormatError::Truncated { have, need: header_end as u64 }.into());
@@ -68,17 +79,20 @@ impl BaseImage {
         if have < need {
             return Err(FormatError::Truncated { have, need }.into());
         }
-        // A package's is what it was made as.
+        // A package's image never grows.
         let size = if generation == 0 { header.memory_size } else { (have - data_offset) / PAGE as u64 * PAGE as u64 };
         Ok(BaseImage { file, data_offset, size, header, generation })
     }
 
-    /// The same image with room for a memory of `size` bytes, more than it has; the new pages are zeros.
-    pub fn grown(&self, disk: &Disk, size: u64) -> io::Result<BaseImage> {
+    /// Grows the file for a memory of `size` bytes, more than it has room for. The new pages are zeros.
+    ///
+    /// # Errors
+    /// If the file cannot be extended.
+    pub(crate) fn grown(&self, disk: &Disk, size: u64) -> io::Result<BaseImage> {
         let file = self.open_for_writing(disk)?;
         let end = self.data_offset + self.size;
         if file.size()? > end {
-            // A save that failed has grown it before and left pages there. No memory maps them.
+            // An earlier save grew the file, left pages there and failed. No memory maps them.
             file.set_len(end)?;
         }
         file.set_len(self.data_offset + size)?;
@@ -86,10 +100,13 @@ impl BaseImage {
         Ok(BaseImage { file, data_offset: self.data_offset, size, header, generation: self.generation })
     }
 
-    /// Checks all pages but `other`, ascending, which may be anything. What lies in holes counts too:
-    /// it is mapped as well.
-    pub fn check_pages(&self, expected: u128, other: &[SavedPage]) -> Result<(), ImageError> {
-        let mut fold = Fold::default();
+    /// Compares the checksum of all pages except `other` (ascending) with `expected`. Pages that the header has as holes
+    /// count too, because they are mapped as well.
+    ///
+    /// # Errors
+    /// [`FormatError::DataChecksum`] if it differs, or an I/O error.
+    pub(crate) fn check_pages(&self, expected: u128, other: &[SavedPage]) -> Result<(), ImageError> {
+        let mut sum = PageSetSum::default();
         let mut buffer = vec![0; CHUNK * PAGE];
         let mut other = other.iter().map(|p| p.page).peekable();
         let end = self.offset_of(self.pages());
@@ -106,26 +123,33 @@ impl BaseImage {
             for (n, page) in (first..).zip(buffer.chunks(PAGE)) {
                 while other.next_if(|o| *o < n).is_some() {}
                 if other.peek() != Some(&n) {
-                    fold.toggle_content(n, page);
+                    sum.toggle_content(n, page);
                 }
             }
             at += buffer.len() as u64;
         }
-        if fold.0 == expected { Ok(()) } else { Err(FormatError::DataChecksum.into()) }
+        if sum.0 == expected { Ok(()) } else { Err(FormatError::DataChecksum.into()) }
     }
 
-    /// For writing pages back; the caller sees to it that nothing needs what they replace.
-    pub fn open_for_writing(&self, disk: &Disk) -> io::Result<DiskFile> {
+    /// Opens the file to write pages back. The caller must ensure that nothing needs the content they replace.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub(crate) fn open_for_writing(&self, disk: &Disk) -> io::Result<DiskFile> {
         disk.open_or_create(self.path())
     }
 
-    /// Writes an image of a memory of `memory_size` bytes. `read_page` puts a page's content into its
-    /// argument, or returns `false` for one that is zero; it is asked twice for each. Its name may be
-    /// the final one: a part of an image is not taken for one.
+    /// Writes an image of a memory of `memory_size` bytes, and does not sync it.
+    ///
+    /// `read_page` puts a page's content into its argument, or returns `false` for a zero page. It is called twice for
+    /// each page. The header is written last, so a partial file is never taken for an image.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or `read_page` fails or changes its mind.
     pub fn write(
         disk: &Disk,
         path: &Path,
-        moment: &Moment,
+        meta: &SnapshotMeta,
         memory_size: u64,
         globals: Vec<u64>,
         generation: u64,
@@ -134,21 +158,21 @@ impl BaseImage {
         let pages = (memory_size / PAGE as u64) as u32;
         let mut page = vec![0; PAGE];
         let mut with_data = Vec::new();
-        let mut fold = Fold::default();
-        // Two passes: the header comes first in the file and its length depends on the runs.
+        let mut sum = PageSetSum::default();
+        // Two passes: the page data begins behind the header, whose length depends on the runs.
         for n in 0..pages {
             if read_page(n, &mut page)? && !is_zero(&page) {
                 with_data.push(n);
-                fold.toggle(n, page_sum(&page));
+                sum.toggle(n, page_sum(&page));
             }
         }
         let header = ImageHeader {
-            digest: moment.digest,
+            digest: meta.digest,
             memory_size,
             globals,
-            monotonic_ns: moment.monotonic_ns,
+            monotonic_ns: meta.monotonic_ns,
             runs: runs(with_data),
-            data_sum: fold.0,
+            data_sum: sum.0,
         };
         let body = header.encode();
         let data_offset = data_offset(body.len());
@@ -162,36 +186,42 @@ impl BaseImage {
                 file.write_at(&page, data_offset + u64::from(n) * PAGE as u64)?;
             }
         }
-        file.write_at(&[&prefix(Kind::Base, generation, &body, 0, None)[..], &body].concat(), 0)?;
+        file.write_at(&[&prefix(FileKind::Base, generation, &body, 0, None)[..], &body].concat(), 0)?;
         Ok(BaseImage { file, data_offset, size: memory_size, header, generation })
     }
 
-    /// Where in its file a page is.
+    /// Offset of a page in the file.
     pub fn offset_of(&self, page: u32) -> u64 {
         self.data_offset + u64::from(page) * PAGE as u64
     }
 
-    /// Its file, and where in it `page` is.
+    /// The file, and the offset of `page` in it.
+    ///
+    /// # Errors
+    /// Only those that a faulty disk injects.
     pub fn place_of(&self, page: u32) -> io::Result<(&std::fs::File, u64)> {
         Ok((self.file.for_reading()?, self.offset_of(page)))
     }
 
-    /// Whether the page at this offset of its file is in the page cache.
-    pub fn is_cached(&self, offset: u64) -> bool {
+    /// See [`DiskFile::is_cached`].
+    pub(crate) fn is_cached(&self, offset: u64) -> bool {
         self.file.is_cached(offset)
     }
 
     /// See [`DiskFile::read_ahead`].
-    pub fn read_ahead(&self, ranges: &[Range<u64>]) {
+    pub(crate) fn read_ahead(&self, ranges: &[Range<u64>]) {
         self.file.read_ahead(ranges);
     }
 
-    /// Pages it has, zero or not.
+    /// Number of pages, zero pages included.
     pub fn pages(&self) -> u32 {
         (self.size / PAGE as u64) as u32
     }
 
-    /// Reads page `n` as it is in the image; `false` if it lies beyond it.
+    /// Reads page `n` of the image. `false` if it lies beyond the end.
+    ///
+    /// # Errors
+    /// If reading fails.
     pub fn read_page(&self, n: u32, page: &mut [u8]) -> io::Result<bool> {
         if n >= self.pages() {
             return Ok(false);
@@ -200,17 +230,21 @@ impl BaseImage {
         Ok(true)
     }
 
-    /// Bytes on disk, if it is a controller's own; a package's is nobody's.
-    pub fn own_bytes(&self) -> io::Result<u64> {
+    /// Bytes on disk that count for the controller: none for a package's image.
+    ///
+    /// # Errors
+    /// If the kernel cannot say.
+    pub(crate) fn own_bytes(&self) -> io::Result<u64> {
         if self.generation == 0 { Ok(0) } else { self.file.allocated() }
     }
 
-    /// Bytes of memory it has room for.
+    /// Bytes of memory that the image has room for.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    pub fn path(&self) -> &Path {
+    /// The file's path when it was opened or written.
+    pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
 }

@@ -1,5 +1,5 @@
 //! The unit of memory images and snapshots.
 
-/// Bytes in a page as the snapshot format counts them; also the kernel's page size on every
-/// platform the host supports (the engine checks it).
+/// Bytes of a page in the snapshot format. Also the kernel's page size on every supported platform; `wasmop-vm` checks
+/// that when it starts the engine.
 pub const PAGE: usize = 4096;

@@ -1,15 +1,16 @@
-//! A snapshot by its place in a state file.
+//! Identifies one snapshot in a controller's state file.
 
-/// A snapshot that can be resumed from. Small: one per suspended controller.
+/// A snapshot that an instance can be resumed from. Small: the host holds one for each suspended controller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotRef {
-    /// Of its header.
+    /// Sequence number of its header.
     pub(super) seq: u64,
+    /// The header area that holds it.
     pub(super) area: u8,
-    /// Generation of the base image it needs; 0: the package's.
+    /// Generation of its base image; 0 is the package's.
     pub base_generation: u64,
-    /// Bytes on disk, with a base image of its own.
+    /// Bytes on disk, including the controller's own base image.
     pub disk_bytes: u64,
-    /// Pages that resumes had to copy one by one since there is this base image.
+    /// Pages that resumes have copied one by one since the last change of the base image.
     pub(super) copied: u64,
 }

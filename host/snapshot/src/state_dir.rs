@@ -1,15 +1,15 @@
-//! The state directory: who may use it, and what lies where in it.
+//! The state directory: who may own it, and what is where in it.
 //!
 //! | directory | owner | |
 //! |---|---|---|
-//! | given with `--state-dir` | this user | made private (0700) |
-//! | | root, as volumes of Pods are | taken as it is, with a warning if every user may write there |
+//! | given with `--state-dir` | this user | made private (mode 0700) |
+//! | | root, as of a Pod's volume | used as it is, with a warning if every user may write there |
 //! | | another user | refused |
-//! | those within | this user | made private |
+//! | its subdirectories | this user | made private |
 //! | | another user | refused |
 //!
-//! Files are used only if they belong to this user ([`Disk`]). So who can write the given directory may
-//! rename and remove what is in it, but not put files of his own there.
+//! The host uses a file only if it belongs to this user ([`Disk`]). So other users who can write to the given directory
+//! can rename and remove its entries, but cannot plant files.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
@@ -18,19 +18,21 @@ use std::path::{Path, PathBuf};
 
 use crate::code_key::CodeKey;
 use crate::disk::Disk;
-use crate::encryption::{SealKey, Sealer};
+use crate::encryption::{Cipher, EncryptionKey};
 use crate::store::ControllerStore;
 
 /// A state directory, locked for this process.
 pub struct StateDir {
     path: PathBuf,
     disk: Disk,
-    key: Option<SealKey>,
+    key: Option<EncryptionKey>,
     code_key: CodeKey,
     _lock: File,
 }
 
+/// Why a host cannot use a state directory.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum StateDirError {
     #[error(
         "cannot write to the state directory {path}: {source}\nhelp: choose another with --state-dir, or make it writable for user {user}: `chown -R {user} {path}`; in a Pod, set `fsGroup` in its securityContext",
@@ -53,28 +55,34 @@ pub enum StateDirError {
     ForeignPart { path: PathBuf, uid: u32 },
 }
 
-/// The user whom this host runs as.
+/// The user that this host runs as.
 fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 impl StateDir {
-    /// Creates the directory if need be (mode 0700) and locks it. See the module for who may own it.
+    /// Creates the directory (mode 0700) if it does not exist, and locks it.
+    ///
+    /// # Errors
+    /// If the directory cannot be written, another host uses it, or another user owns it or a part of it.
     pub fn open(path: &Path) -> Result<StateDir, StateDirError> {
         StateDir::open_on(Disk::default(), path, None)
     }
 
-    /// The same on a disk that may be a bad one, and with `key` to encrypt snapshots.
-    pub fn open_on(disk: Disk, path: &Path, key: Option<SealKey>) -> Result<StateDir, StateDirError> {
+    /// Like [`StateDir::open`], on `disk`. With a `key`, snapshots and journals are encrypted.
+    ///
+    /// # Errors
+    /// Those of [`StateDir::open`].
+    pub fn open_on(disk: Disk, path: &Path, key: Option<EncryptionKey>) -> Result<StateDir, StateDirError> {
         let not_writable = |source| StateDirError::NotWritable { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(path).map_err(not_writable)?;
         let owner = fs::metadata(path).map_err(not_writable)?.uid();
-        match access(owner, user()) {
-            Access::Own => make_private(path).map_err(not_writable)?,
-            Access::Volume => {}
-            Access::Foreign => return Err(StateDirError::Foreign { path: path.to_owned(), uid: owner }),
+        match dir_owner(owner, user()) {
+            DirOwner::Own => make_private(path).map_err(not_writable)?,
+            DirOwner::Volume => {}
+            DirOwner::Foreign => return Err(StateDirError::Foreign { path: path.to_owned(), uid: owner }),
         }
         let mut lock = File::options()
             .read(true)
@@ -106,77 +114,89 @@ impl StateDir {
             builder.create(&sub).map_err(not_writable)?;
             check_part(&sub, &fs::symlink_metadata(&sub).map_err(not_writable)?)?;
             check_part(&sub, &fs::metadata(&sub).map_err(not_writable)?)?;
-            // The group of a volume is set on all that is in it, and given the right to write.
+            // Kubernetes makes everything in a volume writable for the volume's group.
             make_private(&sub).map_err(not_writable)?;
         }
         warn_of_mount(path, &lock);
         let code_key = CodeKey::open(&path.join("code"), key.as_ref()).map_err(not_writable)?;
-        // What an earlier host has written counts as durable from here on.
+        // From here on, everything that an earlier host wrote counts as durable.
         disk.sync_file_system(path, &[]).map_err(not_writable)?;
         Ok(StateDir { path: path.to_owned(), disk, key, code_key, _lock: lock })
     }
 
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The disk that the directory is on.
     pub fn disk(&self) -> &Disk {
         &self.disk
     }
 
+    /// Directory of compiled code and packages.
     pub fn code_dir(&self) -> PathBuf {
         self.path.join("code")
     }
 
-    /// What compiled code is authenticated with.
+    /// The key that authenticates compiled code.
     pub fn code_key(&self) -> &CodeKey {
         &self.code_key
     }
 
+    /// Path of a package's base image. `digest_hex`: SHA-256 of the package.
     pub fn image_path(&self, digest_hex: &str) -> PathBuf {
         self.path.join("images").join(format!("{digest_hex}.base"))
     }
 
-    /// Where the controller `name` (a DNS label) keeps its snapshot.
+    /// The files of the controller `name`, a DNS label.
+    ///
+    /// # Errors
+    /// If its directory cannot be created, or no key can be derived.
     pub fn controller(&self, name: &str) -> io::Result<ControllerStore> {
         let dir = self.path.join("controllers").join(name);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&dir)?;
-        // A controller that is suspended has little room, and few are encrypted.
-        let sealer = self.sealer(name)?.map(Box::new);
-        Ok(ControllerStore::new(dir, self.disk.clone(), sealer))
+        // In a box: suspended controllers should be small, and few are encrypted.
+        let cipher = self.cipher(name)?.map(Box::new);
+        Ok(ControllerStore::new(dir, self.disk.clone(), cipher))
     }
 
-    /// Where watches keep what they have seen.
+    /// Directory of the journals of watches.
     pub fn watches_dir(&self) -> PathBuf {
         self.path.join("watches")
     }
 
-    /// Encrypts what belongs to `name`, if anything is to be encrypted.
-    pub fn sealer(&self, name: &str) -> io::Result<Option<Sealer>> {
-        let sealer = |key| Sealer::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"));
-        self.key.as_ref().map(sealer).transpose()
+    /// The cipher for the data of `name`; `None` if the host does not encrypt.
+    ///
+    /// # Errors
+    /// If no key can be derived.
+    pub fn cipher(&self, name: &str) -> io::Result<Option<Cipher>> {
+        let cipher = |key| Cipher::new(key, name).ok_or_else(|| io::Error::other("no key can be derived"));
+        self.key.as_ref().map(cipher).transpose()
     }
 }
 
-/// What a directory is to a host, by who owns it.
+/// Who owns a directory, from the host's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+enum DirOwner {
+    /// The host's user.
     Own,
-    /// Root's, and the host is another user who may write there.
+    /// Root, while the host runs as another user.
     Volume,
+    /// Any other user.
     Foreign,
 }
 
-fn access(owner: u32, user: u32) -> Access {
+fn dir_owner(owner: u32, user: u32) -> DirOwner {
     match owner {
-        _ if owner == user => Access::Own,
-        0 => Access::Volume,
-        _ => Access::Foreign,
+        _ if owner == user => DirOwner::Own,
+        0 => DirOwner::Volume,
+        _ => DirOwner::Foreign,
     }
 }
 
-/// What lies in the directory must be this user's.
+/// Checks that a part of the directory belongs to this user.
 fn check_part(path: &Path, meta: &fs::Metadata) -> Result<(), StateDirError> {
     match meta.uid() {
         uid if uid == user() => Ok(()),
@@ -184,7 +204,7 @@ fn check_part(path: &Path, meta: &fs::Metadata) -> Result<(), StateDirError> {
     }
 }
 
-/// Takes the group's and everybody else's rights away. A file system without modes keeps what it has.
+/// Removes the rights of the group and of others. A file system without modes keeps its own.
 fn make_private(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o077 == 0 {
@@ -196,7 +216,7 @@ fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Says what is wrong with the place, as far as the host can live with it.
+/// Warns of properties of the directory that the host can work with, but should not have.
 fn warn_of_mount(path: &Path, lock: &File) {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
@@ -223,20 +243,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_directory_is_a_volume_and_another_users_is_refused() {
+    fn root_owns_volumes_and_other_users_are_foreign() {
         for (owner, user, expected) in [
-            (1000, 1000, Access::Own),
-            (0, 0, Access::Own),
-            (0, 1000, Access::Volume),
-            (1001, 1000, Access::Foreign),
-            (1000, 0, Access::Foreign),
+            (1000, 1000, DirOwner::Own),
+            (0, 0, DirOwner::Own),
+            (0, 1000, DirOwner::Volume),
+            (1001, 1000, DirOwner::Foreign),
+            (1000, 0, DirOwner::Foreign),
         ] {
-            assert_eq!(access(owner, user), expected, "{owner} {user}");
+            assert_eq!(dir_owner(owner, user), expected, "{owner} {user}");
         }
     }
 
     #[test]
-    fn what_a_volume_has_opened_to_a_group_is_made_private_again() {
+    fn directories_opened_to_a_group_are_made_private_again() {
         let dir = tempfile::tempdir().unwrap();
         drop(StateDir::open(dir.path()).unwrap());
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
@@ -251,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_another_user_and_links_in_place_of_the_lock_are_refused() {
+    fn parts_of_another_user_and_a_linked_lock_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(StateDir::open(dir.path()).unwrap());
         if user() == 0 {

@@ -1,4 +1,4 @@
-//! Where a controller keeps its state: what an earlier host has left there, and opening a snapshot.
+//! The files of one controller: recovers the snapshot of an earlier host, and opens snapshots.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,64 +8,69 @@ use std::{fs, io};
 use wasmop_core::limits::disk_quota::OverQuota;
 
 use crate::disk::{Disk, DiskFile};
-use crate::encryption::Sealer;
+use crate::encryption::Cipher;
 use crate::format::{
-    AREA_LEN, AREAS, Fold, FormatError, Kind, PREFIX_LEN, Prefix, SavedPage, Seal, StateHeader, area_offset, offset_of,
-    page_sum,
+    AREA_LEN, AREAS, AeadTag, FileKind, FormatError, PREFIX_LEN, Prefix, SavedPage, StateHeader, area_offset, offset_of,
 };
 use crate::image::{BaseImage, ImageError};
+use crate::memory_sources::PreviousSave;
 use crate::open_snapshot::OpenSnapshot;
 use crate::page::PAGE;
+use crate::page_sum::{PageSetSum, page_sum};
 use crate::snapshot_ref::SnapshotRef;
-use crate::sources::Previous;
 
-/// Where one controller keeps its state.
+/// The files of one controller: its state file and its own base images.
+///
+/// Invariant: `last_seq` is at least `durable_seq` and `base_written`.
 pub struct ControllerStore {
     pub(super) dir: PathBuf,
     pub(super) disk: Disk,
-    /// Most bytes that a snapshot may have.
+    /// Most bytes of a snapshot.
     pub(super) quota: u64,
-    /// Tells it from others of this process.
+    /// Unique in this process.
     id: u64,
-    /// Encrypts what is written.
-    pub(super) sealer: Option<Box<Sealer>>,
-    /// The highest that any header of the file has: the next save's is higher, whatever the clock says.
+    /// Encrypts pages and headers; `None`: they are plain.
+    pub(super) cipher: Option<Box<Cipher>>,
+    /// Highest sequence number of any header in the file. The next save takes a higher one.
     pub(super) last_seq: AtomicU64,
-    /// `seq` and room of the newest snapshot that is surely on disk; 0 if there is none.
+    /// Sequence number of the newest durable snapshot; 0 if there is none.
     pub(super) durable_seq: AtomicU64,
+    /// Header area of that snapshot.
     pub(super) durable_area: AtomicU8,
-    /// `seq` of the last save that has written into the base image, or made it.
+    /// Sequence number of the last save that wrote into the controller's own base image or created it.
     pub(super) base_written: AtomicU64,
-    /// The disk has refused to say that pages lie on it: all are to be written again.
-    pub(super) doubtful: AtomicBool,
+    /// A sync failed, so the disk may have lost pages: the next save writes all of them again.
+    pub(super) must_rewrite: AtomicBool,
 }
 
 impl ControllerStore {
-    pub(super) fn new(dir: PathBuf, disk: Disk, sealer: Option<Box<Sealer>>) -> ControllerStore {
+    pub(super) fn new(dir: PathBuf, disk: Disk, cipher: Option<Box<Cipher>>) -> ControllerStore {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (last_seq, durable_seq, durable_area, base_written, doubtful) = Default::default();
+        let (last_seq, durable_seq, durable_area, base_written, must_rewrite) = Default::default();
         ControllerStore {
             dir,
             disk,
             quota: u64::MAX,
             id,
-            sealer,
+            cipher,
             last_seq,
             durable_seq,
             durable_area,
             base_written,
-            doubtful,
+            must_rewrite,
         }
     }
 
-    /// Snapshots of more bytes are refused with [`OverQuota`].
+    /// Limits snapshots to `bytes`. A larger one fails with [`OverQuota`].
     pub fn with_quota(self, bytes: u64) -> ControllerStore {
         ControllerStore { quota: bytes, ..self }
     }
 
+    /// Checks that a snapshot may have `needs` bytes.
+    ///
     /// # Errors
-    /// [`OverQuota`]: a snapshot may not have so many bytes.
+    /// [`io::ErrorKind::QuotaExceeded`] with [`OverQuota`] if not.
     pub fn check_quota(&self, needs: u64) -> io::Result<()> {
         match needs > self.quota {
             true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, OverQuota { needs, quota: self.quota })),
@@ -73,7 +78,7 @@ impl ControllerStore {
         }
     }
 
-    /// Tells it from others of this process.
+    /// Identifies the store in this process.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -86,8 +91,11 @@ impl ControllerStore {
         self.dir.join(format!("base.{generation}"))
     }
 
-    /// The newest whole snapshot of an earlier host, all of it checked, or `None` if there is none. What
-    /// belongs to no snapshot is removed.
+    /// Finds the newest whole snapshot of an earlier host and checks all of it. `None` if there is no snapshot. Removes
+    /// files that belong to no snapshot.
+    ///
+    /// # Errors
+    /// If no snapshot is whole, or the newest cannot be decrypted; the error says why the newest was refused.
     pub fn recover(
         &self,
         digest: &[u8; 32],
@@ -103,7 +111,7 @@ impl ControllerStore {
             }
         }
         if let Some((snapshot, _)) = &found {
-            self.settled(snapshot);
+            self.mark_durable(snapshot);
         }
         Ok(found)
     }
@@ -124,7 +132,7 @@ impl ControllerStore {
             match self.read_header(&file, area) {
                 Ok(Some(found)) => candidates.push((found, area)),
                 Ok(None) => {}
-                // Not damaged: refusing must not cost the controller its state.
+                // The snapshot is not damaged, so do not fall back to an older one or to none.
                 Err(error @ ImageError::Format(FormatError::NoKey | FormatError::OtherKey)) => return Err(error),
                 Err(error) => refused = Some(error),
             }
@@ -138,7 +146,7 @@ impl ControllerStore {
                 Ok(disk_bytes) => {
                     if let Some(reason) = refused {
                         let dir = self.dir.display();
-                        tracing::info!(%dir, %reason, "a snapshot that was not wholly written is passed over");
+                        tracing::info!(%dir, %reason, "skipping an incomplete snapshot");
                     }
                     let snapshot = SnapshotRef {
                         seq: prefix.seq,
@@ -149,14 +157,14 @@ impl ControllerStore {
                     };
                     return Ok(Some((snapshot, header)));
                 }
-                // The newest one's reason is the one worth telling.
+                // Report the reason of the newest.
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
         refused.map_or(Ok(None), Err)
     }
 
-    /// Checks all that a header names; returns the bytes on disk.
+    /// Checks everything that a header names. Returns the bytes on disk.
     fn check(
         &self,
         file: &DiskFile,
@@ -170,11 +178,14 @@ impl ControllerStore {
         if base.generation != 0 {
             base.check_pages(header.base_sum, &pages)?;
         }
-        self.read_pages(file, &pages, !header.seals.is_empty(), |_, _| Ok(()))?;
+        self.read_pages(file, &pages, !header.aead_tags.is_empty(), |_, _| Ok(()))?;
         Ok(file.allocated()? + base.own_bytes()?)
     }
 
-    /// A file without a name: it is gone with the last that has it open or mapped.
+    /// Creates a file without a name. It ends when nothing has it open or mapped any more.
+    ///
+    /// # Errors
+    /// If it cannot be created.
     pub fn unnamed_file(&self) -> io::Result<DiskFile> {
         let path = self.dir.join("unnamed.tmp");
         let file = self.disk.create(&path)?;
@@ -182,12 +193,18 @@ impl ControllerStore {
         Ok(file)
     }
 
-    /// Forgets the snapshot: a later [`ControllerStore::recover`] finds none.
+    /// Removes all files, so that [`ControllerStore::recover`] finds no snapshot.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
     pub fn discard(&self) -> io::Result<()> {
         fs::read_dir(&self.dir)?.try_for_each(|entry| self.disk.remove(&entry?.path()))
     }
 
-    /// Opens a snapshot of this process, or one that [`ControllerStore::recover`] has checked.
+    /// Opens a snapshot that this process has written, or that [`ControllerStore::recover`] has checked.
+    ///
+    /// # Errors
+    /// If its header cannot be read, or a later save has overwritten it.
     pub fn open(&self, snapshot: &SnapshotRef) -> Result<OpenSnapshot, ImageError> {
         let file = self.disk.open(&self.state_path())?;
         let is_cold = !file.is_cached(area_offset(snapshot.area));
@@ -195,27 +212,27 @@ impl ControllerStore {
             .read_header(&file, snapshot.area)?
             .ok_or(FormatError::Truncated { have: 0, need: PREFIX_LEN as u64 })?;
         if prefix.seq != snapshot.seq {
-            return Err(FormatError::Header("another snapshot is in its place").into());
+            return Err(FormatError::Header("overwritten by another snapshot").into());
         }
         let header_slots = header_slots(&prefix);
-        let (pages, sealed) = (header.pages(), prefix.sealed);
-        let base_sum = Fold(header.base_sum);
-        let previous = Previous { snapshot: Some(*snapshot), pages, base_sum, sealed, header_slots };
+        let (pages, encrypted) = (header.pages(), prefix.encrypted);
+        let base_sum = PageSetSum(header.base_sum);
+        let previous = PreviousSave { snapshot: Some(*snapshot), pages, base_sum, encrypted, header_slots };
         Ok(OpenSnapshot { file, header, previous, is_cold })
     }
 
-    /// The header in one of a state file's rooms; `None` if the room was never used.
+    /// Reads the header in an area of the state file. `None` if the area was never used.
     fn read_header(&self, file: &DiskFile, area: u8) -> Result<Option<(Prefix, StateHeader)>, ImageError> {
-        let mut room = [0; AREA_LEN];
-        let have = file.read_up_to(&mut room, area_offset(area))?;
-        let room = &room[..have];
-        if room.iter().take(PREFIX_LEN).all(|b| *b == 0) {
+        let mut bytes = [0; AREA_LEN];
+        let have = file.read_up_to(&mut bytes, area_offset(area))?;
+        let bytes = &bytes[..have];
+        if bytes.iter().take(PREFIX_LEN).all(|b| *b == 0) {
             return Ok(None);
         }
-        let found = Prefix::read(Kind::State, room)?;
+        let found = Prefix::read(FileKind::State, bytes)?;
         let mut elsewhere = Vec::new();
         let body = match found.header_slot {
-            0 => room[PREFIX_LEN..].get(..found.header_len),
+            0 => bytes[PREFIX_LEN..].get(..found.header_len),
             slot => {
                 elsewhere.resize(found.header_len, 0);
                 let have = file.read_up_to(&mut elsewhere, offset_of(slot))?;
@@ -223,33 +240,33 @@ impl ControllerStore {
             }
         };
         let body = body.ok_or(FormatError::Truncated { have: have as u64, need: found.header_len as u64 })?;
-        found.check(room, body)?;
-        if !found.sealed {
+        found.check(bytes, body)?;
+        if !found.encrypted {
             return Ok(Some((found, StateHeader::decode(body)?)));
         }
-        let sealer = self.sealer.as_ref().ok_or(FormatError::NoKey)?;
-        if sealer.id() != found.key_id {
+        let cipher = self.cipher.as_ref().ok_or(FormatError::NoKey)?;
+        if cipher.id() != found.key_id {
             return Err(FormatError::OtherKey.into());
         }
         let (text, tag) = body.split_last_chunk().ok_or(FormatError::Header("too short"))?;
         let mut text = text.to_vec();
-        sealer.open(&mut text, &Seal { nonce: found.nonce, tag: *tag })?;
+        cipher.decrypt(&mut text, &AeadTag { nonce: found.nonce, tag: *tag })?;
         Ok(Some((found, StateHeader::decode(&text)?)))
     }
 
-    /// Reads pages one by one, decrypts them, and checks that they are what was saved.
+    /// Reads pages one by one, decrypts them, and checks their checksums.
     pub(super) fn read_pages(
         &self,
         file: &DiskFile,
         pages: &[SavedPage],
-        sealed: bool,
+        encrypted: bool,
         mut put: impl FnMut(u32, &[u8]) -> io::Result<()>,
     ) -> Result<(), ImageError> {
         let mut page = vec![0; PAGE];
         for saved in pages.iter().filter(|p| p.slot != 0) {
             let have = file.read_up_to(&mut page, offset_of(saved.slot))?;
-            if have == PAGE && sealed {
-                self.sealer.as_ref().ok_or(FormatError::NoKey)?.open(&mut page, &saved.seal)?;
+            if have == PAGE && encrypted {
+                self.cipher.as_ref().ok_or(FormatError::NoKey)?.decrypt(&mut page, &saved.aead)?;
             }
             if have < PAGE || page_sum(&page) != saved.sum {
                 return Err(FormatError::DataChecksum.into());
@@ -259,7 +276,10 @@ impl ControllerStore {
         Ok(())
     }
 
-    /// The base image of a snapshot; the pages of one of its own are taken to be whole.
+    /// Opens the base image of a snapshot. The pages of a controller's own image are not checked.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not the image that the snapshot was made from.
     pub fn base(&self, header: &StateHeader, package_image: &Arc<BaseImage>) -> Result<Arc<BaseImage>, ImageError> {
         let base = match header.base_generation {
             0 => package_image.clone(),
@@ -269,21 +289,21 @@ impl ControllerStore {
             0 => base.header.data_sum != header.base_sum,
             _ => base.header.digest != header.digest,
         };
-        // One of its own may have grown since an older snapshot.
+        // A controller's own image may have grown since an older snapshot.
         if is_other || base.header.memory_size > header.memory_size {
-            return Err(FormatError::Header("its base image is another one").into());
+            return Err(FormatError::Header("made from another base image").into());
         }
         Ok(base)
     }
 
-    /// All that `snapshot` needs is on disk.
-    pub(super) fn settled(&self, snapshot: &SnapshotRef) {
+    /// Everything that `snapshot` needs is durable.
+    pub(super) fn mark_durable(&self, snapshot: &SnapshotRef) {
         self.durable_area.store(snapshot.area, Ordering::Release);
         self.durable_seq.store(snapshot.seq, Ordering::Release);
     }
 }
 
-/// First slot and number of those that hold the header.
+/// First slot and number of slots of a header that did not fit into its area; else zeros.
 fn header_slots(prefix: &Prefix) -> (u32, u32) {
     match prefix.header_slot {
         0 => (0, 0),

@@ -1,8 +1,8 @@
-//! Puts written files on disk, off the path of events.
+//! Makes written files durable, off the path of events.
 //!
-//! One thread, in the order of submission: the new files, then away with what they replace. In a
-//! burst, as at shutdown, one `syncfs` takes the place of an fsync for each file. Files are named, not
-//! held open: thousands may wait.
+//! One thread takes jobs in order of submission. It syncs the new files of a job, then removes the files that they
+//! replace. In a burst, as at shutdown, one `syncfs` replaces the fsync of each file. Jobs name files and hold none
+//! open, because thousands may wait.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,24 +12,25 @@ use std::{io, thread};
 
 use crate::disk::Disk;
 
-/// From this many jobs at once, the whole file system is synced.
+/// Jobs in a burst from which one sync of the whole file system is cheaper.
 const BURST: usize = 8;
-/// Of `interval` without a duration.
+/// The interval of `interval` without a duration.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// When what was written is put on disk. Decides what a crash of the *machine* may lose; a host that
-/// is killed loses nothing of what it has written, whichever it is.
+/// When written snapshots are synced. It decides what a crash of the *machine* may lose. A killed host loses nothing
+/// that it has written, with any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// After each suspend: the state of the last one is kept.
+    /// After each save. A crash loses no snapshot.
     #[default]
     Event,
-    /// Once in a while, all together: what was written since may be lost, and older state is kept.
+    /// All snapshots together, once in this interval. A crash may lose those written since and keeps older ones.
     Interval(Duration),
-    /// Whenever the kernel does: a controller may lose its memory and start from its base image.
+    /// Whenever the kernel does. After a crash a controller may have to start from its base image.
     None,
 }
 
+/// A text that names no [`Durability`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no durability\nhelp: use event, interval, interval=SECONDS or none")]
 pub struct DurabilityError(String);
@@ -52,25 +53,32 @@ impl FromStr for Durability {
     }
 }
 
-/// What one save has written.
-pub struct Job {
+/// The files that one save has written.
+pub struct SyncJob {
+    /// Files to sync.
     pub files: Vec<PathBuf>,
-    /// Where a file is new: its directory entry is to last as well.
+    /// The directory to sync, if one of the files is new in it.
     pub dir: Option<PathBuf>,
-    /// Removed once the rest is durable.
+    /// Files to remove once the others are durable.
     pub obsolete: Vec<PathBuf>,
+    /// Called at the end with the result, on the thread that ran the job.
     pub done: Box<dyn FnOnce(io::Result<()>) + Send>,
 }
 
-enum Message {
-    Job(Job),
+enum SyncMessage {
+    SyncJob(SyncJob),
     Barrier(mpsc::Sender<()>),
 }
 
+/// The thread that syncs. It ends when the last clone is dropped and all jobs are done.
 #[derive(Clone)]
-pub struct Syncer(mpsc::Sender<Message>);
+pub struct Syncer(mpsc::Sender<SyncMessage>);
 
 impl Syncer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system refuses another thread.
     pub fn start(disk: Disk, durability: Durability) -> io::Result<Syncer> {
         let (tx, rx) = mpsc::channel();
         thread::Builder::new().name("wasmop-sync".into()).spawn(move || {
@@ -86,25 +94,26 @@ impl Syncer {
         Ok(Syncer(tx))
     }
 
-    pub fn submit(&self, job: Job) {
-        if let Err(mpsc::SendError(Message::Job(job))) = self.0.send(Message::Job(job)) {
+    /// Queues a job. Never blocks.
+    pub fn submit(&self, job: SyncJob) {
+        if let Err(mpsc::SendError(SyncMessage::SyncJob(job))) = self.0.send(SyncMessage::SyncJob(job)) {
             (job.done)(Err(io::Error::other("the sync thread has ended")));
         }
     }
 
-    /// Waits until everything submitted so far is durable, as far as it is ever to be.
+    /// Waits until all jobs submitted so far are done.
     pub fn flush(&self) {
         let (tx, rx) = mpsc::channel();
-        if self.0.send(Message::Barrier(tx)).is_ok() {
+        if self.0.send(SyncMessage::Barrier(tx)).is_ok() {
             let _ = rx.recv();
         }
     }
 }
 
-/// Takes what comes in within `interval`, or until somebody waits.
-fn collect(rx: &mpsc::Receiver<Message>, interval: Duration, burst: &mut Vec<Message>) {
+/// Collects messages for `interval`, or until somebody waits in [`Syncer::flush`].
+fn collect(rx: &mpsc::Receiver<SyncMessage>, interval: Duration, burst: &mut Vec<SyncMessage>) {
     let until = Instant::now() + interval;
-    while !matches!(burst.last(), Some(Message::Barrier(_))) {
+    while !matches!(burst.last(), Some(SyncMessage::Barrier(_))) {
         match rx.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(message) => burst.push(message),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
@@ -112,11 +121,11 @@ fn collect(rx: &mpsc::Receiver<Message>, interval: Duration, burst: &mut Vec<Mes
     }
 }
 
-fn put_on_disk(disk: &Disk, durability: Durability, burst: Vec<Message>) {
+fn put_on_disk(disk: &Disk, durability: Durability, burst: Vec<SyncMessage>) {
     let jobs = || {
         burst.iter().filter_map(|message| match message {
-            Message::Job(job) => Some(job),
-            Message::Barrier(_) => None,
+            SyncMessage::SyncJob(job) => Some(job),
+            SyncMessage::Barrier(_) => None,
         })
     };
     let all = match durability {
@@ -131,7 +140,7 @@ fn put_on_disk(disk: &Disk, durability: Durability, burst: Vec<Message>) {
     };
     for message in burst {
         match message {
-            Message::Job(job) => {
+            SyncMessage::SyncJob(job) => {
                 let synced = match &all {
                     None => job.sync(disk),
                     Some(Ok(())) => Ok(()),
@@ -139,15 +148,15 @@ fn put_on_disk(disk: &Disk, durability: Durability, burst: Vec<Message>) {
                 };
                 job.finish(disk, synced);
             }
-            Message::Barrier(reached) => {
+            SyncMessage::Barrier(reached) => {
                 let _ = reached.send(());
             }
         }
     }
 }
 
-impl Job {
-    /// Does all of it now.
+impl SyncJob {
+    /// Runs the job on this thread.
     pub fn run(self, disk: &Disk) {
         let synced = self.sync(disk);
         self.finish(disk, synced);
@@ -168,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durability_is_read_from_text_or_refused_with_what_is_possible() {
+    fn durability_parses_from_text_or_the_error_lists_the_choices() {
         for (text, expected) in [
             ("event", Durability::Event),
             ("none", Durability::None),

@@ -1,4 +1,4 @@
-//! Packages into controllers: compiles each package once, and continues from what an earlier host has left.
+//! Turns packages into controllers: compiles each package once, and continues from snapshots of an earlier host.
 
 mod preparation;
 
@@ -20,8 +20,7 @@ use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::Limits;
 use wasmop_snapshot::format::FormatError;
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::page::PAGE;
-use wasmop_snapshot::{ControllerStore, StateDir};
+use wasmop_snapshot::{ControllerStore, PAGE, StateDir};
 use wasmop_vm::address_space::{AddressSpace, AddressSpaceError};
 use wasmop_vm::compiled_package::{InstallError, InstalledPackage};
 use wasmop_vm::instance::Origin;
@@ -33,16 +32,16 @@ use crate::options::{Deployment, HostError};
 use crate::settings::ControllerSettings;
 use crate::shell::{Home, Shell, Tenant};
 
-/// A package, and what its controllers share.
+/// A package with the data that its controllers share.
 #[derive(Clone)]
 struct Installed {
     package: Arc<InstalledPackage>,
     facts: Arc<PackageFacts>,
-    /// All that it asks for.
+    /// All permissions that it asks for.
     permissions: Arc<Permissions>,
-    /// What it reads from the cache.
+    /// Resources that it reads from the cache.
     cached: Arc<[Resource]>,
-    /// What it watches without its own writes.
+    /// Resources that it watches except for its own writes.
     ignored: Arc<[Resource]>,
 }
 
@@ -117,7 +116,7 @@ impl Shell {
             };
             match found {
                 Ok(installed) => self.add(deployment, installed, state, &mut startups)?,
-                // A package that cannot be run does not keep the others from running.
+                // A package that cannot run does not affect the others.
                 Err(error) => {
                     self.leave_out(&deployment.name, deployment.package.tier(), &error.to_string());
                     first_error.get_or_insert(error);
@@ -150,7 +149,7 @@ impl Shell {
             all.extend(manifest.env.clone());
             all.extend(env);
             let startup = Startup { env: all, args: args.unwrap_or_else(|| manifest.args.clone()), log_level };
-            // One copy for all controllers with the same.
+            // Controllers with equal values share one copy.
             match startups.get(&startup) {
                 Some(shared) => shared.clone(),
                 None => {
@@ -162,7 +161,7 @@ impl Shell {
         };
         let fail = |source| HostError::Controller { name: name.clone(), source };
         let store = state.controller(&name).map_err(fail)?.with_quota(package.limits().disk_bytes);
-        // With other hosts, what is on disk may be out of date, which shows when its Lease is acquired.
+        // Among several hosts, a snapshot may be out of date; the host checks it when it acquires the Lease.
         let (leadership, (recovered, origin)) = match &self.peers {
             None => (Leadership::Alone, recover(&name, &package, &store, &startup, now)?),
             Some(_) => (Leadership::Standby, fresh(&package, now)),
@@ -172,10 +171,7 @@ impl Shell {
             Grant { rules, external, .. } => permissions.granting(rules).granting_external(external).into(),
         };
         if wasi.is_some() && package.tier() == Tier::Full {
-            tracing::warn!(
-                controller = name,
-                "its package imports nothing of WASI: what it is granted of the machine has no effect"
-            );
+            tracing::warn!(controller = name, "its package imports nothing of WASI: its [wasi] grant has no effect");
         }
         let name: Arc<str> = name.into();
         if let hosts @ [_, ..] = permissions.external_asked() {
@@ -206,7 +202,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Reports a package that cannot be run; the host goes on without it.
+    /// Reports a package that cannot run; the host continues without it.
     pub(crate) fn leave_out(&mut self, name: &str, tier: Tier, error: &str) {
         tracing::error!(controller = name, error, "left out: its package cannot be run");
         let mut counters = Counters::default();
@@ -229,7 +225,7 @@ impl Shell {
     }
 }
 
-/// What a controller without a snapshot continues with.
+/// The state of a controller without a snapshot.
 fn fresh(package: &InstalledPackage, now: Duration) -> (Recovered, Origin) {
     (Recovered::fresh(now, package.first_monotonic_ns()), Origin::Fresh)
 }
@@ -246,7 +242,7 @@ pub(crate) fn recover(
     let Some(image) = package.image() else {
         tracing::info!(
             controller = name,
-            "runs in the soft tier: suspended in this process only, and started anew after a restart of the host"
+            "runs in the soft tier: suspended in this process only, and restarted with the host"
         );
         store.discard().map_err(fail)?;
         return Ok(fresh(package, now));
@@ -275,7 +271,7 @@ pub(crate) fn recover(
         }
         Err(ImageError::Format(error @ (FormatError::NoKey | FormatError::OtherKey))) => {
             let with = if error == FormatError::NoKey { "" } else { " with another key" };
-            return Err(HostError::Sealed { name: name.into(), with });
+            return Err(HostError::Encrypted { name: name.into(), with });
         }
         Err(error) => error.to_string(),
     };

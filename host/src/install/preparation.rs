@@ -1,8 +1,8 @@
-//! Packages made ready to run, before the loop begins: compiled and initialised on threads of their own.
+//! Compiles and initialises packages on their own threads, before the control loop starts.
 //!
-//! Nothing interrupts a compiler. So the host gives up a package that has had the time that [`patience`] says: its
-//! thread is left behind, and the package is left out. The host can end at any moment, whatever its threads do. Only
-//! time counts in which this process had the CPU, so a small share of a CPU is no reason to give up.
+//! A compilation cannot be interrupted. So the host abandons a package after the time of [`patience`]: it leaves the
+//! thread behind and the package out. Only CPU time of this process counts, so that a small CPU share does not cause
+//! time-outs. The host can still end at any moment.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,32 +24,33 @@ use crate::options::HostError;
 /// A SHA-256.
 type Digest = [u8; 32];
 
-/// What came of each package.
+/// The result for each package.
 pub(crate) type Prepared = Results<InstalledPackage>;
 
 type Results<T> = HashMap<Digest, Result<T, InstallError>>;
 
-/// Packages at once. A compiler uses all cores by itself, but not all of the time.
+/// Most packages at once. A compilation uses all cores, but not all of the time.
 const AT_ONCE: usize = 4;
-/// Between two looks at the clocks.
+/// Time between two reads of the clocks.
 const TICK: Duration = Duration::from_secs(1);
-/// Between two lines about those that are not ready.
+/// Time between two progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// A slow machine compiles half a megabyte a second, and an initialisation may take 10 s.
+/// Least time for a package, since an initialisation may take 10 s.
 const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+/// Time for each MiB of a package. A slow machine compiles half a megabyte a second.
 const PATIENCE_PER_MIB: Duration = Duration::from_secs(15);
-/// As often as long as [`patience`], a package is waited for that gets no CPU at all: it may wait for a disk.
+/// Multiple of [`patience`] after which the host abandons a package that gets no CPU, for example because of a disk.
 const WITHOUT_CPU: u32 = 20;
 
-/// How long the host waits for a package of so many bytes.
+/// CPU time that a package of this size may take.
 fn patience(bytes: usize) -> Duration {
     LEAST_PATIENCE + PATIENCE_PER_MIB.mul_f64(bytes as f64 / f64::from(1 << 20))
 }
 
-/// The clocks, as they go on.
+/// A reading of the clocks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tick {
-    /// Since the beginning.
+    /// Time since the preparation started.
     now: Duration,
     /// CPU time of this process.
     cpu: Duration,
@@ -59,13 +60,16 @@ struct Tick {
 #[derive(Debug, PartialEq, Eq)]
 struct Progress {
     packages: Vec<String>,
-    /// The longest that one of them has taken.
+    /// The longest time that one of them has taken.
     longest: Duration,
     ready: usize,
     of: usize,
 }
 
-/// Installs packages, each once, `room` at once at most. Fails only if there can be no threads.
+/// Installs each package once, at most `room` at the same time.
+///
+/// # Errors
+/// The operating system refuses a thread.
 pub(crate) async fn prepare(
     engine: &Engine,
     state: &Arc<StateDir>,
@@ -112,7 +116,7 @@ async fn prepare_with<T: Send + 'static>(
     mut tell: impl FnMut(Progress),
 ) -> Result<Results<T>, HostError> {
     let mut waiting = packages;
-    // Largest first, and taken from the end: the small ones do not wait for the large ones.
+    // Sorted by decreasing size and taken from the end, so that small packages do not wait for large ones.
     waiting.sort_by_key(|package| (std::cmp::Reverse(package.bytes().len()), package.digest));
     waiting.dedup_by_key(|package| package.digest);
     let total = waiting.len();
@@ -139,7 +143,7 @@ async fn prepare_with<T: Send + 'static>(
         }
         tokio::select! {
             Some((digest, result)) = rx.recv() => {
-                // Else it was given up.
+                // Otherwise it was abandoned.
                 if begun.remove(&digest).is_some() {
                     ready.insert(digest, result);
                 }
@@ -168,17 +172,17 @@ async fn prepare_with<T: Send + 'static>(
     Ok(ready)
 }
 
-/// How long each of `packages` could work while `wall` passed and the process had `cpu` for all of them. A compiler
-/// that uses several cores at once is not given up sooner for that.
+/// CPU time of each of `packages` in an interval of `wall`, in which the process had `cpu`. A compilation on several
+/// cores counts at most `wall`.
 fn had(wall: Duration, cpu: Duration, packages: usize) -> Duration {
     wall.min(cpu / packages.max(1) as u32)
 }
 
-/// A package that a thread works on.
+/// A package that is being compiled.
 struct Begun {
     name: String,
     at: Duration,
-    /// Time in which it could work.
+    /// CPU time so far.
     had: Duration,
     patience: Duration,
 }
@@ -210,7 +214,7 @@ mod tests {
         Arc::new(Package::parse(bytes).unwrap())
     }
 
-    /// Prepares packages, while these ticks pass and no others. `install` is told the name.
+    /// Prepares packages while only these ticks pass. `install` gets the name.
     async fn run(
         packages: Vec<Arc<Package>>,
         ticks: Vec<(u64, u64)>,
@@ -219,20 +223,20 @@ mod tests {
     ) -> Results<()> {
         let base = process_cpu_time() + Duration::from_secs(3600);
         let tick = move |(now, cpu)| Tick { now: Duration::from_secs(now), cpu: base + Duration::from_secs(cpu) };
-        // The first one says where the CPU's clock stands.
+        // The first tick sets the CPU clock.
         let ticks = stream::iter([(0, 0)].into_iter().chain(ticks).map(tick)).chain(stream::pending());
         prepare_with(packages, 4, move |package| install(&package.manifest.name), ticks, tell).await.unwrap()
     }
 
     #[tokio::test]
-    async fn a_compiler_that_does_not_end_is_given_up_when_it_has_had_its_time() {
+    async fn endless_compilation_is_abandoned_after_its_time() {
         for (what, ticks, after, had) in [
             ("all of a core", vec![(30, 30), (61, 61)], 61, 61),
             ("many cores", vec![(30, 300), (61, 610)], 61, 61),
             ("a tenth of a core", vec![(300, 30), (590, 59), (620, 62)], 620, 62),
             ("no CPU at all", vec![(1000, 0), (1300, 1)], 1300, 1),
         ] {
-            // It never gets what it waits for.
+            // The channel never delivers.
             let (keep, never) = channel::channel::<()>();
             let never = Arc::new(Mutex::new(never));
             let install = move |_: &str| {
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_of_the_compiler_leaves_the_others() {
+    async fn panic_of_the_compiler_fails_its_package_only() {
         let (good, bad) = (package("good"), package("bad"));
         let install = |name: &str| if name == "bad" { panic!("the compiler's own") } else { Ok(()) };
         let found = run(vec![good.clone(), bad.clone(), good.clone()], vec![], install, |_| ()).await;
@@ -261,18 +265,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_ready_after_a_while_is_told_now_and_then() {
+    async fn slow_packages_are_reported_at_intervals() {
         let (go, gate) = channel::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let install = move |_: &str| {
-            // Each waits for its turn; none comes without one.
+            // Each package waits for a message.
             let _ = gate.lock().map(|gate| gate.recv());
             Ok(())
         };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let tell = |progress| {
-            told.push(progress);
-            if told.len() == 2 {
+            reported.push(progress);
+            if reported.len() == 2 {
                 let _ = (go.send(()), go.send(()));
             }
         };
@@ -282,6 +286,6 @@ mod tests {
             let longest = Duration::from_secs(seconds);
             Progress { packages: vec!["a".into(), "b".into()], longest, ready: 0, of: 2 }
         };
-        assert_eq!(told, [at(5), at(10)]);
+        assert_eq!(reported, [at(5), at(10)]);
     }
 }

@@ -1,9 +1,9 @@
-//! Leases: which of the controllers that other hosts could run as well are run by this one.
+//! The host's part in the election: which of the shared controllers it runs.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmop_api::election::{Election, Kept};
+use wasmop_api::election::{Election, LocalState};
 use wasmop_core::control_loop::{Gained, HostEvent, Recovered, SlotId};
 use wasmop_core::election::{Fence, Group, News, Tenure, Trouble};
 use wasmop_vm::instance::Origin;
@@ -13,31 +13,31 @@ use super::{Message, Shell};
 use crate::install::recover;
 use crate::options::HostError;
 
-/// Where the kernel says what the machine or Pod is called.
+/// The kernel's name of the machine or Pod.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// This host among others.
+/// This host among the hosts that share its controllers.
 pub(crate) struct Peers {
     group: Group,
-    /// For Leases alone.
+    /// A client for Leases only.
     client: kube::Client,
-    local: Kept,
-    /// Once the controllers are installed.
+    local: LocalState,
+    /// `None` until the controllers are installed.
     election: Option<Election>,
-    /// Why this host does not hold its own Lease, if it does not.
+    /// Why this host does not hold its own Lease; `None` if it does.
     trouble: Option<String>,
 }
 
 impl Peers {
     pub fn new(group: Group, client: kube::Client, state_dir: &Path) -> Result<Peers, HostError> {
         let local = std::fs::read_to_string(HOSTNAME)
-            .and_then(|hostname| Kept::open(state_dir, hostname.trim()))
+            .and_then(|hostname| LocalState::open(state_dir, hostname.trim()))
             .map_err(|source| HostError::Leases { path: state_dir.join("leases"), source })?;
-        let trouble = Some("its Lease is not held yet".into());
+        let trouble = Some("it does not hold its Lease yet".into());
         Ok(Peers { group, client, local, election: None, trouble })
     }
 
-    /// This host's name among them.
+    /// This host's name in the group.
     pub fn identity(&self) -> &Arc<str> {
         self.local.identity()
     }
@@ -64,14 +64,14 @@ impl Shell {
         peers.election = Some(Election::start(&peers.group, peers.client.clone(), &peers.local, names, tell));
     }
 
-    /// Gives back what is held, so that others need not wait. All controllers have stopped.
+    /// Releases all Leases after all controllers have stopped, so that other hosts need not wait.
     pub(super) async fn leave_election(&mut self) {
         if let Some(election) = self.peers.as_mut().and_then(|peers| peers.election.take()) {
             election.end().await;
         }
     }
 
-    /// Nothing is left of a controller here.
+    /// A controller has stopped on this host.
     pub(super) fn given_up(&self, slot: SlotId) {
         if let Some(election) = self.peers.as_ref().and_then(|peers| peers.election.as_ref()) {
             election.given_up(slot.0);
@@ -93,15 +93,15 @@ impl Shell {
     fn on_trouble(&mut self, trouble: Option<Trouble>) {
         let Some(peers) = &mut self.peers else { return };
         peers.trouble = trouble.as_ref().map(|trouble| match trouble {
-            Trouble::Usurped => "another process has its name".into(),
+            Trouble::Usurped => "another process renews its Lease".into(),
             Trouble::Failed(why) => why.clone(),
         });
         match trouble {
-            None => tracing::info!(identity = &**peers.identity(), "the Lease of this host is held"),
+            None => tracing::info!(identity = &**peers.identity(), "this host holds its Lease"),
             Some(Trouble::Usurped) => tracing::error!(
                 identity = &**peers.identity(),
                 help = "the state directory was copied while its host ran: remove leases/identity from the copy and start that host again",
-                "another process renews the Lease of this host's name: this one runs nothing"
+                "another process renews the Lease of this host: this one runs no controllers"
             ),
             Some(Trouble::Failed(why)) => tracing::warn!(
                 reason = why,
@@ -111,7 +111,7 @@ impl Shell {
         }
     }
 
-    /// Reads what a controller that comes to this host continues with, and hands it to the loop.
+    /// Reads the snapshot of a controller that this host acquires, and passes it to the loop.
     fn gain(&mut self, slot: SlotId, fence: Arc<Fence>, before: Option<&Tenure>, tenure: &Tenure) {
         let Some(peers) = &self.peers else { return };
         if !self.control.may_gain(slot) {
@@ -120,7 +120,7 @@ impl Shell {
         let name = self.control.name(slot).clone();
         let tenant = &self.tenants[slot.index()];
         let now = self.now();
-        // Then no other host has run it since the snapshot was written.
+        // No other host has run the controller since the snapshot was written.
         let is_mine = before.is_some() && peers.local.tenure(&name).as_ref() == before;
         let fail = |source| HostError::Controller { name: name.to_string(), source };
         let recovered = tokio::task::block_in_place(|| {
@@ -132,7 +132,7 @@ impl Shell {
             Ok::<_, HostError>(recovered)
         });
         let (recovered, origin) = recovered.unwrap_or_else(|error| {
-            tracing::warn!(controller = &*name, reason = %error, "its snapshot cannot be used: starting anew");
+            tracing::warn!(controller = &*name, reason = %error, "cannot use its snapshot: starting from the base image");
             (Recovered::fresh(now.host, tenant.package.first_monotonic_ns()), Origin::Fresh)
         });
         self.tenant(slot).home = Home::Suspended(origin);

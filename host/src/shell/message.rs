@@ -1,35 +1,35 @@
-//! What comes back to the shell from threads and tasks, and how it becomes an event of the control loop.
+//! Messages from threads and tasks to the shell, and how they become events of the control loop.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use wasmop_core::election::News;
 use wasmop_core::control_loop::{HostEvent, SaveReason, SlotId};
+use wasmop_core::election::News;
 use wasmop_core::reply::Reply;
-use wasmop_snapshot::Saved;
-use wasmop_vm::instance::{Instance, Suspended};
-use wasmop_vm::step_runner::Report;
+use wasmop_snapshot::SavedSnapshot;
+use wasmop_vm::instance::{Instance, SoftSuspension};
+use wasmop_vm::step_runner::StepJobReport;
 
 use super::Shell;
-use crate::status::question::Question;
+use crate::status::Question;
 
-/// Something has happened outside of the loop.
+/// A message to the shell.
 pub(crate) enum Message {
-    /// A worker is back from a step.
-    Stepped { slot: SlotId, stepped_at: Duration, report: Report, was_suspended: bool, events: usize },
-    /// Pieces of the answer to a request.
+    /// A worker has finished a step.
+    Stepped { slot: SlotId, stepped_at: Duration, report: StepJobReport, was_suspended: bool, events: usize },
+    /// Pieces of the response to a request.
     Replies { slot: SlotId, call: u64, token: u64, replies: Vec<Reply> },
     /// A worker has written an instance to disk; `instance` is `None` if it was suspended.
-    Saved { slot: SlotId, instance: Option<Box<Instance>>, result: io::Result<Saved>, written: WrittenAt },
+    Saved { slot: SlotId, instance: Option<Box<Instance>>, result: io::Result<SavedSnapshot>, written: WrittenAt },
     /// A worker has suspended an instance of the soft tier within the process.
-    SoftSuspended { slot: SlotId, instance: Box<Instance>, result: io::Result<Suspended>, written: WrittenAt },
+    SoftSuspended { slot: SlotId, instance: Box<Instance>, result: io::Result<SoftSuspension>, written: WrittenAt },
     /// A snapshot is durable, or could not be made so.
     Synced { slot: SlotId, result: io::Result<()> },
     /// The kernel is short of memory.
     MemoryPressure,
-    /// The status server wants to know how things are.
+    /// The status server asks a question.
     Question(Question),
-    /// A controller comes or goes, of those that other hosts could run as well.
+    /// The election acquires or loses a controller.
     Election(News),
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct WrittenAt {
 }
 
 impl Shell {
-    /// Takes a message in: instances go home, the loop is told.
+    /// Handles a message: takes instances back, and passes the event to the loop.
     pub(super) fn receive(&mut self, message: Message) {
         let now = self.now();
         match message {

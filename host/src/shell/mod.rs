@@ -1,5 +1,5 @@
-//! The shell around the [control loop](wasmop_core::control_loop): reads what happens from channels, hands it in, and
-//! carries out the effects on threads and in tasks.
+//! The shell around the [control loop](wasmop_core::control_loop): passes events from channels to the loop, and
+//! carries out its effects on threads and in tasks.
 //!
 //! ```text
 //! workers, requests, watches, election, kernel ─► Message ─► Shell ─► HostEvent ─► ControlLoop
@@ -10,7 +10,7 @@
 //! status     answers to the status server
 //! ```
 //!
-//! The shell decides nothing: it holds what the loop cannot (instances, files, sockets, clocks).
+//! The shell makes no decisions. It holds what the loop cannot: instances, files, sockets and clocks.
 
 mod election;
 mod message;
@@ -35,7 +35,7 @@ use wasmop_core::status::observed;
 use wasmop_snapshot::sync::Syncer;
 use wasmop_vm::compiled_package::CODE_LINGERS;
 use wasmop_vm::engine::Engine;
-use wasmop_vm::step_scheduler::Pool;
+use wasmop_vm::step_scheduler::StepScheduler;
 
 pub(crate) use self::election::Peers;
 pub(crate) use self::message::Message;
@@ -45,17 +45,17 @@ pub(crate) use self::telemetry::TelemetryOptions;
 pub(crate) use self::workers::{Home, Tenant};
 use crate::settings::Settings;
 
-/// Taken from each source before controllers get their turn.
+/// Most events taken from each source before controllers run.
 const EVENTS_PER_ROUND: usize = 1024;
 
-/// What is there besides the loop.
+/// The control loop with the host's I/O.
 pub(crate) struct Shell {
     pub started: Instant,
     pub control: ControlLoop<HubEnvironment>,
     /// By slot.
     pub tenants: Vec<Tenant>,
     pub engine: Engine,
-    pub scheduler: Pool,
+    pub scheduler: StepScheduler,
     pub syncer: Syncer,
     pub client: kube::Client,
     pub tx: mpsc::UnboundedSender<Message>,
@@ -63,12 +63,12 @@ pub(crate) struct Shell {
     pub telemetry: Telemetry,
     /// Controllers whose packages could not be installed.
     pub failed: Vec<observed::Controller>,
-    /// When to see which packages' code is no longer used; `None` while none is loaded.
+    /// When to look for unused code of packages; `None` while none is loaded.
     pub code_check: Option<tokio::time::Instant>,
     /// The host's own credentials impersonate a user, so that no controller can be impersonated.
     pub impersonates: bool,
     pub shutdown_timeout: Duration,
-    /// Other hosts that could run its controllers.
+    /// The hosts that share its controllers.
     pub peers: Option<Peers>,
 }
 
@@ -91,7 +91,7 @@ impl Shell {
         self.join_election();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            // A time that the clock cannot show never comes.
+            // A time beyond the range of the clock never comes.
             let wake = self.control.next_wake().and_then(|at| self.started.checked_add(at));
             let wake = wake.map(tokio::time::Instant::from_std);
             tokio::select! {
@@ -106,8 +106,8 @@ impl Shell {
                     continue;
                 }
             }
-            // Events that are there already are handled together: one step instead of several. Each source gets its
-            // turn in every round, whatever comes from the others.
+            // Pending events are handled together, in one step instead of several. Each source gets its turn in every
+            // round, so that none starves the others.
             for message in std::iter::from_fn(|| inputs.messages.try_recv().ok()).take(EVENTS_PER_ROUND) {
                 self.receive(message);
             }
@@ -119,13 +119,13 @@ impl Shell {
         self.shut_down(inputs.messages).await;
     }
 
-    /// News of a watch. Its bytes count as in flight until it has been handled.
+    /// Handles an event of a watch. Its bytes count as in flight until then.
     fn take_in(&mut self, delivery: Delivery) {
         let now = self.now();
         self.control.take_watch(&delivery.event, now);
     }
 
-    /// Has the loop decide, and carries out what it wants.
+    /// Lets the loop decide, and carries out its effects.
     fn dispatch(&mut self) {
         let now = self.now();
         for effect in self.control.dispatch(now) {
@@ -146,12 +146,12 @@ impl Shell {
                 self.telemetry.record_activity(at, self.control.name(slot), trigger);
             }
             HostEffect::Span(event) => self.telemetry.span(event, &self.control, &self.tenants, self.started),
-            HostEffect::ClearMemoryPool => self.engine.spares().clear(),
+            HostEffect::ClearMemoryPool => self.engine.memory_pool().clear(),
             HostEffect::GivenUp { slot } => self.given_up(slot),
         }
     }
 
-    /// Continues with other settings, or, if they make no sense here, with those it has.
+    /// Applies new settings, or keeps the previous ones if the new ones are invalid.
     fn apply(&mut self, settings: Settings) {
         match settings.checked(&self.control, self.impersonates) {
             Ok(settings) => {
@@ -161,24 +161,24 @@ impl Shell {
             Err(error) => {
                 let text = error.to_string();
                 let (problem, help) = text.split_once("\nhelp: ").unwrap_or((&text, ""));
-                tracing::error!(problem, help, "the new settings are refused, those from before stay in force");
+                tracing::error!(problem, help, "the new settings are refused: the previous ones stay in force");
             }
         }
     }
 
-    /// Gives back code and memories that have not been used for a while. Returns when to look again.
+    /// Frees unused code and memory. Returns when to look again.
     fn drop_unused_code(&self) -> Option<Duration> {
         let mut seen = BTreeSet::new();
         let packages = self.tenants.iter().filter(|tenant| seen.insert(Arc::as_ptr(&tenant.package)));
-        let spares = self.engine.spares().drop_idle(CODE_LINGERS);
-        packages.filter_map(|tenant| tenant.package.drop_idle_code(CODE_LINGERS)).chain(spares).min()
+        let pooled = self.engine.memory_pool().drop_idle(CODE_LINGERS);
+        packages.filter_map(|tenant| tenant.package.drop_idle_code(CODE_LINGERS)).chain(pooled).min()
     }
 
     fn is_any(&self, is_one: impl Fn(Phase) -> bool) -> usize {
         self.control.ids().filter(|id| is_one(self.control.phase(*id))).count()
     }
 
-    /// Finishes the steps under way, suspends all, makes everything durable.
+    /// Finishes running steps, suspends all controllers, and flushes their snapshots.
     async fn shut_down(&mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
         let limit = tokio::time::Instant::now() + self.shutdown_timeout;
         let now = self.now();
@@ -199,7 +199,7 @@ impl Shell {
                     tracing::warn!(
                         busy,
                         timeout_ms = self.shutdown_timeout.as_millis() as u64,
-                        "not all could be suspended in time: these controllers continue from their last snapshots"
+                        "not all controllers were suspended in time: these continue from their last snapshots"
                     );
                     break;
                 }
@@ -207,7 +207,7 @@ impl Shell {
         }
         let syncer = self.syncer.clone();
         let (tx, flushed) = tokio::sync::oneshot::channel();
-        // A thread of its own: one of the runtime would have to be waited for.
+        // The runtime would wait for one of its own threads.
         std::thread::spawn(move || {
             syncer.flush();
             let _ = tx.send(());
@@ -242,7 +242,7 @@ async fn recv<T>(from: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
     }
 }
 
-/// The connections of a host, by what they lead to.
+/// The connection limits of a host, by kind of peer.
 pub(crate) fn running_requests(external: Arc<External>) -> RunningRequests {
     RunningRequests::new(Connections::new(Peer::ApiServer), Connections::new(Peer::External), external)
 }

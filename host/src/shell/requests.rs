@@ -1,4 +1,4 @@
-//! Requests of guests as tasks beside the loop.
+//! Runs the requests of guests as tasks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use wasmop_core::reply::Reply;
 use super::{Message, Shell};
 use crate::traces::{Peer, RequestSpan};
 
-/// The requests under way of all controllers.
+/// The requests in flight of all controllers.
 pub(crate) struct RunningRequests {
-    /// To the API server, for requests that end.
+    /// Limit for requests to the API server, except for streams.
     api_server: Connections,
-    /// To external hosts.
+    /// Limit for requests to external hosts.
     external: Connections,
     external_client: Arc<External>,
-    /// Only of controllers that have made requests since they were last suspended.
+    /// Controllers that have made requests since their last suspend.
     by_slot: HashMap<SlotId, SlotRequests>,
 }
 
 #[derive(Default)]
 struct SlotRequests {
-    /// Of the host's connections.
+    /// The controller's share of the connections.
     share: Share,
-    /// By the guest's call id.
+    /// Tasks by the guest's call id.
     running: BTreeMap<u64, Running>,
 }
 
@@ -50,7 +50,7 @@ struct Answers {
 
 impl Answers {
     fn send(&self, replies: Vec<Reply>) {
-        // Without a receiver the host has ended.
+        // The receiver is gone once the host has ended.
         let _ = self.tx.send(Message::Replies { slot: self.slot, call: self.call, token: self.token, replies });
     }
 }
@@ -60,7 +60,7 @@ impl RunningRequests {
         RunningRequests { api_server, external, external_client, by_slot: HashMap::new() }
     }
 
-    /// Cancels a request, if it is under way.
+    /// Cancels a request, if it is in flight.
     pub fn abort(&mut self, slot: SlotId, call: u64) {
         let running = self.by_slot.get_mut(&slot).and_then(|requests| requests.running.remove(&call));
         if let Some(running) = running {
@@ -68,7 +68,7 @@ impl RunningRequests {
         }
     }
 
-    /// Pieces of an answer have come.
+    /// Handles pieces of a response.
     pub fn on_replies(&mut self, slot: SlotId, call: u64, token: u64, replies: &[Reply]) {
         let Some(requests) = self.by_slot.get_mut(&slot) else { return };
         let Some(running) = requests.running.get_mut(&call).filter(|running| running.token == token) else { return };
@@ -80,7 +80,7 @@ impl RunningRequests {
         }
     }
 
-    /// A controller is suspended: without requests under way it needs nothing here.
+    /// Drops the entry of a suspended controller without requests in flight.
     pub fn shrink(&mut self, slot: SlotId) {
         if self.by_slot.get(&slot).is_some_and(|requests| requests.running.is_empty()) {
             self.by_slot.remove(&slot);
@@ -89,8 +89,7 @@ impl RunningRequests {
 }
 
 impl Shell {
-    /// Makes a request, for as long as its fence holds: when there is room among the connections, or at once if it is
-    /// a stream.
+    /// Makes a request while its fence holds. A request waits for a free connection, except for a stream.
     pub(super) fn send(&mut self, send: Send) {
         let Send { slot, call, task, token, is_stream, fence, service_account, destination, .. } = send;
         let Some(credit) = self.control.credit(slot).cloned() else { return };
@@ -135,7 +134,7 @@ impl Shell {
                 }))
             }
             Destination::External(contact) => {
-                // Neither the host's name among its peers nor its traces concern anybody outside of the cluster.
+                // External hosts get neither the host's name nor its traces.
                 let user_agent = Caller::controller(name, None, None).user_agent;
                 api_call.traceparent = None;
                 let external = self.requests.external_client.clone();

@@ -1,4 +1,4 @@
-//! Answers to the status server.
+//! Answers questions of the status server.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use wasmop_core::status::observed::{Election, Observed};
 
 use super::Shell;
-use crate::status::question::Question;
+use crate::status::Question;
 
 impl Shell {
-    /// Answers a question, if whoever asked still waits.
+    /// Answers a question, if the status server still waits.
     pub(super) fn answer(&self, question: Question) {
         match question {
             Question::Alive(tx) => {
@@ -34,14 +34,14 @@ impl Shell {
             watches: hub.status(),
             totals: self.control.totals().clone(),
             code_bytes,
-            spare_bytes: self.engine.spares().bytes(),
+            spare_bytes: self.engine.memory_pool().bytes(),
             memory_budget: self.control.memory_budget(),
             cached: hub.objects_usage(),
             cache_memory: self.control.cache_memory(),
-            election: self.peers.as_ref().map(|peers| Election {
-                identity: peers.identity().clone(),
-                trouble: peers.trouble().map(Into::into),
-            }),
+            election: self
+                .peers
+                .as_ref()
+                .map(|peers| Election { identity: peers.identity().clone(), trouble: peers.trouble().map(Into::into) }),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the host tells others: OpenTelemetry spans, Kubernetes Events, and the activity trace.
+//! The host's OpenTelemetry spans, Kubernetes Events and activity trace.
 
 use std::io;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use wasmop_core::control_loop::{ControlLoop, Notice, SaveReason, SlotId, SpanEve
 use wasmop_core::step::StepReport;
 use wasmop_core::work_queue::Key;
 use wasmop_package::manifest::WatchSpec;
-use wasmop_policy::Cause as Trigger;
+use wasmop_policy::Trigger;
 
 use super::message::WrittenAt;
 use super::workers::Tenant;
 use crate::activity_recorder::ActivityRecorder;
 use crate::traces::{Begin, Peer, RequestSpan, Stepped, Suspended, SuspendedBytes, Traces};
 
-/// Where it goes.
+/// The outputs of a host's telemetry.
 pub(crate) struct TelemetryOptions {
     pub traces: Option<Traces>,
     pub activity: Option<ActivityRecorder>,
 }
 
-/// The recorders of a host. Without one, what concerns it is dropped.
+/// The recorders of a host, each of which is optional.
 pub(crate) struct Telemetry {
     traces: Option<Traces>,
     activity: Option<ActivityRecorder>,
@@ -54,7 +54,7 @@ impl Telemetry {
         }
     }
 
-    /// Something in the life of a reconcile. `started`: when the host's clock began.
+    /// Records progress of a reconcile. `started`: zero of the host's clock.
     pub fn span(
         &mut self,
         event: SpanEvent,
@@ -89,14 +89,14 @@ impl Telemetry {
         }
     }
 
-    /// Events of these tasks go to a worker. `snapshot_bytes`: of what the instance is resumed from.
+    /// A worker gets events of these tasks. `snapshot_bytes`: size of the snapshot to resume from.
     pub fn stepping(&mut self, slot: SlotId, tasks: impl Iterator<Item = u64>, snapshot_bytes: Option<u64>) {
         if let Some(traces) = &mut self.traces {
             traces.stepping(slot.0, tasks, snapshot_bytes);
         }
     }
 
-    /// The worker is back.
+    /// The worker has finished.
     pub fn stepped(&mut self, slot: SlotId, begun: Instant, report: &StepReport, was_suspended: bool, events: usize) {
         let Some(traces) = &mut self.traces else { return };
         traces.stepped(
@@ -132,12 +132,12 @@ impl Telemetry {
         traces.suspended(slot.0, &suspended);
     }
 
-    /// A request of a reconcile goes out; `None` if it is not traced.
+    /// A request of a reconcile starts; `None` if it is not traced.
     pub fn request(&self, slot: SlotId, task: u64, method: &str, peer: &Peer<'_>) -> Option<Box<RequestSpan>> {
         self.traces.as_ref()?.request(slot.0, task, method, peer)
     }
 
-    /// The host ends: reconciles in flight continue in the next one.
+    /// The host ends; the next one continues the reconciles in flight.
     pub fn interrupt(&mut self) {
         if let Some(traces) = &mut self.traces {
             traces.interrupt();
@@ -145,7 +145,7 @@ impl Telemetry {
     }
 }
 
-/// A text with its remedy right after its first line: the end of a long note is cut.
+/// Moves the remedy after the first line, since the end of a long note is cut.
 fn help_first(text: &str) -> String {
     match text.split_once("\nhelp: ") {
         Some((problem, help)) => match problem.split_once('\n') {
@@ -156,8 +156,8 @@ fn help_first(text: &str) -> String {
     }
 }
 
-/// What an Event is about: the object, with its uid if it can be had, by which `kubectl describe` finds its Events;
-/// without an object the host's own namespace.
+/// The object of an Event, or the host's own namespace. `kubectl describe` finds Events by the object's uid, so the
+/// host looks it up.
 async fn reference(client: &kube::Client, object: Option<(Box<WatchSpec>, Key)>) -> ObjectReference {
     let Some((kind, key)) = object else {
         let namespace = client.default_namespace().to_owned();

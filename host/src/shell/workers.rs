@@ -1,4 +1,4 @@
-//! Instances: at home in the shell, or with a worker that steps, saves or drops them.
+//! Instances, which are in the shell or with a worker that steps, saves or drops them.
 
 use std::io;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use wasmop_core::control_loop::{HostEvent, InstanceFacts, Save, SaveReason, Saved, SlotId, Step, Stepped, Written};
 use wasmop_core::startup::Startup;
 use wasmop_snapshot::ControllerStore;
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_vm::compiled_package::{CODE_LINGERS, InstalledPackage};
-use wasmop_vm::instance::{Instance, Origin, Suspended};
+use wasmop_vm::instance::{Instance, Origin, SoftSuspension};
 use wasmop_vm::step_input::wall_clock_ns;
-use wasmop_vm::step_runner::{Batch, Report, Source};
+use wasmop_vm::step_runner::{InstanceSource, StepJob, StepJobReport};
 use wasmop_vm::wasi::WasiGrant;
 
 use super::message::WrittenAt;
 use super::{Message, Shell};
 
-/// A controller's share of the machine.
+/// The instance, files and limits of a controller.
 pub(crate) struct Tenant {
     pub package: Arc<InstalledPackage>,
     pub store: Arc<ControllerStore>,
@@ -28,11 +28,11 @@ pub(crate) struct Tenant {
 
 /// Where a controller's instance is; mirrored by the loop as `Phase`.
 pub(crate) enum Home {
-    /// Nothing is in memory.
+    /// There is no instance in memory.
     Suspended(Origin),
-    /// Alive.
+    /// The instance is in the shell.
     Resident(Box<Instance>),
-    /// With a worker.
+    /// The instance is with a worker.
     Busy,
 }
 
@@ -42,7 +42,7 @@ impl Tenant {
     }
 }
 
-/// What the loop has to know of an instance.
+/// Facts about an instance for the loop.
 fn facts(instance: &Instance) -> InstanceFacts {
     InstanceFacts {
         anonymous_bytes: instance.anonymous_bytes(),
@@ -55,7 +55,7 @@ fn facts(instance: &Instance) -> InstanceFacts {
 }
 
 impl Shell {
-    /// Hands the instance and a batch to a worker; without events it is resumed and nothing more.
+    /// Hands the instance and events to a worker. Without events the worker only resumes it.
     pub(super) fn step(&mut self, step: Step) {
         let Step { slot, events, at, monotonic_ns, tasks, registered } = step;
         let tenant = self.tenant(slot);
@@ -63,14 +63,14 @@ impl Shell {
         let (source, was_suspended, snapshot_bytes) = match tenant.take() {
             Home::Resident(instance) => {
                 let was_suspended = instance.is_suspended();
-                (Source::Resident(instance), was_suspended, None)
+                (InstanceSource::Resident(instance), was_suspended, None)
             }
             Home::Suspended(origin) => {
                 let snapshot_bytes = origin.snapshot().map(|snapshot| snapshot.disk_bytes);
                 let wasi = tenant.wasi.clone();
-                (Source::Start { origin, wasi, registered }, snapshot_bytes.is_some(), snapshot_bytes)
+                (InstanceSource::Start { origin, wasi, registered }, snapshot_bytes.is_some(), snapshot_bytes)
             }
-            // The loop orders nothing of an instance that is with a worker.
+            // The loop leaves an instance that is with a worker alone.
             Home::Busy => return,
         };
         let startup = tenant.startup.clone();
@@ -79,10 +79,10 @@ impl Shell {
             self.telemetry.stepping(slot, events.iter().map(|event| event.task), snapshot_bytes);
         }
         self.code_check.get_or_insert_with(|| tokio::time::Instant::now() + CODE_LINGERS);
-        let batch = Batch { source, events, monotonic: monotonic_ns, tasks, startup };
+        let job = StepJob { source, events, monotonic: monotonic_ns, tasks, startup };
         let tx = self.tx.clone();
         self.scheduler.submit(move || {
-            let report = batch.run(&package, &store);
+            let report = job.run(&package, &store);
             let _ = tx.send(Message::Stepped { slot, stepped_at: at, report, was_suspended, events: count });
         });
     }
@@ -91,12 +91,12 @@ impl Shell {
         &mut self,
         slot: SlotId,
         stepped_at: Duration,
-        report: Report,
+        report: StepJobReport,
         was_suspended: bool,
         events: usize,
     ) {
         let begun = Instant::now();
-        let Report { instance, begun: step_begun, steps } = report;
+        let StepJobReport { instance, begun: step_begun, steps } = report;
         self.telemetry.stepped(slot, step_begun, &steps, was_suspended, events);
         let facts = instance.as_deref().map(facts);
         self.tenant(slot).home = match instance {
@@ -106,11 +106,11 @@ impl Shell {
         let now = self.now();
         let stepped = Stepped { slot, stepped_at, was_suspended, events, instance: facts, report: steps };
         self.control.take(HostEvent::Stepped(Box::new(stepped)), now);
-        // What it makes the loop do counts as its CPU time, too.
+        // The loop's work for the controller counts as its CPU time too.
         self.control.charge(slot, begun.elapsed(), now);
     }
 
-    /// Has a worker write the instance to disk, and drop it if it is to be suspended.
+    /// Hands the instance to a worker, which writes it to disk, and drops it for a suspend.
     pub(super) fn save(&mut self, save: Save) {
         let Save { slot, reason, monotonic_ns, state, watches, registered } = save;
         let hub = &self.control.environment().hub;
@@ -124,7 +124,7 @@ impl Shell {
                 return;
             }
         };
-        let moment = Moment {
+        let meta = SnapshotMeta {
             digest: tenant.package.digest,
             wall_ns: wall_clock_ns(),
             monotonic_ns,
@@ -133,11 +133,12 @@ impl Shell {
         let (store, package, tx) = (tenant.store.clone(), tenant.package.clone(), self.tx.clone());
         self.scheduler.submit(move || {
             let begun = Instant::now();
-            // First, so that what the snapshot says it has seen is there. If it is not, more is reconciled.
+            // The journal comes first, so that it covers the changes that the snapshot has seen. Otherwise the next
+            // host reconciles more objects.
             for error in watches.iter().filter_map(|watch| watch.save().err()) {
-                tracing::debug!(%error, "what was watched could not be written");
+                tracing::debug!(%error, "cannot write the watch journal");
             }
-            let mut result = instance.save(&store, moment, reason.suspends(), registered);
+            let mut result = instance.save(&store, meta, reason.suspends(), registered);
             let instance = match &mut result {
                 Ok(saved) if reason.suspends() => {
                     instance.recycle(&package, saved);
@@ -154,7 +155,7 @@ impl Shell {
         &mut self,
         slot: SlotId,
         instance: Option<Box<Instance>>,
-        result: io::Result<wasmop_snapshot::Saved>,
+        result: io::Result<wasmop_snapshot::SavedSnapshot>,
         written: WrittenAt,
     ) {
         let facts = instance.as_deref().map(facts);
@@ -180,7 +181,7 @@ impl Shell {
         self.take_saved(slot, facts, result, written);
     }
 
-    /// Has a worker move the memory of an instance of the soft tier to disk.
+    /// Hands an instance of the soft tier to a worker, which moves its memory to disk.
     pub(super) fn suspend_softly(&mut self, slot: SlotId, reason: SaveReason) {
         let tenant = self.tenant(slot);
         let Home::Resident(mut live) = tenant.take() else { return };
@@ -189,7 +190,7 @@ impl Shell {
             let begun = Instant::now();
             let result = match &mut *live {
                 Instance::Soft(instance) => instance.suspend(&store),
-                Instance::Full(_) => Err(io::Error::other("it is not of the soft tier")),
+                Instance::Full(_) => Err(io::Error::other("the instance is not of the soft tier")),
             };
             let written = WrittenAt { reason, begun, took: begun.elapsed() };
             let _ = tx.send(Message::SoftSuspended { slot, instance: live, result, written });
@@ -200,7 +201,7 @@ impl Shell {
         &mut self,
         slot: SlotId,
         instance: Box<Instance>,
-        result: io::Result<Suspended>,
+        result: io::Result<SoftSuspension>,
         written: WrittenAt,
     ) {
         let facts = Some(facts(&instance));
@@ -233,7 +234,7 @@ impl Shell {
     pub(super) fn discard(&mut self, slot: SlotId) {
         let home = std::mem::replace(&mut self.tenant(slot).home, Home::Suspended(Origin::Fresh));
         if let Home::Resident(instance) = home {
-            // Unmapping a large memory takes a while.
+            // Unmapping a large memory takes time.
             self.scheduler.submit(move || drop(instance));
         }
     }

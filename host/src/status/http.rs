@@ -1,8 +1,8 @@
 //! Serves `/metrics`, `/healthz`, `/readyz`, `/api/controllers` and the page `/` over HTTP/1.1.
 //!
-//! Read-only and without authentication: it is meant for loopback, or for a network that lets only Prometheus
-//! in. What is long is made while it is sent, so that a scrape of ten thousand controllers holds some
-//! kilobytes of text, not megabytes.
+//! The server is read-only and has no authentication. It is for loopback, or for networks that only Prometheus can
+//! reach. It writes long responses while it sends them, so that a scrape of ten thousand controllers holds kilobytes
+//! of text, not megabytes.
 
 mod body;
 mod patience;
@@ -11,14 +11,15 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use wasmop_api::request_counts::RequestCounts;
@@ -27,33 +28,37 @@ use wasmop_core::status::observed::Observed;
 use self::body::{Body, full, written};
 use self::patience::Patient;
 use super::metrics::{Format, Page};
-use super::process;
-use super::question::Question;
 use super::values::{ControllerStatus, HostStatus, MemorySample};
+use super::{Question, process};
 
-/// The loop that does not answer within this time is stuck. A step runs on other threads, so that an answer
-/// takes microseconds.
+/// The control loop is stuck if it does not answer within this time. Steps run on other threads, so an answer takes
+/// microseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Connections at once. Another one takes the place of the oldest, so that a probe always gets through.
+/// Most connections. A further one replaces the oldest, so that probes always get through.
 const MAX_CONNECTIONS: usize = 64;
-/// Long answers at once: each holds a thread and what it tells of. Probes are none.
+/// Most long responses at once. Each holds a thread and a copy of the status. Probes do not count.
 const MAX_LONG_ANSWERS: usize = 8;
-/// How long a client may keep one answer waiting, all together.
+/// Total time for which a client may delay one response.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Who has not asked for anything by then is not going to.
+/// A connection without a complete request closes after this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between two samples of memory, and how many are kept: an hour.
+/// Seconds between two samples of memory. [`MAX_SAMPLES`] of them are an hour.
 const SAMPLE_INTERVAL: f64 = 5.0;
 const MAX_SAMPLES: usize = 720;
 
 const PAGE: &str = include_str!("page.html");
 
+/// Why the status server cannot listen. `address` is the one given.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
 pub enum BindError {
+    /// The address is malformed.
     #[error("{address:?} is not an address\nhelp: write HOST:PORT, like 127.0.0.1:8080 or :8080 for all interfaces")]
     Address { address: String },
+    /// The host has no IP address.
     #[error("the host {address:?} cannot be resolved: {source}\nhelp: write HOST:PORT, like 127.0.0.1:8080")]
     Resolve { address: String, source: io::Error },
+    /// The operating system refuses the address.
     #[error(
         "cannot listen on {address}: {source}\nhelp: another process may use that port (another wasmop run, too); choose another one, or :0 for any"
     )]
@@ -61,6 +66,9 @@ pub enum BindError {
 }
 
 /// Listens on `HOST:PORT`; without a host on all interfaces, as controller-runtime does.
+///
+/// # Errors
+/// The address is malformed, cannot be resolved, or is in use.
 pub fn bind(address: &str) -> Result<TcpListener, BindError> {
     let failed = |source| BindError::Bind { address: address.into(), source };
     let port = address.rsplit_once(':').map(|(_, port)| port);
@@ -68,7 +76,7 @@ pub fn bind(address: &str) -> Result<TcpListener, BindError> {
         return Err(BindError::Address { address: address.into() });
     }
     let resolved: Vec<SocketAddr> = match address.strip_prefix(':') {
-        // Both kinds of addresses where there is IPv6, else IPv4.
+        // IPv6 and IPv4 if there is IPv6, otherwise IPv4.
         Some(port) => {
             let port = port.parse().unwrap_or_default();
             vec![(std::net::Ipv6Addr::UNSPECIFIED, port).into(), (std::net::Ipv4Addr::UNSPECIFIED, port).into()]
@@ -83,20 +91,22 @@ pub fn bind(address: &str) -> Result<TcpListener, BindError> {
     Ok(listener)
 }
 
-/// Asks the host's loop; `false` if it has ended.
+/// Sends a question to the control loop; `false` if it has ended.
 type Ask = Box<dyn Fn(Question) -> bool + Send + Sync>;
 
-/// A host as the server sees it.
+/// The server's view of a host.
 pub struct Source {
+    /// Sends a question to the control loop.
     pub ask: Ask,
-    /// All packages are installed and the loop runs.
+    /// Whether all packages are installed and the loop runs.
     pub started: Arc<AtomicBool>,
+    /// Counts of requests to the API server.
     pub requests: Arc<RequestCounts>,
-    /// Those to external hosts.
+    /// Counts of requests to external hosts.
     pub external_requests: Arc<RequestCounts>,
 }
 
-/// Ends, with all connections, when it is dropped.
+/// The running server. Dropping it closes the listener and all connections.
 pub struct Server(AbortHandle);
 
 impl Drop for Server {
@@ -105,7 +115,13 @@ impl Drop for Server {
     }
 }
 
-/// Must be called within a tokio runtime.
+/// Starts the server on a listener of [`bind`].
+///
+/// # Errors
+/// The listener cannot be used.
+///
+/// # Panics
+/// It must be called within a tokio runtime.
 pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -113,15 +129,15 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
     let state = Arc::new(State::new(source, DEADLINE));
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
-        // Of those that are open, oldest first.
+        // Open connections, oldest first.
         let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
             while connections.try_join_next().is_some() {}
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Too many open files, say: at once it would fail again.
-                    tracing::debug!(%error, "a connection could not be accepted");
+                    // With too many open files, for example, an immediate retry would fail.
+                    tracing::debug!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -140,7 +156,7 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
                 });
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-                // An error is the other side's end.
+                // An error means that the client closed the connection.
                 let _ = http.serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), service).await;
             });
             open.push_back(connection);
@@ -151,7 +167,7 @@ pub fn serve(listener: TcpListener, source: Source) -> io::Result<Server> {
 
 struct State {
     source: Source,
-    /// For an answer of the host's loop.
+    /// Time limit for an answer of the control loop.
     deadline: Duration,
     memory: Mutex<VecDeque<MemorySample>>,
     /// A permit for each long answer.
@@ -164,10 +180,10 @@ impl State {
         State { source, deadline, memory: Mutex::default(), long_answers }
     }
 
-    /// Room for a long answer, to be kept until it is written.
+    /// A permit for a long response, held until it is written.
     fn begin_long_answer(&self) -> Result<OwnedSemaphorePermit, Box<Response<Body>>> {
         self.long_answers.clone().try_acquire_owned().map_err(|_| {
-            let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, "too many answers are being read\n");
+            let mut busy = text(StatusCode::SERVICE_UNAVAILABLE, "too many responses in progress\n");
             busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             Box::new(busy)
         })
@@ -182,7 +198,7 @@ impl State {
         match request.uri().path() {
             "/" => {
                 let mut page = typed("text/html; charset=utf-8", full(PAGE));
-                // Whatever a controller puts into an error stays text.
+                // Keeps text from controllers, such as errors, from becoming script.
                 let policy =
                     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'";
                 page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -192,11 +208,11 @@ impl State {
             "/api/controllers" => self.controllers().await,
             "/healthz" => self.healthz().await,
             "/readyz" => self.readyz(request.uri().query()).await,
-            _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz and /api/controllers\n"),
+            _ => text(StatusCode::NOT_FOUND, "not found: try /, /metrics, /healthz, /readyz or /api/controllers\n"),
         }
     }
 
-    /// An answer of the host's loop.
+    /// Asks the control loop, and waits for its answer.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Box<Response<Body>>> {
         let (tx, rx) = oneshot::channel();
         let unavailable = |why: &'static str| Box::new(text(StatusCode::SERVICE_UNAVAILABLE, why));
@@ -213,13 +229,13 @@ impl State {
         }
     }
 
-    /// What a long answer tells of, and room for it.
+    /// The status for a long response, and a permit.
     async fn observe(&self) -> Result<(Arc<Observed>, OwnedSemaphorePermit), Box<Response<Body>>> {
         let room = self.begin_long_answer()?;
         let observed = self.ask(Question::All).await?;
         let resident_bytes = observed.controllers.iter().map(|c| c.resident_bytes).sum();
         let now = process::wall_seconds();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory.lock();
         if memory.back().is_none_or(|last| now - last.timestamp_seconds >= SAMPLE_INTERVAL) {
             if memory.len() >= MAX_SAMPLES {
                 memory.pop_front();
@@ -248,9 +264,9 @@ impl State {
             Ok(observed) => observed,
             Err(response) => return *response,
         };
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let memory = self.memory.lock().clone();
         let wall = process::wall_seconds();
-        let host = HostStatus::new(&observed, wall, memory);
+        let host = HostStatus::new(&observed, wall, process::read(), memory);
         let write = move |out: &mut body::Writer| {
             use serde::ser::{SerializeStruct, Serializer};
             let mut json = serde_json::Serializer::new(out);
@@ -263,7 +279,7 @@ impl State {
     }
 
     async fn healthz(&self) -> Response<Body> {
-        // Compiling packages may take minutes; killing the host for it would make it begin anew.
+        // Compiling packages may take minutes, and a killed host would compile them again.
         if !self.source.started.load(Ordering::Acquire) {
             return text(StatusCode::OK, "ok: starting\n");
         }
@@ -289,7 +305,7 @@ impl State {
     }
 }
 
-/// One after the other, so that they are not all there as text at once.
+/// Serialises controllers one by one, so that the text is never in memory as a whole.
 struct Controllers {
     observed: Arc<Observed>,
     wall: f64,

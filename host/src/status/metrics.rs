@@ -1,38 +1,43 @@
-//! What was observed as Prometheus or OpenMetrics text. `docs/metrics.md` lists every metric; a test
-//! compares.
+//! Writes the status as Prometheus or OpenMetrics text. `docs/metrics.md` lists every metric; a test compares.
 //!
-//! Names that controller-runtime and client-go have for a thing are used for it, so that dashboards and
-//! alerts made for them work.
+//! Metrics have the names of controller-runtime and client-go where those exist, so that dashboards and alerts work.
 
 use std::fmt::{Error, Write};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 use wasmop_api::request_counts::RequestCounts;
 use wasmop_core::limits::problem::Limit;
-use wasmop_core::status::counters::{Avoided, CachedRead, HOST_BOUNDS, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total};
+use wasmop_core::status::counters::{
+    CachedRead, HOST_BOUNDS, IgnoredChange, RECONCILE_BOUNDS, RESUME_BOUNDS, ReconcileResult, Trouble, total,
+};
 use wasmop_core::status::observed::{Controller, Observed};
 use wasmop_core::status::state::State;
 
 use super::values::ProcessStatus;
 
-/// Which text is asked for.
+/// The format of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Prometheus text, version 0.0.4.
     Prometheus,
+    /// OpenMetrics text, version 1.0.0.
     OpenMetrics,
 }
 
 impl Format {
-    /// What a scraper accepts: OpenMetrics if it says so, as Prometheus does.
+    /// The format for an `Accept` header: OpenMetrics if the scraper accepts it, as Prometheus does.
     pub fn of(accept: &str) -> Format {
         if accept.contains("application/openmetrics-text") { Format::OpenMetrics } else { Format::Prometheus }
     }
 
+    /// The `Content-Type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -41,7 +46,7 @@ impl Format {
     }
 }
 
-/// All that is shown at one moment.
+/// All values of one scrape.
 #[derive(Clone)]
 pub struct Page {
     pub observed: Arc<Observed>,
@@ -57,7 +62,7 @@ impl std::fmt::Debug for Page {
 }
 
 impl Page {
-    /// Writes it in pieces of some kilobytes.
+    /// Writes the text in pieces of some kilobytes.
     pub fn write(self, format: Format, out: &mut impl Write) -> Result<(), Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
@@ -68,7 +73,7 @@ impl Page {
     }
 }
 
-/// Writes the families one after the other.
+/// Writes metric families.
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
@@ -98,7 +103,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// Only those that have observed something.
+    /// Leaves out histograms without observations.
     fn histogram<'v, L: EncodeLabelSet>(
         &mut self,
         (name, help): (&str, &str),
@@ -142,7 +147,7 @@ impl Page {
         self.observed.controllers.iter().map(move |c| ([("controller", &*c.name)], value(c)))
     }
 
-    /// A series for each of `all` of each controller.
+    /// A series for each value of `all` of each controller.
     fn each_of<'a, K: Copy + 'static, V>(
         &'a self,
         label: &'static str,
@@ -155,7 +160,7 @@ impl Page {
         })
     }
 
-    /// Of those controllers that have had trouble.
+    /// The controllers that have had trouble.
     fn in_trouble(&self) -> impl Iterator<Item = (&str, &Trouble)> {
         self.observed.controllers.iter().filter_map(|c| Some((&*c.name, c.counters.trouble()?)))
     }
@@ -174,7 +179,7 @@ impl Page {
         out.histogram(
             (
                 "controller_runtime_reconcile_time",
-                "Time from handing an object to a controller until it was done with it, time on disk included",
+                "Time from delivering an object to a controller to its result, including time on disk",
             ),
             &RECONCILE_BOUNDS,
             self.each(|c| c.counters.reconciles()),
@@ -183,25 +188,24 @@ impl Page {
             ("controller_runtime_active_workers", None, "Objects being reconciled"),
             self.each(|c| c.active as u64),
         )?;
-        out.gauge(
-            ("workqueue_depth", None, "Objects that are to be reconciled now"),
-            self.each(|c| c.queue.depth as u64),
-        )?;
+        out.gauge(("workqueue_depth", None, "Objects ready to be reconciled"), self.each(|c| c.queue.depth as u64))?;
         out.gauge(
             ("wasmop_workqueue_delayed", None, "Objects that wait for their time: requeues and backoff"),
             self.each(|c| c.queue.delayed as u64),
         )?;
         out.counter(
-            ("workqueue_adds", None, "Objects added to the work queue, those that were in it already not counted"),
+            ("workqueue_adds", None, "Objects added to the work queue, except for those already in it"),
             self.each(|c| c.queue.adds),
         )?;
         out.counter(("workqueue_retries", None, "Objects put back with backoff"), self.each(|c| c.queue.retries))?;
         out.counter(
-            ("wasmop_wakes_avoided", None, "Changes of watched objects that were kept from a controller, by reason"),
-            self.each_of("reason", &Avoided::ALL, Avoided::as_str, |c, why| c.counters.wakes_avoided(why)),
+            ("wasmop_changes_ignored", None, "Changes of watched objects that caused no reconcile, by reason"),
+            self.each_of("reason", &IgnoredChange::ALL, IgnoredChange::as_str, |c, why| {
+                c.counters.changes_ignored(why)
+            }),
         )?;
         out.counter(
-            ("wasmop_cached_reads", None, "Reads that may come from the host's cache, by what became of them"),
+            ("wasmop_cached_reads", None, "Reads that may come from the host's cache, by result"),
             self.observed.controllers.iter().flat_map(|c| {
                 let labels = |result: CachedRead| [("controller", &*c.name), ("result", result.as_str())];
                 c.counters.cached_reads().map(move |(result, n)| (labels(result), n))
@@ -251,7 +255,7 @@ impl Page {
             (
                 "wasmop_snapshot_failing",
                 None,
-                "1 while the controller's snapshots cannot be written or put on disk; there only while that is so",
+                "1 while the controller's snapshots cannot be written or flushed to disk; absent otherwise",
             ),
             self.in_trouble().filter_map(|(name, trouble)| {
                 let failing = trouble.failing.as_ref()?;
@@ -259,7 +263,7 @@ impl Page {
             }),
         )?;
         out.counter(
-            ("wasmop_snapshot_failures", None, "Snapshots that could not be written or put on disk, by reason"),
+            ("wasmop_snapshot_failures", None, "Snapshots that could not be written or flushed to disk, by reason"),
             self.in_trouble().flat_map(|(name, trouble)| {
                 trouble.save_failures().map(move |(reason, n)| ([("controller", name), ("reason", reason.as_str())], n))
             }),
@@ -268,11 +272,11 @@ impl Page {
 
     fn troubles(&self, out: &mut Families<'_>) -> Result<(), Error> {
         out.counter(
-            ("wasmop_restarts", None, "Times the controller's instance was lost and began anew"),
+            ("wasmop_restarts", None, "Times the controller's instance was lost and restarted"),
             self.each(|c| c.counters.trouble().map_or(0, |t| u64::from(t.restarts))),
         )?;
         out.counter(
-            ("wasmop_step_failures", None, "Steps that trapped, by cause; what they did was undone"),
+            ("wasmop_step_failures", None, "Steps that trapped and were rolled back, by cause"),
             self.in_trouble().flat_map(|(name, trouble)| {
                 trouble.step_failures().map(move |(cause, n)| ([("controller", name), ("cause", cause.as_str())], n))
             }),
@@ -284,7 +288,7 @@ impl Page {
             }),
         )?;
         out.counter(
-            ("wasmop_throttled", Some(Unit::Seconds), "Time for which the controller or its requests were held back"),
+            ("wasmop_throttled", Some(Unit::Seconds), "Time for which the controller or its requests were throttled"),
             self.in_trouble().flat_map(|(name, trouble)| {
                 let labels = move |limit: Limit| [("controller", name), ("limit", limit.as_str())];
                 trouble.throttled().map(move |(limit, seconds)| (labels(limit), seconds))
@@ -308,7 +312,7 @@ impl Page {
             (
                 "leader_election_master_status",
                 None,
-                "1 if this host holds the controller's Lease; not there if it shares controllers with no other host",
+                "1 if this host holds the controller's Lease; absent if it shares controllers with no other host",
             ),
             controllers.iter().filter(|_| election).map(|c| ([("name", &*c.name)], leads(c))),
         )?;
@@ -321,7 +325,7 @@ impl Page {
             (
                 "wasmop_memory_budget",
                 Some(Unit::Bytes),
-                "What resident controllers may hold together; not there if that is unlimited",
+                "Memory limit of all resident controllers; absent if unlimited",
             ),
             memory_budget.iter().map(|budget| (NONE, *budget)),
         )?;
@@ -330,15 +334,11 @@ impl Page {
             one(cached.bytes),
         )?;
         out.gauge(
-            (
-                "wasmop_cache_memory",
-                Some(Unit::Bytes),
-                "What whole objects of watches may take; not there if that is unlimited",
-            ),
+            ("wasmop_cache_memory", Some(Unit::Bytes), "Memory limit of whole objects of watches; absent if unlimited"),
             cache_memory.iter().map(|limit| (NONE, *limit)),
         )?;
         out.counter(
-            ("wasmop_uncached_objects", None, "Times a watched object was not kept whole, for want of room"),
+            ("wasmop_uncached_objects", None, "Times a watched object was not kept whole because of the limit"),
             one(cached.refused),
         )?;
         out.histogram(
@@ -372,7 +372,7 @@ impl Page {
     }
 
     fn watching(&self, out: &mut Families<'_>) -> Result<(), Error> {
-        // Watches of one resource may differ in namespace and selectors.
+        // Watches of one resource may differ in namespace, selectors and identity.
         let mut resources: Vec<(&str, [u64; 5])> = Vec::new();
         for watch in &self.observed.watches {
             let follows = u64::from(watch.follows);
@@ -385,12 +385,16 @@ impl Page {
         let sum = |at: usize| resources.iter().map(move |(resource, sums)| ([("resource", *resource)], sums[at]));
         out.gauge(("wasmop_watches", None, "Watches on the API server"), sum(0))?;
         out.gauge(
-            ("wasmop_watches_following", None, "Watches served from a wider one, without one on the API server"),
+            (
+                "wasmop_watches_derived",
+                None,
+                "Watches derived from a wider one, without a connection to the API server",
+            ),
             sum(4),
         )?;
-        out.gauge(("wasmop_watches_waiting", None, "Watches that cannot be had now"), sum(1))?;
+        out.gauge(("wasmop_watches_waiting", None, "Watches that cannot list or watch now"), sum(1))?;
         out.gauge(("wasmop_watched_objects", None, "Objects the host keeps the metadata of"), sum(2))?;
-        out.counter(("wasmop_watch_lists", None, "Lists begun: the first of each watch, and relists"), sum(3))?;
+        out.counter(("wasmop_watch_lists", None, "Lists started: the first of each watch, and relists"), sum(3))?;
         out.counter(
             ("wasmop_watch_events", None, "Changes of watched objects, before any predicate"),
             one(self.observed.totals.watch_events),

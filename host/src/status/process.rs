@@ -1,4 +1,4 @@
-//! The host's own process, as `/proc` tells it.
+//! Reads the status of the host's own process from `/proc`.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,15 +7,15 @@ use rustix::process::{Resource, getrlimit};
 
 use super::values::ProcessStatus;
 
-/// What cannot be found out is zero, and is not shown as a metric.
+/// The status of this process. Unknown values are zero.
 pub fn read() -> ProcessStatus {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let page = rustix::param::page_size() as u64;
     let tick = rustix::param::clock_ticks_per_second() as f64;
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may contain any characters.
     let fields: Vec<u64> =
         stat.rsplit(')').next().unwrap_or_default().split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
-    // Numbered from 1 in proc_pid_stat(5); the state, which is the third, comes first here.
+    // proc_pid_stat(5) numbers fields from 1; `fields` starts with the third, the state.
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     ProcessStatus {
         resident_memory_bytes: field(24) * page,
@@ -28,13 +28,13 @@ pub fn read() -> ProcessStatus {
     }
 }
 
-/// When the machine was booted, Unix time.
+/// Boot time of the machine, Unix time in seconds.
 fn boot_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Unix time.
+/// Unix time in seconds.
 pub fn wall_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_files_and_a_beginning() {
+    fn status_of_this_process_is_plausible() {
         let status = read();
         assert!(status.resident_memory_bytes > 1 << 20 && status.virtual_memory_bytes > status.resident_memory_bytes);
         assert!(status.open_fds >= 3 && status.max_fds >= status.open_fds);

@@ -1,11 +1,12 @@
-//! What the status server asks of the host's loop.
+//! Questions of the status server to the control loop.
 
 use tokio::sync::oneshot;
 use wasmop_core::status::observed::Observed;
 
-/// Asked of the host's loop by a message; it never waits for whoever asks.
+/// A question to the control loop, with a channel for the answer.
 pub enum Question {
-    /// Whether it answers at all.
+    /// Whether the loop answers.
     Alive(oneshot::Sender<()>),
+    /// The status of the whole host.
     All(oneshot::Sender<Observed>),
 }

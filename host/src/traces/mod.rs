@@ -1,18 +1,18 @@
-//! Turns what the host does for reconciles into OpenTelemetry spans: from an object's turn in the work queue to the
-//! outcome, with the resumes, steps, requests and suspends in between.
+//! Records reconciles as OpenTelemetry spans, from the work queue to the outcome, with the resumes, steps, requests and
+//! suspends in between.
 //!
 //! ```text
 //! reconcile                     the task, from the work queue to its outcome
-//! ├── resume                    the instance came back for the step that follows
-//! ├── step                      events delivered, the guest run
-//! ├── GET, PATCH, …             a request, until the last byte of its answer: see `request`
-//! └── suspend, checkpoint       the instance written to disk meanwhile
-//! suspend                       ... with nothing in flight: a trace of its own, linked to the reconciles before it
+//! ├── resume                    the instance resumes for the next step
+//! ├── step                      the guest runs with the delivered events
+//! ├── GET, PATCH, …             a request, until the last byte of its response: see `request`
+//! └── suspend, checkpoint       the instance is written to disk
+//! suspend                       ... with nothing in flight: a separate trace, linked to the reconciles before it
 //! ```
 //!
-//! Reconciles outlast steps and are interleaved, so their spans are values that are kept here by task; none is ever
-//! the current one of a thread. Only what is sampled and in flight is kept, and of what was served since the last
-//! resume a few ids: nothing of a controller that is suspended and idle.
+//! Reconciles outlast steps and are interleaved, so this module keeps their spans by task, and never as the current
+//! span of a thread. It keeps only sampled spans in flight, and a few ids of reconciles since the last resume. A
+//! suspended idle controller has none.
 
 mod request;
 
@@ -30,11 +30,10 @@ use wasmop_package::manifest::ControllerSpec;
 
 pub use self::request::{Peer, RequestSpan};
 
-/// Reconciles in flight that what is done for all of them is told of, each with a span of its own; and reconciles that
-/// a suspend is linked to.
+/// Most reconciles in flight that get a span for a step or suspend shared by all, and most links of a suspend.
 const MAX_SHARED: usize = 16;
 
-/// A reconcile that begins.
+/// A reconcile that starts.
 pub struct Begin<'a> {
     pub controller: &'a str,
     pub package: (&'a str, &'a str),
@@ -45,30 +44,30 @@ pub struct Begin<'a> {
     pub at: Instant,
     /// 1, and one more for each failure in a row.
     pub attempt: u32,
-    /// How long it was ready; `None` if it goes on from before a restart of the host.
+    /// Time in the work queue; `None` if it continues after a restart of the host.
     pub waited: Option<Duration>,
 }
 
-/// What a worker did with a batch of events.
+/// The work of one delivery of events to an instance.
 pub struct Stepped {
     pub begun: Instant,
-    /// How long it took to resume the instance, if it was suspended.
+    /// Duration of the resume, if the instance was suspended.
     pub resume: Option<Duration>,
-    /// The steps after that.
+    /// Duration of the steps.
     pub step: Duration,
-    /// CPU time of all of it.
+    /// CPU time of resume and steps.
     pub cpu: Duration,
     pub events: usize,
-    /// Steps that were undone.
+    /// Number of steps rolled back.
     pub rolled_back: usize,
-    /// Of the last of them.
+    /// Cause of the last rollback.
     pub cause: Option<&'static str>,
 }
 
 /// An instance that was written to disk.
 pub struct Suspended<'a> {
     pub controller: &'a str,
-    /// It stays in memory.
+    /// The instance stays in memory.
     pub checkpoint: bool,
     pub reason: &'static str,
     pub begun: Instant,
@@ -76,15 +75,16 @@ pub struct Suspended<'a> {
     pub result: Result<SuspendedBytes, String>,
 }
 
+/// Sizes of a snapshot, bytes.
 pub struct SuspendedBytes {
-    /// Of pages with data that the base image has not; in the soft tier of those that were in memory alone.
+    /// Bytes of pages that differ from the base image; in the soft tier, of pages that were only in memory.
     pub dirty: u64,
     pub written: u64,
-    /// What the snapshot takes now.
+    /// Size of the snapshot.
     pub on_disk: u64,
 }
 
-/// Times of one trace, all from one reading of the wall clock: they nest, whatever is done to that clock meanwhile.
+/// Times of one trace from a single reading of the wall clock, so that spans nest even if the clock is set.
 #[derive(Clone, Copy)]
 struct Clock {
     wall: SystemTime,
@@ -108,23 +108,23 @@ impl Clock {
 struct Flight {
     span: BoxedSpan,
     clock: Clock,
-    /// Its status says already why it failed.
+    /// Whether its status has the reason of the failure.
     blamed: bool,
 }
 
-/// A batch that is with a worker.
+/// A delivery that is with a worker.
 struct Batch {
     tasks: Vec<u64>,
     snapshot_bytes: Option<u64>,
 }
 
-/// The spans of a host. Controllers are known by their slot, reconciles by slot and task.
+/// The spans of a host. A slot identifies a controller; slot and task identify a reconcile.
 pub struct Traces {
     tracer: BoxedTracer,
     api_server: http::Uri,
     flights: BTreeMap<(u32, u64), Flight>,
     batches: BTreeMap<u32, Batch>,
-    /// Reconciles that ended since the last resume; the last few.
+    /// The last reconciles that ended since the resume.
     served: BTreeMap<u32, VecDeque<SpanContext>>,
 }
 
@@ -134,7 +134,7 @@ impl Traces {
         Traces { tracer, api_server, flights: BTreeMap::new(), batches: BTreeMap::new(), served: BTreeMap::new() }
     }
 
-    /// A reconcile is handed out, or goes on after a restart of the host.
+    /// A reconcile starts, or continues after a restart of the host.
     pub fn begin(&mut self, slot: u32, task: u64, begin: &Begin<'_>) {
         let clock = Clock::now();
         let Begin { registration, .. } = begin;
@@ -171,8 +171,8 @@ impl Traces {
         }
     }
 
-    /// Events of these tasks go to a worker; of none if only time has passed, which concerns all. `snapshot_bytes`: of
-    /// what the instance is resumed from.
+    /// A worker gets events of these tasks. Without tasks only time has passed, which concerns all. `snapshot_bytes`: size
+    /// of the snapshot to resume from.
     pub fn stepping(&mut self, slot: u32, tasks: impl Iterator<Item = u64>, snapshot_bytes: Option<u64>) {
         let mut tasks: Vec<u64> = tasks.collect();
         if tasks.is_empty() {
@@ -186,7 +186,7 @@ impl Traces {
         }
     }
 
-    /// The worker is back.
+    /// The worker has finished.
     pub fn stepped(&mut self, slot: u32, stepped: &Stepped) {
         let Some(Batch { tasks, snapshot_bytes }) = self.batches.remove(&slot) else { return };
         let running = stepped.begun + stepped.resume.unwrap_or_default();
@@ -213,7 +213,7 @@ impl Traces {
         }
     }
 
-    /// Something that took no time.
+    /// An event without a duration.
     pub fn event(&mut self, slot: u32, task: u64, name: &'static str, method: &str, path: Option<&str>) {
         let Some(flight) = self.flights.get_mut(&(slot, task)) else { return };
         let mut attributes = vec![request::method(method)];
@@ -221,7 +221,7 @@ impl Traces {
         flight.span.add_event_with_timestamp(name, flight.clock.time(Instant::now()), attributes);
     }
 
-    /// A request of a reconcile goes out; `None` if it is not traced.
+    /// A request of a reconcile starts; `None` if it is not traced.
     pub fn request(&self, slot: u32, task: u64, method: &str, peer: &Peer<'_>) -> Option<Box<RequestSpan>> {
         let flight = self.flights.get(&(slot, task))?;
         let builder =
@@ -230,7 +230,7 @@ impl Traces {
         Some(Box::new(RequestSpan::new(span, flight.clock)))
     }
 
-    /// Why a reconcile is about to be cancelled. `cause`: of a fixed set.
+    /// Records why a reconcile is about to be cancelled. `cause`: one of a fixed set.
     pub fn blame(&mut self, slot: u32, task: u64, cause: &'static str, why: &str) {
         let Some(flight) = self.flights.get_mut(&(slot, task)) else { return };
         flight.span.set_attribute(KeyValue::new("error.type", cause));
@@ -238,7 +238,7 @@ impl Traces {
         flight.blamed = true;
     }
 
-    /// A reconcile is over.
+    /// A reconcile ends.
     pub fn end(&mut self, slot: u32, task: u64, outcome: &Outcome) {
         let Some(mut flight) = self.flights.remove(&(slot, task)) else { return };
         let (result, again) = match outcome {
@@ -265,7 +265,7 @@ impl Traces {
         served.push_back(flight.span.span_context().clone());
     }
 
-    /// The instance is gone with all that it was working on.
+    /// The instance is lost with its reconciles.
     pub fn lost(&mut self, slot: u32, why: &str) {
         self.batches.remove(&slot);
         self.served.remove(&slot);
@@ -275,14 +275,14 @@ impl Traces {
         }
     }
 
-    /// Another host may run the controller: it begins anew there.
+    /// Another host may run the controller, and restarts its reconciles.
     pub fn stopped(&mut self, slot: u32) {
         self.batches.remove(&slot);
         self.served.remove(&slot);
         self.take(slot).into_iter().for_each(|flight| flight.finish("interrupted"));
     }
 
-    /// The instance is on disk, or could not be written.
+    /// The instance was written to disk, or could not be.
     pub fn suspended(&mut self, slot: u32, suspended: &Suspended<'_>) {
         let Suspended { controller, checkpoint, reason, begun, took, result } = suspended;
         let name = if *checkpoint { "checkpoint" } else { "suspend" };
@@ -322,7 +322,7 @@ impl Traces {
         }
     }
 
-    /// The host ends: what is in flight goes on in the next one.
+    /// The host ends; the next one continues the reconciles in flight.
     pub fn interrupt(&mut self) {
         std::mem::take(&mut self.flights).into_values().for_each(|flight| flight.finish("interrupted"));
     }
@@ -348,7 +348,7 @@ impl Flight {
         self.span.end_with_timestamp(self.clock.time(Instant::now()));
     }
 
-    /// What failed, if nobody has said it yet.
+    /// Records the failure, unless one is recorded already.
     fn fail(&mut self, cause: &'static str, why: &str) {
         if !std::mem::replace(&mut self.blamed, true) {
             self.span.set_attribute(KeyValue::new("error.type", cause));
@@ -357,7 +357,7 @@ impl Flight {
     }
 }
 
-/// Makes a span the child of a reconcile's.
+/// The context for children of a reconcile's span.
 fn parent(flight: &Flight) -> Context {
     Context::new().with_remote_span_context(flight.span.span_context().clone())
 }

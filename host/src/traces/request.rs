@@ -1,4 +1,4 @@
-//! The span of one request, and the header by which the API server can go on with its trace.
+//! The span of one request, and the header with which the API server continues its trace.
 
 use std::time::Instant;
 
@@ -8,19 +8,19 @@ use opentelemetry::global::BoxedSpan;
 use opentelemetry::trace::{Span, SpanBuilder, SpanContext, SpanKind, Status};
 use wasmop_core::excerpt::excerpt;
 use wasmop_core::reply::Reply;
-use wasmop_package::external::{Host, Target};
+use wasmop_package::external::{ExternalHost, ExternalTarget};
 
 use super::{Clock, count, text};
 
-/// Who is asked.
+/// The server of a request.
 pub enum Peer<'a> {
-    /// `path`: with its query, which is not told.
+    /// `path` may have a query, which the span leaves out.
     ApiServer { path: &'a str },
-    /// Its path is not told: that of a webhook is as good as a password.
-    External(&'a Target),
+    /// The span leaves out the path, since that of a webhook may be a secret.
+    External(&'a ExternalTarget),
 }
 
-/// A request under way. Dropped before the end of its answer it is told as cancelled.
+/// A request in flight. If it is dropped before the end of its response, the span is cancelled.
 pub struct RequestSpan {
     span: BoxedSpan,
     clock: Clock,
@@ -32,12 +32,12 @@ impl RequestSpan {
         RequestSpan { span, clock, ended: false }
     }
 
-    /// What goes with the request as the header `traceparent`.
+    /// The `traceparent` header of the request.
     pub fn traceparent(&self) -> Option<HeaderValue> {
         traceparent(self.span.span_context())
     }
 
-    /// A piece of the answer.
+    /// Handles a piece of the response.
     pub fn on_reply(&mut self, reply: &Reply) {
         match reply {
             Reply::Head { status, .. } => {
@@ -50,7 +50,7 @@ impl RequestSpan {
             Reply::Body(_) => {}
             Reply::End => self.end(),
             Reply::Failed(why) => self.fail("no-response", why),
-            Reply::TooLarge => self.fail("response-too-large", "the response has more bytes than it may"),
+            Reply::TooLarge => self.fail("response-too-large", "the response exceeds its size limit"),
         }
     }
 
@@ -74,7 +74,7 @@ impl Drop for RequestSpan {
     }
 }
 
-/// A request as the conventions for HTTP clients have it.
+/// A span by the semantic conventions for HTTP clients.
 pub(super) fn builder(method: &str, peer: &Peer<'_>, api_server: &http::Uri) -> SpanBuilder {
     let method = known(method);
     let (scheme, host, port) = match peer {
@@ -84,10 +84,10 @@ pub(super) fn builder(method: &str, peer: &Peer<'_>, api_server: &http::Uri) -> 
             let host = api_server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             (scheme, host, api_server.port_u16().unwrap_or(usual_port))
         }
-        Peer::External(Target { scheme, host, port }) => {
+        Peer::External(ExternalTarget { scheme, host, port }) => {
             let host = match host {
-                Host::Name(name) => name.to_string(),
-                Host::Address(address) => address.to_string(),
+                ExternalHost::Name(name) => name.to_string(),
+                ExternalHost::Address(address) => address.to_string(),
             };
             (scheme.name(), host, *port)
         }
@@ -104,7 +104,7 @@ pub(super) fn builder(method: &str, peer: &Peer<'_>, api_server: &http::Uri) -> 
     SpanBuilder::from_name(method.unwrap_or("HTTP")).with_kind(SpanKind::Client).with_attributes(attributes)
 }
 
-/// One that a guest made up is not told: each distinct value costs whoever keeps the spans.
+/// A known method. Methods that guests make up are left out, since each distinct value costs storage.
 fn known(method: &str) -> Option<&'static str> {
     const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method)
@@ -119,8 +119,8 @@ pub(super) fn path(path: &str) -> KeyValue {
     text("url.path", path.split(['?', '#']).next().unwrap_or_default())
 }
 
-/// W3C Trace Context, version 00. `None` if the trace is not sampled, and the API server need not care.
-pub fn traceparent(context: &SpanContext) -> Option<HeaderValue> {
+/// W3C Trace Context, version 00; `None` if the trace is not sampled.
+pub(super) fn traceparent(context: &SpanContext) -> Option<HeaderValue> {
     if !context.is_valid() || !context.is_sampled() {
         return None;
     }

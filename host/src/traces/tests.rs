@@ -5,8 +5,9 @@ use opentelemetry::trace::{SpanId, SpanKind, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
 use wasmop_core::reply::Reply;
-use wasmop_package::external::Target;
+use wasmop_package::external::ExternalTarget;
 
+use super::request::traceparent;
 use super::*;
 
 const SPEC: &str = r#"{"name": "sites", "primary": {"group": "demo.dev", "version": "v1", "kind": "Site"}}"#;
@@ -76,7 +77,7 @@ fn names(spans: &[SpanData]) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_done_for_a_reconcile_is_below_it_and_within_its_time() {
+fn spans_of_a_reconcile_are_its_children() {
     let (mut traces, spans) = traces(Sampler::AlwaysOn);
     begin(&mut traces, 0, 7, "web/home", Some(5 * MS));
     traces.stepping(0, [7, 7, 0].into_iter(), Some(4096));
@@ -138,7 +139,7 @@ fn what_is_done_for_a_reconcile_is_below_it_and_within_its_time() {
 }
 
 #[test]
-fn a_step_for_several_reconciles_is_below_each_and_one_without_events_below_all() {
+fn shared_step_has_a_span_in_each_reconcile() {
     let (mut traces, spans) = traces(Sampler::AlwaysOn);
     for (slot, task) in [(0, 1), (0, 2), (0, 3), (1, 1)] {
         begin(&mut traces, slot, task, "home", None);
@@ -161,7 +162,7 @@ fn a_step_for_several_reconciles_is_below_each_and_one_without_events_below_all(
 }
 
 #[test]
-fn whatever_goes_wrong_is_the_status_of_its_span() {
+fn failures_are_the_status_of_their_spans() {
     let error = |why: &str| Status::error(why.to_owned());
     let retry_after = MS;
     let failed = Outcome::Error { message: "no such site".into(), retry_after };
@@ -198,7 +199,7 @@ fn whatever_goes_wrong_is_the_status_of_its_span() {
     assert_eq!(spans[0].status, error("the disk is full"));
     assert_eq!(spans[3].status, error("no single reconcile could be blamed"));
     assert_eq!(attributes(&spans[3])["error.type"], "instance-lost");
-    // To begin anew on another host is no failure of it.
+    // A restart on another host is not a failure.
     traces.stopped(1);
     let [moved] = spans_of.take().try_into().unwrap();
     assert_eq!((&*moved.name, &moved.status), ("reconcile", &Status::Unset));
@@ -206,7 +207,7 @@ fn whatever_goes_wrong_is_the_status_of_its_span() {
 }
 
 #[test]
-fn how_a_request_ends_is_told_once() {
+fn end_of_a_request_is_recorded_once() {
     let head = |status| Reply::Head { status, headers: String::new() };
     for (replies, cause) in [
         (vec![head(204), Reply::End], None),
@@ -217,7 +218,7 @@ fn how_a_request_ends_is_told_once() {
     ] {
         let (mut traces, spans) = traces(Sampler::AlwaysOn);
         begin(&mut traces, 0, 1, "home", None);
-        let target: Target = "https://hooks.example.com".parse().unwrap();
+        let target: ExternalTarget = "https://hooks.example.com".parse().unwrap();
         let mut request = traces.request(0, 1, "GE T", &Peer::External(&target)).unwrap();
         replies.iter().for_each(|reply| request.on_reply(reply));
         drop(request);
@@ -231,7 +232,7 @@ fn how_a_request_ends_is_told_once() {
 }
 
 #[test]
-fn a_suspend_of_an_idle_instance_is_linked_to_what_it_served_since_its_resume() {
+fn suspend_of_an_idle_instance_links_reconciles_since_its_resume() {
     let (mut traces, spans) = traces(Sampler::AlwaysOn);
     for task in 1..=20 {
         begin(&mut traces, 0, task, "home", None);
@@ -264,7 +265,7 @@ fn a_suspend_of_an_idle_instance_is_linked_to_what_it_served_since_its_resume() 
 }
 
 #[test]
-fn of_what_is_not_sampled_nothing_is_kept_or_sent_on() {
+fn unsampled_reconciles_leave_no_state_or_header() {
     let (mut traces, spans) = traces(Sampler::AlwaysOff);
     begin(&mut traces, 0, 1, "home", None);
     traces.stepping(0, [1].into_iter(), None);

@@ -1,28 +1,28 @@
-//! The limit of this process's address space (`RLIMIT_AS`, `ulimit -v`), and how many instances fit into it.
+//! The limit of this process's address space (`RLIMIT_AS`, `ulimit -v`), and how many instances fit.
 //!
-//! An instance reserves the whole 4 GiB that its memory can grow to: compiled code then needs no bounds checks. The
-//! reservation costs no memory, but it counts against this limit.
+//! An instance reserves the 4 GiB that its memory can grow to, so that compiled code needs no bounds checks. The
+//! reservation takes no memory, but it counts against this limit.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::memory::RESERVED;
 
-/// Kept for everything else: code, stacks of threads, the allocator, files that are mapped.
+/// Bytes left for everything else: code, thread stacks, the allocator, mapped files.
 const HEADROOM: u64 = 1 << 30;
 
 /// A limited address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressSpace {
-    /// Bytes.
+    /// The limit, bytes.
     pub limit: u64,
-    /// Bytes that are taken already.
+    /// Bytes in use.
     pub used: u64,
-    /// The hard limit is set, too: this process and its shell cannot raise it.
+    /// The hard limit is set too, so neither this process nor its shell can raise it.
     pub is_hard: bool,
 }
 
 impl AddressSpace {
-    /// That of this process; `None` if it is unlimited.
+    /// The address space of this process; `None` if it is unlimited.
     pub fn limited() -> Option<AddressSpace> {
         let limits = getrlimit(Resource::As);
         let limit = limits.current?;
@@ -30,20 +30,20 @@ impl AddressSpace {
         Some(AddressSpace { limit, used, is_hard: limits.maximum.is_some() })
     }
 
-    /// Instances that can be in memory at once.
+    /// Number of instances that can be in memory at once.
     pub fn instances(&self) -> u64 {
         self.limit.saturating_sub(self.used.saturating_add(HEADROOM)) / RESERVED as u64
     }
 }
 
-/// Bytes of this process's address space; 0 if that cannot be found out.
+/// Bytes of this process's address space; 0 if unknown.
 fn used_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().next().and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
-/// Why an instance cannot be in memory.
+/// The limit of the address space leaves no room for an instance.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "the address space of this process is limited to {} (ulimit -v), and {}; each reserves {}, whatever memory it uses\n\
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instances_fit_as_often_as_their_reservation_does_beside_the_headroom() {
+    fn instances_fit_by_their_reservation_beside_the_headroom() {
         let reserved = RESERVED as u64;
         for (limit, used, instances) in [
             (0, 0, 0),
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_error_names_the_limit_and_a_remedy() {
-        // What `ulimit -v` has set in a shell cannot be unset there.
+        // A shell cannot raise what `ulimit -v` has set in it.
         for (is_hard, remedy) in [
             (false, "\nhelp: run it with `ulimit -v unlimited`"),
             (true, "\nhelp: run it from a shell or unit without"),

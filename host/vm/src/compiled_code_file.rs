@@ -1,37 +1,38 @@
-//! Compiled code on disk: written, authenticated, and mapped executable.
+//! Compiled code on disk: writes it, authenticates it, and maps it executable.
 //!
 //! ```text
 //! code/DIGEST-ENGINE.cwasm   native code, as wasmtime writes it
-//! code/DIGEST-ENGINE.hmac    its tag (`snapshot::code_key`), over the file's name and content
+//! code/DIGEST-ENGINE.hmac    its tag over name and content (`wasmop_snapshot::code_key`)
 //! ```
 //!
-//! The file is a cache. What is missing, damaged, of another key or of another user is compiled again.
+//! The file is a cache. If it is missing, damaged, of another key or of another user, the host compiles again.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 use wasmop_snapshot::code_key::CodeKey;
-use wasmop_snapshot::disk::check_owner;
+use wasmop_snapshot::disk::{Disk, check_owner};
 use wasmtime::component::Component;
 
 use crate::engine::Engine;
 
-/// Where the compiled code of one package for one engine lies.
+/// The file of one package's code, compiled for one engine.
 pub(crate) struct CodeFile {
     path: PathBuf,
     key: CodeKey,
 }
 
-/// Why compiled code does not run.
+/// Why compiled code cannot be written or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodeFileError {
+    /// The disk failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The process may not have it. A file that was compiled a moment ago is whole.
+    /// The system denies executable memory. The file itself is whole, since it was just written.
     #[error(
         "the compiled code cannot be made executable: {0}\nhelp: the system denies this process executable memory; allow it (of systemd, `MemoryDenyWriteExecute=no`)"
     )]
@@ -39,15 +40,17 @@ pub enum CodeFileError {
 }
 
 impl CodeFile {
+    /// `key` authenticates the file.
     pub fn new(path: PathBuf, key: CodeKey) -> CodeFile {
         CodeFile { path, key }
     }
 
+    /// Path of the code.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the tag is made for besides the content.
+    /// The name that the tag covers besides the content.
     fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -56,18 +59,21 @@ impl CodeFile {
         self.path.with_extension("hmac")
     }
 
-    /// Writes what was just compiled, and loads it.
+    /// Writes `code`, which `engine` has just compiled, and loads it.
+    ///
+    /// # Errors
+    /// See [`CodeFileError`].
     pub fn write(&self, engine: &Engine, code: &[u8]) -> Result<Component, CodeFileError> {
-        write_whole(&self.tag_path(), &self.key.tag(&self.name(), code))?;
-        write_whole(&self.path, code)?;
-        // What a host of another version has left.
+        let disk = Disk::default();
+        disk.replace(&self.tag_path(), &self.key.tag(&self.name(), code))?;
+        disk.replace(&self.path, code)?;
+        // The checksum of an earlier version.
         let _ = fs::remove_file(self.path.with_extension("xxh3"));
         let file = self.open()?;
         self.load_from(engine, &file, is_noexec(&file)).map_err(|e| CodeFileError::NotExecutable(format!("{e:#}")))
     }
 
-    /// Loads the code, or `None` if there is none that this host has written. `checked`: this process has seen
-    /// that it is whole.
+    /// Loads the code. `None` if there is no authentic code. `checked`: this process has authenticated the file before.
     pub fn load(&self, engine: &Engine, checked: bool) -> Option<Component> {
         let unusable = |reason: &dyn std::fmt::Display| {
             tracing::warn!(path = %self.path.display(), %reason, "compiled code unusable; compiling again");
@@ -93,7 +99,7 @@ impl CodeFile {
         }
     }
 
-    /// The file, if it is this user's: nobody else can have changed what it holds.
+    /// Opens the file, if it belongs to this user: nobody else can have changed it.
     fn open(&self) -> io::Result<File> {
         let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.path)?;
         check_owner(&self.path, &file.metadata()?)?;
@@ -105,23 +111,20 @@ impl CodeFile {
         Ok(self.key.verify(&self.name(), &content(file)?, &tag))
     }
 
-    /// `in_memory`: where the file itself cannot be mapped executable. Its code then takes anonymous memory.
+    /// Loads the code. `in_memory`: from a copy in anonymous memory, where the file cannot be mapped executable.
     fn load_from(&self, engine: &Engine, file: &File, in_memory: bool) -> wasmtime::Result<Component> {
-        // SAFETY (both): `compile` of a host with this very engine has written the file: its name holds the
-        // fingerprint, and wasmtime checks its own version on top. It belongs to this user
-        // (`open`), and this process has verified its tag or written it. By the descriptor, the same file is
-        // mapped that was looked at.
+        // SAFETY: `code` authenticates: a host with this engine has compiled it (the name holds the engine's fingerprint),
+        // and this process has verified the tag or written the file. wasmtime checks its own version on top.
         #[allow(unsafe_code)]
-        unsafe {
-            if in_memory {
-                Component::deserialize(engine.wasmtime(), content(file)?)
-            } else {
-                Component::deserialize_file(engine.wasmtime(), format!("/proc/self/fd/{}", file.as_raw_fd()))
-            }
-        }
+        let deserialize = |code: Vec<u8>| unsafe { Component::deserialize(engine.wasmtime(), code) };
+        // SAFETY: as above. The descriptor maps the very file that was verified, which only this user can change.
+        #[allow(unsafe_code)]
+        let map = |path: String| unsafe { Component::deserialize_file(engine.wasmtime(), path) };
+        if in_memory { deserialize(content(file)?) } else { map(format!("/proc/self/fd/{}", file.as_raw_fd())) }
     }
 }
 
+/// The whole content of a file.
 fn content(file: &File) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     let mut file: &File = file;
@@ -130,19 +133,9 @@ fn content(file: &File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether files on this file system can't be mapped executable (mount option `noexec`).
+/// Whether the file system has the mount option `noexec`, so that its files cannot be mapped executable.
 fn is_noexec(file: &File) -> bool {
     rustix::fs::fstatvfs(file).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
-}
-
-/// Writes a file that is there wholly or not at all.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let tmp = path.with_extension("tmp");
-    let _ = fs::remove_file(&tmp);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&tmp)?;
-    file.write_all(content)?;
-    file.sync_data()?;
-    fs::rename(&tmp, path)
 }
 
 #[cfg(test)]
@@ -158,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn code_of_another_key_name_or_content_is_not_loaded() {
+    fn code_with_another_key_name_or_content_is_not_loaded() {
         let (engine, code) = compiled();
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let file = |dir: &tempfile::TempDir, name: &str| {
@@ -181,7 +174,7 @@ mod tests {
             fs::write(own.tag_path(), tag).unwrap();
             assert!(own.load(&engine, false).is_none());
         }
-        // The checksum that earlier hosts have used is none of its own.
+        // The checksum of earlier versions is no tag.
         fs::remove_file(own.tag_path()).unwrap();
         fs::write(own.path().with_extension("xxh3"), xxhash_rust::xxh3::xxh3_64(&code).to_le_bytes()).unwrap();
         assert!(own.load(&engine, false).is_none());
@@ -211,9 +204,9 @@ mod tests {
 
     const NOEXEC: &str = "WASMOP_TEST_NOEXEC_DIR";
 
-    /// Mounts a file system without `exec`, in a mount namespace of its own, and runs this test there once more.
+    /// Mounts a `noexec` file system in a new mount namespace, and runs itself again there.
     #[test]
-    fn code_is_loaded_where_files_cannot_be_mapped_executable() {
+    fn code_loads_from_a_noexec_file_system() {
         if let Some(dir) = std::env::var_os(NOEXEC) {
             let (engine, code) = compiled();
             let dir = PathBuf::from(dir);
@@ -226,7 +219,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let mount = r#"mount -t tmpfs -o noexec,mode=700 none "$0" || exit 77; exec "$@""#;
-        let test = "code_file::tests::code_is_loaded_where_files_cannot_be_mapped_executable";
+        let test = "compiled_code_file::tests::code_loads_from_a_noexec_file_system";
         let output = std::process::Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", mount])
             .arg(dir.path())

@@ -1,70 +1,76 @@
-//! Packages made ready to run: compiled code (a cache on disk, loaded while needed) and base image.
+//! Packages ready to run: compiled code and base image.
 //!
-//! The cache (`code_file`) is keyed by the package's SHA-256 and a fingerprint of the engine, so another version
-//! of the host or other compiler settings never load foreign code. Code stays loaded while an
-//! instance lives, and a little longer; a suspended controller holds none.
+//! Compiled code is a cache on disk (`compiled_code_file`), keyed by the package's SHA-256 and a fingerprint of the
+//! engine. So a host never loads code of another version or of other compiler settings. Code stays loaded while an
+//! instance lives and a little longer; suspended controllers hold none.
 
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use wasmop_core::limits::problem::how_to_raise;
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{StepFailure, StepInput};
 use wasmop_package::manifest::{Limits, Manifest};
 use wasmop_package::{Package, PackageError, Tier};
 use wasmop_snapshot::disk::{Disk, read_ahead};
-use wasmop_snapshot::format::{Moment, runs_with_gaps};
+use wasmop_snapshot::format::{SnapshotMeta, runs_with_gaps};
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::sources::READ_GAP;
-use wasmop_snapshot::{BaseImage, PAGE, StateDir};
+use wasmop_snapshot::{BaseImage, PAGE, READ_GAP, StateDir};
 use wasmtime::component::Component;
 
 use crate::address_space::AddressSpaceError;
-use crate::compiled_code_file::{CodeFile, CodeFileError, write_whole};
+use crate::compiled_code_file::{CodeFile, CodeFileError};
 use crate::engine::Engine;
-use crate::guest::{Exports, Guest, InstantiateError, LoadError, MIN_INIT_CPU};
+use crate::guest::{Guest, GuestExports, InstantiateError, LoadError, MIN_INIT_CPU};
 use crate::page_map;
 use crate::step_input::{FIRST_MONOTONIC_NS, step_input};
 use crate::wasi::WasiGrant;
 
-/// Compiled code of a package, at most. It is mapped from the state directory while an instance lives.
+/// Most bytes of a package's compiled code, which is mapped from the state directory while an instance lives.
 const MAX_CODE_BYTES: u64 = 1 << 30;
 
-/// How long code stays loaded after its last instance was suspended. Loading costs about 0.3 ms.
+/// How long code stays loaded after its last instance was suspended. Loading takes about 0.3 ms.
 pub const CODE_LINGERS: Duration = Duration::from_secs(10);
 
-/// A package on this host.
+/// A package that is installed on this host.
 pub struct InstalledPackage {
+    /// Its manifest, with the limits that apply and without the text of CRDs.
     pub manifest: Manifest,
+    /// SHA-256 of the package.
     pub digest: [u8; 32],
     engine: Engine,
     tier: Tier,
-    /// Only of the full tier.
+    /// Full tier only.
     image: Option<Arc<BaseImage>>,
     code_file: CodeFile,
     code_bytes: u64,
-    /// What each instance holds besides memory and tables.
+    /// Bytes that each instance holds besides memory and tables.
     fixed_bytes: u64,
+    /// The package itself, in case the code has to be compiled again.
     package_path: PathBuf,
-    code: Mutex<Code>,
+    code: Mutex<LoadedCode>,
 }
 
 #[derive(Default)]
-struct Code {
-    exports: Option<Arc<Exports>>,
+struct LoadedCode {
+    /// `None`: not loaded.
+    exports: Option<Arc<GuestExports>>,
     last_used: Option<Instant>,
-    /// This process has read the whole file and found it as written.
+    /// This process has authenticated the file.
     checked: bool,
-    /// Bytes of the file that were looked at when it was last loaded.
+    /// Byte ranges of the file that were touched when the code was last loaded.
     touched: Vec<Range<u64>>,
 }
 
+/// Why a package cannot be installed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum InstallError {
     #[error("compiling {name}: {message}")]
     Compile { name: String, message: String },
@@ -75,9 +81,9 @@ pub enum InstallError {
     )]
     Init { name: String, cause: &'static str, reason: String, detail: String },
     #[error("{name}: {source}")]
-    Code { name: String, source: PackageError },
+    LoadedCode { name: String, source: PackageError },
     #[error(
-        "the compiled code of {name} takes {bytes} bytes, more than the {MAX_CODE_BYTES} that a host takes in\n\
+        "the compiled code of {name} takes {bytes} bytes, more than the limit of {MAX_CODE_BYTES}\n\
          help: build it with less code: optimise for size, and remove dependencies; `wasmop inspect` shows its parts"
     )]
     CodeSize { name: String, bytes: u64 },
@@ -89,7 +95,7 @@ pub enum InstallError {
     #[error("{name}: {source}")]
     AddressSpace { name: String, source: AddressSpaceError },
     #[error(
-        "{name} begins with {needs} bytes of memory, tables and globals, more than the {limit} that it may have\nhelp: {help}"
+        "{name} starts with {needs} bytes of memory, tables and globals, more than the {limit} that it may have\nhelp: {help}"
     )]
     MemoryCap { name: String, needs: u64, limit: u64, help: String },
     #[error("{name}: {source}")]
@@ -101,7 +107,7 @@ pub enum InstallError {
 }
 
 impl InstallError {
-    /// Whether other packages cannot be installed either.
+    /// Whether the cause affects other packages too.
     pub fn concerns_all(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         match self {
@@ -113,8 +119,10 @@ impl InstallError {
 }
 
 impl InstalledPackage {
-    /// Compiles `package` and makes its base image, unless an earlier host has done so. `cap`: its limits are no
-    /// higher, whatever it says.
+    /// Compiles `package` and makes its base image, unless an earlier host has done so. `cap` bounds its limits.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
     pub fn install(
         engine: &Engine,
         state: &StateDir,
@@ -133,22 +141,23 @@ impl InstalledPackage {
         let code_path = state.code_dir().join(format!("{digest_hex}-{:016x}.cwasm", fingerprint(engine)));
         let package_path = state.code_dir().join(format!("{digest_hex}.wasm"));
         if !fs::read(&package_path).is_ok_and(|there| there == package.bytes()) {
-            write_whole(&package_path, package.bytes()).map_err(io_error)?;
+            Disk::default().replace(&package_path, package.bytes()).map_err(io_error)?;
         }
         let code_file = CodeFile::new(code_path, state.code_key().clone());
         let component = load_or_compile(engine, &code_file, package)?;
         let load_error = |source| InstallError::Load { name: name.clone(), source };
         let tier = package.tier();
         let fixed_bytes = package.footprint().fixed;
-        let exports = Exports::new(engine, &component, tier).map_err(load_error)?;
+        let exports = GuestExports::new(engine, &component, tier).map_err(load_error)?;
         let exports = Arc::new(exports.with_fixed_bytes(fixed_bytes));
         let image_path = state.image_path(&digest_hex);
         let image = match tier {
             Tier::Full => Some(Arc::new(package_image(state.disk(), &image_path, engine, &exports, package, &limits)?)),
             Tier::Soft => None,
         };
-        let code = Code { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
-        // The text of CRDs serves inspection; a running host has no use for it.
+        let code =
+            LoadedCode { exports: Some(exports), last_used: Some(Instant::now()), checked: true, touched: Vec::new() };
+        // Only `wasmop inspect` needs the text of CRDs.
         let manifest = Manifest { crds: Vec::new(), limits, ..package.manifest.clone() };
         let code_bytes = fs::metadata(code_file.path()).map_or(0, |file| file.len());
         Ok(InstalledPackage {
@@ -165,31 +174,37 @@ impl InstalledPackage {
         })
     }
 
+    /// The package's tier.
     pub fn tier(&self) -> Tier {
         self.tier
     }
 
-    /// The base image; packages of the soft tier have none.
+    /// The base image. Packages of the soft tier have none.
     pub fn image(&self) -> Option<&Arc<BaseImage>> {
         self.image.as_ref()
     }
 
-    /// What the monotonic clock of a fresh instance begins with, nanoseconds.
+    /// The monotonic clock of a fresh instance, nanoseconds.
     pub fn first_monotonic_ns(&self) -> u64 {
         self.image.as_ref().map_or(FIRST_MONOTONIC_NS, |image| image.header.monotonic_ns)
     }
 
+    /// The engine that compiled it.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
+    /// The limits that apply to its instances.
     pub fn limits(&self) -> &Limits {
         &self.manifest.limits
     }
 
-    /// The compiled code, loaded if it isn't.
-    pub fn exports(&self) -> Result<Arc<Exports>, LoadError> {
-        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Loads the compiled code, if it is not loaded. Compiles the package again if the code is missing or damaged.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub(crate) fn exports(&self) -> Result<Arc<GuestExports>, LoadError> {
+        let mut code = self.code.lock();
         code.last_used = Some(Instant::now());
         if let Some(exports) = &code.exports {
             return Ok(exports.clone());
@@ -202,13 +217,13 @@ impl InstalledPackage {
             None => self.compile_again()?,
         };
         code.checked = true;
-        let exports = Exports::new(&self.engine, &component, self.tier)?.with_fixed_bytes(self.fixed_bytes);
+        let exports = GuestExports::new(&self.engine, &component, self.tier)?.with_fixed_bytes(self.fixed_bytes);
         let exports = Arc::new(exports);
         code.exports = Some(exports.clone());
         Ok(exports)
     }
 
-    /// The cached code is gone or damaged.
+    /// Compiles the package from its copy in the state directory.
     fn compile_again(&self) -> Result<Component, LoadError> {
         let incompatible = |e: &dyn std::fmt::Display| LoadError::Incompatible(e.to_string());
         let path = &self.package_path;
@@ -223,10 +238,9 @@ impl InstalledPackage {
         compile(&self.engine, &self.code_file, &package).map_err(|e| incompatible(&e))
     }
 
-    /// Drops the code if no instance has used it for `linger`. Returns when to ask again, or `None`
-    /// if nothing is loaded.
+    /// Unloads the code if no instance has used it for `linger`. Returns when to call again; `None` if no code is loaded.
     pub fn drop_idle_code(&self, linger: Duration) -> Option<Duration> {
-        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut code = self.code.lock();
         let exports = code.exports.as_ref()?;
         let idle = code.last_used.map_or(Duration::MAX, |t| t.elapsed());
         if Arc::strong_count(exports) > 1 {
@@ -235,8 +249,7 @@ impl InstalledPackage {
         if idle < linger {
             return Some(linger - idle);
         }
-        let image = exports.image();
-        let touched = page_map::touched(image).unwrap_or_default();
+        let touched = page_map::touched(exports.code_range()).unwrap_or_default();
         let bytes = |page: u32| u64::from(page) * PAGE as u64;
         let runs = runs_with_gaps(touched, READ_GAP);
         code.touched = runs.iter().map(|r| bytes(r.page)..bytes(r.page + r.count)).collect();
@@ -249,19 +262,19 @@ impl InstalledPackage {
         self.code_bytes
     }
 
-    /// Bytes of the compiled code that are read ahead when it is loaded.
+    /// Bytes of the compiled code that the next load prefetches.
     pub fn code_ahead_bytes(&self) -> u64 {
-        let code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = self.code.lock();
         code.touched.iter().map(|r| r.end - r.start).sum()
     }
 }
 
-/// Opens the base image of a package, or makes it by running the package's initialisation.
+/// Opens the base image of a package. If there is none, runs the package's initialisation and makes one.
 fn package_image(
     disk: &Disk,
     path: &Path,
     engine: &Engine,
-    exports: &Exports,
+    exports: &GuestExports,
     package: &Package,
     limits: &Limits,
 ) -> Result<BaseImage, InstallError> {
@@ -269,11 +282,11 @@ fn package_image(
     match BaseImage::open(disk, path) {
         Ok(image) if image.header.check_digest(&package.digest).is_ok() => return Ok(image),
         Ok(_) => {
-            tracing::warn!(package = %name, path = %path.display(), "base image of another package; making a new one")
+            tracing::warn!(package = %name, path = %path.display(), "the base image is of another package; making a new one")
         }
         Err(ImageError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
-            tracing::warn!(package = %name, path = %path.display(), %error, "base image unusable; making a new one")
+            tracing::warn!(package = %name, path = %path.display(), %error, "the base image is unusable; making a new one")
         }
     }
     let io_error = |source| InstallError::Io { name: name.clone(), source };
@@ -281,25 +294,29 @@ fn package_image(
     let globals = guest.globals().map_err(|source| InstallError::Instantiate { name: name.clone(), source })?;
     let (memory, store) = guest.memory();
     let bytes = memory.bytes(store);
-    let moment =
-        Moment { digest: package.digest, wall_ns: input.now, monotonic_ns: input.monotonic, host_state: Vec::new() };
+    let meta = SnapshotMeta {
+        digest: package.digest,
+        wall_ns: input.now,
+        monotonic_ns: input.monotonic,
+        host_state: Vec::new(),
+    };
     let size = bytes.len() as u64;
-    // Whoever finds the name finds all of it.
-    let tmp = path.with_extension("tmp");
-    let image = BaseImage::write(disk, &tmp, &moment, size, globals, 0, |n, page| {
-        page.copy_from_slice(&bytes[n as usize * page.len()..][..page.len()]);
-        Ok(true)
+    disk.replace_with(path, |unfinished| {
+        BaseImage::write(disk, unfinished, &meta, size, globals, 0, |n, page| {
+            page.copy_from_slice(&bytes[n as usize * page.len()..][..page.len()]);
+            Ok(true)
+        })
     })
-    .map_err(io_error)?;
-    disk.sync(&tmp).map_err(io_error)?;
-    fs::rename(&tmp, path).map_err(io_error)?;
-    Ok(image)
+    .map_err(io_error)
 }
 
-/// A new instance that has run its own initialisation and nothing else.
-pub fn initialise(
+/// Makes an instance that has run its initialisation and nothing else. Returns it with the input that it ran with.
+///
+/// # Errors
+/// If the instance cannot be made, or its initialisation fails.
+pub(crate) fn initialise(
     engine: &Engine,
-    exports: &Exports,
+    exports: &GuestExports,
     package: &Package,
     limits: &Limits,
 ) -> Result<(Guest, StepInput), InstallError> {
@@ -328,6 +345,7 @@ pub fn initialise(
     }
 }
 
+/// Identifies version and settings of the compiler.
 fn fingerprint(engine: &Engine) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
@@ -341,7 +359,7 @@ fn check_code_size(name: &str, bytes: u64) -> Result<(), InstallError> {
 fn compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> Result<Component, InstallError> {
     let name = &package.manifest.name;
     let started = Instant::now();
-    package.check_code().map_err(|source| InstallError::Code { name: name.clone(), source })?;
+    package.check_code().map_err(|source| InstallError::LoadedCode { name: name.clone(), source })?;
     tracing::info!(package = %name, wasm_bytes = package.component().len(), "compiling");
     let code = engine
         .wasmtime()

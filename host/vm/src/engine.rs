@@ -1,58 +1,54 @@
-//! The wasmtime engine all guests share: its settings, the host functions of the world, and the
-//! clock that ends steps which use too much CPU.
+//! The wasmtime engine that all guests share: its settings and the host functions of the world.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, Thread};
-use std::time::Duration;
 
 use wasmop_package::Tier;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, OptLevel};
 
 use crate::address_space::{AddressSpace, AddressSpaceError};
-use crate::guest::Context;
-use crate::memory::{Creator, GUARD};
-use crate::memory_pool::Spares;
-
-pub(crate) mod world {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "wasmop:controller/controller",
-        // So that what goes past a limit ends the step instead of getting lost.
-        imports: { default: trappable },
-    });
-}
-
-/// How often a running step is interrupted to look at the CPU time it has used. The limit is
-/// overrun by at most this much.
-pub const CPU_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+use crate::epoch_ticker::{EpochTicker, Ticking};
+use crate::memory::GUARD;
+use crate::memory_creator::HostMemoryCreator;
+use crate::memory_pool::MemoryPool;
+use crate::step_context::StepContext;
+use crate::{wasi_linker, world};
 
 /// Settings, compiler and host functions. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     inner: wasmtime::Engine,
-    linker: Arc<Linker<Context>>,
-    /// With WASI; made when the first package needs it.
-    linker_with_wasi: Arc<OnceLock<Linker<Context>>>,
-    ticker: Arc<Ticker>,
-    spares: Arc<Spares>,
+    linker: Arc<Linker<StepContext>>,
+    /// With WASI. Made for the first package of the soft tier.
+    linker_with_wasi: Arc<OnceLock<Linker<StepContext>>>,
+    ticker: Arc<EpochTicker>,
+    memory_pool: Arc<MemoryPool>,
 }
 
+/// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// wasmtime refused a setting, or the system a thread.
     #[error("cannot start the WebAssembly engine: {0}")]
     Start(String),
+    /// No instance fits into the limit of the address space.
     #[error(transparent)]
     AddressSpace(#[from] AddressSpaceError),
 }
 
 impl Engine {
+    /// An engine that compiles for speed of the code.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
     pub fn new() -> Result<Engine, EngineError> {
         Engine::with_opt_level(OptLevel::Speed)
     }
 
-    /// Compiles faster, to code that is slower: for running something once.
+    /// An engine that compiles fast to slow code, for guests that run once.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
     pub fn for_one_run() -> Result<Engine, EngineError> {
         Engine::with_opt_level(OptLevel::None)
     }
@@ -66,32 +62,40 @@ impl Engine {
         let mut config = Config::new();
         config.wasm_component_model(true);
         config.epoch_interruption(true);
-        // Several engines of other builds may share a cache directory: see `code::CodeCache`.
+        // Every setting is part of the fingerprint in the names of compiled code: see `compiled_package`.
         config.cranelift_opt_level(opt_level);
         config.memory_init_cow(false);
-        config.with_host_memory(Arc::new(Creator::new().map_err(EngineError::Start)?));
+        config.with_host_memory(Arc::new(HostMemoryCreator::new().map_err(EngineError::Start)?));
         config.memory_guard_size(GUARD as u64);
-        // Linear memories are recreated, never moved.
+        // A memory grows in place: its owner holds its address.
         config.memory_may_move(false);
         let inner = wasmtime::Engine::new(&config).map_err(fail)?;
         let mut linker = Linker::new(&inner);
-        world::Controller::add_to_linker::<_, HasSelf<Context>>(&mut linker, |context| context).map_err(fail)?;
-        let ticker = Ticker::start(inner.clone()).map_err(|e| EngineError::Start(e.to_string()))?;
-        // Each spare memory takes the place of an instance.
-        let spares = Arc::new(if address_space.is_some() { Spares::none() } else { Spares::default() });
-        Ok(Engine { inner, linker: Arc::new(linker), linker_with_wasi: Arc::default(), ticker, spares })
+        world::Controller::add_to_linker::<_, HasSelf<StepContext>>(&mut linker, |context| context).map_err(fail)?;
+        let ticker = EpochTicker::start(inner.clone()).map_err(|e| EngineError::Start(e.to_string()))?;
+        // A pooled memory takes as much address space as an instance.
+        let memory_pool = if address_space.is_some() { MemoryPool::none() } else { MemoryPool::default() };
+        Ok(Engine {
+            inner,
+            linker: Arc::new(linker),
+            linker_with_wasi: Arc::default(),
+            ticker: Arc::new(ticker),
+            memory_pool: Arc::new(memory_pool),
+        })
     }
 
-    /// Memories to be used again.
-    pub fn spares(&self) -> &Spares {
-        &self.spares
+    /// Memories of suspended instances.
+    pub fn memory_pool(&self) -> &MemoryPool {
+        &self.memory_pool
     }
 
-    pub fn wasmtime(&self) -> &wasmtime::Engine {
+    /// The engine that compiles and runs.
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }
 
-    pub(crate) fn linker(&self, tier: Tier) -> wasmtime::Result<&Linker<Context>> {
+    /// The host functions for guests of `tier`.
+    pub(crate) fn linker(&self, tier: Tier) -> wasmtime::Result<&Linker<StepContext>> {
         if tier == Tier::Full {
             return Ok(&self.linker);
         }
@@ -99,66 +103,12 @@ impl Engine {
             return Ok(linker);
         }
         let mut linker = Linker::clone(&self.linker);
-        crate::wasi::add_to_linker(&mut linker)?;
+        wasi_linker::add_to_linker(&mut linker)?;
         Ok(self.linker_with_wasi.get_or_init(|| linker))
     }
 
-    /// While the guard lives, epochs advance every [`CPU_CHECK_INTERVAL`].
+    /// Interrupts running guests regularly while the guard lives.
     pub(crate) fn ticking(&self) -> Ticking<'_> {
-        self.ticker.enter();
-        Ticking(&self.ticker)
-    }
-}
-
-/// A thread that advances the engine's epoch while at least one step runs, and sleeps otherwise:
-/// an idle host makes no wake-ups.
-struct Ticker {
-    running: Arc<AtomicUsize>,
-    ended: Arc<AtomicBool>,
-    thread: Thread,
-}
-
-pub(crate) struct Ticking<'a>(&'a Ticker);
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.thread.unpark();
-    }
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> std::io::Result<Arc<Ticker>> {
-        let running = Arc::new(AtomicUsize::new(0));
-        let ended = Arc::new(AtomicBool::new(false));
-        let (counter, has_ended) = (running.clone(), ended.clone());
-        let weak = engine.weak();
-        drop(engine);
-        let handle = thread::Builder::new().name("wasmop-epoch".into()).spawn(move || {
-            loop {
-                if counter.load(Ordering::SeqCst) == 0 {
-                    thread::park();
-                } else {
-                    thread::sleep(CPU_CHECK_INTERVAL);
-                }
-                match weak.upgrade() {
-                    Some(engine) if !has_ended.load(Ordering::SeqCst) => engine.increment_epoch(),
-                    _ => return,
-                }
-            }
-        })?;
-        Ok(Arc::new(Ticker { running, ended, thread: handle.thread().clone() }))
-    }
-
-    fn enter(&self) {
-        if self.running.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.thread.unpark();
-        }
-    }
-}
-
-impl Drop for Ticking<'_> {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.ticker.tick()
     }
 }

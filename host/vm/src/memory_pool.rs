@@ -1,117 +1,114 @@
-//! Memories of instances that were just suspended, for those that are resumed next.
+//! A pool of memories of suspended instances, for the instances that are resumed next.
 //!
-//! A host that suspends often resumes often, and most of what a resume costs is the kernel finding
-//! pages. They are lent out only to instances that start from the same image, and not kept for long:
-//! a host that has nothing to do holds none. One that comes back to the controller that has left it holds
-//! what it needs already.
+//! A host that suspends often also resumes often, and most of a resume's cost is the kernel's page faults. The pool lends
+//! a memory only to an instance that starts from the same image. It holds memories for a short time only, so an idle
+//! host holds none. The controller that has left a memory finds its own pages there.
 //!
-//! A memory that maps a file of its controller serves that controller's next instance only, and only
-//! from the snapshot it was left with. Any later save may have reused what the memory shows, and a
-//! discarded state directory has other files under the same names.
+//! A memory that maps its controller's file serves only that controller, and only from the snapshot that it was left
+//! with. Any later save may have reused the mapped slots, and a discarded state directory has other files of the same
+//! name.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use wasmop_snapshot::{BaseImage, Overlay, SnapshotRef};
 
-use crate::memory::Spare;
+use crate::memory::PooledMemory;
 
-/// Spares of a host.
-const MAX_SPARES: usize = 4;
-/// A memory that holds more is given back at once.
+/// Most memories in the pool.
+const MAX_MEMORIES: usize = 4;
+/// Bytes: the pool refuses larger memories.
 const MAX_BYTES: usize = 4 << 20;
 
-pub struct Spares {
-    kept: Mutex<Vec<Kept>>,
-    /// How many are kept.
+/// The pool of an engine.
+pub struct MemoryPool {
+    /// Oldest first; at most `max`.
+    entries: Mutex<Vec<PoolEntry>>,
     max: usize,
 }
 
-impl Default for Spares {
-    fn default() -> Spares {
-        Spares { kept: Mutex::default(), max: MAX_SPARES }
+impl Default for MemoryPool {
+    fn default() -> MemoryPool {
+        MemoryPool { entries: Mutex::default(), max: MAX_MEMORIES }
     }
 }
 
-struct Kept {
-    memory: Used,
+struct PoolEntry {
+    reused: Reused,
     since: Instant,
 }
 
-/// A memory that was used, and what is known of its content.
-pub struct Used {
-    /// What it maps.
+/// A memory of a dropped instance, and what is known of its content.
+pub(crate) struct Reused {
+    /// The image that it maps.
     pub base: Arc<BaseImage>,
-    pub spare: Spare,
-    /// What it maps besides, from the file of the same controller.
+    pub memory: PooledMemory,
+    /// What it maps over the image, from its controller's state file.
     pub overlay: Overlay,
-    /// Whose it was, and what was saved of it then: nobody has changed it since.
+    /// The store of the last instance's controller ([`wasmop_snapshot::ControllerStore::id`]).
     pub controller: u64,
+    /// The last instance's snapshot. Nothing has changed the memory since.
     pub snapshot: SnapshotRef,
 }
 
-impl Used {
-    /// Whether it holds this snapshot as it is.
+impl Reused {
+    /// Whether the memory holds exactly this snapshot.
     pub fn holds(&self, controller: u64, snapshot: &SnapshotRef) -> bool {
         self.controller == controller && self.snapshot == *snapshot && self.overlay.is_empty()
     }
 }
 
-impl Spares {
-    /// Keeps none.
-    pub fn none() -> Spares {
-        Spares { kept: Mutex::default(), max: 0 }
+impl MemoryPool {
+    /// A pool that stays empty.
+    pub(crate) fn none() -> MemoryPool {
+        MemoryPool { entries: Mutex::default(), max: 0 }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The memory that `controller` left with `snapshot`, else one that maps this package's image and
-    /// nothing else, if that is where the instance starts.
-    pub fn take(&self, digest: &[u8; 32], controller: u64, snapshot: Option<&SnapshotRef>) -> Option<Used> {
-        let mut kept = self.kept();
-        let is_own = |used: &Used| used.controller == controller && snapshot == Some(&used.snapshot);
+    /// Takes the memory that `controller` left with `snapshot`. Failing that, takes one that maps nothing but this
+    /// package's image, if the instance starts from that image.
+    pub(crate) fn take(&self, digest: &[u8; 32], controller: u64, snapshot: Option<&SnapshotRef>) -> Option<Reused> {
+        let mut entries = self.entries.lock();
+        let is_own = |reused: &Reused| reused.controller == controller && snapshot == Some(&reused.snapshot);
         let starts_from_package = snapshot.is_none_or(|s| s.base_generation == 0);
-        let is_plain = |used: &Used| starts_from_package && used.base.generation == 0 && used.overlay.is_empty();
-        let position = |fits: &dyn Fn(&Used) -> bool| {
-            kept.iter().rposition(|k| k.memory.base.header.digest == *digest && fits(&k.memory))
+        let is_plain =
+            |reused: &Reused| starts_from_package && reused.base.generation == 0 && reused.overlay.is_empty();
+        let position = |fits: &dyn Fn(&Reused) -> bool| {
+            entries.iter().rposition(|e| e.reused.base.header.digest == *digest && fits(&e.reused))
         };
         let at = position(&is_own).or_else(|| position(&is_plain))?;
-        Some(kept.remove(at).memory)
+        Some(entries.remove(at).reused)
     }
 
-    /// Keeps a memory for a while.
-    pub fn put(&self, memory: Used) {
-        if memory.spare.bytes() > MAX_BYTES || self.max == 0 {
+    /// Adds a memory, and evicts the oldest if the pool is full.
+    pub(crate) fn put(&self, reused: Reused) {
+        if reused.memory.bytes() > MAX_BYTES || self.max == 0 {
             return;
         }
-        let kept = Kept { memory, since: Instant::now() };
-        let mut all = self.kept();
-        let evicted = (all.len() >= self.max).then(|| all.remove(0));
-        all.push(kept);
-        drop(all);
-        // Unmapping takes a while.
+        let entry = PoolEntry { reused, since: Instant::now() };
+        let mut entries = self.entries.lock();
+        let evicted = (entries.len() >= self.max).then(|| entries.remove(0));
+        entries.push(entry);
+        drop(entries);
+        // Unmapping takes a while, so it happens without the lock.
         drop(evicted);
     }
 
-    /// What all hold, bytes.
+    /// Bytes of RAM that the pool holds.
     pub fn bytes(&self) -> u64 {
-        let kept = self.kept();
-        kept.iter().map(|k| k.memory.spare.bytes() as u64).sum()
+        self.entries.lock().iter().map(|e| e.reused.memory.bytes() as u64).sum()
     }
 
-    /// Gives all back: memory is short.
+    /// Drops all memories, when the machine is short of memory.
     pub fn clear(&self) {
-        let all = std::mem::take(&mut *self.kept());
+        let all = std::mem::take(&mut *self.entries.lock());
         drop(all);
     }
 
-    /// Gives back what has not been used for `linger`. Returns when to ask again, or `None` if nothing
-    /// is left.
+    /// Drops memories that nobody has taken for `linger`. Returns when to call again; `None` if the pool is empty.
     pub fn drop_idle(&self, linger: Duration) -> Option<Duration> {
-        let mut all = self.kept();
-        all.retain(|k| k.since.elapsed() < linger);
-        all.iter().map(|k| linger.saturating_sub(k.since.elapsed())).min()
+        let mut entries = self.entries.lock();
+        entries.retain(|e| e.since.elapsed() < linger);
+        entries.iter().map(|e| linger.saturating_sub(e.since.elapsed())).min()
     }
 }

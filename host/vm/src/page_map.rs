@@ -1,6 +1,6 @@
-//! What the kernel's page tables say of this process's memory: `/proc/self/pagemap`.
+//! Reads this process's page tables: which pages of an address range are dirty, or were touched.
 //!
-//! Pages are numbered from the beginning of the address range that is asked about, and come ascending.
+//! The kernel reports both by `/proc/self/pagemap`. Page numbers count from the beginning of the range and ascend.
 
 #![allow(unsafe_code)]
 
@@ -15,10 +15,13 @@ use wasmop_snapshot::PAGE;
 
 /// Pages that are present (or swapped out) and not backed by a file.
 ///
-/// The kernel's shared zero page counts among the first `file_pages` pages only. Elsewhere it stands for
-/// memory that was read and never written. In a private mapping of a file it is content: the kernel
-/// puts it in place of a written page that holds zeros when it splits a huge page or merges equal pages.
-pub fn dirty(addresses: Range<usize>, file_pages: u32) -> io::Result<Vec<u32>> {
+/// The kernel's shared zero page counts only among the first `file_pages` pages. In a private mapping of a file it is
+/// content: the kernel replaces a written zero page by it when it splits a huge page or merges equal pages. Elsewhere
+/// it stands for memory that was read and never written.
+///
+/// # Errors
+/// If `/proc/self/pagemap` cannot be read.
+pub(crate) fn dirty(addresses: Range<usize>, file_pages: u32) -> io::Result<Vec<u32>> {
     let pagemap = pagemap()?;
     match scan_dirty(pagemap, addresses.clone(), file_pages) {
         // Before Linux 6.7.
@@ -27,8 +30,11 @@ pub fn dirty(addresses: Range<usize>, file_pages: u32) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Pages that are in the page tables. Needs Linux 6.7.
-pub fn touched(addresses: Range<usize>) -> io::Result<Vec<u32>> {
+/// Pages that are in the page tables.
+///
+/// # Errors
+/// If the kernel cannot scan page tables, as before Linux 6.7.
+pub(crate) fn touched(addresses: Range<usize>) -> io::Result<Vec<u32>> {
     let argument = ScanArgument { category_mask: IS_PRESENT, return_mask: IS_PRESENT, ..ScanArgument::default() };
     let mut pages = Vec::new();
     scan(pagemap()?, addresses, argument, |found, _| pages.extend(found))?;
@@ -41,7 +47,7 @@ fn pagemap() -> io::Result<&'static File> {
     pagemap.map_err(|e| io::Error::new(e.kind(), format!("/proc/self/pagemap: {e}")))
 }
 
-/// Lets the kernel look for dirty pages: it skips what was never touched.
+/// Dirty pages by a scan of the kernel, which skips untouched ranges.
 pub(crate) fn scan_dirty(pagemap: &File, addresses: Range<usize>, file_pages: u32) -> io::Result<Vec<u32>> {
     let argument = ScanArgument {
         category_inverted: IS_FILE,
@@ -57,7 +63,7 @@ pub(crate) fn scan_dirty(pagemap: &File, addresses: Range<usize>, file_pages: u3
     Ok(dirty)
 }
 
-/// Those of `found`, pages of the same `categories` that no file backs, that count as dirty.
+/// The dirty ones of `found`: pages with the same `categories`, none backed by a file.
 fn without_zero_pages(found: Range<u32>, categories: u64, file_pages: u32) -> Range<u32> {
     match categories & IS_ZERO_PAGE {
         0 => found,
@@ -65,7 +71,7 @@ fn without_zero_pages(found: Range<u32>, categories: u64, file_pages: u32) -> Ra
     }
 }
 
-/// Looks at the entry of each page.
+/// Dirty pages by the page map's entry of each page.
 pub(crate) fn read(pagemap: &File, addresses: Range<usize>) -> io::Result<Vec<u32>> {
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
@@ -89,8 +95,7 @@ pub(crate) fn read(pagemap: &File, addresses: Range<usize>) -> io::Result<Vec<u3
     Ok(dirty)
 }
 
-/// Calls `found` with pages that the kernel finds by the categories in `argument`, and with their
-/// categories.
+/// Scans for pages with the categories that `argument` asks for. Calls `found` with each range and its categories.
 fn scan(
     pagemap: &File,
     addresses: Range<usize>,
@@ -108,8 +113,8 @@ fn scan(
         ..argument
     };
     while argument.start < end {
-        // SAFETY: `argument` is laid out as the kernel has it (linux/fs.h), and `regions` is as long as
-        // it says. Nothing is changed but these two.
+        // SAFETY: `argument` has the kernel's layout (linux/fs.h), and `vec` and `vec_len` describe `regions`, which
+        // outlives the call. The kernel writes to these two only.
         let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
         if count < 0 {
             return Err(io::Error::last_os_error());
@@ -119,14 +124,14 @@ fn scan(
             found(page(region.start)..page(region.end), region.categories);
         }
         if argument.walk_end <= argument.start {
-            return Err(io::Error::other("the kernel's scan of pages does not get on"));
+            return Err(io::Error::other("the kernel's page scan makes no progress"));
         }
         argument.start = argument.walk_end;
     }
     Ok(())
 }
 
-/// `PAGEMAP_SCAN`, its argument and categories, as in linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.
+/// `PAGEMAP_SCAN` with its argument and categories, from linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: u64 = 3 << 30 | (size_of::<ScanArgument>() as u64) << 16 | (b'f' as u64) << 8 | 16;
 const IS_FILE: u64 = 1 << 2;
 const IS_PRESENT: u64 = 1 << 3;

@@ -1,21 +1,21 @@
-//! The input of a step: the time of day and random numbers, besides what it is about.
+//! The nondeterministic input of a step: wall clock and random seed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::RngCore;
 use wasmop_core::step::{Event, StepInput};
 
-/// What an instance's monotonic clock shows before its initialisation.
+/// An instance's monotonic clock before its initialisation, nanoseconds.
 pub const FIRST_MONOTONIC_NS: u64 = 1_000_000_000;
 
-/// Input of a step that begins now.
+/// The input of a step that begins now. `monotonic`: the instance's monotonic clock, nanoseconds.
 pub fn step_input(monotonic: u64, events: Vec<Event>) -> StepInput {
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     StepInput { now: wall_clock_ns(), monotonic, seed, startup: None, events }
 }
 
-/// Nanoseconds since the Unix epoch.
+/// The wall clock, nanoseconds since the Unix epoch.
 pub fn wall_clock_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
 }

@@ -1,17 +1,24 @@
-//! Delivers a batch of events to an instance, and when a step fails, undoes it, finds the culprit,
-//! cancels that task alone and delivers the rest.
+//! Runs a batch of events as a step. If the step fails, it rolls the step back, cancels the task that is to blame, and
+//! delivers the rest.
 //!
-//! The culprit is the task the guest last said it runs (`enter`); failing that, the only task in
-//! the batch; failing that, events are delivered one at a time until one fails by itself. With no
-//! culprit the instance is lost: it starts again from its base image, and everything in flight is
-//! tried again with backoff.
+//! ```text
+//!  batch ──► step ──ok──► output
+//!             │ failed
+//!             ▼
+//!          roll back ──► a task to blame?   ── yes ──► cancel it, deliver the rest
+//!                        several events?    ── yes ──► deliver them one by one
+//!                        neither, or 16 roll-backs ──► the instance is lost
+//! ```
+//!
+//! To blame is the task that the guest last said it runs (`enter`), else the only task of the batch. A lost instance
+//! starts again from its base image, and the host retries everything in flight with backoff.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmop_core::startup::Startup;
-use wasmop_core::step::{Cause, Event, EventKind, Failure, Lost, StepFailure, StepInput, StepReport};
+use wasmop_core::step::{Event, EventKind, Failure, Lost, StepFailure, StepFault, StepInput, StepReport};
 use wasmop_snapshot::ControllerStore;
 
 use crate::compiled_package::InstalledPackage;
@@ -20,60 +27,67 @@ use crate::step_input::step_input;
 use crate::thread_clock::thread_cpu_time;
 use crate::wasi::WasiGrant;
 
-/// Attempts on one batch before the instance is given up: each costs a roll-back.
+/// Roll-backs of one batch after which the instance is lost.
 const MAX_ROLLBACKS: usize = 16;
 
 /// Where the instance of a job comes from.
-pub enum Source {
+pub enum InstanceSource {
+    /// It is in memory.
     Resident(Box<Instance>),
-    /// `wasi`: what of it is granted, `None` for nothing.
+    /// The job starts or resumes it.
     Start {
+        /// What it starts from.
         origin: Origin,
+        /// Its grant of WASI; `None`: nothing.
         wasi: Option<Arc<WasiGrant>>,
+        /// Controllers that the package has registered before.
         registered: u32,
     },
 }
 
-pub struct Batch {
-    pub source: Source,
-    /// `None`: no step at all, only a resume.
+/// Steps of one instance for one batch of events, to run on a worker.
+pub struct StepJob {
+    /// The instance.
+    pub source: InstanceSource,
+    /// The batch. `None`: resume the instance and run no step.
     pub events: Option<Vec<Event>>,
     /// The instance's monotonic clock, nanoseconds.
     pub monotonic: u64,
-    /// Tasks the guest is working on.
+    /// Tasks that the guest is working on.
     pub tasks: Vec<u64>,
-    /// What the program was started with.
+    /// Environment and arguments of the program.
     pub startup: Arc<Startup>,
 }
 
-/// What became of a batch.
-pub struct Report {
-    /// `None`: lost, start again from the base image.
+/// The result of a [`StepJob`].
+pub struct StepJobReport {
+    /// The instance. `None`: it is lost and starts again from the base image.
     pub instance: Option<Box<Instance>>,
-    /// When the worker began with it.
+    /// When a worker began the job.
     pub begun: Instant,
     /// What the steps did.
     pub steps: StepReport,
 }
 
-impl Batch {
-    pub fn run(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
+impl StepJob {
+    /// Runs the job on this thread.
+    pub fn run(self, package: &InstalledPackage, store: &ControllerStore) -> StepJobReport {
         let before = thread_cpu_time();
         let mut report = self.run_all(package, store);
         report.steps.cpu = thread_cpu_time().saturating_sub(before);
         report
     }
 
-    fn run_all(self, package: &InstalledPackage, store: &ControllerStore) -> Report {
+    fn run_all(self, package: &InstalledPackage, store: &ControllerStore) -> StepJobReport {
         let started = Instant::now();
-        let mut report = Report { instance: None, begun: started, steps: StepReport::default() };
+        let mut report = StepJobReport { instance: None, begun: started, steps: StepReport::default() };
         let mut instance = match self.source {
-            Source::Resident(instance) => {
-                // Its pages come back as the step touches them.
+            InstanceSource::Resident(instance) => {
+                // Its pages come back as the step touches them, so the resume itself takes no time.
                 report.steps.resume = instance.is_suspended().then_some(Duration::ZERO);
                 instance
             }
-            Source::Start { origin, wasi, registered } => {
+            InstanceSource::Start { origin, wasi, registered } => {
                 let from_snapshot = matches!(origin, Origin::Snapshot(_));
                 match Instance::start(package, store, wasi.as_deref(), &self.startup, origin, registered) {
                     Ok(instance) => {
@@ -127,7 +141,7 @@ impl Batch {
             let (rolled_back, replayed_steps) = match full.rolled_back(package, store) {
                 Ok((rolled_back, steps)) => (Some(Instance::Full(rolled_back)), steps),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot undo a failed step");
+                    tracing::warn!(%error, "cannot roll back a failed step");
                     (None, 0)
                 }
             };
@@ -166,11 +180,11 @@ impl Batch {
     }
 }
 
-/// Whose fault it is that a step with `events` failed, if that can be said.
+/// The task to blame for a failed step with `events`, if there is evidence.
 ///
-/// Go switches goroutines at allocations, so there the hint may name a bystander when memory runs
-/// out: then whose event it was counts more, and with events of several tasks they are split first.
-fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
+/// Go switches goroutines at allocations, so when memory runs out, the hint may name a bystander. Then the batch counts
+/// more than the hint, and events of several tasks are delivered one by one first.
+fn blame(cause: StepFault, entered: u64, running: &BTreeSet<u64>, events: &[Event]) -> Option<u64> {
     let hinted = running.contains(&entered).then_some(entered);
     let mut tasks: Vec<u64> = events.iter().map(|e| e.task).collect();
     tasks.sort_unstable();
@@ -180,14 +194,13 @@ fn blame(cause: Cause, entered: u64, running: &BTreeSet<u64>, events: &[Event]) 
         _ => None,
     };
     match cause {
-        Cause::MemoryLimit if tasks.len() > 1 => None,
-        Cause::MemoryLimit => only.or(hinted),
-        Cause::Panic | Cause::CpuLimit | Cause::ActionLimit | Cause::Trap => hinted.or(only),
+        StepFault::MemoryLimit if tasks.len() > 1 => None,
+        StepFault::MemoryLimit => only.or(hinted),
+        StepFault::Panic | StepFault::CpuLimit | StepFault::ActionLimit | StepFault::Trap => hinted.or(only),
     }
 }
 
-/// The batch with a task cancelled: without its events, and, if the guest has begun it already,
-/// with a `cancel` in front.
+/// The batch without the events of `task`. If the guest has begun the task before, a `cancel` comes first.
 fn without(events: Vec<Event>, task: u64) -> Vec<Event> {
     let begins_here = |e: &Event| e.task == task && matches!(e.kind, EventKind::Reconcile | EventKind::Map);
     let mut rest = Vec::with_capacity(events.len() + 1);
@@ -207,28 +220,28 @@ mod tests {
     }
 
     #[test]
-    fn the_task_that_said_it_runs_is_blamed_first() {
+    fn the_entered_task_is_blamed_first() {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
         for (entered, expected) in [(3, Some(3)), (2, Some(2)), (0, None), (9, None)] {
-            assert_eq!(blame(Cause::Panic, entered, &running, &events), expected, "entered {entered}");
+            assert_eq!(blame(StepFault::Panic, entered, &running, &events), expected, "entered {entered}");
         }
-        assert_eq!(blame(Cause::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
-        assert_eq!(blame(Cause::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
-        assert_eq!(blame(Cause::Trap, 0, &running, &[]), None);
+        assert_eq!(blame(StepFault::Trap, 0, &running, &events[..1]), Some(1), "the only task in the batch");
+        assert_eq!(blame(StepFault::Trap, 0, &running, &[event(EventKind::Start, 0)]), None);
+        assert_eq!(blame(StepFault::Trap, 0, &running, &[]), None);
     }
 
     #[test]
-    fn when_memory_runs_out_the_batch_is_split_before_a_hint_is_believed() {
+    fn at_the_memory_limit_the_batch_is_split_before_the_hint_counts() {
         let events = [event(EventKind::Reconcile, 1), event(EventKind::Head, 2)];
         let running = BTreeSet::from([1, 2, 3]);
-        assert_eq!(blame(Cause::MemoryLimit, 1, &running, &events), None);
-        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &events[..1]), Some(1));
-        assert_eq!(blame(Cause::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
+        assert_eq!(blame(StepFault::MemoryLimit, 1, &running, &events), None);
+        assert_eq!(blame(StepFault::MemoryLimit, 3, &running, &events[..1]), Some(1));
+        assert_eq!(blame(StepFault::MemoryLimit, 3, &running, &[]), Some(3), "a timer of its own");
     }
 
     #[test]
-    fn a_task_that_begins_in_the_batch_is_left_out_and_an_older_one_is_cancelled() {
+    fn a_new_task_is_dropped_and_an_older_one_is_cancelled() {
         let batch = || vec![event(EventKind::Reconcile, 1), event(EventKind::Head, 2), event(EventKind::End, 2)];
         let kinds = |events: Vec<Event>| events.iter().map(|e| (e.kind, e.id)).collect::<Vec<_>>();
         assert_eq!(kinds(without(batch(), 1)), [(EventKind::Head, 20), (EventKind::End, 20)]);

@@ -1,6 +1,7 @@
-;; WASI preview 1 over `wasmop:controller/sys`, without state: no globals, no memory of its own, no
-;; handles. So the whole state of a guest stays its own memory and globals, and it can be continued
-;; in another process. Files and sockets do not exist.
+;; Implements WASI preview 1 with `wasmop:controller/sys`.
+;;
+;; The module has no state: no globals, no own memory and no handles. So the whole state of a guest is in its memory and
+;; globals, and another process can resume it. There are no files or sockets.
 ;;
 ;; Errno: 0 success, 8 EBADF, 28 EINVAL, 44 ENOENT, 52 ENOSYS.
 (module
@@ -14,11 +15,10 @@
   (import "wasmop:controller/sys@0.1.0" "startup-bytes" (func $startup_bytes (param $strings i32) (param $offset i32) (result i64)))
   (import "env" "memory" (memory 0))
 
-  ;; ---- output: standard output and error are streams of bytes that go to the log ----
+  ;; ---- output: stdout and stderr are byte streams to the log ----
 
-  ;; Each iovec becomes log messages with target "stdout" or "stderr", taken from the guest's
-  ;; memory as they are, line ends included: what is one line is often written in pieces, and the
-  ;; host joins them.
+  ;; Each iovec becomes log messages with the target "stdout" or "stderr". The messages include line breaks, because
+  ;; programs often write a line in pieces. The host joins the pieces.
   (func (export "fd_write") (param $fd i32) (param $iov i32) (param $count i32) (param $written i32) (result i32)
     (local $total i32) (local $len i32)
     (if (i32.gt_u (i32.sub (local.get $fd) (i32.const 1)) (i32.const 1)) (then (return (i32.const 8))))
@@ -34,9 +34,9 @@
     (i32.store (local.get $written) (local.get $total))
     (i32.const 0))
 
-  ;; Logs one iovec. The target's name needs an address and there is no memory here, so it is
-  ;; written over the iovec, eight bytes that are put back at the end. A message must be UTF-8, and
-  ;; what isn't would trap: each such byte is logged as "?".
+  ;; Logs one iovec. The target's name needs an address, but this module has no memory. So the name overwrites the eight
+  ;; bytes of the iovec, which are restored at the end. A message that is not UTF-8 would trap, so each invalid byte is
+  ;; logged as "?".
   (func $piece (param $fd i32) (param $iov i32)
     (local $saved i64) (local $at i32) (local $len i32) (local $valid i32)
     (local.set $saved (i64.load align=4 (local.get $iov)))
@@ -59,7 +59,7 @@
           (br_if $more (local.get $len)))))
     (i64.store align=4 (local.get $iov) (local.get $saved)))
 
-  ;; Length of the longest prefix that is UTF-8 (Unicode 15, table 3-7).
+  ;; Returns the length of the longest prefix in UTF-8 (Unicode 15, table 3-7).
   (func $utf8_prefix (param $at i32) (param $len i32) (result i32)
     (local $i i32) (local $byte i32) (local $need i32) (local $low i32) (local $high i32)
     (block $stop
@@ -105,7 +105,7 @@
   ;; ---- clocks, random numbers, waiting ----
 
   (func $clock (param $id i32) (result i64)
-    ;; 0 is the wall clock; 1 monotonic; 2 and 3, CPU time, are as good as that
+    ;; 0 is the wall clock, 1 the monotonic clock. 2 and 3 are CPU clocks, which return the monotonic time.
     (if (result i64) (i32.eqz (local.get $id)) (then (call $now)) (else (call $monotonic))))
 
   (func (export "clock_time_get") (param $id i32) (param $precision i64) (param $out i32) (result i32)
@@ -135,8 +135,8 @@
         (br $next)))
     (i32.const 0))
 
-  ;; A guest never blocks inside a step: the earliest clock among the subscriptions becomes the
-  ;; deadline the instance parks with, and all of them are reported ready at once.
+  ;; A guest never blocks within a step. The earliest clock subscription becomes the deadline with which the instance
+  ;; parks, and all subscriptions are reported as ready immediately.
   ;; Subscription, 48 bytes: userdata u64 @0, tag u8 @8 (0 clock), clock id u32 @16,
   ;; timeout u64 @24, precision u64 @32, flags u16 @40 (bit 0: absolute).
   ;; Event, 32 bytes: userdata u64 @0, errno u16 @8, type u8 @10, nbytes u64 @16, flags u16 @24.
@@ -173,11 +173,11 @@
     (i32.const 0))
 
   (func (export "sched_yield") (result i32) (i32.const 0))
-  ;; A controller that exits has failed: the host treats it as any other trap.
+  ;; Exiting is a failure of the controller. The host handles it like any other trap.
   (func (export "proc_exit") (param i32) (unreachable))
   (func (export "proc_raise") (param i32) (result i32) (unreachable))
 
-  ;; ---- arguments, after the program's name "wasmop", and environment ----
+  ;; ---- arguments, preceded by the program name "wasmop", and environment ----
 
   ;; Copies the host's NUL-terminated strings to $buffer and the address of each to $pointers.
   (func $copy_startup (param $strings i32) (param $pointers i32) (param $buffer i32)
@@ -199,7 +199,7 @@
         (local.set $offset (i32.add (local.get $offset) (i32.const 1)))
         (br $next))))
 
-  ;; The program's name is always there: klog, for one, indexes os.Args[0] before main.
+  ;; The program name is always present. For example, klog indexes os.Args[0] before main.
   (func (export "args_sizes_get") (param $count i32) (param $size i32) (result i32)
     (local $both i64)
     (local.set $both (call $startup_size (i32.const 0)))
@@ -224,7 +224,7 @@
     (call $copy_startup (i32.const 1) (local.get $environ) (local.get $buffer))
     (i32.const 0))
 
-  ;; ---- file descriptors: 0, 1 and 2 are character devices, there are no others ----
+  ;; ---- file descriptors: only 0, 1 and 2 exist, as character devices ----
 
   (func $standard (param $fd i32) (result i32)
     (select (i32.const 8) (i32.const 0) (i32.gt_u (local.get $fd) (i32.const 2))))

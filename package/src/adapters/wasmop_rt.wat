@@ -1,10 +1,10 @@
 ;; Turns the world's `read: func() -> list<u8>` into `read(dst, len, scratch)`.
 ;;
-;; The list is lowered by calling an allocator. Here that allocator is this module's and returns
-;; the buffer the guest passed in, so no guest code runs while the host is writing (a garbage
-;; collector there would call an import, which traps) and a guest exports no cabi_realloc.
+;; The canonical ABI lowers a list by calling an allocator. This module provides the allocator, which returns the buffer
+;; of the guest. So no guest code runs while the host writes, and guests need no cabi_realloc. Guest code there could
+;; start a garbage collection that calls an import, which traps.
 ;;
-;; The two globals live only during the call: they are no state that a snapshot would have to hold.
+;; The two globals are used only during a call, so snapshots need not contain them.
 (module
   (import "wasmop:controller/runtime@0.1.0" "read" (func $read (param i32)))
   (import "env" "memory" (memory 0))
@@ -13,11 +13,11 @@
 
   ;; (old ptr, old size, align, new size)
   (func (export "cabi_import_realloc") (param i32 i32 i32 i32) (result i32)
-    ;; The host gave another length than the event's: a bug there, never to be written past `len`.
+    ;; A length other than the event's is a bug of the host. Never write past `len`.
     (if (i32.ne (local.get 3) (global.get $len)) (then (unreachable)))
     (global.get $dst))
 
-  ;; `scratch` takes the list's pointer and length, which the caller knows already.
+  ;; `scratch` receives the list's pointer and length. The caller ignores them.
   (func (export "read") (param $dst i32) (param $len i32) (param $scratch i32)
     (global.set $dst (local.get $dst))
     (global.set $len (local.get $len))

@@ -1,4 +1,4 @@
-//! Checks an expression, and bounds the work and the size of each of its parts by the size of the objects.
+//! Checks an expression, and bounds the work and the result size of each node by the size of the objects.
 
 use std::collections::HashMap;
 
@@ -6,22 +6,24 @@ use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 use regex::{Regex, RegexBuilder};
 
-/// Most parts within each other.
+/// Nodes are nested at most this deep.
 const MAX_DEPTH: usize = 64;
-/// Of a part, whatever its operands.
-const PART: u64 = 16;
-/// Most bytes of a compiled pattern.
+/// The cost of a node without its operands.
+const NODE: u64 = 16;
+/// A compiled pattern has at most this many bytes.
 const MAX_PATTERN: usize = 16 << 10;
-/// Most characters of a number as text.
+/// A number as text has at most this many characters.
 const NUMBER: u64 = 400;
-/// The function that a loop calls in each turn, with its cost. No text can name it.
+/// The function that each loop iteration calls with its cost. It is not a valid identifier, so expressions cannot call
+/// it.
 pub const CHARGE: &str = "@charge";
 
-/// An upper bound that grows with the objects: of work, or of a value's size.
+/// An upper bound on work or on the size of a value. It is linear in the size of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
+    /// Independent of the objects.
     pub fixed: u64,
-    /// For each byte of the objects' JSON.
+    /// Per byte of the objects' JSON.
     pub per_byte: u64,
 }
 
@@ -30,6 +32,7 @@ impl Bound {
         Bound { fixed, per_byte: 0 }
     }
 
+    /// Returns the bound for objects of this many bytes.
     pub fn at(self, bytes: u64) -> u64 {
         self.per_byte.saturating_mul(bytes).saturating_add(self.fixed)
     }
@@ -38,52 +41,59 @@ impl Bound {
         Bound { fixed: self.fixed.saturating_add(other.fixed), per_byte: self.per_byte.saturating_add(other.per_byte) }
     }
 
-    /// The one that grows less.
+    /// Returns the bound with the smaller slope.
     fn least(self, other: Bound) -> Bound {
         let order = |bound: &Bound| (bound.per_byte, bound.fixed);
         std::cmp::min_by_key(self, other, order)
     }
 }
 
-/// Why an expression is refused, and which part of it is to blame.
-pub struct Refused {
+/// Why an expression is refused.
+pub struct PredicateRefusal {
+    /// The offending node.
     pub id: u64,
     pub problem: String,
 }
 
-/// Of a part of an expression.
-struct Part {
+/// The bounds of a node.
+struct Estimate {
+    /// Work to evaluate it.
     cost: Bound,
+    /// Size of its result.
     size: Bound,
 }
 
-/// What the whole costs except for the turns of its loops, which from now on charge for themselves. Collects the
-/// patterns of `matches`.
-pub fn check(expression: &mut IdedExpr, patterns: &mut HashMap<String, Regex>) -> Result<Bound, Refused> {
+/// Checks an expression and returns its static cost.
+///
+/// The static cost excludes loop iterations. Instruments the loops so that each iteration charges its own cost.
+/// Collects the patterns of `matches`.
+pub fn check(expression: &mut IdedExpr, patterns: &mut HashMap<String, Regex>) -> Result<Bound, PredicateRefusal> {
     let mut checker = Checker { variables: Vec::new(), depth: 0, patterns };
-    checker.part(expression).map(|part| part.cost)
+    checker.node(expression).map(|part| part.cost)
 }
 
 struct Checker<'a> {
-    /// Of the loops around, innermost last, with the size of their values.
+    /// The variables of the enclosing loops with the sizes of their values, innermost last.
     variables: Vec<(String, Bound)>,
     depth: usize,
     patterns: &'a mut HashMap<String, Regex>,
 }
 
 impl Checker<'_> {
-    fn part(&mut self, part: &mut IdedExpr) -> Result<Part, Refused> {
-        let id = part.id;
-        let refused = |problem: String| Err(Refused { id, problem });
+    fn node(&mut self, node: &mut IdedExpr) -> Result<Estimate, PredicateRefusal> {
+        let id = node.id;
+        let refused = |problem: String| Err(PredicateRefusal { id, problem });
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return refused(format!("more than {MAX_DEPTH} parts within each other"));
+            return refused(format!("nested more than {MAX_DEPTH} levels deep"));
         }
-        let result = match &mut part.expr {
-            Expr::Literal(literal) => Ok(Part { cost: Bound::fixed(PART), size: Bound::fixed(literal_size(literal)) }),
+        let result = match &mut node.expr {
+            Expr::Literal(literal) => {
+                Ok(Estimate { cost: Bound::fixed(NODE), size: Bound::fixed(literal_size(literal)) })
+            }
             Expr::Ident(name) => match self.size_of(name) {
-                Some(size) => Ok(Part { cost: Bound::fixed(PART), size }),
-                None => refused(format!("unknown variable `{name}`, there are `object` and `oldObject`")),
+                Some(size) => Ok(Estimate { cost: Bound::fixed(NODE), size }),
+                None => refused(format!("unknown variable `{name}`; use `object` or `oldObject`")),
             },
             Expr::Select(select) => self.member(&mut select.operand, None),
             Expr::List(list) => self.literal_of(list.elements.iter_mut()),
@@ -110,35 +120,35 @@ impl Checker<'_> {
         matches!(name, "object" | "oldObject").then_some(Bound { fixed: 8, per_byte: 1 })
     }
 
-    /// A field or an item. Of a variable it is borrowed; of a value made on the way it may be copied.
-    fn member(&mut self, of: &mut IdedExpr, index: Option<&mut IdedExpr>) -> Result<Part, Refused> {
+    /// A field or an item. The interpreter borrows it from a variable, but may copy it from a computed value.
+    fn member(&mut self, of: &mut IdedExpr, index: Option<&mut IdedExpr>) -> Result<Estimate, PredicateRefusal> {
         let is_borrowed = is_path(of);
-        let mut part = self.part(of)?;
-        part.cost = part.cost.plus(Bound::fixed(PART));
+        let mut part = self.node(of)?;
+        part.cost = part.cost.plus(Bound::fixed(NODE));
         if !is_borrowed {
             part.cost = part.cost.plus(part.size);
         }
         if let Some(index) = index {
-            let index = self.part(index)?;
+            let index = self.node(index)?;
             part.cost = part.cost.plus(index.cost).plus(index.size);
         }
         Ok(part)
     }
 
-    /// A list or a map of these, which are copied.
-    fn literal_of<'e>(&mut self, parts: impl Iterator<Item = &'e mut IdedExpr>) -> Result<Part, Refused> {
-        let (mut cost, mut size) = (Bound::fixed(PART), Bound::fixed(1));
+    /// A list or map literal. The interpreter copies the elements.
+    fn literal_of<'e>(&mut self, parts: impl Iterator<Item = &'e mut IdedExpr>) -> Result<Estimate, PredicateRefusal> {
+        let (mut cost, mut size) = (Bound::fixed(NODE), Bound::fixed(1));
         for part in parts {
-            let part = self.part(part)?;
-            cost = cost.plus(part.cost).plus(part.size).plus(Bound::fixed(PART));
+            let part = self.node(part)?;
+            cost = cost.plus(part.cost).plus(part.size).plus(Bound::fixed(NODE));
             size = size.plus(part.size).plus(Bound::fixed(1));
         }
-        Ok(Part { cost, size })
+        Ok(Estimate { cost, size })
     }
 
-    fn call(&mut self, id: u64, call: &mut CallExpr) -> Result<Part, Refused> {
+    fn call(&mut self, id: u64, call: &mut CallExpr) -> Result<Estimate, PredicateRefusal> {
         let name = call.func_name.clone();
-        let refused = |problem: String| Err(Refused { id, problem });
+        let refused = |problem: String| Err(PredicateRefusal { id, problem });
         let mut operands: Vec<&mut IdedExpr> = call.target.as_deref_mut().into_iter().chain(&mut call.args).collect();
         if name == operators::INDEX
             && let [of, index] = &mut operands[..]
@@ -159,17 +169,17 @@ impl Checker<'_> {
                 }
             };
         }
-        let mut cost = Bound::fixed(PART);
+        let mut cost = Bound::fixed(NODE);
         let mut sizes = Vec::with_capacity(operands.len());
         for operand in operands {
-            let part = self.part(operand)?;
+            let part = self.node(operand)?;
             cost = cost.plus(part.cost);
             sizes.push(part.size);
         }
         let all = sizes.iter().fold(Bound::default(), |all, size| all.plus(*size));
         let least = sizes.iter().copied().reduce(Bound::least).unwrap_or_default();
         let small = Bound::fixed(8);
-        // What it does with its operands, and what it gives.
+        // The work of the operation itself, and the size of its result.
         let (work, size) = match (&*name, sizes.len()) {
             (operators::LOGICAL_AND | operators::LOGICAL_OR, 2) => (small, small),
             (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE | operators::NEGATE, 1) => (small, small),
@@ -188,41 +198,40 @@ impl Checker<'_> {
             (operators::ADD, 2) => (all, all),
             (operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, 2) => (small, small),
             (operators::IN | "contains", 2) => (all, small),
-            // Charges for what it matches when that is known.
+            // Charges for the matched text during evaluation.
             ("matches", 2) if call.target.is_some() => (small, small),
             ("size" | "int" | "double", 1) => (all, small),
             ("string", 1) => (all, all.plus(Bound::fixed(NUMBER))),
-            _ => return refused(format!("unknown function `{name}`, or one with other arguments")),
+            _ => return refused(format!("unknown function `{name}`, or unsupported arguments")),
         };
-        Ok(Part { cost: cost.plus(work), size })
+        Ok(Estimate { cost: cost.plus(work), size })
     }
 
-    /// Its turns charge for themselves; to whom it belongs it costs what it goes through, all of which is copied
-    /// item by item.
-    fn comprehension(&mut self, id: u64, comprehension: &mut ComprehensionExpr) -> Result<Part, Refused> {
+    /// A loop. Its iterations charge their own cost. Its static cost includes copying the range item by item.
+    fn comprehension(&mut self, id: u64, comprehension: &mut ComprehensionExpr) -> Result<Estimate, PredicateRefusal> {
         let ComprehensionExpr { iter_range, iter_var, iter_var2, accu_var, accu_init, loop_cond, loop_step, result } =
             comprehension;
         if iter_var2.is_some() || matches!(accu_init.expr, Expr::List(_) | Expr::Map(_)) {
             let problem = "`map` and `filter` are not supported: use `all`, `exists` or `exists_one`";
-            return Err(Refused { id, problem: problem.into() });
+            return Err(PredicateRefusal { id, problem: problem.into() });
         }
-        let range = self.part(iter_range)?;
-        let init = self.part(accu_init)?;
+        let range = self.node(iter_range)?;
+        let init = self.node(accu_init)?;
         let outer = self.variables.len();
         self.variables.push((accu_var.clone(), Bound::fixed(8)));
         self.variables.push((iter_var.clone(), range.size));
-        let step = self.part(loop_step)?;
-        let cond = self.part(loop_cond)?;
-        let given = self.part(result)?;
+        let step = self.node(loop_step)?;
+        let cond = self.node(loop_cond)?;
+        let given = self.node(result)?;
         self.variables.truncate(outer);
-        let turn = step.cost.plus(cond.cost).plus(Bound::fixed(4 * PART));
-        charge(loop_cond, turn);
-        let cost = range.cost.plus(range.size).plus(init.cost).plus(given.cost).plus(Bound::fixed(4 * PART));
-        Ok(Part { cost, size: Bound::fixed(8) })
+        let iteration = step.cost.plus(cond.cost).plus(Bound::fixed(4 * NODE));
+        charge(loop_cond, iteration);
+        let cost = range.cost.plus(range.size).plus(init.cost).plus(given.cost).plus(Bound::fixed(4 * NODE));
+        Ok(Estimate { cost, size: Bound::fixed(8) })
     }
 }
 
-/// Has a condition charge before anything else. Not with `&&`, which makes up for failures.
+/// Makes a condition charge first. It does not use `&&`, which absorbs failures.
 fn charge(condition: &mut IdedExpr, cost: Bound) {
     let id = condition.id;
     let part = |expr| IdedExpr { id, expr };

@@ -1,11 +1,20 @@
-//! Predicates of watches: a CEL expression over an object and what it was before.
+//! Predicates of watches: CEL expressions over an object and its previous version.
 //!
-//! The expression comes from a package and is evaluated where everything waits for it, so both its shape and its
-//! work are bounded:
+//! Expressions come from packages and are evaluated on the host's main loop. So both their shape and their work are
+//! bounded:
 //!
 //! ```text
-//! text ─ length, openings ─ parse ─ known names, depth ─► cost of each part: fixed + per byte of the objects
-//! objects ─► charge for reading them and for all but the loops ─► evaluate; each turn of a loop charges for itself
+//! text    ─ length, openings ─► parse ─ known names, depth ─► cost of each node: fixed + per byte of the objects
+//! objects ─► charge for parsing them and for the static cost ─► evaluate; each loop iteration charges its own cost
+//! ```
+//!
+//! ```
+//! use wasmop_package::predicate::Predicate;
+//!
+//! let predicate = Predicate::new("object.spec != oldObject.spec")?;
+//! let (new, old) = (r#"{"spec": 2}"#, r#"{"spec": 1}"#);
+//! assert_eq!(predicate.passes(new, Some(old)), Ok(true));
+//! # Ok::<(), wasmop_package::predicate::PredicateError>(())
 //! ```
 
 mod bound;
@@ -22,55 +31,64 @@ use regex::Regex;
 
 use bound::Bound;
 
-/// Most bytes of an expression.
+/// An expression has at most this many bytes.
 pub const MAX_TEXT: usize = 2048;
-/// Most opening brackets and `?` of an expression, those in strings included: as deep as the parser recurses.
+/// An expression has at most this many opening brackets and `?`, including those in strings. This bounds the recursion
+/// of the parser.
 const MAX_OPENINGS: usize = 64;
-/// Of the thread that parses. 64 openings, each some ten nested calls, take a small part of it.
+/// Bytes of stack for the parser's thread. 64 openings with about ten nested calls each use a small part of it.
 const PARSER_STACK: usize = 64 << 20;
-/// Most work of one evaluation. A part of an expression is 16, a byte compared is 1: some ten milliseconds
-/// (`cargo xtask bench predicates`).
+/// The work of one evaluation is at most this. A node costs 16 and a compared byte costs 1. The budget corresponds to
+/// about 10 ms; see `cargo xtask bench predicates`.
 const BUDGET: u64 = 1 << 20;
-/// For each byte of the objects, to read it.
+/// The cost of parsing the objects, per byte.
 const READ_COST: u64 = 4;
-/// For each byte that a pattern is matched against: the states of a small automaton.
+/// The cost of matching a pattern, per byte of the text.
 const MATCH_COST: u64 = 64;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// Says of changes of an object whether they count.
+/// Decides whether a change of an object causes a reconcile.
 #[derive(Debug)]
 pub struct Predicate {
-    /// Its loops charge for each turn.
+    /// Instrumented: each loop iteration charges the meter.
     expression: IdedExpr,
-    /// Of everything but the loops' turns.
+    /// The static cost, without loop iterations.
     cost: Bound,
+    /// The compiled literal patterns of `matches`.
     patterns: Arc<HashMap<String, Regex>>,
 }
 
-/// Why a text is no predicate.
+/// Why a text is not a valid predicate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at line {line}, column {column}")]
 pub struct PredicateError {
+    /// What is wrong.
     pub problem: String,
+    /// The line, from 1.
     pub line: usize,
+    /// The column in characters, from 1.
     pub column: usize,
 }
 
-/// Why a predicate could not be evaluated.
+/// Why the evaluation of a predicate failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
-    #[error("it takes more work than a predicate may: compare fewer or smaller parts of the object")]
+    /// The evaluation used up its budget.
+    #[error("it exceeds the evaluation budget: compare fewer or smaller parts of the object")]
     Exceeded,
+    /// An operation failed, such as reading a field that does not exist.
     #[error("it failed: {0}")]
     Failed(String),
-    #[error("it gave {0}, not true or false")]
+    /// The result has another type. The value names it, such as `a number`.
+    #[error("it evaluates to {0}, not to true or false")]
     NoBool(&'static str),
-    #[error("the object is no JSON")]
+    /// The object is not valid JSON.
+    #[error("the object is not valid JSON")]
     NoJson,
 }
 
-/// Work that an evaluation may still do.
+/// The remaining budget of an evaluation.
 struct Meter {
     left: AtomicU64,
     charges: AtomicU64,
@@ -82,7 +100,7 @@ impl Meter {
         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost)) {
             Ok(_) => Ok(()),
             Err(_) => {
-                // Whatever comes now fails, although `||` and `&&` may make up for a failure.
+                // Make every further charge fail: `||` and `&&` can absorb a single failure.
                 self.left.store(0, Ordering::Relaxed);
                 Err(EvaluationError::Exceeded)
             }
@@ -91,10 +109,15 @@ impl Meter {
 }
 
 impl Predicate {
+    /// Parses and checks an expression.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the expression is too long, too deep, not valid CEL, or uses unsupported functions or variables.
     pub fn new(text: &str) -> Result<Predicate, PredicateError> {
         let at_start = |problem: String| PredicateError { problem, line: 1, column: 1 };
         if text.len() > MAX_TEXT {
-            return Err(at_start(format!("{} bytes, {MAX_TEXT} are allowed", text.len())));
+            return Err(at_start(format!("{} bytes; at most {MAX_TEXT} are allowed", text.len())));
         }
         let mut openings = text.char_indices().filter(|(_, c)| matches!(c, '(' | '[' | '{' | '?'));
         if let Some((offset, _)) = openings.nth(MAX_OPENINGS) {
@@ -106,7 +129,7 @@ impl Predicate {
         let parsed = parser.spawn(move || Self::parse(&text)).map(|thread| thread.join());
         match parsed {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(at_start("it cannot be parsed".into())),
+            Ok(Err(_)) | Err(_) => Err(at_start("the parser failed".into())),
         }
     }
 
@@ -130,12 +153,18 @@ impl Predicate {
         Ok(Predicate { expression, cost, patterns: Arc::new(patterns) })
     }
 
-    /// Whether a change counts. `object` and `old` are JSON; `old` is `None` for an object that is new.
+    /// Returns whether a change satisfies the predicate.
+    ///
+    /// `object` and `old` are JSON. `old` is `None` for a new object.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the evaluation exceeds its budget, if an operation fails, or if the result is not a bool.
     pub fn passes(&self, object: &str, old: Option<&str>) -> Result<bool, EvaluationError> {
         self.metered(object, old).0
     }
 
-    /// The same, and how often work was charged.
+    /// Like [`Predicate::passes`]. Returns the number of charges as well.
     fn metered(&self, object: &str, old: Option<&str>) -> (Result<bool, EvaluationError>, u64) {
         let meter = Arc::new(Meter { left: AtomicU64::new(BUDGET), charges: AtomicU64::new(0) });
         let result = self.evaluate(&meter, object, old);
@@ -166,13 +195,13 @@ impl Predicate {
         match Value::resolve(&self.expression, &context) {
             Ok(Value::Bool(passes)) => Ok(passes),
             Ok(other) => Err(EvaluationError::NoBool(kind(&other))),
-            Err(error) => Err(EvaluationError::Failed(told(&error))),
+            Err(error) => Err(EvaluationError::Failed(redacted(&error))),
         }
     }
 }
 
-/// The message without values: objects may be Secrets.
-fn told(error: &ExecutionError) -> String {
+/// Returns the message without values, because objects may be Secrets.
+fn redacted(error: &ExecutionError) -> String {
     match error {
         ExecutionError::NoSuchKey(_)
         | ExecutionError::NoSuchOverload(_)
@@ -181,11 +210,11 @@ fn told(error: &ExecutionError) -> String {
             let text = error.to_string();
             text.chars().take(200).collect()
         }
-        ExecutionError::FunctionError { function, .. } => format!("`{function}` can't take such a value"),
+        ExecutionError::FunctionError { function, .. } => format!("`{function}` does not accept such a value"),
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".into(),
         ExecutionError::Overflow(..) => "a number is too large".into(),
         ExecutionError::IndexOutOfBounds(_) => "an index is out of bounds".into(),
-        _ => "a value is of another type than the expression needs".into(),
+        _ => "a value has an unexpected type".into(),
     }
 }
 
@@ -204,7 +233,7 @@ fn value(json: &str) -> Result<Value, EvaluationError> {
     serde_json::from_str(json).map(convert).map_err(|_| EvaluationError::NoJson)
 }
 
-/// Numbers without a fraction become `int`, as Kubernetes has them.
+/// Converts JSON to CEL. Integers become `int`, as in Kubernetes.
 fn convert(json: serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {
@@ -224,7 +253,7 @@ fn convert(json: serde_json::Value) -> Value {
     }
 }
 
-/// A line and a column, both from 1.
+/// A line and a column. Both count from 1.
 struct Position {
     line: usize,
     column: usize,
@@ -236,7 +265,7 @@ impl Position {
     }
 }
 
-/// Of a character, counted from 0.
+/// Returns the position of a character. `offset` counts characters from 0.
 fn position(text: &str, offset: usize) -> Position {
     let before = text.chars().take(offset);
     let (mut line, mut column) = (1, 1);

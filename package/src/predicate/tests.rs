@@ -6,7 +6,7 @@ const NEW: &str = r#"{"metadata":{"generation":2,"labels":{"tier":"b"},"name":"x
     "status":{"conditions":[{"type":"Ready","status":"True"},{"type":"Old","status":"True"}]}}"#;
 
 #[test]
-fn an_expression_says_what_counts() {
+fn expressions_are_evaluated() {
     for (text, expected) in [
         ("true", Ok(true)),
         ("false", Ok(false)),
@@ -34,7 +34,7 @@ fn an_expression_says_what_counts() {
 }
 
 #[test]
-fn a_new_object_has_been_null() {
+fn old_object_is_null_for_a_new_object() {
     for (text, expected) in [("oldObject == null", true), ("oldObject != null && object.spec != oldObject.spec", false)]
     {
         assert_eq!(Predicate::new(text).unwrap().passes(NEW, None), Ok(expected), "{text}");
@@ -42,7 +42,7 @@ fn a_new_object_has_been_null() {
 }
 
 #[test]
-fn what_is_no_predicate_is_refused_with_its_place() {
+fn invalid_predicates_are_refused_with_their_position() {
     for (text, problem, line, column) in [
         ("objekt.spec == 1", "unknown variable `objekt`", 1, 1),
         ("true &&\n  now() > 1", "unknown function `now`", 2, 6),
@@ -61,7 +61,7 @@ fn what_is_no_predicate_is_refused_with_its_place() {
 }
 
 #[test]
-fn text_that_is_too_long_or_too_deep_is_refused_before_it_is_parsed() {
+fn long_or_deep_text_is_refused_before_parsing() {
     let long = format!("'{}' == ''", "a".repeat(MAX_TEXT));
     for (text, problem) in [
         (long.as_str(), "are allowed"),
@@ -69,21 +69,21 @@ fn text_that_is_too_long_or_too_deep_is_refused_before_it_is_parsed() {
         (&"[".repeat(100), "opening brackets"),
         (&format!("{}true", "true ? false : ".repeat(100)), "opening brackets"),
         (&format!("true{}", " && true".repeat(200)), ""),
-        (&format!("object{}", ".a".repeat(1000)), "within each other"),
-        (&format!("{}1", "1+".repeat(1000)), "within each other"),
+        (&format!("object{}", ".a".repeat(1000)), "levels deep"),
+        (&format!("{}1", "1+".repeat(1000)), "levels deep"),
     ] {
         match Predicate::new(text) {
             Ok(_) => assert_eq!(problem, "", "{text}"),
             Err(error) => assert!(error.problem.contains(problem), "{text}: {error}"),
         }
     }
-    // As deep as it may be, and of operators that the parser takes one at a time.
+    // The deepest allowed nesting, and operators that the parser handles one at a time.
     for text in [format!("{}true{}", "(".repeat(64), ")".repeat(64)), format!("{}true", "!".repeat(2000))] {
         let _ = Predicate::new(&text);
     }
 }
 
-/// An object with a list of so many numbers and one of as many words.
+/// An object with a list of `items` numbers and a list of as many words.
 fn large(items: usize) -> String {
     let numbers: Vec<_> = (0..items).collect();
     let words: Vec<_> = (0..items).map(|n| format!("word-{n}")).collect();
@@ -91,7 +91,7 @@ fn large(items: usize) -> String {
 }
 
 #[test]
-fn no_expression_does_more_than_it_may() {
+fn expensive_expressions_exceed_the_budget() {
     let object = large(3000);
     let nested = |inner: &str| {
         format!(
@@ -113,13 +113,13 @@ fn no_expression_does_more_than_it_may() {
         let predicate = Predicate::new(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let (result, charges) = predicate.metered(&object, Some(&object));
         assert_eq!(result, Err(EvaluationError::Exceeded), "{text}");
-        // Nothing is charged less than this, and a failed charge ends a loop.
+        // Every charge is at least this, and a failed charge ends a loop.
         assert!(charges <= BUDGET / 64 + 64, "{text}: {charges} charges");
     }
 }
 
 #[test]
-fn what_is_usual_stays_within_bounds() {
+fn typical_expressions_stay_within_the_budget() {
     let object = large(300);
     for text in [
         "object.words.exists(w, w == 'word-299')",
@@ -133,15 +133,15 @@ fn what_is_usual_stays_within_bounds() {
 }
 
 #[test]
-fn an_object_that_is_too_large_to_be_read_is_not() {
+fn an_object_that_exceeds_the_budget_is_not_parsed() {
     let object = large(40_000);
     assert_eq!(Predicate::new("true").unwrap().metered(&object, None), (Err(EvaluationError::Exceeded), 1));
 }
 
 proptest::proptest! {
-    /// A text of pieces of expressions is refused or evaluated, within bounds.
+    /// Random combinations of tokens are refused or evaluated within the budget.
     #[test]
-    fn any_text_is_refused_or_ends(pieces in proptest::collection::vec(proptest::sample::select(vec![
+    fn any_text_is_refused_or_evaluated_within_the_budget(pieces in proptest::collection::vec(proptest::sample::select(vec![
         "object", "oldObject", ".spec", ".words", ".numbers", ".all(x, ", ".exists(y, ", "x", "y", ")", "(", " == ", " && ",
         " || ", "!", "[", "]", "'a'", "1", " in ", "size(", ".matches('a+')", " + ", " ? ", " : ", "{", "}", "has(",
     ]), 0..24)) {

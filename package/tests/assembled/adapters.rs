@@ -1,4 +1,4 @@
-//! The bundled adapters, driven by controllers in WAT.
+//! Tests of the bundled adapters with controllers in WAT.
 
 use crate::harness::{Guest, Level, Line, World, controller, instantiate, package};
 
@@ -6,7 +6,7 @@ const FD_WRITE: &str = r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_
     (global $errno (mut i32) (i32.const -1)) (global $written (mut i32) (i32.const 0))
     (global $iovec (mut i64) (i64.const 0))"#;
 
-/// Code that puts `bytes` at `at`, in the step itself: components' memories can't be reached.
+/// Returns code for a step that stores `bytes` at `at`. The test cannot access the memory of a component.
 fn store(at: usize, bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -15,7 +15,7 @@ fn store(at: usize, bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Writes `pieces` as iovecs at 0 to `fd`; returns errno, bytes written, the first iovec afterwards and the log.
+/// Writes `pieces` as iovecs at 0 to `fd`. Returns errno, the bytes written, the first iovec afterward, and the log.
 fn write(fd: i32, pieces: &[&[u8]]) -> (Vec<u64>, Vec<Line>) {
     let mut body = String::new();
     let mut at = 1024;
@@ -41,7 +41,7 @@ fn text(logs: &[Line]) -> String {
 }
 
 #[test]
-fn standard_output_and_error_reach_the_log_piece_by_piece() {
+fn stdout_and_stderr_are_logged_piece_by_piece() {
     let (globals, logs) = write(1, &[b"hello ", b"", b"world\n"]);
     assert_eq!(globals, [0, 12, 1024 | 6 << 32], "errno, bytes, the iovec as it was");
     let line = |message: &str| (Level::Info, "stdout".to_string(), message.to_string(), String::new());
@@ -51,7 +51,7 @@ fn standard_output_and_error_reach_the_log_piece_by_piece() {
 }
 
 #[test]
-fn other_descriptors_are_bad() {
+fn other_descriptors_return_ebadf() {
     for fd in [0, 3, -1] {
         let (globals, logs) = write(fd, &[b"x"]);
         assert_eq!((globals[0], logs.len()), (8, 0), "{fd}");
@@ -59,7 +59,7 @@ fn other_descriptors_are_bad() {
 }
 
 #[test]
-fn output_that_is_not_utf_8_is_replaced_and_does_not_trap() {
+fn invalid_utf_8_is_replaced_and_does_not_trap() {
     let long = "ü€🦀 plain ascii text, long enough for eight bytes at once · ".repeat(20);
     let cases: &[(&[u8], &str)] = &[
         (long.as_bytes(), &long),
@@ -86,7 +86,7 @@ const POLL: &str = r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll
     (global $errno (mut i32) (i32.const -1)) (global $ready (mut i32) (i32.const 0))
     (global $userdata (mut i64) (i64.const 0)) (global $kind (mut i64) (i64.const 0))"#;
 
-/// tag, clock id, timeout, flags
+/// Tag, clock ID, timeout and flags.
 type Subscription = (u8, u32, u64, u16);
 
 fn poll(subscriptions: &[Subscription]) -> (Vec<u64>, Vec<u64>) {
@@ -114,7 +114,7 @@ fn poll(subscriptions: &[Subscription]) -> (Vec<u64>, Vec<u64>) {
 }
 
 #[test]
-fn polling_parks_until_the_earliest_clock_and_reports_everything_ready() {
+fn poll_parks_until_the_earliest_clock_and_reports_all_subscriptions_as_ready() {
     let cases: &[(&[Subscription], &[u64])] = &[
         (&[(0, 1, 70, 0)], &[70]),
         (&[(0, 1, 70, 0), (0, 1, 30, 0), (0, 1, 50, 0)], &[30]),
@@ -136,7 +136,7 @@ fn polling_parks_until_the_earliest_clock_and_reports_everything_ready() {
 }
 
 #[test]
-fn polling_nothing_is_invalid() {
+fn poll_without_subscriptions_returns_einval() {
     let (globals, parks) = poll(&[]);
     assert_eq!((globals[0], parks.len()), (28, 0));
 }
@@ -171,7 +171,7 @@ fn clocks_random_numbers_and_arguments_come_from_the_world() {
     assert_eq!(guest.globals(), [11, 22, 1, 2, argv, 1, 0, 8, 28]);
 }
 
-/// What `get` writes for `sizes`: count, bytes, the strings that the pointers lead to, and the byte behind the last.
+/// Returns the results of `sizes` and `get`: the count, the bytes, the strings, and the byte after the last string.
 fn startup(which: &str, world: World) -> (u64, u64, Vec<String>, u64) {
     let fields = format!(
         r#"(import "wasi_snapshot_preview1" "{which}_sizes_get" (func $sizes (param i32 i32) (result i32)))
@@ -204,7 +204,7 @@ fn startup(which: &str, world: World) -> (u64, u64, Vec<String>, u64) {
 }
 
 #[test]
-fn arguments_follow_the_name_of_the_program() {
+fn arguments_follow_the_program_name() {
     for (arguments, expected) in [
         (vec![], vec!["wasmop"]),
         (vec!["-v\0"], vec!["wasmop", "-v"]),
@@ -226,7 +226,7 @@ fn arguments_follow_the_name_of_the_program() {
 }
 
 #[test]
-fn the_environment_is_that_of_the_world() {
+fn the_environment_comes_from_the_world() {
     let world = World { environment: vec!["A=1\0", "LONG_NAME=a value of some length\0"], ..World::default() };
     let (count, size, strings, behind) = startup("environ", world);
     assert_eq!(strings, ["A=1", "LONG_NAME=a value of some length"]);
@@ -235,7 +235,7 @@ fn the_environment_is_that_of_the_world() {
 }
 
 #[test]
-fn exiting_is_a_trap() {
+fn exiting_traps() {
     let fields = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
     assert!(Guest::started(&controller(fields, "(call $exit (i32.const 0))")).step().is_err());
 }
@@ -253,7 +253,7 @@ fn reading(len: u32, payload: &[u8]) -> wasmtime::Result<u64> {
 }
 
 #[test]
-fn a_payload_is_read_into_the_buffer_the_guest_passes() {
+fn a_payload_is_read_into_the_buffer_of_the_guest() {
     assert_eq!(reading(6, b"abcdef").unwrap(), u64::from_le_bytes(*b"abcdef\0\0"));
 }
 

@@ -1,4 +1,4 @@
-//! A host for tests: the world's imports on plain values, a package's instance, its accessors.
+//! A host for tests. It implements the world's imports on plain values and gives access to an instance's state.
 
 use wasmop_package::Package;
 use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
@@ -22,16 +22,16 @@ pub enum Level {
     Error,
 }
 
-/// Level, target, message, fields.
+/// Level, target, message and fields of a log line.
 pub type Line = (Level, String, String, String);
 
-/// What the guest sees and what it did.
+/// The values that the guest receives, and a record of its calls.
 #[derive(Default)]
 pub struct World {
     pub now: u64,
     pub monotonic: u64,
     pub random: u64,
-    /// Returned by `read`.
+    /// The result of `read`.
     pub payload: Vec<u8>,
     pub logs: Vec<Line>,
     pub parks: Vec<u64>,
@@ -69,7 +69,7 @@ pub fn manifest() -> Manifest {
     Manifest::new("guest", "0.0.0", Language::Rust, Toolchain::Cargo, Sdk::new("wasmop", "0.1.0"))
 }
 
-/// A controller: `fields` and a `step` with `body`.
+/// Returns the text of a controller with additional `fields` and a step with `body`.
 pub fn controller(fields: &str, body: &str) -> String {
     format!(
         r#"(module {fields} (memory (export "memory") 1)
@@ -85,7 +85,7 @@ pub fn package_of(core: &[u8]) -> Package {
     Package::parse(wasmop_package::assemble(core, &manifest()).unwrap()).unwrap()
 }
 
-/// Instantiates without calling anything.
+/// Instantiates a package without calling any function.
 pub fn instantiate(package: &Package, world: World) -> Guest {
     let mut config = Config::new();
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
@@ -133,7 +133,7 @@ pub fn instantiate(package: &Package, world: World) -> Guest {
 }
 
 impl Guest {
-    /// Runs `init` after instantiation.
+    /// Instantiates a controller and calls `init`.
     pub fn started(text: &str) -> Guest {
         let mut guest = instantiate(&package(text), World::default());
         guest.init().unwrap();

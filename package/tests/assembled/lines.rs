@@ -1,5 +1,4 @@
-//! Line numbers of a trap, from DWARF that is made here: a line table that gives every instruction
-//! of one function a line of its own.
+//! Tests the line numbers of traps with generated DWARF, in which every instruction of a function has its own line.
 
 use wasmparser::{Operator, Parser, Payload};
 use wasmtime::WasmBacktrace;
@@ -8,8 +7,9 @@ use crate::harness::{World, controller, instantiate, package_of};
 
 const FIRST_LINE: u32 = 100;
 
-/// Addresses of the instructions of the function that has an `unreachable`, from the beginning of
-/// the code section's content as DWARF counts, and the index of that instruction.
+/// Returns the addresses of the instructions of the function with an `unreachable`, and the index of that instruction.
+///
+/// As in DWARF, addresses are relative to the content of the code section.
 fn addresses(core: &[u8]) -> (Vec<u32>, usize) {
     let mut code_start = 0;
     for payload in Parser::new(0).parse_all(core) {
@@ -28,7 +28,7 @@ fn addresses(core: &[u8]) -> (Vec<u32>, usize) {
     panic!("no trap in the module");
 }
 
-/// DWARF 4, sections 6.2 and 7: one compile unit, one file, one sequence.
+/// Returns DWARF 4 sections (see 6.2 and 7) with one compile unit, one file and one sequence.
 fn dwarf(addresses: &[u32]) -> [(&'static str, Vec<u8>); 3] {
     let with_length = |content: Vec<u8>| [&(content.len() as u32).to_le_bytes()[..], &content].concat();
     // compile_unit without children: stmt_list sec_offset, low_pc addr, high_pc data4
@@ -52,7 +52,7 @@ fn dwarf(addresses: &[u32]) -> [(&'static str, Vec<u8>); 3] {
     [(".debug_abbrev", abbrev), (".debug_info", with_length(info)), (".debug_line", with_length(line))]
 }
 
-/// The line a trap is reported at in a controller of `functions` functions, and the right one.
+/// Returns the reported and the correct line of a trap in a controller with `functions` functions.
 fn line_of_trap(functions: usize) -> (Option<u32>, u32) {
     let filler = "(func) ".repeat(functions - 2);
     let explode = "(func $explode (drop (i32.const 70000)) nop nop unreachable)";
@@ -72,16 +72,16 @@ fn line_of_trap(functions: usize) -> (Option<u32>, u32) {
 }
 
 #[test]
-fn lines_stay_right() {
+fn line_numbers_stay_correct() {
     for functions in [2, 100, 123, 128, 300, 16_379] {
         let (found, right) = line_of_trap(functions);
         assert_eq!(found, Some(right), "{functions} functions");
     }
 }
 
-/// Four more functions move all addresses by one there, and a wrong line is worse than none.
+/// Four more functions move all addresses by one in this case. A missing line number is better than a wrong one.
 #[test]
-fn lines_are_dropped_where_the_count_of_functions_grows_a_byte() {
+fn line_numbers_are_dropped_if_the_function_count_grows_by_a_byte() {
     for functions in [124, 127, 16_380, 16_383] {
         assert_eq!(line_of_trap(functions).0, None, "{functions} functions");
     }

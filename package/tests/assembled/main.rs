@@ -1,4 +1,4 @@
-//! Packages made of small controllers in WAT, run under wasmtime.
+//! Runs packages of small controllers in WAT under wasmtime.
 
 mod adapters;
 mod harness;

@@ -1,5 +1,4 @@
-//! Small controllers in WAT, assembled and run: what the accessors, the memory image and the
-//! instrumented module mean.
+//! Tests the state functions, the memory image and the instrumented module.
 
 use crate::harness::{Guest, World, controller, instantiate, package, package_of};
 use wasmtime::{Engine, Linker, Module, Store, WasmBacktrace};
@@ -15,7 +14,7 @@ const COUNTING: &str = r#"
 const COUNT: &str = "(global.set $steps (i32.add (global.get $steps) (i32.const 1)))";
 
 #[test]
-fn instantiating_runs_nothing_and_init_runs_start_then_initialize() {
+fn instantiating_runs_no_code_and_init_runs_start_then_initialize() {
     let mut guest = instantiate(&package(&controller(COUNTING, COUNT)), World::default());
     assert_eq!(guest.globals(), [0, 0, 0]);
     guest.init().unwrap();
@@ -26,14 +25,14 @@ fn instantiating_runs_nothing_and_init_runs_start_then_initialize() {
 }
 
 #[test]
-fn a_command_is_initialised_by_its_start_export() {
+fn init_runs_the_start_export_of_a_command() {
     let fields = r#"(global $ran (mut i64) (i64.const 0)) (func (export "_start") (global.set $ran (i64.const 7)))"#;
     let mut guest = Guest::started(&controller(fields, ""));
     assert_eq!(guest.globals(), [7]);
 }
 
 #[test]
-fn globals_of_every_type_are_read_and_written_bit_for_bit() {
+fn globals_of_every_type_are_copied_bit_for_bit() {
     let fields = r#"
         (global (mut i32) (i32.const -1))
         (global i32 (i32.const 5))
@@ -52,7 +51,7 @@ fn globals_of_every_type_are_read_and_written_bit_for_bit() {
 }
 
 #[test]
-fn a_global_out_of_range_traps() {
+fn accessing_a_global_out_of_range_traps() {
     let mut guest = Guest::started(&controller("(global (mut i32) (i32.const 0))", ""));
     assert!(guest.global(1).is_err());
     let mut guest = Guest::started(&controller("", ""));
@@ -61,7 +60,7 @@ fn a_global_out_of_range_traps() {
 }
 
 #[test]
-fn a_new_instance_with_the_globals_of_another_continues_it() {
+fn a_new_instance_continues_with_the_globals_of_another() {
     let package = package(&controller(COUNTING, COUNT));
     let mut first = instantiate(&package, World::default());
     first.init().unwrap();
@@ -76,7 +75,7 @@ fn a_new_instance_with_the_globals_of_another_continues_it() {
     assert_eq!(second.globals(), [1, 11, 2]);
 }
 
-/// Linear memory of a core module after instantiation, imports trapping.
+/// Returns the linear memory of a core module after instantiation. All imports trap.
 fn memory_after_instantiation(core: &[u8]) -> Vec<u8> {
     let engine = Engine::default();
     let module = Module::new(&engine, core).unwrap();
@@ -89,7 +88,7 @@ fn memory_after_instantiation(core: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_image_is_what_the_module_would_have_written() {
+fn the_image_equals_the_memory_after_instantiating_the_original_module() {
     let cases = [
         "",
         r#"(data (i32.const 0) "a")"#,
@@ -113,8 +112,8 @@ fn the_image_is_what_the_module_would_have_written() {
 }
 
 #[test]
-fn memory_init_finds_passive_segments_and_active_ones_are_used_up() {
-    // The global takes what memory.init wrote.
+fn memory_init_works_with_passive_segments_and_finds_active_ones_empty() {
+    // The global receives the value that memory.init wrote.
     let fields = r#"(global $seen (mut i32) (i32.const 0)) (data (i32.const 0) "active") (data "pq")"#;
     let body = r#"(memory.init 1 (i32.const 100) (i32.const 0) (i32.const 2))
                   (memory.init 0 (i32.const 200) (i32.const 0) (i32.const 0))

@@ -8,9 +8,8 @@ import (
 
 const httpPort = 80
 
-// The children of a Website have its name and the project's, so that other controllers may have Websites in
-// the same namespace. They are applied (server-side apply), so they hold only the fields this controller
-// wants to own.
+// The names of the children contain the project's name, so that other controllers can have Websites in the same
+// namespace. The controller uses server-side apply, so the children contain only the fields that it owns.
 
 func configMapFor(site *Website) *corev1.ConfigMap {
 	return &corev1.ConfigMap{

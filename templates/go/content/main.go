@@ -1,5 +1,5 @@
-// Command main is a controller for Websites: for each it keeps a ConfigMap with the content, a
-// Deployment of web servers that show it, and a Service in front of them.
+// Command main is a controller for Websites. It serves each with a ConfigMap for the content, a Deployment of web
+// servers, and a Service.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 func main() {
 	mgr := wasmop.NewManager(wasmop.Options{})
 	err := wasmop.NewControllerManagedBy(mgr).
-		// Changes of its own status are no reason to reconcile a Website.
+		// The controller's own status updates cause no reconcile.
 		For(&Website{}, wasmop.WithPredicates(wasmop.GenerationChangedPredicate{})).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&appsv1.Deployment{}).

@@ -15,24 +15,24 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// resync is when a Website is looked at again even if nothing changes.
+// resync is the time between reconciles of a Website without changes.
 const resync = 300 * time.Second
 
-// WebsiteReconciler brings the children of a Website, and its status, in line with its spec.
+// WebsiteReconciler brings the children and the status of a Website in line with its spec.
 type WebsiteReconciler struct {
 	client.Client
 	Recorder wasmop.EventRecorder
 
-	// Ordinary memory; it is kept while the controller is suspended.
+	// Memory survives suspending the controller.
 	reconciles atomic.Int64
 }
 
-// Reconcile is called when a Website or one of its children has changed.
+// Reconcile runs when a Website or one of its children has changed.
 func (r *WebsiteReconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
 	var site Website
 	if err := r.Get(ctx, req.NamespacedName, &site); err != nil {
 		if apierrors.IsNotFound(err) {
-			return wasmop.Result{}, nil // deleted, and there was nothing to clean up
+			return wasmop.Result{}, nil // deleted, with nothing to clean up
 		}
 		return wasmop.Result{}, err
 	}
@@ -60,11 +60,11 @@ func (r *WebsiteReconciler) addFinalizer(ctx context.Context, site *Website) err
 	if !controllerutil.AddFinalizer(site, finalizer) {
 		return nil
 	}
-	// A patch replaces the whole list, so it must not be made on an old one.
+	// A merge patch replaces the whole list, so it must be based on the current one.
 	return r.Patch(ctx, site, client.MergeFromWithOptimisticLock(before))
 }
 
-// applyChildren applies what the Website owns and returns the Deployment as it is now.
+// applyChildren applies the children and returns the current Deployment.
 func (r *WebsiteReconciler) applyChildren(ctx context.Context, site *Website) (*appsv1.Deployment, error) {
 	if err := applyChild(ctx, r, site, configMapFor(site)); err != nil {
 		return nil, err
@@ -76,8 +76,8 @@ func (r *WebsiteReconciler) applyChildren(ctx context.Context, site *Website) (*
 	return deployment, applyChild(ctx, r, site, serviceFor(site))
 }
 
-// applyChild creates or updates a child. An object of the same name that is no child of the Website is left
-// alone.
+// applyChild creates or updates a child. It does not change an object of the same name that is not a child of the
+// Website.
 func applyChild[T any, P interface {
 	*T
 	client.Object
@@ -120,7 +120,7 @@ func (r *WebsiteReconciler) updateStatus(ctx context.Context, site *Website, dep
 		return client.IgnoreNotFound(err)
 	}
 	switch before.Status.ObservedGeneration {
-	case site.Generation: // nothing new for people
+	case site.Generation: // no change of the spec
 	case 0:
 		r.Recorder.Eventf(site, nil, wasmop.EventTypeNormal, "Created", "Reconcile", "Created the ConfigMap, Deployment and Service")
 	default:
@@ -129,8 +129,8 @@ func (r *WebsiteReconciler) updateStatus(ctx context.Context, site *Website, dep
 	return nil
 }
 
-// cleanUp is for what Kubernetes knows nothing of, like a DNS record or a bucket: the children go by
-// themselves, by their owner references.
+// cleanUp is the place to delete what Kubernetes does not know, such as a DNS record or a bucket. Kubernetes deletes
+// the children because of their owner references.
 func (r *WebsiteReconciler) cleanUp(ctx context.Context, site *Website) error {
 	before := client.DeepCopy(site)
 	if !controllerutil.RemoveFinalizer(site, finalizer) {

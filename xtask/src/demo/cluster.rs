@@ -1,4 +1,4 @@
-//! What the demo waits for in the cluster, asked with kubectl.
+//! Waits for objects in the cluster, which it reads with kubectl.
 
 use std::path::PathBuf;
 use std::thread;
@@ -10,20 +10,22 @@ use wasmop_testbed::controlplane::{Binaries, ControlPlane};
 
 use crate::command;
 
-/// The name of the Website in the templates' samples. Its children have the project's name besides.
+/// The name of the Website in the samples of the templates. The names of its children end with the project's name.
 pub const WEBSITE: &str = "hello";
 
-/// The Websites of a project: each has an API group of its own.
+/// The Websites of a project. Each project has its own API group.
 pub fn resource(project: &str) -> String {
     format!("websites.{project}.wasmop.dev")
 }
 
+/// A cluster, and the kubectl to read it with.
 pub struct Cluster {
     binaries: Binaries,
     kubeconfig: PathBuf,
 }
 
 impl Cluster {
+    /// The cluster of a control plane.
     pub fn new(binaries: &Binaries, plane: &ControlPlane) -> Cluster {
         Cluster { binaries: binaries.clone(), kubeconfig: plane.kubeconfig.clone() }
     }
@@ -52,7 +54,11 @@ impl Cluster {
         Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? })
     }
 
-    /// Waits until the Website has all its children and a status; returns its count of reconciles.
+    /// Waits until the Website has all its children and a status. Returns its count of reconciles.
+    ///
+    /// # Errors
+    ///
+    /// `patience` is over; the message says what is missing.
     pub fn wait_for_website(&self, project: &str, patience: Duration) -> Result<u64> {
         poll(patience, || {
             let website = self.website(project)?;
@@ -67,7 +73,11 @@ impl Cluster {
         })
     }
 
-    /// Waits until the ConfigMap has `content` and the status says so; returns the count of reconciles.
+    /// Waits until the ConfigMap has `content` and the status is current. Returns the count of reconciles.
+    ///
+    /// # Errors
+    ///
+    /// `patience` is over; the message says what is missing.
     pub fn wait_for_content(&self, project: &str, content: &str, patience: Duration) -> Result<u64> {
         poll(patience, || {
             let child = self.child(project, "configmap")?;
@@ -80,7 +90,7 @@ impl Cluster {
     }
 }
 
-/// The count of reconciles in a status that is up to date and has its condition.
+/// The count of reconciles in a status that is current and has its condition.
 fn reported(website: &Value) -> Option<u64> {
     let status = &website["status"];
     let current = status["observedGeneration"] == website["metadata"]["generation"];
@@ -88,7 +98,7 @@ fn reported(website: &Value) -> Option<u64> {
     status["reconciles"].as_u64().filter(|_| current && ready)
 }
 
-/// Asks again until the answer is `Ok`; fails with the last `Err`.
+/// Repeats `ask` until its answer is `Ok`. The error has the last answer.
 fn poll<T>(patience: Duration, mut ask: impl FnMut() -> Result<Result<T, String>>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {

@@ -1,36 +1,39 @@
-//! `cargo xtask demo`: the way from nothing to a suspended and resumed controller, as a tutorial
-//! that runs. Every command it prints is what it runs; everything it says it has seen.
+//! `cargo xtask demo`: a tutorial that runs, from nothing to a suspended and resumed controller. It runs every command that
+//! it prints, and reports only what it observed.
 
 mod cluster;
 mod sizes;
 mod tutorial;
 
 use std::path::Path;
+use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use wasmop_testbed::controlplane::{ControlPlane, Lifetime};
+use wasmop_testbed::controlplane::{self, Binaries, ControlPlane, Lifetime};
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
 
-use crate::{command, repository, setup};
+use crate::progress::Progress;
+use crate::{command, programs, setup};
 use cluster::Cluster;
 use tutorial::Tutorial;
 
-/// Long enough for a loaded machine; nothing below takes it on a quiet one.
+/// The deadline of each wait, for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SUSPEND_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub struct Demo {
-    /// Leave everything running at the end.
+    /// Leave everything running at the end
     #[arg(long)]
     keep: bool,
 }
 
-/// One of the two controllers that are shown.
+/// One of the two controllers.
 struct Project {
     name: &'static str,
     language: &'static str,
@@ -40,15 +43,31 @@ const PROJECTS: [Project; 2] =
     [Project { name: "hello-rust", language: "rust" }, Project { name: "hello-go", language: "go" }];
 
 impl Demo {
+    /// Builds what it needs and runs the tutorial.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be built, or a controller did not do what the tutorial says.
     pub fn run(self) -> Result<()> {
+        let progress = Progress::start();
         setup::toolchain()?;
-        let binaries = setup::control_plane()?;
-        command::build_wasmop()?;
+        if !command::succeeds(Command::new("go").arg("version")) {
+            bail!(
+                "the demo builds a controller in Go, and there is no `go` on PATH\nhelp: install Go 1.26, see https://go.dev/doc/install"
+            );
+        }
+        progress.say("building wasmop and a control plane (minutes the first time)");
+        // Both take minutes and have phases that keep one core busy. The control plane is not needed before chapter 3.
+        let control_plane = find_control_plane(progress);
+        programs::build_wasmop_with_progress(progress)?;
+        progress.say("wasmop is built");
+        // If it failed already, the demo fails before it begins.
+        let control_plane = if control_plane.is_finished() { Ok(join(control_plane)?) } else { Err(control_plane) };
 
         let temporary = tempfile::Builder::new().prefix("wasmop-demo-").tempdir()?;
         let dir = temporary.path().to_owned();
         let lifetime = if self.keep { Lifetime::Detached } else { Lifetime::Owned };
-        let mut tutorial = Tutorial::begin(&dir, &binaries);
+        let mut tutorial = Tutorial::begin(&dir);
 
         tutorial.chapter("Two controllers from templates, one in Rust and one in Go");
         for project in &PROJECTS {
@@ -60,8 +79,9 @@ impl Demo {
         }
 
         tutorial.chapter("A real API server: etcd, kube-apiserver, kube-controller-manager");
+        let binaries = control_plane.or_else(join)?;
         let plane = ControlPlane::start(&binaries, &dir.join("cluster"), lifetime)?;
-        tutorial.cluster(&plane);
+        tutorial.cluster(&binaries, &plane);
         for project in &PROJECTS {
             tutorial.kubectl(&["create", "namespace", project.name])?;
             tutorial.kubectl(&["apply", "-f", &format!("{}/crds", project.name)])?;
@@ -69,7 +89,7 @@ impl Demo {
 
         tutorial.chapter("Both controllers in one host");
         let options = HostOptions {
-            program: repository::wasmop(),
+            program: programs::path(programs::WASMOP),
             packages: PROJECTS.map(|project| package(project.name).into()).to_vec(),
             kubeconfig: "cluster/kubeconfig".into(),
             state_dir: "state".into(),
@@ -83,7 +103,7 @@ impl Demo {
         };
         tutorial.background("wasmop", &options.arguments(), "host.log");
         let mut host = Host::spawn(&options)?;
-        let story = story(&mut tutorial, &plane, &mut host, &options);
+        let story = story(&mut tutorial, &Cluster::new(&binaries, &plane), &mut host, &options);
         if story.is_err() {
             eprintln!("\nthe end of the host's log:\n{}", host.log.tail(20));
         }
@@ -106,17 +126,35 @@ impl Demo {
     }
 }
 
+/// Finds the control plane or builds it, in a thread of its own.
+fn find_control_plane(progress: Progress) -> JoinHandle<Result<Binaries>> {
+    thread::spawn(move || {
+        let mut built = false;
+        let binaries = controlplane::find(&mut |line| {
+            built = true;
+            progress.say(line);
+        })?;
+        if built {
+            progress.say("the control plane is built");
+        }
+        Ok(binaries)
+    })
+}
+
+fn join(control_plane: JoinHandle<Result<Binaries>>) -> Result<Binaries> {
+    control_plane.join().expect("the thread does not panic")
+}
+
 fn package(name: &str) -> String {
     format!("{name}/target/wasmop/{name}.wasm")
 }
 
 /// From the running host to both controllers suspended for the second time.
-fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options: &HostOptions) -> Result<()> {
+fn story(tutorial: &mut Tutorial, cluster: &Cluster, host: &mut Host, options: &HostOptions) -> Result<()> {
     let names = PROJECTS.map(|project| project.name);
-    let cluster = Cluster::new(tutorial.binaries(), plane);
     host.wait_ready(&names, PATIENCE)?;
 
-    tutorial.chapter("A Website of each kind: children, and the status the controller reports");
+    tutorial.chapter("A Website of each kind: its children, and the status that its controller reports");
     for name in names {
         tutorial.kubectl(&["apply", "-n", name, "-f", &format!("{name}/config")])?;
     }
@@ -124,7 +162,7 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
     for name in names {
         reconciles.push(cluster.wait_for_website(name, PATIENCE)?);
         let kinds = format!("{},configmaps,deployments,services", cluster::resource(name));
-        // Kubernetes puts a ConfigMap of its own into every namespace.
+        // Kubernetes creates this ConfigMap in every namespace.
         tutorial.kubectl(&["get", &kinds, "-n", name, "--field-selector", "metadata.name!=kube-root-ca.crt"])?;
         tutorial.kubectl(&[
             "get",
@@ -172,7 +210,7 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
         if after <= before {
             bail!("{name} reports {after} reconciles after {before}: its memory was lost");
         }
-        tutorial.saw(&format!("the counter it keeps in memory went on from {before} to {after}"));
+        tutorial.saw(&format!("the counter in its memory continued from {before} to {after}"));
     }
     show_suspended(tutorial, host, names).context("after the change")?;
     if fs::read_dir(options.current_dir.as_deref().unwrap_or(Path::new(".")).join(&options.state_dir))?.next().is_none()
@@ -182,7 +220,7 @@ fn story(tutorial: &mut Tutorial, plane: &ControlPlane, host: &mut Host, options
     Ok(())
 }
 
-/// Waits for both to be suspended, and says what each holds.
+/// Waits until both are suspended, and prints the memory and disk space of each.
 fn show_suspended(tutorial: &mut Tutorial, host: &mut Host, names: [&str; 2]) -> Result<()> {
     for name in names {
         let suspended = suspended_for_good(host, name)?;
@@ -198,7 +236,7 @@ fn show_suspended(tutorial: &mut Tutorial, host: &mut Host, names: [&str; 2]) ->
     Ok(())
 }
 
-/// The suspended line of `name` after which it has not been resumed.
+/// The `suspended` line of `name` that no resume follows.
 fn suspended_for_good(host: &mut Host, name: &str) -> Result<Record> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -215,14 +253,14 @@ fn suspended_for_good(host: &mut Host, name: &str) -> Result<Record> {
 }
 
 fn stop(tutorial: &mut Tutorial, mut host: Host, plane: ControlPlane) -> Result<()> {
-    tutorial.chapter("Stop: what is resident is suspended, and the next run would go on from there");
+    tutorial.chapter("Stop: the host suspends what is resident; the next run would continue from there");
     tutorial.note("kill -TERM the host");
     let status = host.terminate()?;
     if !status.success() {
-        bail!("the host ended with {status}; the end of its log:\n{}", host.log.tail(15));
+        bail!("the host exited with {status}; the end of its log:\n{}", host.log.tail(15));
     }
     host.log
         .wait_for(0, Duration::ZERO, "line `shutdown complete`", |record| record.message() == "shutdown complete")?;
-    tutorial.saw("the host has ended, with success");
+    tutorial.saw("the host exited successfully");
     plane.stop()
 }

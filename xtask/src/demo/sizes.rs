@@ -1,5 +1,6 @@
-//! Numbers of bytes for people.
+//! Formats sizes for people.
 
+/// A number of bytes, in the largest unit that fits.
 pub fn bytes(bytes: f64) -> String {
     match bytes {
         b if b < 1024.0 => format!("{b:.0} B"),

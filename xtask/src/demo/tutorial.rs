@@ -1,58 +1,55 @@
-//! Runs commands and shows them as somebody would have typed them.
+//! Runs commands and prints them as a person would type them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use wasmop_testbed::cargo_variables;
 use wasmop_testbed::controlplane::{Binaries, ControlPlane};
 
-use crate::{command, repository};
+use crate::{command, programs, repository};
 
+/// The state of a tutorial: its directory, its cluster, and how far it is.
 pub struct Tutorial {
     dir: PathBuf,
-    binaries: Binaries,
-    kubeconfig: Option<PathBuf>,
+    cluster: Option<(Binaries, PathBuf)>,
     begun: Instant,
     chapters: usize,
 }
 
 impl Tutorial {
-    /// All commands run in `dir`.
-    pub fn begin(dir: &Path, binaries: &Binaries) -> Tutorial {
+    /// Runs all commands in `dir`.
+    pub fn begin(dir: &Path) -> Tutorial {
         println!("$ cd {}", dir.display());
-        Tutorial {
-            dir: dir.to_owned(),
-            binaries: binaries.clone(),
-            kubeconfig: None,
-            begun: Instant::now(),
-            chapters: 0,
-        }
+        Tutorial { dir: dir.to_owned(), cluster: None, begun: Instant::now(), chapters: 0 }
     }
 
-    pub fn binaries(&self) -> &Binaries {
-        &self.binaries
-    }
-
+    /// Begins the next chapter.
     pub fn chapter(&mut self, title: &str) {
         self.chapters += 1;
         println!("\n{}. {title}", self.chapters);
     }
 
-    /// What has been observed.
+    /// Reports an observation.
     pub fn saw(&self, text: &str) {
         println!("✓ {text}");
     }
 
+    /// Remarks on what happens without a command.
     pub fn note(&self, text: &str) {
         println!("  ({text})");
     }
 
+    /// Runs `wasmop`.
+    ///
+    /// # Errors
+    ///
+    /// It fails.
     pub fn wasmop(&self, args: &[&str]) -> Result<()> {
         println!("$ {}", line("wasmop", args));
-        let mut command = Command::new(repository::wasmop());
-        // Guests share what they depend on with those of earlier runs.
+        let mut command = Command::new(programs::path(programs::WASMOP));
+        // Guests share their dependencies with those of earlier runs.
         command
             .args(args)
             .current_dir(&self.dir)
@@ -61,28 +58,33 @@ impl Tutorial {
         command::run(&mut command)
     }
 
-    /// Says where the cluster is, and has kubectl talk to it.
-    pub fn cluster(&mut self, plane: &ControlPlane) {
+    /// Points kubectl at the cluster.
+    pub fn cluster(&mut self, binaries: &Binaries, plane: &ControlPlane) {
         self.saw(&format!("{} is ready", plane.server));
         println!("$ export KUBECONFIG=cluster/kubeconfig");
-        self.kubeconfig = Some(plane.kubeconfig.clone());
+        self.cluster = Some((binaries.clone(), plane.kubeconfig.clone()));
     }
 
+    /// Runs `kubectl` on the cluster.
+    ///
+    /// # Errors
+    ///
+    /// It fails, or there is no cluster yet.
     pub fn kubectl(&self, args: &[&str]) -> Result<()> {
         println!("$ {}", line("kubectl", args));
-        let mut command = self.binaries.kubectl();
-        command.args(args).current_dir(&self.dir);
-        command.envs(self.kubeconfig.iter().map(|path| ("KUBECONFIG", path)));
-        command::run(&mut command)
+        let (binaries, kubeconfig) = self.cluster.as_ref().context("there is no cluster yet")?;
+        let mut command = binaries.kubectl();
+        command::run(command.args(args).current_dir(&self.dir).env("KUBECONFIG", kubeconfig))
     }
 
-    /// Shows a command that is started by other means.
+    /// Prints a command that the caller starts.
     pub fn background(&self, program: &str, args: &[String], log: &str) {
         println!("$ {} 2> {log} &", line(program, args));
     }
 
+    /// Ends the tutorial.
     pub fn end(&self) {
-        println!("\nAll of it seen, in {:.0} s.", self.begun.elapsed().as_secs_f64());
+        println!("\nDone in {:.0} s.", self.begun.elapsed().as_secs_f64());
     }
 }
 

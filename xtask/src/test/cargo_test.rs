@@ -1,4 +1,4 @@
-//! Runs `cargo test`, or a test program that prints the same lines, and counts them.
+//! Runs `cargo test` or a test program that prints the same lines, and counts the results.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,8 +8,12 @@ use anyhow::Result;
 use super::report::{Report, parse_counts};
 use crate::command;
 
-/// Runs `command`, shows its output, and counts its tests into `report`. `own_line` is the name in
-/// a line of counts that a test program without cargo's harness prints.
+/// Runs `command`, passes its output on, and counts its tests into `report`. A test program without cargo's harness prints a
+/// line of counts that begins with `own_line`.
+///
+/// # Errors
+///
+/// It cannot be started.
 pub fn run(command: &mut Command, own_line: Option<&str>, report: &mut Report) -> Result<()> {
     println!("$ {}", command::display(command));
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| command::cannot_start(command, &error))?;
@@ -39,7 +43,7 @@ struct Counter {
 impl Counter {
     fn line(&mut self, line: &str, own_line: Option<&str>) {
         if let Some((passed, _, _)) = own_line.and_then(|name| parse_counts(line, name)) {
-            // What failed and was skipped has been named in lines before.
+            // Earlier lines named what failed and what was skipped.
             self.passed += passed;
         } else if let Some(failure) = line.strip_prefix("failed: ") {
             self.failures.push(failure.to_owned());
@@ -62,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cargo_prints_is_counted() {
+    fn the_lines_of_cargos_harness_are_counted() {
         let mut counter = Counter::default();
         for line in [
             "running 4 tests",
@@ -81,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_with_its_own_table_is_counted_by_its_lines() {
+    fn the_lines_of_a_program_with_its_own_harness_are_counted() {
         let mut counter = Counter::default();
         for line in
             ["skipped: create, tinygo: no TinyGo", "failed: panic, go: x", "conformance: 7 passed, 1 failed, 1 skipped"]

@@ -10,7 +10,11 @@ use serde_json::Value;
 use super::report::Report;
 use crate::command;
 
-/// Runs the tests of the module in `dir`.
+/// Runs the tests of the module in `dir`, passes their output on, and counts them into `report`.
+///
+/// # Errors
+///
+/// Go cannot be started.
 pub fn run(dir: &Path, args: &[&str], environment: &[(&str, &str)], report: &mut Report) -> Result<()> {
     let mut command = Command::new("go");
     command.args(["test", "-json"]).args(args).arg("./...").current_dir(dir).envs(environment.iter().copied());

@@ -1,4 +1,4 @@
-//! Formatting, clippy, vet and licences: each check counts as one test.
+//! Formatting, static analysis, documentation and the policy for dependencies. Each check counts as one test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,14 +6,16 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use wasmop_testbed::controlplane::{self, Binaries};
 
-use super::licences;
+use super::checks::check;
 use super::report::Report;
-use crate::{command, repository, setup};
+use super::{dependency_policy, shared_features, staticcheck};
+use crate::{command, programs, repository, setup};
 
 /// Rust workspaces besides the root one.
 const GUEST_CRATES: [&str; 2] = ["guest-rust/Cargo.toml", "e2e/guests/rust/Cargo.toml"];
-/// Go modules that are quick to compile, natively and for what they are meant for. Tests of `guest-go`
-/// are native only, and vet looks at tests, so it is just built for the other target.
+
+/// Go modules that are quick to compile, natively and for WASI. The tests of `guest-go` are native, and `go vet` looks at
+/// tests, so for WASI that module is only built.
 const GO_CHECKS: [(&str, &str, Environment); 4] = [
     ("guest-go", "vet", &[]),
     ("guest-go", "build", &WASIP1),
@@ -23,7 +25,21 @@ const GO_CHECKS: [(&str, &str, Environment); 4] = [
 type Environment = &'static [(&'static str, &'static str)];
 const WASIP1: [(&str, &str); 2] = [("GOOS", "wasip1"), ("GOARCH", "wasm")];
 
+/// Runs all checks.
+///
+/// # Errors
+///
+/// The control plane, whose sources are checked, cannot be found or built.
 pub fn run(report: &mut Report) -> Result<()> {
+    formatting(report);
+    go(report)?;
+    dependency_policy::run(report);
+    check(report, "shared features", shared_features::check);
+    rust(report);
+    Ok(())
+}
+
+fn formatting(report: &mut Report) {
     check(report, "cargo fmt", || command::run(command::cargo().args(["fmt", "--all", "--check"])));
     for manifest in GUEST_CRATES {
         check(report, &format!("cargo fmt, {manifest}"), || {
@@ -31,6 +47,20 @@ pub fn run(report: &mut Report) -> Result<()> {
         });
     }
     check(report, "gofmt", gofmt);
+}
+
+fn gofmt() -> Result<()> {
+    let root = repository::root();
+    let tracked = command::output(Command::new("git").args(["ls-files", "*.go"]).current_dir(root))?;
+    let files: Vec<PathBuf> = tracked.lines().map(PathBuf::from).filter(|file| root.join(file).is_file()).collect();
+    let unformatted = command::output(Command::new("gofmt").arg("-l").args(&files).current_dir(Path::new(root)))?;
+    if !unformatted.trim().is_empty() {
+        bail!("not formatted, run gofmt -w on:\n{}", unformatted.trim());
+    }
+    Ok(())
+}
+
+fn go(report: &mut Report) -> Result<()> {
     for (module, verb, target) in GO_CHECKS {
         let what = format!("go {verb}, {module}{}", if target.is_empty() { "" } else { " for wasip1" });
         check(report, &what, || {
@@ -39,9 +69,10 @@ pub fn run(report: &mut Report) -> Result<()> {
             command::run(&mut go)
         });
     }
+    staticcheck::run(report);
     match setup::control_plane()? {
         Binaries::Bundled(_) => {
-            // They have Kubernetes' own packages in common, which are compiled once.
+            // Both import Kubernetes' own packages, which are compiled once.
             let twin = repository::root().join("bench/controller-runtime");
             for (module, source) in
                 [("e2e/controlplane", controlplane::source_dir()), ("bench/controller-runtime", twin)]
@@ -55,57 +86,31 @@ pub fn run(report: &mut Report) -> Result<()> {
         }
         Binaries::Separate { .. } => report.skipped("go vet, e2e/controlplane: another control plane was found"),
     }
-    check(report, "licences", licences::check);
+    Ok(())
+}
+
+/// In the release profile, like all builds, so that dependencies are compiled once.
+fn rust(report: &mut Report) {
+    let release = |verb: &str, args: &[&str]| {
+        let mut cargo = command::cargo();
+        cargo.args([verb, "--quiet", "--release"]).args(args);
+        cargo
+    };
     check(report, "cargo clippy", || {
-        command::run(command::cargo().args([
-            "clippy",
-            "--quiet",
-            "--release",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ]))
+        let mut clippy = release("clippy", &programs::WORKSPACE);
+        command::run(clippy.args(["--all-targets", "--", "--deny", "warnings"]))
+    });
+    check(report, "cargo clippy, simulation", || {
+        let args = ["--package", "wasmop-simulation", "--all-targets", "--", "--deny", "warnings"];
+        command::run(&mut release("clippy", &args))
     });
     check(report, "cargo clippy, guest-rust", || {
-        let mut clippy = command::cargo();
-        clippy.args([
-            "clippy",
-            "--quiet",
-            "--release",
-            "--all-targets",
-            "--manifest-path",
-            GUEST_CRATES[0],
-            "--",
-            "--deny",
-            "warnings",
-        ]);
+        let mut clippy =
+            release("clippy", &["--all-targets", "--manifest-path", GUEST_CRATES[0], "--", "--deny", "warnings"]);
         command::run(clippy.env("CARGO_TARGET_DIR", repository::guest_target()))
     });
-    Ok(())
-}
-
-fn check(report: &mut Report, name: &str, check: impl FnOnce() -> Result<()>) {
-    match check() {
-        Ok(()) => {
-            println!("ok: {name}");
-            report.passed(1);
-        }
-        Err(error) => {
-            println!("FAILED: {name}: {error:#}");
-            report.failed(format!("{name}: {error:#}"));
-        }
-    }
-}
-
-fn gofmt() -> Result<()> {
-    let root = repository::root();
-    let tracked = command::output(Command::new("git").args(["ls-files", "*.go"]).current_dir(root))?;
-    let files: Vec<PathBuf> = tracked.lines().map(PathBuf::from).filter(|file| root.join(file).is_file()).collect();
-    let unformatted = command::output(Command::new("gofmt").arg("-l").args(&files).current_dir(Path::new(root)))?;
-    if !unformatted.trim().is_empty() {
-        bail!("not formatted, run gofmt -w on:\n{}", unformatted.trim());
-    }
-    Ok(())
+    check(report, "cargo doc", || {
+        let mut doc = release("doc", &programs::WORKSPACE);
+        command::run(doc.arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"))
+    });
 }

@@ -1,124 +1,160 @@
 //! The parts of the test suite.
 
+use std::process::Command;
+
 use anyhow::Result;
-use clap::ValueEnum;
 use wasmop_testbed::controlplane::{self, Binaries};
 
 use super::report::Report;
 use super::{cargo_test, go_test, lint};
-use crate::{chromium, command, componentize_py, repository, setup, tinygo, torture};
+use crate::{chromium, command, componentize_py, programs, repository, setup, simulate, tinygo, torture};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    /// Formatting, clippy, vet, licences.
-    Lint,
-    /// Everything that needs neither a cluster nor a guest.
-    Unit,
-    /// The bundled control plane in the roles of its components.
-    ControlPlane,
-    /// What goes wrong is said, and said well.
-    BadInput,
-    /// Every behaviour with every guest, on a real API server.
-    Conformance,
-    /// A thousand controllers of one host, restarted.
-    Restart,
-    /// A host killed at random moments, and its network spoilt, a few times; `cargo xtask torture` does so more often.
-    Torture,
-    /// Components with WASI, on a real API server.
-    Soft,
-    /// What a running host tells about itself, above all on a bad disk.
-    Operating,
-    /// What a collector gets of reconciles, and what a host does without one.
-    Traces,
-    /// The API server killed and started anew, credentials rotated.
-    ApiServer,
-    /// What controllers try at the API server, and what its audit log has of it.
-    Permissions,
-    /// Requests of all guests to hosts other than the API server.
-    External,
-    /// Hostile guests, beside one that keeps working.
-    Hostile,
-    /// Connections that freeze, proxies, and credentials as kubectl has them.
-    Network,
-    /// Two hosts that share controllers: killed, stopped, cut off, replaced.
-    Leases,
-    /// The conformance guests, suspended at random moments, against uninterrupted twins.
-    Model,
+/// A part of the suite. A static item of [`PARTS`].
+pub struct Part {
+    /// Its argument of `--only`.
+    pub name: &'static str,
+    /// What it tests.
+    pub about: &'static str,
+    /// How long it usually takes on two cores once everything is built, in seconds. Measured with `cargo xtask test`.
+    pub seconds: Option<u32>,
+    tests: Tests,
+}
+
+enum Tests {
+    /// Neither a cluster nor a guest.
+    Local(fn(&mut Report) -> Result<()>),
+    /// An integration test of the workspace that prints its own line of counts, and needs the program and a control plane.
+    Cluster { test: &'static str, tool: Tool },
+    /// Others that need the program and a control plane.
+    Host(fn(&mut Report) -> Result<()>),
+}
+
+/// A tool that some of a part's tests need. Without it they are skipped.
+enum Tool {
+    Nothing,
+    TinyGo,
+    ComponentizePy,
+    Chromium,
+}
+
+const fn local(
+    name: &'static str,
+    seconds: Option<u32>,
+    tests: fn(&mut Report) -> Result<()>,
+    about: &'static str,
+) -> Part {
+    Part { name, about, seconds, tests: Tests::Local(tests) }
+}
+
+const fn cluster(name: &'static str, seconds: u32, test: &'static str, tool: Tool, about: &'static str) -> Part {
+    Part { name, about, seconds: Some(seconds), tests: Tests::Cluster { test, tool } }
+}
+
+const fn host(name: &'static str, seconds: u32, tests: fn(&mut Report) -> Result<()>, about: &'static str) -> Part {
+    Part { name, about, seconds: Some(seconds), tests: Tests::Host(tests) }
+}
+
+/// All parts, in the order in which they run.
+#[rustfmt::skip]
+pub static PARTS: &[Part] = &[
+    local("lint", Some(200), lint::run, "formatting, static analysis, documentation, dependencies"),
+    local("unit", Some(45), unit, "the crates, guest-rust as a native library, guest-go"),
+    local("fuzz", Some(15), fuzz, "every fuzz target on its seeds and a second of mutations"),
+    local("simulation", Some(60), simulation, "whole hosts on a simulated cluster, disk and clock"),
+    local("control-plane", None, control_plane, "the bundled control plane in the roles of its components"),
+    host("bad-input", 170, bad_input, "error messages name the input and a remedy"),
+    cluster("conformance", 200, "conformance", Tool::TinyGo, "every behaviour with every guest on a real API server"),
+    cluster("restart", 15, "restart", Tool::Nothing, "a host of 1,000 controllers restarts and reconciles what changed"),
+    host("torture", 170, torture, "a host is killed at random moments, and its network breaks"),
+    Part { seconds: None, ..cluster("soft", 0, "soft", Tool::ComponentizePy, "components with WASI on a real API server") },
+    cluster("operating", 90, "operating", Tool::Chromium, "metrics, probes and conditions of a host, also on a bad disk"),
+    cluster("traces", 50, "traces", Tool::Nothing, "OpenTelemetry traces of reconciles, with and without a collector"),
+    cluster("api-server", 35, "api_server", Tool::Nothing, "the API server restarts, credentials rotate"),
+    cluster("permissions", 20, "permissions", Tool::Nothing, "forbidden requests, checked against the API server's audit log"),
+    cluster("external", 70, "external", Tool::TinyGo, "requests of every guest to hosts other than the API server"),
+    cluster("hostile", 45, "hostile", Tool::Nothing, "hostile guests beside one that must keep working"),
+    cluster("network", 85, "network", Tool::Nothing, "stalled connections, proxies, credentials as in kubectl"),
+    cluster("leases", 60, "leases", Tool::Nothing, "hosts that share controllers are killed, stopped, cut off, replaced"),
+    cluster("model", 90, "model", Tool::TinyGo, "guests suspended at random against uninterrupted twins, bit for bit"),
+];
+
+/// The part of that name.
+pub fn find(name: &str) -> Option<&'static Part> {
+    PARTS.iter().find(|part| part.name == name)
+}
+
+/// How much a part builds when it begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// Its own programs and tests: a single part begins sooner.
+    Needed,
+    /// Everything, on all cores at once: the whole suite ends sooner.
+    Everything,
 }
 
 impl Part {
-    pub fn all() -> Vec<Part> {
-        Part::value_variants().to_vec()
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Lint => "lint",
-            Part::Unit => "unit",
-            Part::ControlPlane => "control-plane",
-            Part::BadInput => "bad-input",
-            Part::Conformance => "conformance",
-            Part::Restart => "restart",
-            Part::Torture => "torture",
-            Part::Soft => "soft",
-            Part::Operating => "operating",
-            Part::Traces => "traces",
-            Part::ApiServer => "api-server",
-            Part::Permissions => "permissions",
-            Part::External => "external",
-            Part::Hostile => "hostile",
-            Part::Network => "network",
-            Part::Leases => "leases",
-            Part::Model => "model",
+    /// Runs it and counts its tests into `report`.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be built or started.
+    pub fn run(&self, build: Build, report: &mut Report) -> Result<()> {
+        if !matches!(self.tests, Tests::Local(_)) {
+            match build {
+                Build::Needed => programs::build(&[programs::WASMOP])?,
+                Build::Everything => programs::build_all_with_tests()?,
+            }
+            setup::control_plane()?;
         }
-    }
-
-    pub fn run(self, report: &mut Report) -> Result<()> {
-        match self {
-            Part::Lint => lint::run(report),
-            Part::Unit => unit(report),
-            Part::ControlPlane => control_plane(report),
-            Part::BadInput => bad_input(report),
-            Part::Conformance => conformance(report),
-            Part::Restart => restart(report),
-            Part::Torture => torture(report),
-            Part::Soft => soft(report),
-            Part::Operating => operating(report),
-            Part::Traces => traces(report),
-            Part::ApiServer => api_server(report),
-            Part::Permissions => permissions(report),
-            Part::External => external(report),
-            Part::Hostile => hostile(report),
-            Part::Network => network(report),
-            Part::Leases => leases(report),
-            Part::Model => model(report),
+        match &self.tests {
+            Tests::Local(tests) | Tests::Host(tests) => tests(report),
+            Tests::Cluster { test, tool } => {
+                let mut command = cargo_test(&["--test", test]);
+                tool.prepare(&mut command)?;
+                cargo_test::run(&mut command, Some(self.name), report)
+            }
         }
     }
 }
 
-/// `cargo test` with `args`, every test whatever fails before.
-fn cargo_test(args: &[&str]) -> std::process::Command {
+impl Tool {
+    /// Finds it, or has the tests skip what needs it.
+    fn prepare(&self, test: &mut Command) -> Result<()> {
+        match self {
+            Tool::Nothing => {}
+            Tool::TinyGo => skip(test, "WASMOP_E2E_SKIP_TINYGO", tinygo::missing()),
+            Tool::Chromium => skip(test, "WASMOP_E2E_SKIP_BROWSER", chromium::missing()),
+            Tool::ComponentizePy => match componentize_py::folder(false) {
+                Ok(None) => {}
+                Ok(Some(folder)) => {
+                    test.env("PATH", componentize_py::path_with(&folder)?);
+                }
+                Err(error) => {
+                    let reason = format!("componentize-py is unavailable: {error:#}");
+                    let reason = reason.lines().next().unwrap_or_default().to_owned();
+                    skip(test, "WASMOP_E2E_SKIP_PYTHON", Some(reason));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn skip(test: &mut Command, variable: &str, reason: Option<String>) {
+    test.envs(reason.map(|reason| (variable.to_owned(), reason)));
+}
+
+/// `cargo test` with `args`. It runs every test even if one fails.
+fn cargo_test(args: &[&str]) -> Command {
     let mut cargo = command::cargo();
-    cargo.args(["test", "--no-fail-fast", "--release"]).args(args);
+    cargo.args(["test", "--no-fail-fast", "--release"]).args(programs::WORKSPACE).args(args);
     cargo
 }
 
 fn unit(report: &mut Report) -> Result<()> {
-    cargo_test::run(
-        &mut cargo_test(&[
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--test",
-            "assembled",
-            "--test",
-            "verbs",
-            "--test",
-            "suspend",
-        ]),
-        None,
-        report,
-    )?;
+    let tests = ["--lib", "--bins", "--test", "assembled", "--test", "verbs", "--test", "suspend"];
+    cargo_test::run(&mut cargo_test(&tests), None, report)?;
+    cargo_test::run(&mut cargo_test(&["--doc"]), None, report)?;
     cargo_test::run(
         cargo_test(&["--manifest-path", "guest-rust/Cargo.toml"]).env("CARGO_TARGET_DIR", repository::guest_target()),
         None,
@@ -135,119 +171,74 @@ fn control_plane(report: &mut Report) -> Result<()> {
     // Vet is part of lint, and would compile all of Kubernetes once more here.
     let args = [&["-vet=off"], &controlplane::TEST_FLAGS[..]].concat();
     go_test::run(&controlplane::source_dir(), &args, &[("CGO_ENABLED", "0")], report)?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "links"]), None, report)
+    cargo_test::run(&mut cargo_test(&["--test", "links"]), None, report)
+}
+
+fn fuzz(report: &mut Report) -> Result<()> {
+    let mut smoke = command::cargo();
+    smoke.args(["run", "--quiet", "--no-default-features", "--manifest-path", "fuzz/Cargo.toml", "--bin", "smoke"]);
+    // Without debug information it builds in half the time. Its assertions stay.
+    smoke.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_TARGET_DIR", repository::target().join("fuzz"));
+    cargo_test::run(&mut smoke, Some("fuzz"), report)
+}
+
+/// Seeds of the simulation in each run of the tests, and those that run twice to see that nothing differs.
+const SIMULATED_SEEDS: u64 = 400;
+const REPEATED_SEEDS: u64 = 40;
+
+fn simulation(report: &mut Report) -> Result<()> {
+    cargo_test::run(&mut simulate::tests(), None, report)?;
+    cargo_test::run(&mut simulate::command(SIMULATED_SEEDS, 0), Some("simulation"), report)?;
+    let mut repeated = simulate::command(REPEATED_SEEDS, 1_000_000);
+    cargo_test::run(repeated.arg("--check-determinism"), Some("simulation"), report)
 }
 
 fn bad_input(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
     // Of the command line, of a host with an API server, and of dependencies.
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "bad_input", "--test", "dependencies"]), None, report)
+    cargo_test::run(&mut cargo_test(&["--test", "bad_input", "--test", "dependencies"]), Some("bad-input"), report)
 }
 
-fn conformance(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    let mut test = cargo_test(&["--workspace", "--test", "conformance"]);
-    if let Some(reason) = tinygo::missing() {
-        test.env("WASMOP_E2E_SKIP_TINYGO", reason);
-    }
-    cargo_test::run(&mut test, Some("conformance"), report)
-}
-
-fn restart(report: &mut Report) -> Result<()> {
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "restart"]), Some("restart"), report)
-}
-
-/// Enough for each phase to be met now and then, and for a minute.
+/// Takes about 20 seconds, in which a kill hits each phase of a host now and then.
 const TORTURE_ROUNDS: u64 = 15;
 
 fn torture(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
+    programs::build(&[programs::WASMOP, programs::TORTURE])?;
     cargo_test::run(&mut torture::kill(TORTURE_ROUNDS), Some("torture"), report)?;
-    // Each kind once.
+    // Each kind of fault once.
     cargo_test::run(&mut torture::faults(0.0), Some("torture"), report)
 }
 
-fn soft(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    let mut test = cargo_test(&["--workspace", "--test", "soft"]);
-    match componentize_py::folder(false) {
-        Ok(None) => {}
-        Ok(Some(folder)) => {
-            test.env("PATH", componentize_py::path_with(&folder)?);
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn parts_have_distinct_names_that_are_found() {
+        let names: BTreeSet<_> = PARTS.iter().map(|part| part.name).collect();
+        assert_eq!(names.len(), PARTS.len());
+        assert!(names.iter().all(|name| find(name).is_some_and(|part| part.name == *name)));
+        assert!(find("units").is_none());
+    }
+
+    #[test]
+    fn every_integration_test_of_a_part_exists() {
+        for part in PARTS {
+            if let Tests::Cluster { test, .. } = part.tests {
+                let tests = repository::root().join("e2e/tests");
+                let file = tests.join(format!("{test}.rs"));
+                assert!(file.is_file() || tests.join(test).join("main.rs").is_file(), "{test}");
+            }
         }
-        Err(error) => {
-            let reason = format!("componentize-py cannot be had: {error:#}");
-            test.env("WASMOP_E2E_SKIP_PYTHON", reason.lines().next().unwrap_or_default());
+    }
+
+    #[test]
+    fn a_reason_makes_the_tests_skip_and_no_reason_does_not() {
+        for (reason, expected) in [(None, 0), (Some("none".to_owned()), 1)] {
+            let mut test = Command::new("test");
+            skip(&mut test, "WASMOP_E2E_SKIP_TINYGO", reason);
+            assert_eq!(test.get_envs().count(), expected);
         }
     }
-    cargo_test::run(&mut test, Some("soft"), report)
-}
-
-fn operating(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    let mut test = cargo_test(&["--workspace", "--test", "operating"]);
-    if let Some(reason) = chromium::missing() {
-        test.env("WASMOP_E2E_SKIP_BROWSER", reason);
-    }
-    cargo_test::run(&mut test, Some("operating"), report)
-}
-
-fn traces(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "traces"]), Some("traces"), report)
-}
-
-fn api_server(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "api_server"]), Some("api-server"), report)
-}
-
-fn permissions(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "permissions"]), Some("permissions"), report)
-}
-
-fn external(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    let mut test = cargo_test(&["--workspace", "--test", "external"]);
-    if let Some(reason) = tinygo::missing() {
-        test.env("WASMOP_E2E_SKIP_TINYGO", reason);
-    }
-    cargo_test::run(&mut test, Some("external"), report)
-}
-
-fn hostile(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "hostile"]), Some("hostile"), report)
-}
-
-fn network(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "network"]), Some("network"), report)
-}
-
-fn leases(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    setup::control_plane()?;
-    cargo_test::run(&mut cargo_test(&["--workspace", "--test", "leases"]), Some("leases"), report)
-}
-
-fn model(report: &mut Report) -> Result<()> {
-    command::build_with_tests()?;
-    let mut test = cargo_test(&["--workspace", "--test", "model"]);
-    if let Some(reason) = tinygo::missing() {
-        test.env("WASMOP_E2E_SKIP_TINYGO", reason);
-    }
-    cargo_test::run(&mut test, Some("model"), report)
 }

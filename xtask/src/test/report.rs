@@ -1,8 +1,8 @@
-//! What a part of the tests came to.
+//! The results of a part of the tests, and of all parts.
 
 use std::process::ExitCode;
 
-/// Counts, and names for what did not pass.
+/// Counts, and the names of tests that did not pass.
 pub struct Report {
     part: &'static str,
     passed: usize,
@@ -11,23 +11,27 @@ pub struct Report {
 }
 
 impl Report {
+    /// No results yet.
     pub fn new(part: &'static str) -> Report {
         Report { part, passed: 0, failures: Vec::new(), skips: Vec::new() }
     }
 
+    /// Adds tests that passed.
     pub fn passed(&mut self, count: usize) {
         self.passed += count;
     }
 
+    /// Adds a test that failed, with the reason.
     pub fn failed(&mut self, what: impl Into<String>) {
         self.failures.push(what.into());
     }
 
-    /// `what` ends with the reason.
+    /// Adds a test that was skipped, with the reason.
     pub fn skipped(&mut self, what: impl Into<String>) {
         self.skips.push(what.into());
     }
 
+    /// Prints a line for each test that was skipped or failed.
     pub fn print_details(&self) {
         for (label, items) in [("skipped", &self.skips), ("failed", &self.failures)] {
             for item in items {
@@ -36,6 +40,7 @@ impl Report {
         }
     }
 
+    /// The line of counts.
     pub fn line(&self) -> String {
         counts(self.part, self.passed, self.failures.len(), self.skips.len())
     }
@@ -45,7 +50,7 @@ fn counts(name: &str, passed: usize, failed: usize, skipped: usize) -> String {
     format!("{name}: {passed} passed, {failed} failed, {skipped} skipped")
 }
 
-/// Reads a line that `counts` has written, also in another process.
+/// Parses a line of counts, of this program or another: passed, failed, skipped.
 pub fn parse_counts(line: &str, name: &str) -> Option<(usize, usize, usize)> {
     let rest = line.strip_prefix(name)?.strip_prefix(": ")?;
     let mut numbers = rest
@@ -55,7 +60,7 @@ pub fn parse_counts(line: &str, name: &str) -> Option<(usize, usize, usize)> {
     Some((numbers.next()??, numbers.next()??, numbers.next()??))
 }
 
-/// Prints everything once more in short, and the total on a line of its own.
+/// Prints a summary that ends with the total on a line of its own.
 pub fn summary(reports: &[Report]) -> ExitCode {
     println!("\n=== summary ===");
     for report in reports {
@@ -82,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_counts_is_read_as_it_was_written() {
+    fn a_line_of_counts_can_be_parsed() {
         let mut report = Report::new("unit");
         report.passed(3);
         report.failed("a");

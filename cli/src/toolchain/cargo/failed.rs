@@ -1,4 +1,4 @@
-//! From a cargo build that cannot work, or did not, to the crate that is the reason, why, and a remedy.
+//! Explains a cargo build that fails: the crate that causes it, the reason, and a remedy.
 
 use cargo_metadata::{Dependency, Package};
 use semver::Version;
@@ -10,14 +10,14 @@ use crate::process::Failed;
 use crate::toolchain::advice::{self, Rule};
 use crate::toolchain::port::UnknownVersion;
 
-/// What a failed build is about: a dependency, or the project's own code.
+/// Explains a failed build by a dependency, or by the project's own code.
 pub fn explain(graph: &Graph, failed: Failed) -> anyhow::Error {
-    let crates: Vec<&Package> = failing_crates(&failed.said)
+    let crates: Vec<&Package> = failing_crates(&failed.output)
         .into_iter()
         .filter_map(|(name, version)| graph.find(&name, version.as_ref()))
         .collect();
     let known = crates.iter().find_map(|package| {
-        let rule = advice::on_crate(&package.name, Some(&package.version), &failed.said)?;
+        let rule = advice::on_crate(&package.name, Some(&package.version), &failed.output)?;
         Some(by_rule(graph, package, rule))
     });
     if let Some(failure) = known {
@@ -25,21 +25,21 @@ pub fn explain(graph: &Graph, failed: Failed) -> anyhow::Error {
     }
     match crates.first() {
         Some(package) if package.source.is_some() => not_for_wasm(graph, package).into(),
-        Some(package) => own_code(graph, package, &failed.said).into(),
-        // Of the linker, of the lock file, of cargo itself.
+        Some(package) => own_code(graph, package, &failed.output).into(),
+        // An error of the linker, of the lock file, or of cargo itself.
         None => failed.into(),
     }
 }
 
-/// A crate with active features that cannot be had.
+/// A crate with unsupported features.
 pub fn by_features(graph: &Graph, active: &ActiveFeatures) -> Option<Failure> {
     let rule = advice::on_features(&active.name, Some(&active.version), &active.features)?;
     Some(by_rule(graph, graph.find(&active.name, Some(&active.version))?, rule))
 }
 
-/// The dependency for which a finished module cannot work, by what the module shows.
-pub fn by_module(graph: &Graph, shown: &str) -> Option<Failure> {
-    let (name, rule) = advice::on_module_that_shows(shown)?;
+/// The dependency that keeps a finished module from working, by a symptom of the module.
+pub fn by_symptom(graph: &Graph, symptom: &str) -> Option<Failure> {
+    let (name, rule) = advice::on_symptom(symptom)?;
     let package = graph.find(name, None)?;
     Some(failure(
         format!("the crate {} cannot work in a controller: {}", named(graph, package), rule.why),
@@ -47,7 +47,7 @@ pub fn by_module(graph: &Graph, shown: &str) -> Option<Failure> {
     ))
 }
 
-/// A crate of a version that wasmop has no port rules for.
+/// A crate whose version has no port rules.
 pub fn by_version(graph: &Graph, package: &Package, unknown: &UnknownVersion) -> Failure {
     let versions: Vec<String> = unknown.known.iter().map(Version::to_string).collect();
     let problem = format!(
@@ -109,11 +109,11 @@ fn not_for_wasm(graph: &Graph, package: &Package) -> Failure {
     )
 }
 
-fn own_code(graph: &Graph, package: &Package, said: &str) -> Failure {
+fn own_code(graph: &Graph, package: &Package, output: &str) -> Failure {
     let problem = format!("`{}` does not compile; the compiler's messages are above", package.name);
     let known = graph.root().into_iter().flat_map(|root| &root.dependencies).find_map(|dependency| {
         let used = graph.find(&dependency.name, None)?;
-        let rule = advice::on_use_of(&used.name, Some(&used.version), said)?;
+        let rule = advice::on_use_of(&used.name, Some(&used.version), output)?;
         let direct = used.name.as_str();
         Some((direct, rule.why.as_str(), rule.remedy(&[("name", direct), ("direct", direct)])))
     });
@@ -135,7 +135,7 @@ fn named(graph: &Graph, package: &Package) -> String {
     }
 }
 
-/// A dependency as one would write it in `Cargo.toml`, without some of its features or at another version.
+/// A dependency in the syntax of `Cargo.toml`, without some of its features or in another version.
 fn declaration(dependency: &Dependency, without: &[String], version: Option<&Version>) -> String {
     let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let requirement = match version {
@@ -161,10 +161,10 @@ fn declaration(dependency: &Dependency, without: &[String], version: Option<&Ver
     format!("`{key} = {{ {} }}`", parts.join(", "))
 }
 
-/// The crates that cargo says it could not build, with their versions where it says them.
-fn failing_crates(said: &str) -> Vec<(String, Option<Version>)> {
+/// The crates that cargo failed to build, with their versions if cargo names them.
+fn failing_crates(output: &str) -> Vec<(String, Option<Version>)> {
     let mut found: Vec<(String, Option<Version>)> = Vec::new();
-    for line in said.lines() {
+    for line in output.lines() {
         // error: could not compile `mio` (lib) due to 48 previous errors
         // error: failed to run custom build command for `ring v0.17.14`
         let quoted = ["error: could not compile `", "error: failed to run custom build command for `"]
@@ -187,8 +187,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_crates_that_failed_are_found_in_what_cargo_says() {
-        let said = "\
+    fn failed_crates_are_found_in_cargos_output() {
+        let output = "\
    Compiling mio v1.2.5
 error[E0432]: unresolved import `crate::sys::IoSourceState`
 error: could not compile `mio` (lib) due to 48 previous errors
@@ -197,7 +197,7 @@ error: failed to run custom build command for `ring v0.17.14`
 error: could not compile `mio` (lib) due to 1 previous error
 error: failed to run custom build command for `web v0.1.0 (/tmp/a web)`
 ";
-        let found = failing_crates(said);
+        let found = failing_crates(output);
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["mio", "ring", "web"]);
         assert_eq!(found[1].1, Some(Version::new(0, 17, 14)));
@@ -205,7 +205,7 @@ error: failed to run custom build command for `web v0.1.0 (/tmp/a web)`
     }
 
     #[test]
-    fn a_dependency_is_written_without_features_that_cannot_be_had() {
+    fn a_dependency_is_written_without_unsupported_features() {
         let dependency = |json: serde_json::Value| -> Dependency {
             let mut whole = serde_json::json!({
                 "name": "kube", "source": null, "req": "^5.0", "kind": null, "rename": null, "optional": false,

@@ -1,4 +1,4 @@
-//! The crates a project is built from, and by which of its dependencies each of them comes in.
+//! The dependency graph of a project, and the path from the project to each crate.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ pub struct Graph {
     packages: BTreeMap<PackageId, Package>,
     edges: BTreeMap<PackageId, Vec<PackageId>>,
     root: PackageId,
-    /// Active in the root.
+    /// The enabled features of the root.
     features: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Graph {
         Graph { packages, edges, root: root.clone(), features }
     }
 
-    /// The features that are active in the project's own package.
+    /// The enabled features of the project's own package.
     pub fn features(&self) -> &[String] {
         &self.features
     }
@@ -35,12 +35,12 @@ impl Graph {
         self.packages.get(&self.root)
     }
 
-    /// Everything the project is built from, itself included.
+    /// All crates of the build, the project included.
     pub fn reachable(&self) -> Vec<&Package> {
         self.origins().into_keys().filter_map(|id| self.packages.get(id)).collect()
     }
 
-    /// The first crate of this name, and of this version if it is given.
+    /// The first crate with this name, and with this version if given.
     pub fn find(&self, name: &str, version: Option<&Version>) -> Option<&Package> {
         let wanted = |package: &&Package| {
             package.name.as_str() == name && version.is_none_or(|version| package.version == *version)
@@ -48,7 +48,7 @@ impl Graph {
         self.reachable().into_iter().find(wanted)
     }
 
-    /// The shortest way from the project's package to a crate, both included; empty if there is none.
+    /// The shortest path from the project's package to a crate, both included. Empty if there is none.
     pub fn path_to(&self, id: &PackageId) -> Vec<&Package> {
         let origins = self.origins();
         let mut path = Vec::new();
@@ -62,12 +62,12 @@ impl Graph {
         path
     }
 
-    /// How the project's own `Cargo.toml` names a dependency.
+    /// A dependency as declared in the project's own `Cargo.toml`.
     pub fn declared(&self, name: &str) -> Option<&Dependency> {
         self.root()?.dependencies.iter().find(|dependency| dependency.name == name)
     }
 
-    /// Each reachable crate and the crate before it on a shortest way from the root.
+    /// Each reachable crate, and its predecessor on a shortest path from the root.
     fn origins(&self) -> BTreeMap<&PackageId, Option<&PackageId>> {
         let mut origins: BTreeMap<&PackageId, Option<&PackageId>> = BTreeMap::from([(&self.root, None)]);
         let mut next = VecDeque::from([&self.root]);

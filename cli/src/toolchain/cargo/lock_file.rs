@@ -1,4 +1,4 @@
-//! The lock file of a project's workspace, which a build leaves as it was.
+//! The lock file of a project's workspace, which a build does not change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cargo_metadata::Metadata;
 
+use crate::atomic_file;
 use crate::error::HelpExt;
 use crate::interrupt::Cleanup;
 
 /// The lock file of the project's workspace.
 ///
-/// Invariant: while a build with patches runs on a cargo that writes to it, its original is in
-/// `saved`; whoever finds a `saved` file puts it back.
+/// Invariant: while a build with patches runs on a cargo that writes to the lock file, the original is in `saved`. A
+/// build that finds a `saved` file restores it first.
 pub struct LockFile {
     path: PathBuf,
     saved: PathBuf,
@@ -24,29 +25,26 @@ impl LockFile {
         LockFile { path: root.join("Cargo.lock"), saved: root.join("target").join("wasmop").join("Cargo.lock.saved") }
     }
 
-    /// Puts back what a build that was killed has left behind.
+    /// Restores the original after a build that was killed.
     pub fn restore(&self) -> Result<()> {
-        put_back(&self.saved, &self.path).or_help(
-            format!("cannot put {} back after a build that was interrupted", self.path.display()),
+        restore_from(&self.saved, &self.path).or_help(
+            format!("cannot restore {} after an interrupted build", self.path.display()),
             format!("its original is {}", self.saved.display()),
         )
     }
 
-    /// Keeps the original until the returned value is dropped, or the program interrupted.
+    /// Saves the original. It is restored when the returned value is dropped or the program is interrupted.
     pub fn save(&self) -> Result<Cleanup> {
-        let dir = self.saved.parent().context("a file has a directory")?;
-        let partial = self.saved.with_extension("partial");
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::copy(&self.path, &partial))
-            .and_then(|_| fs::rename(&partial, &self.saved))
+        atomic_file::copy(&self.path, &self.saved)
             .with_context(|| format!("cannot keep a copy of {}", self.path.display()))?;
         let (saved, path) = (self.saved.clone(), self.path.clone());
         Ok(Cleanup::new(move || {
-            // If this fails the copy is still there, and the next build tries again.
-            let _ = put_back(&saved, &path);
+            // After a failure the saved file remains, and the next build tries again.
+            let _ = restore_from(&saved, &path);
         }))
     }
 
+    /// Copies the lock file into a directory.
     pub fn copy_to(&self, dir: &Path) -> Result<PathBuf> {
         let copy = dir.join("Cargo.lock");
         fs::create_dir_all(dir)
@@ -56,7 +54,7 @@ impl LockFile {
     }
 }
 
-fn put_back(saved: &Path, path: &Path) -> std::io::Result<()> {
+fn restore_from(saved: &Path, path: &Path) -> std::io::Result<()> {
     match fs::rename(saved, path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result,
@@ -78,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_file_is_as_it_was_after_a_build_that_changed_it() {
+    fn the_lock_file_is_restored_after_a_build_that_changed_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = lock_file(dir.path());
         let kept = lock.save().expect("saved");
@@ -89,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_file_is_put_back_by_the_build_after_one_that_was_killed() {
+    fn the_lock_file_is_restored_by_the_next_build_after_a_kill() {
         let dir = tempfile::tempdir().expect("a directory");
         let lock = lock_file(dir.path());
         std::mem::forget(lock.save().expect("saved"));

@@ -1,31 +1,32 @@
-//! The rustflags of the user's configuration, as far as they are good for a wasm module.
+//! The user's rustflags, without those for native code.
 //!
-//! Many set flags for the machine's own linker or CPU (`-fuse-ld=mold`, `target-cpu=native`) for every
-//! target. rustc links wasm with its own `rust-lld`, which refuses them.
+//! Many users set flags for the linker or CPU of their machine (`-fuse-ld=mold`, `target-cpu=native`) for all targets.
+//! rustc links wasm with its own `rust-lld`, which refuses them.
 
 use std::path::Path;
 
 use super::TARGET;
 
-/// Where cargo reads flags first, separated by 0x1f.
+/// The variable that cargo reads first. It separates flags by 0x1f.
 pub const VARIABLE: &str = "CARGO_ENCODED_RUSTFLAGS";
 
-/// Flags that the build goes with, and those that are left out.
+/// The flags for the build, and the flags that it leaves out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rustflags {
     pub kept: Vec<String>,
-    /// As one would type them.
+    /// In the form of the command line.
     pub left_out: Vec<String>,
 }
 
-/// What cargo would use in `dir`: of its environment variables and configuration files.
+/// The flags that cargo would use in `dir`, from environment variables and configuration files.
 pub fn configured(dir: &Path) -> Option<Vec<String>> {
-    // Cargo itself reports a configuration that cannot be read.
+    // Cargo itself reports an unreadable configuration.
     let config = cargo_config2::Config::load_with_cwd(dir).ok()?;
     config.rustflags(TARGET).ok()?.map(|flags| flags.flags)
 }
 
 impl Rustflags {
+    /// Separates flags for wasm from flags for native code.
     pub fn sort(flags: Vec<String>) -> Rustflags {
         let mut sorted = Rustflags::default();
         let mut flags = flags.into_iter().peekable();
@@ -42,7 +43,7 @@ impl Rustflags {
                     (vec![flag], option)
                 }
             };
-            if is_for_the_host(&option) {
+            if is_for_native_code(&option) {
                 sorted.left_out.push(words.join(" "));
             } else {
                 sorted.kept.extend(words);
@@ -57,8 +58,8 @@ impl Rustflags {
     }
 }
 
-/// Whether a codegen option makes sense for native code only.
-fn is_for_the_host(option: &str) -> bool {
+/// Whether a codegen option is only for native code.
+fn is_for_native_code(option: &str) -> bool {
     let (key, value) = option.split_once('=').unwrap_or((option, ""));
     match key {
         "linker" | "linker-flavor" | "link-self-contained" | "linker-features" => true,
@@ -69,10 +70,10 @@ fn is_for_the_host(option: &str) -> bool {
     }
 }
 
-/// What LLVM knows for wasm32.
+/// The CPUs of LLVM's wasm32 target.
 const WASM_CPUS: [&str; 4] = ["generic", "mvp", "bleeding-edge", "lime1"];
 
-/// Whether a linker argument is one of `cc`, which wasm-ld is not.
+/// Whether a linker argument is for a driver such as `cc`, and not for wasm-ld.
 fn is_for_a_driver(argument: &str) -> bool {
     ["-fuse-ld", "-Wl,", "-B", "-rdynamic", "-pthread", "-static", "-no-pie", "-pie", "-march", "-mcpu", "--ld-path"]
         .iter()
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_for_the_linker_and_cpu_of_the_host_are_left_out() {
+    fn flags_for_native_linkers_and_cpus_are_left_out() {
         for (flags, kept, left_out) in [
             ("", "", ""),
             ("-C link-arg=-fuse-ld=mold", "", "-C link-arg=-fuse-ld=mold"),

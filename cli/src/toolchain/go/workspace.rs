@@ -1,5 +1,5 @@
-//! The go command in a project. A `go.work` above the project that does not use its module is switched off: with it,
-//! the go command knows the modules of the workspace only.
+//! The go command in a project. It switches off an enclosing `go.work` that does not use the project's module, because
+//! go would then only know the modules of the workspace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl<'a> GoCommand<'a> {
         let file = output_of(Command::new("go").current_dir(dir).args(["env", "GOWORK"]))
             .or_help("cannot run `go`", how_to_get_go())?;
         let file = Path::new(file.trim());
-        // Else it is empty or `off`.
+        // Without a workspace it is empty or `off`.
         if !file.is_absolute() {
             return Ok(GoCommand { dir, foreign: None });
         }
@@ -40,14 +40,14 @@ impl<'a> GoCommand<'a> {
         Ok(GoCommand { dir, foreign: is_foreign.then(|| file.to_owned()) })
     }
 
-    /// `go`, to be given its arguments.
+    /// `go` without arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new("go");
         self.prepare(&mut command);
         command
     }
 
-    /// Sets directory and environment of `go`, or of a program that runs it.
+    /// Sets the directory and the environment for `go`, or for a program that runs it.
     pub fn prepare(&self, command: &mut Command) {
         command.current_dir(self.dir);
         if self.foreign.is_some() {
@@ -55,7 +55,7 @@ impl<'a> GoCommand<'a> {
         }
     }
 
-    /// What to tell of a workspace that is switched off.
+    /// The message about a workspace that is switched off.
     pub fn notice(&self) -> Option<String> {
         let file = self.foreign.as_ref()?;
         Some(format!(
@@ -67,10 +67,10 @@ impl<'a> GoCommand<'a> {
     }
 }
 
-/// What `go work edit -json` says.
+/// The output of `go work edit -json`.
 #[derive(Debug, Deserialize)]
 struct Workspace {
-    /// Null without any.
+    /// Null if empty.
     #[serde(rename = "Use", default)]
     uses: Option<Vec<Use>>,
 }
@@ -84,7 +84,7 @@ struct Use {
 
 impl Workspace {
     fn parse(json: &str) -> Result<Workspace> {
-        serde_json::from_str(json).context("`go work edit -json` says something unexpected")
+        serde_json::from_str(json).context("unexpected output of `go work edit -json`")
     }
 
     /// Whether the workspace in `file` uses the module in `root`.
@@ -95,7 +95,7 @@ impl Workspace {
     }
 }
 
-/// The directory of the module that `dir` belongs to.
+/// The root directory of the module of `dir`.
 fn module_root(dir: &Path) -> Option<PathBuf> {
     dir.ancestors().find(|dir| dir.join("go.mod").is_file()).map(Path::to_owned)
 }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workspace_uses_a_module_by_its_directory_however_that_is_written() {
+    fn a_workspace_uses_a_module_by_any_form_of_its_directory() {
         let root = tempfile::tempdir().expect("a directory");
         let file = root.path().join("go.work");
         for dir in ["a", "deep/b"] {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_module_of_a_folder_is_the_nearest_above() {
+    fn the_module_of_a_directory_is_the_nearest_above() {
         let root = tempfile::tempdir().expect("a directory");
         let dir = root.path().join("web/cmd");
         fs::create_dir_all(&dir).expect("made");

@@ -23,14 +23,14 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// act does what spec.action says and returns what to write to status.echo.
+// act performs spec.action, and returns the value of status.echo.
 func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo string, result wasmop.Result, err error) {
 	delay := time.Duration(p.Spec.DelayMs) * time.Millisecond
 	switch p.Spec.Action {
 	case "", "child":
 		err = r.child(ctx, p, p.Spec.Value)
 	case "churn":
-		// Without end: each time it writes something else, of which it is told.
+		// An endless loop of reconciles: each writes a new value, which triggers the next one.
 		err = r.child(ctx, p, strconv.FormatInt(known.seen, 10))
 	case "conflict":
 		echo, err = r.conflict(ctx, p)
@@ -104,7 +104,7 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 	case "list":
 		echo, err = r.list(ctx, p)
 	case "crash":
-		// Nobody recovers this.
+		// Nothing recovers this panic.
 		go func() { panic("the Probe " + p.Name + " asked for a crash") }()
 		time.Sleep(time.Hour)
 	case "startup":
@@ -137,8 +137,8 @@ func (r *reconciler) act(ctx context.Context, p *Probe, known *object) (echo str
 	return echo, result, err
 }
 
-// fetch gets the URL in the value, and posts what it got there: status and body of both, and where
-// the first leads.
+// fetch gets the URL in the value, and posts the response back. It returns status and body of both, and
+// the first location.
 func (r *reconciler) fetch(ctx context.Context, p *Probe) (string, error) {
 	scheme, rest, _ := strings.Cut(p.Spec.Value, "://")
 	host, path, _ := strings.Cut(rest, "/")
@@ -165,7 +165,7 @@ func (r *reconciler) do(ctx context.Context, request client.Request) (status int
 	return response.Status, response.Header["location"], string(body), err
 }
 
-// readOwn gets the ConfigMap with the Probe's name; a test makes that request slow.
+// readOwn gets the ConfigMap with the Probe's name. Tests delay that request.
 func (r *reconciler) readOwn(ctx context.Context, p *Probe) error {
 	err := r.client.Get(ctx, client.ObjectKeyFromObject(p), &corev1.ConfigMap{})
 	if apierrors.IsNotFound(err) {
@@ -174,8 +174,8 @@ func (r *reconciler) readOwn(ctx context.Context, p *Probe) error {
 	return err
 }
 
-// readCached reads the ConfigMap with the Probe's name as any version of it, and finds it in a list of such:
-// value, resource version, whether the two are the same.
+// readCached reads the ConfigMap with the Probe's name and lists all ConfigMaps, both from the cache. It returns
+// the value, the resource version, and whether the two reads agree.
 func (r *reconciler) readCached(ctx context.Context, p *Probe) (string, error) {
 	var cm corev1.ConfigMap
 	if err := r.client.Get(ctx, client.ObjectKeyFromObject(p), &cm, client.FromCache); err != nil {
@@ -194,7 +194,7 @@ func (r *reconciler) readCached(ctx context.Context, p *Probe) (string, error) {
 	return fmt.Sprintf("%s,%s,%t", cm.Data["value"], cm.ResourceVersion, same), nil
 }
 
-// writeCached writes the ConfigMap with the Probe's name again and again, and reads it as any version.
+// writeCached repeatedly writes the ConfigMap with the Probe's name, and reads it from the cache.
 func (r *reconciler) writeCached(ctx context.Context, p *Probe) (string, error) {
 	for n := range p.Spec.Count {
 		value := fmt.Sprintf("%s-%d", p.Spec.Value, n)
@@ -214,7 +214,7 @@ func (r *reconciler) writeCached(ctx context.Context, p *Probe) (string, error) 
 	return "read its writes", nil
 }
 
-// quantity writes quantities twice, spelt otherwise than the API server answers them: the second time nothing changes.
+// quantity writes quantities twice, spelled differently from the API server. The second write must change nothing.
 func (r *reconciler) quantity(ctx context.Context, p *Probe) (string, error) {
 	labels, none := map[string]string{"probe": p.Name}, int32(0)
 	limits := corev1.ResourceList{"cpu": "1000m", "memory": "1024Mi"}
@@ -239,7 +239,7 @@ func (r *reconciler) quantity(ctx context.Context, p *Probe) (string, error) {
 	return echo, nil
 }
 
-// clusterRole has names that are none of an Event.
+// clusterRole has names that no Event can have.
 type clusterRole struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -249,7 +249,7 @@ func (*clusterRole) Resource() metav1.Resource {
 	return metav1.Resource{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole", Plural: "clusterroles"}
 }
 
-// report emits two Events in one step, and one about an object whose name is none of an Event.
+// report emits two Events in one step, and one about an object whose name no Event can have.
 func (r *reconciler) report(p *Probe) {
 	r.events.Eventf(p, nil, wasmop.EventTypeNormal, "First", "Report", "the first Event of the step")
 	r.events.Eventf(p, nil, wasmop.EventTypeNormal, "Second", "Report", "the second Event of the step")
@@ -257,7 +257,7 @@ func (r *reconciler) report(p *Probe) {
 	r.events.Eventf(role, nil, wasmop.EventTypeNormal, "OddName", "Report", "of "+p.Name)
 }
 
-// token creates a token if it is asked for, and reads the ServiceAccount with the Probe's name as any version of it.
+// token creates a token if the value requests it, and reads the ServiceAccount with the Probe's name from the cache.
 func (r *reconciler) token(ctx context.Context, p *Probe) (string, error) {
 	var account corev1.ServiceAccount
 	key := client.ObjectKeyFromObject(p)
@@ -271,7 +271,7 @@ func (r *reconciler) token(ctx context.Context, p *Probe) (string, error) {
 	return account.Name, err
 }
 
-// list reads the ConfigMaps that have the Probe's name as a label.
+// list lists the ConfigMaps with the Probe's name as a label.
 func (r *reconciler) list(ctx context.Context, p *Probe) (string, error) {
 	var all corev1.ConfigMapList
 	if err := r.client.List(ctx, &all, client.InNamespace(p.Namespace), client.MatchingLabels{"bulk": p.Name}); err != nil {
@@ -284,8 +284,8 @@ func (r *reconciler) list(ctx context.Context, p *Probe) (string, error) {
 	return fmt.Sprintf("%d,%d", len(all.Items), bytes), nil
 }
 
-// conflict provokes a conflict by updating the status from a copy that is older than the status,
-// then reads again and retries until it succeeds.
+// conflict provokes a conflict with a status update from an outdated copy, then reads again and retries
+// until it succeeds.
 func (r *reconciler) conflict(ctx context.Context, p *Probe) (string, error) {
 	stale := client.DeepCopy(p)
 	before := client.DeepCopy(p)
@@ -309,16 +309,17 @@ func (r *reconciler) conflict(ctx context.Context, p *Probe) (string, error) {
 	}
 }
 
+//lint:ignore U1000 keeps the loop from being empty
 var spins uint64
 
-// loop never ends and never lets another goroutine run.
+// loop never ends, and lets no other goroutine run.
 func loop() {
 	for {
 		spins++
 	}
 }
 
-// grow allocates until there is no memory left.
+// grow allocates until no memory is left.
 func (r *reconciler) grow() {
 	for n := int64(1); ; n++ {
 		r.memory.hold(n)

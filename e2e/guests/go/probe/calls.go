@@ -16,10 +16,10 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// callsLabel is on each object that the action calls makes; a test removes those that are left.
+// callsLabel is the label of all objects that the action calls creates. A test removes leftovers.
 const callsLabel = "calls"
 
-// calls sends values through every call of the client, and says "exact" or which call first changed what.
+// calls sends values through every call of the client. It returns "exact", or the first call that changed a value.
 func (r *reconciler) calls(ctx context.Context, p *Probe) string {
 	typed := valuedCalls(r.client, p.Namespace, p.Name+"-typed", typedValues(), func() *typedProbe { return &typedProbe{} })
 	untyped := valuedCalls(r.client, p.Namespace, p.Name+"-untyped", untypedValues(), func() *untypedProbe { return &untypedProbe{} })
@@ -33,13 +33,13 @@ func (r *reconciler) calls(ctx context.Context, p *Probe) string {
 	return "exact"
 }
 
-// call is a call of the client, whose error also says what came back otherwise than it was sent.
+// call is a call of the client. Its error also reports values that came back changed.
 type call struct {
 	name string
 	do   func(context.Context) error
 }
 
-// valuedCalls are the calls with one type of Probe that has values.
+// valuedCalls are the calls with one type of Probe.
 func valuedCalls[T any, P interface {
 	*T
 	valued
@@ -63,7 +63,7 @@ func valuedCalls[T any, P interface {
 		}
 		return equal(values, want)
 	}
-	// write makes a call with the values; the answer is in o.
+	// write makes a call with the values. The response is in o.
 	write := func(what string, where bool, do func(context.Context) error) call {
 		return call{name + " " + what, func(ctx context.Context) error {
 			o.set(where, what)
@@ -73,7 +73,7 @@ func valuedCalls[T any, P interface {
 			return expect(o, where, what)
 		}}
 	}
-	// without is o before it had the values, so that a patch from there holds all of them.
+	// without is o without the values, so that a patch from it contains all of them.
 	without := func(where bool) P {
 		before := client.DeepCopy[T, P](o)
 		before.clear(where)
@@ -116,7 +116,7 @@ func valuedCalls[T any, P interface {
 	}
 	create := write("create", inSpec, func(ctx context.Context) error { return c.Create(ctx, o) })
 	return []call{
-		// A reconcile that was interrupted leaves it behind.
+		// An interrupted reconcile leaves the object behind.
 		{name + " delete what is left", func(ctx context.Context) error { return client.IgnoreNotFound(c.Delete(ctx, fresh())) }},
 		create,
 		read("get", inSpec, "create", func(ctx context.Context, got P) error { return c.Get(ctx, key, got) }),
@@ -132,7 +132,7 @@ func valuedCalls[T any, P interface {
 			return nil
 		}),
 		write("raw merge patch", inSpec, func(ctx context.Context) error {
-			// What the typed object does not know.
+			// A field that the typed object lacks.
 			data, err := json.Marshal(map[string]any{"spec": map[string]any{
 				"value": "raw merge patch", "values": map[string]any{"extra": extra()}}})
 			if err != nil {
@@ -172,7 +172,7 @@ func valuedCalls[T any, P interface {
 		read("spec after that", inSpec, "apply", func(ctx context.Context, got P) error { return status.Get(ctx, o, got) }),
 		unknown("patches", true),
 		write("update", inSpec, func(ctx context.Context) error { return c.Update(ctx, o) }),
-		// A typed object does not send it.
+		// A typed object does not send the unknown field.
 		unknown("update", !isTyped),
 		gone("delete", func(ctx context.Context) error {
 			m := o.GetObjectMeta()
@@ -199,7 +199,7 @@ func equal(got, want any) error {
 	return nil
 }
 
-// jsonPatch writes each of the values, and the value.
+// jsonPatch returns a patch that writes all values, and the value of the call.
 func jsonPatch(values any, value string) ([]byte, error) {
 	type operation struct {
 		Op    string `json:"op"`
@@ -228,7 +228,7 @@ type deployed struct {
 	Seconds        int32               `json:"seconds"`
 }
 
-// deployment returns a Deployment that makes no Pods: it is paused.
+// deployment returns a paused Deployment, which creates no Pods.
 func deployment(namespace, name string, seconds int32) *appsv1.Deployment {
 	labels, replicas, grace := map[string]string{callsLabel: name}, int32(0), int64(odd)
 	surge, unavailable := metav1.FromString("25%"), metav1.FromInt(1)
@@ -273,12 +273,12 @@ func valuesOf(d *appsv1.Deployment) deployed {
 	return v
 }
 
-// deploymentCalls are the calls with a Deployment, whose spelling of quantities is the API server's. Others write its
-// status at the same time, so no call gives a resource version.
+// deploymentCalls are the calls with a Deployment. Other clients write its status at the same time, so no call sends a
+// resource version.
 func deploymentCalls(c client.Client, namespace, name string) []call {
 	scales := c.SubResource("scale")
 	seconds := int32(0)
-	// write makes a call with a Deployment, which then has the answer.
+	// write makes a call with a Deployment, which then has the response.
 	write := func(what string, do func(context.Context, *appsv1.Deployment) error) call {
 		return call{name + " deployment " + what, func(ctx context.Context) error {
 			seconds++

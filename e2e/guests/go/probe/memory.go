@@ -7,26 +7,26 @@ import (
 	"github.com/wasmop/wasmop/guest-go/metav1"
 )
 
-// memory is what must survive suspending: it is nowhere but in the guest's linear memory.
+// memory is the state that must survive a suspension. It exists only in the guest's linear memory.
 type memory struct {
 	mu      sync.Mutex
 	total   int64
 	objects map[metav1.UID]*object
-	// thousand is filled at the first reconcile and iterated by the action random.
+	// thousand is a map that the first reconcile fills and the action random iterates.
 	thousand map[int]string
-	// grown is what the actions grow, heap and leak have allocated, a MiB each.
+	// grown has the allocations of the actions grow, heap and leak, one MiB each.
 	grown [][]byte
 }
 
-// object is what is remembered about one Probe.
+// object is the state of one Probe.
 type object struct {
-	first    time.Time // with monotonic reading
+	first    time.Time // with a monotonic reading
 	seen     int64
 	errors   int64
-	requeued int64 // wall clock of the previous reconcile that asked for a requeue, ns
+	requeued int64 // wall clock of the previous reconcile with a requeue, in nanoseconds
 }
 
-// count counts a reconcile and returns both counters and what is known about the object.
+// count counts a reconcile. It returns both counters and the state of the object.
 func (m *memory) count(uid metav1.UID) (total, seen int64, o *object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,7 +47,7 @@ func (m *memory) count(uid metav1.UID) (total, seen int64, o *object) {
 	return m.total, o.seen, o
 }
 
-// checkThousand iterates the map and says "ok" if all of its entries are still there.
+// checkThousand iterates the map. It returns "ok" if all entries are intact.
 func (m *memory) checkThousand() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -64,7 +64,7 @@ func (m *memory) checkThousand() string {
 	return "ok"
 }
 
-// leak holds so many MiB more, all pages written.
+// leak allocates this many more MiB, with all pages written.
 func (m *memory) leak(mebibytes int64) {
 	m.mu.Lock()
 	held := int64(len(m.grown))
@@ -72,7 +72,7 @@ func (m *memory) leak(mebibytes int64) {
 	m.hold(held + mebibytes)
 }
 
-// hold sees to it that at least this many MiB, all pages written, are held.
+// hold allocates until at least this many MiB are held, with all pages written.
 func (m *memory) hold(mebibytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

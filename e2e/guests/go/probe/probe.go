@@ -1,5 +1,6 @@
-// Package probe is the conformance guest: a controller that does what each Probe asks of it, so that
-// a test can compare what different guests do when they are suspended in the middle of it.
+// Package probe is the conformance guest: a controller that performs the action that each Probe requests.
+//
+// Tests compare guests of different languages while the host suspends them at any point.
 package probe
 
 import (
@@ -19,10 +20,10 @@ import (
 
 const finalizer = "e2e.wasmop.dev/probe"
 
-// dataChanged: labels and annotations of a child are its own business.
+// dataChanged ignores changes of a child's labels and annotations.
 const dataChanged = "oldObject == null || !has(object.data) || !has(oldObject.data) || object.data != oldObject.data"
 
-var from = flag.String("from", "", "who gave the arguments")
+var from = flag.String("from", "", "origin of the arguments")
 
 // Main is the guest's main function.
 func Main() {
@@ -35,7 +36,7 @@ func Main() {
 		}
 	}
 	err := wasmop.NewControllerManagedBy(mgr).
-		// Several guests share a cluster; each reconciles the Probes that name it.
+		// Several guests share a cluster. Each reconciles the Probes with its label.
 		For(&Probe{}, wasmop.WithPredicates(
 			wasmop.GenerationChangedPredicate{},
 			wasmop.LabelSelectorPredicate("guest="+wasmop.Name()))).
@@ -46,7 +47,7 @@ func Main() {
 		WithOptions(wasmop.ControllerOptions{MaxConcurrentReconciles: 64}).
 		Complete(&reconciler{client: mgr.GetClient(), events: mgr.GetEventRecorder(wasmop.Name())})
 	if err == nil && os.Getenv("WATCH_CLUSTER") != "" {
-		// A kind that is in no namespace itself.
+		// A cluster-scoped kind.
 		err = wasmop.NewControllerManagedBy(mgr).For(&Namespace{}).Complete(wasmop.Func(seeNamespace))
 	}
 	if err == nil {
@@ -56,7 +57,7 @@ func Main() {
 	os.Exit(1)
 }
 
-// probeOf names the Probe that a ServiceAccount has as a label.
+// probeOf returns the Probe that a ServiceAccount names in a label.
 func probeOf(_ context.Context, account client.Object) []wasmop.Request {
 	name := account.GetObjectMeta().Labels["probe"]
 	if name == "" {
@@ -65,12 +66,12 @@ func probeOf(_ context.Context, account client.Object) []wasmop.Request {
 	return []wasmop.Request{{NamespacedName: wasmop.NamespacedName{Namespace: account.GetNamespace(), Name: name}}}
 }
 
-// askFirst asks the API server before anything is registered.
+// askFirst sends a request before the controller registers.
 func askFirst(c client.Client) error {
 	var all corev1.ConfigMapList
 	err := c.List(context.Background(), &all, client.InNamespace(os.Getenv("POD_NAMESPACE")), client.Limit(1))
 	if err == nil {
-		// Long enough to be suspended in between.
+		// Long enough for a suspension.
 		time.Sleep(time.Second)
 		slog.Info("asked first")
 	}
@@ -88,7 +89,7 @@ type reconciler struct {
 	memory memory
 }
 
-// Reconcile does what the Probe asks for and writes what it observed to the status.
+// Reconcile performs the action of the Probe, and writes the result to its status.
 func (r *reconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.Result, error) {
 	var p Probe
 	if err := r.client.Get(ctx, req.NamespacedName, &p); err != nil {
@@ -120,7 +121,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req wasmop.Request) (wasmop.
 	return result, err
 }
 
-// child applies the ConfigMap that has the Probe's name, with this value.
+// child applies the ConfigMap with the Probe's name and this value.
 func (r *reconciler) child(ctx context.Context, p *Probe, value string) error {
 	before := client.DeepCopy(p)
 	if controllerutil.AddFinalizer(p, finalizer) {
@@ -136,7 +137,7 @@ func (r *reconciler) child(ctx context.Context, p *Probe, value string) error {
 	return r.client.Patch(ctx, cm, client.Apply, client.ForceOwnership)
 }
 
-// cleanUp leaves a ConfigMap behind that tells of the deleted Probe, then lets it go.
+// cleanUp leaves a ConfigMap with the last value of the deleted Probe, then removes the finalizer.
 func (r *reconciler) cleanUp(ctx context.Context, p *Probe) error {
 	if !controllerutil.ContainsFinalizer(p, finalizer) {
 		return nil

@@ -2,7 +2,7 @@ package probe
 
 import "github.com/wasmop/wasmop/guest-go/metav1"
 
-// Probe asks the guest for one behaviour; see actions.go.
+// Probe requests one behaviour; see actions.go.
 type Probe struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -15,7 +15,7 @@ func (*Probe) Resource() metav1.Resource {
 	return metav1.Resource{Group: "e2e.wasmop.dev", Version: "v1", Kind: "Probe", Plural: "probes", Namespaced: true}
 }
 
-// Spec says what to do.
+// Spec is the requested behaviour.
 type Spec struct {
 	Action  string `json:"action,omitempty"`
 	Value   string `json:"value,omitempty"`
@@ -23,20 +23,20 @@ type Spec struct {
 	Count   int64  `json:"count,omitempty"`
 }
 
-// Status says what was done.
+// Status is the result.
 type Status struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Total counts all reconciles of this guest since its memory began, Seen those of this object.
+	// Total counts all reconciles since the guest's memory was created, Seen those of this object.
 	Total int64  `json:"total,omitempty"`
 	Seen  int64  `json:"seen,omitempty"`
 	Value string `json:"value,omitempty"`
-	// Count is what the spec says, if the action is exact.
+	// Count is the count of the spec, if the action is exact.
 	Count int64 `json:"count,omitempty"`
-	// Echo is what the action observed.
+	// Echo is the observation of the action.
 	Echo string `json:"echo,omitempty"`
 }
 
-// Namespace is a kind without namespaces.
+// Namespace is a cluster-scoped kind.
 type Namespace struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`

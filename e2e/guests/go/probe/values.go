@@ -13,10 +13,10 @@ import (
 	"github.com/wasmop/wasmop/guest-go/resource"
 )
 
-// odd is the least integer that a float64 does not hold.
+// odd is the smallest integer that a float64 cannot represent.
 const odd = 1<<53 + 1
 
-// values are what is easily changed on the way through JSON.
+// values are values that JSON easily changes.
 type values struct {
 	Max    int64              `json:"max"`
 	Min    int64              `json:"min"`
@@ -40,7 +40,7 @@ func typedValues() *values {
 	}
 }
 
-// untypedValues have a field that the struct lacks.
+// untypedValues has a field that the struct lacks.
 func untypedValues() map[string]any {
 	return map[string]any{
 		"max": int64(math.MaxInt64), "min": int64(math.MinInt64), "odd": int64(odd), "cpu": "1000m", "memory": "1024Mi",
@@ -50,7 +50,7 @@ func untypedValues() map[string]any {
 
 func extra() map[string]any { return map[string]any{"n": int64(odd), "max": int64(math.MaxInt64)} }
 
-// typedProbe is a Probe that has values, but for spec.values.extra.
+// typedProbe is a Probe with values, without spec.values.extra.
 type typedProbe struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -116,17 +116,17 @@ func (p *untypedProbe) part(inStatus bool) *map[string]any {
 	return &p.Spec
 }
 
-// valued is a Probe that has values, in its spec or in its status.
+// valued is a Probe with values in its spec or its status.
 type valued interface {
 	client.Object
-	// set writes the values, and a value that tells one call from another.
+	// set writes the values, and a value that identifies the call.
 	set(inStatus bool, value string)
 	clear(inStatus bool)
 	holds(inStatus bool) (value string, values any)
 }
 
-// difference names the first field of want that is another in got, or that want lacks; empty if there is none.
-// It compares JSON, as that shows an integer that became a float64.
+// difference names the first field that differs between got and want. It is empty if they are equal.
+// It compares JSON, which reveals an integer that became a float64.
 func difference(got, want any) (string, error) {
 	was, err := fields(got)
 	if err != nil {

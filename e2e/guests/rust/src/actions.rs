@@ -1,4 +1,4 @@
-//! What `spec.action` can ask for.
+//! The actions that `spec.action` can request.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use crate::memory::{Known, Memory};
 use crate::probe::{Probe, ProbeStatus};
 use crate::{Error, FIELD_MANAGER};
 
-/// One Probe and what an action needs to serve it.
+/// One Probe, and everything an action needs.
 pub struct Acting<'a> {
     pub client: &'a Client,
     pub memory: &'a Memory,
@@ -26,23 +26,23 @@ pub struct Acting<'a> {
     pub total: u64,
 }
 
-/// What an action has done.
+/// The result of an action.
 #[derive(Default)]
 pub struct Done {
-    /// For `status.echo`.
+    /// The value of `status.echo`.
     pub echo: String,
-    /// Set by `requeue`.
+    /// The delay of the action `requeue`.
     pub requeue: Option<Duration>,
 }
 
 impl Acting<'_> {
-    /// Does what the Probe asks for.
+    /// Performs the action of the Probe.
     pub async fn act(&self) -> Result<Done, Error> {
         let delay = Duration::from_millis(self.probe.spec.delay_ms);
         let mut done = Done::default();
         match self.probe.spec.action.as_str() {
             "" | "child" => self.apply_child(&self.probe.spec.value).await?,
-            // Without end: each time it writes something else, of which it is told.
+            // An endless loop of reconciles: each writes a new value, which triggers the next one.
             "churn" => self.apply_child(&self.total.to_string()).await?,
             "conflict" => done.echo = self.conflict().await?,
             "requeue" => {
@@ -123,7 +123,7 @@ impl Acting<'_> {
                 let arguments: Vec<String> = std::env::args().skip(1).collect();
                 done.echo = format!("{mode};{};{}", arguments.join(","), self.client.default_namespace());
             }
-            // A panic here is a crash of the program.
+            // In Rust a panic crashes the program.
             "crash" => panic!("the Probe {} asked for a crash", self.probe.name_any()),
             "panic" => panic!("the Probe {} asked for a panic", self.probe.name_any()),
             "loop" => loop {
@@ -151,14 +151,14 @@ impl Acting<'_> {
         Api::namespaced(self.client.clone(), &self.probe.namespace().unwrap_or_default())
     }
 
-    /// Gets the ConfigMap with the Probe's name; a test makes that request slow.
+    /// Gets the ConfigMap with the Probe's name. Tests delay that request.
     async fn read_child(&self) -> Result<(), Error> {
         self.children().get_opt(&self.probe.name_any()).await?;
         Ok(())
     }
 
-    /// Reads the ConfigMap with the Probe's name as any version of it, and finds it in a list of such:
-    /// value, resource version, whether the two are the same.
+    /// Reads the ConfigMap with the Probe's name and lists all ConfigMaps, both from the cache. Returns the value, the
+    /// resource version, and whether the two reads agree.
     async fn read_cached(&self) -> Result<String, Error> {
         let name = self.probe.name_any();
         let child = self.children().get_with(&name, &GetParams::any()).await?;
@@ -168,7 +168,7 @@ impl Acting<'_> {
         Ok(format!("{value},{},{same}", child.resource_version().unwrap_or_default()))
     }
 
-    /// Gets the URL in the value, and posts what it got there: status and body of both, and where the first leads.
+    /// Gets the URL in the value, and posts the response back. Returns status and body of both, and the first location.
     async fn fetch(&self) -> Result<String, Error> {
         let url = self.probe.spec.value.as_str();
         let failed = |error: &dyn std::error::Error| Error::Failed(error.to_string());
@@ -192,7 +192,7 @@ impl Acting<'_> {
         Ok(())
     }
 
-    /// Leaves a ConfigMap behind that tells of the deleted Probe.
+    /// Leaves a ConfigMap with the last value of the deleted Probe.
     pub async fn leave_trace(&self) -> Result<Action, Error> {
         let trace = config_map(&self.probe, &format!("{}-deleted", self.probe.name_any()));
         match self.children().create(&PostParams::default(), &trace).await {
@@ -204,7 +204,7 @@ impl Acting<'_> {
         Ok(Action::await_change())
     }
 
-    /// Applies quantities twice, spelt otherwise than the API server answers them: the second time nothing changes.
+    /// Applies quantities twice, spelled differently from the API server. The second apply must change nothing.
     async fn quantity(&self) -> Result<String, Error> {
         let name = self.probe.name_any();
         let deployments: Api<Deployment> =
@@ -231,7 +231,7 @@ impl Acting<'_> {
         Ok(if same { "unchanged" } else { "updated" }.to_owned())
     }
 
-    /// Emits two Events in one step, and one about an object whose name is none of an Event.
+    /// Emits two Events in one step, and one about an object whose name no Event can have.
     async fn report(&self) -> Result<(), Error> {
         let event = |reason: &str| Event {
             type_: EventType::Normal,
@@ -259,7 +259,7 @@ impl Acting<'_> {
         Ok(())
     }
 
-    /// Creates a token if it is asked for, and reads the ServiceAccount with the Probe's name as any version of it.
+    /// Creates a token if the value requests it, and reads the ServiceAccount with the Probe's name from the cache.
     async fn token(&self) -> Result<String, Error> {
         let name = self.probe.name_any();
         let accounts: Api<ServiceAccount> =
@@ -270,7 +270,7 @@ impl Acting<'_> {
         Ok(accounts.get_with(&name, &GetParams::any()).await?.name_any())
     }
 
-    /// Reads the ConfigMaps that have the Probe's name as a label.
+    /// Lists the ConfigMaps with the Probe's name as a label.
     async fn list(&self) -> Result<String, Error> {
         let bulk = ListParams::default().labels(&format!("bulk={}", self.probe.name_any()));
         let all = self.children().list(&bulk).await?;
@@ -288,8 +288,7 @@ impl Acting<'_> {
         Err(Error::Failed(format!("error {errors} of {count}, as asked for{}", self.probe.spec.value)))
     }
 
-    /// Provokes a conflict by updating the status of a copy that is older than the status, then
-    /// reads again and retries until it succeeds.
+    /// Provokes a conflict with a status update from an outdated copy, then reads again and retries until it succeeds.
     async fn conflict(&self) -> Result<String, Error> {
         let probes: Api<Probe> = Api::namespaced(self.client.clone(), &self.probe.namespace().unwrap_or_default());
         let name = self.probe.name_any();
@@ -311,7 +310,7 @@ impl Acting<'_> {
         }
     }
 
-    /// The status after this reconcile, but for the echo.
+    /// The status after this reconcile, without the echo.
     pub fn status(&self) -> ProbeStatus {
         ProbeStatus {
             observed_generation: self.probe.metadata.generation.unwrap_or_default(),

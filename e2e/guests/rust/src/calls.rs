@@ -1,4 +1,4 @@
-//! Values that are easily changed on the way through JSON, sent through every call of the client.
+//! Values that JSON easily changes, sent through every call of the client.
 
 use std::fmt::Debug;
 
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use crate::FIELD_MANAGER;
 use crate::probe::Probe;
 
-/// On each object that is made here; a test removes those that are left.
+/// The label of all objects created here. A test removes leftovers.
 const LABEL: &str = "calls";
-/// The least integer that a double does not hold.
+/// The smallest integer that a double cannot represent.
 const ODD: i64 = (1 << 53) + 1;
 
-/// A Probe that has values, but for `spec.values.extra`.
+/// A Probe with values, without `spec.values.extra`.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize)]
 #[kube(
     group = "e2e.wasmop.dev",
@@ -75,7 +75,7 @@ fn untyped_values() -> Value {
     values
 }
 
-/// Says `exact`, or which call first changed what.
+/// Returns `exact`, or the first call that changed a value.
 pub async fn calls(client: &Client, namespace: &str, name: &str) -> String {
     let typed = Series {
         api: Api::<TypedProbe>::namespaced(client.clone(), namespace),
@@ -104,7 +104,7 @@ fn untyped_api(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Probe>(&()))
 }
 
-/// The calls with one type of Probe that has values.
+/// The calls with one type of Probe.
 struct Series<K> {
     api: Api<K>,
     untyped: Api<DynamicObject>,
@@ -115,7 +115,7 @@ struct Series<K> {
 
 impl<K: Clone + Debug + Serialize + DeserializeOwned> Series<K> {
     async fn run(&self) -> Result<(), String> {
-        // A reconcile that was interrupted leaves it behind.
+        // An interrupted reconcile leaves the object behind.
         match self.api.delete(&self.name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             result => {
@@ -133,7 +133,7 @@ impl<K: Clone + Debug + Serialize + DeserializeOwned> Series<K> {
         replacement["spec"]["values"] = self.values.clone();
         let replaced = self.api.replace(&self.name, &PostParams::default(), &self.object(replacement)?).await;
         self.expect("replace", "spec", "replace", replaced)?;
-        // A typed object does not send it.
+        // A typed object does not send the unknown field.
         self.unknown_field("replace", !self.drops_unknown).await?;
         self.deletes().await
     }
@@ -150,7 +150,7 @@ impl<K: Clone + Debug + Serialize + DeserializeOwned> Series<K> {
 
     async fn patches(&self) -> Result<(), String> {
         let (name, params) = (self.name.as_str(), PatchParams::default());
-        // What the typed object does not know.
+        // A field that the typed object lacks.
         let raw = json!({ "spec": { "value": "raw merge patch", "values": { "extra": extra() } } });
         let patched = self.api.patch(name, &params, &Patch::Merge(&raw)).await;
         self.expect("raw merge patch", "spec", "raw merge patch", patched)?;
@@ -198,7 +198,7 @@ impl<K: Clone + Debug + Serialize + DeserializeOwned> Series<K> {
         self.expect("spec after that", "spec", "apply", Ok(read))
     }
 
-    /// Whether the field is there that the typed object lacks.
+    /// Checks whether the object has the field that the typed object lacks.
     async fn unknown_field(&self, after: &str, there: bool) -> Result<(), String> {
         let call = format!("unknown field after {after}");
         let object = self.answered(&call, self.untyped.get(&self.name).await)?;
@@ -233,7 +233,7 @@ impl<K: Clone + Debug + Serialize + DeserializeOwned> Series<K> {
         format!("{LABEL}={}", self.name)
     }
 
-    /// The object with the values in one part, and a value that tells one call from another.
+    /// The object with the values in one part, and a value that identifies the call.
     fn with(&self, part: &str, value: &str) -> Result<K, String> {
         let TypeMeta { api_version, kind } = TypeMeta::resource::<Probe>();
         self.object(json!({
@@ -256,7 +256,7 @@ impl<K: Clone + Debug + Serialize + DeserializeOwned> Series<K> {
         answered(&self.name, call, answer)
     }
 
-    /// That the call was answered with the values in one part.
+    /// Checks that the response has the values in one part.
     fn expect(&self, call: &str, part: &str, value: &str, answer: kube::Result<K>) -> Result<(), String> {
         let got = self.tree(call, &self.answered(call, answer)?)?;
         let got = &got[part];
@@ -275,7 +275,7 @@ fn tree(name: &str, call: &str, object: &impl Serialize) -> Result<Value, String
     serde_json::to_value(object).map_err(|error| format!("{name} {call}: {error}"))
 }
 
-/// Names the first field that differs.
+/// Checks that two trees are equal; the error names the first difference.
 fn equal(name: &str, call: &str, got: &Value, want: &Value) -> Result<(), String> {
     for (field, value) in want.as_object().into_iter().flatten() {
         if got[field] != *value {
@@ -286,7 +286,7 @@ fn equal(name: &str, call: &str, got: &Value, want: &Value) -> Result<(), String
     extra.map_or(Ok(()), |(field, value)| Err(format!("{name} {call}: {field} is {value}, not missing")))
 }
 
-/// A Deployment that makes no Pods: it is paused.
+/// A paused Deployment, which creates no Pods.
 fn deployment(name: &str, seconds: i32) -> Result<Deployment, String> {
     let labels = json!({ LABEL: name });
     let container = json!({
@@ -316,7 +316,7 @@ fn deployment(name: &str, seconds: i32) -> Result<Deployment, String> {
     serde_json::from_value(tree).map_err(|error| format!("{name}: {error}"))
 }
 
-/// That a Deployment has its values, with the quantities as the API server spells them.
+/// Checks the values of a Deployment, with quantities as the API server spells them.
 fn is_deployment(name: &str, call: &str, seconds: i32, answer: kube::Result<Deployment>) -> Result<(), String> {
     let got = tree(name, call, &answered(name, call, answer)?)?;
     let pod = &got["spec"]["template"]["spec"];
@@ -339,7 +339,7 @@ fn is_deployment(name: &str, call: &str, seconds: i32, answer: kube::Result<Depl
     equal(name, call, &got, &want)
 }
 
-/// The calls with a Deployment. Others write its status at the same time, so no call gives a resource version.
+/// The calls with a Deployment. Other clients write its status at the same time, so no call sends a resource version.
 async fn deployment_calls(api: &Api<Deployment>, name: &str) -> Result<(), String> {
     let is = |call: &str, seconds, answer| is_deployment(name, &format!("deployment {call}"), seconds, answer);
     match api.delete(name, &DeleteParams::background()).await {

@@ -1,5 +1,6 @@
-//! The conformance guest: a controller that does what each Probe asks of it, so that a test can
-//! compare what different guests do when they are suspended in the middle of it.
+//! The conformance guest: a controller that performs the action that each Probe requests.
+//!
+//! Tests compare guests of different languages while the host suspends them at any point.
 
 mod actions;
 mod calls;
@@ -23,7 +24,7 @@ use probe::{Probe, ProbeStatus};
 
 const FINALIZER: &str = "e2e.wasmop.dev/probe";
 const FIELD_MANAGER: &str = "probe";
-/// Labels and annotations of a child are its own business.
+/// Ignores changes of a child's labels and annotations.
 const DATA_CHANGED: &str =
     "oldObject == null || !has(object.data) || !has(oldObject.data) || object.data != oldObject.data";
 
@@ -43,7 +44,7 @@ struct Context {
     events: Recorder,
 }
 
-/// The Probe that a ServiceAccount has as a label.
+/// The Probe that a ServiceAccount names in a label.
 fn probe_of(account: ServiceAccount) -> Option<ObjectRef<Probe>> {
     let name = account.labels().get("probe").filter(|name| !name.is_empty())?;
     Some(ObjectRef::new(name).within(&account.namespace()?))
@@ -55,12 +56,12 @@ async fn main() -> anyhow::Result<()> {
     if std::env::var_os("ASK_FIRST").is_some() {
         let config_maps = Api::<ConfigMap>::default_namespaced(client.clone());
         config_maps.list(&ListParams::default().limit(1)).await?;
-        // Long enough to be suspended in between.
+        // Long enough for a suspension.
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         tracing::info!("asked first");
     }
     let probes = Api::<Probe>::all(client.clone());
-    // Several guests share a cluster; each reconciles the Probes that name it.
+    // Several guests share a cluster. Each reconciles the Probes with its label.
     let mine = watcher::Config::default().labels(&format!("guest={}", wasmop::name()));
     let namespaces = watch_namespaces(client.clone());
     let events = Recorder::new(client.clone(), wasmop::name().into());
@@ -83,7 +84,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// If that is asked for, says which namespaces there are: a kind that is in none itself.
+/// If the environment requests it, watches a cluster-scoped kind: logs every namespace.
 async fn watch_namespaces(client: Client) {
     if std::env::var_os("WATCH_CLUSTER").is_none() {
         return;
@@ -101,7 +102,7 @@ async fn see_namespace(namespace: Arc<Namespace>, _: Arc<()>) -> Result<Action, 
 }
 
 fn on_error(_: Arc<Probe>, _: &Error, _: Arc<Context>) -> Action {
-    // With backoff.
+    // The host retries with backoff.
     Action::await_change()
 }
 
@@ -123,7 +124,7 @@ async fn reconcile(probe: Arc<Probe>, context: Arc<Context>) -> Result<Action, E
     .map_err(|error| Error::Finalizer(Box::new(error)))
 }
 
-/// Does what the Probe asks for and writes what was observed to its status.
+/// Performs the action of the Probe, and writes the result to its status.
 async fn apply(acting: Acting<'_>) -> Result<Action, Error> {
     let probe = &acting.probe;
     if probe.metadata.deletion_timestamp.is_some() {
@@ -135,7 +136,7 @@ async fn apply(acting: Acting<'_>) -> Result<Action, Error> {
         let probes = Api::<Probe>::namespaced(acting.client.clone(), &probe.namespace().unwrap_or_default());
         let patch = serde_json::json!({ "status": status });
         match probes.patch_status(&probe.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-            // Deleted meanwhile.
+            // The Probe was deleted in the meantime.
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             result => {
                 result?;

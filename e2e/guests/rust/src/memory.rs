@@ -1,10 +1,10 @@
-//! What must survive suspending: it is nowhere but in the guest's linear memory.
+//! State that must survive a suspension. It exists only in the guest's linear memory.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Everything that is remembered.
+/// All state of the guest.
 #[derive(Default)]
 pub struct Memory {
     inner: Mutex<Inner>,
@@ -14,19 +14,19 @@ pub struct Memory {
 struct Inner {
     total: u64,
     objects: HashMap<String, Known>,
-    /// Filled at the first reconcile, iterated by the action `random`.
+    /// A map that the first reconcile fills and the action `random` iterates.
     thousand: HashMap<u32, String>,
-    /// What the actions `grow`, `heap` and `leak` have allocated, a MiB each.
+    /// Allocations of the actions `grow`, `heap` and `leak`, one MiB each.
     grown: Vec<Vec<u8>>,
 }
 
-/// What is remembered about one Probe.
+/// The state of one Probe.
 #[derive(Clone, Copy)]
 pub struct Known {
     pub first: Instant,
     pub seen: u64,
     pub errors: u64,
-    /// Wall clock of the previous reconcile that asked for a requeue, ns.
+    /// The wall clock of the previous reconcile with a requeue, in nanoseconds.
     pub requeued: u128,
 }
 
@@ -35,7 +35,7 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a reconcile; returns the count of all, and what is known about the object.
+    /// Counts a reconcile. Returns the count of all reconciles, and the state of the object.
     pub fn count(&self, uid: &str) -> (u64, Known) {
         let mut inner = self.inner();
         if inner.thousand.is_empty() {
@@ -53,14 +53,14 @@ impl Memory {
         (total, *known)
     }
 
-    /// Changes what is known about an object.
+    /// Changes the state of an object.
     pub fn update(&self, uid: &str, change: impl FnOnce(&mut Known)) {
         if let Some(known) = self.inner().objects.get_mut(uid) {
             change(known);
         }
     }
 
-    /// Iterates the map of a thousand entries; "ok" if all are still there.
+    /// Iterates the map of a thousand entries. Returns "ok" if all of them are intact.
     pub fn check_thousand(&self) -> &'static str {
         let inner = self.inner();
         let mut sum = 0;
@@ -73,21 +73,21 @@ impl Memory {
         if inner.thousand.len() == 1000 && sum == 999 * 1000 / 2 { "ok" } else { "lost" }
     }
 
-    /// Allocates until there is no memory left.
+    /// Allocates until no memory is left.
     pub fn grow(&self) -> ! {
         loop {
             self.inner().grown.push(mebibyte());
         }
     }
 
-    /// Holds so many MiB more.
+    /// Allocates this many more MiB.
     pub fn leak(&self, mebibytes: u64) {
         for _ in 0..mebibytes {
             self.inner().grown.push(mebibyte());
         }
     }
 
-    /// Sees to it that this many MiB are held.
+    /// Allocates until this many MiB are held.
     pub fn hold(&self, mebibytes: u64) {
         while (self.inner().grown.len() as u64) < mebibytes {
             self.inner().grown.push(mebibyte());
@@ -95,7 +95,7 @@ impl Memory {
     }
 }
 
-/// A MiB whose pages have been written.
+/// One MiB with all pages written.
 fn mebibyte() -> Vec<u8> {
     let mut bytes = vec![0_u8; 1 << 20];
     for page in bytes.chunks_mut(4096) {

@@ -1,10 +1,10 @@
-//! The custom resource that asks the guest for one behaviour.
+//! The custom resource that requests one behaviour.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What to do.
+/// The requested behaviour.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "e2e.wasmop.dev", version = "v1", kind = "Probe", namespaced, status = "ProbeStatus")]
 #[serde(rename_all = "camelCase")]
@@ -19,18 +19,18 @@ pub struct ProbeSpec {
     pub count: u64,
 }
 
-/// What was done.
+/// The result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProbeStatus {
     pub observed_generation: i64,
-    /// Reconciles of this guest since its memory began.
+    /// Reconciles of this guest since its memory was created.
     pub total: u64,
     /// Reconciles of this object since then.
     pub seen: u64,
     pub value: String,
-    /// What the spec says, if the action is `exact`.
+    /// The count of the spec, if the action is `exact`.
     pub count: u64,
-    /// What the action observed.
+    /// The observation of the action.
     pub echo: String,
 }

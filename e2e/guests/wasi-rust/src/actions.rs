@@ -1,11 +1,11 @@
-//! What `spec.action` can ask for: mostly things that must not work.
+//! The actions that `spec.action` can request. Most of them must be denied.
 
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Does it; what came of it is for `status.echo`.
+/// Performs the action. The result becomes `status.echo`.
 pub fn act(spec: &Value) -> String {
     let delay = Duration::from_millis(spec["delayMs"].as_u64().unwrap_or_default());
     match spec["action"].as_str().unwrap_or_default() {
@@ -21,7 +21,7 @@ pub fn act(spec: &Value) -> String {
     }
 }
 
-/// Uses what the test grants, and tries what is next to it.
+/// Uses the grant of the test, and tries to reach beyond it.
 fn use_grant() -> String {
     let yes_or_no = |ok| if ok { "yes" } else { "no" };
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
@@ -36,7 +36,7 @@ fn use_grant() -> String {
     )
 }
 
-/// Tries everything that WASI has beyond clocks, random numbers and standard streams.
+/// Tries everything that WASI offers beyond clocks, random numbers and standard streams.
 fn reach_out() -> String {
     let files = |path: &str| {
         [
@@ -53,19 +53,25 @@ fn reach_out() -> String {
             ("tcp".to_owned(), TcpStream::connect("127.0.0.1:1").map(drop)),
             ("tcp, by name".to_owned(), TcpStream::connect("localhost:80").map(drop)),
             ("udp".to_owned(), UdpSocket::bind("0.0.0.0:0").map(drop)),
-            // Every controller has this variable, and a name as the first argument.
-            ("environment".to_owned(), match std::env::vars_os().find(|(name, _)| name != "POD_NAMESPACE") {
-                Some(_) => Ok(()),
-                None => Err(std::io::ErrorKind::NotFound.into()),
-            }),
+            // Every controller has this variable, and its name as the first argument.
+            (
+                "environment".to_owned(),
+                match std::env::vars_os().find(|(name, _)| name != "POD_NAMESPACE") {
+                    Some(_) => Ok(()),
+                    None => Err(std::io::ErrorKind::NotFound.into()),
+                },
+            ),
             ("arguments".to_owned(), std::env::args_os().nth(1).map(drop).ok_or(std::io::ErrorKind::NotFound.into())),
-            ("input".to_owned(), match std::io::stdin().lines().next() {
-                Some(Ok(_)) => Ok(()),
-                _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
-            }),
+            (
+                "input".to_owned(),
+                match std::io::stdin().lines().next() {
+                    Some(Ok(_)) => Ok(()),
+                    _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                },
+            ),
         ]);
     let reached: Vec<String> = reached.filter(|(_, result)| result.is_ok()).map(|(what, _)| what).collect();
-    // Refused, not merely nobody there.
+    // The host must deny the connection. A refused connection was attempted.
     let refused = match TcpStream::connect("127.0.0.1:1") {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "a connection was tried",
         _ => "denied",

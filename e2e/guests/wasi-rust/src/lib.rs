@@ -1,5 +1,5 @@
-//! A controller that knows nothing of wasmop but its world: built with the stock `wasm32-wasip2` target
-//! and `wit-bindgen`, without SDK, executor or async.
+//! A controller that uses only the WIT world of wasmop. It is built with the stock `wasm32-wasip2` target and
+//! `wit-bindgen`, without SDK, executor or async.
 //!
 //! It counts the reconciles of each Probe in memory and writes the counts to its status.
 
@@ -38,19 +38,20 @@ impl exports::wasmop::controller::guest::Guest for Component {
 
 #[derive(Default)]
 struct Controller {
-    /// Reconciles so far, of all and by object.
+    /// Reconciles so far.
     total: u64,
+    /// Reconciles by object.
     seen: HashMap<String, u64>,
-    /// Requests under way, by call id.
+    /// Requests in flight by call id.
     calls: HashMap<u64, Call>,
     next_call: u64,
 }
 
 struct Call {
     task: u64,
-    /// Path of the Probe.
+    /// The path of the Probe.
     path: String,
-    /// Whether this is the second request, the one that writes.
+    /// Whether this is the second request, which writes the status.
     writes: bool,
     status: u32,
     body: Vec<u8>,
@@ -114,7 +115,7 @@ impl Controller {
 
     fn answered(&mut self, call: Call) {
         match (call.status, call.writes) {
-            // Deleted, maybe meanwhile.
+            // 404: the Probe was deleted.
             (404, _) | (200..300, true) => runtime::done(call.task, None, None),
             (200..300, false) => match serde_json::from_slice(&call.body) {
                 Ok(probe) => {
@@ -153,7 +154,7 @@ fn register(start: &[u8]) {
         "name": "probe",
         "primary": {
             "group": "e2e.wasmop.dev", "version": "v1", "kind": "Probe", "plural": "probes",
-            // Several guests share a cluster; each reconciles the Probes that name it.
+            // Several guests share a cluster. Each reconciles the Probes with its label.
             "labelSelector": format!("guest={name}"), "generationChanged": true,
         },
     });

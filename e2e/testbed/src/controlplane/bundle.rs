@@ -1,5 +1,6 @@
-//! Builds the Go program in e2e/controlplane, once per content: the result is kept in the user's cache
-//! directory, so that another clone or a clean target directory finds it again.
+//! Builds the Go program in `e2e/controlplane`, once for each content of its sources.
+//!
+//! The result is kept in the user's cache directory, where other clones and clean target directories find it.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -13,19 +14,19 @@ use std::{env, process};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
-/// Packages a build from nothing compiles, for the progress display.
+/// Packages that a clean build compiles, for the progress display.
 const PACKAGES: usize = 2713;
 const HELP_GO: &str = "help: install Go 1.26 or later (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl";
 
-/// Flags of `go vet` and `go test` there, with which they use what the build has compiled.
+/// Flags of `go vet` and `go test` with which they reuse the packages of the build.
 pub const TEST_FLAGS: [&str; 3] = ["-trimpath", "-tags", "grpcnotrace"];
 
-/// Where its sources are.
+/// The directory of its sources.
 pub fn source_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("controlplane")
 }
 
-/// Path of the built program.
+/// Builds the program if necessary, and returns its path.
 pub(crate) fn ensure(progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let source = source_dir();
     let source = source.as_path();
@@ -37,7 +38,7 @@ pub(crate) fn ensure(progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     if program.is_file() {
         return Ok(program);
     }
-    // Two builds at once would take twice as long; the second waits and finds the result.
+    // Two builds at once would take twice as long. The second one waits and finds the result.
     let lock = File::create(cache.join("controlplane.lock"))?;
     lock.lock()?;
     if !program.is_file() {
@@ -55,7 +56,7 @@ fn cache_dir() -> Result<PathBuf> {
     Ok(base.join("wasmop"))
 }
 
-/// Names what the result depends on: sources, versions of dependencies, compiler and platform.
+/// A hash of the inputs: sources, versions of dependencies, compiler and platform.
 fn fingerprint(source: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(go_output(source, &["env", "GOVERSION", "GOOS", "GOARCH"])?);
@@ -107,7 +108,7 @@ fn build(source: &Path, program: &Path, progress: &mut dyn FnMut(&str)) -> Resul
         .stderr(Stdio::piped())
         .spawn()?;
 
-    // `-v` prints a line per compiled package; what else is printed last says why it failed.
+    // `-v` prints a line for each compiled package. The last other lines have the reason of a failure.
     let (mut compiled, mut reported, mut last) = (0, Instant::now(), VecDeque::new());
     for line in BufReader::new(child.stderr.take().expect("piped")).lines() {
         let line = line?;
@@ -132,7 +133,7 @@ fn build(source: &Path, program: &Path, progress: &mut dyn FnMut(&str)) -> Resul
     fs::rename(&unfinished, program).with_context(|| format!("creating {}", program.display()))
 }
 
-/// Clients parse the version the server reports, and without these it has none.
+/// Linker flags that set the version. Clients parse the version that the server reports.
 fn ldflags(source: &Path) -> Result<String> {
     let go_mod = fs::read_to_string(source.join("go.mod"))?;
     let version = go_mod
@@ -160,14 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_that_clients_see_is_the_one_in_go_mod() {
+    fn the_reported_version_comes_from_go_mod() {
         let flags = ldflags(&source_dir()).unwrap();
         assert!(flags.contains(" -X k8s.io/client-go/pkg/version.gitVersion=v1."), "{flags}");
         assert!(flags.contains(" -X k8s.io/component-base/version.gitMinor=3"), "{flags}");
     }
 
     #[test]
-    fn tests_and_scripts_do_not_cause_a_rebuild() {
+    fn tests_and_scripts_cause_no_rebuild() {
         for (name, expected) in
             [("main.go", true), ("go.mod", true), ("go.sum", true), ("pki_test.go", false), ("update.sh", false)]
         {

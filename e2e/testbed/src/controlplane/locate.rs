@@ -1,4 +1,4 @@
-//! Where the control plane comes from: the environment, else the bundled one.
+//! Locates the programs of a control plane: in the environment, otherwise the bundled one.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use super::bundle;
 /// Programs to start a control plane with.
 #[derive(Clone, Debug)]
 pub enum Binaries {
-    /// The bundled program, which is all components in one.
+    /// The bundled program, which contains all components.
     Bundled(PathBuf),
-    /// `etcd`, `kube-apiserver` and `kubectl` as programs of their own.
+    /// `etcd`, `kube-apiserver` and `kubectl` as separate programs.
     Separate { etcd: PathBuf, kube_apiserver: PathBuf, kubectl: PathBuf },
 }
 
-/// Finds programs, or builds the bundled one, which takes minutes the first time; `progress` is
-/// told about that.
+/// Finds programs, or builds the bundled one, which takes minutes the first time. `progress` gets messages about the
+/// build.
 pub fn find(progress: &mut dyn FnMut(&str)) -> Result<Binaries> {
     if let Some(dir) = env::var_os("KUBEBUILDER_ASSETS").filter(|dir| !dir.is_empty()) {
         return Binaries::in_directory(Path::new(&dir))
@@ -53,12 +53,12 @@ impl Binaries {
         })
     }
 
-    /// Whether owner references are collected and workloads turned into Pods.
+    /// Whether a controller manager collects garbage and creates the Pods of workloads.
     pub fn has_controller_manager(&self) -> bool {
         matches!(self, Binaries::Bundled(_))
     }
 
-    /// `kubectl`, of the version of the control plane where that is known.
+    /// `kubectl`, of the same version as a bundled control plane.
     pub fn kubectl(&self) -> Command {
         match self {
             Binaries::Bundled(program) => {
@@ -70,7 +70,7 @@ impl Binaries {
         }
     }
 
-    /// Makes `dir` a directory that other suites can use as KUBEBUILDER_ASSETS.
+    /// Links the programs into `dir`, which other suites can use as KUBEBUILDER_ASSETS.
     pub fn link_into(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         let links: Vec<(&str, &Path)> = match self {

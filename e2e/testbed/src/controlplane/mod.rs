@@ -1,17 +1,21 @@
-//! A real Kubernetes control plane: finds one (`locate`) or builds the bundled one once (`bundle`),
-//! and turns it into running processes and an admin kubeconfig (`start`).
+//! A real Kubernetes control plane: programs are located or built, and become running processes and a kubeconfig.
 //!
 //! ```text
-//! $KUBEBUILDER_ASSETS, else $PATH ──► etcd + kube-apiserver as processes of their own   (no controller manager)
-//!         else e2e/controlplane/  ──► go build, cached by content ──► one process, with a controller manager
+//! locate                                        start
+//! $KUBEBUILDER_ASSETS, else $PATH ────────────► start_separate: etcd and kube-apiserver, without a controller manager
+//! else e2e/controlplane/, built by `bundle` ──► start_bundled:  one process, with a controller manager
 //! ```
 
 mod bundle;
+mod component;
 mod locate;
-mod separate;
+mod running;
 mod service_account_key;
 mod start;
+mod start_bundled;
+mod start_separate;
 
 pub use bundle::{TEST_FLAGS, source_dir};
+pub use component::Lifetime;
 pub use locate::{Binaries, find};
-pub use start::{ControlPlane, Lifetime};
+pub use running::ControlPlane;

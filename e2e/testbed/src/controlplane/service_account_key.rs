@@ -1,5 +1,4 @@
-//! A fresh ECDSA P-256 key pair as two PEM texts, as kube-apiserver takes them for service account
-//! tokens.
+//! A new ECDSA P-256 key pair in PEM, as kube-apiserver expects it for service account tokens.
 
 use anyhow::{Result, anyhow};
 use base64::Engine;
@@ -7,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
-/// What precedes the point of a P-256 public key in its SubjectPublicKeyInfo (RFC 5480).
+/// The bytes before the point of a P-256 public key in its SubjectPublicKeyInfo (RFC 5480).
 const P256_SPKI_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
@@ -37,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_public_key_is_a_complete_structure_of_91_bytes() {
+    fn a_public_key_is_a_der_structure_of_91_bytes() {
         let (private, public) = generate().unwrap();
         assert!(private.starts_with("-----BEGIN PRIVATE KEY-----\n"));
         let body: String = public.lines().filter(|line| !line.starts_with('-')).collect();

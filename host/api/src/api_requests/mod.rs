@@ -1,11 +1,9 @@
-//! Turns a guest's call into a request to the API server, and the response into the pieces that
-//! the guest gets as events.
+//! Turns a guest's call into a request to the API server, and the response into pieces that the guest gets as events.
 //!
-//! * A unary response up to 64 KiB is one batch: the guest is resumed once for it.
-//! * Of a stream (watch, followed log) whatever has arrived is handed on as soon as nothing more
-//!   is there to be read.
-//! * What the guest has not taken yet is bounded by the credit: when it is used up, nothing more
-//!   is read from the connection, and TCP makes the API server wait.
+//! * A unary response of up to 64 KiB is one batch, so the guest resumes once for it.
+//! * A stream (a watch, a followed log) passes on what has arrived as soon as a read would block.
+//! * A credit bounds the bytes that the guest has not taken yet. When the credit is used up, the host stops reading
+//!   from the connection, and TCP makes the API server wait.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,38 +26,40 @@ use crate::connections::Connection;
 use crate::election::boot_clock;
 use crate::error_chain::chain;
 
-/// Headers of a response that the guest gets.
+/// Response headers that the guest gets.
 const RESPONSE_HEADERS: [HeaderName; 4] = [CONTENT_TYPE, RETRY_AFTER, WARNING, HeaderName::from_static("audit-id")];
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A request as the guest made it; the permission check is behind it.
+/// A request of a guest that has passed the permission check.
 #[derive(Clone, Debug, Default)]
 pub struct ApiCall {
+    /// An HTTP method, in upper case.
     pub method: String,
     /// Absolute path with query.
     pub path: String,
     /// Lines `name: value\n`. Only `accept` and `content-type` are sent.
     pub headers: String,
+    /// The request's body, which may be empty.
     pub body: Bytes,
-    /// The host's trace, by which the API server can go on with it; nobody else gets it.
+    /// The host's trace, so that the API server can continue it. External hosts do not get it.
     pub traceparent: Option<HeaderValue>,
 }
 
-/// What an answer may take of the host.
+/// Limits of one response.
 pub struct Allowance {
-    /// Bytes that may wait undelivered. A permit is consumed for each byte of a `Reply::Body` and of the headers of a
-    /// `Reply::Head`; the receiver adds them back when it has delivered it. Closing it ends the call.
+    /// Bytes that may wait undelivered. Each byte of a `Reply::Body` and of the headers of a `Reply::Head` takes a
+    /// permit; the receiver adds them back on delivery. Closing the semaphore ends the call.
     pub credit: Arc<Semaphore>,
-    /// Left to others while the answer waits for credit; a stream has none.
+    /// Released while the response waits for credit; `None` for a stream.
     pub connection: Option<Connection>,
-    /// Of the body, if it is not a stream.
+    /// Size limit of a body that is not a stream.
     pub max_bytes: u64,
 }
 
-/// Makes the call as `caller` and hands the answer to `send` in batches, each of which is worth one resume. Dropping
-/// the future ends the call.
+/// Makes the call as `caller` and passes the response to `send` in batches; each batch is worth one resume.
+/// Dropping the future cancels the call.
 pub async fn execute(
     client: &kube::Client,
     caller: Caller,
@@ -81,12 +81,12 @@ pub async fn execute(
     };
     let headers = response.headers();
     let names = RESPONSE_HEADERS;
-    let told = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
-    let headers = header_lines(told);
+    let passed = names.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    let headers = header_lines(passed);
     deliver(response, headers, stream, allowance, send).await;
 }
 
-/// Hands a response with these header lines to `send`, as [`execute`] does.
+/// Passes a response with these header lines to `send`, as [`execute`] does.
 pub async fn deliver<B>(
     response: http::Response<B>,
     headers: String,
@@ -120,7 +120,7 @@ pub async fn deliver<B>(
         };
         match frame {
             Some(Ok(frame)) => {
-                // Trailers are of no use to a guest.
+                // Guests get no trailers.
                 let Ok(data) = frame.into_data() else { continue };
                 match left.checked_sub(data.len() as u64) {
                     Some(rest) => left = rest,
@@ -132,7 +132,7 @@ pub async fn deliver<B>(
             }
             Some(Err(error)) => {
                 if stream {
-                    // What arrived whole may be events that the guest need not ask for again.
+                    // Complete watch events that have arrived stay useful to the guest.
                     let _ = out.flush(&mut send).await;
                 }
                 return send(vec![Reply::Failed(format!("the response was cut: {}", chain(&error)))]);
@@ -148,13 +148,13 @@ pub async fn deliver<B>(
     }
 }
 
-/// The same for as long as the fence holds: it is asked each time before something can be sent, or be handed on. What
-/// was on its way already is not called back.
+/// Runs a call while the fence holds. It checks the fence before the call can send or pass on anything; bytes on
+/// their way are not recalled.
 pub async fn fenced(fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
     fenced_by(boot_clock::now, fence, call).await;
 }
 
-/// The same by another clock than the machine's.
+/// As [`fenced`], by another clock than the machine's.
 pub async fn fenced_by(clock: impl Fn() -> Duration, fence: Option<Arc<Fence>>, call: impl Future<Output = ()>) {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| match &fence {
@@ -164,7 +164,7 @@ pub async fn fenced_by(clock: impl Fn() -> Duration, fence: Option<Arc<Fence>>, 
     .await;
 }
 
-/// What was read and not yet handed on.
+/// Replies that were read but not passed on yet.
 struct Outbox {
     pending: Vec<Reply>,
     /// Bytes of `pending` for which no credit has been taken.
@@ -174,7 +174,7 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Adds data, and hands on what fills a chunk. `None`: nobody wants it any more.
+    /// Adds data, and passes on each full chunk. `None`: the call was cancelled.
     async fn push(&mut self, mut data: Bytes, send: &mut impl FnMut(Vec<Reply>)) -> Option<()> {
         while self.buffer.len() + data.len() > CHUNK_BYTES {
             let piece = data.split_to(CHUNK_BYTES - self.buffer.len());
@@ -185,7 +185,7 @@ impl Outbox {
         Some(())
     }
 
-    /// Hands on all there is.
+    /// Passes on everything that is pending.
     async fn flush(&mut self, send: &mut impl FnMut(Vec<Reply>)) -> Option<()> {
         self.take_buffer().await?;
         if !self.pending.is_empty() {
@@ -194,7 +194,7 @@ impl Outbox {
         Some(())
     }
 
-    /// Turns the buffer into a reply as soon as there is credit for it, and for what is pending.
+    /// Turns the buffer into a reply once there is credit for the buffer and the pending headers.
     async fn take_buffer(&mut self) -> Option<()> {
         let bytes = self.buffer.split().freeze();
         // Two chunks at most, so it fits.
@@ -217,7 +217,7 @@ impl Outbox {
 fn request(caller: Caller, call: ApiCall) -> Result<http::Request<Body>, String> {
     let method =
         http::Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("{:?} is not a method", call.method))?;
-    // The client puts the API server's address before it.
+    // The client prepends the API server's address.
     let uri: http::Uri = call.path.parse().map_err(|error| format!("{:?} is not a path: {error}", call.path))?;
     if uri.authority().is_some() || !call.path.starts_with('/') || call.path.starts_with("//") {
         return Err(format!("{:?} is not a path", call.path));

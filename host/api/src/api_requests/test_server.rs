@@ -1,4 +1,4 @@
-//! A tiny HTTP/1.1 server on loopback for tests: says byte for byte what a test wants it to say.
+//! A tiny HTTP/1.1 server on loopback for tests, which sends exactly the bytes that a test gives it.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ pub(crate) struct Received {
     pub body: String,
 }
 
-/// What to do for an answer, in order; then the connection is closed.
+/// A step of an answer; after the last one the server closes the connection.
 #[derive(Clone)]
 pub(crate) enum Part {
     Send(Vec<u8>),

@@ -51,7 +51,7 @@ fn head(status: u16) -> Reply {
 }
 
 #[tokio::test]
-async fn a_unary_response_is_one_batch_however_it_arrives() {
+async fn unary_response_is_one_batch() {
     let gate = Arc::new(Notify::new());
     let parts = vec![chunked(), chunk("{\"a\":"), Part::Wait(gate.clone()), chunk("1}"), last_chunk()];
     let server = TestServer::start(move |_| parts.clone()).await;
@@ -61,14 +61,14 @@ async fn a_unary_response_is_one_batch_however_it_arrives() {
 }
 
 #[tokio::test]
-async fn an_empty_response_has_no_body() {
+async fn empty_response_has_no_body() {
     let server = TestServer::start(|_| answer("204 No Content", "", "")).await;
     let batches = call(&server, get("/x")).await;
     assert_eq!(batches, [vec![head(204), Reply::End]]);
 }
 
 #[tokio::test]
-async fn an_error_status_is_a_response_like_any_other() {
+async fn error_status_is_passed_on() {
     let server = TestServer::start(|_| answer("429 Too Many Requests", "retry-after: 3\r\n", "{}")).await;
     let batches = call(&server, get("/x")).await;
     let headers = "content-type: application/json\nretry-after: 3\n".into();
@@ -76,7 +76,7 @@ async fn an_error_status_is_a_response_like_any_other() {
 }
 
 #[tokio::test]
-async fn the_request_is_sent_with_its_body_two_of_its_headers_and_those_of_its_caller() {
+async fn request_has_its_body_two_of_its_headers_and_those_of_the_caller() {
     let server = TestServer::start(|_| answer("201 Created", "", "{}")).await;
     let headers = "Accept: application/json\nCONTENT-TYPE: application/apply-patch+yaml\nAuthorization: Bearer x\n\
                    Impersonate-User: admin\nHost: elsewhere\nX-Forwarded-For: 1.2.3.4\nUpgrade: websocket\n\
@@ -102,7 +102,7 @@ async fn the_request_is_sent_with_its_body_two_of_its_headers_and_those_of_its_c
 }
 
 #[tokio::test]
-async fn the_hosts_trace_goes_along_and_none_that_a_guest_makes_up() {
+async fn trace_of_the_host_replaces_that_of_the_guest() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let made_up = || ApiCall { headers: format!("traceparent: {trace}\ntracestate: a=b\n"), ..get("/x") };
@@ -114,7 +114,7 @@ async fn the_hosts_trace_goes_along_and_none_that_a_guest_makes_up() {
 }
 
 #[tokio::test]
-async fn only_some_headers_of_the_response_get_through() {
+async fn guest_gets_some_response_headers_only() {
     let extra =
         "audit-id: a1\r\nset-cookie: secret\r\nwarning: 299 - \"old\"\r\nwarning: 299 - \"older\"\r\nserver: x\r\n";
     let server = TestServer::start(move |_| answer("200 OK", extra, "{}")).await;
@@ -127,7 +127,7 @@ async fn only_some_headers_of_the_response_get_through() {
 }
 
 #[tokio::test]
-async fn a_stream_is_handed_on_as_it_arrives() {
+async fn stream_is_passed_on_as_it_arrives() {
     let gates = [(); 2].map(|()| Arc::new(Notify::new()));
     let parts = vec![
         chunked(),
@@ -152,7 +152,7 @@ async fn a_stream_is_handed_on_as_it_arrives() {
 }
 
 #[tokio::test]
-async fn a_large_response_comes_in_chunks_and_waits_for_credit() {
+async fn large_response_comes_in_chunks_and_waits_for_credit() {
     let size = 10 * CHUNK_BYTES + 7;
     let text: String = ('a'..='z').cycle().take(size).collect();
     let sent = text.clone();
@@ -196,7 +196,7 @@ async fn a_large_response_comes_in_chunks_and_waits_for_credit() {
 }
 
 #[tokio::test]
-async fn a_call_stops_when_its_credit_is_closed() {
+async fn call_stops_when_its_credit_is_closed() {
     let server = TestServer::start(|_| answer("200 OK", "", vec![b'x'; 3 * CHUNK_BYTES])).await;
     let credit = credit(2 * CHUNK_BYTES);
     let mut batches = start(&server, get("/x"), credit.clone());
@@ -206,7 +206,7 @@ async fn a_call_stops_when_its_credit_is_closed() {
 }
 
 #[tokio::test]
-async fn a_unary_response_that_is_cut_is_a_failure_and_nothing_else() {
+async fn cut_unary_response_is_only_a_failure() {
     let short = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"half\":";
     let server = TestServer::start(move |_| vec![Part::Send(short.into())]).await;
     let batches = call(&server, get("/x")).await;
@@ -216,7 +216,7 @@ async fn a_unary_response_that_is_cut_is_a_failure_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_fails_after_what_had_arrived() {
+async fn cut_stream_fails_after_its_received_data() {
     let parts = vec![chunked(), chunk("{\"type\":\"ADDED\"}\n"), Part::Send(b"20\r\n{\"ty".to_vec())];
     let server = TestServer::start(move |_| parts.clone()).await;
     let replies: Vec<Reply> = call(&server, get("/api/v1/pods?watch=1")).await.into_iter().flatten().collect();
@@ -228,14 +228,14 @@ async fn a_stream_that_is_cut_fails_after_what_had_arrived() {
 }
 
 #[tokio::test]
-async fn what_never_was_an_http_response_is_a_failure() {
+async fn invalid_http_response_is_a_failure() {
     let server = TestServer::start(|_| vec![Part::Send(b"SSH-2.0-x\r\n\r\n".to_vec())]).await;
     let batches = call(&server, get("/x")).await;
     assert!(matches!(&batches[0][..], [Reply::Failed(_)]), "{batches:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_a_failure_that_says_so() {
+async fn refused_connection_is_reported() {
     let uri = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
@@ -250,7 +250,7 @@ async fn a_server_that_is_not_there_is_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_malformed_call_fails_without_being_sent() {
+async fn malformed_call_fails_without_being_sent() {
     let server = TestServer::start(|_| answer("200 OK", "", "")).await;
     let calls = [
         ApiCall { method: "GE T".into(), ..get("/x") },
@@ -273,7 +273,7 @@ async fn a_malformed_call_fails_without_being_sent() {
 }
 
 #[tokio::test]
-async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
+async fn guest_cannot_change_the_impersonated_service_account() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
     let caller = Caller::controller("web", None, Some(Arc::new("demo/website".parse().unwrap())));
     let call = ApiCall { headers: "impersonate-user: system:admin\n".into(), ..get("/x") };
@@ -293,7 +293,7 @@ async fn a_request_of_a_service_account_says_so_whatever_the_guest_says() {
 }
 
 #[tokio::test]
-async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
+async fn response_ends_at_its_limit_and_a_stream_has_none() {
     let long = || vec![chunked(), chunk("12345"), chunk("67890"), last_chunk()];
     let server = TestServer::start(move |_| long()).await;
     let known = TestServer::start(|_| answer("200 OK", "", "1234567890")).await;
@@ -315,7 +315,7 @@ async fn a_response_ends_at_its_limit_and_a_stream_has_none() {
 }
 
 #[tokio::test]
-async fn a_response_that_waits_for_its_guest_leaves_the_connection_to_others() {
+async fn response_that_waits_for_its_guest_releases_its_connection() {
     let server = TestServer::start(|_| answer("200 OK", "", vec![b'x'; 3 * CHUNK_BYTES])).await;
     let (connections, share) = (Connections::new(Peer::ApiServer), Share::default());
     let credit = credit(2 * CHUNK_BYTES);
@@ -332,7 +332,7 @@ async fn a_response_that_waits_for_its_guest_leaves_the_connection_to_others() {
             () = tokio::task::yield_now() => {}
         }
     }
-    // It goes on when the guest has taken what there is.
+    // It continues when the guest has taken the data.
     while let Some(batch) = {
         tokio::select! {
             batch = batches.recv() => batch,
@@ -356,7 +356,7 @@ async fn headers_take_credit_as_a_body_does() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_once_the_clock_says_that_the_time_is_over_whoever_else_has_noticed() {
+async fn nothing_is_sent_after_the_fence_expires() {
     let server = TestServer::start(|_| answer("200 OK", "", "sent")).await;
     let sent = async |fence: Arc<Fence>, gate: &Semaphore| {
         let mut batches = 0;

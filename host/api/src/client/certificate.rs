@@ -1,4 +1,4 @@
-//! A client certificate and its key, from PEM to what TLS uses.
+//! Turns a client certificate and its key from PEM into their form for TLS.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::p521;
 
-/// Reads a chain of certificates and the key of the first. A file may hold both, as kubelet's do.
+/// Reads a certificate chain and the key of its first certificate. One file may hold both, as the kubelet's does.
 ///
 /// # Errors
-/// One of them is missing or malformed, or they do not belong together.
+/// A part is missing or malformed, or the key does not match the certificate.
 pub fn read(certificates: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<_, _>>()
@@ -26,7 +26,7 @@ pub fn read(certificates: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String
     certified.map(Arc::new).map_err(|error| format!("the certificate or its key cannot be used: {error}"))
 }
 
-/// Presents one certificate, or none, to every server that asks.
+/// Presents one certificate, or none, to every server that requests one.
 #[derive(Debug)]
 pub struct Presented(pub Option<Arc<CertifiedKey>>);
 

@@ -1,4 +1,4 @@
-//! What the host shows the API server to be let in, kept current.
+//! The credentials for the API server, kept current.
 //!
 //! ```text
 //! kubeconfig ─► Credentials ─ current ─► Access (header, certificate)
@@ -6,17 +6,18 @@
 //!   files, plugin ──┘◄──── rejected (401) ────┘
 //! ```
 //!
-//! Files and plugins are read again while the host runs: at an interval, when what they gave expires, and when the
-//! API server answers 401. That goes on when the request that began it is given up: a plugin may take longer than a
-//! lease renewal waits. A request waits for it only if what there is has expired or was rejected.
+//! The host refreshes files and plugins at an interval, when credentials expire, and when the API server answers 401.
+//! A refresh continues when the request that started it is cancelled, since a plugin may take longer than a lease
+//! renewal waits. A request waits for a refresh only if the credentials have expired or were rejected.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use http::HeaderValue;
 use kube::config::{AuthInfo, ExecConfig};
+use parking_lot::RwLock;
 use secrecy::ExposeSecret;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
@@ -25,28 +26,41 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use super::certificate;
 use super::exec_plugin::{self, PluginError};
 
-/// Between two looks at token and certificate files.
+/// Time between two reads of token and certificate files.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two runs of a plugin, or two looks at files, because of 401.
+/// Time between two refreshes because of a 401.
 const REJECTED_INTERVAL: Duration = Duration::from_secs(2);
-/// A plugin is run again this long before what it gave expires.
+/// A plugin runs again this long before its credentials expire.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
-/// After a plugin failed.
+/// Time before a failed refresh is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Credentials that cannot be had. Cloned for every request that waited for them.
+/// Why credentials cannot be used. Cloned for every request that waited for them.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CredentialError {
+    /// The credential plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// A token, certificate or key file cannot be read.
     #[error("cannot read {path}: {problem}", path = path.display())]
-    Unreadable { path: PathBuf, problem: String },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        problem: String,
+    },
+    /// A token, certificate or key is malformed.
     #[error("cannot use {what}: {problem}")]
-    Malformed { what: String, problem: String },
+    Malformed {
+        /// Where it comes from.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl CredentialError {
-    /// What to do about it.
+    /// A remedy, without `help:`.
     pub fn help(&self) -> String {
         match self {
             CredentialError::Plugin(error) => error.help.clone(),
@@ -60,12 +74,12 @@ impl CredentialError {
     }
 }
 
-/// What one request shows.
+/// The credentials of one request.
 #[derive(Debug)]
 pub struct Access {
     pub authorization: Option<HeaderValue>,
     pub certificate: Option<Arc<CertifiedKey>>,
-    /// Changes with the certificate: a connection made with another one does not count.
+    /// Increases with each new certificate, so that connections of earlier ones are not used.
     pub certificate_number: u64,
 }
 
@@ -75,19 +89,19 @@ impl Access {
     }
 }
 
-/// Where the header comes from.
+/// The source of the `Authorization` header.
 #[derive(Clone, Debug)]
 enum Token {
     None,
     Fixed(HeaderValue),
-    /// The last token that was read takes precedence, as in client-go; `fallback` is the kubeconfig's own.
+    /// The file takes precedence over `fallback`, the kubeconfig's own token, as in client-go.
     File {
         path: PathBuf,
         fallback: Option<HeaderValue>,
     },
 }
 
-/// A part of the certificate, PEM.
+/// The source of a PEM certificate or key.
 #[derive(Clone, Debug)]
 enum Pem {
     Data(Vec<u8>),
@@ -119,16 +133,16 @@ struct User {
     certificate: Option<(Pem, Pem)>,
     plugin: Option<ExecConfig>,
     current: RwLock<Held>,
-    /// Held by the task that reads files or runs the plugin.
+    /// Locked by the task that reads files or runs the plugin.
     refreshing: Arc<Mutex<Refreshing>>,
 }
 
 #[derive(Clone)]
 struct Held {
     access: Arc<Access>,
-    /// When to look again; `None`: never.
+    /// When to refresh; `None`: never.
     look_at: Option<Instant>,
-    /// What the plugin gave expires then.
+    /// Expiry of the plugin's credentials.
     expires: Option<SystemTime>,
 }
 
@@ -146,19 +160,19 @@ impl Held {
 struct Refreshing {
     /// PEM of `access.certificate`.
     pem: Option<(Vec<u8>, Vec<u8>)>,
-    /// What the plugin gave expires then.
+    /// Expiry of the plugin's credentials.
     expires: Option<SystemTime>,
-    /// When a 401 made it look.
+    /// Time of the last refresh because of a 401.
     rejected_at: Option<Instant>,
     /// The last problem that was logged.
-    told: Option<String>,
+    reported: Option<String>,
 }
 
 impl Credentials {
-    /// Reads the user's files and runs the user's plugin, if there is one.
+    /// Reads the user's files or runs the user's plugin.
     ///
     /// # Errors
-    /// Something that the kubeconfig names cannot be had or used.
+    /// A file cannot be read, the plugin fails, or the credentials are malformed.
     pub async fn load(user: &AuthInfo) -> Result<Credentials, CredentialError> {
         let fixed = match (&user.token, &user.username) {
             (Some(token), _) => Some(bearer(token.expose_secret(), "the token in the kubeconfig")?),
@@ -216,10 +230,10 @@ impl Credentials {
         Ok(Credentials(Arc::new(user)))
     }
 
-    /// What to show now.
+    /// The current credentials.
     ///
     /// # Errors
-    /// What there was has expired, and nothing newer can be had.
+    /// The credentials have expired, and the refresh failed.
     pub async fn current(&self) -> Result<Arc<Access>, CredentialError> {
         let user = &self.0;
         let held = user.held();
@@ -227,7 +241,7 @@ impl Credentials {
             return Ok(held.access);
         }
         if user.plugin.is_some() && !held.is_expired() {
-            // If it is locked, another request has begun it.
+            // If it is locked, a refresh is running already.
             if let Ok(refreshing) = user.refreshing.clone().try_lock_owned()
                 && user.held().is_due()
             {
@@ -238,13 +252,13 @@ impl Credentials {
         let refreshing = user.refreshing.clone().lock_owned().await;
         let held = user.held();
         if !held.is_due() {
-            // Another one has done it.
+            // Another request has refreshed them.
             return Ok(held.access);
         }
         joined(self.refresh(refreshing, false)).await
     }
 
-    /// The API server answered 401 to `rejected`. What to show instead, if there is something else.
+    /// Other credentials to try after the API server answered 401 to `rejected`, if there are any.
     pub async fn rejected(&self, rejected: &Access) -> Option<Arc<Access>> {
         let user = &self.0;
         if user.plugin.is_none() && !user.has_files() {
@@ -263,7 +277,7 @@ impl Credentials {
         (!newer.is_same(rejected)).then_some(newer)
     }
 
-    /// Reads all again in a task that goes on if nobody waits for it.
+    /// Refreshes in a task, which continues if its handle is dropped.
     fn refresh(
         &self,
         mut refreshing: OwnedMutexGuard<Refreshing>,
@@ -276,7 +290,7 @@ impl Credentials {
         })
     }
 
-    /// Time goes on, for tests.
+    /// Lets time pass, for tests.
     #[cfg(test)]
     pub async fn age(&self, time: Duration) {
         let mut refreshing = self.0.refreshing.lock().await;
@@ -288,7 +302,7 @@ impl Credentials {
 
 async fn joined(task: JoinHandle<Result<Arc<Access>, CredentialError>>) -> Result<Arc<Access>, CredentialError> {
     task.await.unwrap_or_else(|error| {
-        // The host ends.
+        // The runtime shuts down.
         Err(CredentialError::Malformed { what: "the credentials".into(), problem: error.to_string() })
     })
 }
@@ -301,14 +315,14 @@ impl User {
     }
 
     fn held(&self) -> Held {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 
     fn hold(&self, access: Arc<Access>, look_at: Option<Instant>, expires: Option<SystemTime>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Held { access, look_at, expires };
+        *self.current.write() = Held { access, look_at, expires };
     }
 
-    /// Reads all again. What cannot be read stays as it was until it expires.
+    /// Refreshes the credentials. If that fails, the previous ones stay in use until they expire.
     async fn refresh(
         &self,
         refreshing: &mut Refreshing,
@@ -317,8 +331,8 @@ impl User {
     ) -> Result<Arc<Access>, CredentialError> {
         match self.read(refreshing, rejected).await {
             Ok((access, look_at)) => {
-                if refreshing.told.take().is_some() {
-                    tracing::info!("the credentials for the API server can be read again");
+                if refreshing.reported.take().is_some() {
+                    tracing::info!("renewed the credentials for the API server");
                 }
                 let access = if access.is_same(&before) { before } else { Arc::new(access) };
                 self.hold(access.clone(), look_at, refreshing.expires);
@@ -326,13 +340,13 @@ impl User {
             }
             Err(error) => {
                 let problem = error.to_string();
-                if refreshing.told.as_ref() != Some(&problem) {
+                if refreshing.reported.as_ref() != Some(&problem) {
                     tracing::warn!(
                         error = problem,
                         help = error.help(),
-                        "the credentials for the API server cannot be renewed"
+                        "cannot renew the credentials for the API server"
                     );
-                    refreshing.told = Some(problem);
+                    refreshing.reported = Some(problem);
                 }
                 self.hold(before.clone(), Some(Instant::now() + RETRY_INTERVAL), refreshing.expires);
                 let is_over = refreshing.expires.is_some_and(|at| at <= SystemTime::now());
@@ -341,14 +355,14 @@ impl User {
         }
     }
 
-    /// Reads what there is, and says when to look again. `anew`: the plugin too, before it is time.
+    /// Reads the credentials, and returns when to refresh them. `force`: run the plugin even before it is due.
     async fn read(
         &self,
         refreshing: &mut Refreshing,
-        anew: bool,
+        force: bool,
     ) -> Result<(Access, Option<Instant>), CredentialError> {
         if let Some(plugin) = &self.plugin {
-            return self.run(plugin, refreshing, anew).await;
+            return self.run(plugin, refreshing, force).await;
         }
         let authorization = match &self.token {
             Token::None => None,
@@ -373,11 +387,11 @@ impl User {
         &self,
         plugin: &ExecConfig,
         refreshing: &mut Refreshing,
-        anew: bool,
+        force: bool,
     ) -> Result<(Access, Option<Instant>), CredentialError> {
         let Held { access, .. } = self.held();
         let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default();
-        if !anew && refreshing.expires.is_none_or(|at| left(at) > EXPIRY_MARGIN) {
+        if !force && refreshing.expires.is_none_or(|at| left(at) > EXPIRY_MARGIN) {
             let Access { authorization, certificate, certificate_number } = &*access;
             let (authorization, certificate) = (authorization.clone(), certificate.clone());
             let look_at = refreshing.expires.map(|at| Instant::now() + left(at).saturating_sub(EXPIRY_MARGIN));
@@ -389,7 +403,7 @@ impl User {
         let pem = given.certificate.map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes()));
         let (certificate, certificate_number) = self.certified(refreshing, pem, name)?;
         refreshing.expires = given.expires;
-        // A plugin may give what is about to expire; it is not run for every request.
+        // If credentials are about to expire already, the plugin still does not run for every request.
         let look_at = given.expires.map(|at| {
             let left = left(at);
             Instant::now() + left.saturating_sub(EXPIRY_MARGIN).max(left.min(RETRY_INTERVAL))
@@ -397,7 +411,7 @@ impl User {
         Ok((Access { authorization, certificate, certificate_number }, look_at))
     }
 
-    /// The certificate and its number, which stays while the PEM is the same.
+    /// The certificate and its number, which changes only with the PEM.
     fn certified(
         &self,
         refreshing: &mut Refreshing,
@@ -427,7 +441,7 @@ async fn read_token(path: &Path) -> Result<HeaderValue, CredentialError> {
     bearer(&String::from_utf8_lossy(&text), &path.display().to_string())
 }
 
-/// Whitespace around a token is not part of it; an editor ends every file with a newline.
+/// Trims whitespace around the token, since editors end files with a newline.
 fn bearer(token: &str, what: &str) -> Result<HeaderValue, CredentialError> {
     let token = token.trim();
     if token.is_empty() {
@@ -439,7 +453,7 @@ fn bearer(token: &str, what: &str) -> Result<HeaderValue, CredentialError> {
 fn header(text: &str, what: &str) -> Result<HeaderValue, CredentialError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| CredentialError::Malformed {
         what: what.into(),
-        problem: "it has characters that no HTTP header may have".into(),
+        problem: "it has characters that are not allowed in an HTTP header".into(),
     })?;
     value.set_sensitive(true);
     Ok(value)

@@ -1,7 +1,7 @@
 //! Runs a credential plugin of a kubeconfig (`client.authentication.k8s.io`).
 //!
-//! kube runs plugins itself, but ignores a certificate's expiry (<https://github.com/kube-rs/kube/issues/1675>), does
-//! not run them again after a 401, and names neither the plugin nor its install hint when one is missing.
+//! kube's own code ignores a certificate's expiry (<https://github.com/kube-rs/kube/issues/1675>), does not run a
+//! plugin again after a 401, and does not report a missing plugin with its name and install hint.
 
 use std::io::IsTerminal;
 use std::process::Stdio;
@@ -11,28 +11,28 @@ use kube::config::{ExecConfig, ExecInteractiveMode};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-/// For a plugin that has nobody to ask.
+/// Time limit of a plugin without a terminal.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// For one that may send a person to a browser.
+/// Time limit of a plugin that may send a person to a browser.
 const INTERACTIVE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Of what a plugin wrote to stderr, bytes.
+/// Most bytes of a plugin's stderr in an error.
 const MAX_EXCERPT: usize = 300;
 
-/// A plugin did not give credentials.
+/// Why a plugin gave no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the credential plugin {command:?} {problem}")]
 pub struct PluginError {
     command: String,
     problem: String,
-    /// What to do about it.
+    /// A remedy, without `help:`.
     pub help: String,
 }
 
-/// What a plugin gave.
+/// The credentials that a plugin printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginCredentials {
     pub token: Option<String>,
-    /// Certificates and key, PEM.
+    /// Certificate chain and key, PEM.
     pub certificate: Option<(String, String)>,
     pub expires: Option<SystemTime>,
 }
@@ -78,7 +78,7 @@ struct Spec<'a> {
 /// Runs the plugin and waits for its credentials.
 ///
 /// # Errors
-/// It cannot be started, fails, takes too long, or gives something else.
+/// The plugin cannot be started, fails, takes too long, or prints no valid `ExecCredential`.
 pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> {
     let command = config.command.as_deref().unwrap_or_default();
     let fail = |problem: String, help: &str| PluginError { command: command.into(), problem, help: help.into() };
@@ -94,8 +94,8 @@ pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> 
         Some(ExecInteractiveMode::Never) => false,
         Some(ExecInteractiveMode::Always) if !has_terminal => {
             return Err(fail(
-                "needs a terminal (interactiveMode: Always), and standard input is none".into(),
-                "start wasmop in a terminal, or use credentials that need nobody to log in",
+                "needs a terminal (interactiveMode: Always), but standard input is not one".into(),
+                "start wasmop in a terminal, or use credentials that need no login",
             ));
         }
         _ => has_terminal,
@@ -112,7 +112,7 @@ pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> 
     }
     process.stdout(Stdio::piped());
     if interactive {
-        // Where it says what to do to log in.
+        // The plugin prints its login instructions there.
         process.stdin(Stdio::inherit()).stderr(Stdio::inherit());
     } else {
         process.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -136,7 +136,7 @@ pub async fn run(config: &ExecConfig) -> Result<PluginCredentials, PluginError> 
     parse(&output.stdout, api_version).map_err(|problem| fail(problem, by_hand))
 }
 
-/// The last lines, where the reason usually is.
+/// The end of the output, where the reason usually is.
 fn excerpt(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let text = text.trim();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_no_credential_is_refused_with_the_reason() {
+    fn invalid_output_is_refused_with_the_reason() {
         let status = |status: &str| format!(r#"{{"apiVersion":"{V1}","kind":"ExecCredential","status":{status}}}"#);
         let table = [
             (String::new(), "did not print"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plugin_that_is_missing_or_fails_is_named_with_its_hint() {
+    async fn missing_or_failed_plugin_is_named_with_its_hint() {
         let missing = ExecConfig { install_hint: Some("get it from example.com".into()), ..config("/no/such/p", &[]) };
         let error = run(&missing).await.unwrap_err();
         assert!(error.to_string().contains("\"/no/such/p\" cannot be started: No such file"), "{error}");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plugin_gets_its_environment_and_what_it_is_asked_for() {
+    async fn plugin_gets_its_environment_and_input() {
         let script = r#"printf '{"apiVersion":"%s","kind":"ExecCredential","status":{"token":"%s"}}' "$V" "$(printf %s "$KUBERNETES_EXEC_INFO" | tr -d '"{}')""#;
         let mut config = config("sh", &["-c", script]);
         config.env = Some(vec![[("name".into(), "V".into()), ("value".into(), V1.into())].into()]);

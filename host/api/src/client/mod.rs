@@ -1,4 +1,4 @@
-//! From a cluster's configuration to a client whose connections, credentials and proxy are as kubectl has them.
+//! Turns a cluster's configuration into a client with kubectl's rules for connections, credentials and proxies.
 //!
 //! ```text
 //! request ─► user agent, server's address, impersonation ─► credentials ─► lanes ─► proxy ─► API server
@@ -15,7 +15,7 @@ mod transport;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::{AsyncBufRead, TryStreamExt};
@@ -26,6 +26,7 @@ use http_body_util::BodyExt;
 use kube::client::{Body, ConfigExt};
 use kube::config::AuthInfo;
 use kube::core::Status;
+use parking_lot::Mutex;
 use tower::{BoxError, Service, ServiceBuilder};
 
 pub use self::credentials::CredentialError;
@@ -37,16 +38,17 @@ use crate::caller::HOST_USER_AGENT;
 use crate::request_counts::RequestCounts;
 use crate::timeouts::RequestLimits;
 
-/// Marks a request whose response may pause for any time: a watch, a followed log.
+/// An extension that marks a request whose response may pause for any time: a watch, a followed log.
 #[derive(Clone, Copy, Debug)]
 pub struct Streaming;
 
-/// A client that cannot be made.
+/// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// The credentials of the user cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// Certificates, headers or names in the configuration cannot be used.
+    /// The configuration has invalid certificates, headers or names.
     #[error("{0}")]
     Configuration(BoxError),
 }
@@ -59,10 +61,10 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Reads the credentials, which may run a plugin; does not connect.
+    /// Reads the credentials, for which it may run a plugin. It does not connect.
     ///
     /// # Errors
-    /// The credentials cannot be had.
+    /// A file cannot be read, the plugin fails, or the credentials are malformed.
     pub async fn new(config: &kube::Config) -> Result<Clients, ClientError> {
         let mut config = config.clone();
         if config.cluster_url.scheme() != Some(&Scheme::HTTPS) {
@@ -72,16 +74,16 @@ impl Clients {
         Ok(Clients { config, credentials, limits: RequestLimits::default() })
     }
 
-    /// A client with connections of its own. Requests are not retried, except once after a 401 with newer
-    /// credentials: a guest is to see 429 and 503 and decide for itself. `counts` gets every request.
+    /// A client with its own connections, whose requests are counted in `counts`. It retries a request only once,
+    /// after a 401 and with newer credentials: guests handle 429 and 503 themselves.
     ///
     /// # Errors
-    /// Certificates, headers or names in the configuration cannot be used.
+    /// The configuration has invalid certificates, headers or names.
     pub fn client(&self, traffic: Traffic, counts: &Arc<RequestCounts>) -> Result<kube::Client, ClientError> {
         let config = &self.config;
         let failed = |error: kube::Error| ClientError::Configuration(error.into());
         let route = Route::new(config, traffic, self.limits).map_err(ClientError::Configuration)?;
-        // Authentication providers of old, before there were plugins.
+        // Legacy authentication providers, which plugins replaced.
         let mut provided = config.clone();
         provided.auth_info = AuthInfo { auth_provider: config.auth_info.auth_provider.clone(), ..AuthInfo::default() };
         let sender =
@@ -102,8 +104,7 @@ impl Clients {
     }
 }
 
-/// The user of a server that is reached without TLS. As in client-go, it gets no credentials: anyone on the way could
-/// read them.
+/// The user for a server without TLS. As client-go does, it sends no credentials, which anyone on the way could read.
 fn without_secrets(config: &kube::Config) -> AuthInfo {
     let user = &config.auth_info;
     let has_credentials = user.exec.is_some()
@@ -125,11 +126,11 @@ fn without_secrets(config: &kube::Config) -> AuthInfo {
     }
 }
 
-/// Sends requests with the credentials of the moment.
+/// Sends requests with the current credentials.
 struct Sender {
     credentials: Credentials,
     route: Route,
-    /// Those of the certificate with this number.
+    /// The lanes for the certificate with this number.
     lanes: Mutex<Option<(u64, Arc<Lanes>)>>,
 }
 
@@ -155,9 +156,9 @@ impl Sender {
         self.lanes(&newer).send(Request::from_parts(parts, body)).await
     }
 
-    /// Connections that present the certificate. Those of an earlier one end with what is still under way on them.
+    /// The lanes that present the certificate. Connections with an earlier certificate close after their requests.
     fn lanes(&self, access: &Access) -> Arc<Lanes> {
-        let mut held = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lanes.lock();
         match &*held {
             Some((number, lanes)) if *number >= access.certificate_number => lanes.clone(),
             _ => {
@@ -187,10 +188,10 @@ impl Service<Request<Body>> for Authenticated {
     }
 }
 
-/// Begins a [`Streaming`] response and returns its body with the version of HTTP that it comes by.
+/// Starts a [`Streaming`] response, and returns its HTTP version and body.
 ///
 /// # Errors
-/// As those of `kube::Client::request_stream`.
+/// The errors of `kube::Client::request_stream`.
 pub async fn stream(
     client: &kube::Client,
     request: Request<Vec<u8>>,

@@ -26,7 +26,7 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
         let known = ring.signature_verification_algorithms;
         let all = [known.all, P521_ALGORITHMS].concat();
         let mapping = [known.mapping, &[(SignatureScheme::ECDSA_NISTP521_SHA512, &P521_ALGORITHMS[..1])]].concat();
-        // Once in a process.
+        // The leak happens once a process.
         let signature_verification_algorithms =
             WebPkiSupportedAlgorithms { all: Vec::leak(all), mapping: Vec::leak(mapping) };
         Arc::new(CryptoProvider { signature_verification_algorithms, key_provider: &Keys, ..ring })
@@ -34,7 +34,7 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
     &PROVIDER
 }
 
-/// The signature of a handshake is the first; certificates may be signed with any of them.
+/// Handshakes use the first; certificates may be signed with any.
 static P521_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     &Algorithm { id: alg_id::ECDSA_SHA512, digest: &digest::SHA512 },
     &Algorithm { id: alg_id::ECDSA_SHA384, digest: &digest::SHA384 },
@@ -57,7 +57,7 @@ impl KeyProvider for Keys {
 struct Key(SigningKey);
 
 impl Key {
-    /// `None` for a key of another kind.
+    /// `None` for another kind of key.
     fn new(key: &PrivateKeyDer<'_>) -> Option<Key> {
         let secret = match key {
             PrivateKeyDer::Pkcs8(der) => SecretKey::from_pkcs8_der(der.secret_pkcs8_der()).ok()?,
@@ -106,7 +106,7 @@ impl SignatureVerificationAlgorithm for Algorithm {
         let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
         let signature = Signature::from_der(signature).map_err(|_| InvalidSignature)?;
         let digest = digest::digest(self.digest, message);
-        // The same number; the crate rejects digests shorter than half a field element.
+        // Padding keeps the number; the crate rejects digests shorter than half a field element.
         let mut padded = [0; FIELD_BYTES];
         padded[FIELD_BYTES - digest.as_ref().len()..].copy_from_slice(digest.as_ref());
         key.verify_prehash(&padded, &signature).map_err(|_| InvalidSignature)

@@ -1,12 +1,12 @@
-//! Which proxy leads to the API server, by the rules of Go's `net/http`, which kubectl has them from.
+//! Chooses the proxy to the API server by the rules of Go's `net/http`, as kubectl does.
 //!
-//! kube applies `NO_PROXY` to the address of the proxy instead of the server's, and to `proxy-url` too, which
-//! client-go never does; so the proxy is chosen here.
+//! kube applies `NO_PROXY` to the proxy's address instead of the server's, and also to `proxy-url`; client-go does
+//! neither.
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
-/// A proxy that cannot be used.
+/// A proxy with a malformed URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the proxy {url:?} from {source_name} cannot be used: {problem}")]
 pub struct ProxyError {
@@ -15,8 +15,11 @@ pub struct ProxyError {
     problem: &'static str,
 }
 
-/// The proxy for `server`, if there is one. `configured`: `proxy-url` of the kubeconfig, which takes precedence over
-/// the environment and is exempt from `NO_PROXY`.
+/// The proxy for `server`, if there is one. `configured` is `proxy-url` of the kubeconfig, which takes precedence over
+/// the environment and is exempt from `NO_PROXY`. `env` looks an environment variable up.
+///
+/// # Errors
+/// The proxy's URL is malformed or has another scheme than http, https and socks5.
 pub fn for_server(
     configured: Option<&str>,
     env: impl Fn(&str) -> Option<String>,
@@ -60,7 +63,7 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// Whether the environment's proxies leave this server out: loopback, or one of `NO_PROXY`.
+/// Whether the environment's proxies do not apply to this server: it is on loopback or in `NO_PROXY`.
 fn is_direct(server: &Uri, exceptions: &str) -> bool {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -68,7 +71,7 @@ fn is_direct(server: &Uri, exceptions: &str) -> bool {
         return true;
     }
     let port = server.port_u16().unwrap_or(if server.scheme_str() == Some("http") { 80 } else { 443 });
-    // The matcher knows neither ports nor that a leading dot leaves out the domain itself.
+    // The matcher does not support ports, and matches the domain itself for an entry with a leading dot.
     let for_port = |entry: &str| {
         let entry = entry.trim();
         match entry.rsplit_once(':').and_then(|(name, number)| Some((name, number.parse::<u16>().ok()?))) {
@@ -84,7 +87,7 @@ fn is_direct(server: &Uri, exceptions: &str) -> bool {
     matcher.intercept(server).is_none()
 }
 
-/// User and password of a proxy's URL, decoded.
+/// User and password in a proxy's URL, percent-decoded.
 pub fn user_and_password(proxy: &Uri) -> Option<(String, String)> {
     let matcher =
         Matcher::builder().all(proxy.to_string().replacen("https:", "socks5:", 1).replacen("http:", "socks5:", 1));
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_chosen_as_kubectl_chooses_it() {
+    fn proxy_is_chosen_as_by_kubectl() {
         let far = "https://api.example.com:6443";
         let proxy = ("HTTPS_PROXY", "http://p:3128");
         /// Server, `proxy-url`, environment, proxy.
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
+    fn invalid_proxy_is_named_without_its_password() {
         let refused = |url| choose("https://a.test", Some(url), &[]).unwrap_err();
         for url in ["p:3128", "ftp://p", "http://", "socks4://p", "::", "/p"] {
             let error = refused(url);
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_of_a_proxy_are_decoded() {
+    fn proxy_user_and_password_are_decoded() {
         let of = |url: &str| user_and_password(&url.parse().unwrap());
         let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
         for scheme in ["http", "https", "socks5"] {

@@ -1,4 +1,4 @@
-//! Against a server and proxies on loopback that can fall silent.
+//! Tests against a server and proxies on loopback that can freeze.
 
 mod peer;
 
@@ -25,7 +25,7 @@ const LIMITS: RequestLimits = RequestLimits {
     ping_interval: Duration::from_millis(200),
     ping_timeout: Duration::from_millis(800),
 };
-/// What is dead is found out by then, though the machine be busy.
+/// Time within which a dead connection is detected, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn clients(config: &kube::Config) -> Clients {
@@ -121,10 +121,10 @@ async fn write_over_http2_may_take_longer_than_other_requests() {
 }
 
 #[tokio::test]
-async fn responses_that_nobody_reads_hold_up_nobody() {
+async fn unread_responses_do_not_block_others() {
     let peer = Peer::start(&["h2"]).await;
     let client = client(&peer.config(), Traffic::General).await;
-    // The first one finds out that they can share a connection.
+    // After the first request the pool knows that requests can share a connection.
     client.send(get("/protocol")).await.unwrap();
     let unread = join_all((0..40).map(|_| client.send(get("/large")))).await;
     assert!(unread.iter().all(Result::is_ok));
@@ -133,7 +133,7 @@ async fn responses_that_nobody_reads_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn more_streams_than_a_connection_carries_get_another_one() {
+async fn streams_beyond_the_limit_use_another_connection() {
     let peer = Peer::start(&["h2"]).await;
     let client = client(&peer.config(), Traffic::General).await;
     let mut streams = Vec::new();
@@ -168,7 +168,7 @@ async fn request_refused_with_401_is_repeated_once_with_newer_credentials() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_gets_no_credentials() {
+async fn server_without_tls_gets_no_credentials() {
     let dir = TempDir::new().unwrap();
     let ran = dir.path().join("ran");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -183,7 +183,7 @@ async fn a_server_without_tls_gets_no_credentials() {
         let user = user(&ran);
         let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
         config.auth_info = serde_json::from_value(user.clone()).unwrap();
-        // Whom it acts for is no secret.
+        // Impersonation headers are not secret.
         config.auth_info.impersonate = Some("jane".into());
         config.auth_info.impersonate_uid = Some("u-1".into());
         config.auth_info.impersonate_groups = Some(vec!["ops".into()]);
@@ -209,7 +209,7 @@ async fn a_server_without_tls_gets_no_credentials() {
 }
 
 #[tokio::test]
-async fn new_connections_present_the_certificate_that_was_rotated() {
+async fn new_connections_present_a_rotated_certificate() {
     let peer = Peer::start(&["h2"]).await;
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
@@ -235,7 +235,7 @@ async fn new_connections_present_the_certificate_that_was_rotated() {
 }
 
 #[tokio::test]
-async fn p521_is_spoken_by_client_and_server() {
+async fn p521_works_for_client_and_server() {
     let pem =
         |name: &str| std::fs::read(format!("{}/src/client/p521/testdata/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let peer = Peer::start_as(&["h2"], &pem("server.crt"), &pem("server.key"), &pem("ca.crt")).await;
@@ -262,7 +262,7 @@ async fn requests_go_through_the_proxy_with_its_password() {
             let answer = client.send(get("/protocol")).await.unwrap_or_else(|e| panic!("{kind:?} {password:?}: {e:?}"));
             assert_eq!(text(answer).await, "HTTP/2.0");
             assert_eq!(proxy.targets(), [config.cluster_url.authority().unwrap().to_string()]);
-            // Without the password it does not go around the proxy.
+            // Without the password it does not bypass the proxy.
             if password.is_some() {
                 config.proxy_url = Some(proxy.url(None));
                 let client = self::client(&config, Traffic::General).await;

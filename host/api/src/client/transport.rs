@@ -1,14 +1,13 @@
-//! Connections to the API server: who they go through, how many requests share one, and how a dead one is noticed.
+//! Connections to the API server: the proxy, how requests share connections, and how dead connections are detected.
 //!
-//! HTTP/2 where the server speaks it, since only HTTP/2 can ask whether the other side still lives. A connection
-//! carries at most [`MAX_STREAMS`] requests; what is beyond that gets another *lane*, a pool of its own. The flow
-//! control window of a connection holds the windows of all its streams, so that a response which nobody reads never
-//! holds up its neighbours.
+//! The client prefers HTTP/2, since only HTTP/2 has PINGs. A connection carries at most [`MAX_STREAMS`] requests;
+//! further ones use another *lane*, a separate pool. The flow control window of a connection holds the windows of all
+//! its streams, so that a response which nobody reads never blocks the others.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
+use parking_lot::Mutex;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -37,34 +37,34 @@ use crate::timeouts::{
     ACKNOWLEDGE_TIMEOUT, CONNECT_TIMEOUT, PROBE_INTERVAL, PROBES, ReadDeadline, RequestLimits, timed_out,
 };
 
-/// Requests that share a connection. Servers allow 100 and more.
+/// Most requests that share a connection. Servers allow 100 and more.
 const MAX_STREAMS: usize = 64;
-/// What a server may send of one response before it is read, bytes.
+/// Bytes that a server may send of one response before the client reads them.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// How long an idle connection is kept. kube's own client keeps every connection of a burst for 90 s, some 40 KB
-/// each.
+/// Time after which an idle connection closes. kube's own client keeps each connection of a burst for 90 s, at some
+/// 40 KB each.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// TLS sessions that can be resumed.
+/// Most TLS sessions kept for resumption.
 const SESSIONS: usize = 16;
-/// The port of a SOCKS proxy whose URL has none.
+/// Default port of a SOCKS proxy.
 const SOCKS_PORT: u16 = 1080;
 
-/// What a client is for.
+/// The purpose of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Everything but elections.
+    /// Everything except elections.
     General,
-    /// Lease renewals. Over HTTP/1.1, where a request that times out takes its connection with it: the next attempt
-    /// must not wait on a dead connection until a PING has found that out.
+    /// Lease renewals, over HTTP/1.1. There a timed-out request closes its connection, so that the next attempt does
+    /// not wait on a dead connection until a PING fails.
     Election,
 }
 
 impl Traffic {
-    /// Idle HTTP/1.1 connections that are kept for the next request.
+    /// Most idle HTTP/1.1 connections.
     fn max_idle(self) -> usize {
         match self {
             Traffic::General => 8,
-            // A dead one costs a renewal one of its three attempts.
+            // Each dead connection costs a renewal one of its three attempts.
             Traffic::Election => 1,
         }
     }
@@ -72,7 +72,7 @@ impl Traffic {
 
 type Http = BoxCloneSyncService<Request<Body>, Response<Incoming>, hyper_util::client::legacy::Error>;
 
-/// How to connect, apart from the client certificate.
+/// The configuration of connections, except for the client certificate.
 pub struct Route {
     traffic: Traffic,
     limits: RequestLimits,
@@ -82,12 +82,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// Through `config.proxy_url`, if it has one.
+    /// A route through `config.proxy_url`, if it is set.
     ///
     /// # Errors
-    /// The certificate authority or the server's name cannot be used.
+    /// The certificate authority or the server's name is invalid.
     pub fn new(config: &kube::Config, traffic: Traffic, limits: RequestLimits) -> Result<Route, BoxError> {
-        // kube takes the process's default; the first one to install it wins.
+        // kube uses the process's default provider, which can be installed once.
         let _ = p521::provider().as_ref().clone().install_default();
         let mut anonymous = config.clone();
         anonymous.auth_info = Default::default();
@@ -96,11 +96,11 @@ impl Route {
         Ok(Route { traffic, limits, tls, server_name: server_name.transpose()?, proxy: config.proxy_url.clone() })
     }
 
-    /// Connections that present this certificate. None is opened yet.
+    /// Lanes that present this certificate. It opens no connection.
     pub fn lanes(&self, certificate: Option<Arc<CertifiedKey>>) -> Lanes {
         let mut tls = self.tls.clone();
         tls.client_auth_cert_resolver = Arc::new(Presented(certificate));
-        // A resumed session is still that of the certificate it began with.
+        // A resumed session keeps its certificate, so sessions are not shared between certificates.
         tls.resumption = Resumption::in_memory_sessions(SESSIONS);
         let lane = match &self.proxy {
             None => self.lane(tls, tcp()),
@@ -159,7 +159,7 @@ impl Route {
     }
 }
 
-/// Connections by TCP that probes its peers.
+/// TCP connections with keep-alive probes.
 fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -197,7 +197,7 @@ pub struct Lanes {
     limits: RequestLimits,
     new_lane: NewLane,
     lanes: Mutex<Vec<Lane>>,
-    /// The last response came over HTTP/2.
+    /// Whether the last response came over HTTP/2.
     speaks_http2: AtomicBool,
 }
 
@@ -208,8 +208,8 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Sends a request. The response must begin within a limit, and go on in pieces no further apart than another.
-    /// A [`Streaming`] response over HTTP/2 may pause: PINGs notice a dead connection.
+    /// Sends a request within the limits. A [`Streaming`] response over HTTP/2 may pause for any time, since PINGs
+    /// detect a dead connection.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<LiveBody>, BoxError> {
         let is_streaming = request.extensions().get::<Streaming>().is_some();
         let (http, stream) = self.lane();
@@ -230,11 +230,11 @@ impl Lanes {
 
     /// A lane with room for one more stream.
     fn lane(&self) -> (Http, Stream) {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = self.lanes.lock();
         let has_room = |lane: &&Lane| lane.streams.load(Ordering::Relaxed) < MAX_STREAMS;
         if let Some(lane) = lanes.iter().find(has_room) {
             let found = (lane.http.clone(), Stream::new(&lane.streams));
-            // Those of a burst that is over.
+            // Drops the lanes of an earlier burst.
             while lanes.len() > 1 && lanes.last().is_some_and(|lane| lane.streams.load(Ordering::Relaxed) == 0) {
                 lanes.pop();
             }
@@ -247,7 +247,7 @@ impl Lanes {
     }
 }
 
-/// A place in a lane.
+/// A request's share of a lane.
 struct Stream(Arc<AtomicUsize>);
 
 impl Stream {
@@ -263,10 +263,10 @@ impl Drop for Stream {
     }
 }
 
-/// The body of a response, which ends with an error if the server falls silent in the middle of it.
+/// The body of a response, which fails if the server falls silent.
 pub struct LiveBody {
     body: Incoming,
-    /// `None` for a stream over HTTP/2, which may be silent for as long as it likes.
+    /// `None` for a stream over HTTP/2, which may pause for any time.
     deadline: Option<ReadDeadline>,
     _stream: Stream,
 }

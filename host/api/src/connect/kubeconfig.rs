@@ -1,4 +1,4 @@
-//! Reads fields of kubeconfigs as client-go reads them, where kube does not.
+//! Corrects fields of kubeconfigs that kube reads otherwise than client-go.
 //!
 //! | field | client-go | kube |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 use kube::config::{AuthInfo, Cluster, Context, Kubeconfig};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Makes empty fields absent, and base64 data one line.
+/// Removes empty fields, and whitespace in base64 data.
 pub fn normalize(kubeconfig: &mut Kubeconfig) {
     drop_empty(&mut kubeconfig.current_context);
     kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()).for_each(normalize_cluster);
@@ -55,7 +55,7 @@ fn drop_empty(field: &mut Option<String>) {
     }
 }
 
-/// kube has joined an empty path with the directory of the kubeconfig, which leaves a slash at its end.
+/// kube joins an empty path with the directory of the kubeconfig, so the path ends with a slash.
 fn drop_empty_path(path: &mut Option<String>) {
     if path.as_ref().is_some_and(|path| path.is_empty() || path.ends_with('/')) {
         *path = None;
@@ -72,10 +72,10 @@ fn without_whitespace(data: &str) -> String {
     data.chars().filter(|character| !character.is_ascii_whitespace()).collect()
 }
 
-/// The server's URL. One without a scheme is `http`: client-go decides that before it looks at certificates.
+/// The server's URL. Without a scheme it is `http`, even if there are certificates, as in client-go.
 ///
 /// # Errors
-/// It is no address of an HTTP server.
+/// The address is malformed, or its scheme is not HTTP.
 pub fn server_url(server: &str) -> Result<String, String> {
     let malformed = || format!("server {server:?} is not a URL: write it like https://HOST:PORT");
     let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_without_a_scheme_is_plain_http_and_other_schemes_are_refused() {
+    fn server_without_a_scheme_is_plain_http() {
         let table = [
             ("127.0.0.1:6443", Ok("http://127.0.0.1:6443")),
             ("localhost:6443", Ok("http://localhost:6443")),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_paths_are_absent_though_kube_joined_them_with_the_directory() {
+    fn empty_paths_are_removed_after_kube_joined_them() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
         let yaml = "users: [{name: u, user: {tokenFile: '', client-certificate: '', client-key: k}}]";

@@ -1,5 +1,4 @@
-//! Turns what the user said (or didn't) about the cluster into a connection, or into an error that
-//! says what is wrong with it.
+//! Finds the configuration of the cluster as kubectl does, and checks the connection.
 
 mod kubeconfig;
 
@@ -15,25 +14,26 @@ use serde::Deserialize;
 use crate::client::{CredentialError, proxy};
 use crate::error_chain::chain;
 
-/// How long the API server may take to answer when a host starts.
+/// Time limit of each request of [`check`].
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where to look for a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// `--kubeconfig`; nothing else is looked at if it is given.
+    /// `--kubeconfig`, which takes precedence over all other sources.
     pub kubeconfig: Option<PathBuf>,
     /// `--context`; `None`: the kubeconfig's current one.
     pub context: Option<String>,
     /// The variable `KUBECONFIG`: files, merged in order. Missing ones are skipped, as kubectl does.
     pub kubeconfig_variable: Option<OsString>,
+    /// The user's home directory, for `.kube/config`.
     pub home: Option<PathBuf>,
-    /// Run in a pod with a service account.
+    /// The process runs in a pod with a service account.
     pub in_cluster: bool,
 }
 
 impl Sources {
-    /// What the command line says, else the environment of this process, in kubectl's order.
+    /// The command line's choice, then the environment of this process, in kubectl's order.
     pub fn from_env(kubeconfig: Option<PathBuf>, context: Option<String>) -> Self {
         Sources {
             kubeconfig,
@@ -45,42 +45,51 @@ impl Sources {
     }
 }
 
+/// Why the host cannot connect to a cluster. In all variants `path` is a kubeconfig, `server` the API server's URL and
+/// `problem` the reason.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
 pub enum ConnectError {
-    /// No place has a kubeconfig.
+    /// No source has a kubeconfig.
     #[error("no kubeconfig found: looked at {}", looked_at.join(", "))]
     NoKubeconfig { looked_at: Vec<String> },
-    /// A kubeconfig that was named can't be read or parsed.
+    /// A kubeconfig cannot be read or parsed.
     #[error("cannot read the kubeconfig {}: {problem}", path.display())]
     Unreadable { path: PathBuf, problem: String },
+    /// `--context` is not in the kubeconfig.
     #[error("the kubeconfig {} has no context {context:?}; it has {}", path.display(), names(known))]
     UnknownContext { path: PathBuf, context: String, known: Vec<String> },
+    /// There is neither `--context` nor `current-context`.
     #[error("the kubeconfig {} has no current context; it has {}", path.display(), names(known))]
     NoCurrentContext { path: PathBuf, known: Vec<String> },
-    /// What the context refers to is missing or malformed.
+    /// A part of the context is missing or malformed.
     #[error("the kubeconfig {} cannot be used: {problem}", path.display())]
     Unusable { path: PathBuf, problem: String },
-    /// What the context refers to is to be had from a file or plugin, but cannot be.
+    /// A credential file or plugin failed.
     #[error("no credentials for the API server: {0}")]
     Credentials(CredentialError),
-    /// In a pod, but without what a service account should bring.
+    /// The pod has no usable service account.
     #[error("cannot use the pod's service account: {0}")]
     InCluster(String),
+    /// The API server does not answer, or answers that it is unavailable.
     #[error("cannot reach the API server {server}: {problem}")]
     Unreachable { server: String, problem: String },
+    /// The TLS handshake failed.
     #[error("no trusted connection to the API server {server}: {problem}")]
     Tls { server: String, problem: String },
+    /// The API server answered 401.
     #[error("the API server {server} does not accept the credentials (401): {problem}")]
     Unauthorized { server: String, problem: String },
-    #[error("the API server {server} forbids this identity even to ask what it serves (403): {problem}")]
+    /// The API server answered 403.
+    #[error("the API server {server} does not allow this identity to read its discovery (403): {problem}")]
     Forbidden { server: String, problem: String },
-    /// Something answers, but not as an API server does.
+    /// The server is not a Kubernetes API server.
     #[error("{server} does not answer like a Kubernetes API server: {problem}")]
     NotKubernetes { server: String, problem: String },
 }
 
 impl ConnectError {
-    /// What to do about it.
+    /// A remedy, without `help:`.
     pub fn help(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             ConnectError::Credentials(error) => return error.help().into(),
@@ -111,7 +120,10 @@ impl ConnectError {
     }
 }
 
-/// Finds and reads the configuration; does not connect.
+/// Finds and reads the configuration. It does not connect.
+///
+/// # Errors
+/// There is no configuration, or it is invalid.
 pub async fn load(sources: &Sources) -> Result<Config, ConnectError> {
     if let Some(path) = &sources.kubeconfig {
         return use_kubeconfig(read(path)?, path, sources).await;
@@ -143,7 +155,7 @@ pub async fn load(sources: &Sources) -> Result<Config, ConnectError> {
         }
         looked_at.push(path.display().to_string());
     }
-    // A context is one of a kubeconfig, so with --context the service account is not meant.
+    // A context is part of a kubeconfig, so --context excludes the service account.
     if sources.in_cluster && sources.context.is_none() {
         let mut config = Config::incluster().map_err(|error| ConnectError::InCluster(chain(&error)))?;
         let proxy = proxy::for_server(None, variable, &config.cluster_url);
@@ -194,7 +206,7 @@ async fn use_kubeconfig(mut kubeconfig: Kubeconfig, path: &Path, sources: &Sourc
     Ok(config)
 }
 
-/// Gives the server of a context its scheme, and returns the cluster's `proxy-url`, which is not left to kube.
+/// Adds the scheme to a context's server, and takes out the cluster's `proxy-url`, which kube handles wrongly.
 fn complete(kubeconfig: &mut Kubeconfig, context: &str) -> Result<Option<String>, String> {
     let named = kubeconfig.contexts.iter().find(|named| named.name == context);
     let Some(context) = named.and_then(|named| named.context.clone()) else { return Ok(None) };
@@ -215,23 +227,29 @@ fn names(known: &[String]) -> String {
     if known.is_empty() { "none".into() } else { known.join(", ") }
 }
 
-/// What an API server says about itself.
+/// The version of an API server, from `/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerVersion {
+    /// Such as `1`.
     pub major: String,
+    /// Such as `37`; vendors may append a `+`.
     pub minor: String,
+    /// Such as `v1.37.2`.
     pub git_version: String,
 }
 
-/// Whether the API server answers and knows this identity. `server` is its address, for messages.
+/// Checks that the API server answers and knows this identity. `server` is its URL, for errors.
+///
+/// # Errors
+/// The API server is unreachable, refuses the identity, or is another kind of server.
 pub async fn check(client: &kube::Client, server: &http::Uri) -> Result<ServerVersion, ConnectError> {
     let version = get(client, server, "/version").await?;
     let version = serde_json::from_str(&version).map_err(|error| ConnectError::NotKubernetes {
         server: server.to_string(),
-        problem: format!("/version has not the expected form: {error}"),
+        problem: format!("/version has an unexpected form: {error}"),
     })?;
-    // Everybody may read /version, but only who is authenticated may read this.
+    // Anonymous users may read /version, but not /api.
     get(client, server, "/api").await?;
     Ok(version)
 }
@@ -277,8 +295,8 @@ fn classify(error: kube::Error, server: String) -> ConnectError {
     }
 }
 
-/// tokio-rustls reports what TLS refuses, from a wrong protocol to an expired certificate, as
-/// invalid data, which hyper-rustls wraps in another `io::Error`.
+/// tokio-rustls reports all TLS errors, from a wrong protocol to an expired certificate, as invalid data, which
+/// hyper-rustls wraps in another `io::Error`.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     fn is_invalid_data(error: &(dyn std::error::Error + 'static)) -> bool {
         let Some(error) = error.downcast_ref::<std::io::Error>() else { return false };

@@ -47,7 +47,7 @@ fn named(path: impl Into<PathBuf>) -> Sources {
 }
 
 #[tokio::test]
-async fn the_kubeconfig_that_is_named_is_used_with_its_context() {
+async fn named_kubeconfig_and_context_are_used() {
     let files = Files::new();
     let path = files.write("config", KUBECONFIG);
     let config = load(&named(&path)).await.unwrap();
@@ -60,7 +60,7 @@ async fn the_kubeconfig_that_is_named_is_used_with_its_context() {
 }
 
 #[tokio::test]
-async fn the_variable_comes_before_the_home_directory() {
+async fn variable_takes_precedence_over_the_home_directory() {
     let files = Files::new();
     let from_variable = files.write("variable", KUBECONFIG);
     files.write("home/.kube/config", &KUBECONFIG.replace("team", "home-team"));
@@ -84,7 +84,7 @@ async fn files_of_the_variable_are_merged() {
 }
 
 #[tokio::test]
-async fn every_problem_with_a_kubeconfig_names_the_file_and_a_remedy() {
+async fn errors_name_the_kubeconfig_and_a_remedy() {
     let files = Files::new();
     let good = files.write("good", KUBECONFIG);
     let empty = files.write("empty", "apiVersion: v1\nkind: Config\n");
@@ -124,11 +124,11 @@ async fn every_problem_with_a_kubeconfig_names_the_file_and_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_may_not_be_read_says_so() {
+async fn unreadable_kubeconfig_is_reported_with_its_permission() {
     let files = Files::new();
     let path = files.write("secret", KUBECONFIG);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    // Root may read everything, then there is nothing to see here.
+    // Root can read the file; then there is nothing to check.
     if let Err(error) = load(&named(&path)).await {
         assert!(error.to_string().contains("Permission denied"), "{error}");
     }
@@ -144,7 +144,7 @@ fn status(code: u16, reason: &str) -> Vec<Part> {
 const VERSION: &str = r#"{"major":"1","minor":"37","gitVersion":"v1.37.2","platform":"linux/amd64"}"#;
 
 #[tokio::test]
-async fn a_server_that_answers_tells_its_version() {
+async fn check_returns_the_version() {
     let server = TestServer::start(|request| match request.path.as_str() {
         "/version" => answer("200 OK", "", VERSION),
         _ => answer("200 OK", "", "{}"),
@@ -155,7 +155,7 @@ async fn a_server_that_answers_tells_its_version() {
 }
 
 #[tokio::test]
-async fn every_way_a_server_refuses_has_its_error() {
+async fn each_kind_of_refusal_has_its_error() {
     type Answer = fn() -> Vec<Part>;
     let table: [(&str, Answer, Answer, &str); 7] = [
         (
@@ -190,7 +190,7 @@ async fn every_way_a_server_refuses_has_its_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unreachable_and_one_without_tls_is_not_trusted() {
+async fn closed_port_is_unreachable_and_server_without_tls_is_not_trusted() {
     let closed: http::Uri = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()

@@ -1,17 +1,17 @@
-//! The clock of the election: it goes on while the process is stopped and while the machine sleeps.
+//! The clock of the election, which also runs while the process is stopped or the machine sleeps.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmop_core::election::Fence;
 
-/// This machine's clock since it was started, its sleep included (`CLOCK_BOOTTIME`).
+/// Time since the machine was booted, including sleep (`CLOCK_BOOTTIME`).
 pub fn now() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Whether the fence holds at this moment.
+/// Whether the fence holds now.
 pub fn holds_now(fence: &Fence) -> bool {
     fence.holds(now())
 }
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_goes_on() {
+    fn clock_advances() {
         let before = now();
         assert!(before > Duration::ZERO && now() >= before);
     }

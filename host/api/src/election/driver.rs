@@ -1,4 +1,4 @@
-//! The elector with a clock and a client: a task of its own, so that a busy host renews its Lease nevertheless.
+//! Runs the elector in its own task, so that a busy host still renews its Lease.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,11 +9,11 @@ use wasmop_core::election::{Answer, Elector, Failure, Group, News, Request, Role
 
 use super::boot_clock::now;
 use super::leases::Leases;
-use super::local_state::Kept;
+use super::local_state::LocalState;
 
-/// Controllers' Leases written at once: a host that comes may get a thousand controllers.
+/// Most Leases of controllers written at once: a new host may get a thousand controllers.
 const AT_ONCE: usize = 16;
-/// How long giving everything back may take when the host ends.
+/// Time limit for releasing all Leases when the host ends.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 enum Command {
@@ -27,7 +27,7 @@ struct Answered {
     answer: Result<Answer, Failure>,
 }
 
-/// A host's part in the election; ends when it is dropped, without giving anything back.
+/// A host's part in the election. Dropping it ends the election without releasing Leases.
 pub struct Election {
     commands: mpsc::UnboundedSender<Command>,
     task: AbortHandle,
@@ -40,19 +40,21 @@ impl Drop for Election {
 }
 
 impl Election {
-    /// Begins at once. `controllers`: by slot. `tell` gets what the host has to know, in order.
-    /// Must be called within a tokio runtime.
+    /// Starts the election. `controllers`: names by slot. `tell` gets the election's news in order.
+    ///
+    /// # Panics
+    /// It must be called within a tokio runtime.
     pub fn start(
         group: &Group,
         client: kube::Client,
-        kept: &Kept,
+        local_state: &LocalState,
         controllers: Vec<Arc<str>>,
         tell: impl Fn(News) + Send + 'static,
     ) -> Election {
         let namespace = group.namespace.as_deref().unwrap_or(client.default_namespace()).to_owned();
         let leases = Leases::new(client, &namespace, group.name.as_str().into());
         let started_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-        let elector = Elector::new(group.timing, kept.identity().clone(), started_us, controllers, now());
+        let elector = Elector::new(group.timing, local_state.identity().clone(), started_us, controllers, now());
         let (commands, rx) = mpsc::unbounded_channel();
         let (answers, answered) = mpsc::unbounded_channel();
         let driver = Driver {
@@ -67,12 +69,12 @@ impl Election {
         Election { commands, task }
     }
 
-    /// Nothing is left of a controller that was to be given up or was lost.
+    /// The host has stopped a controller that it was asked to give up, or that it lost.
     pub fn given_up(&self, slot: u32) {
         let _ = self.commands.send(Command::GivenUp(slot));
     }
 
-    /// All controllers have stopped: gives them back. Returns when that is done, or cannot be done.
+    /// Releases all Leases, after all controllers have stopped. It waits until they are released, or at most 10 s.
     pub async fn end(self) {
         let (done, ended) = oneshot::channel();
         if self.commands.send(Command::End(done)).is_ok() {
@@ -84,7 +86,7 @@ impl Election {
 struct Driver<T> {
     elector: Elector,
     leases: Leases,
-    /// Of each request.
+    /// Time limit of a request.
     timeout: Duration,
     at_once: Arc<Semaphore>,
     answers: mpsc::UnboundedSender<Answered>,
@@ -137,7 +139,7 @@ impl<T: Fn(News)> Driver<T> {
         let (leases, answers, at_once, limit) =
             (self.leases.clone(), self.answers.clone(), self.at_once.clone(), self.timeout);
         tokio::spawn(async move {
-            // A renewal does not wait for others.
+            // Renewals of the host's own Lease do not wait.
             let _permit = match &request {
                 Request::Write(write) if write.role == Role::Controller => at_once.acquire().await.ok(),
                 _ => None,

@@ -1,4 +1,4 @@
-//! Requests of the elector to Leases of `coordination.k8s.io` and back.
+//! Turns the elector's requests into Leases of `coordination.k8s.io` and back.
 //!
 //! ```text
 //!  GROUP.host.HOST              labels wasmop.dev/group, wasmop.dev/role=host; controllers it can run as an annotation
@@ -31,7 +31,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Those of this group, in a namespace.
+    /// The Leases of a group in a namespace.
     pub fn new(client: kube::Client, namespace: &str, group: Arc<str>) -> Leases {
         Leases { api: Api::namespaced(client, namespace), group }
     }
@@ -39,12 +39,13 @@ impl Leases {
     /// Sends a request of the elector.
     ///
     /// # Errors
-    /// The Lease is not as it was expected, or what became of it is not known.
+    /// [`Failure::Conflict`] if the Lease is not as expected; [`Failure::Other`] if the request failed or its result is
+    /// unknown.
     pub async fn execute(&self, request: &Request) -> Result<Answer, Failure> {
         match request {
             Request::List(role) => {
                 let selector = format!("{GROUP_LABEL}={},{ROLE_LABEL}={}", self.group, role.as_str());
-                // Without a version: what has been written by now, from every server.
+                // Without a resource version, the list is up to date on every server.
                 let list = self.api.list(&ListParams::default().labels(&selector)).await.map_err(failure)?;
                 let prefix = self.name(*role, "");
                 let named = |lease: Lease| {
@@ -124,7 +125,7 @@ fn failure(error: kube::Error) -> Failure {
     const NOT_FOUND: u16 = 404;
     const CONFLICT: u16 = 409;
     match &error {
-        // One that was removed, or that is there already, is not as it was expected either.
+        // A Lease that was removed, or that exists already, is not as expected either.
         kube::Error::Api(status) if [NOT_FOUND, CONFLICT].contains(&status.code) && !is_namespace(status) => {
             Failure::Conflict
         }
@@ -132,7 +133,7 @@ fn failure(error: kube::Error) -> Failure {
     }
 }
 
-/// What is missing is not the Lease but the namespace that it was to be in.
+/// Whether the namespace is missing rather than the Lease.
 fn is_namespace(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lease_says_what_was_written() {
+    async fn lease_round_trips() {
         let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("not called"))
         });
@@ -170,13 +171,13 @@ mod tests {
         let Write { holder, transitions, acquired_us, duration, runs, .. } = write(Role::Host);
         assert_eq!((back.holder, back.transitions, back.acquired_us), (holder, transitions, acquired_us));
         assert_eq!((Some(back.duration), back.runs, &*back.version), (duration, runs, "7"));
-        // Who looks at it with other tools must not take it for one that is out of date.
+        // Other tools must not report the Lease as expired.
         let controller = leases.lease("wasmop.controller.website", &write(Role::Controller)).spec.unwrap_or_default();
         assert_eq!(controller.lease_duration_seconds, None);
     }
 
     #[test]
-    fn a_lease_of_somebody_else_is_read_with_what_it_has() {
+    fn foreign_lease_is_read_with_defaults() {
         assert_eq!(record(Lease::default()), Record::default());
         let spec = LeaseSpec { lease_duration_seconds: Some(-1), ..LeaseSpec::default() };
         assert_eq!(record(Lease { spec: Some(spec), ..Lease::default() }).duration, Duration::ZERO);

@@ -1,9 +1,8 @@
-//! The part of the election that needs a clock, the API server and a state directory. Its rules are in
-//! `wasmop_core::election`.
+//! The I/O of the election: clock, Leases and state directory. Its rules are in `wasmop_core::election`.
 //!
 //! ```text
-//! driver      the elector, with a clock and a client    leases       requests to the API server and back
-//! boot_clock  the clock of the election                 local_state  what a state directory says of the past
+//! driver      runs the elector with a clock and client   leases       Leases as requests to the API server
+//! boot_clock  the clock of the election                  local_state  the election's files in the state directory
 //! ```
 
 pub mod boot_clock;
@@ -13,4 +12,4 @@ mod local_state;
 
 pub use driver::Election;
 pub use leases::Leases;
-pub use local_state::Kept;
+pub use local_state::LocalState;

@@ -1,8 +1,7 @@
 //! Requests of controllers to hosts other than the API server.
 //!
-//! Each has a connection of its own, so that the address it leads to is looked at each time, whatever the name's DNS
-//! said before; no proxy takes part, and no redirect is followed. Nothing that belongs to the host goes along: no
-//! credentials, no cookies, no client certificate.
+//! Each request uses a new connection, so that the host checks the resolved address every time. It uses no proxy,
+//! follows no redirect, and sends none of the host's credentials, cookies or client certificates.
 
 use std::future::Future;
 use std::io;
@@ -31,7 +30,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use wasmop_core::permissions::external::{Contact, Reach};
 use wasmop_core::reply::Reply;
-use wasmop_package::external::{Host, Scheme, Target};
+use wasmop_package::external::{ExternalHost, ExternalTarget, Scheme};
 
 use crate::api_requests::{Allowance, ApiCall, header_lines};
 use crate::client::tls_provider;
@@ -39,10 +38,10 @@ use crate::error_chain::chain;
 use crate::request_counts::RequestCounts;
 use crate::timeouts::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, ReadDeadline, TRANSFER_TIMEOUT, timed_out};
 
-/// Of the head of a response.
+/// Most bytes of a response's head.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Headers of a connection, which the host has to itself.
+/// Hop-by-hop headers, which guests neither set nor get.
 const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::TE,
@@ -55,20 +54,21 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
 ];
-/// Headers that the host writes itself, or whose promise it can't keep.
+/// Headers that the host sets itself, or does not support.
 const OWN: [HeaderName; 4] = [header::HOST, header::CONTENT_LENGTH, header::USER_AGENT, header::EXPECT];
 
-/// Makes the requests of a host.
+/// Makes requests to external hosts.
 pub struct External {
-    /// Where the API server is, as its URL has it.
+    /// Host and port in the API server's URL.
     api_server: (String, u16),
-    /// Certificates that are trusted besides the system's.
+    /// Trusted certificates in addition to the system's.
     authorities: Vec<CertificateDer<'static>>,
-    /// The system's certificates are read when they are needed first.
+    /// Initialised by the first request, which reads the system's certificates.
     tls: OnceCell<TlsConnector>,
     counts: Arc<RequestCounts>,
 }
 
+/// Why a file of certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot use the certificates in {path}: {problem}\nhelp: name a file with PEM certificates in external-ca-file"
@@ -79,13 +79,16 @@ pub struct AuthoritiesError {
 }
 
 /// Reads a file of PEM certificates.
+///
+/// # Errors
+/// The file cannot be read, has no certificate, or has a malformed one.
 pub fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthoritiesError> {
     let fail = |problem: String| AuthoritiesError { path: path.display().to_string(), problem };
     let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| fail(error.to_string()))?;
     if certificates.is_empty() {
-        return Err(fail("there is none".into()));
+        return Err(fail("the file has no certificate".into()));
     }
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
@@ -95,7 +98,7 @@ pub fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Aut
 }
 
 impl External {
-    /// `api_server`: its URL. `counts` gets every request.
+    /// `api_server`: its URL, to whose addresses guests must not connect. `counts` counts every request.
     pub fn new(api_server: &Uri, authorities: Vec<CertificateDer<'static>>, counts: Arc<RequestCounts>) -> External {
         let host = api_server.host().unwrap_or_default().trim_matches(['[', ']']);
         let usual_port = if api_server.scheme_str() == Some("http") { 80 } else { 443 };
@@ -107,7 +110,7 @@ impl External {
         }
     }
 
-    /// Makes the call and hands the answer to `send`, as [`crate::api_requests::execute`] does.
+    /// Makes the call and passes the response to `send`, as [`crate::api_requests::execute`] does.
     pub async fn execute(
         &self,
         contact: Contact,
@@ -125,8 +128,8 @@ impl External {
         self.counts.count(&method, answer.as_ref().ok().map(Response::status));
         match answer {
             Ok(response) => {
-                let told = response.headers().iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
-                let headers = header_lines(told);
+                let passed = response.headers().iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
+                let headers = header_lines(passed);
                 crate::api_requests::deliver(response, headers, false, allowance, send).await;
             }
             Err(error) => send(vec![Reply::Failed(format!("wasmop: {}: {}", contact.target, chain(&error)))]),
@@ -156,14 +159,14 @@ impl External {
         }))
     }
 
-    /// Connects to an address that may be contacted.
+    /// Connects to the first address that is allowed and reachable.
     async fn connect(&self, contact: &Contact) -> io::Result<Box<dyn Io>> {
         let Contact { target, reach } = contact;
         let addresses = match &target.host {
-            Host::Address(address) => vec![SocketAddr::new(*address, target.port)],
-            Host::Name(name) => tokio::net::lookup_host((&**name, target.port)).await?.collect(),
+            ExternalHost::Address(address) => vec![SocketAddr::new(*address, target.port)],
+            ExternalHost::Name(name) => tokio::net::lookup_host((&**name, target.port)).await?.collect(),
         };
-        // Without the API server's addresses nothing can be told apart from it.
+        // If the API server's addresses are unknown, no address can be allowed.
         let api_server: Vec<SocketAddr> = match reach {
             Reach::Named => Vec::new(),
             Reach::Public { .. } => {
@@ -185,15 +188,15 @@ impl External {
         Err(error.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
     }
 
-    async fn secure(&self, target: &Target, stream: TcpStream) -> io::Result<Box<dyn Io>> {
+    async fn secure(&self, target: &ExternalTarget, stream: TcpStream) -> io::Result<Box<dyn Io>> {
         stream.set_nodelay(true)?;
         if target.scheme == Scheme::Http {
             return Ok(Box::new(stream));
         }
         let tls = self.tls.get_or_try_init(|| connector(self.authorities.clone())).await?;
         let name = match &target.host {
-            Host::Address(address) => ServerName::from(*address),
-            Host::Name(name) => ServerName::try_from(String::from(&**name)).map_err(io::Error::other)?,
+            ExternalHost::Address(address) => ServerName::from(*address),
+            ExternalHost::Name(name) => ServerName::try_from(String::from(&**name)).map_err(io::Error::other)?,
         };
         Ok(Box::new(tls.connect(name, stream).await?))
     }
@@ -213,16 +216,22 @@ async fn connector(authorities: Vec<CertificateDer<'static>>) -> io::Result<TlsC
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// What the system trusts.
+/// The certificate authorities that the system trusts.
+///
+/// # Errors
+/// The runtime shuts down.
 pub async fn system_certificates() -> io::Result<Vec<CertificateDer<'static>>> {
     let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await.map_err(io::Error::other)?;
     for error in &system.errors {
-        tracing::warn!(%error, "some of the system's certificates cannot be read");
+        tracing::warn!(%error, "cannot read some of the system's certificates");
     }
     Ok(system.certs)
 }
 
-/// Trusts these; those that cannot be read are left out.
+/// A TLS configuration that trusts these authorities, except for unparsable ones.
+///
+/// # Errors
+/// The TLS provider supports no protocol version.
 pub fn tls_config(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities);
@@ -236,18 +245,18 @@ pub fn tls_config(authorities: impl IntoIterator<Item = CertificateDer<'static>>
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// `None` once it is closed.
+/// A connection, `None` once it is closed.
 type Connection = Option<Pin<Box<http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>>>>;
 
-/// Moves it on. What ends it is told by the request or its response.
+/// Polls the connection. The request or response reports its errors.
 fn drive(connection: &mut Connection, context: &mut Context<'_>) {
     if connection.as_mut().is_some_and(|open| open.as_mut().poll(context).is_ready()) {
         *connection = None;
     }
 }
 
-/// The body of a response, which moves its connection on and ends it with itself: nothing goes on in the background
-/// of a request that was dropped.
+/// The body of a response, which drives its connection. Dropping it closes the connection, so that a cancelled
+/// request leaves nothing behind.
 struct Driven {
     connection: Connection,
     body: Incoming,
@@ -277,8 +286,8 @@ impl Body for Driven {
     }
 }
 
-/// The request as it is sent.
-fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Request<Full<Bytes>>, String> {
+/// Builds the request to send.
+fn request(target: &ExternalTarget, user_agent: HeaderValue, call: ApiCall) -> Result<Request<Full<Bytes>>, String> {
     let method = match call.method.as_str() {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => Method::from_bytes(call.method.as_bytes()),
         _ => return Err(format!("{:?} is not one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS", call.method)),
@@ -291,7 +300,7 @@ fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Re
     *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     for line in call.headers.split('\n').filter(|line| !line.is_empty()) {
-        let malformed = || "a header is malformed: it is not sent with part of them".to_owned();
+        let malformed = || "a header is malformed".to_owned();
         let (name, value) = line.split_once(':').ok_or_else(malformed)?;
         let name: HeaderName = name.parse().map_err(|_| malformed())?;
         if HOP_BY_HOP.contains(&name) || OWN.contains(&name) {
@@ -299,7 +308,8 @@ fn request(target: &Target, user_agent: HeaderValue, call: ApiCall) -> Result<Re
         }
         headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| malformed())?);
     }
-    headers.insert(header::HOST, target.authority().parse().map_err(|_| "the host cannot be named".to_owned())?);
+    headers
+        .insert(header::HOST, target.authority().parse().map_err(|_| "the host is not valid in a header".to_owned())?);
     headers.insert(header::USER_AGENT, user_agent);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     Ok(request)

@@ -55,7 +55,7 @@ fn failure(replies: &[Reply]) -> &str {
 }
 
 #[tokio::test]
-async fn what_the_guest_says_is_sent_but_for_what_is_the_connections() {
+async fn guest_request_is_sent_without_connection_headers() {
     let server =
         TestServer::start(|_| answer("201 Created", "x-secret: 1\r\nset-cookie: a=b\r\nkeep-alive: 5\r\n", "made"))
             .await;
@@ -92,7 +92,7 @@ async fn what_the_guest_says_is_sent_but_for_what_is_the_connections() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer() {
+async fn redirect_is_passed_on() {
     let server = TestServer::start(|_| answer("302 Found", "location: http://127.0.0.1:1/\r\n", "")).await;
     let replies = call(&external(&nowhere(), Vec::new()), named(&server), get("/")).await;
     assert!(matches!(&replies[0], Reply::Head { status: 302, headers } if headers.contains("location: http://127")));
@@ -100,7 +100,7 @@ async fn a_redirect_is_an_answer() {
 }
 
 #[tokio::test]
-async fn what_a_name_leads_to_is_looked_at_before_it_is_connected_to() {
+async fn addresses_of_a_name_are_checked_before_connecting() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
     let port = port(&server);
     let name = format!("http://localhost:{port}");
@@ -122,7 +122,7 @@ async fn what_a_name_leads_to_is_looked_at_before_it_is_connected_to() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_is_not_sent() {
+async fn malformed_request_is_not_sent() {
     let server = TestServer::start(|_| answer("200 OK", "", "{}")).await;
     let external = external(&nowhere(), Vec::new());
     let with = |headers: &str| ApiCall { headers: headers.into(), ..get("/") };
@@ -151,7 +151,7 @@ async fn what_is_malformed_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_response_is_cut_at_its_limit_and_its_failures_are_told() {
+async fn response_ends_at_its_limit_and_failures_are_reported() {
     let long = "x".repeat(1001);
     let server = TestServer::start(move |request| match request.path.as_str() {
         "/long" => answer("200 OK", "", &long),
@@ -167,7 +167,7 @@ async fn a_response_is_cut_at_its_limit_and_its_failures_are_told() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_ends_its_connection() {
+async fn dropped_request_closes_its_connection() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let contact = Contact { target: format!("http://{address}").parse().unwrap(), reach: Reach::Named };
@@ -211,7 +211,7 @@ async fn tls_server(names: &[&str]) -> (u16, CertificateDer<'static>) {
 }
 
 #[tokio::test]
-async fn who_is_at_the_other_end_is_verified() {
+async fn server_certificate_is_verified() {
     let (port, authority) = tls_server(&["localhost", "127.0.0.1"]).await;
     let (other_port, other) = tls_server(&["other.example"]).await;
     let trusting = external(&nowhere(), vec![authority, other]);
@@ -227,7 +227,7 @@ async fn who_is_at_the_other_end_is_verified() {
 }
 
 #[test]
-fn certificates_are_read_from_a_file_that_has_some() {
+fn certificates_are_read_from_a_pem_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = |text: &str| {
         let path = dir.path().join("ca.pem");

@@ -1,8 +1,9 @@
-//! The random numbers of a hub: jitter, and names for lineages of journals.
+//! The random numbers of a hub, for jitter and for lineages of journals.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rand::distr::uniform::SampleUniform;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -12,24 +13,24 @@ use rand::{Rng, SeedableRng};
 pub(super) struct Chance(Arc<Mutex<StdRng>>);
 
 impl Chance {
-    /// Other numbers in each process.
+    /// A source with a random seed.
     pub fn new() -> Chance {
         Chance::seeded(rand::random())
     }
 
-    /// The numbers of this seed, so that a run can be repeated.
+    /// A source with this seed, so that runs are repeatable.
     pub fn seeded(seed: u64) -> Chance {
         Chance(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// One of a range.
+    /// A number in a range.
     pub fn within<T: SampleUniform + PartialOrd>(&self, range: Range<T>) -> T {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(range)
+        self.0.lock().random_range(range)
     }
 
     /// Any number.
     pub fn number(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+        self.0.lock().random()
     }
 }
 

@@ -1,12 +1,12 @@
-//! Turns a CustomResourceDefinition into the reason why the API server does not serve one of its versions.
+//! Explains, by its CustomResourceDefinition, why the API server does not serve a resource.
 
 use serde::Deserialize;
-use wasmop_core::watch::Cause;
+use wasmop_core::watch::WaitReason;
 
 /// The path of all CustomResourceDefinitions.
 pub(super) const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-/// What is read of a CustomResourceDefinition.
+/// The fields of a CustomResourceDefinition that explain why it is not served.
 #[derive(Debug, Deserialize)]
 pub(super) struct Definition {
     metadata: Metadata,
@@ -49,14 +49,14 @@ struct Condition {
 /// Why a version is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reason {
-    pub cause: Cause,
+    pub cause: WaitReason,
     pub message: String,
 }
 
-/// It cannot be told, because the host may not read CustomResourceDefinitions.
+/// The reason if the host has no permission to read CustomResourceDefinitions.
 pub(super) fn unreadable() -> Reason {
     let message = "its CustomResourceDefinition is missing, or does not serve the version";
-    Reason { cause: Cause::Unexplained, message: message.into() }
+    Reason { cause: WaitReason::Unexplained, message: message.into() }
 }
 
 impl Definition {
@@ -70,7 +70,7 @@ impl Definition {
         };
         let not_served = |problem: String| {
             let message = format!("the CustomResourceDefinition {name} {problem}; {others}");
-            Reason { cause: Cause::VersionNotServed, message }
+            Reason { cause: WaitReason::VersionNotServed, message }
         };
         match self.spec.versions.iter().find(|it| it.name == version) {
             None => return not_served(format!("has no version {version}")),
@@ -87,10 +87,10 @@ impl Definition {
             Some((problem, condition)) => {
                 format!("the CustomResourceDefinition {name} {problem}: {}", condition.message)
             }
-            // It was made a moment ago.
+            // The definition is new.
             None => format!("the CustomResourceDefinition {name} is there, and not served yet"),
         };
-        Reason { cause: Cause::NotEstablished, message }
+        Reason { cause: WaitReason::NotEstablished, message }
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_tells_why_a_version_is_not_served() {
+    fn definition_explains_why_a_version_is_not_served() {
         let established = json!({"type": "Established", "status": "True", "message": "ok"});
         let taken = json!({"type": "NamesAccepted", "status": "False", "message": "\"sites\" is already in use"});
         let pending = json!({"type": "Established", "status": "False", "message": "not all names are accepted"});
@@ -110,38 +110,38 @@ mod tests {
             (
                 json!([{"name": "v1", "served": true}]),
                 json!([established]),
-                (Cause::NotEstablished, "is there, and not served yet"),
+                (WaitReason::NotEstablished, "is there, and not served yet"),
             ),
-            (json!([{"name": "v1", "served": true}]), json!(null), (Cause::NotEstablished, "not served yet")),
+            (json!([{"name": "v1", "served": true}]), json!(null), (WaitReason::NotEstablished, "not served yet")),
             (
                 json!([{"name": "v1", "served": false}]),
                 json!([established]),
-                (Cause::VersionNotServed, "`served: false` for v1; it serves no version"),
+                (WaitReason::VersionNotServed, "`served: false` for v1; it serves no version"),
             ),
             (
                 json!([{"name": "v1", "served": false}, {"name": "v1beta1", "served": true}]),
                 json!([established]),
-                (Cause::VersionNotServed, "`served: false` for v1; it serves v1beta1"),
+                (WaitReason::VersionNotServed, "`served: false` for v1; it serves v1beta1"),
             ),
             (
                 json!([{"name": "v2", "served": true}]),
                 json!([established]),
-                (Cause::VersionNotServed, "has no version v1; it serves v2"),
+                (WaitReason::VersionNotServed, "has no version v1; it serves v2"),
             ),
             (
                 json!([{"name": "v1", "served": true}]),
                 json!([pending, taken]),
-                (Cause::NotEstablished, "\"sites\" is already in use"),
+                (WaitReason::NotEstablished, "\"sites\" is already in use"),
             ),
             (
                 json!([{"name": "v1", "served": true}]),
                 json!([pending]),
-                (Cause::NotEstablished, "not all names are accepted"),
+                (WaitReason::NotEstablished, "not all names are accepted"),
             ),
             (
                 json!([{"name": "v1", "served": true}]),
                 json!([established, deleted]),
-                (Cause::NotEstablished, "is being deleted"),
+                (WaitReason::NotEstablished, "is being deleted"),
             ),
         ] {
             let definition = json!({

@@ -1,23 +1,24 @@
 //! Turns (group, version, kind) into the resource that the API server serves for it.
 //!
-//! Answers are shared: a thousand watches that wait for the same CRD ask once a second together.
+//! Watches share answers: a thousand watches that wait for the same CRD send one request a second.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use wasmop_core::watch::{Cause, Resolved, WatchRequest, may_be_built_in};
+use wasmop_core::watch::{Resolved, WaitReason, WatchRequest, may_be_built_in};
 
 use super::definition::{self, Definition, Reason};
 use super::failure::{Failure, FailureCause};
 use crate::timeouts::TRANSFER_TIMEOUT;
 
-/// Answers that are remembered. A guest can ask for as many groups as it likes.
+/// Most answers kept, since a guest can ask for any number of groups.
 const MAX_ANSWERS: usize = 256;
 
 #[derive(Deserialize)]
@@ -40,19 +41,19 @@ type Answer = (Instant, Option<Vec<Resource>>);
 /// Why a resource was missing at some time.
 type Explanation = (Instant, Option<Reason>);
 
-/// A value that those who want it at the same time wait for together.
-type Shared<T> = Arc<tokio::sync::Mutex<Option<T>>>;
+/// An answer that concurrent callers wait for together.
+type SharedAnswer<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 
-/// What the API server serves, as far as it was asked.
+/// Caches what the API server serves.
 pub(super) struct Discovery {
     client: kube::Client,
-    /// How long an answer that did not have the resource is taken to be true.
+    /// How long an answer without the resource stays valid.
     missing_for: Duration,
-    /// By path. The inner lock makes those who want the same thing wait for one answer.
-    answers: Mutex<HashMap<String, Shared<Answer>>>,
+    /// By path. The inner lock makes concurrent callers wait for one answer.
+    answers: Mutex<HashMap<String, SharedAnswer<Answer>>>,
     /// By the name of the CustomResourceDefinition and the version.
-    explanations: Mutex<HashMap<(String, String), Shared<Explanation>>>,
-    /// The host's identity may not read CustomResourceDefinitions.
+    explanations: Mutex<HashMap<(String, String), SharedAnswer<Explanation>>>,
+    /// The host's identity has no permission to read CustomResourceDefinitions.
     definitions_denied: AtomicBool,
 }
 
@@ -62,12 +63,12 @@ impl Discovery {
         Discovery { client, missing_for, answers, explanations, definitions_denied: AtomicBool::new(false) }
     }
 
-    /// Finds the resource. An answer from before `not_before` is not good enough.
+    /// Finds the resource. Answers older than `not_before` are not used.
     pub async fn resolve(&self, request: &WatchRequest, not_before: Option<Instant>) -> Result<Resolved, Failure> {
         let version = request.api_version();
         let path = if request.group.is_empty() { format!("/api/{version}") } else { format!("/apis/{version}") };
         let answer = {
-            let mut answers = self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut answers = self.answers.lock();
             shared(&mut answers, path.clone())
         };
         let mut answer = answer.lock().await;
@@ -80,7 +81,7 @@ impl Discovery {
         }
         let resources = match self.fetch::<ResourceList>(&path).await {
             Ok(list) => Some(list.resources.unwrap_or_default()),
-            Err(failure) if failure.cause == FailureCause::Because(Cause::Missing) => None,
+            Err(failure) if failure.cause == FailureCause::Because(WaitReason::Missing) => None,
             Err(failure) => return Err(failure),
         };
         let found = find(resources.as_deref(), request).ok_or_else(|| missing(request));
@@ -88,7 +89,7 @@ impl Discovery {
         found
     }
 
-    /// Why a resource is missing, if its CustomResourceDefinition is there.
+    /// Why a resource is missing, if its CustomResourceDefinition explains it.
     pub async fn reason(&self, request: &WatchRequest) -> Option<Reason> {
         if request.group.is_empty() || request.plural.is_empty() {
             return None;
@@ -99,7 +100,7 @@ impl Discovery {
         }
         let name = format!("{}.{}", request.plural, request.group);
         let explanation = {
-            let mut explanations = self.explanations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut explanations = self.explanations.lock();
             shared(&mut explanations, (name.clone(), request.version.clone()))
         };
         let mut explanation = explanation.lock().await;
@@ -111,7 +112,7 @@ impl Discovery {
         let reason = match self.fetch::<Definition>(&format!("{}/{name}", definition::PATH)).await {
             Ok(definition) => Some(definition.reason(&request.version)),
             Err(failure) => {
-                let is_denied = failure.cause == FailureCause::Because(Cause::Forbidden);
+                let is_denied = failure.cause == FailureCause::Because(WaitReason::Forbidden);
                 self.definitions_denied.fetch_or(is_denied, Ordering::Relaxed);
                 if is_denied { unreadable() } else { None }
             }
@@ -123,14 +124,14 @@ impl Discovery {
     async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let request = http::Request::get(path)
             .body(Vec::new())
-            .map_err(|error| Failure::new(Cause::Invalid, error.to_string()))?;
+            .map_err(|error| Failure::new(WaitReason::Invalid, error.to_string()))?;
         let answer = tokio::time::timeout(TRANSFER_TIMEOUT, self.client.request::<T>(request));
         Ok(answer.await.map_err(|_| Failure::timed_out("answer discovery"))??)
     }
 }
 
-/// The value of a key. Of too many, those are forgotten that nobody waits for.
-fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, Shared<T>>, key: K) -> Shared<T> {
+/// The answer for a key. Beyond the limit, answers that nobody waits for are evicted.
+fn shared<K: Eq + Hash, T>(all: &mut HashMap<K, SharedAnswer<T>>, key: K) -> SharedAnswer<T> {
     if all.len() >= MAX_ANSWERS && !all.contains_key(&key) {
         all.retain(|_, value| Arc::strong_count(value) > 1);
     }
@@ -148,7 +149,7 @@ fn find(resources: Option<&[Resource]>, request: &WatchRequest) -> Option<Resolv
 
 pub(super) fn missing(request: &WatchRequest) -> Failure {
     let what = if request.plural.is_empty() { &request.kind } else { &request.plural };
-    Failure::new(Cause::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
+    Failure::new(WaitReason::Missing, format!("the API server does not serve {what} in {}", request.api_version()))
 }
 
 #[cfg(test)]
@@ -156,8 +157,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_that_nobody_waits_for_are_forgotten_when_there_are_too_many() {
-        let mut all: HashMap<usize, Shared<Answer>> = HashMap::new();
+    fn unused_answers_are_evicted_beyond_the_limit() {
+        let mut all: HashMap<usize, SharedAnswer<Answer>> = HashMap::new();
         let waited_for = shared(&mut all, 0);
         for n in 1..10 * MAX_ANSWERS {
             shared(&mut all, n);

@@ -1,10 +1,10 @@
-//! Turns an error of a list or watch into what to do about it, and what to tell the owner.
+//! Classifies errors of lists and watches for the retry policy and for the owner.
 
 use std::fmt;
 use std::time::Duration;
 
 use kube::core::Status;
-use wasmop_core::watch::Cause;
+use wasmop_core::watch::WaitReason;
 
 use super::definition::Reason;
 use crate::client::CredentialError;
@@ -15,49 +15,49 @@ use crate::error_chain::chain;
 pub(super) struct Failure {
     pub cause: FailureCause,
     pub message: String,
-    /// The API server's wish.
+    /// The API server's `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// What the owner is told, if more is known than `cause`.
-    told_as: Option<Cause>,
+    /// The cause to report, if more is known than `cause`.
+    reported_as: Option<WaitReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FailureCause {
-    /// The resource version or continue token is too old: list anew.
+    /// The resource version or continue token is too old; the watch lists again.
     Expired,
-    /// What arrived could not be read.
+    /// The response cannot be parsed.
     Garbled,
-    Because(Cause),
+    Because(WaitReason),
 }
 
 impl Failure {
-    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, told_as: None }
+    pub fn new(cause: WaitReason, message: impl Into<String>) -> Self {
+        Failure { cause: FailureCause::Because(cause), message: message.into(), retry_after: None, reported_as: None }
     }
 
     pub fn garbled(error: impl fmt::Display) -> Self {
-        let message = format!("the answer of the API server could not be read: {error}");
-        Failure { cause: FailureCause::Garbled, message, retry_after: None, told_as: None }
+        let message = format!("cannot read the API server's response: {error}");
+        Failure { cause: FailureCause::Garbled, message, retry_after: None, reported_as: None }
     }
 
     pub fn timed_out(what: &str) -> Self {
-        Failure::new(Cause::Unreachable, format!("the API server did not {what} in time"))
+        Failure::new(WaitReason::Unreachable, format!("the API server did not {what} in time"))
     }
 
-    /// Adds why the resource is missing.
+    /// Adds the reason why the resource is missing.
     pub fn explain(&mut self, reason: Reason) {
         self.message = format!("{}: {}", self.message, reason.message);
-        self.told_as = Some(reason.cause);
+        self.reported_as = Some(reason.cause);
     }
 
-    /// What an owner is told, if that is worth it.
-    pub fn cause_to_tell(&self) -> Cause {
-        if let Some(cause) = self.told_as {
+    /// The cause to report to the owner.
+    pub fn reported_cause(&self) -> WaitReason {
+        if let Some(cause) = self.reported_as {
             return cause;
         }
         match self.cause {
             FailureCause::Because(cause) => cause,
-            FailureCause::Expired | FailureCause::Garbled => Cause::Server,
+            FailureCause::Expired | FailureCause::Garbled => WaitReason::Server,
         }
     }
 }
@@ -65,11 +65,11 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let cause = match status.code {
-            401 => FailureCause::Because(Cause::Unauthorized),
-            403 => FailureCause::Because(Cause::Forbidden),
-            404 => FailureCause::Because(Cause::Missing),
+            401 => FailureCause::Because(WaitReason::Unauthorized),
+            403 => FailureCause::Because(WaitReason::Forbidden),
+            404 => FailureCause::Because(WaitReason::Missing),
             410 => FailureCause::Expired,
-            _ => FailureCause::Because(Cause::Server),
+            _ => FailureCause::Because(WaitReason::Server),
         };
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
         let message = match status.message.trim() {
@@ -80,7 +80,7 @@ impl From<Status> for Failure {
             cause,
             message,
             retry_after: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
-            told_as: None,
+            reported_as: None,
         }
     }
 }
@@ -89,14 +89,14 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Failure::from(*status),
-            kube::Error::Auth(error) => Failure::new(Cause::Unauthorized, chain(&error)),
+            kube::Error::Auth(error) => Failure::new(WaitReason::Unauthorized, chain(&error)),
             kube::Error::SerdeError(error) => Failure::garbled(error),
             kube::Error::FromUtf8(error) => Failure::garbled(error),
             kube::Error::Service(error) if error.is::<CredentialError>() => {
-                Failure::new(Cause::Unauthorized, error.to_string())
+                Failure::new(WaitReason::Unauthorized, error.to_string())
             }
-            kube::Error::BuildRequest(error) => Failure::new(Cause::Invalid, chain(&error)),
-            error => Failure::new(Cause::Unreachable, chain(&error)),
+            kube::Error::BuildRequest(error) => Failure::new(WaitReason::Invalid, chain(&error)),
+            error => Failure::new(WaitReason::Unreachable, chain(&error)),
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Flow control between upstream watches and the host's loop: how many bytes of whole objects are on their way.
+//! Flow control between upstream watches and the control loop, which bounds the bytes of whole objects in flight.
 //!
 //! ```text
-//! upstream: turn() ─► read, apply ─► send: charge ─► channel ─► host's loop drops the delivery: discharge
+//! upstream: turn() ─► read, apply ─► send: charge ─► channel ─► control loop drops the delivery: discharge
 //!             ▲                                                                              │
 //!             └────────────── waits while more than MAX_IN_FLIGHT_BYTES are in flight ◄──────┘
 //! ```
 //!
-//! Only upstreams wait. The host's loop, which empties the channel, sends replays without a turn: they are counted,
-//! and hold upstreams back, but never the loop.
+//! Only upstreams wait. The control loop, which empties the channel, sends replays without a turn. They count, and so
+//! delay upstreams but never the loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use wasmop_core::watch::WatchEvent;
 
-/// Upstreams wait while more than this is in flight. Several objects of the largest size that etcd stores (1.5 MiB)
-/// fit, so that reading and reconciling overlap.
+/// Upstreams wait while more than this is in flight. It holds several objects of etcd's maximum size (1.5 MiB), so
+/// that reading and reconciling overlap.
 pub(super) const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
-/// Of one host. Invariant: `bytes` is the sum of all [`Charge`]s. The charge whose drop brings it to the limit or below
-/// leaves a permit in `fell`.
+/// The flow control of a host. Invariant: `bytes` is the sum of all [`Charge`]s. The charge whose drop brings it to
+/// the limit or below notifies `fell`.
 #[derive(Debug, Default)]
 pub(super) struct FlowControl {
     bytes: AtomicUsize,
-    /// Held by the one upstream that may add an object now. Otherwise all that wait would go on at once.
+    /// Held by the one upstream that may add an object, so that not all continue at once.
     turn: Mutex<()>,
     fell: Notify,
 }
@@ -32,15 +32,15 @@ pub(super) struct FlowControl {
 /// The bytes of an event's whole objects, in flight until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
-    /// `None` without whole objects, as in most events.
+    /// `None` for events without whole objects, as most are.
     flow: Option<Arc<FlowControl>>,
     bytes: usize,
 }
 
-/// News of a watch on its way to the host's loop. Its whole objects count as in flight until this is dropped.
+/// An event on its way to the control loop. Its whole objects count as in flight until the delivery is dropped.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The news.
+    /// The event.
     pub event: WatchEvent,
     _charge: Charge,
 }
@@ -57,18 +57,18 @@ impl FlowControl {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Waits until one more object may be sent, whatever its size. Upstreams get their turns in the order in which they
-    /// asked, and have them until the guard is dropped. Cancel safe.
+    /// Waits until one more object of any size may be sent. Upstreams take turns in the order of their calls, until they
+    /// drop the guard. Cancel safe.
     pub async fn turn(&self) -> MutexGuard<'_, ()> {
         let turn = self.turn.lock().await;
         while self.bytes() > MAX_IN_FLIGHT_BYTES {
-            // A permit of a fall before is one look more.
+            // A permit of an earlier fall only costs another check.
             self.fell.notified().await;
         }
         turn
     }
 
-    /// Never waits.
+    /// Counts bytes as in flight, without waiting.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         if bytes == 0 {
             return Charge { flow: None, bytes };
@@ -98,7 +98,7 @@ mod tests {
     fn turn_waits_above_the_limit_and_comes_when_charges_are_dropped() {
         let flow = Arc::new(FlowControl::default());
         assert!(flow.turn().now_or_never().is_some());
-        // One that is larger than the limit may pass.
+        // An object larger than the limit may pass.
         let large = flow.charge(2 * MAX_IN_FLIGHT_BYTES);
         let small = flow.charge(1);
         assert!(flow.charge(0).flow.is_none());
@@ -114,18 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn one_upstream_has_a_turn_at_a_time_and_one_that_gives_up_blocks_nobody() {
+    fn one_upstream_has_the_turn_and_a_cancelled_one_blocks_no_other() {
         let flow = Arc::new(FlowControl::default());
         let first = flow.turn().now_or_never().unwrap();
         let mut second = Box::pin(flow.turn());
         assert!(second.as_mut().now_or_never().is_none());
-        // What the first one sends counts for the second.
+        // The first one's charge delays the second.
         let charge = flow.charge(MAX_IN_FLIGHT_BYTES + 1);
         drop(first);
         assert!(second.as_mut().now_or_never().is_none());
         let mut third = Box::pin(flow.turn());
         assert!(third.as_mut().now_or_never().is_none());
-        // The watch ends while it waits, after it was told to go on.
+        // The second watch ends after it was notified.
         drop(charge);
         drop(second);
         assert!(third.now_or_never().is_some());

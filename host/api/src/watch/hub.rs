@@ -1,87 +1,93 @@
-//! Turns requests for watches into upstream watches, each started once.
+//! Turns subscriptions into upstream watches; equal subscriptions share one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
-use wasmop_core::watch::{Change, Known, Place, Replay, Resolved, Room, Usage, WatchId, WatchRequest, WatchStatus};
+use wasmop_core::watch::{
+    CacheView, Change, ObjectBudget, ObjectUsage, Replay, Resolved, WatchId, WatchPosition, WatchRequest, WatchStatus,
+};
 use wasmop_core::work_queue::Key;
 
 use super::chance::Chance;
+use super::derivation::Derivation;
+use super::derived::link;
 use super::discovery::Discovery;
 use super::flow_control::{Delivery, FlowControl};
-use super::following::acquaint;
 use super::journal::{Journals, Recovered};
-use super::narrowing::Narrowing;
-use super::shared::{Shared, State, Watched};
-use super::upstream::{Pace, Upstream};
+use super::shared_watch::{SharedWatch, State, Watched};
+use super::upstream::{Upstream, UpstreamTimings};
 
-/// By then, the controllers of a host that starts have taken up their journals.
-const JOURNALS_TAKEN_UP: Duration = Duration::from_secs(600);
+/// Time after which all controllers of a starting host have opened their journals.
+const CLEAN_AFTER: Duration = Duration::from_secs(600);
 
 /// The upstream watches of a host.
 pub struct WatchHub {
-    pace: Pace,
+    timings: UpstreamTimings,
     chance: Chance,
     client: kube::Client,
     events: UnboundedSender<Delivery>,
     discovery: Arc<Discovery>,
-    /// The API server serves lists as the beginning of a watch, as far as is known.
+    /// Whether the API server supports streamed lists, as far as is known.
     pub(super) streaming: Arc<AtomicBool>,
-    /// `None`: nothing is kept for the next host.
+    /// `None`: the next host does not continue the watches.
     journals: Option<Journals>,
-    /// Removes journals of watches that there are no longer.
+    /// The task that removes unused journals.
     cleaning: Option<AbortHandle>,
-    /// For the whole objects of all watches.
-    room: Arc<Room>,
-    /// For whole objects on their way to the host's loop.
+    /// The budget for whole objects of all watches.
+    room: Arc<ObjectBudget>,
+    /// Flow control of whole objects on their way to the control loop.
     flow: Arc<FlowControl>,
-    /// By what is asked for, whole objects or not.
+    /// Watches by request, with `full_objects` cleared.
     ids: HashMap<WatchRequest, WatchId>,
-    /// In order, so that what is done to all of them is done in the same order in each run.
+    /// Ordered, so that runs are repeatable.
     watches: BTreeMap<WatchId, Watch>,
     next_id: u32,
 }
 
 struct Watch {
-    /// For whole objects if any subscriber has asked for them.
+    /// Asks for whole objects if any subscriber has asked for them.
     request: WatchRequest,
-    /// `subscribe`s that were not `release`d.
+    /// Calls of `subscribe` without a `release`.
     subscribers: usize,
-    state: Arc<Shared>,
+    state: Arc<SharedWatch>,
     task: AbortHandle,
 }
 
 impl WatchHub {
-    /// News of all watches goes to `events`. Must be used within a tokio runtime.
-    /// `journals`: where what it learns is kept for the next host.
+    /// A hub without watches. All watches send their events to `events`, and keep their state in `journals` for the
+    /// next host.
+    ///
+    /// # Panics
+    /// It must be used within a tokio runtime.
     pub fn new(client: kube::Client, events: UnboundedSender<Delivery>, journals: Option<Journals>) -> Self {
-        Self::with_pace(client, events, journals, Pace::default())
+        Self::with_timings(client, events, journals, UpstreamTimings::default())
     }
 
-    /// As [`WatchHub::new`], with the random numbers of a seed. It does not remove old journals, which takes a thread
-    /// and the time of day: on a runtime with one thread and a clock that is stopped, a run can be repeated.
+    /// As [`WatchHub::new`], with the random numbers of a seed, so that a simulation can repeat a run. It does not
+    /// remove old journals, which needs a thread and the time of day.
     pub fn seeded(
         client: kube::Client,
         events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
         seed: u64,
     ) -> Self {
-        Self::with_chance(client, events, journals, Pace::default(), Chance::seeded(seed))
+        Self::with_chance(client, events, journals, UpstreamTimings::default(), Chance::seeded(seed))
     }
 
-    pub(super) fn with_pace(
+    pub(super) fn with_timings(
         client: kube::Client,
         events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
-        pace: Pace,
+        timings: UpstreamTimings,
     ) -> Self {
         let cleaning = journals.clone().map(|journals| tokio::spawn(clean(journals)).abort_handle());
-        let mut hub = Self::with_chance(client, events, journals, pace, Chance::new());
+        let mut hub = Self::with_chance(client, events, journals, timings, Chance::new());
         hub.cleaning = cleaning;
         hub
     }
@@ -90,13 +96,13 @@ impl WatchHub {
         client: kube::Client,
         events: UnboundedSender<Delivery>,
         journals: Option<Journals>,
-        pace: Pace,
+        timings: UpstreamTimings,
         chance: Chance,
     ) -> Self {
-        // Below the shortest jittered delay, so that each look for a missing CRD sees a new answer.
-        let discovery = Arc::new(Discovery::new(client.clone(), pace.missing_delay / 2));
+        // Below the shortest jittered delay, so that each attempt to find a missing CRD gets a new answer.
+        let discovery = Arc::new(Discovery::new(client.clone(), timings.missing_delay / 2));
         WatchHub {
-            pace,
+            timings,
             chance,
             client,
             events,
@@ -112,12 +118,11 @@ impl WatchHub {
         }
     }
 
-    /// Starts a watch, or joins the one there is for the same objects. One that joins has missed
-    /// what came before: `replay` gives it.
+    /// Starts a watch, or joins the existing one for the same objects. A subscriber that joins gets earlier objects by
+    /// [`WatchHub::replay`].
     ///
-    /// A watch that has whole objects serves those that want metadata only; one that has not begins to list and watch
-    /// them when somebody wants them, which changes nothing for the others. A narrower watch follows a wider one where
-    /// it can.
+    /// A watch of whole objects also serves subscribers that need metadata only. A metadata watch switches to whole
+    /// objects for the first subscriber that needs them. A watch derives from a wider one where it can.
     pub fn subscribe(&mut self, request: WatchRequest) -> WatchId {
         let key = WatchRequest { full_objects: false, ..request.clone() };
         if let Some(&id) = self.ids.get(&key) {
@@ -136,13 +141,13 @@ impl WatchHub {
         let mut state = State { whole: request.full_objects, ..State::default() };
         let mut start = None;
         let journal = recovered.map(|Recovered { journal, index, namespaced }| {
-            start = Some(Place { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
+            start = Some(WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number: index.last() });
             state.needs_list = request.full_objects && !index.is_empty();
             (state.index, state.was_namespaced) = (index, namespaced);
             Mutex::new(journal)
         });
         state.index.keep_in(self.room.clone());
-        let state = Arc::new(Shared {
+        let state = Arc::new(SharedWatch {
             id,
             events: self.events.clone(),
             state: Mutex::new(state),
@@ -151,25 +156,26 @@ impl WatchHub {
             room: self.room.clone(),
             flow: self.flow.clone(),
             widened: Notify::new(),
-            nudged: Notify::new(),
+            parent_changed: Notify::new(),
         });
         for other in self.watches.values() {
-            if let Some(narrowing) = Narrowing::between(&other.request, &request) {
-                acquaint(&other.state, &state, narrowing);
-            } else if let Some(narrowing) = Narrowing::between(&request, &other.request) {
-                acquaint(&state, &other.state, narrowing);
+            if let Some(derivation) = Derivation::between(&other.request, &request) {
+                link(&other.state, &state, derivation);
+            } else if let Some(derivation) = Derivation::between(&request, &other.request) {
+                link(&state, &other.state, derivation);
             }
         }
         let (client, discovery) = (self.client.clone(), self.discovery.clone());
-        let pace = (self.pace, self.chance.clone());
-        let upstream = Upstream::new(pace, client, discovery, request.clone(), state.clone(), self.streaming.clone());
+        let timings = (self.timings, self.chance.clone());
+        let upstream =
+            Upstream::new(timings, client, discovery, request.clone(), state.clone(), self.streaming.clone());
         let task = tokio::spawn(upstream.run()).abort_handle();
         self.ids.insert(key, id);
         self.watches.insert(id, Watch { request, subscribers: 1, state, task });
         id
     }
 
-    /// Undoes one `subscribe`; a watch that nobody wants any more ends.
+    /// Undoes one `subscribe`. A watch without subscribers ends.
     pub fn release(&mut self, id: WatchId) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
         watch.subscribers -= 1;
@@ -182,9 +188,9 @@ impl WatchHub {
         }
     }
 
-    /// Sends what is known now to one subscriber: `Synced` if that is all there is, `Waiting` if the watch
-    /// has to wait, `Applied` for every object, and `Replayed`. If it was not all, the rest and `Synced` follow
-    /// for everybody. Changes up to the number returned are covered, also those still on their way to everybody.
+    /// Sends the current state to one subscriber: `Synced` if the list is complete, `Waiting` if the watch waits,
+    /// `Applied` for every object, and `Replayed`. After an incomplete list the rest and `Synced` follow for all
+    /// subscribers. The replay covers all changes up to the number returned, also those still in the channel.
     pub fn replay(&self, id: WatchId, subscriber: u64) -> u64 {
         let Some(watch) = self.watches.get(&id) else { return 0 };
         let mut state = watch.state.state();
@@ -200,74 +206,72 @@ impl WatchHub {
         number
     }
 
-    /// Sends what an earlier host knew to one subscriber, who has missed nothing of this one's. With the
-    /// place that it had then, only what has changed since, if that is known. Ends with `Replayed`.
-    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<Place>) {
+    /// Sends the state from an earlier host to a subscriber that has seen all changes of this host. With its place at
+    /// that time it sends only later changes, if the journal has them. Ends with `Replayed`.
+    pub fn recall(&self, id: WatchId, subscriber: u64, place: Option<WatchPosition>) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let seen = place
-            .zip(watch.state.journal.as_ref())
-            .and_then(|(place, journal)| journal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).number(place));
+        let seen = place.zip(watch.state.journal.as_ref()).and_then(|(place, journal)| journal.lock().number(place));
         watch.state.replay_listed(&mut watch.state.state(), subscriber, seen, watch.state.recovered());
     }
 
-    /// Number of the last change that an earlier host saw: where this one goes on.
+    /// Number of the last change of an earlier host, after which this host continues.
     pub fn recovered(&self, id: WatchId) -> u64 {
         self.watches.get(&id).map_or(0, |watch| watch.state.recovered())
     }
 
-    /// What to keep for the next host of who has seen all changes up to `number`.
-    pub fn place(&self, id: WatchId, number: u64) -> Option<Place> {
-        self.watches.get(&id)?.state.start.map(|start| Place { number, ..start })
+    /// The place to save for a subscriber that has seen all changes up to `number`; `None` without a journal.
+    pub fn place(&self, id: WatchId, number: u64) -> Option<WatchPosition> {
+        self.watches.get(&id)?.state.start.map(|start| WatchPosition { number, ..start })
     }
 
-    /// Whether a place is one in this watch.
-    pub fn is_in(&self, place: &Place, id: WatchId) -> bool {
+    /// Whether the place belongs to this watch.
+    pub fn is_in(&self, place: &WatchPosition, id: WatchId) -> bool {
         self.watches.get(&id).and_then(|watch| watch.state.start).is_some_and(|start| start.watch == place.watch)
     }
 
-    /// What a watch is for.
+    /// The request of a watch.
     pub fn request(&self, id: WatchId) -> Option<&WatchRequest> {
         self.watches.get(&id).map(|watch| &watch.request)
     }
 
-    /// The watch, for its journal.
+    /// A handle of the watch, to save its journal.
     pub fn watched(&self, id: WatchId) -> Option<Watched> {
         self.watches.get(&id).map(|watch| Watched(watch.state.clone()))
     }
 
-    /// Whether the watched objects are in namespaces, as far as it is known.
+    /// Whether the watched objects are in namespaces; `None`: not known yet.
     pub fn namespaced(&self, id: WatchId) -> Option<bool> {
         self.watches.get(&id)?.state.state().namespaced()
     }
 
-    /// All objects that the watch holds now.
+    /// Keys of all objects in the watch.
     pub fn keys(&self, id: WatchId) -> Vec<Key> {
         self.watches.get(&id).map_or_else(Vec::new, |watch| watch.state.state().index.keys().cloned().collect())
     }
 
-    /// The resource that is watched, once discovery has answered.
+    /// The watched resource, once discovery has found it.
     pub fn resolved(&self, id: WatchId) -> Option<Resolved> {
         self.watches.get(&id)?.state.state().resolved.clone()
     }
 
-    /// Whether the watch holds this object: it exists and matches the selectors.
+    /// Whether the object exists and matches the selectors.
     pub fn contains(&self, id: WatchId, key: &str) -> bool {
         self.watches.get(&id).is_some_and(|watch| watch.state.state().index.get(key).is_some())
     }
 
-    /// The object as JSON, if the watch holds it whole.
+    /// The object as JSON, if the watch keeps it whole.
     pub fn object(&self, id: WatchId, key: &str) -> Option<Arc<str>> {
         self.watches.get(&id)?.state.state().index.object(key).cloned()
     }
 
-    /// What comes of looking at the objects that the watch holds now; `None` if it is not in order.
-    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T> {
+    /// Calls `look` with the current objects; `None` if the watch is not synced.
+    pub fn look<T>(&self, id: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T> {
         let state = self.watches.get(&id)?.state.state();
         let position = state.position.filter(|_| state.synced && state.waiting.is_none())?;
-        Some(look(Known { index: &state.index, position }))
+        Some(look(CacheView { index: &state.index, position }))
     }
 
-    /// The plural of what is watched, as far as it is known.
+    /// The plural of the watched resource, if it is known.
     pub fn plural(&self, id: WatchId) -> Option<String> {
         let watch = self.watches.get(&id)?;
         if !watch.request.plural.is_empty() {
@@ -276,29 +280,28 @@ impl WatchHub {
         Some(watch.state.state().resolved.as_ref()?.plural.clone())
     }
 
-    /// Objects that the watch holds now.
+    /// Number of objects in the watch.
     pub fn objects(&self, id: WatchId) -> usize {
         self.watches.get(&id).map_or(0, |watch| watch.state.state().index.len())
     }
 
-    /// Most bytes of whole objects that all watches may keep; `None`: as many as there are. The rest is known by
-    /// its metadata.
+    /// Limits the bytes of whole objects that all watches keep; `None`: unlimited. Further objects are kept as metadata.
     pub fn limit_objects(&self, bytes: Option<u64>) {
         self.room.set_limit(bytes);
     }
 
-    /// What whole objects take.
-    pub fn objects_usage(&self) -> Usage {
+    /// Bytes of whole objects, and how many were refused.
+    pub fn objects_usage(&self) -> ObjectUsage {
         self.room.usage()
     }
 
-    /// Bytes of whole objects on their way to the host's loop.
+    /// Bytes of whole objects on their way to the control loop.
     #[cfg(test)]
     pub(super) fn in_flight_bytes(&self) -> usize {
         self.flow.bytes()
     }
 
-    /// How all watches are.
+    /// The status of all watches, ordered by resource.
     pub fn status(&self) -> Vec<WatchStatus> {
         let status = |watch: &Watch| {
             let state = watch.state.state();
@@ -308,7 +311,7 @@ impl WatchHub {
                 lists: state.lists,
                 synced: state.synced,
                 waiting: state.waiting.clone(),
-                follows: state.follows,
+                follows: state.derived,
             }
         };
         let mut all: Vec<_> = self.watches.values().map(status).collect();
@@ -316,24 +319,25 @@ impl WatchHub {
         all
     }
 
-    /// Watches there are.
+    /// Number of watches.
     pub fn len(&self) -> usize {
         self.watches.len()
     }
 
+    /// Whether there are no watches.
     pub fn is_empty(&self) -> bool {
         self.watches.is_empty()
     }
 }
 
-/// Removes old journals once, some time after the start.
+/// Removes old journals once, after [`CLEAN_AFTER`].
 async fn clean(journals: Journals) {
-    tokio::time::sleep(JOURNALS_TAKEN_UP).await;
+    tokio::time::sleep(CLEAN_AFTER).await;
     let removed = tokio::task::spawn_blocking(move || journals.remove_unused(SystemTime::now())).await;
     match removed.map_err(std::io::Error::other).flatten() {
         Ok(0) => {}
-        Ok(journals) => tracing::info!(journals, "journals of watches that nobody has used for 30 days were removed"),
-        Err(error) => tracing::warn!(%error, "old journals of watches cannot be removed"),
+        Ok(journals) => tracing::info!(journals, "removed watch journals unused for 30 days"),
+        Err(error) => tracing::warn!(%error, "cannot remove old watch journals"),
     }
 }
 

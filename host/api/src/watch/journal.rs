@@ -1,51 +1,50 @@
-//! What a watch knows, on disk, so that the next host sees what changed while there was none.
+//! The journal of a watch on disk, from which the next host learns what changed while no host ran.
 //!
 //! ```text
-//!  file    magic 8 │ version u32 │ block │ block │ …       one per watch, written behind; `.tmp` while it is written anew
+//!  file    magic 8 │ version u32 │ block │ block │ …       one per watch, written behind; `.tmp` during a rewrite
 //!  block   length u32 │ xxh3-64 of the rest u64 │ [nonce 12 │ tag 16] │ records, postcard
 //! ```
 //!
-//! A block that is not whole ends the file. Each host that writes it does so under a number of its own, its
-//! *lineage*, so that a change that one host saw and did not get to write is not mistaken for another one of
-//! the same number: a [`Place`] is taken up again if the journal has what it stands for, otherwise its
-//! owner sees every object.
+//! An incomplete block ends the file. Each host writes under its own number, its *lineage*. So a change that one host
+//! saw but did not write is never confused with another change of the same number. If the journal covers a [`WatchPosition`],
+//! its controller gets the later changes; otherwise it gets every object.
 //!
-//! Nothing is lost with a journal but that knowledge.
+//! A lost journal costs only additional reconciles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use wasmop_core::watch::{
-    GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Place, Present, ResourceVersion, ToSave, WatchRequest, hash,
+    GroupKind, Index, ObjectMetaLite, OwnerRef, Past, Present, ResourceVersion, ToSave, WatchPosition, WatchRequest,
+    hash,
 };
 use wasmop_core::work_queue::Key;
 use wasmop_snapshot::StateDir;
-use wasmop_snapshot::disk::{Disk, DiskFile};
-use wasmop_snapshot::encryption::Sealer;
-use wasmop_snapshot::format::Seal;
-
-use super::shared::Shared;
+use wasmop_snapshot::disk::Disk;
+use wasmop_snapshot::encryption::Cipher;
+use wasmop_snapshot::format::AeadTag;
 
 const MAGIC: [u8; 8] = *b"WASMOPWA";
-/// Of the layout and of everything in it; another one is read as nothing.
+/// Version of the layout and content. A file of another version is ignored.
 const VERSION: u32 = 1;
 const PREFIX_LEN: usize = 12;
 const BLOCK_HEAD: usize = 12;
-/// Hosts after which a place is forgotten.
+/// Most lineages kept; places of older ones are invalid.
 const MAX_LINEAGES: usize = 256;
-/// Bytes that may be added to a journal of any size before it is written anew.
+/// Bytes that may be appended to a journal of any size before it is rewritten.
 const SLACK: u64 = 64 << 10;
-/// A journal that was not written for so long, and that no watch has taken up, is removed.
+/// A journal that was not written for this long, and that no watch uses, is removed.
 const MAX_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Larger files are not read.
+/// Larger files are ignored.
 const MAX_LEN: u64 = 1 << 30;
 
-/// Tells what is watched, and as whom, from anything else, over restarts.
+/// A name of the watched objects and the identity that stays the same across restarts.
 fn name(request: &WatchRequest) -> String {
     let WatchRequest {
         group,
@@ -53,7 +52,7 @@ fn name(request: &WatchRequest) -> String {
         kind,
         plural,
         namespace,
-        // What it has of a kind without namespaces, which is nothing, is not kept.
+        // Such a watch has no objects of a cluster-scoped kind.
         further,
         label_selector,
         field_selector,
@@ -73,13 +72,13 @@ fn name(request: &WatchRequest) -> String {
     }
 }
 
-/// Where journals are kept.
+/// The directory of journals. Clones share it.
 #[derive(Clone)]
 pub struct Journals {
     dir: PathBuf,
     disk: Disk,
-    sealer: Option<Arc<Sealer>>,
-    /// Names of the files that this host has taken up.
+    cipher: Option<Arc<Cipher>>,
+    /// Names of the files that this host uses.
     used: Arc<Mutex<BTreeSet<OsString>>>,
 }
 
@@ -87,20 +86,20 @@ pub struct Journals {
 pub(super) struct Journal {
     path: PathBuf,
     disk: Disk,
-    sealer: Option<Arc<Sealer>>,
+    cipher: Option<Arc<Cipher>>,
     name: String,
     lineage: u64,
-    /// Hosts before this one, and the last number that each has written.
+    /// Earlier hosts, and the last number that each has written.
     lineages: Vec<(u64, u64)>,
-    /// Bytes of the file that are good; 0: it is to be written anew.
+    /// Valid bytes of the file; 0: rewrite it.
     len: u64,
-    /// Bytes it had when it was last written anew.
+    /// Bytes after the last rewrite.
     written_len: u64,
-    /// This host's lineage is in the file.
+    /// Whether this host's lineage is in the file.
     begun: bool,
 }
 
-/// What the last host knew.
+/// A journal as the last host left it.
 pub(super) struct Recovered {
     pub journal: Journal,
     pub index: Index,
@@ -110,13 +109,13 @@ pub(super) struct Recovered {
 
 #[derive(Serialize, Deserialize)]
 enum Record {
-    /// A host begins to write.
+    /// A host starts to write.
     Head {
         name: String,
         lineage: u64,
         lineages: Vec<(u64, u64)>,
     },
-    /// Before the other records of a block.
+    /// Precedes the other records of a block.
     About {
         floor: u64,
         namespaced: Option<bool>,
@@ -153,20 +152,24 @@ struct SavedOwner {
 }
 
 impl Journals {
+    /// The journals in a state directory.
+    ///
+    /// # Errors
+    /// The encryption key cannot be derived.
     pub fn new(state: &StateDir) -> io::Result<Journals> {
-        // No controller has a name with a slash.
-        let sealer = state.sealer("watches/")?.map(Arc::new);
-        Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), sealer, used: Arc::default() })
+        // Names of controllers have no slash, so the name is unique.
+        let cipher = state.cipher("watches/")?.map(Arc::new);
+        Ok(Journals { dir: state.watches_dir(), disk: state.disk().clone(), cipher, used: Arc::default() })
     }
 
-    /// Removes what watches of earlier hosts have left behind: a guest that registers another selector each time
-    /// leaves a journal each time. `now`: the time of day. Returns how many were removed.
+    /// Removes unused journals of earlier hosts: a guest that registers another selector each time leaves a journal
+    /// each time. `now`: the time of day. Returns how many it removed.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub(super) fn remove_unused(&self, now: SystemTime) -> io::Result<usize> {
-        // No watch takes one up meanwhile.
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock keeps watches from opening a journal now.
+        let used = self.used.lock();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -177,24 +180,35 @@ impl Journals {
             if is_old && !is_used {
                 match std::fs::remove_file(&path) {
                     Ok(()) => removed += 1,
-                    Err(error) => tracing::warn!(path = %path.display(), %error, "an old journal cannot be removed"),
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove an old watch journal"),
                 }
             }
         }
         Ok(removed)
     }
 
-    /// Continues the journal of this watch, or begins it. One that can't be read is begun anew.
-    /// `lineage`: another number for each host.
+    /// How many objects a host recovers from a journal with these bytes. For fuzzing.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn recover_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
+        let request = WatchRequest { version: "v1".into(), kind: "Fuzzed".into(), ..WatchRequest::default() };
+        self.disk.replace(&self.dir.join(format!("{:016x}", hash(&name(&request)))), bytes)?;
+        Ok(self.recover(&request, 1).index.len())
+    }
+
+    /// Opens the journal of a watch, or starts one if it is missing or unreadable. `lineage`: another number for each
+    /// host.
     pub(super) fn recover(&self, request: &WatchRequest, lineage: u64) -> Recovered {
         let name = name(request);
         let file = format!("{:016x}", hash(&name));
         let path = self.dir.join(&file);
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(file.into());
+        self.used.lock().insert(file.into());
         let mut journal = Journal {
             path,
             disk: self.disk.clone(),
-            sealer: self.sealer.clone(),
+            cipher: self.cipher.clone(),
             name,
             lineage,
             lineages: Vec::new(),
@@ -207,7 +221,7 @@ impl Journals {
             Ok(None) => Recovered { journal, index: Index::default(), namespaced: None },
             Err(error) => {
                 let path = journal.path.display();
-                tracing::warn!(%path, %error, "what was watched cannot be read: all objects will be reconciled");
+                tracing::warn!(%path, %error, "cannot read a watch journal: all objects will be reconciled");
                 Recovered { journal, index: Index::default(), namespaced: None }
             }
         }
@@ -215,7 +229,7 @@ impl Journals {
 }
 
 impl Journal {
-    /// Hash of what is watched.
+    /// Hash of the watch's name.
     pub fn watch(&self) -> u64 {
         hash(&self.name)
     }
@@ -224,8 +238,8 @@ impl Journal {
         self.lineage
     }
 
-    /// The number that a place of some host stands for; `None` if that is not in the journal.
-    pub fn number(&self, place: Place) -> Option<u64> {
+    /// The change number of a place; `None` if the journal does not cover it.
+    pub fn number(&self, place: WatchPosition) -> Option<u64> {
         let of = self.lineages.iter().find(|(lineage, _)| *lineage == place.lineage);
         of.filter(|(_, last)| place.number <= *last).map(|_| place.number)
     }
@@ -238,7 +252,7 @@ impl Journal {
         };
         let size = file.size()?;
         if size > MAX_LEN {
-            return Err(io::Error::other(format!("{size} bytes are too many")));
+            return Err(io::Error::other(format!("{size} bytes exceed the limit of {MAX_LEN}")));
         }
         let mut bytes = vec![0; size as usize];
         let have = file.read_up_to(&mut bytes, 0)?;
@@ -261,7 +275,7 @@ impl Journal {
         Ok(Some((index, namespaced)))
     }
 
-    /// The first block and its length, if it is whole.
+    /// The first block and its length, if it is complete.
     fn block(&self, bytes: &[u8]) -> Option<(Vec<Record>, usize)> {
         let (head, rest) = bytes.split_at_checked(BLOCK_HEAD)?;
         let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
@@ -269,13 +283,13 @@ impl Journal {
         if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*head.last_chunk()?) {
             return None;
         }
-        let records = match &self.sealer {
+        let records = match &self.cipher {
             None => postcard::from_bytes(body).ok()?,
-            Some(sealer) => {
+            Some(cipher) => {
                 let (nonce, rest) = body.split_first_chunk()?;
                 let (tag, sealed) = rest.split_first_chunk()?;
                 let mut plain = sealed.to_vec();
-                sealer.open(&mut plain, &Seal { nonce: *nonce, tag: *tag }).ok()?;
+                cipher.decrypt(&mut plain, &AeadTag { nonce: *nonce, tag: *tag }).ok()?;
                 postcard::from_bytes(&plain).ok()?
             }
         };
@@ -284,8 +298,8 @@ impl Journal {
 
     fn seal(&self, records: &[Record]) -> io::Result<Vec<u8>> {
         let mut body = postcard::to_stdvec(records).map_err(io::Error::other)?;
-        if let Some(sealer) = &self.sealer {
-            let Seal { nonce, tag } = sealer.seal(&mut body)?;
+        if let Some(cipher) = &self.cipher {
+            let AeadTag { nonce, tag } = cipher.encrypt(&mut body)?;
             body = [&nonce[..], &tag, &body].concat();
         }
         let len = u32::try_from(body.len()).map_err(io::Error::other)?;
@@ -293,30 +307,22 @@ impl Journal {
         Ok([&len.to_le_bytes()[..], &sum.to_le_bytes(), &body].concat())
     }
 
-    /// Writes what the watch has seen since the last time. A [`Place`] taken before this is in the journal
-    /// after it.
-    pub fn save(&mut self, shared: &Shared) -> io::Result<()> {
-        let (to_save, namespaced) = {
-            let mut state = shared.state();
-            (self.to_save(&mut state.index), state.namespaced())
-        };
-        self.write(to_save, namespaced)
-    }
-
-    fn to_save(&self, index: &mut Index) -> Option<ToSave> {
-        let anew = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
+    /// The content to write next; `None` if the file is current.
+    pub fn to_save(&self, index: &mut Index) -> Option<ToSave> {
+        let rewrite = self.len == 0 || self.len - self.written_len > self.written_len + SLACK;
         let nothing = ToSave { all: false, past: Vec::new(), present: Vec::new(), floor: index.floor() };
-        // Even then this host's lineage is to be known.
-        index.to_save(anew).or((!self.begun).then_some(nothing))
+        // Without changes, the file still needs this host's lineage.
+        index.to_save(rewrite).or((!self.begun).then_some(nothing))
     }
 
-    fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
+    /// Writes the content. The journal then covers every [`WatchPosition`] taken before the call of `to_save`.
+    pub fn write(&mut self, to_save: Option<ToSave>, namespaced: Option<bool>) -> io::Result<()> {
         let Some(to_save) = to_save else { return Ok(()) };
         let all = to_save.all;
         let block = self.seal(&self.records(to_save, namespaced));
-        let written = block.and_then(|block| if all { self.write_anew(&block) } else { self.append(&block) });
+        let written = block.and_then(|block| if all { self.rewrite(&block) } else { self.append(&block) });
         if written.is_err() {
-            // What is missing in it now will be written with everything else.
+            // The next save rewrites the file.
             self.len = 0;
         }
         self.begun |= written.is_ok();
@@ -351,12 +357,8 @@ impl Journal {
         head.into_iter().chain([Record::About { floor, namespaced }]).chain(past).chain(present).collect()
     }
 
-    fn write_anew(&mut self, block: &[u8]) -> io::Result<()> {
-        let unfinished = self.path.with_extension("tmp");
-        let file: DiskFile = self.disk.create(&unfinished)?;
-        file.write_at(&prefix(), 0)?;
-        file.write_at(block, PREFIX_LEN as u64)?;
-        std::fs::rename(&unfinished, &self.path)?;
+    fn rewrite(&mut self, block: &[u8]) -> io::Result<()> {
+        self.disk.replace(&self.path, &[&prefix()[..], block].concat())?;
         self.len = (PREFIX_LEN + block.len()) as u64;
         self.written_len = self.len;
         Ok(())
@@ -365,7 +367,7 @@ impl Journal {
     fn append(&mut self, block: &[u8]) -> io::Result<()> {
         let file = self.disk.open_or_create(&self.path)?;
         if !self.begun {
-            // What was not whole.
+            // Cuts an incomplete block.
             file.set_len(self.len)?;
         }
         file.write_at(block, self.len)?;
@@ -381,7 +383,7 @@ fn prefix() -> [u8; PREFIX_LEN] {
     prefix
 }
 
-/// Records, one after the other, into what they amount to.
+/// Combines the records of a file into its content.
 #[derive(Default)]
 struct Content {
     name: String,

@@ -1,29 +1,28 @@
-//! Watches the API server for all packages: one upstream watch a (kind, scope, selector, identity) however
-//! many controllers want it, and only what changed comes out.
+//! Watches the API server for all controllers: one upstream watch a (kind, scope, selector, identity), of which
+//! subscribers get the changes only.
 //!
 //! ```text
-//! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► Delivery ─► host's loop
-//!                     or follow a wider watch ◄── following ──┤                      │
-//! replay ────► hub ──────── the index's content ──────────────┘                      │
-//!                                             passage, keys_for ► work queues ◄──────┘
+//! subscribe ─► hub ─► upstream task: list, watch, relist ─► index ─► Delivery ─► control loop
+//!                     or derive from a parent watch ◄────────┤
+//! replay ────► hub ──────── content of the index ────────────┘
 //! ```
 
 mod chance;
 mod definition;
+mod derivation;
+mod derived;
 mod discovery;
 mod failure;
 mod flow_control;
-mod following;
 mod hub;
 mod journal;
-mod narrowing;
-mod shared;
+mod shared_watch;
 mod upstream;
 
 pub use flow_control::Delivery;
 pub use hub::WatchHub;
 pub use journal::Journals;
-pub use shared::Watched;
+pub use shared_watch::Watched;
 
 #[cfg(test)]
 mod tests;

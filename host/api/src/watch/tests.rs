@@ -1,309 +1,105 @@
-//! Conversations between a hub and an API server that the test plays.
+//! Tests of a hub against an API server that the test plays.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::channel::mpsc as stream_channel;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use kube::client::Body;
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
-use tower::BoxError;
 use wasmop_core::service_account::ServiceAccount;
-use wasmop_core::watch::{Cause, Change, Place, Replay, Resolved, ResourceVersion, WatchEvent, WatchId, WatchRequest};
+use wasmop_core::watch::{Change, Replay, Resolved, WaitReason, WatchEvent, WatchId, WatchPosition, WatchRequest};
 use wasmop_core::work_queue::Key;
 
-use super::upstream::Pace;
+use super::upstream::UpstreamTimings;
 use super::*;
 
+mod derived;
 mod failures;
 mod flow_control;
-mod following;
+mod harness;
 mod namespaces;
 mod restarts;
 
-type Answer = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
-
-const PACE: Pace = Pace {
-    first_delay: Duration::from_millis(1),
-    max_delay: Duration::from_millis(8),
-    missing_delay: Duration::from_millis(8),
-    short_watch: Duration::ZERO,
-    good_watch: Duration::from_secs(10),
-    bookmark_silence: Duration::from_secs(3600),
-    list_silence: Duration::from_secs(3600),
-};
-
-/// A request that waits for the test's answer.
-struct Exchange {
-    path: String,
-    accept: String,
-    /// `Impersonate-User`.
-    user: Option<String>,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl Exchange {
-    fn json(self, status: u16, body: &Value) {
-        let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
-        // The watch may have ended meanwhile.
-        let _ = self.answer.send(http::Response::builder().status(status).body(body).unwrap());
-    }
-
-    fn error(self, status: u16) {
-        let message = format!("because of {status}");
-        self.json(
-            status,
-            &json!({"kind": "Status", "status": "Failure", "message": message, "reason": "R", "code": status}),
-        );
-    }
-
-    fn list(self, version: &str, objects: &[(&str, u64)]) {
-        let items: Vec<_> = objects.iter().map(|(key, version)| object(key, *version)).collect();
-        self.json(200, &json!({"metadata": {"resourceVersion": version}, "items": items}));
-    }
-
-    fn stream(self) -> Stream {
-        self.stream_over(http::Version::HTTP_11)
-    }
-
-    fn stream_over(self, version: http::Version) -> Stream {
-        let (sender, receiver) = stream_channel::unbounded();
-        let mut response = http::Response::new(StreamBody::new(receiver).boxed_unsync());
-        *response.version_mut() = version;
-        let _ = self.answer.send(response);
-        Stream(sender)
-    }
-}
-
-/// An open watch; ends when it is dropped.
-struct Stream(stream_channel::UnboundedSender<Result<http_body::Frame<Bytes>, BoxError>>);
-
-impl Stream {
-    fn raw(&self, text: impl Into<String>) {
-        self.0.unbounded_send(Ok(http_body::Frame::data(Bytes::from(text.into())))).unwrap();
-    }
-
-    fn event(&self, kind: &str, object: &Value) {
-        self.raw(format!("{}\n", json!({"type": kind, "object": object})));
-    }
-
-    fn cut(self) {
-        self.0.unbounded_send(Err("connection reset".into())).unwrap();
-    }
-}
-
-struct World {
-    hub: WatchHub,
-    requests: UnboundedReceiver<Exchange>,
-    events: UnboundedReceiver<Delivery>,
-    /// The CustomResourceDefinition of websites, of which requests are answered without the test.
-    definition: Arc<Mutex<Option<Value>>>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::with_pace(PACE)
-    }
-
-    /// Of an API server that serves lists in pages only.
-    fn with_pace(pace: Pace) -> Self {
-        let world = Self::streaming(pace, None);
-        world.hub.streaming.store(false, std::sync::atomic::Ordering::Relaxed);
-        world
-    }
-
-    fn streaming(pace: Pace, journals: Option<Journals>) -> Self {
-        let (sender, requests) = unbounded_channel();
-        let definition = Arc::new(Mutex::new(None::<Value>));
-        let definition_asked_for = definition.clone();
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let sender: UnboundedSender<Exchange> = sender.clone();
-            let definition = definition_asked_for.lock().unwrap().clone();
-            async move {
-                if request.uri().path().starts_with(definition::PATH) {
-                    let (status, body) = match definition {
-                        Some(definition) if definition["code"] == 403 => (403, definition),
-                        Some(definition) => (200, definition),
-                        None => (404, json!({"kind": "Status", "status": "Failure", "code": 404})),
-                    };
-                    let body = Full::new(Bytes::from(body.to_string())).map_err(Into::into).boxed_unsync();
-                    return Ok(http::Response::builder().status(status).body(body).unwrap());
-                }
-                let (answer, answered) = oneshot::channel();
-                let accept = request.headers().get("accept").map_or("", |value| value.to_str().unwrap());
-                let user = request.headers().get("impersonate-user").map(|user| user.to_str().unwrap().to_owned());
-                let exchange = Exchange { path: request.uri().to_string(), accept: accept.into(), user, answer };
-                sender.send(exchange).map_err(|_| BoxError::from("test is over"))?;
-                answered.await.map_err(|_| BoxError::from("connection refused"))
-            }
-        });
-        let (sender, events) = unbounded_channel();
-        let client = kube::Client::new(service, "default");
-        World { hub: WatchHub::with_pace(client, sender, journals, pace), requests, events, definition }
-    }
-
-    /// The next request, which must have this in its path.
-    async fn request(&mut self, path: &str) -> Exchange {
-        let exchange = self.requests.recv().await.unwrap();
-        assert!(exchange.path.contains(path), "expected {path}, got {}", exchange.path);
-        exchange
-    }
-
-    /// Answers discovery.
-    async fn serve_websites(&mut self) {
-        self.request("/apis/demo.wasmop.dev/v1").await.json(200, &websites());
-    }
-
-    async fn change(&mut self) -> Change {
-        self.events.recv().await.unwrap().event.change
-    }
-
-    /// Changes up to and with `Synced` or `Waiting`, as `+key`, `~key`, `-key`, `synced`, `cause`.
-    async fn changes(&mut self) -> Vec<String> {
-        let mut said = Vec::new();
-        loop {
-            let (text, last) = say(&self.change().await);
-            said.push(text);
-            if last {
-                return said;
-            }
-        }
-    }
-
-    async fn next(&mut self) -> String {
-        say(&self.change().await).0
-    }
-
-    /// A watch on websites that is synced with these objects, watching from version 10.
-    async fn watching(objects: &[(&str, u64)]) -> (Self, WatchId, Stream) {
-        let mut world = World::new();
-        let id = world.hub.subscribe(request());
-        world.serve_websites().await;
-        world.request("limit=500").await.list("10", objects);
-        let stream = world.request("resourceVersion=10").await.stream();
-        assert_eq!(world.changes().await.len(), objects.len() + 1);
-        (world, id, stream)
-    }
-}
-
-fn say(change: &Change) -> (String, bool) {
-    match change {
-        Change::Applied { key, old: None, .. } => (format!("+{key}"), false),
-        Change::Applied { key, old: Some(_), .. } => (format!("~{key}"), false),
-        Change::Deleted { key, .. } => (format!("-{key}"), false),
-        Change::Synced => ("synced".into(), true),
-        Change::Replayed => ("replayed".into(), true),
-        Change::Waiting(waiting) => (format!("{:?}", waiting.cause), true),
-    }
-}
-
-fn request() -> WatchRequest {
-    WatchRequest {
-        group: "demo.wasmop.dev".into(),
-        version: "v1".into(),
-        kind: "Website".into(),
-        plural: "websites".into(),
-        ..WatchRequest::default()
-    }
-}
-
-fn websites() -> Value {
-    json!({"resources": [
-        {"name": "websites", "kind": "Website", "namespaced": true, "verbs": []},
-        {"name": "websites/status", "kind": "Website", "namespaced": true, "verbs": []},
-    ]})
-}
-
-fn object(key: &str, version: u64) -> Value {
-    let (namespace, name) = key.split_once('/').unwrap();
-    json!({"metadata": {"name": name, "namespace": namespace, "resourceVersion": version.to_string(), "uid": name}})
-}
-
-fn expired() -> Value {
-    json!({"kind": "Status", "status": "Failure", "message": "too old resource version", "reason": "Expired", "code": 410})
-}
+use harness::*;
 
 #[tokio::test]
 async fn pages_are_listed_and_watched_from_the_version_of_the_list() {
-    let mut world = World::new();
-    let id = world.hub.subscribe(WatchRequest {
+    let mut harness = Harness::new();
+    let id = harness.hub.subscribe(WatchRequest {
         namespace: Some("team".into()),
         label_selector: "app=a b".into(),
         field_selector: "metadata.name=x".into(),
         ..request()
     });
-    world.serve_websites().await;
-    let list = world.request("/apis/demo.wasmop.dev/v1/namespaces/team/websites?").await;
+    harness.serve_websites().await;
+    let list = harness.request("/apis/demo.wasmop.dev/v1/namespaces/team/websites?").await;
     assert!(list.accept.contains("as=PartialObjectMetadataList"), "{}", list.accept);
     for part in ["limit=500", "labelSelector=app%3Da+b", "fieldSelector=metadata.name%3Dx"] {
         assert!(list.path.contains(part), "{}", list.path);
     }
     list.json(200, &json!({"metadata": {"resourceVersion": "7", "continue": "token"}, "items": [object("team/a", 1)]}));
-    world.request("continue=token").await.list("7", &[("team/b", 2)]);
-    let watch = world.request("watch=true").await;
+    harness.request("continue=token").await.list("7", &[("team/b", 2)]);
+    let watch = harness.request("watch=true").await;
     for part in ["resourceVersion=7", "allowWatchBookmarks=true", "labelSelector=app%3Da+b", "timeoutSeconds="] {
         assert!(watch.path.contains(part), "{}", watch.path);
     }
     assert!(watch.accept.contains("as=PartialObjectMetadata;"), "{}", watch.accept);
     let stream = watch.stream();
-    assert_eq!(world.changes().await, ["+team/a", "+team/b", "synced"]);
-    assert_eq!(world.hub.resolved(id), Some(Resolved { plural: "websites".into(), namespaced: true }));
+    assert_eq!(harness.changes().await, ["+team/a", "+team/b", "synced"]);
+    assert_eq!(harness.hub.resolved(id), Some(Resolved { plural: "websites".into(), namespaced: true }));
     stream.event("MODIFIED", &object("team/a", 8));
     stream.event("ADDED", &object("team/c", 9));
     stream.event("DELETED", &object("team/b", 10));
-    // The same version again is no news.
+    // A repeated version is no change.
     stream.event("MODIFIED", &object("team/a", 8));
     stream.event("DELETED", &object("team/c", 11));
     for expected in ["~team/a", "+team/c", "-team/b", "-team/c"] {
-        assert_eq!(world.next().await, expected);
+        assert_eq!(harness.next().await, expected);
     }
-    assert_eq!(world.hub.objects(id), 1);
+    assert_eq!(harness.hub.objects(id), 1);
 }
 
 #[tokio::test]
-async fn a_watch_that_ends_goes_on_from_where_it_was_and_says_nothing() {
-    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+async fn ended_watch_continues_silently_from_its_position() {
+    let (mut harness, _, stream) = Harness::watching(&[("a/a", 1)]).await;
     stream.event("MODIFIED", &object("a/a", 12));
-    assert_eq!(world.next().await, "~a/a");
+    assert_eq!(harness.next().await, "~a/a");
     drop(stream);
-    let stream = world.request("resourceVersion=12").await.stream();
+    let stream = harness.request("resourceVersion=12").await.stream();
     stream.event("BOOKMARK", &json!({"kind": "Website", "metadata": {"resourceVersion": "99"}}));
-    // Half an event counts for nothing.
+    // An incomplete event is ignored.
     stream.raw("{\"type\":\"MODIFIED\",\"object\":{\"meta");
     drop(stream);
-    let stream = world.request("resourceVersion=99").await.stream();
+    let stream = harness.request("resourceVersion=99").await.stream();
     stream.event("MODIFIED", &object("a/a", 100));
-    assert_eq!(world.next().await, "~a/a");
+    assert_eq!(harness.next().await, "~a/a");
 }
 
 #[tokio::test]
-async fn a_kind_without_a_plural_is_found_by_discovery_also_in_the_core_group() {
-    let mut world = World::new();
-    let id = world.hub.subscribe(WatchRequest { version: "v1".into(), kind: "Node".into(), ..WatchRequest::default() });
+async fn discovery_finds_the_plural_of_a_kind_in_any_group() {
+    let mut harness = Harness::new();
+    let id =
+        harness.hub.subscribe(WatchRequest { version: "v1".into(), kind: "Node".into(), ..WatchRequest::default() });
     let resources = json!({"resources": [
         {"name": "nodes/status", "kind": "Node", "namespaced": false},
         {"name": "nodes", "kind": "Node", "namespaced": false},
     ]});
-    world.request("/api/v1").await.json(200, &resources);
-    // As the API server writes a list without items.
-    world.request("/api/v1/nodes?").await.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": null}));
-    assert_eq!(world.next().await, "synced");
-    assert_eq!(world.hub.resolved(id), Some(Resolved { plural: "nodes".into(), namespaced: false }));
+    harness.request("/api/v1").await.json(200, &resources);
+    // The API server writes an empty list as `null`.
+    harness.request("/api/v1/nodes?").await.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": null}));
+    assert_eq!(harness.next().await, "synced");
+    assert_eq!(harness.hub.resolved(id), Some(Resolved { plural: "nodes".into(), namespaced: false }));
 }
 
 #[tokio::test]
 async fn full_objects_are_kept_without_managed_fields() {
-    let mut world = World::new();
-    let id = world.hub.subscribe(WatchRequest { full_objects: true, ..request() });
-    world.serve_websites().await;
+    let mut harness = Harness::new();
+    let id = harness.hub.subscribe(WatchRequest { full_objects: true, ..request() });
+    harness.serve_websites().await;
     let mut item = object("a/a", 1);
     item["spec"] = json!({"x": 1});
     item["metadata"]["managedFields"] = json!([{"manager": "m"}]);
-    let list = world.request("limit=50").await;
+    let list = harness.request("limit=50").await;
     assert!(!list.path.contains("limit=500"), "a page is held as a whole: {}", list.path);
     assert_eq!(list.accept, "");
     list.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": [item]}));
@@ -314,79 +110,79 @@ async fn full_objects_are_kept_without_managed_fields() {
         assert_eq!(object["apiVersion"], "demo.wasmop.dev/v1");
         assert!(object["metadata"].get("managedFields").is_none());
     };
-    check(&world.change().await);
-    assert_eq!(world.next().await, "synced");
-    world.hub.replay(id, 7);
-    assert_eq!(world.next().await, "synced");
-    check(&world.change().await);
-    assert_eq!(world.next().await, "replayed");
-    let stream = world.request("watch=true").await.stream();
+    check(&harness.change().await);
+    assert_eq!(harness.next().await, "synced");
+    harness.hub.replay(id, 7);
+    assert_eq!(harness.next().await, "synced");
+    check(&harness.change().await);
+    assert_eq!(harness.next().await, "replayed");
+    let stream = harness.request("watch=true").await.stream();
     stream.event("DELETED", &item);
-    let Change::Deleted { object: Some(_), .. } = world.change().await else { panic!() };
+    let Change::Deleted { object: Some(_), .. } = harness.change().await else { panic!() };
 }
 
 #[tokio::test]
-async fn object_nested_deeply_or_with_strange_metadata_stops_no_watch() {
+async fn deeply_nested_object_or_invalid_metadata_stops_no_watch() {
     let deep = |name: &str| {
         let spec = format!("{}1{}", r#"{"n":"#.repeat(200), "}".repeat(200));
         format!(r#"{{"metadata":{{"namespace":"a","name":"{name}","resourceVersion":"11"}},"spec":{spec}}}"#)
     };
     let strange = r#"{"metadata":{"namespace":"a","name":"s","resourceVersion":"12","generation":"x"}}"#;
-    let mut world = World::new();
-    world.hub.subscribe(WatchRequest { full_objects: true, ..request() });
-    world.serve_websites().await;
+    let mut harness = Harness::new();
+    harness.hub.subscribe(WatchRequest { full_objects: true, ..request() });
+    harness.serve_websites().await;
     let page = format!(r#"{{"metadata":{{"resourceVersion":"10"}},"items":[{},{strange}]}}"#, deep("d"));
     let body = Full::new(Bytes::from(page)).map_err(Into::into).boxed_unsync();
-    let _ = world.request("limit=50").await.answer.send(http::Response::new(body));
-    assert_eq!(world.changes().await, ["+a/d", "+a/s", "synced"]);
-    let stream = world.request("watch=true").await.stream();
+    let _ = harness.request("limit=50").await.answer.send(http::Response::new(body));
+    assert_eq!(harness.changes().await, ["+a/d", "+a/s", "synced"]);
+    let stream = harness.request("watch=true").await.stream();
     for (kind, object) in [("ADDED", deep("e")), ("ADDED", strange.replace(r#""s""#, r#""t""#)), ("DELETED", deep("d"))]
     {
         stream.raw(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"));
     }
     stream.event("ADDED", &object("a/z", 13));
     for expected in ["+a/e", "+a/t", "-a/d", "+a/z"] {
-        assert_eq!(world.next().await, expected);
+        assert_eq!(harness.next().await, expected);
     }
 }
 
 #[tokio::test]
-async fn a_watch_of_whole_objects_serves_who_wants_metadata() {
-    let mut world = World::new();
+async fn watch_of_whole_objects_serves_metadata_subscribers() {
+    let mut harness = Harness::new();
     let whole = || WatchRequest { full_objects: true, ..request() };
-    let first = world.hub.subscribe(whole());
-    world.serve_websites().await;
-    world.request("limit=50").await.list("10", &[("a/a", 1)]);
-    let stream = world.request("watch=true").await.stream();
-    assert_eq!(world.changes().await, ["+a/a", "synced"]);
-    assert_eq!((world.hub.subscribe(request()), world.hub.len()), (first, 1));
-    // It stays what it is, also for whoever comes again.
-    world.hub.release(first);
-    assert_eq!(world.hub.subscribe(whole()), first);
+    let first = harness.hub.subscribe(whole());
+    harness.serve_websites().await;
+    harness.request("limit=50").await.list("10", &[("a/a", 1)]);
+    let stream = harness.request("watch=true").await.stream();
+    assert_eq!(harness.changes().await, ["+a/a", "synced"]);
+    assert_eq!((harness.hub.subscribe(request()), harness.hub.len()), (first, 1));
+    // The watch keeps whole objects for later subscribers.
+    harness.hub.release(first);
+    assert_eq!(harness.hub.subscribe(whole()), first);
     stream.event("MODIFIED", &object("a/a", 11));
-    assert_eq!(world.next().await, "~a/a");
-    world.hub.release(first);
-    world.hub.release(first);
-    assert!(world.hub.is_empty());
-    assert_ne!(world.hub.subscribe(request()), first);
+    assert_eq!(harness.next().await, "~a/a");
+    harness.hub.release(first);
+    harness.hub.release(first);
+    assert!(harness.hub.is_empty());
+    assert_ne!(harness.hub.subscribe(request()), first);
 }
 
 #[tokio::test]
-async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_them() {
-    let (mut world, id, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
-    assert_eq!(world.hub.subscribe(WatchRequest { full_objects: true, ..request() }), id);
-    world.hub.replay(id, 7);
-    assert!(world.hub.look(id, |_| ()).is_none(), "it has none to show yet");
+async fn metadata_watch_switches_to_whole_objects_for_a_new_subscriber() {
+    let (mut harness, id, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    assert_eq!(harness.hub.subscribe(WatchRequest { full_objects: true, ..request() }), id);
+    harness.hub.replay(id, 7);
+    assert!(harness.hub.look(id, |_| ()).is_none(), "it has none to show yet");
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }
-    let list = world.request("limit=50").await;
+    let list = harness.request("limit=50").await;
     assert_eq!(list.accept, "");
     list.list("12", &[("a/a", 1), ("a/b", 11)]);
-    // For everybody what has changed, for the new one all there is and was.
+    // All subscribers get the changes, and the new one gets all objects.
     let mut said = Vec::new();
     while said.last().is_none_or(|(_, text)| text != "replayed") {
-        let WatchEvent { replay, change, .. } = world.events.recv().await.unwrap().event;
+        let WatchEvent { replay, change, .. } = harness.events.recv().await.unwrap().event;
         if let Change::Applied { object, .. } = &change {
             assert!(object.is_some(), "{change:?}");
         }
@@ -394,24 +190,24 @@ async fn a_watch_of_metadata_begins_to_hold_whole_objects_when_somebody_wants_th
     }
     let expected = [(None, "~a/b"), (None, "synced"), (Some(7), "+a/a"), (Some(7), "replayed")];
     assert_eq!(said, expected.map(|(subscriber, text)| (subscriber, text.to_owned())));
-    assert_eq!(world.hub.look(id, |known| known.index.object("a/a").is_some()), Some(true));
-    assert_eq!(world.hub.len(), 1);
+    assert_eq!(harness.hub.look(id, |known| known.index.object("a/a").is_some()), Some(true));
+    assert_eq!(harness.hub.len(), 1);
 }
 
 #[tokio::test]
-async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
-    let (mut world, id, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
-    world.hub.subscribe(WatchRequest { full_objects: true, ..request() });
-    world.hub.replay(id, 7);
-    // The watch of metadata may bring it before it ends, or the list does.
+async fn changes_before_the_list_of_whole_objects_are_sent_whole() {
+    let (mut harness, id, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    harness.hub.subscribe(WatchRequest { full_objects: true, ..request() });
+    harness.hub.replay(id, 7);
+    // The metadata watch may deliver it before it ends; otherwise the list does.
     stream.event("MODIFIED", &object("a/b", 11));
-    world.request("limit=50").await.list("12", &[("a/a", 1), ("a/b", 11)]);
+    harness.request("limit=50").await.list("12", &[("a/a", 1), ("a/b", 11)]);
     let mut whole = std::collections::BTreeSet::new();
     loop {
-        match world.events.recv().await.unwrap().event {
+        match harness.events.recv().await.unwrap().event {
             WatchEvent { replay: Some(Replay { subscriber: 7, .. }), change: Change::Replayed, .. } => break,
             WatchEvent { replay, change: Change::Applied { key, object: Some(_), .. }, .. } => {
-                // To everybody, or to the new one.
+                // For all subscribers, or for the new one.
                 assert!(replay.is_none_or(|replay| replay.subscriber == 7));
                 whole.insert(key);
             }
@@ -422,68 +218,68 @@ async fn what_changes_before_whole_objects_are_listed_is_told_whole() {
 }
 
 #[tokio::test]
-async fn each_identity_has_a_watch_of_its_own() {
-    let (mut world, first, _stream) = World::watching(&[("a/a", 1), ("b/b", 2)]).await;
+async fn each_identity_has_its_own_watch() {
+    let (mut harness, first, _stream) = Harness::watching(&[("a/a", 1), ("b/b", 2)]).await;
     let account: Arc<ServiceAccount> = Arc::new("a/website".parse().unwrap());
-    let second = world.hub.subscribe(WatchRequest { service_account: Some(account.clone()), ..request() });
+    let second = harness.hub.subscribe(WatchRequest { service_account: Some(account.clone()), ..request() });
     assert_ne!(first, second);
-    // Nothing of what the host may see.
-    assert_eq!(world.hub.objects(second), 0);
-    let list = world.request("limit=500").await;
+    // It has no object that only the host may see.
+    assert_eq!(harness.hub.objects(second), 0);
+    let list = harness.request("limit=500").await;
     assert_eq!(list.user, Some(account.user()));
     list.list("10", &[("a/a", 1)]);
-    let watch = world.request("watch=true").await;
+    let watch = harness.request("watch=true").await;
     assert_eq!(watch.user, Some(account.user()));
-    assert_eq!(world.changes().await, ["+a/a", "synced"]);
+    assert_eq!(harness.changes().await, ["+a/a", "synced"]);
     watch.error(403);
-    while world.next().await != "Forbidden" {}
-    let third = world.hub.subscribe(WatchRequest { service_account: Some(account), ..request() });
-    assert_eq!((second, world.hub.len()), (third, 2));
+    while harness.next().await != "Forbidden" {}
+    let third = harness.hub.subscribe(WatchRequest { service_account: Some(account), ..request() });
+    assert_eq!((second, harness.hub.len()), (third, 2));
 }
 
 #[tokio::test]
-async fn equal_requests_share_a_watch_and_who_comes_late_gets_a_replay() {
-    let (mut world, first, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
-    let second = world.hub.subscribe(request());
+async fn equal_requests_share_a_watch_and_late_subscribers_get_a_replay() {
+    let (mut harness, first, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
+    let second = harness.hub.subscribe(request());
     assert_eq!(first, second);
-    assert_eq!(world.hub.len(), 1);
-    world.hub.replay(second, 42);
+    assert_eq!(harness.hub.len(), 1);
+    harness.hub.replay(second, 42);
     let replay = Some(Replay { subscriber: 42, missed: false });
     for expected in ["synced", "+a/a", "+a/b", "replayed"] {
-        let event = world.events.recv().await.unwrap().event;
+        let event = harness.events.recv().await.unwrap().event;
         assert_eq!((event.replay, event.number, say(&event.change).0.as_str()), (replay, 2, expected));
     }
     stream.event("ADDED", &object("a/c", 11));
-    let event = world.events.recv().await.unwrap().event;
+    let event = harness.events.recv().await.unwrap().event;
     assert_eq!((event.watch, event.number, event.replay), (first, 3, None));
-    let other = world.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
+    let other = harness.hub.subscribe(WatchRequest { namespace: Some("a".into()), ..request() });
     assert_ne!(first, other);
 
-    // It ends with its last subscriber.
-    world.hub.release(first);
+    // The watch ends with its last subscriber.
+    harness.hub.release(first);
     assert!(!stream.0.is_closed());
-    world.hub.release(first);
-    assert_eq!(world.hub.len(), 1);
+    harness.hub.release(first);
+    assert_eq!(harness.hub.len(), 1);
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn a_replay_before_the_first_list_is_complete_leaves_synced_to_come() {
-    let mut world = World::new();
-    let id = world.hub.subscribe(request());
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    assert_eq!(world.next().await, "Missing");
-    world.hub.replay(id, 1);
+async fn replay_before_the_first_list_ends_without_synced() {
+    let mut harness = Harness::new();
+    let id = harness.hub.subscribe(request());
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    assert_eq!(harness.next().await, "Missing");
+    harness.hub.replay(id, 1);
     for expected in ["Missing", "replayed"] {
-        let event = world.events.recv().await.unwrap().event;
+        let event = harness.events.recv().await.unwrap().event;
         let subscriber = event.replay.map(|replay| replay.subscriber);
         assert_eq!((subscriber, say(&event.change).0.as_str()), (Some(1), expected));
     }
-    world.serve_websites().await;
-    world.request("limit=500").await.list("10", &[]);
-    let event = world.events.recv().await.unwrap().event;
+    harness.serve_websites().await;
+    harness.request("limit=500").await.list("10", &[]);
+    let event = harness.events.recv().await.unwrap().event;
     assert_eq!((event.replay, event.change), (None, Change::Synced));
 }
 
@@ -492,12 +288,12 @@ fn end_of_list(version: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_list_is_the_beginning_of_a_watch_and_a_relist_is_only_what_changed() {
-    let mut world = World::streaming(PACE, None);
-    world.hub.subscribe(request());
-    world.serve_websites().await;
+async fn streamed_list_becomes_a_watch_and_a_relist_sends_differences() {
+    let mut harness = Harness::streaming(TIMINGS, None);
+    harness.hub.subscribe(request());
+    harness.serve_websites().await;
     let begin = "watch=true&timeoutSeconds=";
-    let list = world.request(begin).await;
+    let list = harness.request(begin).await;
     for part in ["sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", "allowWatchBookmarks=true"] {
         assert!(list.path.contains(part), "{}", list.path);
     }
@@ -506,48 +302,48 @@ async fn a_list_is_the_beginning_of_a_watch_and_a_relist_is_only_what_changed() 
     for (key, version) in [("a/a", 1), ("a/b", 2), ("a/c", 3)] {
         stream.event("ADDED", &object(key, version));
     }
-    // One that says nothing about the list.
+    // A bookmark without the annotation does not end the list.
     stream.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "4"}}));
     stream.event("BOOKMARK", &end_of_list("10"));
-    assert_eq!(world.changes().await, ["+a/a", "+a/b", "+a/c", "synced"]);
+    assert_eq!(harness.changes().await, ["+a/a", "+a/b", "+a/c", "synced"]);
     stream.event("MODIFIED", &object("a/a", 11));
-    assert_eq!(world.next().await, "~a/a");
+    assert_eq!(harness.next().await, "~a/a");
     drop(stream);
-    let again = world.request("resourceVersion=11").await;
+    let again = harness.request("resourceVersion=11").await;
     assert!(!again.path.contains("sendInitialEvents"), "{}", again.path);
     again.json(410, &expired());
-    // Cut before it is complete, a list says nothing about what it lacks.
-    let stream = world.request("sendInitialEvents=true").await.stream();
+    // An incomplete list deletes no objects.
+    let stream = harness.request("sendInitialEvents=true").await.stream();
     stream.event("ADDED", &object("a/b", 2));
     stream.cut();
-    let stream = world.request("sendInitialEvents=true").await.stream();
+    let stream = harness.request("sendInitialEvents=true").await.stream();
     for (key, version) in [("a/a", 11), ("a/c", 12)] {
         stream.event("ADDED", &object(key, version));
     }
     stream.event("BOOKMARK", &end_of_list("13"));
-    assert_eq!(world.changes().await, ["~a/c", "-a/b", "synced"]);
+    assert_eq!(harness.changes().await, ["~a/c", "-a/b", "synced"]);
 }
 
 #[tokio::test]
-async fn where_lists_are_not_streamed_no_watch_of_the_host_asks_again() {
+async fn watches_share_that_lists_are_not_streamed() {
     for refusal in [400, 422] {
-        let mut world = World::streaming(PACE, None);
-        world.hub.subscribe(request());
-        world.serve_websites().await;
-        world.request("sendInitialEvents=true").await.error(refusal);
-        world.request("limit=500").await.list("10", &[("a/a", 1)]);
-        assert_eq!(world.changes().await, ["+a/a", "synced"]);
-        world.request("resourceVersion=10").await.json(410, &expired());
-        world.request("limit=500").await.list("11", &[("a/a", 1)]);
-        assert_eq!(world.next().await, "synced");
-        let _open = world.request("resourceVersion=11").await;
-        world.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
-        world.request("limit=500").await;
+        let mut harness = Harness::streaming(TIMINGS, None);
+        harness.hub.subscribe(request());
+        harness.serve_websites().await;
+        harness.request("sendInitialEvents=true").await.error(refusal);
+        harness.request("limit=500").await.list("10", &[("a/a", 1)]);
+        assert_eq!(harness.changes().await, ["+a/a", "synced"]);
+        harness.request("resourceVersion=10").await.json(410, &expired());
+        harness.request("limit=500").await.list("11", &[("a/a", 1)]);
+        assert_eq!(harness.next().await, "synced");
+        let _open = harness.request("resourceVersion=11").await;
+        harness.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
+        harness.request("limit=500").await;
     }
 }
 
 #[tokio::test]
-async fn a_request_that_would_change_the_path_is_never_sent() {
+async fn request_that_would_change_the_path_is_never_sent() {
     let table = [
         WatchRequest { namespace: Some("../x".into()), ..request() },
         WatchRequest { namespace: Some(String::new()), ..request() },
@@ -559,7 +355,7 @@ async fn a_request_that_would_change_the_path_is_never_sent() {
         WatchRequest { plural: "web sites".into(), ..request() },
         WatchRequest { plural: "a%2fb".into(), ..request() },
         WatchRequest { plural: String::new(), kind: String::new(), ..request() },
-        // Only of use to fill logs.
+        // Such a name could only flood the log.
         WatchRequest { group: "g".repeat(64 << 10), ..request() },
         WatchRequest { version: "v".repeat(64 << 10), ..request() },
         WatchRequest { plural: "p".repeat(64 << 10), ..request() },
@@ -567,19 +363,19 @@ async fn a_request_that_would_change_the_path_is_never_sent() {
         WatchRequest { namespace: Some("n".repeat(64 << 10)), ..request() },
     ];
     for request in table {
-        let mut world = World::new();
-        world.hub.subscribe(request);
-        let Change::Waiting(waiting) = world.change().await else { panic!() };
-        assert_eq!(waiting.cause, Cause::Invalid, "{waiting}");
+        let mut harness = Harness::new();
+        harness.hub.subscribe(request);
+        let Change::Waiting(waiting) = harness.change().await else { panic!() };
+        assert_eq!(waiting.cause, WaitReason::Invalid, "{waiting}");
         assert!(waiting.to_string().len() < 2000, "{waiting}");
-        assert!(world.requests.try_recv().is_err());
+        assert!(harness.requests.try_recv().is_err());
     }
 }
 
 #[tokio::test]
-async fn the_end_of_the_hub_is_the_end_of_its_watches() {
-    let (world, _, stream) = World::watching(&[]).await;
-    drop(world.hub);
+async fn dropped_hub_ends_its_watches() {
+    let (harness, _, stream) = Harness::watching(&[]).await;
+    drop(harness.hub);
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }

@@ -1,47 +1,51 @@
-//! Finds the metadata of an object or a list in the pieces of its JSON, and keeps nothing else.
+//! Extracts the metadata of an object or list from JSON that arrives in chunks, without buffering it.
 //!
 //! ```text
 //! {"kind":"…","items":[ … any size … ],"metadata":{"resourceVersion":"8", … }}
 //!  └ depth 1: keys are read                        └ depth 2: keys and a few values are read
 //! ```
 //!
-//! Members come in any order: lists of custom resources have `metadata` after `items`. Anything but
-//! a JSON object has no metadata. The JSON is not validated otherwise.
+//! Members come in any order: lists of custom resources have `metadata` after `items`. Only a JSON object has metadata.
+//! The JSON is not validated otherwise.
 
-/// A key or value with more bytes is cut. Names have at most 253.
+/// Keys and values are cut to this length. Names have at most 253 bytes.
 const MAX_TOKEN_BYTES: usize = 1024;
 
-/// What is read of an object or a list. A value that is no string, or too long, is `None`.
+/// The metadata read. A value that is too long or not a string is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
+    /// `metadata.name`
     pub name: Option<String>,
+    /// `metadata.namespace`
     pub namespace: Option<String>,
+    /// `metadata.uid`
     pub uid: Option<String>,
+    /// `metadata.resourceVersion`
     pub resource_version: Option<String>,
-    /// There is a `deletionTimestamp`.
+    /// Whether `deletionTimestamp` is set.
     pub is_deleting: bool,
-    /// `finalizers` is neither null nor empty.
+    /// Whether `finalizers` has entries.
     pub has_finalizers: bool,
-    /// `details.uid` of a Status: the object that was deleted.
+    /// `details.uid` of a Status: the deleted object.
     pub details_uid: Option<String>,
 }
 
-/// The state between two pieces. A few hundred bytes, however large the JSON is.
+/// The parser state between two chunks: a few hundred bytes, for JSON of any size.
 #[derive(Debug, Default)]
 pub struct MetadataScan {
-    /// Brackets that are open.
+    /// Open brackets.
     depth: usize,
     in_string: bool,
-    /// The byte before, in a string, was a backslash that escapes this one.
+    /// In a string: the previous byte was a backslash that escapes this one.
     is_escaped: bool,
-    /// A key comes next. Only kept up to date where keys are read.
+    /// A key comes next. Maintained only where keys are read.
     at_key: bool,
     section: Option<Section>,
     field: Option<Field>,
-    /// The key or value that is being read, as JSON.
+    /// The current key or value as JSON.
     token: Vec<u8>,
     found: Metadata,
-    /// All that can be found was found.
+    /// Nothing more can be found.
     is_over: bool,
 }
 
@@ -79,12 +83,12 @@ impl Field {
 }
 
 impl MetadataScan {
-    /// What the pieces so far have said.
+    /// The metadata found so far.
     pub fn found(&self) -> &Metadata {
         &self.found
     }
 
-    /// Reads the next piece.
+    /// Reads the next chunk.
     pub fn push(&mut self, piece: &[u8]) {
         for byte in piece {
             if self.is_over {
@@ -113,7 +117,7 @@ impl MetadataScan {
         let reads_members = self.depth == 1 || self.depth == 2 && self.section.is_some();
         match byte {
             b'"' => {
-                // No object begins with a string.
+                // A string at the top is not an object.
                 self.is_over = self.depth == 0;
                 self.in_string = true;
                 if self.field.is_some() || self.reads_key() {
@@ -168,7 +172,7 @@ impl MetadataScan {
         if self.depth == 2 && self.section.is_some() {
             self.take_value();
             self.at_key = false;
-            // An object that says who it is: it is no Status.
+            // An object with a UID is not a Status.
             self.is_over = self.found.uid.is_some();
         } else if self.depth > 2 && self.field.is_some() {
             self.keep(bracket);
@@ -258,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_large_is_kept() {
+    fn memory_is_bounded() {
         let large = "x".repeat(64 << 10);
         let mut scan = MetadataScan::default();
         scan.push(b"{\"");

@@ -1,8 +1,8 @@
-//! Reads that may come from a cache, answered with what the host's watches hold.
+//! Answers reads that accept cached data from the host's watches.
 //!
 //! ```text
-//! GET …?resourceVersion=0 ─► read: in a form that can be served? ─► writes: has the cache seen the
-//!                            controller's own? ─► index of a watch with objects ─► the answer
+//! GET …?resourceVersion=0 ─► read: a form that the cache serves? ─► writes: has the cache seen the
+//!                            controller's own? ─► index of a watch with whole objects ─► the answer
 //! ```
 
 mod metadata;

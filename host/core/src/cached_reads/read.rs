@@ -1,4 +1,4 @@
-//! A guest's read to what it asks of a cache, and objects to the list that answers it.
+//! Parses a guest's read request, and builds the list that answers it from the cache.
 
 use std::sync::Arc;
 
@@ -6,28 +6,28 @@ use bytes::Bytes;
 
 use crate::permissions::parameters;
 
-/// What a read asks for.
+/// The freshness that a read asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The newest state, or that of a certain version: the API server is to say it.
+    /// The newest state or a particular version, which only the API server has.
     Newest,
-    /// Any version will do, in a form that is served from the cache.
+    /// Any version, in a form that the cache serves.
     Any(Any),
-    /// Any version will do, but in a form that only the API server has.
+    /// Any version, in a form that only the API server serves.
     Other,
 }
 
-/// In the query of every read that any version answers; spelt otherwise it goes to the API server.
+/// The query parameter of a read that accepts any version. With other spellings the read goes to the API server.
 pub const ANY_VERSION: &str = "resourceVersion=0";
 
-/// A read that any version answers.
+/// A read that accepts any version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Any {
-    /// Of a list; empty: all.
+    /// Label selector of a list, empty for all objects.
     pub label_selector: String,
 }
 
-/// Reads the query and the header lines of a `get` or `list`. `resourceVersion=0` means that any version will do.
+/// Parses the query and the header lines of a `get` or `list`. `resourceVersion=0` accepts any version.
 pub fn asked(path_and_query: &str, headers: &str, is_list: bool) -> Asked {
     let Some(parameters) = parameters(path_and_query) else { return Asked::Newest };
     let versions: Vec<_> = parameters.iter().filter(|(name, _)| name == "resourceVersion").collect();
@@ -38,7 +38,7 @@ pub fn asked(path_and_query: &str, headers: &str, is_list: bool) -> Asked {
     for (name, value) in &parameters {
         match (&**name, &**value) {
             ("resourceVersion", _) => {}
-            // With that resource version the API server pays no attention to a limit either.
+            // With this resource version the API server ignores a limit, too.
             ("limit", _) | ("resourceVersionMatch", "NotOlderThan") | ("fieldSelector", "") if is_list => {}
             ("labelSelector", selector) if is_list && any.label_selector.is_empty() => {
                 any.label_selector = selector.to_owned();
@@ -49,7 +49,7 @@ pub fn asked(path_and_query: &str, headers: &str, is_list: bool) -> Asked {
     if headers.lines().all(accepts_json) { Asked::Any(any) } else { Asked::Other }
 }
 
-/// Tables, metadata alone and protobuf are for the API server.
+/// Tables, partial metadata and protobuf come from the API server.
 fn accepts_json(line: &str) -> bool {
     match line.split_once(':') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("accept") => {
@@ -60,9 +60,9 @@ fn accepts_json(line: &str) -> bool {
     }
 }
 
-/// The list as the API server writes it, at this resource version.
+/// A list at this resource version, as the API server writes it.
 ///
-/// `None` if it has more than `most` bytes, or if one of the objects is not there.
+/// `None` if it exceeds `most` bytes, or if an object is missing.
 pub fn list<'a>(
     api_version: &str,
     kind: &str,

@@ -1,9 +1,9 @@
-//! A controller's own writes to what its cached reads have to wait for.
+//! Keeps cached reads from missing a controller's own writes.
 //!
-//! A write that was answered closes a gate: what it concerns is not read from a cache that may not have seen it.
-//! Gates are opened by the cache's resource version. Resource versions of one resource are in order (KEP-5504),
-//! so a gate whose version is not known is opened by that of a later write, or of a later read. Deletions and
-//! evictions have such gates: the answers to them name no version.
+//! An answered write closes a gate: its object is not read from a cache that may not have seen the write. The cache's
+//! resource version opens the gate. Resource versions of one resource are ordered (KEP-5504). So a gate without a
+//! version is opened by the version of a later write or read. Deletions and evictions have such gates, because their
+//! answers have no version.
 
 use std::sync::Arc;
 
@@ -13,32 +13,32 @@ use super::ANY_VERSION;
 use super::metadata::{Metadata, MetadataScan};
 use crate::permissions::{Allowed, parameters};
 use crate::reply::Reply;
-use crate::watch::{Known, hash};
+use crate::watch::{CacheView, hash};
 use crate::work_queue::Key;
 
-/// With more gates, those of a resource become one.
+/// Beyond this number, the gates of a resource are merged into one.
 const MAX_GATES: usize = 64;
 
-/// Resources whose writes are followed. Of more, those are forgotten that were registered first: what is not followed
-/// is not read from a cache.
+/// Most resources whose writes are tracked. The ones registered first are evicted; they are then not read from a cache.
 const MAX_RESOURCES: usize = 256;
 
-/// Objects of one kind, in whatever version.
+/// Objects of one kind, in any version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Empty for the core group.
     pub group: Box<str>,
+    /// The name in URLs; empty for all of the group.
     pub plural: Box<str>,
 }
 
 impl Resource {
-    /// What a watch is of.
+    /// The resource of a watch.
     pub fn of(watch: &WatchSpec) -> Resource {
         Resource { group: (*watch.group).into(), plural: (*watch.plural).into() }
     }
 
-    /// Adds what a controller registers to what it had. Each instance may register something else, so the oldest of too
-    /// many go.
+    /// Adds the resources of a registration. Each instance may register different ones, so the oldest are evicted
+    /// beyond 256 resources.
     pub fn extend(all: &mut Arc<[Resource]>, registered: &[Resource]) {
         if registered.iter().all(|resource| all.contains(resource)) {
             return;
@@ -49,35 +49,35 @@ impl Resource {
         *all = both[excess..].iter().copied().cloned().collect();
     }
 
-    /// Whether objects of this group and plural are of it: of a watch without a plural, all of the group.
+    /// Whether it includes this group and plural. Without a plural it includes all of the group.
     pub fn covers(&self, group: &str, plural: &str) -> bool {
         *self.group == *group && (*self.plural == *plural || self.plural.is_empty())
     }
 }
 
-/// The writes of one controller to what it has cached.
+/// The writes of one controller to cached resources.
 #[derive(Debug)]
 pub struct Writes {
-    /// What is cached; with an empty plural, all of the group. One copy for all controllers of a package.
+    /// Cached resources; an empty plural is all of the group. Shared by all controllers of a package.
     cached: Arc<[Resource]>,
     under_way: Vec<UnderWay>,
     gates: Vec<Gate>,
     /// Writes sent so far.
     sent: u64,
-    /// Writes so far whose gates were closed.
+    /// Writes so far that closed a gate.
     closed: u64,
-    /// Reads under way that tell the version of gates.
+    /// Reads in flight that reveal the version of gates.
     reads: Vec<Read>,
 }
 
-/// A read of the newest state, sent while the version of a gate was not known.
+/// A read of the newest state, sent while a gate had no version.
 #[derive(Debug)]
 struct Read {
     call: u64,
     resource: Resource,
     /// `None`: a list.
     key: Option<Key>,
-    /// Number of the last gate that was closed before.
+    /// Number of the last gate closed before.
     number: u64,
     status: u16,
     answer: MetadataScan,
@@ -87,40 +87,40 @@ struct Read {
 struct UnderWay {
     call: u64,
     resource: Resource,
-    /// `None`: to be told by the answer, or all of them.
+    /// `None`: the answer names it, or all objects.
     key: Option<Key>,
     is_delete: bool,
     is_collection: bool,
-    /// Its number among those sent.
+    /// Sequence number.
     number: u64,
-    /// The guest knows that it has succeeded.
+    /// The guest knows that it succeeded.
     acknowledged: bool,
-    /// Not read if all of the collection is deleted.
+    /// Not read for the deletion of a collection.
     answer: MetadataScan,
-    /// UIDs of objects that it may concern and that have been seen to go meanwhile.
+    /// UIDs of objects that it may concern and that were seen to go.
     gone: Vec<u64>,
 }
 
-/// Cached reads of this object, or of all of a resource, have to wait.
+/// Cached reads of this object, or of all of a resource, wait.
 #[derive(Debug)]
 struct Gate {
     resource: Resource,
     /// `None`: all.
     key: Option<Key>,
-    /// The object is gone, of which only this is known.
+    /// UID of the object, if it was deleted.
     gone: Option<u64>,
-    /// Opened at this resource version; `None`: at that of a write or read sent later.
+    /// The cache's resource version that opens it; `None`: that of a later write or read.
     version: Option<u64>,
-    /// Its number among those closed.
+    /// Sequence number.
     number: u64,
     /// Number of the last write sent before it was closed.
     since: u64,
 }
 
-/// The key of what a request is about; `None` for a collection.
+/// The key of a request's object; `None` for a collection.
 pub fn key_of(allowed: &Allowed) -> Option<Key> {
     let name = allowed.name.as_ref()?;
-    // The API server takes a namespace to be in itself.
+    // The API server considers a namespace to be inside itself.
     let in_itself = allowed.group.is_empty() && allowed.resource == "namespaces";
     Some(key(allowed.namespace.as_deref().filter(|_| !in_itself), name))
 }
@@ -132,8 +132,7 @@ fn key(namespace: Option<&str>, name: &str) -> Key {
     }
 }
 
-/// The request for the newest state in place of a read that any version answers: the API server's own cache may not have
-/// seen a write yet either.
+/// The path for the newest state instead of any version. The API server's own cache may lack a write, too.
 pub fn newest(path_and_query: &str) -> String {
     let Some((path, query)) = path_and_query.split_once('?') else { return path_and_query.to_owned() };
     let is_kept = |part: &&str| *part != ANY_VERSION && !part.starts_with("resourceVersionMatch=");
@@ -141,7 +140,7 @@ pub fn newest(path_and_query: &str) -> String {
     if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
 }
 
-/// Whether a read is answered with the newest state, all of it or its first page.
+/// Whether a read returns the newest state, or its first page.
 fn is_newest(path_and_query: &str) -> bool {
     let older = ["resourceVersion", "resourceVersionMatch", "continue", "watch"];
     parameters(path_and_query).is_some_and(|all| all.iter().all(|(name, _)| !older.contains(&&**name)))
@@ -152,7 +151,7 @@ fn version(metadata: &Metadata) -> Option<u64> {
 }
 
 impl Writes {
-    /// Of a controller that has this cached; `None` if that is nothing.
+    /// Tracks writes to these cached resources; `None` without any.
     pub fn of(cached: &Arc<[Resource]>) -> Option<Writes> {
         let cached = cached.clone();
         (!cached.is_empty()).then_some(Writes {
@@ -165,17 +164,17 @@ impl Writes {
         })
     }
 
-    /// Whether the controller has this cached: only then its writes are known here, and may it read from a cache.
+    /// Whether the controller has this resource cached. Only then are its writes tracked and cached reads allowed.
     pub fn are_of(&self, resource: &Resource) -> bool {
         self.cached.iter().any(|cached| cached.covers(&resource.group, &resource.plural))
     }
 
-    /// The controller has registered, and has these cached.
+    /// Adds cached resources of a new registration.
     pub fn extend(&mut self, cached: &[Resource]) {
         Resource::extend(&mut self.cached, cached);
     }
 
-    /// A request is on its way.
+    /// A request is sent.
     pub fn sent(&mut self, call: u64, allowed: &Allowed, path_and_query: &str) {
         if matches!(allowed.verb, "get" | "list") {
             return self.read(call, allowed, path_and_query);
@@ -217,7 +216,7 @@ impl Writes {
         match reply {
             Reply::Head { status, .. } => read.status = *status,
             Reply::Body(bytes) => {
-                // A list need not be read to its end.
+                // A list is not read to its end.
                 if read.answer.found().resource_version.is_none() {
                     read.answer.push(bytes);
                 }
@@ -230,14 +229,14 @@ impl Writes {
         }
     }
 
-    /// What a read saw is not older than the writes whose gates were closed before it was sent.
+    /// A read is at least as new as writes whose gates were closed before it was sent.
     fn learn(&mut self, read: &Read) {
         let version = version(read.answer.found());
         let is_older = |gate: &&mut Gate| {
             gate.version.is_none()
                 && gate.number <= read.number
                 && gate.resource == read.resource
-                // The version of an object says nothing of the others, and that of a list is of them all.
+                // The version of an object tells nothing about other objects. That of a list covers them all.
                 && (read.key.is_none() || gate.key == read.key)
         };
         for gate in self.gates.iter_mut().filter(is_older) {
@@ -249,7 +248,7 @@ impl Writes {
         }
     }
 
-    /// A piece of an answer is about to be given to the guest.
+    /// Takes in a piece of an answer, before the guest gets it.
     pub fn on_reply(&mut self, call: u64, reply: &Reply) {
         if let Some(at) = self.reads.iter().position(|read| read.call == call) {
             return self.on_read(at, reply);
@@ -273,7 +272,7 @@ impl Writes {
         }
     }
 
-    /// A call ends without the whole of an answer.
+    /// A call failed.
     pub fn failed(&mut self, call: u64) {
         self.reads.retain(|read| read.call != call);
         if let Some(at) = self.under_way.iter().position(|write| write.call == call) {
@@ -303,7 +302,7 @@ impl Writes {
                 earlier.version.get_or_insert(version);
             }
         }
-        // The last finalizer goes, and the object with it.
+        // Removing the last finalizer deletes the object.
         let ends = metadata.is_deleting && !metadata.has_finalizers;
         if is_delete || ends {
             let uid = metadata.details_uid.as_ref().or(metadata.uid.as_ref()).map(|uid| hash(uid));
@@ -321,7 +320,7 @@ impl Writes {
         self.merge();
     }
 
-    /// Keeps the number of gates small.
+    /// Limits the number of gates.
     fn merge(&mut self) {
         if self.gates.len() <= MAX_GATES {
             return;
@@ -340,12 +339,12 @@ impl Writes {
         self.gates = merged;
     }
 
-    /// Whether any read may have to wait, now or once an answer has come.
+    /// Whether any read may have to wait, now or after an answer.
     pub fn is_waited_for(&self) -> bool {
         !(self.gates.is_empty() && self.under_way.is_empty())
     }
 
-    /// The cache has seen an object go, and no other cache of the controller's has it.
+    /// The cache saw a deletion, and no other cache of the controller has the object.
     pub fn gone(&mut self, resource: &Resource, key: &str, uid: u64) {
         let concerns =
             |of: &Resource, other: &Option<Key>| of == resource && other.as_ref().is_none_or(|other| **other == *key);
@@ -355,28 +354,28 @@ impl Writes {
         }
     }
 
-    /// Whether the cache has seen all acknowledged writes of this object; of all objects of the resource if
-    /// there is no key.
-    pub fn are_in(&self, resource: &Resource, key: Option<&Key>, cache: Known<'_>) -> bool {
+    /// Whether the cache has seen all acknowledged writes of this object; without a key, of all objects of the
+    /// resource.
+    pub fn are_in(&self, resource: &Resource, key: Option<&Key>, cache: CacheView<'_>) -> bool {
         let concerns = |of: &Resource, other: &Option<Key>| {
             of == resource && key.zip(other.as_ref()).is_none_or(|(key, other)| key == other)
         };
         let is_open = |gate: &Gate| {
             gate.version.is_some_and(|version| version <= cache.position)
-                // Whatever there is under that name: one from before or after.
+                // The name may be taken by an earlier or later object.
                 || gate.gone.is_some() && gate.key.as_ref().is_some_and(|key| cache.index.get(key).is_none())
         };
         !self.under_way.iter().any(|write| write.acknowledged && concerns(&write.resource, &write.key))
             && self.gates.iter().filter(|gate| concerns(&gate.resource, &gate.key)).all(is_open)
     }
 
-    /// The only cache of this resource that the controller has is at this resource version.
+    /// The controller's only cache of this resource has reached this resource version.
     pub fn forget(&mut self, resource: &Resource, position: u64) {
         self.gates
             .retain(|gate| !(gate.resource == *resource && gate.version.is_some_and(|version| version <= position)));
     }
 
-    /// Gives back what it does not use.
+    /// Frees unused memory.
     pub fn shrink(&mut self) {
         self.under_way.shrink_to_fit();
         self.reads.shrink_to_fit();

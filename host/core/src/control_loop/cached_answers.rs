@@ -37,7 +37,8 @@ impl<E: Environment> ControlLoop<E> {
         };
         let slot = &mut self.slots[id];
         let environment = &mut self.environment;
-        let credit = slot.requests.credit.get_or_insert_with(|| environment.new_credit(RESPONSE_CREDIT_BYTES));
+        let new_credit = || environment.new_credit(RESPONSE_CREDIT_BYTES);
+        let credit = slot.requests.credit_or_insert(self.next_token, new_credit);
         let read = read.and_then(|body| match credit.try_take(body.len()) {
             true => Ok(body),
             false => Err(CachedRead::TooLarge),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasmop_package::manifest::{ControllerSpec, WatchSpec};
-use wasmop_policy::Cause as Trigger;
+use wasmop_policy::Trigger;
 
 use super::host_state::HostState;
 use super::slot::SlotId;
@@ -39,6 +39,9 @@ pub enum HostEffect {
         slot: SlotId,
     },
     /// Make a request. Answered by `HostEvent::Replies`.
+    ///
+    /// An `Abort` of it may follow in the same list. Then the controller may have no credit any more, and nothing is to be
+    /// sent.
     Send(Box<Send>),
     /// Cancel a request.
     Abort {

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::watch::{Change, Judged, Known, Place, WatchId, WatchRequest};
+use crate::watch::{CacheView, Change, Judged, WatchId, WatchPosition, WatchRequest};
 use crate::work_queue::Key;
 
 /// Bytes of responses that one controller may have undelivered in the host: shared by the loop and the requests
@@ -40,16 +40,16 @@ pub trait Environment {
     fn replay(&mut self, watch: WatchId, subscriber: u64) -> u64;
 
     /// Sends one subscriber what an earlier host knew; with `place` only what it has missed. Ends with `Replayed`.
-    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<Place>);
+    fn recall(&mut self, watch: WatchId, subscriber: u64, place: Option<WatchPosition>);
 
     /// The number of the last change that an earlier host has recorded for the watch; 0 without one.
     fn recovered(&self, watch: WatchId) -> u64;
 
     /// Whether this place is one in this watch.
-    fn is_in(&self, place: &Place, watch: WatchId) -> bool;
+    fn is_in(&self, place: &WatchPosition, watch: WatchId) -> bool;
 
     /// How a later host finds the changes after `seen`; `None` if nothing is recorded of the watch.
-    fn place(&self, watch: WatchId, seen: u64) -> Option<Place>;
+    fn place(&self, watch: WatchId, seen: u64) -> Option<WatchPosition>;
 
     /// Whether a later host could continue this watch.
     fn is_recorded(&self, watch: WatchId) -> bool;
@@ -73,7 +73,7 @@ pub trait Environment {
     fn object(&self, watch: WatchId, key: &str) -> Option<Arc<str>>;
 
     /// Calls `look` with the objects of a watch that is in order; `None` if it is not.
-    fn look<T>(&self, watch: WatchId, look: impl FnOnce(Known<'_>) -> T) -> Option<T>;
+    fn look<T>(&self, watch: WatchId, look: impl FnOnce(CacheView<'_>) -> T) -> Option<T>;
 
     /// Judges a change by a predicate in CEL. Also returns the CPU time that took.
     fn judge(&mut self, predicate: &str, change: &Change) -> (Judged, Duration);

@@ -3,18 +3,18 @@
 use serde::{Deserialize, Serialize};
 use wasmop_policy::Predictor;
 
-use crate::controller::Saved;
-use crate::watch::Place;
+use crate::controller::ControllerState;
+use crate::watch::WatchPosition;
 
 /// What is saved with a snapshot besides the instance. Encoded with postcard; the snapshot's format version covers it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HostState {
     /// Queues, tasks and deadlines.
-    pub controller: Saved,
+    pub controller: ControllerState,
     /// What is known of when it is needed.
     pub predictor: Predictor,
     /// How much of its watches is in its work queues.
-    pub places: Vec<Place>,
+    pub places: Vec<WatchPosition>,
     /// Fingerprint of what the program was started with.
     pub startup: u64,
 }

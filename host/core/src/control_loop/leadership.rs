@@ -18,8 +18,8 @@ use super::suspension::SaveReason;
 use super::{ControlLoop, Environment, HostEffect, SpanEvent};
 use crate::controller::Controller;
 use crate::election::Fence;
-use crate::limits::request_rate::Requests;
-use crate::watch::Place;
+use crate::limits::request_rate::RequestThrottle;
+use crate::watch::WatchPosition;
 
 /// How long a controller that is given up may wait for answers to requests that it has made.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
@@ -53,8 +53,8 @@ impl Leadership {
         }
     }
 
-    /// Whether the controller makes progress on this host, as far as is known.
-    pub fn runs(&self) -> bool {
+    /// Whether it runs here and is not about to stop, as far as is known.
+    pub(super) fn is_active(&self) -> bool {
         matches!(self, Leadership::Alone | Leadership::Held(_))
     }
 
@@ -78,7 +78,7 @@ pub struct Recovered {
     /// Bytes of its snapshot; `None`: it starts from the base image.
     pub snapshot_bytes: Option<u64>,
     /// How much of its watches it has seen.
-    pub places: Vec<Place>,
+    pub places: Vec<WatchPosition>,
 }
 
 impl Recovered {
@@ -221,7 +221,7 @@ impl<E: Environment> ControlLoop<E> {
             fence.end();
         }
         slot.controller = Controller::new(now, slot.package.first_monotonic_ns);
-        slot.requests.waiting = Requests::default();
+        slot.requests.waiting = RequestThrottle::default();
         (slot.requests.credit, slot.throttles.liveness) = (None, None);
         slot.watches = Default::default();
         (slot.suspension.save_after, slot.suspension.anonymous_bytes) = (Duration::ZERO, 0);

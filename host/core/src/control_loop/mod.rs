@@ -30,6 +30,8 @@ mod status;
 mod stepping;
 mod subscriptions;
 mod suspension;
+#[cfg(test)]
+mod tests;
 mod throttles;
 mod timers;
 mod watching;
@@ -56,7 +58,7 @@ pub use self::suspension::SaveReason;
 use self::suspension::Suspension;
 use self::timers::Timers;
 use crate::cached_reads::{Resource, Writes};
-use crate::limits::problem::Told;
+use crate::limits::problem::ProblemReports;
 use crate::own_writes::OwnWrites;
 use crate::permissions::Permissions;
 use crate::permissions::learn::Learning;
@@ -135,7 +137,7 @@ pub struct ControlLoop<E: Environment> {
     learning: Option<Learning>,
     is_traced: bool,
     /// When owners were last told of which problem.
-    published: Told,
+    published: ProblemReports,
     totals: Totals,
     next_token: u64,
     is_shutting_down: bool,
@@ -161,7 +163,7 @@ impl<E: Environment> ControlLoop<E> {
             limit_caps,
             learning,
             is_traced,
-            published: Told::default(),
+            published: ProblemReports::default(),
             totals: Totals::default(),
             next_token: 0,
             is_shutting_down: false,
@@ -292,7 +294,7 @@ impl<E: Environment> ControlLoop<E> {
     /// Charges a controller for CPU time that the loop has spent on it.
     pub fn charge(&mut self, id: SlotId, cpu: Duration, now: Now) {
         let slot = &mut self.slots[id];
-        slot.throttles.pace.used(&slot.package.limits, cpu, now.host);
+        slot.throttles.cpu_share.used(&slot.package.limits, cpu, now.host);
     }
 
     /// Every instance is to be suspended.
@@ -300,6 +302,7 @@ impl<E: Environment> ControlLoop<E> {
         self.is_shutting_down = true;
         for id in self.slots.ids() {
             self.touched.insert(id);
+            self.schedule(id, None);
             let calls = self.slots[id].requests.in_flight.keys();
             self.effects.extend(calls.map(|call| HostEffect::Abort { slot: id, call: *call }));
         }
@@ -366,8 +369,9 @@ impl<E: Environment> ControlLoop<E> {
             return self.step_down(id);
         }
         let now = self.now.host;
-        self.send_waiting(id);
+        // Before requests are sent: what ends now makes none.
         self.end_overdue(id);
+        self.send_waiting(id);
         self.complete_changes(id);
         let slot = &mut self.slots[id];
         slot.return_credit();
@@ -408,10 +412,13 @@ impl<E: Environment> ControlLoop<E> {
         }
     }
 
-    /// Looks at a slot again at `wake`, or earlier if a limit demands it.
+    /// Looks at a slot again at `wake`, or earlier if a limit demands it. Limits are not enforced on a controller that is
+    /// about to stop: what is overdue would stay so.
     fn schedule(&mut self, id: SlotId, wake: Option<Duration>) {
         let slot = &mut self.slots[id];
-        let wake = wake.into_iter().chain(slot.limits_wake()).min();
+        let is_limited = slot.leadership.is_active() && !self.is_shutting_down;
+        let limits_wake = is_limited.then(|| slot.limits_wake()).flatten();
+        let wake = wake.into_iter().chain(limits_wake).min();
         self.timers.set(id, &mut slot.wake, wake);
     }
 }

@@ -16,14 +16,14 @@ use super::slot::{Slot, SlotId};
 use super::{ControlLoop, Credit, Environment, HostEffect};
 use crate::cached_reads::{Resource, Writes};
 use crate::limits::problem::{Limit, Problem};
-use crate::limits::request_rate::{Next, Requests};
+use crate::limits::request_rate::{Next, RequestThrottle};
 use crate::limits::self_trigger::{SelfTriggers, version_in};
 use crate::own_writes::{OwnWrites, Settled};
 use crate::permissions::external::ExternalDenied;
 use crate::permissions::{Allowed, ApiRequest, Denied, is_stream};
 use crate::registration_id::RegistrationId;
 use crate::reply::Reply;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::step::{Call, EventKind};
 use crate::work_queue::Key;
 
@@ -33,13 +33,15 @@ const MAX_LOGGED_PATH: usize = 1024;
 /// The requests of one controller, and what it is known to have written.
 ///
 /// Invariants: a call is in `in_flight` or in `waiting`, never in both; `credit` is there while any request of the
-/// present instance has taken some.
+/// present instance has taken some, and only what was taken from it is given back.
 pub(super) struct SlotRequests<C> {
     /// By the guest's call id.
     pub in_flight: BTreeMap<u64, InFlight>,
     /// Those that wait until the limits let them go.
-    pub waiting: Requests,
+    pub waiting: RequestThrottle,
     pub credit: Option<C>,
+    /// Requests with a lower token have taken from an earlier credit.
+    credit_since: u64,
     /// What its cached reads must not be older than; only if it watches whole objects.
     pub writes: Option<Box<Writes>>,
     /// What it has changed itself; only if it ignores such changes somewhere.
@@ -89,12 +91,22 @@ impl<C: Credit> SlotRequests<C> {
     pub fn new(writes: Option<Box<Writes>>, own_writes: Option<Box<OwnWrites>>) -> SlotRequests<C> {
         SlotRequests {
             in_flight: BTreeMap::new(),
-            waiting: Requests::default(),
+            waiting: RequestThrottle::default(),
             credit: None,
+            credit_since: 0,
             writes,
             own_writes,
             self_triggers: None,
         }
+    }
+
+    /// The present credit, which `new` creates if there is none. `next_token`: the token of the next request.
+    pub fn credit_or_insert(&mut self, next_token: u64, new: impl FnOnce() -> C) -> &C {
+        let since = &mut self.credit_since;
+        self.credit.get_or_insert_with(|| {
+            *since = next_token;
+            new()
+        })
     }
 
     /// Open streams, the waiting ones included.
@@ -115,6 +127,13 @@ impl<C: Credit> SlotRequests<C> {
     pub fn give_credit(&self, bytes: usize) {
         if let Some(credit) = &self.credit {
             credit.give(bytes);
+        }
+    }
+
+    /// Pieces of an answer that nobody waits for any more have come.
+    fn drop_replies(&self, token: u64, replies: &[Reply]) {
+        if token >= self.credit_since {
+            self.give_credit(replies.iter().map(Reply::credited_bytes).sum());
         }
     }
 
@@ -175,7 +194,7 @@ impl<C: Credit> Slot<C> {
     /// It is known now whether changes that were held back are the controller's own.
     fn settle(&mut self, settled: Option<Settled>) {
         if settled.is_some_and(|settled| self.controller.settle(&settled)) {
-            self.counters.avoided(Avoided::OwnWrite);
+            self.counters.change_ignored(IgnoredChange::OwnWrite);
         }
     }
 
@@ -247,12 +266,12 @@ impl<E: Environment> ControlLoop<E> {
             match next {
                 Next::Make(call) => self.send(id, call),
                 Next::Nothing => return,
-                Next::Wait { limit, anew } => {
-                    if anew {
+                Next::Wait { limit, is_new } => {
+                    if is_new {
                         slot.counters.limit_hit(limit);
                     }
                     // To have as many requests in flight as allowed is nothing unusual.
-                    if anew && limit == Limit::RequestRate {
+                    if is_new && limit == Limit::RequestRate {
                         let message =
                             format!("makes more than {} requests a second: they wait", limits.api_requests_per_second);
                         self.report_problem(id, Problem::Limit(limit), None, &message);
@@ -327,7 +346,7 @@ impl<E: Environment> ControlLoop<E> {
         self.next_token += 1;
         let slot = &mut self.slots[id];
         let environment = &mut self.environment;
-        slot.requests.credit.get_or_insert_with(|| environment.new_credit(super::RESPONSE_CREDIT_BYTES));
+        slot.requests.credit_or_insert(token, || environment.new_credit(super::RESPONSE_CREDIT_BYTES));
         slot.requests.in_flight.insert(call.id, InFlight { is_stream, token, write });
         let Call { id: number, task, method, path, headers, body, .. } = call;
         self.effects.push(HostEffect::Send(Box::new(Send {
@@ -384,7 +403,7 @@ impl<E: Environment> ControlLoop<E> {
         let slot = &mut self.slots[id];
         if slot.requests.in_flight.get(&call).is_none_or(|request| request.token != token) {
             // The guest dropped the call while this was on its way.
-            slot.requests.give_credit(replies.iter().map(Reply::credited_bytes).sum());
+            slot.requests.drop_replies(token, &replies);
             return;
         }
         let mut too_large = None;

@@ -11,7 +11,7 @@ use crate::crash_log;
 use crate::excerpt::excerpt;
 use crate::limits::problem::Problem;
 use crate::status::counters::ReconcileResult;
-use crate::step::{Cause, Event, EventKind, Failure, LogLine, Lost};
+use crate::step::{Event, EventKind, Failure, LogLine, Lost, StepFault};
 
 impl<E: Environment> ControlLoop<E> {
     /// Orders a step with these events; with `None` the instance is resumed and nothing more.
@@ -106,12 +106,16 @@ impl<E: Environment> ControlLoop<E> {
             Some(lost) => self.restart(id, lost),
             None => self.check_liveness(id),
         }
-        self.send_waiting(id);
+        // One that is given up waits for the answers that are due, and makes no further requests.
+        if self.slots[id].leadership.is_active() {
+            self.end_overdue(id);
+            self.send_waiting(id);
+        }
         if has_grown {
             self.keep_budget();
         }
         let slot = &mut self.slots[id];
-        slot.throttles.pace.used(&slot.package.limits, report.cpu, now);
+        slot.throttles.cpu_share.used(&slot.package.limits, report.cpu, now);
     }
 
     /// A step failed and was undone, if it could be. Returns what follows for its culprit.
@@ -130,7 +134,7 @@ impl<E: Environment> ControlLoop<E> {
         let culprit = failure.culprit.and_then(|task| slot.controller.task_object(task));
         let object = culprit.as_ref().map(|(_, key)| key.clone()).unwrap_or_default();
         slot.counters.step_failed(failure.cause);
-        let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == Cause::MemoryLimit);
+        let memory = slot.memory_use(failure.memory_before).filter(|_| failure.cause == StepFault::MemoryLimit);
         let blamed = failure.culprit.and_then(|task| slot.controller.blamed(task));
         slot.note_failure(blamed, memory, now);
         let detail = excerpt(&failure.detail);
@@ -166,7 +170,7 @@ impl<E: Environment> ControlLoop<E> {
     fn on_misuses(&mut self, id: SlotId, misuses: &[String]) {
         let Some(what) = misuses.first() else { return };
         let slot = &mut self.slots[id];
-        slot.throttles.pace.misused(self.now.host);
+        slot.throttles.cpu_share.misused(self.now.host);
         let name = slot.name.clone();
         let more = misuses.len() - 1;
         if self.may_log(id, what.len()) {
@@ -305,7 +309,7 @@ impl<E: Environment> ControlLoop<E> {
 /// Why a step failed, in a line. What a panic was is in the last thing it logged.
 fn describe(failure: &Failure) -> String {
     let is_panic_line = |line: &&LogLine| line.level == tracing::Level::ERROR || line.target == "stderr";
-    let line = failure.logs.iter().rev().find(is_panic_line).filter(|_| failure.cause == Cause::Panic);
+    let line = failure.logs.iter().rev().find(is_panic_line).filter(|_| failure.cause == StepFault::Panic);
     let reason = line.map_or(&*failure.reason, |line| line.message.trim());
     format!("{}: {}", failure.cause.as_str(), excerpt(reason))
 }

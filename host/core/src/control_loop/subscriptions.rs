@@ -8,7 +8,7 @@ use wasmop_package::manifest::ControllerSpec;
 
 use super::slot::SlotId;
 use crate::registration_id::RegistrationId;
-use crate::watch::{Place, Waiting, WatchId};
+use crate::watch::{Waiting, WatchId, WatchPosition};
 
 /// A controller's interest in a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) struct Subscriptions {
     /// Watches that cannot be had now, and whose owner knows.
     pub waiting: BTreeMap<(SlotId, WatchId), Unwatched>,
     /// What controllers that continue from a snapshot have seen. Empty once all are subscribed.
-    pub returning: HashMap<SlotId, Vec<Place>>,
+    pub returning: HashMap<SlotId, Vec<WatchPosition>>,
     /// No event of a watch has been handled yet.
     pub is_starting: bool,
     /// Specs of registrations, one copy of those that are equal: those of one package are.

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use wasmop_policy::budget::{Candidate, victims};
-use wasmop_policy::{Cause as Trigger, Decision, Policy, Predictor, Prices, Situation};
+use wasmop_policy::{Decision, Policy, Predictor, Prices, Situation, Trigger};
 
 use super::effect::Save;
 use super::event::{Saved, Written};
@@ -93,7 +93,7 @@ impl Suspension {
     /// There is something to do. Returns what brought it about, if an idle gap ended with it.
     pub fn on_event(&mut self, now: Duration) -> Option<Trigger> {
         let is_known = self.known_next.take().is_some_and(|at| at <= now);
-        let trigger = if is_known { Trigger::Known } else { Trigger::Event };
+        let trigger = if is_known { Trigger::Scheduled } else { Trigger::Unscheduled };
         self.predictor.on_event(now, trigger);
         self.resume_at = None;
         std::mem::take(&mut self.is_idle).then_some(trigger)

@@ -6,9 +6,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::slot::{Phase, Slot, SlotId};
 use super::{ControlLoop, Credit, Environment, HostEffect, SpanEvent};
-use crate::limits::cpu_share::{Held, Pace};
+use crate::limits::cpu_share::{CpuShare, Held};
 use crate::limits::liveness::Liveness;
-use crate::limits::log_rate::{Line, Lines};
+use crate::limits::log_rate::{LogThrottle, LogVerdict};
 use crate::limits::problem::{Limit, Problem};
 use crate::limits::self_trigger::Loop;
 use crate::step::{Event, EventKind, LogLine};
@@ -19,10 +19,10 @@ const LINE_BYTES: usize = 200;
 /// How much a controller has used of its limits.
 #[derive(Default)]
 pub(super) struct Throttles {
-    pub pace: Pace,
+    pub cpu_share: CpuShare,
     /// Only while something goes wrong.
     pub liveness: Option<Box<Liveness>>,
-    lines: Lines,
+    lines: LogThrottle,
 }
 
 impl Throttles {
@@ -32,12 +32,8 @@ impl Throttles {
 }
 
 impl<C: Credit> Slot<C> {
-    /// When something is to be done because of a limit. `None` for a controller that does not run here: nothing is
-    /// sent or cancelled for it, so that a time in the past would stay there.
+    /// When something is to be done because of a limit.
     pub fn limits_wake(&self) -> Option<Duration> {
-        if !self.leadership.runs() {
-            return None;
-        }
         let limits = self.limits();
         let is_at_home = !matches!(self.phase, Phase::Busy);
         let overdue = is_at_home.then(|| self.controller.next_timeout(limits.reconcile_timeout())).flatten();
@@ -48,11 +44,11 @@ impl<C: Credit> Slot<C> {
     fn log_line(&mut self, bytes: usize, now: Duration) -> (bool, bool) {
         let limits = &self.package.limits;
         match self.throttles.lines.line(limits, bytes, now) {
-            Line::Dropped => {
+            LogVerdict::Dropped => {
                 self.counters.limit_hit(Limit::LogRate);
                 (false, !self.throttles.lines.has_dropped_before())
             }
-            Line::Written { dropped } => {
+            LogVerdict::Written { dropped } => {
                 if dropped > 0 {
                     tracing::warn!(
                         controller = &*self.name,
@@ -142,10 +138,10 @@ impl<E: Environment> ControlLoop<E> {
             return None;
         }
         let limits = &slot.package.limits;
-        let pace = &mut slot.throttles.pace;
-        let was_waiting = pace.is_waiting();
-        let Some(held) = pace.held(limits, now) else {
-            if let Some((time, Held::CpuShare(_))) = pace.runs(now) {
+        let cpu_share = &mut slot.throttles.cpu_share;
+        let was_waiting = cpu_share.is_waiting();
+        let Some(held) = cpu_share.held(limits, now) else {
+            if let Some((time, Held::CpuShare(_))) = cpu_share.runs(now) {
                 slot.counters.throttled(Limit::CpuShare, time);
             }
             return None;

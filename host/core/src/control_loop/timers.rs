@@ -29,6 +29,12 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
+    /// All wake times, the earliest first.
+    #[cfg(test)]
+    pub fn all(&self) -> Vec<(Duration, SlotId)> {
+        self.0.iter().copied().collect()
+    }
+
     /// Takes out a slot whose time has come. The caller resets its `wake`.
     pub fn pop_due(&mut self, now: Duration) -> Option<SlotId> {
         let &(at, slot) = self.0.first().filter(|(at, _)| *at <= now)?;

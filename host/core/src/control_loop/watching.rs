@@ -13,10 +13,10 @@ use crate::controller::{Found, WatchedChange};
 use crate::limits::problem::Problem;
 use crate::own_writes::Verdict;
 use crate::registration_id::RegistrationId;
-use crate::status::counters::Avoided;
+use crate::status::counters::IgnoredChange;
 use crate::watch::{
-    Change, Judged, Passage, Place, Primary, Replay, WatchEvent, WatchId, WatchRequest, keys_for, namespaces, passage,
-    shared,
+    Change, Judged, Passage, Primary, Replay, WatchEvent, WatchId, WatchPosition, WatchRequest, keys_for, namespaces,
+    passage, shared,
 };
 use crate::work_queue::Key;
 
@@ -184,7 +184,7 @@ impl<E: Environment> ControlLoop<E> {
 
     /// How much of its watches is in a controller's work queues, to be kept with its snapshot; and the watches whose
     /// journals have to be written for that to be of use.
-    pub(super) fn places(&self, id: SlotId) -> (Vec<Place>, Vec<WatchId>) {
+    pub(super) fn places(&self, id: SlotId) -> (Vec<WatchPosition>, Vec<WatchId>) {
         let slot = &self.slots[id];
         if slot.controller.has_unasked() {
             return Default::default();
@@ -210,8 +210,11 @@ impl<E: Environment> ControlLoop<E> {
         if let Change::Deleted { key, meta, .. } = &event.change {
             self.on_object_gone(event.watch, &subscribers, key, meta.uid);
         }
-        if event.replay.is_none() {
-            self.subscriptions.seen.insert(event.watch, event.number);
+        // An event may come from a watch that has ended.
+        if event.replay.is_none()
+            && let Some(seen) = self.subscriptions.seen.get_mut(&event.watch)
+        {
+            *seen = event.number;
         }
         if let (Change::Replayed, Some(Replay { subscriber, .. })) = (&event.change, event.replay) {
             // Also for a subscriber that is gone: it may come back.
@@ -250,13 +253,13 @@ impl<E: Environment> ControlLoop<E> {
         // A replay presents all objects as new: they are all to be seen.
         match passage(watched.generation_changed, &event.change) {
             Passage::Counts => {}
-            Passage::LeftOut => return slot.counters.avoided(Avoided::Predicate),
+            Passage::LeftOut => return slot.counters.change_ignored(IgnoredChange::Predicate),
             Passage::NoChange => return,
         }
         if event.replay.is_none() && !watched.predicate.is_empty() {
             match self.judge(id, &watched.predicate, &event.change, judged) {
                 Judged::Counts => {}
-                Judged::Ignored => return self.slots[id].counters.avoided(Avoided::Predicate),
+                Judged::Ignored => return self.slots[id].counters.change_ignored(IgnoredChange::Predicate),
                 Judged::Failed(why) => {
                     let key = event.change.key().map_or("an object", |key| &**key);
                     let kind = &watched.kind;
@@ -291,7 +294,7 @@ impl<E: Environment> ControlLoop<E> {
             } else if self.enqueue_related(id, registration, key, is_listed) {
                 self.touched.insert(id);
             } else {
-                self.slots[id].counters.avoided(Avoided::Unrelated);
+                self.slots[id].counters.change_ignored(IgnoredChange::Unrelated);
             }
         }
     }
@@ -303,11 +306,11 @@ impl<E: Environment> ControlLoop<E> {
         if let Some(verdict) = judged.get(predicate) {
             return verdict.clone();
         }
-        if slot.throttles.pace.is_used_up(&slot.package.limits, now) {
+        if slot.throttles.cpu_share.is_used_up(&slot.package.limits, now) {
             return Judged::Counts;
         }
         let (verdict, took) = self.environment.judge(predicate, change);
-        slot.throttles.pace.used(&slot.package.limits, took, now);
+        slot.throttles.cpu_share.used(&slot.package.limits, took, now);
         judged.insert(predicate.to_owned(), verdict.clone());
         verdict
     }
@@ -359,7 +362,7 @@ impl<E: Environment> ControlLoop<E> {
         match own.judge(&concerned, old.as_ref(), meta) {
             Verdict::Other => false,
             Verdict::Own => {
-                slot.counters.avoided(Avoided::OwnWrite);
+                slot.counters.change_ignored(IgnoredChange::OwnWrite);
                 true
             }
             Verdict::Maybe => {

@@ -1,4 +1,4 @@
-//! The account of one controller: everything that it makes the host hold in memory, and the sum of it.
+//! Accounts for the memory that the host holds for one controller.
 //!
 //! ```text
 //! a call of the guest  ─► open calls, with their requests  ─┐
@@ -6,8 +6,8 @@
 //! a change to map      ─► changes ─► inbox                  ┘
 //! ```
 //!
-//! Only the guest can make it grow without end, so the limit is enforced where the guest asks for something. What
-//! arrives from outside is throttled instead: responses wait for credit, changes give up their objects.
+//! Only the guest can make it grow without bound, so the limit applies when the guest asks for something. Input from
+//! outside is throttled: responses wait for credit, and changes drop their objects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::step::{Event, EventKind};
 use crate::watch::{WatchId, gone};
 use crate::work_queue::Key;
 
-/// Most bytes that one controller may make the host hold. A step can emit as much at once.
+/// Most bytes that the host holds for one controller. A step can emit as much at once.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
-/// Refused calls are answered, too. An instance whose refusals need more than this on top of the limit is lost.
+/// Extra bytes for refusals, which are answers too. An instance that needs more is lost.
 const MAX_REFUSAL_BYTES: usize = 2 << 20;
-/// Changes have room below this, so that they leave some for calls.
+/// Limit for changes, which leaves room for calls.
 const MAX_WITH_CHANGES_BYTES: usize = MAX_HELD_BYTES / 2;
-/// Most calls of one controller that are open or whose answer waits for delivery.
+/// Most calls that are open or whose answer is undelivered.
 const MAX_CALLS: usize = 4096;
-/// Bookkeeping of an open call in the host: entries in its tables, and the task that makes the request.
+/// Bookkeeping of an open call in the host: table entries and the request's task.
 const CALL_BYTES: usize = 256;
 
 /// Invariants, which every method keeps:
@@ -40,48 +40,53 @@ pub(super) struct Account {
     inbox: VecDeque<Event>,
     /// By call id.
     calls: BTreeMap<u64, OpenCall>,
-    /// Changes of which the guest has yet to be asked whom they concern, in order.
+    /// Changes that the guest has yet to map, in order.
     changes: VecDeque<WatchedChange>,
     bytes: usize,
     answers: usize,
     owed: usize,
-    /// Registrations of which all objects are to be reconciled because changes were given up, and when.
+    /// Registrations whose objects are all to be reconciled because changes were dropped, and when.
     all_due: BTreeMap<RegistrationId, Duration>,
     /// Bytes of responses that have left the inbox, see [`Account::take_credit`].
     credit: usize,
-    /// Bytes that the host itself has put into the inbox, which took no credit. They are paid first.
+    /// Bytes in the inbox that the host put there without credit. They are settled first.
     uncredited: usize,
 }
 
-/// A call until its answer has ended.
+/// A call whose answer has not ended.
 #[derive(Debug)]
 pub(super) struct OpenCall {
+    /// The task that made the call, 0 if none.
     pub task: u64,
     /// Of the request.
     bytes: usize,
 }
 
-/// A change of a watched object of which the guest says whom it concerns.
+/// A change of a watched object that the guest maps to objects.
 #[derive(Clone, Debug)]
 pub struct WatchedChange {
+    /// The registration.
     pub registration: RegistrationId,
     /// Index into the registration's watches.
     pub watch: u32,
+    /// The upstream watch.
     pub source: WatchId,
+    /// The changed object.
     pub key: Key,
-    /// The object is.
+    /// The object was deleted.
     pub gone: bool,
-    /// As JSON. `None`: to be looked up when it is delivered.
+    /// The object as JSON; `None`: looked up at delivery.
     pub object: Option<Bytes>,
 }
 
-/// What of an object there is when it is looked up.
+/// The result of looking up an object.
 #[derive(Clone, Debug)]
 pub enum Found {
     /// As JSON.
     Object(Bytes),
-    /// It exists, and its content is not held.
+    /// It exists, but its content is not held.
     WithoutObject,
+    /// It does not exist.
     Nothing,
 }
 
@@ -101,17 +106,18 @@ impl WatchedChange {
     }
 }
 
-/// What becomes of a call.
+/// The result of opening a call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opened {
     Open,
-    /// Its number is in use; the guest gets no answer, which it would take for that of the first one.
+    /// The number is in use. The guest gets no answer, which it would take for that of the first call.
     Duplicate,
-    /// There is no room for it.
+    /// The account is full.
     Full,
 }
 
 impl Account {
+    /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -120,39 +126,44 @@ impl Account {
         self.bytes.saturating_add(bytes) <= MAX_HELD_BYTES
     }
 
-    /// Whether calls were refused so often that not even the refusals have room.
+    /// Whether not even refusals have room.
     pub fn is_overdrawn(&self) -> bool {
         self.bytes > MAX_HELD_BYTES + MAX_REFUSAL_BYTES
     }
 
     // --- the inbox
 
+    /// Undelivered events, in order.
     pub fn inbox(&self) -> &VecDeque<Event> {
         &self.inbox
     }
 
+    /// Adds an event.
     pub fn push(&mut self, event: Event) {
         self.enter(&event);
         self.inbox.push_back(event);
     }
 
+    /// Adds an event before all others.
     pub fn push_front(&mut self, event: Event) {
         self.enter(&event);
         self.inbox.push_front(event);
     }
 
-    /// An event whose payload the host has made: it took no credit.
+    /// Adds an event that the host made, which took no credit.
     pub fn push_own(&mut self, event: Event) {
         self.uncredited += credited_bytes(&event);
         self.push(event);
     }
 
+    /// Takes the next event.
     pub fn pop(&mut self) -> Option<Event> {
         let event = self.inbox.pop_front()?;
         self.leave(&event);
         Some(event)
     }
 
+    /// Drops the events for which `dropped` is true.
     pub fn drop_events(&mut self, dropped: impl Fn(&Event) -> bool) {
         for event in std::mem::take(&mut self.inbox) {
             if dropped(&event) {
@@ -177,25 +188,26 @@ impl Account {
         self.credit += bytes - paid;
     }
 
-    /// Bytes of responses that have left the inbox since this was last asked, delivered or not: as many more may be
-    /// received. Never more than were received on credit.
+    /// Bytes of responses that left the inbox since the last call, delivered or not. As many more may be received.
+    /// Never more than were received on credit.
     pub fn take_credit(&mut self) -> usize {
         std::mem::take(&mut self.credit)
     }
 
     // --- calls
 
+    /// Open calls, by id.
     pub fn calls(&self) -> &BTreeMap<u64, OpenCall> {
         &self.calls
     }
 
-    /// `bytes`: of the request.
+    /// Opens a call. `bytes`: size of the request.
     pub fn open(&mut self, id: u64, task: u64, bytes: usize) -> Opened {
         if self.calls.contains_key(&id) {
             return Opened::Duplicate;
         }
         let call = OpenCall { task, bytes };
-        // One large call always may.
+        // A single large call is always allowed.
         let has_room = self.has_room(call.cost()) || self.calls.is_empty() && self.inbox.is_empty();
         if !has_room || self.calls.len() + self.answers >= MAX_CALLS {
             return Opened::Full;
@@ -205,7 +217,7 @@ impl Account {
         Opened::Open
     }
 
-    /// Returns the task of a call that was open.
+    /// Closes a call. Returns its task if it was open.
     pub fn close(&mut self, id: u64) -> Option<u64> {
         let call = self.calls.remove(&id)?;
         self.bytes -= call.cost();
@@ -214,19 +226,20 @@ impl Account {
 
     // --- changes
 
+    /// Whether changes wait to be mapped.
     pub fn has_changes(&self) -> bool {
         !self.changes.is_empty()
     }
 
-    /// Something has changed that the guest does not know yet.
+    /// Whether the guest has yet to learn of a change.
     pub fn has_unasked(&self) -> bool {
         !self.changes.is_empty()
             || !self.all_due.is_empty()
             || self.inbox.iter().any(|event| event.kind == EventKind::Map)
     }
 
-    /// Takes in a change. Without room it gives up its object, which is looked up later. If there is no room for its name
-    /// either, all objects of the registration are to be reconciled.
+    /// Takes in a change. If room is short, it drops the object, which is looked up later. If even the name has no
+    /// room, all objects of the registration are reconciled.
     pub fn queue_change(&mut self, mut change: WatchedChange) {
         let has_room = |change: &WatchedChange| self.bytes + change.cost() <= MAX_WITH_CHANGES_BYTES;
         if !has_room(&change) {
@@ -235,8 +248,8 @@ impl Account {
                 self.mark_all_due(change.registration, Duration::ZERO);
                 return;
             }
-            // The one before finds the present state of the object when it is looked up. It is near the end, as objects
-            // change in bursts.
+            // The earlier change will look up the current state of the object. It is near the end, as objects change in
+            // bursts.
             let before = self.changes.iter().rev().take(MAX_COMPARED).find(|other| other.is_of(&change));
             if !change.gone && before.is_some_and(|before| before.object.is_none() && !before.gone) {
                 return;
@@ -247,7 +260,7 @@ impl Account {
         self.changes.push_back(change);
     }
 
-    /// The next change with its object; `None` if it has to be looked up before.
+    /// The next change with its object; `None` if the object has to be looked up first.
     pub fn pop_change(&mut self) -> Option<(WatchedChange, Bytes)> {
         let mut change = self.changes.pop_front_if(|change| change.object.is_some())?;
         self.bytes -= change.cost();
@@ -255,8 +268,8 @@ impl Account {
         Some((change, object))
     }
 
-    /// Looks up the objects of the changes that come next and have none: of so many, up to so many bytes. A change of an
-    /// object whose content nobody holds is given up.
+    /// Looks up missing objects of the next changes: of `next` changes, up to `bytes` bytes. A change of an object
+    /// without content becomes a reconcile of all objects.
     pub fn look_up_changes(&mut self, next: usize, bytes: usize, look: impl Fn(WatchId, &str) -> Found) {
         let (mut at, mut found) = (0, 0);
         while self.owed > 0 && found < bytes && at < next.min(self.changes.len()) {
@@ -282,13 +295,13 @@ impl Account {
         }
     }
 
-    /// All objects of a registration are to be reconciled at `at`, or sooner.
+    /// All objects of a registration are to be reconciled at `at` or earlier.
     pub fn mark_all_due(&mut self, registration: RegistrationId, at: Duration) {
         let due = self.all_due.entry(registration).or_insert(at);
         *due = at.min(*due);
     }
 
-    /// Registrations of which all objects are to be reconciled, and when: once the changes before have been asked about.
+    /// Registrations whose objects are all to be reconciled, and when. Empty until all earlier changes are mapped.
     pub fn take_all_due(&mut self) -> BTreeMap<RegistrationId, Duration> {
         match self.changes.is_empty() {
             true => std::mem::take(&mut self.all_due),
@@ -296,9 +309,9 @@ impl Account {
         }
     }
 
-    // --- all of it
+    // --- the whole account
 
-    /// The instance is gone, and all that was for it. Returns the calls that were open.
+    /// Drops everything, because the instance is gone. Returns the calls that were open.
     pub fn clear(&mut self) -> Vec<u64> {
         self.drop_events(|_| true);
         let calls: Vec<u64> = std::mem::take(&mut self.calls).into_keys().collect();
@@ -306,7 +319,7 @@ impl Account {
         calls
     }
 
-    /// Gives back what empty tables hold.
+    /// Frees the memory of empty tables.
     pub fn shrink(&mut self) {
         if self.inbox.is_empty() {
             self.inbox = VecDeque::new();
@@ -319,7 +332,7 @@ impl Account {
         }
     }
 
-    /// The invariants, counted anew.
+    /// Checks the invariants.
     #[cfg(test)]
     pub fn check(&self) {
         let events: usize = self.inbox.iter().map(Event::cost).sum();
@@ -329,14 +342,14 @@ impl Account {
         assert_eq!(self.answers, self.inbox.iter().filter(|event| is_last(event.kind)).count());
         assert_eq!(self.owed, self.changes.iter().filter(|change| change.object.is_none()).count());
         let credited: usize = self.inbox.iter().map(credited_bytes).sum();
-        assert!(self.uncredited <= credited, "what was not lent is not given back");
+        assert!(self.uncredited <= credited, "only credit that was taken is returned");
     }
 }
 
-/// Changes that a new one without room is compared with.
+/// Most changes that a new one without room is compared with.
 const MAX_COMPARED: usize = 64;
 
-/// Bytes for which a response takes credit.
+/// Bytes of a response that took credit.
 fn credited_bytes(event: &Event) -> usize {
     if matches!(event.kind, EventKind::Head | EventKind::Body) { event.payload.len() } else { 0 }
 }

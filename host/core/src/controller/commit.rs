@@ -1,4 +1,4 @@
-//! Takes in what a step did: its actions into effects, tasks that ended into the work queues.
+//! Commits the output of a step: actions become effects, finished tasks return to the work queues.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::excerpt::excerpt;
 use crate::step::{Action, Call, Event, EventKind, StepOutput};
 use crate::work_queue::Backoff;
 
-/// Tasks remembered of which the guest may not yet know that they were cancelled.
+/// Most cancelled tasks remembered until the guest learns of it.
 const MAX_CANCELLED: usize = 256;
-/// Waits of an object that has cost its controller the instance: the others are to get on meanwhile, and a
-/// new instance first waits itself.
+/// Backoff of an object that cost its controller the instance. Other objects get their turn first, and a new instance
+/// waits as well.
 const CULPRIT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(600) };
 
 impl Controller {
-    /// Takes in what a step emitted. `stepped_at`: the step's clock.
+    /// Commits a step's output. `stepped_at`: the step's clock.
     pub fn commit(&mut self, output: StepOutput, stepped_at: Duration, now: Duration) -> Vec<Effect> {
         self.deadline = output.park.filter(|park| *park < NO_DEADLINE).map(|park| stepped_at + park);
         let mut effects = Vec::new();
@@ -38,11 +38,11 @@ impl Controller {
                     match self.remove_task(task) {
                         Some(done) if done.is_map() => effects.push(self.map_done(task, &done, error, now)),
                         Some(done) => effects.push(self.done(task, done, requeue_after, error, now)),
-                        // It was under way when the task was cancelled.
+                        // The guest finished it before it learnt of the cancellation.
                         None if self.cancelled.remove(&task) => {}
                         None => effects.push(Effect::Misbehaved(format!("`done` for the unknown task {task}"))),
                     }
-                    // It works for at least as long as it has had to wait.
+                    // The instance has worked at least as long as its last backoff.
                     if now.saturating_sub(self.begun) >= RESTART_BACKOFF.delay(self.crashes) {
                         self.crashes = 0;
                     }
@@ -63,15 +63,15 @@ impl Controller {
         effects
     }
 
-    /// Gives up what an earlier instance had registered and this one has not, once its main function waits for nothing
-    /// any more: before, it may go on to register.
+    /// Retires registrations that this instance has not repeated, once its main function waits for nothing. Until then
+    /// it may still register.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
         if !self.started || self.registrations.len() == self.registrations.live().count() {
             return;
         }
         let main_waits = self.account.calls().values().any(|call| call.task == 0)
             || self.account.inbox().iter().any(|event| event.task == 0)
-            // With something registered, it may be a reconcile that waits for this.
+            // With a registration, the timer may belong to a reconcile.
             || self.deadline.is_some() && !self.has_registered();
         if !main_waits {
             effects.extend(self.registrations.retire().into_iter().map(Effect::Unregistered));
@@ -127,8 +127,8 @@ impl Controller {
         Effect::Reconciled { task, registration, key, outcome, took }
     }
 
-    /// A task was cancelled because a step failed on it: it is tried again with backoff. Instead of a `map` task, all
-    /// objects of its registration are reconciled. `lost`: the instance could not be kept.
+    /// Cancels a task because a step failed on it, and retries it with backoff. Instead of a `map` task, all objects of
+    /// the registration are reconciled. `lost`: the instance was lost.
     pub fn cancelled(&mut self, task: u64, lost: bool, now: Duration) -> Option<Effect> {
         self.account.drop_events(|e| e.task == task);
         let cancelled = self.remove_task(task)?;
@@ -144,7 +144,8 @@ impl Controller {
         let Task { registration, key, .. } = cancelled;
         let r = self.registrations.get_mut(registration)?;
         let retry_after = match lost {
-            // The new instance waits itself: the others are to come before the culprit whatever its crashes before.
+            // The new instance starts with backoff. Other objects come before the culprit, however many crashes there
+            // were.
             true => {
                 let begins_in = RESTART_BACKOFF.delay(self.crashes.saturating_add(1));
                 begins_in + r.queue.retry_with(CULPRIT_BACKOFF, key.clone(), now.saturating_add(begins_in))

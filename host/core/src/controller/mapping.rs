@@ -1,11 +1,11 @@
-//! Asks the guest which objects a change concerns: changes of watched objects into `map` tasks, and their answers.
+//! Asks the guest which objects a change concerns: changes become `map` tasks, answers become keys.
 //!
-//! The change behind a `map` task that fails is not kept, and the names that the guest would have returned are unknown.
-//! So all objects of the registration are reconciled instead, with backoff:
+//! If a `map` task fails, its change and the keys it would have returned are lost. So all objects of the registration
+//! are reconciled with backoff:
 //!
 //! ```text
-//! change ─► map task ─┬─ answered ──────────────────────► the objects named
-//!                     └─ failed, cancelled or too late ─► all objects of the registration, after 1 s, 2 s, … 5 min
+//! change ─► map task ─┬─ answered ────────────────────────► these objects
+//!                     └─ failed, cancelled or timed out ──► all objects of the registration, after 1 s, 2 s, … 5 min
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,17 +18,17 @@ use crate::step::{Event, EventKind};
 use crate::watch::{Change, WatchId, to_map};
 use crate::work_queue::{Backoff, Key};
 
-/// Set in the `aux` of a `map` event if the object is gone; more than any watch index.
+/// Flag in the `aux` of a `map` event: the object was deleted. Greater than any watch index.
 pub(super) const MAP_GONE: u32 = 1 << 15;
-/// Most changes of which a guest is asked at a time whom they concern. The SDKs answer within the step.
+/// Most `map` tasks in progress. The SDKs answer within the step.
 pub(super) const MAX_MAPPING: usize = 64;
-/// Waits before all objects of a registration are reconciled, while its map function fails time after time. The first
-/// wait gathers failures: a map function that always fails costs one round of reconciles for each wait.
+/// Backoff of reconciling all objects while a map function keeps failing. The first delay gathers failures: a broken
+/// map function costs one round of reconciles per delay.
 const MAP_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 
 impl WatchedChange {
-    /// The change that a watch tells of. The host may not hold the object's content: it is looked up when the guest is
-    /// asked. `None` if no object changed.
+    /// The change behind a watch event; `None` if no object changed. If the host does not hold the object, it is looked
+    /// up at delivery.
     pub fn of(registration: RegistrationId, watch: u32, source: WatchId, change: &Change) -> Option<WatchedChange> {
         let key = change.key()?.clone();
         let gone = matches!(change, Change::Deleted { .. });
@@ -37,34 +37,34 @@ impl WatchedChange {
 }
 
 impl Controller {
-    /// The guest is to say which objects a watched object belongs to, or belonged to before it was gone.
+    /// Queues a change for the guest to map.
     pub fn enqueue_map(&mut self, change: WatchedChange) {
         if self.registrations.index(change.registration).is_some() {
             self.account.queue_change(change);
         }
     }
 
-    /// Whether it can be asked now whom a change concerns.
+    /// Whether the guest can map another change now.
     pub(super) fn can_ask(&self) -> bool {
         self.account.has_changes() && self.mapping < MAX_MAPPING
     }
 
-    /// Whether the guest has yet to be asked what some change concerns: a snapshot does not have that.
+    /// Whether changes wait to be mapped. A snapshot does not include them.
     pub fn has_unasked(&self) -> bool {
         self.account.has_unasked()
     }
 
-    /// Looks up the objects of the changes that the guest is asked about next, if there was no room for them.
+    /// Looks up missing objects of the changes that come next.
     pub fn look_up_changes(&mut self, look: impl Fn(WatchId, &str) -> Found) {
         self.account.look_up_changes(MAX_STEP_EVENTS, MAX_STEP_BYTES, look);
     }
 
-    /// Registrations of which all objects are to be reconciled, and when: in the past means now.
+    /// Registrations whose objects are all to be reconciled, and when; a time in the past means now.
     pub fn take_all_due(&mut self) -> BTreeMap<RegistrationId, Duration> {
         self.account.take_all_due()
     }
 
-    /// An object is to be reconciled at `at`, unless it will be sooner anyway.
+    /// Enqueues an object for `at`, unless it is pending earlier.
     pub fn enqueue_at(&mut self, registration: RegistrationId, key: Key, at: Duration, now: Duration) {
         match self.registrations.get_mut(registration) {
             Some(r) if at > now => r.queue.add_at(key, at),
@@ -73,7 +73,7 @@ impl Controller {
         }
     }
 
-    /// Asks whom changes concern, until the inbox has so many events.
+    /// Moves changes into the inbox until it has `until` events.
     pub(super) fn hand_out_changes(&mut self, until: usize, now: Duration) {
         while self.account.inbox().len() < until && self.can_ask() {
             let Some((change, payload)) = self.account.pop_change() else { return };
@@ -85,7 +85,7 @@ impl Controller {
         }
     }
 
-    /// The guest has answered.
+    /// The guest answered.
     pub(super) fn mapped(&mut self, task: &Task, keys: &str) -> Effect {
         if let Some(r) = self.registrations.get_mut(task.registration) {
             r.map_failures = 0;
@@ -94,7 +94,7 @@ impl Controller {
         Effect::Mapped { registration: task.registration, keys }
     }
 
-    /// The guest has said `done` for a map task: good only as the report of a failure.
+    /// The guest reported `done` for a map task, which is valid only as an error.
     pub(super) fn map_done(&mut self, id: u64, task: &Task, error: Option<String>, now: Duration) -> Effect {
         let retry_after = self.map_failed(task.registration, now);
         match error {
@@ -105,7 +105,7 @@ impl Controller {
         }
     }
 
-    /// Which objects a change concerns will not be known: all of them are reconciled after a while, which is returned.
+    /// A map task failed. Returns the delay after which all objects are reconciled.
     pub(super) fn map_failed(&mut self, registration: RegistrationId, now: Duration) -> Duration {
         let Some(r) = self.registrations.get_mut(registration) else { return Duration::ZERO };
         r.map_failures = r.map_failures.saturating_add(1);

@@ -1,8 +1,7 @@
-//! One controller's state: what waits for it, what it works on, when it must run next. Pure: events
-//! and time in, effects out; the host's loop does the rest.
+//! The state machine of one controller: its work, its tasks and when it runs next. Pure: events and time in, effects
+//! out.
 //!
-//! A controller here is one instance of a package; the reconcilers it registers are its
-//! *registrations*, each with a work queue of its own.
+//! A controller is one instance of a package. Each reconciler it registers is a *registration* with its own work queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,114 +15,151 @@ use crate::registration_id::RegistrationId;
 use crate::step::{Call, Event, EventKind};
 use crate::work_queue::{Backoff, Key};
 
-/// Most bytes of events delivered in one step. Wasm memory never shrinks, so what a guest hasn't
-/// asked for yet waits in the host.
+/// Most bytes of events delivered in one step. Wasm memory never shrinks, so undelivered events wait in the host.
 pub const MAX_STEP_BYTES: usize = 256 << 10;
-/// Most events delivered in one step, and most objects handed out for it: taking in what a step did keeps the host's
-/// loop for a few microseconds an event, and other controllers wait meanwhile.
+/// Most events delivered in one step, and most objects handed out for it. Taking in the output blocks the host's loop
+/// for a few microseconds an event, and other controllers wait.
 pub const MAX_STEP_EVENTS: usize = 16;
-/// Most names in the work queues of all registrations that no watched object has, and most bytes of these names.
+/// Limits of names in all work queues that no watched object has: their number, and their bytes.
 const MAX_UNKNOWN: usize = 10_000;
 const MAX_UNKNOWN_BYTES: usize = 1 << 20;
 /// Longest key: names and namespaces have at most 253 characters.
 const MAX_KEY_BYTES: usize = 512;
-/// A deadline further away is as good as none (executors keep a sentinel timer).
+/// A timer this far away counts as none: executors keep a sentinel timer.
 pub const NO_DEADLINE: Duration = Duration::from_secs(300 * 86_400);
-/// Waits between restarts of an instance that could not be kept.
+/// Backoff between restarts of a lost instance.
 const RESTART_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 
 use self::account::Account;
 pub use self::account::{Found, MAX_HELD_BYTES, WatchedChange};
-pub use self::persisted::Saved;
+pub use self::persisted::ControllerState;
 pub use self::registrations::Registration;
 use self::registrations::Registrations;
 
-/// Work the guest has been given and has not finished.
+/// Work that the guest has received and not finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
+    /// The registration it belongs to.
     pub registration: RegistrationId,
     /// The object being reconciled; empty for a `map` task.
     pub key: Key,
-    /// When it was given, on the host's clock; after a restart, when the host began.
+    /// When the guest received it, on the host's clock; after a restart, when the host started.
     #[serde(skip)]
     pub since: Duration,
-    /// How long it had been under way when this host took it over, the time without a host included.
+    /// Time it took before this host, including time without a host.
     pub before: Duration,
-    /// How long it had been ready in the work queue then.
+    /// How long the object was ready in the work queue before.
     #[serde(skip)]
     pub waited: Duration,
 }
 
 impl Task {
-    /// It asks the guest which objects a change concerns.
+    /// Whether it asks the guest which objects a change concerns.
     fn is_map(&self) -> bool {
         self.key.is_empty()
     }
 
-    /// How long it has been under way.
+    /// How long it has taken.
     fn took(&self, now: Duration) -> Duration {
         self.before.saturating_add(now.saturating_sub(self.since))
     }
 }
 
-/// What the loop must do after a step.
+/// Work for the host's loop after a step.
 #[derive(Debug)]
 pub enum Effect {
     /// Send a request.
     Call(Call),
     /// Abort a request and forget it.
     DropCall(u64),
-    /// The instance has registered this: watch for it, and let it see every object.
+    /// A new registration: watch its kinds and enqueue all its objects.
     Registered(RegistrationId),
-    /// The instance has not registered this again: watch for it no longer.
+    /// The instance did not register this again: stop its watches.
     Unregistered(RegistrationId),
-    /// The guest has said which objects a watched object belongs to.
-    Mapped { registration: RegistrationId, keys: Vec<Key> },
-    /// A map function failed: all objects of the registration are reconciled after this time.
-    MapFailed { registration: RegistrationId, message: String, retry_after: Duration },
+    /// The guest mapped a watched object to these objects.
+    Mapped {
+        /// The registration.
+        registration: RegistrationId,
+        /// Keys to reconcile.
+        keys: Vec<Key>,
+    },
+    /// A map function failed: all objects of the registration are reconciled after `retry_after`.
+    MapFailed {
+        /// The registration.
+        registration: RegistrationId,
+        /// The error.
+        message: String,
+        /// Delay.
+        retry_after: Duration,
+    },
     /// A reconcile ended.
-    Reconciled { task: u64, registration: RegistrationId, key: Key, outcome: Outcome, took: Duration },
-    /// The guest said something that makes no sense.
+    Reconciled {
+        /// The task.
+        task: u64,
+        /// The registration.
+        registration: RegistrationId,
+        /// The object.
+        key: Key,
+        /// How it ended.
+        outcome: Outcome,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The guest misused the runtime interface: how.
     Misbehaved(String),
 }
 
+/// How a reconcile ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It succeeded.
     Ok,
+    /// It succeeded and asks for another reconcile after this time.
     Requeue(Duration),
-    Error { message: String, retry_after: Duration },
-    Cancelled { retry_after: Duration },
+    /// It failed.
+    Error {
+        /// The error.
+        message: String,
+        /// Delay until the next try.
+        retry_after: Duration,
+    },
+    /// The host cancelled it.
+    Cancelled {
+        /// Delay until the next try.
+        retry_after: Duration,
+    },
 }
 
+/// The state of one controller.
 #[derive(Debug, Default)]
 pub struct Controller {
-    /// After a restart from the base image an instance registers again, and queues wait until then.
+    /// A restarted instance registers again; queues wait until then.
     registrations: Registrations,
-    /// The instance has been given `start`.
+    /// The instance has received `start`.
     started: bool,
-    /// The inbox, open calls and changes to map: what it makes the host hold.
+    /// Inbox, open calls and changes to map.
     account: Account,
     /// By task id. A key in here is `processing` in its registration's queue.
     tasks: BTreeMap<u64, Task>,
-    /// How many of them are `map` tasks.
+    /// Number of `map` tasks among them.
     mapping: usize,
-    /// Tasks that were taken from the guest: it may say `done` for each once more.
+    /// Cancelled tasks: the guest may still report `done` for each.
     cancelled: BTreeSet<u64>,
     next_task: u64,
-    /// When the guest's earliest timer fires.
+    /// The guest's earliest timer.
     deadline: Option<Duration>,
     /// The instance's monotonic clock is `clock_base + now`, wrapping.
     clock_base: u64,
     /// Restarts from the base image in a row.
     crashes: u32,
-    /// When the present instance began, if it began on this host.
+    /// When this instance started, if it started on this host.
     begun: Duration,
-    /// Not to be run before this.
+    /// Earliest time of the next step.
     held_until: Option<Duration>,
 }
 
 impl Controller {
-    /// `clock`: what the instance's monotonic clock shows at `now`, nanoseconds.
+    /// A controller without work. `clock`: the instance's monotonic clock at `now`, in nanoseconds.
     pub fn new(now: Duration, clock: u64) -> Controller {
         let mut controller = Controller { next_task: 1, ..Controller::default() };
         controller.set_clock(now, clock);
@@ -134,34 +170,37 @@ impl Controller {
         self.clock_base = clock.wrapping_sub(now.as_nanos() as u64);
     }
 
-    /// The instance's monotonic clock at `now`, nanoseconds.
+    /// The instance's monotonic clock at `now`, in nanoseconds.
     pub fn clock(&self, now: Duration) -> u64 {
         self.clock_base.wrapping_add(now.as_nanos() as u64)
     }
 
-    /// How often the present instance has registered, also what was refused.
+    /// Registrations of this instance, including rejected ones.
     pub fn registered(&self) -> u32 {
         self.registrations.calls()
     }
 
-    /// Whether the present instance has registered anything to reconcile.
+    /// Whether this instance has registered a reconciler.
     pub fn has_registered(&self) -> bool {
         self.registrations.live().next().is_some()
     }
 
-    /// All registrations, also those that the present instance has yet to register again.
+    /// All registrations, including those that a restarted instance has yet to repeat.
     pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
         self.registrations.iter()
     }
 
+    /// A registration.
     pub fn registration(&self, id: RegistrationId) -> Option<&Registration> {
         self.registrations.get(id)
     }
 
+    /// A registration, mutable.
     pub fn registration_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
         self.registrations.get_mut(id)
     }
 
+    /// Ids of all tasks.
     pub fn tasks(&self) -> impl Iterator<Item = u64> + '_ {
         self.tasks.keys().copied()
     }
@@ -171,21 +210,22 @@ impl Controller {
         self.tasks.values().filter(|task| !task.is_map()).count()
     }
 
+    /// Open calls.
     pub fn calls_in_flight(&self) -> usize {
         self.account.calls().len()
     }
 
-    /// Bytes that it makes the host hold: undelivered events, open calls, changes to map.
+    /// Bytes that the host holds for the guest: undelivered events, open calls, changes to map.
     pub fn held_bytes(&self) -> usize {
         self.account.bytes()
     }
 
-    /// It was refused calls so often that not even the refusals have room: its instance is to be lost.
+    /// Whether not even the refusals of its calls have room, so that its instance has to be lost.
     pub fn is_overdrawn(&self) -> bool {
         self.account.is_overdrawn()
     }
 
-    /// Nothing waits and nothing is under way.
+    /// Whether nothing waits and nothing is in progress.
     pub fn is_idle(&self) -> bool {
         self.account.inbox().is_empty()
             && self.tasks.is_empty()
@@ -193,7 +233,7 @@ impl Controller {
             && !self.account.has_changes()
     }
 
-    /// Whether a `take_batch` now would return something.
+    /// Whether `take_batch` would return events.
     pub fn is_runnable(&self, now: Duration) -> bool {
         if self.held_until.is_some_and(|t| t > now) {
             return false;
@@ -205,7 +245,7 @@ impl Controller {
             || self.registrations.live().any(|r| r.queue.has_ready(now))
     }
 
-    /// When it will become runnable by time alone; `None` if only an event can do that.
+    /// When it becomes runnable by time alone; `None` if only an event can make it so.
     pub fn next_wake(&self, now: Duration) -> Option<Duration> {
         let timers = self.registrations.live().filter_map(|r| r.queue.next_at()).chain(self.deadline).min();
         match self.held_until.filter(|t| *t > now) {
@@ -215,15 +255,15 @@ impl Controller {
         }
     }
 
-    /// Something is to be reconciled because a watched object changed.
+    /// Enqueues an object because a watched object changed.
     pub fn enqueue(&mut self, registration: RegistrationId, key: Key, now: Duration) {
         if let Some(r) = self.registrations.get_mut(registration) {
             r.queue.add(key, now);
         }
     }
 
-    /// The same for a name that a map function returned and that no watched object has. Returns `None` if it is no
-    /// key, and `Some(false)` if it is dropped because too many of them are queued already.
+    /// As `enqueue`, for a name from a map function that no watched object has. `None` if it is not a valid key;
+    /// `Some(false)` if too many such names are queued.
     pub fn enqueue_unknown(&mut self, registration: RegistrationId, key: Key, now: Duration) -> Option<bool> {
         let is_key = key.len() <= MAX_KEY_BYTES && key.split('/').count() <= 2 && !key.split('/').any(str::is_empty);
         let (names, bytes) = self.unknown();
@@ -241,12 +281,12 @@ impl Controller {
         each.fold((0, 0), |(names, bytes), (n, b)| (names + n, bytes + b))
     }
 
-    /// The same, for a change that may turn out to be the controller's own write. Whether it can be taken back.
+    /// As `enqueue`, for a change that may be the controller's own write. Returns whether it can be taken back.
     pub fn enqueue_held(&mut self, registration: RegistrationId, key: Key, now: Duration) -> bool {
         self.registrations.get_mut(registration).is_some_and(|r| r.queue.add_held(key, now))
     }
 
-    /// It is known whose the held changes were. Whether that spares a reconcile.
+    /// Confirms or takes back held changes. Returns whether that saves a reconcile.
     pub fn settle(&mut self, settled: &Settled) -> bool {
         let (Settled::Own((registration, key)) | Settled::Other((registration, key))) = settled;
         let Some(r) = self.registrations.get_mut(*registration) else { return false };
@@ -259,8 +299,8 @@ impl Controller {
         }
     }
 
-    /// Something is to be reconciled because a new instance is to see every object. Not one that waits
-    /// for its backoff: it will be seen then.
+    /// Enqueues an object because a new instance has to see all objects. An object in backoff is left out: its retry
+    /// comes.
     pub fn enqueue_listed(&mut self, registration: RegistrationId, key: Key, now: Duration) {
         let backing_off = self.registrations.get(registration).is_some_and(|r| r.queue.is_backing_off(&key));
         if !backing_off {
@@ -286,14 +326,14 @@ impl Controller {
         Some(task)
     }
 
-    /// A piece of the answer to a call, for which credit was taken. `false` if the guest has dropped it.
+    /// Queues a piece of an answer, for which credit was taken. `false` if the guest dropped the call.
     pub fn answer(&mut self, call: u64, kind: EventKind, aux: u32, payload: Bytes) -> bool {
         let Some(event) = self.answer_event(call, kind, aux, payload) else { return false };
         self.account.push(event);
         true
     }
 
-    /// The same, of an answer that the host makes itself.
+    /// As `answer`, for an answer of the host's own.
     pub fn answer_itself(&mut self, call: u64, kind: EventKind, aux: u32, payload: Bytes) -> bool {
         let Some(event) = self.answer_event(call, kind, aux, payload) else { return false };
         self.account.push_own(event);
@@ -305,112 +345,46 @@ impl Controller {
         if matches!(kind, EventKind::End | EventKind::Failed) {
             self.account.close(call);
         }
-        // Why a request failed may repeat what the guest wrote.
+        // The reason may repeat text of the guest.
         if kind == EventKind::Failed && payload.len() > MAX_TEXT {
             payload = excerpt(&String::from_utf8_lossy(&payload)).into();
         }
         Some(Event { kind, id: call, aux, payload, task })
     }
 
-    /// The events of the next step; `None` if there is nothing to run. Never more than
-    /// [`MAX_STEP_BYTES`], unless a single event is larger.
-    pub fn take_batch(&mut self, now: Duration) -> Option<Vec<Event>> {
-        if !self.is_runnable(now) {
-            return None;
-        }
-        self.held_until = None;
-        if !self.started {
-            (self.started, self.begun) = (true, now);
-            let payload = Bytes::new();
-            return Some(vec![Event { kind: EventKind::Start, id: 0, aux: 0, payload, task: 0 }]);
-        }
-        self.hand_out(now);
-        let mut bytes = 0;
-        let mut batch = Vec::new();
-        while let Some(event) = self.account.inbox().front() {
-            bytes += event.cost();
-            if batch.len() >= MAX_STEP_EVENTS || bytes > MAX_STEP_BYTES && !batch.is_empty() {
-                break;
-            }
-            batch.extend(self.account.pop());
-        }
-        self.account.shrink();
-        Some(batch)
-    }
-
-    /// Puts what the guest is to be asked and what is to be reconciled into the inbox: as much as the next step takes,
-    /// of each registration in turn.
-    fn hand_out(&mut self, now: Duration) {
-        // Changes do not keep reconciles waiting: at most half of a step is for them, unless nothing else is ready.
-        self.hand_out_changes(MAX_STEP_EVENTS / 2, now);
-        self.hand_out_reconciles(now);
-        self.hand_out_changes(MAX_STEP_EVENTS, now);
-    }
-
-    fn hand_out_reconciles(&mut self, now: Duration) {
-        // Not always the same first, in case there is enough of one to fill every step.
-        let first = self.next_task as usize;
-        let mut empty = 0;
-        for turn in 0.. {
-            if empty >= self.registrations.len() || self.account.inbox().len() >= MAX_STEP_EVENTS {
-                return;
-            }
-            let taken = self.registrations.in_turn(first.wrapping_add(turn)).and_then(|(index, registration)| {
-                let ready_since = registration.queue.ready_since(now);
-                Some((index, registration.id, ready_since, registration.queue.take(now)?))
-            });
-            let Some((index, registration, ready_since, key)) = taken else {
-                empty += 1;
-                continue;
-            };
-            empty = 0;
-            let payload = Bytes::copy_from_slice(key.as_bytes());
-            let id = self.new_task(Task {
-                registration,
-                key,
-                since: now,
-                before: Duration::ZERO,
-                waited: now.saturating_sub(ready_since.unwrap_or(now)),
-            });
-            self.account.push(Event { kind: EventKind::Reconcile, id, aux: index, payload, task: id });
-        }
-    }
-
-    /// Bytes of responses that have left the inbox since this was last asked, delivered or not:
-    /// as many more may be received.
+    /// Bytes of responses that left the inbox since the last call, delivered or not. As many more may be received.
     pub fn take_credit(&mut self) -> usize {
         self.account.take_credit()
     }
 
-    /// The object a task reconciles, for people: empty if it is unknown or a map task.
+    /// The object of a task, for people; empty if unknown or for a map task.
     pub fn object_of(&self, task: u64) -> Key {
         self.tasks.get(&task).map_or_else(|| "".into(), |t| t.key.clone())
     }
 
-    /// The same of the task that a call was made for.
+    /// The registration and object of a call's task.
     pub fn call_object(&self, call: u64) -> Option<(RegistrationId, Key)> {
         self.account.calls().get(&call).and_then(|call| self.task_object(call.task))
     }
 
-    /// A task that reconciles an object, with its registration.
+    /// A task that reconciles an object, and its registration.
     pub fn reconcile(&self, task: u64) -> Option<(&Task, &Registration)> {
         let task = self.tasks.get(&task).filter(|task| !task.is_map())?;
         Some((task, self.registrations.get(task.registration)?))
     }
 
-    /// The registration and object of a task, if it reconciles one.
+    /// The registration and object of a task that reconciles one.
     pub fn task_object(&self, task: u64) -> Option<(RegistrationId, Key)> {
         self.tasks.get(&task).filter(|t| !t.is_map()).map(|t| (t.registration, t.key.clone()))
     }
 
-    /// What is to blame if a task fails: the object that it reconciles, or with an empty key the map function of its
-    /// registration.
+    /// The object to blame if a task fails. An empty key stands for the map function of the registration.
     pub fn blamed(&self, task: u64) -> Option<(RegistrationId, Key)> {
         self.tasks.get(&task).map(|t| (t.registration, t.key.clone()))
     }
 
-    /// The instance is lost: the next one starts from the base image, at once or, after failures,
-    /// with backoff. Everything under way is tried again. Returns what there is to do about calls and registrations.
+    /// The instance is lost. The next one starts from the base image, after failures with backoff. All tasks are
+    /// retried. Returns effects for calls and registrations.
     pub fn reset(&mut self, failed: bool, now: Duration, clock: u64) -> Vec<Effect> {
         let tasks = std::mem::take(&mut self.tasks);
         for Task { registration, key, .. } in tasks.into_values() {
@@ -429,7 +403,7 @@ impl Controller {
         self.cancelled = BTreeSet::new();
         self.deadline = None;
         self.started = false;
-        let retired = self.registrations.begin_anew().into_iter().map(Effect::Unregistered);
+        let retired = self.registrations.begin_restart().into_iter().map(Effect::Unregistered);
         if failed {
             self.crashes += 1;
             self.held_until = Some(now + RESTART_BACKOFF.delay(self.crashes));
@@ -438,22 +412,22 @@ impl Controller {
         calls.into_iter().map(Effect::DropCall).chain(retired).collect()
     }
 
-    /// What failed may have failed because of the instance: all of it is tried again now.
+    /// Retries all failed objects now, because the old instance may have been the cause.
     pub fn retry_now(&mut self, now: Duration) {
         self.registrations.iter_mut().for_each(|registration| registration.queue.retry_now(now));
     }
 
-    /// Whether a reconcile waits for the answer to a call.
+    /// Whether a task waits for an answer.
     pub fn is_waiting(&self, task: u64) -> bool {
         self.account.calls().values().any(|call| call.task == task)
     }
 
-    /// When the guest may run again after a restart with backoff.
+    /// When the guest may run again, during a restart with backoff.
     pub fn held_until(&self) -> Option<Duration> {
         self.held_until
     }
 
-    /// Gives back what empty tables hold, before a long wait.
+    /// Frees the memory of empty tables, before a long wait.
     pub fn shrink(&mut self) {
         if self.tasks.is_empty() {
             self.tasks = BTreeMap::new();
@@ -464,14 +438,14 @@ impl Controller {
         }
     }
 
-    /// The invariants of what is counted, counted anew.
+    /// Checks the counters.
     #[cfg(test)]
     fn check_account(&self) {
         self.account.check();
         assert_eq!(self.mapping, self.tasks.values().filter(|task| task.is_map()).count());
     }
 
-    /// Bytes this controller holds in RAM besides its instance.
+    /// Bytes of RAM besides the instance.
     pub fn ram_bytes(&self) -> u64 {
         let registrations: usize =
             self.registrations.iter().map(|r| size_of::<Registration>() + r.queue.len() * 96).sum();
@@ -482,6 +456,7 @@ impl Controller {
 
 mod account;
 mod commit;
+mod delivery;
 mod mapping;
 mod overdue;
 mod persisted;

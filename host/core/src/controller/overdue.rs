@@ -1,15 +1,15 @@
-//! Reconciles and map tasks that take longer than they may.
+//! Cancels reconciles and map tasks that exceed `limits.reconcile-timeout`.
 
 use std::time::Duration;
 
 use super::{Controller, Effect, Event, EventKind, Task};
 
-/// A reconcile that goes on after a restart of the host has at least this long, also if its time ran out while
-/// there was no host: a timer that it waits for fires first.
+/// Least time for a reconcile that continues after a restart of the host, even if its time ran out while no host ran:
+/// its timers fire first.
 const CONTINUED: Duration = Duration::from_secs(10);
 
 impl Task {
-    /// When it will have taken too long.
+    /// When the task times out.
     fn ends_at(&self, timeout: Duration) -> Duration {
         let left = timeout.saturating_sub(self.before).max(CONTINUED.min(timeout));
         self.since.saturating_add(left)
@@ -17,24 +17,23 @@ impl Task {
 }
 
 impl Controller {
-    /// The task that has been under way for longest, which ends before the others.
+    /// The oldest task, which times out first.
     fn oldest(&self) -> Option<(u64, &Task)> {
-        // Ids are given in the order of time. What goes on after a restart began before what is new.
+        // Ids are given in order. Tasks that continue after a restart began before new ones.
         self.tasks.first_key_value().map(|(id, task)| (*id, task))
     }
 
-    /// When a task will have taken too long.
+    /// When the next task times out.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Duration> {
         self.oldest().map(|(_, task)| task.ends_at(timeout))
     }
 
-    /// A task that has taken too long.
+    /// A task that has timed out.
     pub fn overdue(&self, timeout: Duration, now: Duration) -> Option<u64> {
         self.oldest().filter(|(_, task)| task.ends_at(timeout) <= now).map(|(id, _)| id)
     }
 
-    /// Takes a task from the guest, which is told so, and tries it again with backoff. Returns what there is to do:
-    /// its calls are dropped.
+    /// Cancels a task, notifies the guest and retries with backoff. Returns effects that drop its calls.
     pub fn time_out(&mut self, task: u64, now: Duration) -> Vec<Effect> {
         let begins = |event: &Event| matches!(event.kind, EventKind::Reconcile | EventKind::Map);
         let undelivered = self.account.inbox().iter().any(|event| event.task == task && begins(event));
@@ -47,7 +46,7 @@ impl Controller {
         }
         effects.extend(self.cancelled(task, false, now));
         if !undelivered {
-            // Before anything that makes it go on.
+            // Before events that would continue it.
             let payload = Default::default();
             self.account.push_front(Event { kind: EventKind::Cancel, id: task, aux: 0, payload, task });
         }

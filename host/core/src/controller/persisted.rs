@@ -1,4 +1,4 @@
-//! The host's half of a snapshot: what a controller is to go on with, and back.
+//! Saves and restores the host's half of a snapshot: the state of a controller outside its instance.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::registrations::{Registrations, SavedRegistrations};
 use super::{Controller, Task};
 use crate::step::{Event, EventKind};
 
-/// The host's half of a snapshot. Times are relative to the moment of saving.
+/// The state of a controller in a snapshot. Times are relative to the moment of saving.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Saved {
+pub struct ControllerState {
     pub(super) registrations: SavedRegistrations,
     pub(super) tasks: Vec<(u64, Task)>,
     pub(super) calls: Vec<(u64, u64)>,
@@ -20,27 +20,26 @@ pub struct Saved {
 }
 
 impl Task {
-    /// As it is kept: with the time that it has taken until `now`.
+    /// The task with the time it has taken until `now`.
     fn saved(&self, now: Duration) -> Task {
         Task { before: self.took(now), ..self.clone() }
     }
 }
 
 impl Controller {
-    /// What has to be kept with the instance's memory.
-    pub fn save(&self, now: Duration) -> Saved {
-        // Tasks the guest has not been told about yet are merely ready.
+    /// The state to save with the instance's memory.
+    pub fn save(&self, now: Duration) -> ControllerState {
+        // Undelivered tasks are saved as ready.
         let undelivered = |id: &u64| {
             self.account
                 .inbox()
                 .iter()
                 .any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
         };
-        Saved {
+        ControllerState {
             registrations: self.registrations.save(now),
             tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.saved(now))).collect(),
-            // A call whose answer has arrived in part fails like the others; so does one whose whole
-            // answer waits in the inbox.
+            // Calls fail after a restart, even if part of the answer, or all of it, waits in the inbox.
             calls: self
                 .account
                 .inbox()
@@ -54,9 +53,11 @@ impl Controller {
         }
     }
 
-    /// Continues from a snapshot of another process. Calls in flight then have failed; `clock` is
-    /// the instance's monotonic clock at `now`, `elapsed` the time since it was saved.
-    pub fn restore(saved: Saved, now: Duration, clock: u64, elapsed: Duration) -> Result<Controller, String> {
+    /// Restores a controller from a snapshot of another process. Calls in flight have failed. `clock` is the instance's
+    /// monotonic clock at `now`, `elapsed` the time since the snapshot.
+    ///
+    /// # Errors The state is inconsistent.
+    pub fn restore(saved: ControllerState, now: Duration, clock: u64, elapsed: Duration) -> Result<Controller, String> {
         let mut controller = Controller::new(now, clock);
         controller.started = true;
         controller.next_task = saved.next_task;

@@ -1,7 +1,7 @@
-//! What a controller has registered: matched by what it is when an instance begins anew, never by its place.
+//! The registrations of a controller, matched by content when an instance restarts, never by position.
 //!
-//! An instance counts its registrations from 0 and knows them by that index. A restart may change their order, their
-//! watches and their number, so the host knows each by an id that it never gives to another:
+//! An instance numbers its registrations from 0. A restart may change their order, their watches and their number. So
+//! the host gives each an id that it never reuses:
 //!
 //! ```text
 //! instance 1 registers   a 0   b 1   c 2        ids 0 1 2
@@ -20,26 +20,30 @@ use crate::excerpt::excerpt;
 use crate::registration_id::RegistrationId;
 use crate::work_queue::{Backoff, SavedQueue, WorkQueue};
 
-/// Most times that an instance may register, with success or without.
+/// Most registrations of an instance, including rejected ones.
 const MAX_CALLS: u32 = 256;
-/// Most watches of one controller, those of all its registrations together.
+/// Most watches of one controller, over all registrations.
 pub(super) const MAX_WATCHES: usize = 64;
-/// Most bytes of a registration.
+/// Longest registration, in bytes.
 pub(super) const MAX_SPEC_BYTES: usize = 64 << 10;
 
+/// A registered reconciler.
 #[derive(Debug)]
 pub struct Registration {
+    /// Its id.
     pub id: RegistrationId,
+    /// The objects it reconciles and watches.
     pub spec: Arc<ControllerSpec>,
+    /// Its work queue.
     pub queue: WorkQueue,
-    /// How often its map functions have failed in a row.
+    /// Failures of its map functions in a row.
     pub(super) map_failures: u32,
-    /// How the present instance calls it; `None` until it has registered it.
+    /// Its number in this instance; `None` until the instance registers it.
     index: Option<u32>,
 }
 
 impl Registration {
-    /// The present instance has registered it.
+    /// Whether this instance has registered it.
     pub fn is_live(&self) -> bool {
         self.index.is_some()
     }
@@ -47,10 +51,10 @@ impl Registration {
 
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    /// By id, which only grows.
+    /// Ordered by id.
     all: Vec<Registration>,
     next_id: u32,
-    /// How often the present instance has registered, also what was refused: it counts that, too.
+    /// Registrations of this instance, including rejected ones, which it counts too.
     calls: u32,
 }
 
@@ -70,29 +74,32 @@ struct SavedRegistration {
 }
 
 impl Registrations {
-    /// How often the present instance has registered.
+    /// Registrations of this instance.
     pub fn calls(&self) -> u32 {
         self.calls
     }
 
-    /// All of them, also those that the present instance has not registered yet.
+    /// All registrations, including those that this instance has not repeated.
     pub fn iter(&self) -> impl Iterator<Item = &Registration> {
         self.all.iter()
     }
 
+    /// All registrations, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
         self.all.iter_mut()
     }
 
-    /// Those of the present instance.
+    /// Registrations of this instance.
     pub fn live(&self) -> impl Iterator<Item = &Registration> {
         self.all.iter().filter(|registration| registration.index.is_some())
     }
 
+    /// A registration.
     pub fn get(&self, id: RegistrationId) -> Option<&Registration> {
         self.all.get(self.position(id)?)
     }
 
+    /// A registration, mutable.
     pub fn get_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
         let position = self.position(id)?;
         self.all.get_mut(position)
@@ -102,28 +109,32 @@ impl Registrations {
         self.all.binary_search_by_key(&id, |registration| registration.id).ok()
     }
 
-    /// How the present instance calls a registration.
+    /// The number of a registration in this instance.
     pub fn index(&self, id: RegistrationId) -> Option<u32> {
         self.get(id)?.index
     }
 
+    /// Number of registrations.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// The registration of the present instance, and its index, that is looked at in this turn, if there is one.
+    /// The registration whose turn it is, with its number in this instance. `None` if there is none or this instance
+    /// has not registered it.
     pub fn in_turn(&mut self, turn: usize) -> Option<(u32, &mut Registration)> {
         let turn = turn.checked_rem(self.all.len())?;
         let registration = self.all.get_mut(turn)?;
         registration.index.map(|index| (index, registration))
     }
 
-    /// Takes in what the instance registers; why not, if it makes no sense.
+    /// Registers a `ControllerSpec` as JSON.
+    ///
+    /// # Errors Why the registration is rejected.
     pub fn register(&mut self, json: &str) -> Result<RegistrationId, String> {
         let index = self.calls;
         self.calls = self.calls.saturating_add(1);
         if json.len() > MAX_SPEC_BYTES {
-            return Err(format!("a registration of {} bytes; {MAX_SPEC_BYTES} are allowed", json.len()));
+            return Err(format!("registration has {} bytes; at most {MAX_SPEC_BYTES} are allowed", json.len()));
         }
         let spec: ControllerSpec = serde_json::from_str(json)
             .map_err(|error| format!("registration is not a controller spec: {error}: {}", excerpt(json)))?;
@@ -136,27 +147,27 @@ impl Registrations {
             return Ok(same.id);
         }
         spec.check_predicates().map_err(|refused| refused.to_string())?;
-        // Others are as good if they reconcile the same objects: what they watch besides is not in the queue.
+        // A registration of the same objects keeps its queue; watches may differ.
         if let Some(alike) = self.waiting(|registration| reconcile_the_same(&registration.spec, &spec)) {
             alike.queue.set_max_concurrent(spec.max_concurrent_reconciles);
             (alike.spec, alike.index) = (Arc::new(spec), Some(index));
             return Ok(alike.id);
         }
         let id = RegistrationId(self.next_id);
-        self.next_id = self.next_id.checked_add(1).ok_or("no more registrations can be told apart")?;
+        self.next_id = self.next_id.checked_add(1).ok_or("the controller has used up its registration ids")?;
         let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
-        // Most have one, and room for more would be kept by each that is suspended.
+        // Most controllers have one, and each suspended one would keep unused capacity.
         self.all.reserve_exact(1);
         self.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
         Ok(id)
     }
 
-    /// The first that the present instance has not registered yet, and that is as wanted.
+    /// The first matching registration that this instance has not repeated.
     fn waiting(&mut self, wanted: impl Fn(&Registration) -> bool) -> Option<&mut Registration> {
         self.all.iter_mut().find(|registration| registration.index.is_none() && wanted(registration))
     }
 
-    /// The present instance has registered all that it is going to: removes what it has not registered again.
+    /// Removes registrations that this instance has not repeated, once it has finished registering.
     pub fn retire(&mut self) -> Vec<RegistrationId> {
         let retired: Vec<_> = self.all.iter().filter(|r| r.index.is_none()).map(|r| r.id).collect();
         if !retired.is_empty() {
@@ -166,15 +177,16 @@ impl Registrations {
         retired
     }
 
-    /// The instance is lost, and the next one registers anew. Returns what is removed: one that got to registering
-    /// has left it out.
-    pub fn begin_anew(&mut self) -> Vec<RegistrationId> {
+    /// The instance is lost and the next one registers again. Returns the registrations that a finished instance had
+    /// left out.
+    pub fn begin_restart(&mut self) -> Vec<RegistrationId> {
         let retired = if self.live().next().is_some() { self.retire() } else { Vec::new() };
         self.all.iter_mut().for_each(|registration| registration.index = None);
         self.calls = 0;
         retired
     }
 
+    /// The registrations for a snapshot.
     pub fn save(&self, now: Duration) -> SavedRegistrations {
         let save = |registration: &Registration| {
             Some(SavedRegistration {
@@ -187,7 +199,7 @@ impl Registrations {
         SavedRegistrations { all: self.all.iter().filter_map(save).collect(), calls: self.calls }
     }
 
-    /// Continues `elapsed` after it was saved. Nothing of `saved` is relied on.
+    /// Restores from a snapshot taken `elapsed` ago. `saved` is not trusted.
     pub fn restore(saved: SavedRegistrations, now: Duration, elapsed: Duration) -> Result<Registrations, String> {
         let mut restored = Registrations { calls: saved.calls, ..Registrations::default() };
         restored.all.reserve_exact(saved.all.len());
@@ -199,7 +211,7 @@ impl Registrations {
             }
             let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
             queue.import(saved, now, elapsed);
-            restored.next_id = id.0.checked_add(1).ok_or("no more registrations can be told apart")?;
+            restored.next_id = id.0.checked_add(1).ok_or("the controller has used up its registration ids")?;
             restored.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
         }
         check_watches(restored.all.iter().map(|registration| &*registration.spec))?;
@@ -207,7 +219,7 @@ impl Registrations {
     }
 }
 
-/// Whether the keys in the queue of the one are those of objects that the other reconciles.
+/// Whether two registrations reconcile the same objects.
 fn reconcile_the_same(a: &ControllerSpec, b: &ControllerSpec) -> bool {
     let (p, q) = (&a.primary, &b.primary);
     a.name == b.name
@@ -219,7 +231,7 @@ fn reconcile_the_same(a: &ControllerSpec, b: &ControllerSpec) -> bool {
 fn check_watches<'a>(specs: impl Iterator<Item = &'a ControllerSpec>) -> Result<(), String> {
     let watches: usize = specs.map(ControllerSpec::watch_count).sum();
     match watches > MAX_WATCHES {
-        true => Err(format!("registrations with {watches} watches; {MAX_WATCHES} are allowed")),
+        true => Err(format!("registrations have {watches} watches; at most {MAX_WATCHES} are allowed")),
         false => Ok(()),
     }
 }

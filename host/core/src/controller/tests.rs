@@ -1,7 +1,9 @@
-use super::registrations::{MAX_SPEC_BYTES, MAX_WATCHES, SavedRegistrations};
+use super::registrations::{MAX_SPEC_BYTES, MAX_WATCHES};
 use super::*;
 use crate::step::{Action, StepOutput};
 use crate::watch::WatchId;
+
+mod snapshots;
 
 const R0: RegistrationId = RegistrationId(0);
 const R1: RegistrationId = RegistrationId(1);
@@ -37,7 +39,7 @@ fn kinds(batch: &[Event]) -> Vec<(EventKind, u64)> {
 }
 
 #[test]
-fn the_first_thing_a_guest_gets_is_start_alone() {
+fn the_first_event_is_start_alone() {
     let mut c = Controller::new(at(0), 0);
     c.enqueue(R0, "ns/a".into(), at(0));
     assert!(c.is_runnable(at(0)));
@@ -46,7 +48,7 @@ fn the_first_thing_a_guest_gets_is_start_alone() {
 }
 
 #[test]
-fn a_reconcile_is_delivered_once_and_again_if_the_object_changed_meanwhile() {
+fn a_reconcile_is_delivered_once_and_again_if_the_object_changed() {
     let mut c = ready();
     c.enqueue(R0, "ns/a".into(), at(1));
     c.enqueue(R0, "ns/a".into(), at(1));
@@ -97,7 +99,7 @@ fn answers_reach_the_guest_in_order_and_not_after_it_dropped_the_call() {
 }
 
 #[test]
-fn bytes_that_leave_the_inbox_are_given_back_however_they_leave_it() {
+fn bytes_that_leave_the_inbox_in_any_way_return_credit() {
     let body = || Bytes::from(vec![0; 100]);
     let with_bodies = || {
         let mut c = ready();
@@ -177,7 +179,7 @@ fn a_guest_timer_makes_it_runnable_when_it_fires() {
 }
 
 #[test]
-fn nonsense_from_a_guest_is_reported_and_changes_nothing() {
+fn misuse_by_a_guest_is_reported_and_changes_nothing() {
     let mut c = ready();
     let nonsense = vec![
         Action::Done { task: 99, requeue_after: None, error: None },
@@ -208,7 +210,7 @@ fn a_cancelled_task_backs_off_and_its_events_are_not_delivered() {
 }
 
 #[test]
-fn an_object_that_cost_the_instance_waits_while_a_new_one_sees_the_others() {
+fn an_object_that_cost_the_instance_waits_behind_the_others() {
     let mut c = ready();
     c.enqueue(R0, "culprit".into(), at(0));
     c.enqueue(R0, "other".into(), at(0));
@@ -228,7 +230,7 @@ fn an_object_that_cost_the_instance_waits_while_a_new_one_sees_the_others() {
 }
 
 #[test]
-fn others_come_before_a_new_culprit_however_long_the_instance_waits_after_many_crashes() {
+fn other_objects_come_before_a_culprit_after_any_number_of_crashes() {
     let mut c = ready();
     let mut now = at(0);
     for crash in 0..6 {
@@ -250,7 +252,7 @@ fn others_come_before_a_new_culprit_however_long_the_instance_waits_after_many_c
 }
 
 #[test]
-fn a_restart_tries_everything_again_and_waits_for_the_guest_to_register() {
+fn a_restart_retries_everything_once_the_guest_has_registered() {
     let mut c = ready();
     c.enqueue(R0, "a".into(), at(0));
     c.take_batch(at(0)).unwrap();
@@ -266,154 +268,7 @@ fn a_restart_tries_everything_again_and_waits_for_the_guest_to_register() {
 }
 
 #[test]
-fn after_a_restart_of_the_host_tasks_go_on_and_their_calls_have_failed() {
-    let mut c = ready();
-    for key in ["a", "b", "c"] {
-        c.enqueue(R0, key.into(), at(0));
-    }
-    c.take_batch(at(0)).unwrap();
-    let mut out =
-        output(vec![Action::Call(call(5, 1)), Action::Done { task: 3, requeue_after: Some(at(1000)), error: None }]);
-    out.park = Some(at(400));
-    c.commit(out, at(0), at(0));
-    c.enqueue(R0, "d".into(), at(0));
-    let saved = postcard::to_stdvec(&c.save(at(100))).unwrap();
-
-    let saved: Saved = postcard::from_bytes(&saved).unwrap();
-    let mut c = Controller::restore(saved, at(50_000), 7_000, at(200)).unwrap();
-    assert_eq!(c.clock(at(50_001)), 1_007_000);
-    assert_eq!(c.tasks().collect::<Vec<_>>(), [1, 2]);
-    let batch = c.take_batch(at(50_000)).unwrap();
-    assert_eq!(kinds(&batch), [(EventKind::Failed, 5), (EventKind::Reconcile, 4)]);
-    // 400 - 100 were left, 200 have passed; 1000 - 100 - 200 for the requeue.
-    assert_eq!(c.next_wake(at(50_000)), Some(at(50_100)));
-    c.commit(output(vec![]), at(50_000), at(50_000));
-    assert_eq!(c.next_wake(at(50_000)), Some(at(50_700)));
-    c.enqueue(R0, "a".into(), at(50_000));
-    assert!(c.take_batch(at(50_000)).is_none(), "`a` is still being reconciled");
-}
-
-/// A controller with a requeue, a backoff and a timer of the guest's, as it was saved.
-fn saved_with_times() -> Vec<u8> {
-    let mut c = ready();
-    for key in ["requeued", "failed"] {
-        c.enqueue(R0, key.into(), at(0));
-    }
-    c.take_batch(at(0)).unwrap();
-    let mut out = output(vec![
-        Action::Done { task: 1, requeue_after: Some(at(90_000)), error: None },
-        Action::Done { task: 2, requeue_after: Some(at(60_000)), error: Some("no".into()) },
-    ]);
-    out.park = Some(at(30_000));
-    c.commit(out, at(0), at(0));
-    postcard::to_stdvec(&c.save(at(10_000))).unwrap()
-}
-
-#[test]
-fn time_without_a_host_counts_for_requeues_backoff_and_timers() {
-    let saved = saved_with_times();
-    for now in [0, 2, 40_000, 50_000_000] {
-        // What is left of 20, 50 and 80 s.
-        for (elapsed, expected) in [
-            (0, [Some(20_000), Some(50_000), Some(80_000)]),
-            (19_999, [Some(1), Some(30_001), Some(60_001)]),
-            (60_000, [None, None, Some(20_000)]),
-            (u64::MAX / 2_000_000, [None, None, None]),
-        ] {
-            let restored = postcard::from_bytes(&saved).unwrap();
-            let mut c = Controller::restore(restored, at(now), 0, at(elapsed)).unwrap();
-            let [deadline, failed, requeued] =
-                expected.map(|left: Option<u64>| left.map_or(at(now), |ms| at(now + ms)));
-            let mut due = vec![(deadline, None), (failed, Some("failed")), (requeued, Some("requeued"))];
-            due.retain(|(time, _)| *time > at(now));
-            let objects = |batch: Option<Vec<Event>>| {
-                let events = batch.into_iter().flatten();
-                events.map(|e| String::from_utf8(e.payload.to_vec()).unwrap()).collect::<Vec<_>>()
-            };
-            let late = 3 - due.len();
-            assert_eq!(c.is_runnable(at(now)), late > 0, "{elapsed} ms later");
-            let overdue: Vec<_> = ["failed", "requeued"].into_iter().take(late.saturating_sub(1)).collect();
-            assert_eq!(objects(c.take_batch(at(now))), overdue, "{elapsed} ms later");
-            for (time, object) in due {
-                let context = format!("at {now}, {elapsed} ms later: {object:?} at {time:?}");
-                c.commit(
-                    StepOutput { park: (deadline > at(now)).then(|| deadline - at(now)), ..output(vec![]) },
-                    at(now),
-                    at(now),
-                );
-                assert!(
-                    object.is_none() || c.take_batch(time - at(1)).is_none_or(|batch| batch.is_empty()),
-                    "{context}"
-                );
-                assert_eq!(objects(c.take_batch(time)), Vec::from_iter(object), "{context}");
-            }
-        }
-    }
-}
-
-#[test]
-fn time_without_a_host_counts_for_a_reconcile_and_leaves_it_a_moment_to_end() {
-    let (timeout, grace) = (at(60_000), at(10_000));
-    let mut c = ready();
-    c.enqueue(R0, "a".into(), at(0));
-    c.take_batch(at(0)).unwrap();
-    c.commit(output(vec![]), at(0), at(0));
-    for (elapsed, left) in [(0, at(55_000)), (20_000, at(35_000)), (50_000, grace), (1 << 40, grace)] {
-        for now in [0, 7, 1 << 40] {
-            let mut c = Controller::restore(c.save(at(5_000)), at(now), 0, at(elapsed)).unwrap();
-            assert_eq!(c.next_timeout(timeout), Some(at(now) + left), "{elapsed} ms later");
-            // Restarted again and again, it does not begin anew.
-            let again = Controller::restore(c.save(at(now + 1)), at(now), 0, at(4)).unwrap();
-            assert_eq!(again.next_timeout(timeout), Some(at(now) + (left - at(5)).max(grace)));
-            let done = output(vec![Action::Done { task: 1, requeue_after: None, error: None }]);
-            let effects = c.commit(done, at(now), at(now + 3));
-            let [Effect::Reconciled { took, .. }] = &effects[..] else { panic!("{effects:?}") };
-            assert_eq!(*took, at(5_003 + elapsed));
-        }
-    }
-}
-
-#[test]
-fn what_changed_during_a_reconcile_that_goes_on_after_a_restart_is_reconciled_again() {
-    let mut c = ready();
-    for key in ["changed", "unchanged"] {
-        c.enqueue(R0, key.into(), at(0));
-    }
-    c.take_batch(at(0)).unwrap();
-    c.commit(output(vec![]), at(0), at(0));
-    c.enqueue(R0, "changed".into(), at(1));
-    // Ready to be handed out when it was saved: once is enough for it.
-    c.enqueue(R0, "waiting".into(), at(1));
-    c.take_batch(at(1)).unwrap();
-    c.enqueue(R0, "waiting".into(), at(1));
-    let done = |task| Action::Done { task, requeue_after: None, error: None };
-
-    // The guest has not been told about what was taken last, so it is no task of its own.
-    let mut c = Controller::restore(c.save(at(2)), at(2), 0, at(0)).unwrap();
-    let tasks: Vec<u64> = c.tasks().collect();
-    c.commit(output(tasks.into_iter().map(done).collect()), at(2), at(2));
-    let objects =
-        |batch: &[Event]| batch.iter().map(|e| String::from_utf8(e.payload.to_vec()).unwrap()).collect::<Vec<_>>();
-    let mut again = objects(&c.take_batch(at(3)).unwrap());
-    again.sort();
-    assert_eq!(again, ["changed", "waiting"]);
-}
-
-#[test]
-fn a_saved_state_that_contradicts_itself_is_refused() {
-    let task = Task { registration: RegistrationId(3), key: "a".into(), ..Task::default() };
-    let saved = Saved {
-        registrations: SavedRegistrations::default(),
-        tasks: vec![(1, task)],
-        calls: vec![],
-        next_task: 2,
-        deadline_ns: None,
-    };
-    assert!(Controller::restore(saved, at(0), 0, at(0)).is_err());
-}
-
-#[test]
-fn a_reconcile_that_takes_too_long_is_taken_from_the_guest_with_its_calls_and_tried_again() {
+fn a_timed_out_reconcile_is_cancelled_with_its_calls_and_retried() {
     let timeout = at(100);
     let mut c = ready();
     c.enqueue(R0, "ns/slow".into(), at(10));
@@ -439,9 +294,9 @@ fn a_reconcile_that_takes_too_long_is_taken_from_the_guest_with_its_calls_and_tr
 }
 
 #[test]
-fn a_guest_does_not_hear_of_a_reconcile_that_is_too_late_before_it_began() {
+fn a_guest_is_not_notified_of_an_undelivered_reconcile_that_timed_out() {
     let mut c = ready();
-    // Of so long ones a step takes fewer than are handed out for it.
+    // With such long keys a step takes fewer than are handed out for it.
     for n in 0..MAX_STEP_EVENTS {
         c.enqueue(R0, format!("ns/{}{n}", "x".repeat(2 * MAX_STEP_BYTES / MAX_STEP_EVENTS)).into(), at(0));
     }
@@ -452,7 +307,7 @@ fn a_guest_does_not_hear_of_a_reconcile_that_is_too_late_before_it_began() {
 }
 
 #[test]
-fn a_controller_has_a_bounded_number_of_watches_and_nonsense_is_refused() {
+fn watches_are_bounded_and_invalid_registrations_are_rejected() {
     let watches = |n: usize| {
         let watch = r#"{"version":"v1","kind":"K"}"#;
         SPEC.replace("}}", &format!("}},\"watches\":[{}]}}", vec![watch; n].join(",")))
@@ -474,7 +329,7 @@ fn a_controller_has_a_bounded_number_of_watches_and_nonsense_is_refused() {
 }
 
 #[test]
-fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
+fn a_registration_with_an_invalid_predicate_is_rejected_with_its_position() {
     let spec = |predicate: &str| {
         let watch = serde_json::json!({"version": "v1", "kind": "ConfigMap", "predicate": predicate});
         serde_json::json!({"name": "maps", "primary": watch}).to_string()
@@ -500,7 +355,7 @@ fn a_registration_with_a_bad_predicate_is_refused_with_what_is_wrong_where() {
 }
 
 #[test]
-fn a_map_event_says_whether_the_object_is_gone() {
+fn a_map_event_tells_whether_the_object_was_deleted() {
     let mut c = ready();
     for gone in [false, true] {
         let object = Some(Bytes::from_static(b"{}"));
@@ -514,7 +369,7 @@ fn a_map_event_says_whether_the_object_is_gone() {
 }
 
 #[test]
-fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
+fn names_without_an_object_are_reconciled_up_to_a_limit() {
     let mut c = ready();
     let long = "x".repeat(600);
     for nonsense in ["", "/", "a/", "/a", "a/b/c", &long] {
@@ -528,7 +383,7 @@ fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
     assert_eq!(c.enqueue_unknown(R0, "ns/another".into(), at(0)), Some(false));
     c.enqueue(R0, "ns/watched".into(), at(0));
     assert_eq!(c.registration(R0).unwrap().queue.len(), MAX_UNKNOWN + 1);
-    // Once some are done there is room again.
+    // Finished objects make room.
     let batch = c.take_batch(at(0)).unwrap();
     let done = |event: &Event| Action::Done { task: event.task, requeue_after: None, error: None };
     c.commit(output(batch.iter().map(done).collect()), at(0), at(0));
@@ -536,12 +391,12 @@ fn names_without_an_object_are_reconciled_as_far_as_there_is_room() {
 }
 
 #[test]
-fn watched_objects_take_no_room_from_names_without_an_object() {
+fn watched_objects_do_not_count_as_names_without_an_object() {
     let mut c = ready();
     for n in 0..2 * MAX_UNKNOWN {
         c.enqueue(R0, format!("ns/{n}").into(), at(0));
     }
-    // Each asks to be reconciled again later.
+    // Each is requeued.
     while let Some(batch) = c.take_batch(at(0)) {
         let requeue = |event: &Event| Action::Done { task: event.task, requeue_after: Some(at(1000)), error: None };
         c.commit(output(batch.iter().map(requeue).collect()), at(0), at(0));
@@ -569,12 +424,12 @@ fn names_without_an_object_are_bounded_for_all_registrations_together() {
 }
 
 #[test]
-fn what_was_being_reconciled_is_retried_at_once_when_the_instance_is_to_blame() {
+fn objects_are_retried_at_once_when_the_instance_is_to_blame() {
     let mut c = ready();
     c.enqueue(R0, "a".into(), at(0));
     c.enqueue(R0, "b".into(), at(0));
     let batch = c.take_batch(at(0)).unwrap();
-    // One has failed, and the other is being reconciled when the instance is given up.
+    // One has failed and the other is being reconciled when the instance is lost.
     c.cancelled(batch[0].id, false, at(0));
     c.reset(true, at(1), 0);
     let queue = |c: &Controller| {

@@ -1,44 +1,47 @@
-//! How long a host may act, by its own clock: what is asked before each step and each request.
+//! Limits how long a host may act, by its own clock. The host asks before each step and each request.
 //!
-//! The clock goes on while the process is stopped and while the machine sleeps, so that a host that comes back after
-//! its time finds that it is over before it does anything.
+//! The clock continues while the process is stopped and while the machine sleeps. A host that resumes too late finds
+//! its term over before it acts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A time without interruption during which a host held its own Lease. Once over it is never extended again.
+/// An uninterrupted time during which a host holds its own Lease. A term that is over is never extended.
 #[derive(Debug)]
 pub struct Term {
-    /// Nanoseconds of the machine's clock since it was started, its sleep included.
+    /// Nanoseconds since boot, including sleep.
     until: AtomicU64,
 }
 
 impl Term {
+    /// A term that ends at `until`.
     pub fn new(until: Duration) -> Term {
         Term { until: AtomicU64::new(until.as_nanos() as u64) }
     }
 
+    /// When the term ends.
     pub fn until(&self) -> Duration {
         Duration::from_nanos(self.until.load(Ordering::Acquire))
     }
 
+    /// Whether the term is over at `now`.
     pub fn is_over(&self, now: Duration) -> bool {
         now >= self.until()
     }
 
-    /// It is over now, whatever was promised.
+    /// Ends the term now.
     pub(super) fn end(&self) {
         self.until.store(0, Ordering::Release);
     }
 
-    /// To be called by one thread only, which has seen at a `now` that the term is not over.
+    /// Extends the term. Only the thread that has seen the term not to be over may call this.
     pub(super) fn extend(&self, until: Duration) {
         self.until.fetch_max(until.as_nanos() as u64, Ordering::AcqRel);
     }
 }
 
-/// Whether a host still holds a controller.
+/// Tells whether a host still holds a controller.
 #[derive(Debug)]
 pub struct Fence {
     term: Arc<Term>,
@@ -46,16 +49,17 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// A fence that holds during the term.
     pub fn new(term: Arc<Term>) -> Fence {
         Fence { term, ended: AtomicBool::new(false) }
     }
 
-    /// `now`: on the clock of the term.
+    /// Whether the host holds the controller at `now`, on the clock of the term.
     pub fn holds(&self, now: Duration) -> bool {
         !self.ended.load(Ordering::Acquire) && !self.term.is_over(now)
     }
 
-    /// Whatever the term: from here on it does not hold.
+    /// Ends the fence, independently of the term.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }

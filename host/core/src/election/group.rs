@@ -1,16 +1,17 @@
-//! What hosts that share controllers have in common.
+//! Settings that hosts of a group have in common.
 
 use super::timing::Timing;
 
-/// What hosts that share controllers have to say the same of.
+/// Settings that must be the same for all hosts that share controllers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Of the hosts that share controllers; a DNS label.
+    /// The name of the group; a DNS label.
     pub name: String,
-    /// Where the Leases are; `None`: where the host is at home.
+    /// Namespace of the Leases; `None`: the host's home namespace.
     pub namespace: Option<String>,
+    /// Durations.
     pub timing: Timing,
 }
 
-/// The group's name if none is given.
+/// The default name of a group.
 pub const DEFAULT_GROUP: &str = "wasmop";

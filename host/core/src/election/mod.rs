@@ -1,16 +1,16 @@
-//! Which of several hosts runs which controller. The cluster's Leases decide; there is no store of our own.
+//! Leader election: decides which of several hosts runs which controller. The cluster's Leases are the only store.
 //!
 //! ```text
-//! rendezvous  controllers to live hosts         elector  one host's part: time and answers in, requests out
-//! peers       who is alive, as one host sees it  record  what a Lease says
-//! fence       may I act, at this moment         timing   durations
-//! group       what hosts have to agree on
+//! rendezvous  assigns controllers to hosts          elector  state machine of one host: answers in, requests out
+//! peers       other hosts, as one host sees them    record   the content of a Lease
+//! fence       whether a host may act right now      timing   durations
+//! group       settings that hosts share
 //! ```
 //!
-//! A host renews one Lease, its own. A controller's Lease is written when its holder changes, and is held as long as that
-//! host's own Lease is renewed, so that the load does not grow with the number of controllers.
+//! A host renews one Lease, its own. It writes a controller's Lease only when the holder changes, and holds it as long
+//! as its own Lease is renewed. The load does not grow with the number of controllers.
 //!
-//! The clock, the client and what is kept on disk are in `wasmop-api`.
+//! The clock, the client and the local state are in `wasmop-api`.
 
 mod elector;
 mod fence;

@@ -1,4 +1,5 @@
-//! What a host has seen of the others' Leases, by its own clock alone: another machine's is never compared.
+//! Other hosts, as one host sees them through their Leases. It uses its own clock alone and never compares clocks of
+//! two machines.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,33 +8,35 @@ use std::time::Duration;
 use super::record::Record;
 use super::timing::Timing;
 
-/// A live host may miss as many renewals and stay one that controllers are given to.
+/// Renewals that a live host may miss before it gets no more controllers.
 const MISSED_RENEWALS: u32 = 3;
 
 pub(super) struct Hosts {
     me: Arc<str>,
     timing: Timing,
     seen: BTreeMap<String, Seen>,
-    /// Holders without a Lease of their own, and since when that has been seen.
+    /// Holders without a host Lease, and since when that has been seen.
     missing: BTreeMap<String, Duration>,
-    /// When the last list was asked for that was answered.
+    /// When the last answered list was requested.
     asked: Option<Duration>,
 }
 
 struct Seen {
     record: Record,
-    /// When the answer came that first had it as it is.
+    /// When this version was first seen.
     first: Duration,
-    /// It was seen to change: there is a process that renews it.
+    /// It was seen to change, so a process renews it.
     proven: bool,
 }
 
 impl Hosts {
+    /// Knows no other hosts yet.
     pub fn new(me: Arc<str>, timing: Timing) -> Hosts {
         Hosts { me, timing, seen: BTreeMap::new(), missing: BTreeMap::new(), asked: None }
     }
 
-    /// A list of all hosts' Leases, asked for at `sent`, answered at `now`. `holders`: of controllers' Leases.
+    /// Takes in a list of all host Leases, requested at `sent` and answered at `now`. `holders`: of controllers'
+    /// Leases.
     pub fn observe<'h>(
         &mut self,
         records: Vec<(String, Record)>,
@@ -57,25 +60,27 @@ impl Hosts {
         self.asked = Some(sent);
     }
 
+    /// When the last answered list was requested.
     pub fn asked(&self) -> Option<Duration> {
         self.asked
     }
 
-    /// The own Lease, as it was seen or written last.
+    /// The own Lease, as last seen or written.
     pub fn own(&self) -> Option<&Record> {
         self.seen.get(&*self.me).map(|seen| &seen.record)
     }
 
+    /// Takes in the own Lease as just written.
     pub fn set_own(&mut self, record: Record, now: Duration) {
         self.seen.insert(self.me.to_string(), Seen { record, first: now, proven: true });
     }
 
-    /// The Lease of this host's name is another process' that no longer renews it.
+    /// Whether another process owns the Lease of this host's name and no longer renews it.
     pub fn is_own_dead(&self) -> bool {
         self.is_unchanged(&self.me)
     }
 
-    /// Whether another host has not renewed its Lease for longer than it may.
+    /// Whether another host has missed the deadline to renew its Lease.
     pub fn is_dead(&self, host: &str) -> bool {
         host != &*self.me && self.is_unchanged(host)
     }
@@ -89,13 +94,13 @@ impl Hosts {
         self.asked.is_some_and(|asked| since + duration <= asked)
     }
 
-    /// Hosts that a controller may be given to, this one included.
+    /// Hosts that a controller may be assigned to, including this one.
     pub fn candidates<'h>(&'h self, controller: &'h str, now: Duration) -> impl Iterator<Item = &'h str> {
         let others = self.alive(now).filter(move |(_, seen)| seen.record.runs.contains(controller));
         others.map(|(host, _)| host).chain(std::iter::once(&*self.me))
     }
 
-    /// Others that seem to be alive.
+    /// Other hosts that seem alive.
     fn alive(&self, now: Duration) -> impl Iterator<Item = (&str, &Seen)> {
         let most = self.timing.retry_period * MISSED_RENEWALS;
         let others = self.seen.iter().filter(|(host, _)| **host != *self.me).map(|(host, seen)| (&**host, seen));
@@ -107,12 +112,12 @@ impl Hosts {
         self.seen.get(host).is_some_and(|seen| seen.proven)
     }
 
-    /// Whether no other live host has a name before this one's.
+    /// Whether this host has the smallest name of all live hosts.
     pub fn is_first(&self, now: Duration) -> bool {
         self.alive(now).all(|(host, _)| *self.me < *host)
     }
 
-    /// Other hosts whose Leases have not changed for so long, with the versions of these.
+    /// Other hosts whose Leases have not changed for `time`, with the versions of their Leases.
     pub fn unchanged_for(&self, time: Duration, now: Duration) -> Vec<(String, String)> {
         let old = self.seen.iter().filter(|(host, seen)| **host != *self.me && seen.first + time <= now);
         old.map(|(host, seen)| (host.clone(), seen.record.version.clone())).collect()

@@ -1,21 +1,20 @@
-//! What a Lease says, and what is asked of the API server: plain values, so that the elector needs neither server nor
-//! clock.
+//! The content of a Lease, and requests to the API server, as plain values: the elector needs neither server nor clock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a Lease is for.
+/// The purpose of a Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// That a host is alive: it renews it.
+    /// A host is alive; it renews this Lease.
     Host,
-    /// Which host runs a controller: written when that changes, and held as long as that host's Lease is.
+    /// A host runs a controller. Written when the holder changes, and valid as long as that host's own Lease.
     Controller,
 }
 
 impl Role {
-    /// As a label of the Lease, and in its name.
+    /// The value of the Lease's label, and a part of its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Host => "host",
@@ -24,46 +23,54 @@ impl Role {
     }
 }
 
-/// A Lease as it was read.
+/// The content of a Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
+    /// UID of the Lease.
     pub uid: String,
-    /// Differs after each write.
+    /// Resource version.
     pub version: String,
-    /// Empty: nobody.
+    /// Name of the holding host; empty if none.
     pub holder: String,
-    /// Changes of the holder.
+    /// Number of changes of the holder.
     pub transitions: i32,
-    /// When its holder acquired it, by the holder's clock: tells one process from another, and no more.
+    /// When its holder acquired it, in microseconds of the holder's clock. Serves only to distinguish processes.
     pub acquired_us: i64,
-    /// How long others have to see no change of it before its holder is taken for dead.
+    /// Time without a change after which other hosts consider the holder dead.
     pub duration: Duration,
     /// Of a host: controllers that it can run.
     pub runs: Arc<BTreeSet<Arc<str>>>,
 }
 
 impl Record {
+    /// The tenure of the current holder.
     pub fn tenure(&self) -> Tenure {
         Tenure { uid: self.uid.clone(), transitions: self.transitions }
     }
 }
 
-/// A time during which a controller's Lease had one holder: whoever held it then and finds the same now knows that nobody
-/// else ran the controller meanwhile.
+/// A time during which a controller's Lease had one holder. A host that held it and finds the same tenure again knows
+/// that no other host ran the controller.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tenure {
-    /// Of the Lease: one that was deleted and created counts anew.
+    /// UID of the Lease: a recreated one begins a new count.
     pub uid: String,
+    /// Number of changes of the holder.
     pub transitions: i32,
 }
 
+/// A request of the elector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
+    /// Lists all Leases of this role.
     List(Role),
+    /// Creates or replaces a Lease.
     Write(Write),
-    /// Removes a host's Lease, if it is still the one that was seen.
+    /// Deletes a host's Lease, if it is still at the version seen.
     Delete {
+        /// Name of the host.
         host: String,
+        /// The version seen.
         version: String,
     },
 }
@@ -71,32 +78,40 @@ pub enum Request {
 /// Creates or replaces a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
+    /// The role of the Lease.
     pub role: Role,
-    /// Of the host or the controller.
+    /// Name of the host or the controller.
     pub name: Arc<str>,
-    /// The version that is replaced; `None`: it does not exist. Otherwise the write fails with
-    /// [`Failure::Conflict`].
+    /// The version to replace; `None`: the Lease must not exist. A mismatch fails with [`Failure::Conflict`].
     pub replaces: Option<String>,
+    /// The new holder; empty: none.
     pub holder: String,
+    /// Number of changes of the holder.
     pub transitions: i32,
+    /// When the holder acquired it, in microseconds.
     pub acquired_us: i64,
-    /// Of a host's Lease.
+    /// Lease duration, for host Leases.
     pub duration: Option<Duration>,
+    /// Controllers that the host can run, for host Leases.
     pub runs: Arc<BTreeSet<Arc<str>>>,
 }
 
+/// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// By name of the host or the controller.
+    /// Leases by name of the host or controller.
     Listed(Vec<(String, Record)>),
+    /// The Lease as written.
     Written(Record),
+    /// The Lease is gone.
     Deleted,
 }
 
+/// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The Lease is not as it was expected.
+    /// The Lease is not at the expected version.
     Conflict,
-    /// It may have been done or not; in words.
+    /// Another failure, in words. The request may have taken effect.
     Other(String),
 }

@@ -1,15 +1,15 @@
-//! Controllers to hosts by rendezvous hashing: every host finds the same answer by itself, and a host that comes
-//! or goes moves only those controllers that it gets or had.
+//! Assigns controllers to hosts by rendezvous hashing. Every host computes the same answer by itself, and a host that
+//! joins or leaves moves only its own controllers.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Which of `hosts` is to run the controller; `None` if there is none.
+/// The host that runs the controller; `None` without hosts.
 pub fn assigned<'h>(controller: &str, hosts: impl Iterator<Item = &'h str>) -> Option<&'h str> {
     hosts.max_by_key(|host| (weight(controller, host), *host))
 }
 
 fn weight(controller: &str, host: &str) -> u64 {
-    // Neither name has a zero byte.
+    // Names have no zero byte.
     xxh3_64(&[controller.as_bytes(), &[0], host.as_bytes()].concat())
 }
 
@@ -26,7 +26,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_runs_it_where_there_is_no_host() {
+    fn without_hosts_no_host_is_assigned() {
         assert_eq!(assigned("website", std::iter::empty()), None);
     }
 
@@ -45,7 +45,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_host_that_goes_moves_its_own_controllers_only(
+        fn a_leaving_host_moves_only_its_own_controllers(
             hosts in proptest::collection::btree_set("[a-z]{1,8}", 1..8), which in 0usize..8, turn in any::<bool>(),
         ) {
             let mut before: Vec<String> = hosts.into_iter().collect();

@@ -1,24 +1,25 @@
-//! The three durations of an election, named as client-go names them.
+//! The three durations of an election, with client-go's names.
 
 use std::time::Duration;
 
-/// A renewal may come so much later than planned, in tenths, and be in time.
+/// Tolerated delay of a renewal, in tenths of the period.
 const JITTER_TENTHS: u32 = 12;
-/// Leases say their duration in whole seconds.
+/// Leases have durations in whole seconds.
 const LEAST_LEASE: Duration = Duration::from_secs(1);
 const LEAST_RETRY: Duration = Duration::from_millis(100);
 
+/// Durations of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// After which others take over from a host that does not renew its Lease.
+    /// Time after which other hosts take over from a host that does not renew its Lease.
     pub lease_duration: Duration,
-    /// After which a host that could not renew its Lease stops.
+    /// Time after which a host that could not renew its Lease stops.
     pub renew_deadline: Duration,
-    /// Between two renewals, and two looks at the others.
+    /// Time between two renewals, and between two looks at other hosts.
     pub retry_period: Duration,
 }
 
-/// As kube-controller-manager has it.
+/// The defaults of kube-controller-manager.
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
@@ -29,27 +30,43 @@ impl Default for Timing {
     }
 }
 
-/// Each names the setting that is wrong, as it is written.
+/// An unsafe duration. The message names the setting as people write it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
     #[error(
         "leader-elect-lease-duration is {0:?}: Leases have whole seconds\nhelp: give 1s or more, and at least a second more than leader-elect-renew-deadline, like 15s"
     )]
+    /// `lease_duration` is not in whole seconds, or is shorter than one.
     Lease(Duration),
     #[error(
         "leader-elect-renew-deadline is {deadline:?}, which is not less than leader-elect-lease-duration, {lease:?}: another host could begin before this one has stopped\nhelp: give a shorter leader-elect-renew-deadline, like two thirds of leader-elect-lease-duration"
     )]
-    Deadline { deadline: Duration, lease: Duration },
+    /// `renew_deadline` is not less than `lease_duration`.
+    Deadline {
+        /// `renew_deadline`
+        deadline: Duration,
+        /// `lease_duration`
+        lease: Duration,
+    },
     #[error(
         "leader-elect-retry-period is {retry:?}: a renewal would come too late for leader-elect-renew-deadline, {deadline:?}\nhelp: give a leader-elect-retry-period of less than 5/6 of leader-elect-renew-deadline, better a fifth"
     )]
-    Retry { retry: Duration, deadline: Duration },
+    /// `retry_period` is too long for `renew_deadline`.
+    Retry {
+        /// `retry_period`
+        retry: Duration,
+        /// `renew_deadline`
+        deadline: Duration,
+    },
+    /// `retry_period` is too short.
     #[error("leader-elect-retry-period is {0:?}\nhelp: give 100ms or more, like 2s")]
     Busy(Duration),
 }
 
 impl Timing {
-    /// Whether a host with these is safe, and lives.
+    /// Checks that an election with these durations is safe and live.
+    ///
+    /// # Errors The first duration that is not.
     pub fn check(&self) -> Result<(), TimingError> {
         let Timing { lease_duration: lease, renew_deadline: deadline, retry_period: retry } = *self;
         if lease < LEAST_LEASE || lease.subsec_nanos() != 0 {
@@ -67,7 +84,7 @@ impl Timing {
         Ok(())
     }
 
-    /// For one request: two may fail this way before it is too late.
+    /// Timeout of one request: two may fail before the deadline.
     pub fn request_timeout(&self) -> Duration {
         self.renew_deadline / 3
     }
@@ -78,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_not_be_safe_or_not_live_is_refused_with_the_setting_and_a_remedy() {
+    fn unsafe_durations_are_rejected_with_the_setting_and_a_remedy() {
         let check = |lease: u64, deadline: u64, retry: u64| {
             let ms = Duration::from_millis;
             Timing { lease_duration: ms(lease), renew_deadline: ms(deadline), retry_period: ms(retry) }.check()

@@ -1,9 +1,11 @@
-//! How much a controller's snapshot may take on disk.
+//! The disk quota of a controller's snapshot.
 
-/// A snapshot has more bytes than its controller may have on disk.
+/// The snapshot exceeds the controller's `limits.disk`.
 #[derive(Debug, thiserror::Error)]
 #[error("the snapshot needs {needs} bytes on disk, and limits.disk is {quota}")]
 pub struct OverQuota {
+    /// Bytes that the snapshot needs.
     pub needs: u64,
+    /// Bytes that the controller may use.
     pub quota: u64,
 }

@@ -1,15 +1,15 @@
-//! Decides when an instance is to begin anew from its base image although it still runs: when nothing that it does
-//! succeeds, or when its memory has filled up.
+//! Decides when a running instance restarts from its base image: when nothing it does succeeds, or when its memory has
+//! filled up.
 //!
-//! A step that fails is undone. So a state in which every step fails would stay as it is, and snapshots would take it
-//! to the next host. A process in such a state ends, and starts clean.
+//! A failed step is rolled back. A state in which every step fails would thus persist, and snapshots would carry it to
+//! the next host. An ordinary process in such a state exits and starts clean.
 //!
 //! ```text
-//! reconciles fail in a row ─► suspicion ─► others are reconciled as a check ─┬─ one ends: it was the objects' own fault
-//!                                                                            └─ they fail too: begin anew
-//! steps fail for lack of memory, of which much was in use before:
-//!   3 times, on several objects; or 5 times within at least 30 s, on one ──────────────────► begin anew
-//! the controller is idle, and memory is nearly full or more was refused ───────────────────► begin anew
+//! reconciles fail in a row ─► suspicion ─► others are reconciled as a check ─┬─ one ends: the objects were at fault
+//!                                                                            └─ they fail too: restart
+//! steps run out of memory, of which much was in use before:
+//!   3 times, on several objects; or 5 times within at least 30 s, on one ──────────────────► restart
+//! the controller is idle, and memory is nearly full or a growth was denied ────────────────► restart
 //! ```
 
 use std::time::Duration;
@@ -20,56 +20,57 @@ use crate::work_queue::{Backoff, Key};
 /// An object being reconciled; with an empty key, the map functions of a registration.
 type Object = (RegistrationId, Key);
 
-/// This many steps that fail for lack of memory mean a full memory, if more than one object is
-/// affected. A single object may need too much, whatever the memory holds: see [`OUT_OF_MEMORY_SINGLE`].
+/// Steps out of memory that mean a full memory, if they affect more than one object. A single object may need too much
+/// in any state: see [`OUT_OF_MEMORY_SINGLE`].
 const OUT_OF_MEMORY: usize = 3;
-/// A single object whose steps fail this often within at least [`SINGLE_PATIENCE`] is worth a restart. It may be the
-/// only one there is.
+/// Steps of a single object out of memory, within at least [`SINGLE_PATIENCE`], that cause a restart. It may be the
+/// only object.
 const OUT_OF_MEMORY_SINGLE: usize = 5;
 const SINGLE_PATIENCE: Duration = Duration::from_secs(30);
-/// So many different objects that fail in a row are suspicious, while no other is being reconciled.
+/// Different objects that fail in a row and cause a check, while no other is being reconciled.
 const OBJECTS: usize = 3;
-/// So are so many failures within at least [`PATIENCE`].
+/// Failures within at least [`PATIENCE`] that cause a check.
 const FAILURES: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Objects that are reconciled as a check.
+/// Objects reconciled as a check.
 const CHECKED: usize = 2;
 /// Most objects remembered.
 const REMEMBERED: usize = 16;
-/// After a restart that helped none of the objects that had failed, the next one waits.
+/// Backoff after restarts that helped none of the failed objects.
 const UNHELPFUL: Backoff = Backoff { base: Duration::from_secs(60), max: Duration::from_secs(3600) };
-/// A controller that needs nearly all of its memory is not to begin anew whenever it is idle.
+/// Backoff of idle restarts, for controllers that always need nearly all of their memory.
 const NEARLY_FULL: Backoff = Backoff { base: Duration::from_secs(600), max: Duration::from_secs(86_400) };
 
 /// Linear memory of an instance, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Now, or before the step that failed. It never shrinks.
+    /// Bytes now, or before the failed step. It never shrinks.
     pub used: u64,
-    /// What it begins with.
+    /// Bytes at the start.
     pub base: u64,
+    /// Most bytes.
     pub limit: u64,
-    /// A step was refused more, and succeeded without.
+    /// The limit denied a growth to a step that then succeeded.
     pub refused: bool,
 }
 
-/// A 32-bit memory never has more, whatever its limit.
+/// Most bytes of a 32-bit memory.
 const MAX_MEMORY_BYTES: u64 = 4 << 30;
 
 impl MemoryUse {
-    /// `limit`: what the package allows itself.
+    /// `used`, `base` and `limit` in bytes.
     pub fn new(used: u64, base: u64, limit: u64, refused: bool) -> MemoryUse {
         MemoryUse { used, base, limit: limit.min(MAX_MEMORY_BYTES), refused }
     }
 
-    /// It has grown so much that beginning anew leaves more for a step. Allocators that double their heap fail when
-    /// they have less than a half.
+    /// It has grown enough that a restart gives a step more. Allocators that double their heap fail with less than
+    /// half.
     fn has_grown(&self) -> bool {
         self.used.saturating_sub(self.base) >= self.limit.saturating_sub(self.base) / 3 && self.used > self.base
     }
 
-    /// A restart while the controller is idle costs less than a step that fails later. An allocator that doubles its
-    /// heap stops just above half of the limit, so a refused growth counts as nearly full, too.
+    /// Whether an idle controller should restart, which costs less than a later failed step. An allocator that doubles
+    /// its heap stops just above half of the limit, so a denied growth also counts as nearly full.
     pub fn is_nearly_full(&self) -> bool {
         let grown = self.used.saturating_sub(self.base);
         let is_at_limit = grown >= self.limit.saturating_sub(self.base) / 2 && self.used >= self.limit - self.limit / 8;
@@ -77,49 +78,54 @@ impl MemoryUse {
     }
 }
 
+/// What to do after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// Nothing.
     GoOn,
-    /// So many other objects are to be reconciled, to see whether anything succeeds.
+    /// Reconcile this many other objects, to see whether anything succeeds.
     Check(usize),
-    /// The instance is to begin anew.
+    /// Restart the instance from its base image.
     Restart(Why),
 }
 
+/// Why an instance restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
+    /// Its memory is full.
     MemoryFull,
+    /// Nothing it does succeeds.
     NothingSucceeds,
 }
 
-/// What has gone wrong of late with one controller. There is none of one with whom nothing has.
+/// Recent failures of one controller. Controllers without failures have none of this.
 #[derive(Debug, Default)]
 pub struct Liveness {
     streak: Option<Streak>,
-    /// Objects whose steps failed for want of memory, and that have not ended since; one for each failure.
+    /// Objects whose steps ran out of memory and have not ended since; one entry per failure.
     out_of_memory: Vec<Object>,
-    /// Since when there are any.
+    /// When the first of them failed.
     short_since: Duration,
-    /// When a check was last asked for.
+    /// When a check last began.
     checked: Option<Duration>,
     /// Restarts in a row that helped none of `before`.
     unhelpful: u32,
-    /// What had failed when it was last restarted.
+    /// What had failed before the last restart.
     before: Vec<Object>,
-    /// No restart before this.
+    /// Earliest time of the next restart.
     not_before: Duration,
-    /// Restarts because memory was nearly full, and when the next one may be.
+    /// Idle restarts, and the earliest time of the next one.
     nearly_full: (u32, Duration),
-    /// A step of the present instance was refused memory, and succeeded without.
+    /// The limit denied a growth to a step of this instance.
     refused_memory: bool,
 }
 
-/// Failures since a reconcile last ended by itself.
+/// Failures since a reconcile last ended.
 #[derive(Debug)]
 struct Streak {
     since: Duration,
     failures: u32,
-    /// Different ones.
+    /// Without duplicates.
     objects: Vec<Object>,
     check: Option<Check>,
 }
@@ -128,13 +134,13 @@ struct Streak {
 struct Check {
     since: Duration,
     failures: u32,
-    /// Objects that have to fail besides those before.
+    /// Further objects that have to fail.
     left: usize,
 }
 
 impl Liveness {
-    /// A reconcile or a map task was cancelled because a step failed on it, or because it took too long and waited for nothing.
-    /// `memory`: before the step, if it failed for want of memory.
+    /// A reconcile or map task was cancelled, because a step failed or because it timed out and waited for nothing.
+    /// `memory`: before the step, if it ran out of memory.
     pub fn failed(&mut self, object: Object, memory: Option<MemoryUse>, now: Duration) {
         if memory.is_some_and(|memory| memory.has_grown()) && self.out_of_memory.len() < REMEMBERED {
             if self.out_of_memory.is_empty() {
@@ -155,7 +161,7 @@ impl Liveness {
         }
     }
 
-    /// A reconcile ended by itself, whatever its outcome.
+    /// A reconcile ended, with any outcome.
     pub fn ended(&mut self, object: &Object) {
         self.streak = None;
         self.out_of_memory.retain(|other| other != object);
@@ -164,7 +170,7 @@ impl Liveness {
         }
     }
 
-    /// A map function of this registration answered. It says nothing of reconciles, which may fail nonetheless.
+    /// A map function of this registration answered, which says nothing about reconciles.
     pub fn mapped(&mut self, registration: RegistrationId) {
         let object = (registration, Key::from(""));
         self.out_of_memory.retain(|other| *other != object);
@@ -174,23 +180,23 @@ impl Liveness {
         }
     }
 
-    /// A step was refused memory, and succeeded without.
+    /// The limit denied a growth to a step, which succeeded without it.
     pub fn refused_memory(&mut self) {
         self.refused_memory = true;
     }
 
-    /// Whether a step of the present instance was refused memory, and succeeded without.
+    /// Whether the limit denied a growth to a step of this instance.
     pub fn was_refused_memory(&self) -> bool {
         self.refused_memory
     }
 
-    /// What is to be done after a failure. `active`: reconciles that are still under way, which may yet end.
+    /// What to do after a failure. `active`: reconciles in progress, which may yet end.
     pub fn judge(&mut self, active: usize, now: Duration) -> Verdict {
         if now < self.not_before {
             return Verdict::GoOn;
         }
         let is_past = |since: Duration| now.saturating_sub(since) >= PATIENCE;
-        // Others may give some of it back when they end.
+        // Other reconciles may free memory when they end.
         if self.is_full(now) && (active == 0 || is_past(self.short_since)) {
             return Verdict::Restart(Why::MemoryFull);
         }
@@ -210,7 +216,7 @@ impl Liveness {
         Verdict::Check(CHECKED)
     }
 
-    /// Whether the failures for lack of memory mean that the memory is full.
+    /// Whether the failures mean that the memory is full.
     fn is_full(&self, now: Duration) -> bool {
         let Some(first) = self.out_of_memory.first() else { return false };
         if self.out_of_memory.iter().all(|object| object == first) {
@@ -220,7 +226,7 @@ impl Liveness {
         }
     }
 
-    /// So many objects are reconciled as a check. What follows if there are none.
+    /// Begins a check with this many objects; without any, the verdict is a restart.
     pub fn checks_with(&mut self, objects: usize) -> Verdict {
         if let Some(check) = self.streak.as_mut().and_then(|streak| streak.check.as_mut()) {
             check.left = objects;
@@ -228,12 +234,12 @@ impl Liveness {
         if objects == 0 { Verdict::Restart(Why::NothingSucceeds) } else { Verdict::GoOn }
     }
 
-    /// Whether an object has failed in the present streak.
+    /// Whether an object failed in the current streak.
     pub fn is_suspect(&self, object: &Object) -> bool {
         self.streak.as_ref().is_some_and(|streak| streak.objects.contains(object))
     }
 
-    /// Whether an instance with nothing to do is to begin anew before its memory is full. It is taken for done.
+    /// Whether to restart an idle instance before its memory is full. A `true` counts as a restart.
     pub fn begins_anew_while_idle(&mut self, memory: MemoryUse, now: Duration) -> bool {
         let (times, not_before) = self.nearly_full;
         let begins = memory.is_nearly_full() && now >= not_before;
@@ -243,7 +249,7 @@ impl Liveness {
         begins
     }
 
-    /// The instance begins anew, because of a verdict or otherwise.
+    /// The instance restarts, after a verdict or for another reason.
     pub fn restarted(&mut self, by_verdict: bool, now: Duration) {
         self.refused_memory = false;
         let streak = self.streak.take();
@@ -256,7 +262,7 @@ impl Liveness {
         }
     }
 
-    /// Nothing has to be remembered any more.
+    /// Whether there is nothing to remember.
     pub fn is_idle(&self) -> bool {
         self.streak.is_none()
             && self.out_of_memory.is_empty()

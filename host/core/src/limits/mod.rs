@@ -1,10 +1,10 @@
-//! What keeps one controller from taking what the others need: limits as time and amounts in, decisions out. Pure.
+//! Limits that keep one controller from starving the others: time and amounts in, decisions out. Pure.
 //!
 //! ```text
-//! token_bucket  so much a second, and a burst     request_rate  calls that wait until they may be made
-//! cpu_share     when a controller may run again   log_rate      which lines of its log are written
-//! problem       what its owner is told, and how often   liveness  when an instance is to begin anew
-//! disk_quota    bytes of a snapshot               self_trigger  reconciles that cause themselves
+//! token_bucket  units a second, with a burst         request_rate  throttles requests
+//! cpu_share     throttles CPU time                   log_rate      throttles log lines
+//! problem       what owners are notified of          liveness      restarts instances that are stuck
+//! disk_quota    bytes of a snapshot                  self_trigger  detects reconciles that cause themselves
 //! ```
 
 pub mod cpu_share;

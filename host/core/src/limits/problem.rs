@@ -1,25 +1,33 @@
-//! What a controller did that its owner has to know, and how often it is told.
+//! Problems of a controller that its owner is notified of, and how often.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use wasmop_package::manifest::Limits;
 
-use crate::step::Cause;
+use crate::step::StepFault;
 
-/// A limit that was met other than by a step that failed.
+/// A limit that a controller reached without a failed step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
+    /// `cpu-share`: CPU time in proportion to wall time.
     CpuShare,
+    /// `api-rate`: requests a second.
     RequestRate,
+    /// `api-in-flight`: requests in flight.
     RequestsInFlight,
+    /// `response`: bytes of a response.
     ResponseSize,
+    /// `log-rate`: bytes of log a second.
     LogRate,
+    /// `reconcile-timeout`: duration of a reconcile.
     ReconcileTimeout,
+    /// `disk`: bytes of the snapshot.
     Disk,
 }
 
 impl Limit {
+    /// All limits, in the order of the counters.
     pub const ALL: [Limit; 7] = [
         Limit::CpuShare,
         Limit::RequestRate,
@@ -30,7 +38,7 @@ impl Limit {
         Limit::Disk,
     ];
 
-    /// Its key under `[limits]` in wasmop.toml.
+    /// The key under `[limits]` in wasmop.toml.
     pub fn as_str(self) -> &'static str {
         match self {
             Limit::CpuShare => "cpu-share",
@@ -44,40 +52,40 @@ impl Limit {
     }
 }
 
-/// What is told, by its cause.
+/// A problem that the host reports as a Kubernetes Event and a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     /// A step failed.
-    Step(Cause),
-    /// A limit was met.
+    Step(StepFault),
+    /// A limit was reached.
     Limit(Limit),
-    /// It used the runtime interface in a way that makes no sense.
+    /// The guest misused the runtime interface.
     Misuse,
-    /// A predicate could not be evaluated: the change counts.
+    /// A predicate failed, so the host let the change pass.
     Predicate,
-    /// What it writes in a reconcile causes the next reconcile of the same object, again and again.
+    /// What a reconcile writes triggers the next reconcile of the same object, again and again.
     SelfTriggered,
-    /// Its instance was lost, and begins anew after a wait.
+    /// The instance was lost and restarts with backoff.
     CrashLoop,
-    /// It was restarted because nothing it did succeeded any more.
+    /// Restarted because nothing succeeded any more.
     NothingSucceeds,
-    /// It was restarted because its memory was full.
+    /// Restarted because its memory was full.
     MemoryFull,
-    /// It was restarted while it had nothing to do, before its memory was full.
+    /// Restarted while idle, before its memory was full.
     MemoryNearlyFull,
-    /// Its package can't be run at all.
+    /// The package cannot run.
     Install,
 }
 
 impl Problem {
-    /// The reason of a Kubernetes Event.
+    /// The `reason` of a Kubernetes Event.
     pub fn reason(self) -> &'static str {
         match self {
-            Problem::Step(Cause::Panic) => "StepPanicked",
-            Problem::Step(Cause::CpuLimit) => "StepCpuLimit",
-            Problem::Step(Cause::MemoryLimit) => "StepMemoryLimit",
-            Problem::Step(Cause::ActionLimit) => "StepActionLimit",
-            Problem::Step(Cause::Trap) => "StepTrapped",
+            Problem::Step(StepFault::Panic) => "StepPanicked",
+            Problem::Step(StepFault::CpuLimit) => "StepCpuLimit",
+            Problem::Step(StepFault::MemoryLimit) => "StepMemoryLimit",
+            Problem::Step(StepFault::ActionLimit) => "StepActionLimit",
+            Problem::Step(StepFault::Trap) => "StepTrapped",
             Problem::Limit(Limit::CpuShare) => "CpuShareUsedUp",
             Problem::Limit(Limit::RequestRate) => "RequestRateLimited",
             Problem::Limit(Limit::RequestsInFlight) => "RequestsInFlightLimited",
@@ -96,13 +104,13 @@ impl Problem {
         }
     }
 
-    /// The key of the limit that was met, under `[limits]` in wasmop.toml and in the host's configuration.
+    /// The key of the limit that was reached, under `[limits]` in wasmop.toml and in the host's configuration.
     pub fn limit_key(self) -> Option<&'static str> {
         match self {
-            Problem::Step(Cause::CpuLimit) => Some("cpu-per-step"),
-            Problem::Step(Cause::MemoryLimit) | Problem::MemoryFull | Problem::MemoryNearlyFull => Some("memory"),
+            Problem::Step(StepFault::CpuLimit) => Some("cpu-per-step"),
+            Problem::Step(StepFault::MemoryLimit) | Problem::MemoryFull | Problem::MemoryNearlyFull => Some("memory"),
             Problem::Limit(limit) => Some(limit.as_str()),
-            Problem::Step(Cause::Panic | Cause::ActionLimit | Cause::Trap)
+            Problem::Step(StepFault::Panic | StepFault::ActionLimit | StepFault::Trap)
             | Problem::Misuse
             | Problem::Predicate
             | Problem::SelfTriggered
@@ -112,7 +120,7 @@ impl Problem {
         }
     }
 
-    /// The type of the condition that a controller has for it.
+    /// The type of the controller's condition.
     pub fn condition(self) -> &'static str {
         match self {
             Problem::Step(_) => "StepFailing",
@@ -126,7 +134,7 @@ impl Problem {
         }
     }
 
-    /// The action of a Kubernetes Event: what the host did about it.
+    /// The `action` of a Kubernetes Event: what the host did.
     pub fn action(self) -> &'static str {
         match self {
             Problem::Step(_) => "RollBack",
@@ -146,7 +154,7 @@ impl Problem {
     }
 }
 
-/// How to raise a limit, with its value as it is now. `limits`: the controller's; `cap`: what its host allows at most.
+/// How to raise a limit. `limits`: the controller's; `cap`: the most that its host allows.
 pub fn how_to_raise(key: &str, limits: &Limits, cap: &Limits) -> Option<String> {
     let value = limits.in_file(key)?;
     Some(match cap.in_file(key) {
@@ -161,21 +169,22 @@ pub fn how_to_raise(key: &str, limits: &Limits, cap: &Limits) -> Option<String> 
     })
 }
 
-/// One Event a controller and problem in this time.
+/// Least time between two Events of the same controller and problem.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// When what was told last. Has an entry only for problems that there were.
+/// When each problem was last reported. Has an entry only for problems that occurred.
 #[derive(Default)]
-pub struct Told(HashMap<(u32, Problem), Last>);
+pub struct ProblemReports(HashMap<(u32, Problem), Last>);
 
 struct Last {
     at: Duration,
-    /// Times it happened since and was not told.
+    /// Occurrences since, not reported.
     since: u32,
 }
 
-impl Told {
-    /// Whether it is to be told that it has happened again; how often it did since it was told last.
+impl ProblemReports {
+    /// Records an occurrence. If it is to be reported, returns the number of occurrences left out since the last
+    /// report.
     pub fn happened(&mut self, controller: u32, problem: Problem, now: Duration) -> Option<u32> {
         let mut times = 0;
         if let Some(last) = self.0.get_mut(&(controller, problem)) {
@@ -194,11 +203,11 @@ impl Told {
 mod tests {
     use super::*;
 
-    const PANIC: Problem = Problem::Step(Cause::Panic);
+    const PANIC: Problem = Problem::Step(StepFault::Panic);
 
     #[test]
-    fn each_problem_of_each_controller_is_told_once_a_minute_with_how_often_it_was_meanwhile() {
-        let mut told = Told::default();
+    fn each_problem_of_each_controller_is_reported_once_a_minute_with_its_count() {
+        let mut reports = ProblemReports::default();
         for (at, controller, problem, expected) in [
             (0, 1, PANIC, Some(0)),
             (1, 1, PANIC, None),
@@ -210,14 +219,14 @@ mod tests {
             (120, 1, PANIC, Some(1)),
             (500, 1, PANIC, Some(0)),
         ] {
-            let found = told.happened(controller, problem, Duration::from_secs(at));
+            let found = reports.happened(controller, problem, Duration::from_secs(at));
             assert_eq!(found, expected, "{controller} {problem:?} at {at} s");
         }
     }
 
     #[test]
-    fn every_limit_that_is_met_is_named_with_the_file_that_holds_it() {
-        let mut all = vec![Problem::Step(Cause::CpuLimit), Problem::Step(Cause::MemoryLimit)];
+    fn every_limit_is_named_with_the_file_that_sets_it() {
+        let mut all = vec![Problem::Step(StepFault::CpuLimit), Problem::Step(StepFault::MemoryLimit)];
         all.extend(Limit::ALL.map(Problem::Limit));
         for problem in all {
             let key = problem.limit_key().unwrap();
@@ -235,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_has_a_reason_that_kubernetes_takes() {
+    fn every_problem_has_a_reason_that_kubernetes_accepts() {
         let mut all = vec![
             Problem::Misuse,
             Problem::Predicate,
@@ -246,7 +255,7 @@ mod tests {
             Problem::MemoryNearlyFull,
             Problem::Install,
         ];
-        all.extend(Cause::ALL.map(Problem::Step));
+        all.extend(StepFault::ALL.map(Problem::Step));
         all.extend(Limit::ALL.map(Problem::Limit));
         let reasons: std::collections::BTreeSet<_> = all.iter().map(|problem| problem.reason()).collect();
         assert_eq!(reasons.len(), all.len());

@@ -1,6 +1,6 @@
-//! Calls of a controller that wait until they may be made: so many a second, so many under way.
+//! Throttles a controller's calls: some a second, and some in flight.
 //!
-//! How much may wait is limited by the controller's account.
+//! The controller's account limits how many calls may wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,30 +11,34 @@ use super::problem::Limit;
 use super::token_bucket::{Bucket, Rate};
 use crate::step::Call;
 
-/// Empty, it holds no memory.
+/// The calls of one controller that wait to be sent. Holds no memory while empty.
 #[derive(Default)]
-pub struct Requests {
+pub struct RequestThrottle {
     waiting: VecDeque<Waiting>,
     bucket: Bucket,
-    /// Since when the first of them has waited, and for what.
+    /// The limit that the first call waits for, and since when.
     held: Option<(Limit, Duration)>,
 }
 
 struct Waiting {
     call: Call,
-    /// It lasts, so it doesn't count among those under way.
+    /// A watch or a followed log, which does not count against the calls in flight.
     stream: bool,
 }
 
-/// What becomes of the first call that waits.
+/// What to do with the first waiting call.
 #[derive(Debug)]
 pub enum Next {
+    /// Send it.
     Make(Call),
-    /// It waits, for the first time if `anew`.
+    /// It keeps waiting.
     Wait {
+        /// The limit that it waits for.
         limit: Limit,
-        anew: bool,
+        /// Whether it did not wait for this limit before.
+        is_new: bool,
     },
+    /// No call waits.
     Nothing,
 }
 
@@ -42,13 +46,14 @@ fn rate(limits: &Limits) -> Rate {
     Rate { per_second: limits.api_requests_per_second, burst: limits.api_burst }
 }
 
-impl Requests {
+impl RequestThrottle {
+    /// Queues a call. `stream`: a watch or a followed log.
     pub fn push(&mut self, call: Call, stream: bool) {
         self.waiting.push_back(Waiting { call, stream });
     }
 
-    /// The next call to make, if one may be made now; `in_flight` are under way. Returns too for how long calls
-    /// had to wait, and for what, if that is over.
+    /// The next call to send, if one may be sent now. `in_flight` calls are in flight. Also returns the limit and
+    /// duration of a wait that has just ended.
     pub fn next(&mut self, limits: &Limits, in_flight: usize, now: Duration) -> (Next, Option<(Limit, Duration)>) {
         let Some(first) = self.waiting.front() else { return (Next::Nothing, None) };
         let limit = if !first.stream && in_flight as u64 >= limits.api_in_flight {
@@ -62,23 +67,23 @@ impl Requests {
         } else {
             Limit::RequestRate
         };
-        let anew = self.held.is_none_or(|(held, _)| held != limit);
-        let over = if anew { self.end_wait(now) } else { None };
+        let is_new = self.held.is_none_or(|(held, _)| held != limit);
+        let over = if is_new { self.end_wait(now) } else { None };
         self.held.get_or_insert((limit, now));
-        (Next::Wait { limit, anew }, over)
+        (Next::Wait { limit, is_new }, over)
     }
 
     fn end_wait(&mut self, now: Duration) -> Option<(Limit, Duration)> {
         self.held.take().map(|(limit, since)| (limit, now.saturating_sub(since)))
     }
 
-    /// When [`Requests::next`] gives a call because time has passed.
+    /// When time alone lets [`RequestThrottle::next`] return a call.
     pub fn next_at(&self, limits: &Limits) -> Option<Duration> {
         let rate_is_why = self.held.is_some_and(|(limit, _)| limit == Limit::RequestRate);
         (rate_is_why && !self.waiting.is_empty()).then(|| self.bucket.ready_at(rate(limits), 1))
     }
 
-    /// The guest has dropped a call.
+    /// Removes a call that the guest dropped.
     pub fn forget(&mut self, id: u64) {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.call.id == id) {
             self.waiting.remove(at);
@@ -88,21 +93,22 @@ impl Requests {
         }
     }
 
-    /// The instance is gone, and its calls with it.
+    /// Removes all calls, because the instance is gone.
     pub fn clear(&mut self) {
         (self.waiting, self.held) = (VecDeque::new(), None);
     }
 
-    /// Those that last, of the ones that wait.
+    /// Waiting calls that are streams.
     pub fn streams(&self) -> usize {
         self.waiting.iter().filter(|waiting| waiting.stream).count()
     }
 
+    /// Whether no call waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Gives back what it does not use.
+    /// Frees unused memory.
     pub fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
     }
@@ -125,14 +131,14 @@ mod tests {
         Call { id, task: 0, target: text(), method: text(), path: text(), headers: text(), body: Bytes::new() }
     }
 
-    fn waiting(ids: impl IntoIterator<Item = u64>) -> Requests {
-        let mut requests = Requests::default();
+    fn waiting(ids: impl IntoIterator<Item = u64>) -> RequestThrottle {
+        let mut requests = RequestThrottle::default();
         ids.into_iter().for_each(|id| requests.push(call(id), false));
         requests
     }
 
-    /// Calls that are made at a moment, and what the rest waits for.
-    fn made(requests: &mut Requests, in_flight: usize, now: u64) -> (Vec<u64>, Option<Limit>) {
+    /// Calls sent at one moment, and the limit that the rest waits for.
+    fn made(requests: &mut RequestThrottle, in_flight: usize, now: u64) -> (Vec<u64>, Option<Limit>) {
         let mut ids = Vec::new();
         loop {
             match requests.next(&LIMITS, in_flight + ids.len(), ms(now)).0 {
@@ -144,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_made_in_order_as_fast_as_the_limits_let_them() {
+    fn calls_are_sent_in_order_as_fast_as_the_limits_allow() {
         let mut requests = waiting(1..=6);
         assert_eq!(made(&mut requests, 0, 0), (vec![1, 2], Some(Limit::RequestRate)));
         assert_eq!(requests.next_at(&LIMITS), Some(ms(100)));
@@ -157,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn one_that_lasts_waits_for_the_rate_alone() {
-        let mut requests = Requests::default();
+    fn a_stream_waits_for_the_rate_alone() {
+        let mut requests = RequestThrottle::default();
         requests.push(call(1), true);
         requests.push(call(2), false);
         assert_eq!(requests.streams(), 1);
@@ -166,18 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_new_once_and_its_time_is_told_when_it_is_over() {
+    fn a_wait_is_new_once_and_its_duration_is_returned_at_its_end() {
         let mut requests = waiting(1..=3);
         made(&mut requests, 3, 0);
         let (next, over) = requests.next(&LIMITS, 3, ms(50));
-        assert!(matches!(next, Next::Wait { limit: Limit::RequestsInFlight, anew: false }) && over.is_none());
+        assert!(matches!(next, Next::Wait { limit: Limit::RequestsInFlight, is_new: false }) && over.is_none());
         let (next, over) = requests.next(&LIMITS, 0, ms(70));
         assert!(matches!(next, Next::Make(_)));
         assert_eq!(over, Some((Limit::RequestsInFlight, ms(70))));
     }
 
     #[test]
-    fn a_call_that_was_dropped_is_not_made() {
+    fn a_dropped_call_is_not_sent() {
         let mut requests = waiting(1..=3);
         requests.forget(2);
         requests.forget(9);

@@ -1,14 +1,14 @@
-//! Reconciles that cause themselves: what a controller writes in each reconcile of an object changes what it watches,
-//! and so has the object reconciled again, without end.
+//! Detects reconciles that cause themselves: each writes something that the controller watches, so the object is
+//! reconciled again, without end.
 //!
 //! ```text
 //! reconcile n of `a` ─► a write is answered with version 7 ─► the watch brings version 7, which concerns `a`
 //!                                                           ─► reconcile n + 1 of `a`: caused by itself alone
 //! ```
 //!
-//! One such reconcile is usual: a controller looks again at what it has done, finds it good, and writes nothing. So only a
-//! long streak is a loop. It is broken by any change that the controller did not make in the reconcile before, and by a
-//! reconcile whose writes change nothing, which the API server answers with the version there was.
+//! One such reconcile is normal: a controller checks its own write and writes nothing. Only a long streak is a loop. A
+//! streak ends with any change that the previous reconcile did not make. It also ends with a reconcile whose writes
+//! change nothing: the API server answers them with the existing version.
 
 use std::time::Duration;
 
@@ -18,28 +18,28 @@ use crate::registration_id::RegistrationId;
 use crate::watch::ResourceVersion;
 use crate::work_queue::Key;
 
-/// Reconciles in a row that make a loop.
+/// Self-caused reconciles in a row that count as a loop.
 pub const STREAK: u32 = 20;
-/// Objects followed at a time, those that changed least lately first to go.
+/// Most objects tracked; those with the shortest streak are evicted first.
 const MAX_OBJECTS: usize = 32;
-/// Objects followed while the controller is suspended.
+/// Most objects tracked while the controller is suspended.
 const MAX_SUSPENDED: usize = 2;
-/// Versions remembered of one reconcile. With more, it is not followed.
+/// Most versions remembered of one reconcile. A reconcile with more ends the streak.
 const MAX_VERSIONS: usize = 4;
 
 /// An object that is being reconciled: registration and key.
 pub type Object = (RegistrationId, Key);
 
-/// What was written in the last reconciles of some objects, and what came of it.
+/// The last writes of some objects, and the reconciles they caused.
 #[derive(Debug, Default)]
 pub struct SelfTriggers(Vec<Followed>);
 
 #[derive(Debug)]
 struct Followed {
     object: Object,
-    /// The versions that its last reconcile has made, and of what. `None`: too many to be remembered.
+    /// Versions that its last reconcile wrote, and their targets. `None`: too many.
     written: Option<Vec<(ResourceVersion, Box<str>)>>,
-    /// The versions for which it has been queued since that began; `None`: too many.
+    /// Versions that queued it since. `None`: too many.
     triggers: Option<Vec<ResourceVersion>>,
     streak: u32,
     /// When the streak began.
@@ -63,7 +63,7 @@ impl Followed {
         }
     }
 
-    /// What was written that has it reconciled, if nothing else has.
+    /// The write that caused the reconcile, if nothing else did.
     fn cause(&self) -> Option<Box<str>> {
         let (written, triggers) = (self.written.as_ref()?, self.triggers.as_ref()?);
         let target = |version: &ResourceVersion| written.iter().find(|(made, _)| made == version).map(|(_, t)| t);
@@ -72,20 +72,21 @@ impl Followed {
     }
 }
 
-/// A loop that was found.
+/// A detected loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loop {
+    /// The object.
     pub object: Object,
-    /// Reconciles in a row that caused the next.
+    /// Reconciles in a row that each caused the next.
     pub streak: u32,
-    /// Since the first of them.
+    /// Time since the first of them.
     pub lasts: Duration,
-    /// What each writes: `websites/status web/home`.
+    /// The target that each of them writes: `websites/status web/home`.
     pub target: Box<str>,
 }
 
 impl Loop {
-    /// What the author of the controller can do about it. `spec`: the registration whose objects are reconciled.
+    /// How the author of the controller can fix it. `spec`: the registration of the object.
     pub fn remedy(&self, spec: &ControllerSpec) -> &'static str {
         let resource = self.target.split(' ').next().unwrap_or_default();
         let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
@@ -99,7 +100,7 @@ impl Loop {
         }
         match (subresource, generation_changed, ignores_own_writes) {
             ("status", false, _) => {
-                "leave changes of the status out of the watch: generation_changed in Rust, \
+                "ignore changes of the status in the watch: generation_changed in Rust, \
                  GenerationChangedPredicate in Go; or compare the status with what is there before writing"
             }
             (_, _, true) => "compare with what is there before writing",
@@ -112,13 +113,13 @@ impl Loop {
 }
 
 impl SelfTriggers {
-    /// A write in a reconcile of `object` is on its way: the change it makes may come before its answer.
+    /// A reconcile of `object` sends a write. The resulting change may arrive before the answer.
     pub fn writes(&mut self, object: &Object, now: Duration) {
         if self.0.iter().any(|followed| followed.object == *object) {
             return;
         }
         if self.0.len() >= MAX_OBJECTS {
-            // What has no streak yet has least to lose.
+            // Evict the shortest streak.
             let least = self.0.iter().enumerate().min_by_key(|(_, followed)| followed.streak).map(|(at, _)| at);
             self.0.remove(least.unwrap_or_default());
         }
@@ -126,26 +127,26 @@ impl SelfTriggers {
         self.0.push(Followed { object: object.clone(), written, triggers, streak: 0, since: now });
     }
 
-    /// It was answered: it made, or found, this version of `target`.
+    /// The write was answered with this version of `target`.
     pub fn wrote(&mut self, object: &Object, version: ResourceVersion, target: &str) {
         if let Some(followed) = self.0.iter_mut().find(|followed| followed.object == *object) {
             followed.wrote(version, target);
         }
     }
 
-    /// A change to this version of a watched object has `object` reconciled.
+    /// A change to this version queued `object`.
     pub fn triggered(&mut self, object: &Object, version: ResourceVersion) {
         if let Some(followed) = self.0.iter_mut().find(|followed| followed.object == *object) {
             followed.triggered(version);
         }
     }
 
-    /// Something else than a change has `object` reconciled: a timer, an error, a new instance.
+    /// Something other than a change queued `object`: a timer, an error, a new instance.
     pub fn interrupted(&mut self, object: &Object) {
         self.0.retain(|followed| followed.object != *object);
     }
 
-    /// A reconcile of `object` begins. A loop, if this one makes it that long, or that long again.
+    /// A reconcile of `object` begins. Returns a loop each time its streak grows by [`STREAK`].
     pub fn began(&mut self, object: &Object, now: Duration) -> Option<Loop> {
         let at = self.0.iter().position(|followed| followed.object == *object)?;
         let followed = &mut self.0[at];
@@ -166,11 +167,12 @@ impl SelfTriggers {
         })
     }
 
+    /// Whether no object is tracked.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Keeps the longest streaks only, before a long wait.
+    /// Keeps only the longest streaks, before a suspension.
     pub fn shrink(&mut self) {
         self.0.sort_by_key(|followed| std::cmp::Reverse(followed.streak));
         self.0.truncate(MAX_SUSPENDED);
@@ -189,8 +191,8 @@ impl SelfTriggers {
     }
 }
 
-/// The version of the object in an answer to a write, as far as the beginning of the answer tells. Names and values in
-/// an object are escaped, so that this can be nobody's text.
+/// The resource version in the beginning of an answer to a write. Quotes inside an object are escaped, so no other text
+/// can match.
 pub fn version_in(answer: &[u8]) -> Option<ResourceVersion> {
     const NAME: &[u8] = b"\"resourceVersion\":";
     let at = answer.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
@@ -222,15 +224,15 @@ mod tests {
         (RegistrationId(0), name.into())
     }
 
-    /// The streaks that are told when a round of `dids`, with versions ahead by 100 each time, is repeated.
-    fn told(rounds: u64, dids: &[Did]) -> Vec<u32> {
+    /// The streaks reported when a round of `dids`, with versions increased by 100 each time, is repeated.
+    fn reported(rounds: u64, dids: &[Did]) -> Vec<u32> {
         let mut triggers = SelfTriggers::default();
-        let mut told = Vec::new();
+        let mut streaks = Vec::new();
         for round in 0..rounds {
             let (at, now) = (|version| ResourceVersion(round * 100 + version), Duration::from_secs(round));
             for did in dids {
                 match *did {
-                    Begins => told.extend(triggers.began(&object("ns/a"), now).map(|found| found.streak)),
+                    Begins => streaks.extend(triggers.began(&object("ns/a"), now).map(|found| found.streak)),
                     Sends => triggers.writes(&object("ns/a"), now),
                     Answered(version) => triggers.wrote(&object("ns/a"), at(version), "things/status ns/a"),
                     Writes(version) => {
@@ -242,7 +244,7 @@ mod tests {
                 }
             }
         }
-        told
+        streaks
     }
 
     #[test]
@@ -269,9 +271,13 @@ mod tests {
                 &[],
             ),
         ] {
-            assert_eq!(told(45, dids), expected, "{what}");
+            assert_eq!(reported(45, dids), expected, "{what}");
         }
-        assert_eq!(told(20, &[Begins, Writes(1), Comes(1)]), Vec::<u32>::new(), "the first was not caused by itself");
+        assert_eq!(
+            reported(20, &[Begins, Writes(1), Comes(1)]),
+            Vec::<u32>::new(),
+            "the first was not caused by itself"
+        );
     }
 
     #[test]
@@ -328,7 +334,7 @@ mod tests {
             triggers.writes(&object("looping"), now);
             triggers.wrote(&object("looping"), ResourceVersion(round), "t");
             triggers.triggered(&object("looping"), ResourceVersion(round));
-            // Others push out what has no streak yet.
+            // Others evict what has no streak yet.
             for other in 0..100 * round.saturating_sub(1) {
                 triggers.writes(&object(&format!("other-{other}")), now);
             }

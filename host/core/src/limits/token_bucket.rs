@@ -1,41 +1,41 @@
-//! A token bucket: so many units a second in the long run, and a burst after a rest.
+//! A token bucket: a long-term rate in units a second, and a burst after a pause.
 //!
-//! It is kept as one time, the moment at which it is full again (as the generic cell rate algorithm does), so it
-//! costs nothing while nobody looks.
+//! Its state is one time, the moment at which the bucket is full again, as in the generic cell rate algorithm. An
+//! unused bucket costs nothing.
 
 use std::time::Duration;
 
-/// How fast a bucket fills, and how much it holds.
+/// Fill rate and capacity of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Units a second; not 0.
+    /// Units a second, at least 1.
     pub per_second: u64,
-    /// Units.
+    /// Capacity in units.
     pub burst: u64,
 }
 
 impl Rate {
-    /// In which time so many units come in.
+    /// Time in which `units` are added.
     fn time(&self, units: u64) -> Duration {
         let ns = u128::from(units) * 1_000_000_000 / u128::from(self.per_second.max(1));
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
     }
 }
 
-/// Full in the beginning.
+/// A bucket, full at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// When it is full if nothing more is taken.
+    /// When the bucket is full if nothing more is taken.
     full_at: Duration,
 }
 
 impl Bucket {
-    /// Takes so many units, also if there are fewer: then it is in debt.
+    /// Takes `units` even if the bucket has fewer: it is then in debt.
     pub fn take(&mut self, rate: Rate, units: u64, now: Duration) {
         self.full_at = self.full_at.max(now).saturating_add(rate.time(units));
     }
 
-    /// Takes so many units if it has them. More than a burst can be had from a full one.
+    /// Takes `units` if the bucket has them. A full bucket grants any number.
     pub fn try_take(&mut self, rate: Rate, units: u64, now: Duration) -> bool {
         let has = self.ready_at(rate, units) <= now;
         if has {
@@ -44,7 +44,7 @@ impl Bucket {
         has
     }
 
-    /// When it has so many units.
+    /// When the bucket has `units`.
     pub fn ready_at(&self, rate: Rate, units: u64) -> Duration {
         self.full_at.saturating_sub(rate.time(rate.burst.saturating_sub(units)))
     }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_at_once_and_then_one_each_tenth_of_a_second() {
+    fn a_burst_passes_at_once_and_then_one_each_tenth_of_a_second() {
         let mut bucket = Bucket::default();
         let passes: Vec<bool> = (0..7).map(|_| bucket.try_take(RATE, 1, ms(1000))).collect();
         assert_eq!(passes, [true, true, true, true, true, false, false]);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_before_anything_more_is_had() {
+    fn a_debt_is_paid_before_more_is_granted() {
         let mut bucket = Bucket::default();
         bucket.take(RATE, 15, ms(0));
         for (units, ready) in [(0, 1000), (1, 1100), (5, 1500), (9, 1500)] {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any interval no more passes than a burst and what comes in meanwhile.
+        /// In any interval no more passes than a burst plus what was added in that interval.
         #[test]
         fn no_more_passes_than_the_rate_allows(
             per_second in 1u64..1000,

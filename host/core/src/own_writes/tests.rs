@@ -51,25 +51,25 @@ fn answer(own: &mut OwnWrites, call: u64, status: u16, version: u64) -> Option<S
 }
 
 #[test]
-fn only_what_is_certain_is_own() {
-    // What is sent, with which body, status and version of the answer; then a change, and for whom.
+fn only_proven_changes_are_own() {
+    // Request, body, status and version of the answer; then a change, and the object it concerns.
     let change = |from, to| (Some(from), to);
     for (verb, resource, sent, status, to, (from, seen), concerned, expected) in [
         ("update", "configmaps", "5", 200, 6, change(5, 6), "a/a", Verdict::Own),
         ("patch", "configmaps", "5", 200, 6, change(5, 6), "a/a", Verdict::Own),
         ("create", "configmaps", "", 201, 6, (None, 6), "a/a", Verdict::Own),
-        // Of another object, in a reconcile of this one.
+        // Another object, in a reconcile of this one.
         ("update", "configmaps", "5", 200, 6, change(5, 6), "a/b", Verdict::Other),
         ("update", "secrets", "5", 200, 6, change(5, 6), "a/a", Verdict::Other),
-        // It says no version, or any.
+        // No version, or any version.
         ("patch", "configmaps", "", 200, 6, change(5, 6), "a/a", Verdict::Other),
         ("update", "configmaps", "0", 200, 6, change(5, 6), "a/a", Verdict::Other),
-        // It was refused, or changed nothing, or something else.
+        // Rejected, without effect, or another version.
         ("update", "configmaps", "5", 409, 6, change(5, 6), "a/a", Verdict::Other),
         ("update", "configmaps", "5", 200, 5, change(4, 5), "a/a", Verdict::Other),
         ("create", "configmaps", "", 200, 6, (None, 6), "a/a", Verdict::Other),
         ("delete", "configmaps", "5", 200, 6, change(5, 6), "a/a", Verdict::Other),
-        // Versions were left out, or it is another's change.
+        // Skipped versions, or another object's change.
         ("update", "configmaps", "5", 200, 6, change(4, 6), "a/a", Verdict::Other),
         ("update", "configmaps", "5", 200, 6, change(5, 7), "a/a", Verdict::Other),
         ("update", "configmaps", "5", 200, 6, (None, 6), "a/a", Verdict::Other),
@@ -101,7 +101,7 @@ fn a_write_outside_of_a_reconcile_or_without_json_proves_nothing() {
 }
 
 #[test]
-fn what_comes_before_the_answer_is_settled_by_it() {
+fn a_change_before_the_answer_is_settled_by_the_answer() {
     let by = object("a/a");
     let (old, new) = (meta("u", 5), meta("u", 6));
     let held = |calls: &[u64]| {
@@ -117,17 +117,17 @@ fn what_comes_before_the_answer_is_settled_by_it() {
     assert_eq!(answer(&mut held(&[1]), 1, 409, 6), Some(Settled::Other(by.clone())));
     assert_eq!(held(&[1]).failed(1), Some(Settled::Other(by.clone())));
     assert_eq!(held(&[1]).on_reply(1, &Reply::TooLarge), Some(Settled::Other(by.clone())));
-    // Another one may still turn out to be it.
+    // Another one may still match.
     let mut two = held(&[1, 2]);
     assert_eq!(answer(&mut two, 1, 409, 6), None);
     assert_eq!(answer(&mut two, 2, 200, 6), Some(Settled::Own(by.clone())));
     assert!(two.held.is_empty());
-    // Without a call that could be it there is nothing to wait for.
+    // Without a matching call there is nothing to wait for.
     assert_eq!(two.judge(&by, Some(&meta("u", 8)), &meta("u", 9)), Verdict::Other);
 }
 
 #[test]
-fn what_is_remembered_stays_small() {
+fn memory_is_bounded() {
     let mut own = own_writes();
     for n in 1..=1000 {
         own.sent(n, &allowed("update", "configmaps"), Some(object("a/a")), &body(&n.to_string()));
@@ -140,13 +140,13 @@ fn what_is_remembered_stays_small() {
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    /// Somebody else changes the object.
+    /// Someone else changes the object.
     Foreign,
-    /// The controller sends a write, naming the version it has read or none.
+    /// The controller sends a write, with the version it has read or none.
     Send {
         names_version: bool,
     },
-    /// The API server takes it; one that names no version may change nothing.
+    /// The API server accepts it. A write without a version may change nothing.
     Take {
         which: usize,
         changes: bool,
@@ -157,7 +157,7 @@ enum Op {
     Lose {
         which: usize,
     },
-    /// The watch gives the next change, or skips to the present.
+    /// The watch delivers the next change, or skips to the current state.
     Watch {
         skips: bool,
     },
@@ -179,7 +179,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..120)
 }
 
-/// One object, one controller, an API server and the watch between them.
+/// An object, a controller, an API server and the watch between them.
 struct World {
     own: OwnWrites,
     queue: WorkQueue,
@@ -189,9 +189,9 @@ struct World {
     watched: u64,
     calls: BTreeMap<u64, Call>,
     next: u64,
-    /// What the reconcile under way has read at its beginning.
+    /// The version that the current reconcile read at its start.
     read: Option<u64>,
-    /// The same of the last one that began.
+    /// The same for the last reconcile that began.
     last_read: u64,
     last_foreign: u64,
     reconciles: u64,
@@ -242,7 +242,7 @@ impl World {
             }
             Op::Send { names_version } => {
                 let Some(read) = self.read else { return };
-                // What it knows: what it read, or what a write of its own has answered since.
+                // The version it knows: read, or answered to an own write since.
                 let from = names_version.then_some(read);
                 let text = from.map_or(String::new(), |from| from.to_string());
                 self.own.sent(self.next, &allowed("update", "configmaps"), Some(object("a/a")), &body(&text));
@@ -271,7 +271,7 @@ impl World {
             }
             Op::Lose { which } => {
                 let Some(id) = self.nth(which, false) else { return };
-                // It may still be taken; nobody will know.
+                // It may still be accepted, unnoticed.
                 self.calls.remove(&id);
                 let settled = self.own.failed(id);
                 self.settle(settled);
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Until nothing is left to do.
+    /// Runs until nothing is left to do.
     fn settle_all(&mut self) {
         for _ in 0..1000 {
             for op in [Op::Watch { skips: false }, Op::Take { which: 0, changes: false }, Op::Answer { which: 0 }] {
@@ -320,9 +320,9 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// Whatever somebody else has changed, a reconcile begins after it.
+    /// A reconcile begins after every foreign change.
     #[test]
-    fn no_foreign_change_is_left_out(ops in ops()) {
+    fn no_foreign_change_is_ignored(ops in ops()) {
         let mut world = World::new();
         for op in ops {
             world.run(op);
@@ -331,8 +331,7 @@ proptest! {
         prop_assert!(world.last_read >= world.last_foreign, "read {}, foreign {}", world.last_read, world.last_foreign);
     }
 
-    /// Without anybody else there is one reconcile, however many writes and in whatever order their answers and
-    /// changes come.
+    /// Without foreign changes there is one reconcile, for any number of writes and any order of answers and changes.
     #[test]
     fn own_writes_cause_no_reconcile(ops in prop::collection::vec(any::<bool>(), 1..40)) {
         let mut world = World::new();

@@ -1,67 +1,72 @@
-//! Decides whether a controller may make a request to a host other than the API server, and which addresses the
-//! connection may lead to.
+//! Decides whether a controller may contact an external host, and which addresses the connection may use.
 //!
-//! The name is granted, but whoever runs its DNS says what it leads to. So an address is looked at again when it is
-//! connected to: a public one is allowed, the machine's own, the cluster's or the cloud's only if the owner of the
-//! host named it.
+//! The owner grants a name, but its DNS decides the address. So each connection checks the address again. Public
+//! addresses are allowed. Those of the machine, the cluster or the cloud are allowed only if the owner named them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use wasmop_package::external::{BadHost, Host, HostPattern, Target, canonical};
+use wasmop_package::external::{ExternalHost, ExternalHostError, ExternalTarget, HostPattern, canonical};
 
 use super::rules::list;
 
-/// What an owner grants of the external hosts that a package asks for.
+/// External hosts that an owner grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExternalGrant {
-    /// `None`: all of them.
+    /// Hosts; `None`: all that the package asks for.
     pub hosts: Option<Arc<[HostPattern]>>,
-    /// Addresses that are not public and that granted names may lead to all the same.
+    /// Non-public addresses that granted names may resolve to.
     pub private_addresses: Arc<[IpNet]>,
 }
 
 /// The external hosts of a controller.
 #[derive(Clone, Debug, Default)]
 pub(super) struct External {
-    /// By the manifest of its package.
+    /// Hosts in its package's manifest.
     pub(super) asked: Arc<[HostPattern]>,
     pub(super) granted: ExternalGrant,
 }
 
-/// A target that is granted, and what its name may lead to.
+/// A granted target and its allowed addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
-    pub target: Target,
+    /// Scheme, host and port.
+    pub target: ExternalTarget,
+    /// Where a connection may lead.
     pub reach: Reach,
 }
 
-/// Addresses that a connection may lead to.
+/// Addresses that a connection may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Whichever the target names: the owner wrote down this very address.
+    /// The address in the target, which the owner wrote down.
     Named,
-    /// Public ones, and these.
-    Public { and: Arc<[IpNet]> },
+    /// Public addresses, and the networks `and`.
+    Public {
+        /// Non-public networks that are allowed.
+        and: Arc<[IpNet]>,
+    },
 }
 
-/// A target that is refused.
+/// A denied target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExternalDenied {
+    /// The package does not ask for it.
     #[error("no permission to contact {0}")]
-    NotAsked(Target),
+    NotAsked(ExternalTarget),
     /// The package asks for it, and its owner does not grant it.
     #[error("not granted to contact {0}")]
-    NotGranted(Target),
+    NotGranted(ExternalTarget),
+    /// It is no target.
     #[error(transparent)]
-    Malformed(BadHost),
+    Malformed(ExternalHostError),
 }
 
 impl ExternalDenied {
-    /// How to allow it to the controller of this name.
+    /// How to allow the target to the controller of this name.
     pub fn help(&self, controller: &str) -> String {
-        let line = |target: &Target| format!("external-hosts = [{}]", list(&[target.to_string()]));
+        let line = |target: &ExternalTarget| format!("external-hosts = [{}]", list(&[target.to_string()]));
         match self {
             ExternalDenied::NotAsked(target) => {
                 format!("to allow it, add to the top of wasmop.toml and build again:\n{}", line(target))
@@ -70,11 +75,11 @@ impl ExternalDenied {
                 let line = line(target);
                 format!("the package asks for it; to grant it, add under [controllers.{controller}]:\n{line}")
             }
-            ExternalDenied::Malformed(_) => "name a scheme, a host and a port if it is not the usual one".into(),
+            ExternalDenied::Malformed(_) => "give a scheme, a host, and a port unless it is the default".into(),
         }
     }
 
-    /// Without the remedy, which is for people.
+    /// The error without its help, for guests.
     pub fn problem(&self) -> String {
         let text = self.to_string();
         text.split_once("\nhelp: ").map_or(text.clone(), |(problem, _)| problem.into())
@@ -83,7 +88,7 @@ impl ExternalDenied {
 
 impl External {
     pub(super) fn check(&self, target: &str) -> Result<Contact, ExternalDenied> {
-        let target: Target = target.parse().map_err(ExternalDenied::Malformed)?;
+        let target: ExternalTarget = target.parse().map_err(ExternalDenied::Malformed)?;
         let covers = |patterns: &[HostPattern]| patterns.iter().any(|pattern| pattern.covers(&target));
         if !covers(&self.asked) {
             return Err(ExternalDenied::NotAsked(target));
@@ -94,8 +99,8 @@ impl External {
         }
     }
 
-    pub(super) fn contact(&self, target: Target) -> Contact {
-        let is_named = matches!(target.host, Host::Address(_))
+    pub(super) fn contact(&self, target: ExternalTarget) -> Contact {
+        let is_named = matches!(target.host, ExternalHost::Address(_))
             && self.granted.hosts.iter().flat_map(|hosts| hosts.iter()).any(|pattern| pattern.covers(&target));
         let and = self.granted.private_addresses.clone();
         let reach = if is_named { Reach::Named } else { Reach::Public { and } };
@@ -104,7 +109,8 @@ impl External {
 }
 
 impl Reach {
-    /// `api_server`: where requests go that carry the host's credentials; never by another name.
+    /// Whether a connection may use this address. `api_server`: addresses that get the host's credentials, which no
+    /// other name may reach.
     pub fn allows(&self, address: SocketAddr, api_server: &[SocketAddr]) -> bool {
         let ip = canonical(address.ip());
         match self {
@@ -117,7 +123,7 @@ impl Reach {
     }
 }
 
-/// Whether anybody on the internet could be there: IANA's special-purpose registries, read to the safe side.
+/// Whether the address is public, by IANA's special-purpose registries, read conservatively.
 fn is_public(address: IpAddr) -> bool {
     match canonical(address) {
         IpAddr::V4(address) => is_public_v4(address),
@@ -127,7 +133,7 @@ fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    // Multicast and reserved are from 224 on.
+    // Multicast and reserved addresses start at 224.
     let is_special = address.is_private()
         || address.is_loopback()
         || address.is_link_local()
@@ -138,11 +144,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
-        // NAT64: what is behind it counts.
+        // NAT64: the embedded IPv4 address decides.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
         // Documentation; 6to4 and Teredo, which lead to IPv4 addresses; other special purposes.
         [0x2001, 0xdb8, ..] | [0x2001, ..=0x1ff, ..] | [0x2002, ..] | [0x3fff, ..=0xfff, ..] => false,
-        // All that is given out.
+        // Allocated unicast addresses.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -161,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_granted_is_allowed_and_nothing_else() {
+    fn only_hosts_asked_for_and_granted_are_allowed() {
         const ASKED: &[&str] = &["https://api.example.com", "https://*.example.org:8443", "http://10.0.0.7:9000"];
         for (granted, target, expected) in [
             (None, "https://api.example.com", "yes"),
@@ -195,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_public_is_reached_only_where_the_owner_names_it() {
+    fn non_public_addresses_need_to_be_named_by_the_owner() {
         const SERVER: &str = "10.0.0.1:6443";
         let name = "https://a.example";
         let ip = "https://10.0.0.1:6443";
@@ -252,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_write_where() {
+    fn a_denial_says_what_to_write_where() {
         let external = external(&["https://a.example"], Some(&[]), &[]);
         let help = |target| external.check(target).unwrap_err().help("web");
         assert!(help("https://b.example:443").ends_with("external-hosts = [\"https://b.example\"]"));

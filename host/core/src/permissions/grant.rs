@@ -1,4 +1,4 @@
-//! What the owner of a host grants a controller of what its package asks for.
+//! What an owner grants a controller.
 
 use std::sync::Arc;
 
@@ -7,19 +7,20 @@ use wasmop_package::manifest::PolicyRule;
 use super::external::ExternalGrant;
 use crate::service_account::ServiceAccount;
 
-/// A request is allowed if the package asks for it and its owner grants it. As a ServiceAccount it must be
-/// allowed to that one by the API server's RBAC too.
+/// What an owner grants a controller. A request is allowed if the package asks for it and the owner grants it. As a
+/// ServiceAccount, the API server's RBAC must allow it, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// `None`: whatever the package asks for.
+    /// Rules; `None`: everything that the package asks for.
     pub rules: Option<Arc<[PolicyRule]>>,
+    /// External hosts.
     pub external: ExternalGrant,
-    /// `None`: requests are made with the host's own identity.
+    /// The identity of requests; `None`: the host's own.
     pub service_account: Option<Arc<ServiceAccount>>,
 }
 
 impl Grant {
-    /// Everything that the package asks for, with the host's identity.
+    /// Grants everything that the package asks for, with the host's identity.
     pub fn all() -> Grant {
         Grant::default()
     }

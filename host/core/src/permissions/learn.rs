@@ -1,16 +1,16 @@
-//! Learns what controllers need: requests in, the least rules that allow them out.
+//! Learns the permissions that controllers need: requests in, least rules out.
 //!
-//! While it learns, a host allows every well-formed request, but for those that reach further than the object
-//! (`pods/exec`, roles and bindings): they must be asked for and granted as ever.
+//! While learning, a host allows every well-formed request that does not reach beyond the object. Broader requests,
+//! such as `pods/exec` and changes of roles, stay denied unless asked for and granted.
 //!
-//! A rule has a name in it only where one name was all there was, in `get`, `update`, `patch` and `delete`, and
-//! where it is a fixed one as far as one can see: it was used outside of reconciles, or in those of two objects
-//! whose own names are no part of it.
+//! Emit `resourceNames` only if every `get`, `update`, `patch` and `delete` used the same constant name. A name counts
+//! as constant if it was used outside of reconciles, or in reconciles of two objects whose own names it does not
+//! contain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wasmop_package::external::{HostPattern, Target as ExternalTarget};
+use wasmop_package::external::{ExternalTarget, HostPattern};
 use wasmop_package::manifest::PolicyRule;
 
 use super::external::{Contact, ExternalDenied};
@@ -18,14 +18,14 @@ use super::path::Attributes;
 use super::rules::list;
 use super::{ApiRequest, Asked, Denied, Permissions, WATCHING, grants, render};
 
-/// Kinds and URLs of one controller that are learnt; a controller that makes up more is refused the rest.
+/// Most resources and URLs learnt of one controller. Further ones need a grant.
 const MAX_TARGETS: usize = 4096;
-/// Verbs that can be granted by name.
+/// Verbs that a rule can grant by name.
 const NAMEABLE: [&str; 4] = ["get", "update", "patch", "delete"];
-/// In the order in which people write them; others follow.
+/// The usual order of verbs; others follow.
 const ORDER: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
-/// What the controllers of a host have needed so far.
+/// The permissions that the controllers of a host have needed so far.
 #[derive(Clone, Debug, Default)]
 pub struct Learning(Arc<Mutex<BTreeMap<Arc<str>, Learner>>>);
 
@@ -38,14 +38,16 @@ struct Learner {
 }
 
 impl Learning {
-    /// A controller that is to appear in the report, whatever it does.
+    /// Adds a controller to the report.
     pub fn add(&self, controller: &Arc<str>, permissions: &Permissions) {
         let (asked, external_asked) = (permissions.asked.clone(), permissions.external.asked.clone());
         self.lock().insert(controller.clone(), Learner { asked, external_asked, ..Learner::default() });
     }
 
-    /// Allows a request and notes it. `object`: what is being reconciled, `namespace/name`; `None` outside of a
-    /// reconcile.
+    /// Allows and records a request. `object`: the object being reconciled, `namespace/name`; `None` outside of
+    /// reconciles.
+    ///
+    /// # Errors The request is malformed, or it reaches beyond the object and is denied.
     pub fn check(
         &self,
         controller: &Arc<str>,
@@ -66,8 +68,9 @@ impl Learning {
         Ok(())
     }
 
-    /// Allows a request to an external host and notes it. Which addresses it may lead to is for the owner to say, as
-    /// ever.
+    /// Allows and records a request to an external host. Its addresses remain subject to the owner's grant.
+    ///
+    /// # Errors The target is malformed, or there are too many of them.
     pub fn check_external(
         &self,
         controller: &Arc<str>,
@@ -84,7 +87,9 @@ impl Learning {
         Ok(permissions.external.contact(target))
     }
 
-    /// Allows a watch by the host and notes what it takes.
+    /// Allows and records a watch.
+    ///
+    /// # Errors The watch cannot be learnt and is denied.
     pub fn may_watch(
         &self,
         controller: &Arc<str>,
@@ -93,12 +98,12 @@ impl Learning {
         plural: &str,
         namespace: Option<&str>,
     ) -> Result<(), Denied> {
-        // Whatever else a guest writes there is no resource, and has no place in a rule.
+        // Other texts are not resources and must not appear in a rule.
         let is_name =
             |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
         let mut learners = self.lock();
         let learnt = &mut learners.entry(controller.clone()).or_default().learnt;
-        // One that is left open may be any.
+        // Without a plural it may be any resource.
         let resource = if plural.is_empty() { "*" } else { plural };
         let needs = WATCHING.map(|verb| Attributes {
             verb,
@@ -113,7 +118,8 @@ impl Learning {
         Ok(())
     }
 
-    /// For each controller the external hosts and `[[permissions]]` that it needed, and what it asks for and did not use, as TOML.
+    /// For each controller, the external hosts and `[[permissions]]` that it needed, and the unused ones that it asks
+    /// for, as TOML.
     pub fn report(&self) -> String {
         let texts = self.lock().iter().map(|(name, learner)| learner.report(name)).collect::<Vec<_>>();
         texts.join("\n")
@@ -131,7 +137,7 @@ impl Learner {
             ([], true) => format!("# {name} needed no permissions in this run\n"),
             _ => format!("# {name}: what it needed in this run\n"),
         };
-        // A key of the top level comes before all tables.
+        // Top-level keys precede all tables.
         if !self.external.is_empty() {
             let hosts: Vec<String> = self.external.iter().map(ExternalTarget::to_string).collect();
             text.push_str(&format!("external-hosts = [{}]\n\n", list(&hosts)));
@@ -150,11 +156,11 @@ impl Learner {
     }
 }
 
-/// What one controller has needed.
+/// The permissions that one controller has needed.
 #[derive(Clone, Debug, Default)]
 pub struct Learnt(BTreeMap<Target, Use>);
 
-/// A resource with its subresource, or a URL.
+/// A resource with subresource, or a URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Target {
     group: String,
@@ -169,14 +175,14 @@ struct Use {
     names: Names,
 }
 
-/// Objects that were used.
+/// Names of the objects used.
 #[derive(Clone, Debug)]
 enum Names {
-    /// More than one, or one cannot say.
+    /// More than one, or unknown.
     Any,
     One {
         name: String,
-        /// The first object in whose reconcile that was, if its name is no part of this one.
+        /// The first object in whose reconcile it was used, unless the name contains that object's name.
         object: Option<String>,
         fixed: bool,
     },
@@ -197,7 +203,7 @@ impl Names {
         }
         match during {
             None => *fixed = true,
-            // A child that is called after its parent.
+            // A child named after its parent.
             Some(key) if name.contains(key.rsplit('/').next().unwrap_or(key)) => {}
             Some(key) => match object {
                 None => *object = Some(key.into()),
@@ -257,8 +263,7 @@ impl Learnt {
         }
     }
 
-    /// The least rules that allow all of it: those of one group with the same verbs, and the same name if they
-    /// have one, are merged.
+    /// The least rules that allow everything needed. Resources with the same group, verbs and name share a rule.
     pub fn rules(&self) -> Vec<PolicyRule> {
         let mut merged: BTreeMap<_, Vec<String>> = BTreeMap::new();
         for (target, needed) in &self.0 {
@@ -287,7 +292,7 @@ impl Learnt {
         merged.into_iter().map(rule).collect()
     }
 
-    /// What of `asked` nothing was needed of, a line for each resource or URL.
+    /// The unused part of `asked`, one line for each resource or URL.
     pub fn unused(&self, asked: &[PolicyRule]) -> Vec<String> {
         let is_used = |rule: &PolicyRule| {
             let is_used_on = |(target, needed): (&Target, &Use)| {

@@ -1,11 +1,10 @@
-//! Decides whether a controller may make a request, from the RBAC-shaped rules in its package's manifest and
-//! those that its owner grants.
+//! Decides whether a controller may make a request, by the RBAC rules of its package's manifest and of its owner's
+//! grant.
 //!
-//! Deny by default: what is not asked for and granted is refused in the host, before it leaves. The rules mean
-//! what they mean in a `ClusterRole`, with two exceptions, both to the safe side: subresources
-//! that hand out more than the object itself must be named (`pods/exec`; `*` does not grant it),
-//! and what the API server checks on the requester, the host checks for the controller
-//! (`requester`). `docs/permissions.md` has the details.
+//! Deny by default: the host denies every request that is not both asked for and granted, before it leaves. Rules mean
+//! what they mean in a `ClusterRole`, with two exceptions, both on the safe side. Subresources that expose more than
+//! the object must be named (`pods/exec`; `*` does not grant it). And the host makes those checks for the controller
+//! that the API server makes on the requester (`requester`). `docs/permissions.md` has the details.
 
 pub mod external;
 mod grant;
@@ -28,45 +27,50 @@ pub use requester::ApiRequest;
 use requester::{Further, further};
 pub use rules::render;
 
-/// Subresources through which one reaches into a container, past the API server, or takes over
-/// another identity.
+/// Subresources that reach into a container, bypass the API server, or act as another identity.
 const NAMED_ONLY: [&str; 6] = ["proxy", "exec", "attach", "ephemeralcontainers", "portforward", "token"];
-/// Most bytes of a name that is shown: a real one has no more.
+/// Most bytes shown of a name: the longest name in Kubernetes.
 const MAX_SHOWN: usize = 253;
 
-/// What a controller may ask of the API server.
+/// What a controller may ask of the API server and of external hosts.
 #[derive(Clone, Debug, Default)]
 pub struct Permissions {
-    /// By the manifest of its package.
+    /// Rules of its package's manifest.
     asked: Arc<[PolicyRule]>,
-    /// By its owner; `None`: all of that.
+    /// Rules that its owner grants; `None`: all of `asked`.
     granted: Option<Arc<[PolicyRule]>>,
     external: External,
 }
 
-/// A request that is granted, as it was understood.
+/// An allowed request, as the host understood it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
+    /// RBAC verb.
     pub verb: &'static str,
+    /// API group, empty for the core group.
     pub group: String,
+    /// API version.
     pub version: String,
     /// Empty for a non-resource URL.
     pub resource: String,
+    /// Subresource, or empty.
     pub subresource: String,
+    /// Namespace, if there is one.
     pub namespace: Option<String>,
+    /// Name, unless it is a collection.
     pub name: Option<String>,
 }
 
-/// A request that is refused.
+/// A denied request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No rule of the package asks for it.
     #[error("no permission to {0}")]
     NoRule(Box<Missing>),
-    /// The package asks for it, and its owner does not grant it.
+    /// The package asks for it, but its owner does not grant it.
     #[error("not granted to {0}")]
     NotGranted(Box<Missing>),
-    /// It is malformed, or can be read in two ways.
+    /// It is malformed or ambiguous.
     #[error("request refused: {0}")]
     BadRequest(#[from] BadRequest),
 }
@@ -74,19 +78,23 @@ pub enum Denied {
 /// What a rule would have to grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
+    /// RBAC verbs.
     pub verbs: Vec<&'static str>,
+    /// API group, empty for the core group.
     pub group: String,
     /// With subresource: `pods/log`. Empty for a non-resource URL.
     pub resource: String,
+    /// Namespace of the request.
     pub namespace: Option<String>,
+    /// Name in the request.
     pub name: Option<String>,
     /// Only for a non-resource URL.
     pub path: String,
-    /// Of what the API server checks besides: why it does.
+    /// Why the API server checks this in addition; empty for the request itself.
     pub why: &'static str,
 }
 
-/// As much of it as a name may have.
+/// Cuts a text to the length of a name.
 fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_SHOWN)]
 }
@@ -116,7 +124,7 @@ impl fmt::Display for Missing {
 }
 
 impl Denied {
-    /// How to allow it to the controller of this name.
+    /// How to allow the request to the controller of this name.
     pub fn help(&self, controller: &str) -> String {
         match self {
             Denied::NoRule(missing) => {
@@ -132,7 +140,7 @@ impl Denied {
         }
     }
 
-    /// The `Status` object that the guest gets with HTTP status 403.
+    /// The `Status` object that the guest gets with HTTP status 403, as JSON.
     pub fn status_json(&self) -> String {
         let (reason, details) = match self {
             Denied::NoRule(missing) | Denied::NotGranted(missing) => {
@@ -157,7 +165,7 @@ impl Denied {
 }
 
 impl Missing {
-    /// The `[[table]]` block that grants exactly this, to all names.
+    /// The `[[table]]` block in TOML that grants exactly this, for all names.
     pub fn rule(&self, table: &str) -> String {
         let verbs = self.verbs.iter().map(|verb| (*verb).into()).collect();
         let rule = match self.resource.as_str() {
@@ -174,23 +182,23 @@ impl Missing {
 }
 
 impl Permissions {
-    /// All that a package asks for.
+    /// Everything that a package asks for.
     pub fn new(asked: Vec<PolicyRule>) -> Self {
         Permissions { asked: asked.into(), ..Permissions::default() }
     }
 
-    /// The hosts that it asks to contact besides.
+    /// Adds the external hosts that the package asks for.
     pub fn with_external(mut self, asked: Vec<HostPattern>) -> Self {
         self.external.asked = asked.into();
         self
     }
 
-    /// Of that, what is granted as well; `None`: all.
+    /// Limits the rules to those granted; `None`: all.
     pub fn granting(&self, granted: Option<Arc<[PolicyRule]>>) -> Self {
         Permissions { granted, ..self.clone() }
     }
 
-    /// Of the external hosts that it asks for, what is granted as well.
+    /// Limits the external hosts to those granted.
     pub fn granting_external(mut self, granted: ExternalGrant) -> Self {
         self.external.granted = granted;
         self
@@ -206,7 +214,9 @@ impl Permissions {
         &self.external.granted
     }
 
-    /// Whether a request to this external host may be made.
+    /// Checks a request to an external host.
+    ///
+    /// # Errors The host is malformed, not asked for or not granted.
     pub fn check_external(&self, target: &str) -> Result<Contact, ExternalDenied> {
         self.external.check(target)
     }
@@ -216,13 +226,17 @@ impl Permissions {
         self.granted.as_ref()
     }
 
-    /// Whether this request, which sends nothing, may be made. `path_and_query` is as it will be sent.
+    /// Checks a request without a body. `path_and_query` is the path as sent.
+    ///
+    /// # Errors The request is denied.
     pub fn check(&self, method: &str, path_and_query: &str) -> Result<Allowed, Denied> {
         self.check_request(&ApiRequest { method, path_and_query, ..ApiRequest::default() }, false)
     }
 
-    /// Whether this request may be made. `as_account`: as a ServiceAccount, on which the API server makes its own
+    /// Checks a request. `as_account`: the request is made as a ServiceAccount, on which the API server makes its own
     /// checks; otherwise as the host.
+    ///
+    /// # Errors The request is denied.
     pub fn check_request(&self, request: &ApiRequest<'_>, as_account: bool) -> Result<Allowed, Denied> {
         let asked = Asked::read(request, as_account)?;
         self.check_all(&asked)?;
@@ -230,8 +244,10 @@ impl Permissions {
         Ok(Allowed { verb, group, version, resource, subresource, namespace, name })
     }
 
-    /// Whether objects of this resource may be watched by the host for the package, which shows
-    /// it which objects exist and when they change. Needs `list` and `watch`.
+    /// Checks whether the host may watch this resource for the package, which reveals what exists and when it changes.
+    /// Needs `list` and `watch`.
+    ///
+    /// # Errors The watch is denied.
     pub fn may_watch(&self, group: &str, plural: &str, namespace: Option<&str>) -> Result<(), Denied> {
         let attributes = |verb| Attributes {
             verb,
@@ -253,7 +269,7 @@ impl Permissions {
         }
     }
 
-    /// Of a request all that has to be allowed.
+    /// Checks everything that a request needs.
     fn check_all(&self, asked: &Asked) -> Result<(), Denied> {
         let further = asked.further.iter().map(|further| (&further.attributes, further.why));
         for (attributes, why) in std::iter::once((&asked.attributes, "")).chain(further) {
@@ -269,7 +285,7 @@ impl Permissions {
     }
 }
 
-/// A request with all that has to be allowed for it.
+/// A request with everything that it needs.
 #[derive(Debug)]
 struct Asked {
     attributes: Attributes,
@@ -283,13 +299,13 @@ impl Asked {
         Ok(Asked { attributes, further })
     }
 
-    /// Whether it reaches further than the object: never granted by a star, nor while permissions are learnt.
+    /// Whether it reaches beyond the object. Neither a `*` nor permission learning allows such requests.
     fn is_far_reaching(&self) -> bool {
         NAMED_ONLY.contains(&self.attributes.subresource.as_str()) || self.further.iter().any(|further| further.is_far)
     }
 }
 
-/// What the host does for a controller that watches a kind.
+/// The verbs of a watch.
 const WATCHING: [&str; 2] = ["list", "watch"];
 
 fn any_grants(rules: &[PolicyRule], attributes: &Attributes) -> bool {
@@ -315,7 +331,7 @@ fn grants(rule: &PolicyRule, attributes: &Attributes) -> bool {
             || attributes.name.as_ref().is_some_and(|name| rule.resource_names.contains(name)))
 }
 
-/// Whether an entry of `resources` covers this resource with its subresource.
+/// Whether an entry of `resources` covers this resource and subresource.
 fn covers(pattern: &str, attributes: &Attributes) -> bool {
     let (resource, subresource) = (attributes.resource.as_str(), attributes.subresource.as_str());
     match pattern.split_once('/') {

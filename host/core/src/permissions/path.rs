@@ -1,55 +1,75 @@
-//! Turns a method and a path into the attributes that RBAC decides on: verb, group, resource,
-//! name, as the API server's own `RequestInfoFactory` does.
+//! Parses a method and a path into the attributes that RBAC decides on: verb, group, resource and name. It follows the
+//! API server's `RequestInfoFactory`.
 //!
-//! The host and the API server must never read a path differently, so a path that could be read
-//! in two ways is refused instead of being cleaned up.
+//! The host and the API server must never read a path differently. So an ambiguous path is rejected, not normalized.
 
 use std::borrow::Cow;
 
-/// Longest path with query that is looked at; the API server's own limit for a request line with
-/// headers is larger.
+/// Longest path with query, in bytes. The API server's own limit for a request line with headers is larger.
 const MAX_PATH_BYTES: usize = 8 * 1024;
 
-/// What a request does to what.
+/// The RBAC attributes of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for a
     /// non-resource URL the method in lower case.
     pub verb: &'static str,
+    /// API group, empty for the core group.
     pub group: String,
+    /// API version.
     pub version: String,
     /// Plural name; empty for a non-resource URL.
     pub resource: String,
+    /// Subresource, or empty.
     pub subresource: String,
+    /// Namespace, if there is one.
     pub namespace: Option<String>,
+    /// Name, unless it is a collection.
     pub name: Option<String>,
     /// Only for a non-resource URL: its path.
     pub path: String,
 }
 
 impl Attributes {
-    /// Not by the resource: a watch may leave that open, and only `*` grants it then.
+    /// Tests the path, not the resource: a watch may leave the resource open, which only `*` grants.
     pub fn is_resource(&self) -> bool {
         self.path.is_empty()
     }
 }
 
-/// Why a path is refused before any rule is looked at.
+/// Why a request is rejected before any rule applies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
+    /// Unknown method.
     #[error("the method {0:?} is not one of GET, HEAD, POST, PUT, PATCH, DELETE")]
     Method(String),
+    /// Too long a path.
     #[error("the path is longer than {MAX_PATH_BYTES} bytes")]
     TooLong,
+    /// The path is not absolute.
     #[error("the path {0:?} does not begin with /")]
     NotAbsolute(String),
+    /// The path is not in normal form.
     #[error("the path {path:?} {problem}")]
-    NotNormal { path: String, problem: &'static str },
-    #[error("the method {method} does nothing to {path:?}")]
-    NoVerb { method: String, path: String },
+    NotNormal {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The method is not valid for this path.
+    #[error("the method {method} is not valid for {path:?}")]
+    NoVerb {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
 }
 
-/// Reads `method` and `path_and_query`.
+/// Parses `method` and `path_and_query`.
+///
+/// # Errors The request is malformed or ambiguous.
 pub fn attributes(method: &str, path_and_query: &str) -> Result<Attributes, BadRequest> {
     if !matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") {
         return Err(BadRequest::Method(method.chars().take(32).collect()));
@@ -81,10 +101,10 @@ pub fn attributes(method: &str, path_and_query: &str) -> Result<Attributes, BadR
     }
 }
 
-/// Whether the answer to this request is a stream that goes on for as long as it is wanted: a watch of a collection, or
-/// the log of a pod that is followed. The API server pays no attention to `watch` and `follow` anywhere else.
+/// Whether the answer is an open-ended stream: a watch of a collection, or a followed log of a pod. The API server
+/// ignores `watch` and `follow` elsewhere.
 pub fn is_stream(method: &str, path_and_query: &str) -> bool {
-    // Either word may be written with escapes.
+    // Both words may be percent-encoded.
     let may_be = method == "GET" && ["watch", "follow", "%"].iter().any(|part| path_and_query.contains(part));
     if !may_be {
         return false;
@@ -102,13 +122,13 @@ pub fn is_stream(method: &str, path_and_query: &str) -> bool {
     }
 }
 
-/// The decoded query parameters of a path, in order; `None` if they can be read in two ways.
+/// The decoded query parameters in order; `None` if they are ambiguous.
 pub fn parameters(path_and_query: &str) -> Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> {
     let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
     Query::parse(query).map(|Query(pairs)| pairs)
 }
 
-/// The decoded segments of a path that can be read in one way only.
+/// The decoded segments of an unambiguous path.
 fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
     let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };
     let Some(relative) = path.strip_prefix('/') else {
@@ -123,10 +143,10 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
             return Err(not_normal("has an empty segment"));
         }
         if !raw.bytes().all(is_path_byte) {
-            return Err(not_normal("has a character that must not stand in a path"));
+            return Err(not_normal("has a character that is not allowed in a path"));
         }
         let segment = decode(raw, false).ok_or_else(|| not_normal("has a malformed percent-encoding"))?;
-        // What a server might see as structure after decoding once or twice.
+        // Characters that a server might take for structure after decoding once or twice.
         if raw.len() != segment.len()
             && segment.bytes().any(|b| matches!(b, b'/' | b'\\' | b'.' | b'%' | b'?' | b'#' | b';'))
         {
@@ -143,7 +163,7 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, BadRequest> {
     Ok(segments)
 }
 
-/// Unreserved characters and the sub-delimiters that names in Kubernetes use.
+/// Unreserved characters, and the sub-delimiters that names in Kubernetes use.
 fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'%' | b'$' | b'+' | b'=' | b',')
@@ -159,10 +179,10 @@ fn resource(
 ) -> Result<Attributes, BadRequest> {
     let not_normal = |problem| BadRequest::NotNormal { path: path.into(), problem };
     if let ["watch" | "proxy", ..] = rest {
-        return Err(not_normal("is in the old style with the verb in the path; use ?watch=true"));
+        return Err(not_normal("has the verb in the path, which is deprecated; use ?watch=true"));
     }
-    // As the API server: `namespaces/NAME/RESOURCE` is in a namespace, unless RESOURCE is a
-    // subresource of the namespace itself.
+    // As in the API server: `namespaces/NAME/RESOURCE` is in a namespace, unless RESOURCE is a subresource of the
+    // namespace itself.
     let (namespace, parts) = match rest {
         ["namespaces", namespace] | ["namespaces", namespace, "status" | "finalize", ..] => (Some(*namespace), rest),
         ["namespaces", namespace, parts @ ..] => (Some(*namespace), parts),
@@ -210,7 +230,7 @@ struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     fn parse(query: &'a str) -> Option<Self> {
-        // Go drops a pair with a semicolon, others split at it: two readings.
+        // Go drops a pair with a semicolon, others split it: ambiguous.
         if !query.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b';' | b'\\' | b'"' | b'<' | b'>')) {
             return None;
         }
@@ -226,12 +246,12 @@ impl<'a> Query<'a> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_ref())
     }
 
-    /// A boolean that is true if any of its values is, so that no order of two can make a watch pass for a list.
+    /// A boolean that is true if any of its values is, so that a watch cannot pass for a list.
     fn flag(&self, key: &str) -> bool {
         self.0.iter().any(|(k, value)| k == key && is_true(value))
     }
 
-    /// A boolean as the API server reads it: the first value counts.
+    /// A boolean as the API server reads it: the first value.
     fn is_set(&self, key: &str) -> bool {
         self.get(key).is_some_and(is_true)
     }
@@ -250,7 +270,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// As the API server reads it: anything but `false` and `0`.
+/// As the API server: anything but `false` and `0`.
 fn is_true(value: &str) -> bool {
     !value.eq_ignore_ascii_case("false") && value != "0"
 }

@@ -1,11 +1,11 @@
-//! What the API server checks on whoever makes a request, besides the request itself.
+//! Checks that the API server makes on the requester, in addition to the request.
 //!
-//! Without a ServiceAccount the API server sees the host, whose rights are wider than a controller's. So the host makes
-//! these checks for the controller, by the same rules. They are those that Kubernetes 1.37 makes in its handlers, registries
-//! and default admission plugins. Where a check depends on the object as it is stored, the host assumes that it applies.
+//! Without a ServiceAccount the requester is the host, whose rights exceed the controller's. So the host makes these
+//! checks for the controller, by the same rules. The list covers the handlers, registries and default admission plugins
+//! of Kubernetes 1.37. Where a check depends on the stored object, the host assumes that it applies.
 //!
-//! Of a body only the words in it are looked at: which of two equal keys counts is for the API server's decoder to say. A
-//! body that cannot be read is taken to have them all.
+//! The host searches bodies for words only: which of two equal keys counts is up to the API server's decoder. An
+//! unreadable body is assumed to contain all words.
 
 use std::fmt;
 
@@ -14,24 +14,27 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::RBAC_GROUP;
 use super::path::{Attributes, parameters};
 
-/// A request to the API server as the guest makes it.
+/// A request to the API server, as the guest makes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApiRequest<'a> {
+    /// HTTP method.
     pub method: &'a str,
-    /// As it will be sent.
+    /// Path and query as sent.
     pub path_and_query: &'a str,
     /// Lines `name: value\n`.
     pub headers: &'a str,
+    /// Body.
     pub body: &'a [u8],
 }
 
-/// What has to be granted besides.
+/// An additional permission that a request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Further {
+    /// The attributes to be granted.
     pub attributes: Attributes,
-    /// As in "no permission to VERB RESOURCE (…)".
+    /// The text in parentheses in "no permission to VERB RESOURCE (…)".
     pub why: &'static str,
-    /// Reaches further than the object: never learnt.
+    /// Reaches beyond the object, so it is never learnt.
     pub is_far: bool,
 }
 
@@ -41,18 +44,18 @@ const RESOURCE: &str = "resource.k8s.io";
 const WRITES: &[&str] = &["create", "update", "patch"];
 const CHANGES: &[&str] = &["update", "patch"];
 
-/// When a check applies to the requests that it is about.
+/// When a check applies.
 #[derive(Clone, Copy)]
 enum If {
     Always,
-    /// Of a body with any of these words.
+    /// The body contains any of these words.
     Says(&'static [&'static str]),
-    /// The same; a patch may change what is stored without saying so.
+    /// As `Says`, or any patch, which may change the stored object without these words.
     SaysOrPatches(&'static [&'static str]),
 }
 
-/// Requests to `group`, `resource` (with subresource) with one of `verbs` need each of `needs`: a verb on a resource of a
-/// group, for all names.
+/// A check: requests to `group`, `resource` (with subresource) and `verbs` need each of `needs`, a verb on a resource
+/// of a group, for all names.
 struct Check {
     group: &'static str,
     resource: &'static str,
@@ -64,8 +67,8 @@ struct Check {
 
 #[rustfmt::skip]
 const CHECKS: &[Check] = &[
-    // pkg/registry/rbac: nobody hands out more than they have, unless they may escalate or bind. Which role a binding refers to
-    // is stored; `bind` on all cluster roles covers it.
+    // pkg/registry/rbac: nobody grants more than they have, except with `escalate` or `bind`. The role of a binding is
+    // stored; `bind` on all cluster roles covers it.
     Check { group: RBAC_GROUP, resource: "roles", verbs: WRITES, applies: If::Always,
             needs: &[("escalate", RBAC_GROUP, "roles")], why: "a role hands out rights" },
     Check { group: RBAC_GROUP, resource: "clusterroles", verbs: WRITES, applies: If::Always,
@@ -84,7 +87,8 @@ const CHECKS: &[Check] = &[
             needs: &[("sign", CERTIFICATES, "signers")], why: "issuing a certificate needs a right on the signer" },
     Check { group: CERTIFICATES, resource: "clustertrustbundles", verbs: WRITES, applies: If::SaysOrPatches(&["signerName"]),
             needs: &[("attest", CERTIFICATES, "signers")], why: "a trust bundle speaks for its signer" },
-    // pkg/controller/certificates/approver: it approves a node's certificate by the rights of the requester, who is the host.
+    // pkg/controller/certificates/approver: it approves a node's certificate by the rights of the requester, which is
+    // the host.
     Check { group: CERTIFICATES, resource: "certificatesigningrequests", verbs: &["create", "patch"],
             applies: If::Says(&["kubernetes.io/kube-apiserver-client-kubelet"]),
             needs: &[("create", CERTIFICATES, "certificatesigningrequests/nodeclient"),
@@ -108,7 +112,7 @@ const CHECKS: &[Check] = &[
             needs: &[("arbitrary-node:update", RESOURCE, "resourceclaims/driver")], why: "it speaks for a driver" },
     Check { group: RESOURCE, resource: "resourceclaims/status", verbs: &["patch"], applies: If::Says(&["devices"]),
             needs: &[("arbitrary-node:patch", RESOURCE, "resourceclaims/driver")], why: "it speaks for a driver" },
-    // pkg/registry/core/pod/rest/authorize.go: by WebSocket it is a `get`, and needs `create` all the same.
+    // pkg/registry/core/pod/rest/authorize.go: a WebSocket request is a `get`, and still needs `create`.
     Check { group: "", resource: "pods/exec", verbs: &["get"], applies: If::Always,
             needs: &[("create", "", "pods/exec")], why: "a session is created" },
     Check { group: "", resource: "pods/attach", verbs: &["get"], applies: If::Always,
@@ -117,7 +121,7 @@ const CHECKS: &[Check] = &[
             needs: &[("create", "", "pods/portforward")], why: "a session is created" },
 ];
 
-/// Kinds whose objects a PUT creates if there are none (`AllowCreateOnUpdate` of their strategies).
+/// Kinds whose missing objects a PUT creates (`AllowCreateOnUpdate` of their strategies).
 const CREATED_BY_UPDATE: &[(&str, &str)] = &[
     ("", "endpoints"),
     ("", "events"),
@@ -133,11 +137,11 @@ const CREATED_BY_UPDATE: &[(&str, &str)] = &[
     (RBAC_GROUP, "roles"),
 ];
 
-/// The option of a deletion that skips finalizers.
+/// The delete option that skips finalizers.
 const UNSAFE_DELETE_OPTION: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
 const UNSAFE_DELETE: &str = "unsafe-delete-ignore-read-errors";
 
-/// All that the API server checks besides, on a request that was read as `attributes`.
+/// The additional permissions that a request needs.
 pub(super) fn further(attributes: &Attributes, request: &ApiRequest<'_>) -> Vec<Further> {
     if !attributes.is_resource() {
         return Vec::new();
@@ -191,12 +195,12 @@ pub(super) fn further(attributes: &Attributes, request: &ApiRequest<'_>) -> Vec<
     all
 }
 
-/// What a request sends.
+/// The body of a request.
 struct Body<'a> {
     text: &'a [u8],
-    /// It is JSON in which fields are named by keys.
+    /// JSON with named fields.
     is_readable: bool,
-    /// Of server-side apply.
+    /// A server-side apply patch.
     is_apply: bool,
 }
 
@@ -221,7 +225,7 @@ impl<'a> Body<'a> {
         Body { text: request.body, is_readable, is_apply }
     }
 
-    /// Whether any of these words is a key or a value in it.
+    /// Whether any of these words is a key or a string value.
     fn says(&self, words: &[&str]) -> bool {
         let mut json = serde_json::Deserializer::from_slice(self.text);
         let said = Search(words).deserialize(&mut json).and_then(|said| json.end().map(|()| said));
@@ -229,7 +233,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Whether a JSON text has one of these words as a key or a string, wherever it is and however often.
+/// Searches JSON for these words as keys or strings, at any depth.
 #[derive(Clone, Copy)]
 struct Search<'a>(&'a [&'a str]);
 

@@ -1,8 +1,8 @@
-//! Rules as the TOML that `wasmop.toml` and the configuration file have them in.
+//! Renders rules as TOML for `wasmop.toml` and the configuration file.
 
 use wasmop_package::manifest::PolicyRule;
 
-/// A `[[table]]` block without a newline at its end.
+/// A `[[table]]` block without a trailing newline.
 pub fn render(table: &str, rule: &PolicyRule) -> String {
     let mut text = format!("[[{table}]]");
     for (key, values) in [
@@ -19,8 +19,7 @@ pub fn render(table: &str, rule: &PolicyRule) -> String {
     text
 }
 
-/// Strings in a TOML array. What stands in a path that was let through has no control characters, so that
-/// Rust's escapes and TOML's are the same.
+/// A TOML array of strings. Accepted paths have no control characters, so Rust's escapes are valid TOML.
 pub(super) fn list(values: &[String]) -> String {
     values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ")
 }

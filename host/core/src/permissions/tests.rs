@@ -5,7 +5,7 @@ fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
     PolicyRule { api_groups: owned(groups), resources: owned(resources), verbs: owned(verbs), ..PolicyRule::default() }
 }
 
-/// What a typical controller asks for, and a few special cases.
+/// Rules of a typical controller, and a few special cases.
 fn permissions() -> Permissions {
     let named = PolicyRule {
         resource_names: vec!["settings".into(), "system:thing".into()],
@@ -31,7 +31,7 @@ fn permissions() -> Permissions {
 }
 
 #[test]
-fn what_the_rules_grant_is_let_through_as_what_it_is() {
+fn granted_requests_are_allowed_with_their_attributes() {
     // method, path, verb, resource with subresource, namespace, name
     type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
     let table: [Row; 34] = [
@@ -136,9 +136,9 @@ fn what_the_rules_grant_is_let_through_as_what_it_is() {
 }
 
 #[test]
-fn what_no_rule_grants_is_refused() {
+fn requests_without_a_rule_are_denied() {
     let table = [
-        // Another verb, resource, group or subresource than granted.
+        // A verb, resource, group or subresource that is not granted.
         ("DELETE", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w"),
         ("POST", "/apis/demo.wasmop.dev/v1/namespaces/a/websites"),
         ("PATCH", "/apis/demo.wasmop.dev/v1/namespaces/a/websites/w"),
@@ -158,7 +158,7 @@ fn what_no_rule_grants_is_refused() {
         ("DELETE", "/api/v1/namespaces/a"),
         ("PUT", "/api/v1/namespaces/a/finalize"),
         ("PUT", "/api/v1/namespaces/a/status"),
-        // A watch where only list is granted, however it is written.
+        // A watch where only list is granted, in any spelling.
         ("GET", "/apis/batch/v1/jobs?watch=true"),
         ("GET", "/apis/batch/v1/jobs?watch=TRUE"),
         ("GET", "/apis/batch/v1/jobs?watch"),
@@ -178,7 +178,7 @@ fn what_no_rule_grants_is_refused() {
         ("GET", "/api/v1/secrets?fieldSelector=metadata.name="),
         ("GET", "/api/v1/secrets?labelSelector=metadata.name=settings"),
         ("DELETE", "/api/v1/namespaces/a/secrets"),
-        // Reaching further than the object: never by a star.
+        // Broader than the object: never granted by a star.
         ("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
         ("GET", "/api/v1/namespaces/a/pods/p/exec?command=sh"),
         ("GET", "/api/v1/namespaces/a/pods/p/attach"),
@@ -211,7 +211,7 @@ fn what_no_rule_grants_is_refused() {
 }
 
 #[test]
-fn a_path_that_can_be_read_in_two_ways_is_refused_even_if_all_is_granted() {
+fn ambiguous_paths_are_denied_even_if_everything_is_granted() {
     let all = PolicyRule { non_resource_urls: vec!["*".into()], ..rule(&["*"], &["*"], &["*"]) };
     let permissions = Permissions::new(vec![all]);
     let long = format!("/api/v1/namespaces/a/configmaps/{}", "x".repeat(9000));
@@ -283,7 +283,7 @@ fn a_path_that_can_be_read_in_two_ways_is_refused_even_if_all_is_granted() {
 }
 
 #[test]
-fn subresources_that_reach_further_are_granted_by_name_only() {
+fn broad_subresources_are_granted_by_name_only() {
     let exec = "/api/v1/namespaces/a/pods/p/exec?command=sh";
     let check =
         |resources: &[&str]| Permissions::new(vec![rule(&["*"], resources, &["*"])]).check("POST", exec).is_ok();
@@ -319,7 +319,7 @@ fn writing_roles_and_bindings_takes_escalate_and_bind() {
 }
 
 #[test]
-fn watching_takes_list_and_watch_of_all_names() {
+fn a_watch_needs_list_and_watch_for_all_names() {
     let permissions = permissions();
     assert_eq!(permissions.may_watch("demo.wasmop.dev", "websites", None), Ok(()));
     assert_eq!(permissions.may_watch("", "configmaps", Some("a")), Ok(()));
@@ -336,7 +336,7 @@ fn watching_takes_list_and_watch_of_all_names() {
 }
 
 #[test]
-fn a_refusal_names_what_was_asked_and_the_rule_that_would_grant_it() {
+fn a_denial_names_the_request_and_the_rule_that_grants_it() {
     let denied = permissions().check("DELETE", "/apis/apps/v1/namespaces/a/deployments/d/status").unwrap_err();
     assert_eq!(denied.to_string(), "no permission to delete deployments/status.apps \"d\" in namespace \"a\"");
     assert!(denied.help("web").ends_with(
@@ -391,7 +391,7 @@ fn watches_of_collections_and_followed_logs_are_streams_and_nothing_else() {
         "/api/v1/namespaces/a/configmaps/c?follow=1",
         "/apis/g.dev/v1/namespaces/a/pods/p/log?follow=true",
         "/apis/g.dev/v1/namespaces/a/things/t/log?follow=true",
-        // The API server takes the first of several values.
+        // The API server uses the first of several values.
         "/api/v1/pods?watch=0&watch=1",
         "/api/v1/namespaces/a/pods/p/log?follow=false&follow=true",
         "/logs/kube-apiserver.log?follow=true",
@@ -404,7 +404,7 @@ fn watches_of_collections_and_followed_logs_are_streams_and_nothing_else() {
 
 proptest::proptest! {
     #[test]
-    fn no_path_panics_and_what_is_let_through_is_normal(method in "GET|PUT|[A-Z]{1,7}", path in "/?[a-z./%\\\\?&=0-9 -]{0,40}") {
+    fn no_path_panics_and_allowed_paths_are_normal(method in "GET|PUT|[A-Z]{1,7}", path in "/?[a-z./%\\\\?&=0-9 -]{0,40}") {
         let all = PolicyRule { non_resource_urls: vec!["*".into()], ..rule(&["*"], &["*"], &["*"]) };
         if Permissions::new(vec![all]).check(&method, &path).is_ok() {
             let path = path.split('?').next().unwrap();
@@ -415,7 +415,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn allowed_is_what_is_asked_for_and_granted() {
+fn requests_are_allowed_if_asked_for_and_granted() {
     let asked = permissions();
     let named = PolicyRule { resource_names: vec!["c".into()], ..rule(&[""], &["configmaps"], &["patch"]) };
     let granted = asked.granting(Some(
@@ -464,7 +464,7 @@ fn writing_roles_has_to_be_granted_with_escalate() {
 }
 
 #[test]
-fn a_watch_whose_resource_is_left_open_takes_a_star() {
+fn a_watch_without_a_resource_needs_a_star() {
     let urls = PolicyRule { non_resource_urls: vec!["*".into()], ..rule(&[], &[], &["*"]) };
     for (rules, allowed) in [
         (vec![urls.clone()], false),

@@ -1,8 +1,8 @@
-//! What is known of how controllers do, for metrics, probes and people.
+//! Status of the host and its controllers, for metrics, probes and people.
 //!
 //! ```text
-//! counters  plain numbers of each controller      problems      what holds as a condition
-//! observed  a copy of what the host's loop knows  save_failure  why a snapshot could not be written
+//! counters  counters of each controller          problems      current conditions
+//! observed  a snapshot of the host's status      save_failure  why a snapshot could not be written
 //! state     where an instance is
 //! ```
 

@@ -1,4 +1,4 @@
-//! A copy of what the host's loop knows, taken in one go, as cheap to take as it can be.
+//! A snapshot of the host's status, taken in one go and cheap to take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,78 +7,93 @@ use wasmop_package::Tier;
 
 use super::counters::{Counters, Totals};
 use super::state::State;
-use crate::watch::{Usage, WatchStatus};
+use crate::watch::{ObjectUsage, WatchStatus};
 
 /// The host at one moment.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// The moment, on the host's clock.
+    /// The time of the snapshot, on the host's clock.
     pub now: Duration,
+    /// All controllers.
     pub controllers: Vec<Controller>,
+    /// All watches.
     pub watches: Vec<WatchStatus>,
+    /// Counters of the whole host.
     pub totals: Totals,
-    /// Bytes of memories kept for the next resumes.
+    /// Bytes of pooled memories.
     pub spare_bytes: u64,
-    /// Bytes of the compiled code of all packages, on disk.
+    /// Bytes of compiled code of all packages, on disk.
     pub code_bytes: u64,
+    /// `--memory-budget` in bytes, if set.
     pub memory_budget: Option<u64>,
-    /// What whole objects of watches take, and may take.
-    pub cached: Usage,
+    /// Memory used by whole objects of watches.
+    pub cached: ObjectUsage,
+    /// `--cache-memory` in bytes, if set.
     pub cache_memory: Option<u64>,
-    /// If there are several hosts.
+    /// Set if hosts elect leaders.
     pub election: Option<Election>,
 }
 
-/// This host among several.
+/// This host's part in leader election.
 #[derive(Clone, Debug)]
 pub struct Election {
+    /// This host's name.
     pub identity: Arc<str>,
-    /// Why it does not hold its own Lease, if it does not.
+    /// Why this host does not hold its own Lease, if it does not.
     pub trouble: Option<Box<str>>,
 }
 
-/// A controller at that moment.
+/// Status of one controller.
 #[derive(Clone, Debug)]
 pub struct Controller {
+    /// Its name.
     pub name: Arc<str>,
+    /// Tier of its package.
     pub tier: Tier,
+    /// Where its instance is.
     pub state: State,
+    /// Bytes of RAM that it uses.
     pub resident_bytes: u64,
+    /// Its work queues.
     pub queue: Queue,
     /// Objects being reconciled.
     pub active: usize,
-    /// Requests under way.
+    /// Requests in flight.
     pub requests: usize,
-    /// It has registered what it reconciles.
+    /// Whether it has registered a reconciler.
     pub registered: bool,
-    /// What it needs and cannot watch now.
+    /// A watch that it needs and that waits.
     pub unwatched: Option<Box<Unwatched>>,
+    /// Its counters.
     pub counters: Counters,
 }
 
-/// A watch that cannot be had.
+/// A watch that waits.
 #[derive(Clone, Debug)]
 pub struct Unwatched {
-    /// As that of a condition.
+    /// The reason of the condition.
     pub reason: &'static str,
+    /// One line for people.
     pub message: Box<str>,
-    /// On the host's clock.
+    /// Since when, on the host's clock.
     pub since: Duration,
 }
 
-/// The work queues of a controller together.
+/// Sum of a controller's work queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Objects to be reconciled now.
+    /// Objects ready to reconcile.
     pub depth: usize,
-    /// Objects with a time: requeues and backoff.
+    /// Objects with a pending time: requeues and backoff.
     pub delayed: usize,
+    /// Additions to the queues.
     pub adds: u64,
+    /// Objects put back with backoff.
     pub retries: u64,
 }
 
 impl Controller {
-    /// Why it cannot do anything, if it cannot.
+    /// Why the controller cannot work, if it cannot.
     fn obstacle(&self) -> Option<String> {
         let last_error = || self.counters.last_error().unwrap_or("its package could not be installed");
         match (&self.unwatched, self.state) {
@@ -88,7 +103,7 @@ impl Controller {
         }
     }
 
-    /// It waits for its first step.
+    /// Whether it waits for its first step.
     fn is_starting(&self) -> bool {
         let tried = self.counters.trouble().is_some_and(|t| t.restarts > 0);
         !self.registered && !tried && !matches!(self.state, State::Failed | State::Standby)
@@ -98,8 +113,8 @@ impl Controller {
 impl Observed {
     /// Why the host is not ready; empty if it is.
     ///
-    /// It is ready when nothing is still starting and at least one of the controllers that run here can work. One
-    /// that cannot does not hold up the rollout of the others; when none can, the host is of no use.
+    /// It is ready when no controller is still starting and at least one of those that run here can work. One broken
+    /// controller does not block the rollout of the others. If all are broken, the host is of no use.
     pub fn not_ready(&self) -> Vec<String> {
         let unstarted = self.controllers.iter().filter(|c| c.is_starting());
         let unstarted = unstarted.map(|c| format!("controller {}: not started yet", c.name));
@@ -107,7 +122,7 @@ impl Observed {
         let leaderless = self.election.iter().filter_map(|election| election.trouble.as_ref());
         let leaderless = leaderless.map(|trouble| format!("leader election: {trouble}"));
         let here = self.controllers.iter().filter(|c| c.state != State::Standby);
-        // `None` if one of them has none.
+        // `None` if any of them can work.
         let obstacles = here.map(|c| Some(format!("controller {}: {}", c.name, c.obstacle()?)));
         let obstacles: Option<Vec<_>> = obstacles.collect();
         leaderless
@@ -117,8 +132,7 @@ impl Observed {
             .collect()
     }
 
-    /// The state of each controller, and of all that keeps the host from being ready, as `/readyz?verbose` of
-    /// Kubernetes has it.
+    /// The readiness of each controller and of the host, in the format of Kubernetes' `/readyz?verbose`.
     pub fn readiness(&self) -> String {
         let mut lines = String::new();
         for controller in &self.controllers {

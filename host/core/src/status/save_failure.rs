@@ -6,25 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::disk_quota::OverQuota;
 
-/// What an owner has to mend.
+/// Why a snapshot could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
-    /// No room, or the quota is used up.
+    /// The file system is full, or a quota is used up.
     DiskFull,
     /// The file system is mounted read-only, as Linux does after errors.
     ReadOnly,
-    /// The user the host runs as may not write there any more.
+    /// The host's user may not write there.
     PermissionDenied,
-    /// It would be larger than the controller's `limits.disk`.
+    /// The snapshot exceeds the controller's `limits.disk`.
     OverQuota,
-    /// Anything else that a disk says when it fails.
+    /// Any other I/O error.
     IOError,
 }
 
 impl Reason {
+    /// All reasons, in the order of the counters.
     pub const ALL: [Reason; 5] =
         [Reason::DiskFull, Reason::ReadOnly, Reason::PermissionDenied, Reason::OverQuota, Reason::IOError];
 
+    /// The reason of an I/O error.
     pub fn of(error: &Error) -> Reason {
         match error.kind() {
             _ if error.get_ref().is_some_and(|inner| inner.is::<OverQuota>()) => Reason::OverQuota,
@@ -35,6 +37,7 @@ impl Reason {
         }
     }
 
+    /// The reason of a condition.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::DiskFull => "DiskFull",
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_disk_says_is_named_by_what_is_to_be_mended() {
+    fn io_errors_map_to_the_reason_that_the_owner_can_fix() {
         for (errno, reason) in [
             (libc::ENOSPC, Reason::DiskFull),
             (libc::EDQUOT, Reason::DiskFull),
@@ -62,7 +65,7 @@ mod tests {
         ] {
             let error = Error::from_raw_os_error(errno);
             assert_eq!(Reason::of(&error), reason, "{error}");
-            // As the sync thread passes one error on to several controllers.
+            // The sync thread passes one error on to several controllers.
             let copy = Error::new(error.kind(), error.to_string());
             assert_eq!(Reason::of(&copy), reason, "{copy}");
         }

@@ -6,21 +6,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// In memory, with nothing to do at this moment.
+    /// In memory and idle.
     Resident,
     /// On disk, or not started yet.
     Suspended,
     /// Running a step, or being suspended.
     Busy,
-    /// Not here: another host runs it, or nobody yet.
+    /// Another host runs it, or none yet.
     Standby,
-    /// Nowhere: its package can't be run.
+    /// The package cannot run.
     Failed,
 }
 
 impl State {
+    /// All states.
     pub const ALL: [State; 5] = [State::Resident, State::Suspended, State::Busy, State::Standby, State::Failed];
 
+    /// The name in metrics and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Resident => "resident",

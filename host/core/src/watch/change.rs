@@ -1,4 +1,4 @@
-//! What changed of a watched object, and the news of a watch that carry it to the host's loop.
+//! Changes of watched objects, and the events that carry them to the host's loop.
 
 use std::sync::Arc;
 
@@ -6,58 +6,80 @@ use super::object_meta::ObjectMetaLite;
 use super::waiting::Waiting;
 use crate::work_queue::Key;
 
-/// An upstream watch of a `WatchHub`.
+/// Identifies an upstream watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(pub u32);
 
-/// What is known of an object before a change, as far as whole objects are kept.
+/// The state of an object before a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Before {
-    /// It was another or none, of which nothing more is known.
+    /// Unknown.
     #[default]
     Unknown,
-    /// It was created while the watch was in order.
+    /// The object did not exist: it was created while the watch was synced.
     Absent,
+    /// The object as JSON.
     Whole(Arc<str>),
 }
 
-/// News of a watch.
+/// An event of a watch.
 #[derive(Debug)]
 pub struct WatchEvent {
+    /// The watch.
     pub watch: WatchId,
-    /// Number of the watch's last change, this one included. Whoever has seen this event and all before
-    /// it has seen the changes up to there.
+    /// Number of the watch's last change, including this event. A subscriber that has seen this event and all earlier
+    /// ones has seen all changes up to this number.
     pub number: u64,
-    /// Set if it is for one subscriber only.
+    /// Set if the event is for one subscriber only.
     pub replay: Option<Replay>,
+    /// What changed.
     pub change: Change,
 }
 
-/// Of events that tell one subscriber what the others know.
+/// A replay, which brings one subscriber up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
+    /// The subscriber.
     pub subscriber: u64,
-    /// What it has missed while it was away; otherwise all there is.
+    /// Whether the replay has only the changes that the subscriber missed. Otherwise it has all objects.
     pub missed: bool,
 }
 
+/// A change of a watched object, or of the watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An object is new (`old` is `None`) or differs from before.
-    Applied { key: Key, meta: ObjectMetaLite, old: Option<ObjectMetaLite>, object: Option<Arc<str>>, before: Before },
-    /// An object is gone, or no longer matches the selectors. `meta` is its last known state.
-    Deleted { key: Key, meta: ObjectMetaLite, object: Option<Arc<str>> },
-    /// All objects there are have been given out. Comes again after each relist and when a watch
-    /// goes on after `Waiting`.
+    /// An object is new (`old` is `None`) or modified.
+    Applied {
+        /// The object's key.
+        key: Key,
+        /// Its metadata.
+        meta: ObjectMetaLite,
+        /// Its metadata before.
+        old: Option<ObjectMetaLite>,
+        /// The object as JSON, if the watch keeps whole objects.
+        object: Option<Arc<str>>,
+        /// The object before.
+        before: Before,
+    },
+    /// An object was deleted, or no longer matches the selectors. `meta` is its last known state.
+    Deleted {
+        /// The object's key.
+        key: Key,
+        /// Its last known metadata.
+        meta: ObjectMetaLite,
+        /// The object as JSON, if the watch keeps whole objects.
+        object: Option<Arc<str>>,
+    },
+    /// The subscriber has all objects. Repeated after each relist, and when a watch recovers from `Waiting`.
     Synced,
-    /// The watch cannot be had now; it is tried again until it can. Once for each cause.
+    /// The watch fails and is retried. Sent once for each reason.
     Waiting(Waiting),
-    /// A replay is complete.
+    /// The replay is complete.
     Replayed,
 }
 
 impl Change {
-    /// The object that it is about, if it is about one.
+    /// The object that changed, if one did.
     pub fn key(&self) -> Option<&Key> {
         match self {
             Change::Applied { key, .. } | Change::Deleted { key, .. } => Some(key),
@@ -65,7 +87,7 @@ impl Change {
         }
     }
 
-    /// Bytes of the whole objects in it.
+    /// Bytes of whole objects in the change.
     pub fn object_bytes(&self) -> usize {
         let len = |object: &Option<Arc<str>>| object.as_ref().map_or(0, |object| object.len());
         match self {

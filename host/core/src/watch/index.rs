@@ -1,64 +1,61 @@
-//! Turns what the API server sends, lists and watch events, into what changed.
+//! Turns the API server's lists and watch events into changes.
 //!
-//! After a list the index holds exactly what was listed, and the changes it gave out lead from the
-//! old content to the new: a relist of 10,000 objects of which three changed is three changes.
+//! After a list the index holds exactly the listed objects. The changes it returned lead from the old content to the
+//! new: a relist of 10,000 objects of which three changed yields three changes.
 //!
-//! Changes are numbered, and a controller that has seen all up to some number needs but those after it.
-//! The index can be kept in a journal and continued from there by the next host:
-//! then its first list is a relist.
+//! Changes are numbered. A controller that has seen all changes up to a number needs only the later ones. A journal can
+//! store the index, and the next host continues from it: its first list is then a relist.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::change::{Before, Change};
-use super::object_budget::Room;
+use super::object_budget::ObjectBudget;
 use super::object_meta::{ObjectMetaLite, Seen};
 use super::relation::differs;
 use crate::work_queue::Key;
 
-/// Most objects remembered that are no longer what they were. Who has seen none of them, but the
-/// changes before, is to see everything again.
+/// Most former states remembered. A controller that has seen only changes before the oldest one gets all objects again.
 const MAX_PAST: usize = 1000;
-/// With more changed objects than this, all are written.
+/// Beyond this number of changed objects, the journal writes all objects.
 const MAX_UNSAVED: usize = 4096;
 
 /// The objects of one watch.
 #[derive(Debug, Default)]
 pub struct Index {
     entries: BTreeMap<Key, Entry>,
-    /// Number of the list last begun. Entries of an earlier one that are not in it are gone when
-    /// it is complete.
+    /// Number of the last list begun. When it completes, entries of earlier lists that it lacks are gone.
     list: u32,
-    /// A list was complete, and no other has begun since: what is new now was created now.
+    /// The last list is complete. An object that is new now was created now.
     complete: bool,
     /// Number of the last change.
     last: u64,
-    /// What is no longer so, oldest first.
+    /// Former states of objects, oldest first.
     past: VecDeque<Past>,
-    /// What was so at some later number is in `past`.
+    /// `past` is complete for all numbers above this one.
     floor: u64,
     unsaved: Unsaved,
-    /// For whole objects.
-    room: Arc<Room>,
+    /// Memory for whole objects.
+    budget: Arc<ObjectBudget>,
 }
 
 #[derive(Debug)]
 struct Entry {
     meta: ObjectMetaLite,
-    /// Only if it is in `room`.
+    /// Charged to `budget`.
     object: Option<Arc<str>>,
-    /// Number of the list in or after which it was last seen.
+    /// Number of the list in which, or after which, it was last seen.
     list: u32,
-    /// Of its last change.
+    /// Number of its last change.
     number: u64,
-    /// How much less is the number of its last change that was not one of status or metadata alone; at most
-    /// what fits, then it seems to be later.
+    /// Distance from `number` back to its last change beyond status and metadata. It saturates, so that such a change
+    /// may seem later than it was.
     behind: u32,
 }
 
 impl Entry {
-    /// Number of the last change that was not one of status or metadata alone.
+    /// Number of its last change beyond status and metadata.
     fn differs(&self) -> u64 {
         self.number - u64::from(self.behind)
     }
@@ -68,47 +65,56 @@ fn behind(number: u64, differs: u64) -> u32 {
     u32::try_from(number.saturating_sub(differs)).unwrap_or(u32::MAX)
 }
 
-/// What an object was before a change after which it concerns others, or nobody.
+/// The state of an object before it was deleted or changed owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
+    /// The object.
     pub key: Key,
+    /// Its metadata before the change.
     pub meta: ObjectMetaLite,
-    /// Of the change.
+    /// Number of the change.
     pub number: u64,
-    /// It has other owners; otherwise it is gone.
+    /// The object exists with other owners. Otherwise it is gone.
     pub stays: bool,
 }
 
 /// An object, for the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
+    /// The object.
     pub key: Key,
+    /// Its metadata.
     pub meta: ObjectMetaLite,
+    /// Number of its last change.
     pub number: u64,
+    /// Number of its last change beyond status and metadata.
     pub differs: u64,
 }
 
-/// What the journal doesn't have yet.
+/// Changes that the journal lacks.
 #[derive(Debug, Default)]
 struct Unsaved {
-    /// Objects that changed; meaningless if `all`.
+    /// Changed objects; unused if `all`.
     keys: BTreeSet<Key>,
     all: bool,
     /// Changes up to this number are in the journal.
     saved: u64,
 }
 
-/// What a journal is to write.
+/// The data that a journal has to write.
 pub struct ToSave {
-    /// In place of what is there.
+    /// Whether it replaces the content of the journal.
     pub all: bool,
+    /// Former states.
     pub past: Vec<Past>,
+    /// Objects.
     pub present: Vec<Present>,
+    /// Former states are complete for all numbers above this one.
     pub floor: u64,
 }
 
 impl Index {
-    /// Continues where an earlier host was.
+    /// Continues from the journal of an earlier host.
     pub fn restore(present: Vec<Present>, past: Vec<Past>, floor: u64, last: u64) -> Index {
         let entry = |Present { key, meta, number, differs }| {
             (key, Entry { meta, object: None, list: 0, number, behind: behind(number, differs) })
@@ -121,54 +127,54 @@ impl Index {
             past: past.into(),
             floor,
             unsaved: Unsaved { saved: last, ..Unsaved::default() },
-            room: Arc::default(),
+            budget: Arc::default(),
         }
     }
 
-    /// Whole objects take of this room. Of those there are, what has no room in it is not kept.
-    pub fn keep_in(&mut self, room: Arc<Room>) {
+    /// Charges whole objects to this budget. Those beyond it are dropped.
+    pub fn keep_in(&mut self, budget: Arc<ObjectBudget>) {
         for entry in self.entries.values_mut() {
-            self.room.give_back(entry.object.as_ref());
-            entry.object = room.keep(entry.object.take());
+            self.budget.give_back(entry.object.as_ref());
+            entry.object = budget.keep(entry.object.take());
         }
-        self.room = room;
+        self.budget = budget;
     }
 
-    /// A list was begun: it is not all from an earlier host.
+    /// Whether this host has begun a list.
     pub fn has_begun(&self) -> bool {
         self.list != 0
     }
 
-    /// Nothing is missing of the last list.
+    /// Whether the last list is complete.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// The objects that were seen in the last list or since, as they are.
+    /// The objects seen in the last list or since.
     pub fn listed(&self) -> impl Iterator<Item = Seen> {
         let listed = self.entries.iter().filter(|(_, entry)| self.list != 0 && entry.list == self.list);
         listed.map(|(key, entry)| Seen { key: key.clone(), meta: entry.meta.clone(), object: entry.object.clone() })
     }
 
-    /// A list begins; one under way is given up.
+    /// Begins a list and abandons an unfinished one.
     pub fn begin_list(&mut self) {
         self.list = self.list.wrapping_add(1);
         self.complete = false;
     }
 
-    /// The list is complete: what was not in it is gone.
+    /// Completes the list. Objects that it lacks are gone.
     pub fn finish_list(&mut self) -> Vec<Change> {
         let list = self.list;
         self.complete = true;
         let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.list != list).collect();
         let gone_now = |(key, Entry { meta, object, .. }): (Key, Entry)| {
-            self.room.give_back(object.as_ref());
+            self.budget.give_back(object.as_ref());
             self.gone(key, meta, object)
         };
         gone.into_iter().map(gone_now).collect()
     }
 
-    /// The object was in a list, was added or was modified. `None` if that version of it is known.
+    /// Takes in an object that was listed, added or modified. `None` if the index has that version.
     pub fn apply(&mut self, seen: Seen) -> Option<Change> {
         let Seen { key, meta, object } = seen;
         let number = self.last + 1;
@@ -176,16 +182,16 @@ impl Index {
         let (old, before) = match self.entries.get_mut(&key) {
             Some(known) if known.meta.resource_version == meta.resource_version && known.meta.uid == meta.uid => {
                 known.list = self.list;
-                // The journal has metadata only; a wider watch's object is shared.
+                // The journal has metadata only. A parent watch shares its object.
                 if object.is_some() {
-                    self.room.give_back(known.object.take().as_ref());
-                    known.object = self.room.keep(object);
+                    self.budget.give_back(known.object.take().as_ref());
+                    known.object = self.budget.keep(object);
                 }
                 return None;
             }
             Some(known) => {
-                self.room.give_back(known.object.as_ref());
-                entry.object = self.room.keep(object.clone());
+                self.budget.give_back(known.object.as_ref());
+                entry.object = self.budget.keep(object.clone());
                 if !differs(&known.meta, &meta) {
                     entry.behind = behind(number, known.differs());
                 }
@@ -193,7 +199,7 @@ impl Index {
                 (Some(known.meta), known.object.map_or(Before::Unknown, Before::Whole))
             }
             None => {
-                entry.object = self.room.keep(object.clone());
+                entry.object = self.budget.keep(object.clone());
                 self.entries.insert(key.clone(), entry);
                 (None, if self.complete { Before::Absent } else { Before::Unknown })
             }
@@ -206,25 +212,24 @@ impl Index {
         Some(Change::Applied { key, meta, old, object, before })
     }
 
-    /// The same; with `has_room: false` the object is not kept, though told.
+    /// As [`Index::apply`]. With `has_room: false` the change has the object, but the index does not keep it.
     pub fn apply_in(&mut self, seen: Seen, has_room: bool) -> Option<Change> {
         let key = (!has_room).then(|| seen.key.clone());
         let change = self.apply(seen);
         if let Some(entry) = key.and_then(|key| self.entries.get_mut(&key)) {
-            self.room.give_back(entry.object.take().as_ref());
+            self.budget.give_back(entry.object.take().as_ref());
         }
         change
     }
 
-    /// The object was deleted, or no longer matches the watch's selectors. `None` if it was not
-    /// known.
+    /// Takes in a deletion, or an object that no longer matches the selectors. `None` if the index does not have it.
     pub fn delete(&mut self, seen: Seen) -> Option<Change> {
         let known = self.entries.remove(&seen.key)?;
-        self.room.give_back(known.object.as_ref());
+        self.budget.give_back(known.object.as_ref());
         Some(self.gone(seen.key, seen.meta, seen.object))
     }
 
-    /// To be called when it is no longer in `entries`.
+    /// The caller has removed the object from `entries`.
     fn gone(&mut self, key: Key, meta: ObjectMetaLite, object: Option<Arc<str>>) -> Change {
         self.last += 1;
         self.remember(Past { key: key.clone(), meta: meta.clone(), number: self.last, stays: false });
@@ -238,7 +243,7 @@ impl Index {
             && let Some(forgotten) = self.past.pop_front()
         {
             self.floor = forgotten.number;
-            // The journal is to forget it as well.
+            // The journal has to drop it as well.
             self.unsaved.all |= forgotten.number > self.unsaved.saved;
         }
     }
@@ -255,9 +260,9 @@ impl Index {
         }
     }
 
-    /// Every object that was there at number `until`, as if it had just been added, for someone who starts to
-    /// listen. One that is another since then comes with that change; not one of which only status or metadata
-    /// changed, which who has not seen it before may not care for.
+    /// All objects at number `until`, as additions, for a new subscriber. Objects that changed later are left out:
+    /// their change follows. An object of which only status or metadata changed since is included, because the
+    /// subscriber may ignore that change.
     pub fn replay(&self, until: u64) -> impl Iterator<Item = Change> {
         self.entries.iter().filter(move |(_, entry)| entry.differs() <= until).map(|(key, entry)| Change::Applied {
             key: key.clone(),
@@ -268,9 +273,8 @@ impl Index {
         })
     }
 
-    /// What has changed after number `after` and up to `until`, for someone who has seen all before;
-    /// `None` if that is no longer known. An object of which only status or metadata changed is its own
-    /// predecessor.
+    /// Changes after number `after` and up to `until`, for a subscriber that has seen all earlier ones. `None` if they
+    /// are no longer known. An object of which only status or metadata changed is its own predecessor.
     pub fn replay_between(&self, after: u64, until: u64) -> Option<impl Iterator<Item = Change>> {
         if after < self.floor || after > self.last {
             return None;
@@ -283,7 +287,7 @@ impl Index {
                 false => Change::Deleted { key, meta, object: None },
             }
         });
-        // The latter's last change may be one that nobody cares for, and after `until`.
+        // A change of status or metadata after `until` may hide an earlier change.
         let present = self.entries.iter().filter(move |(_, entry)| missed(entry.number) || missed(entry.differs()));
         Some(past.chain(present.map(move |(key, entry)| Change::Applied {
             key: key.clone(),
@@ -294,25 +298,24 @@ impl Index {
         })))
     }
 
-    /// Number of the last change; each change that was given out has the next one.
+    /// Number of the last change. Each change gets the next number.
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// Who has seen less than this is to see everything again.
+    /// A subscriber that has seen less than this needs all objects again.
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// What a journal that has what was given here before does not have; all there is if it is to be
-    /// written anew. `None` if nothing has changed.
-    pub fn to_save(&mut self, anew: bool) -> Option<ToSave> {
-        if self.unsaved.saved == self.last && !anew {
+    /// The changes since the last call, for the journal; all objects if `rewrite`. `None` if nothing changed.
+    pub fn to_save(&mut self, rewrite: bool) -> Option<ToSave> {
+        if self.unsaved.saved == self.last && !rewrite {
             return None;
         }
         let Unsaved { keys, all, saved } =
             std::mem::replace(&mut self.unsaved, Unsaved { saved: self.last, ..Unsaved::default() });
-        let all = all || anew;
+        let all = all || rewrite;
         let present = |(key, entry): (&Key, &Entry)| Present {
             key: key.clone(),
             meta: entry.meta.clone(),
@@ -330,31 +333,34 @@ impl Index {
         })
     }
 
+    /// Metadata of an object.
     pub fn get(&self, key: &str) -> Option<&ObjectMetaLite> {
         self.entries.get(key).map(|entry| &entry.meta)
     }
 
-    /// The object as JSON, if objects are kept and there was room for it.
+    /// The object as JSON, if it is kept.
     pub fn object(&self, key: &str) -> Option<&Arc<str>> {
         self.entries.get(key)?.object.as_ref()
     }
 
-    /// The objects of a namespace, of all without one, in the API server's order; `None` for one that is known by
-    /// its metadata alone.
+    /// The objects of a namespace, or of all, in the API server's order. `None` for an object that is not kept whole.
     pub fn objects(&self, namespace: Option<&str>) -> impl Iterator<Item = Option<&Arc<str>>> {
         let prefix = namespace.map_or(String::new(), |namespace| format!("{namespace}/"));
         let from = self.entries.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
         from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, entry)| entry.object.as_ref())
     }
 
+    /// Keys of all objects, in order.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.entries.keys()
     }
 
+    /// Number of objects.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -363,7 +369,7 @@ impl Index {
 impl Drop for Index {
     fn drop(&mut self) {
         for entry in self.entries.values() {
-            self.room.give_back(entry.object.as_ref());
+            self.budget.give_back(entry.object.as_ref());
         }
     }
 }

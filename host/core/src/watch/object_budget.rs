@@ -1,23 +1,23 @@
-//! How much memory the whole objects of all watches may take together.
+//! The memory budget for whole objects, shared by all watches of a host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Of one host. Objects that have no room are known by their metadata alone.
+/// The memory budget for whole objects. Of objects beyond the budget the host keeps only metadata.
 #[derive(Debug)]
-pub struct Room {
+pub struct ObjectBudget {
     limit: AtomicU64,
     used: AtomicU64,
-    /// Objects that were not kept.
+    /// Objects beyond the budget.
     refused: AtomicU64,
-    /// Some were since the limit was set last.
+    /// Objects were refused since the limit was last set.
     is_short: AtomicBool,
 }
 
-impl Default for Room {
-    /// Without a limit.
-    fn default() -> Room {
-        Room {
+impl Default for ObjectBudget {
+    /// Unlimited.
+    fn default() -> ObjectBudget {
+        ObjectBudget {
             limit: AtomicU64::new(u64::MAX),
             used: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -26,27 +26,28 @@ impl Default for Room {
     }
 }
 
-/// What of it is used.
+/// Use of an [`ObjectBudget`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct ObjectUsage {
     /// Bytes of objects, as JSON.
     pub bytes: u64,
-    /// Objects that were not kept, since the host started.
+    /// Objects beyond the budget, since the host started.
     pub refused: u64,
 }
 
-impl Room {
-    /// Most bytes; `None`: as many as there are. What is kept already stays.
+impl ObjectBudget {
+    /// Sets the limit in bytes; `None` is unlimited. Objects already kept stay.
     pub fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Relaxed);
         self.is_short.store(false, Relaxed);
     }
 
-    pub fn usage(&self) -> Usage {
-        Usage { bytes: self.used.load(Relaxed), refused: self.refused.load(Relaxed) }
+    /// Current use.
+    pub fn usage(&self) -> ObjectUsage {
+        ObjectUsage { bytes: self.used.load(Relaxed), refused: self.refused.load(Relaxed) }
     }
 
-    /// The object, if there is room for it; to be given back.
+    /// Returns the object if the budget has room for it. The caller gives it back with [`ObjectBudget::give_back`].
     pub fn keep(&self, object: Option<Arc<str>>) -> Option<Arc<str>> {
         let object = object?;
         let (bytes, limit) = (object.len() as u64, self.limit.load(Relaxed));
@@ -58,14 +59,14 @@ impl Room {
         if !self.is_short.swap(true, Relaxed) {
             tracing::warn!(
                 limit,
-                help = "give more with --cache-memory, or watch fewer objects whole (cached, map, predicates)",
-                "watched objects take all the memory they may: the others are not kept, and read from the API server"
+                help = "raise --cache-memory, or watch fewer objects whole (cached, map, predicates)",
+                "the memory for watched objects is full: further objects are not kept, and are read from the API server"
             );
         }
         None
     }
 
-    /// An object that was kept is no longer.
+    /// Returns the bytes of an object to the budget.
     pub fn give_back(&self, object: Option<&Arc<str>>) {
         if let Some(object) = object {
             self.used.fetch_sub(object.len() as u64, Relaxed);
@@ -78,24 +79,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_never_exceeds_the_limit_and_comes_back() {
-        let room = Room::default();
+    fn kept_objects_never_exceed_the_limit_and_are_given_back() {
+        let budget = ObjectBudget::default();
         let object = |bytes: usize| Some(Arc::from("x".repeat(bytes)));
-        let all = room.keep(object(1000));
+        let all = budget.keep(object(1000));
         assert!(all.is_some());
-        room.set_limit(Some(1500));
-        assert_eq!(room.keep(object(501)), None);
-        let rest = room.keep(object(500));
-        assert_eq!(room.usage(), Usage { bytes: 1500, refused: 1 });
-        assert_eq!(room.keep(object(1)), None);
-        room.give_back(all.as_ref());
-        room.give_back(None);
-        assert!(room.keep(object(1000)).is_some());
-        room.set_limit(Some(0));
-        assert_eq!((room.keep(object(1)), room.keep(None)), (None, None));
-        assert_eq!(room.usage(), Usage { bytes: 1500, refused: 3 });
-        room.give_back(rest.as_ref());
-        room.set_limit(None);
-        assert!(room.keep(object(5000)).is_some());
+        budget.set_limit(Some(1500));
+        assert_eq!(budget.keep(object(501)), None);
+        let rest = budget.keep(object(500));
+        assert_eq!(budget.usage(), ObjectUsage { bytes: 1500, refused: 1 });
+        assert_eq!(budget.keep(object(1)), None);
+        budget.give_back(all.as_ref());
+        budget.give_back(None);
+        assert!(budget.keep(object(1000)).is_some());
+        budget.set_limit(Some(0));
+        assert_eq!((budget.keep(object(1)), budget.keep(None)), (None, None));
+        assert_eq!(budget.usage(), ObjectUsage { bytes: 1500, refused: 3 });
+        budget.give_back(rest.as_ref());
+        budget.set_limit(None);
+        assert!(budget.keep(object(5000)).is_some());
     }
 }

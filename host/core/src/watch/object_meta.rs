@@ -1,5 +1,4 @@
-//! Turns an object's JSON into the little of its metadata that the host keeps for each object it
-//! watches.
+//! Reads the metadata that the host keeps of each watched object.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,9 +12,10 @@ use serde_json::value::RawValue;
 use crate::excerpt::name_excerpt;
 use crate::work_queue::Key;
 
-/// What is kept of a watched object.
+/// The metadata kept of a watched object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectMetaLite {
+    /// Its resource version.
     pub resource_version: ResourceVersion,
     /// 0 for kinds that have none.
     pub generation: i64,
@@ -23,11 +23,12 @@ pub struct ObjectMetaLite {
     pub uid: u64,
     /// It has a deletion timestamp.
     pub deleting: bool,
+    /// Its owner references.
     pub owners: Arc<[OwnerRef]>,
 }
 
-/// A resource version, for comparing with `==`. The API server's are decimal numbers; anything
-/// else is kept as a hash.
+/// A resource version, compared for equality. Decimal numbers, as the API server writes them, keep their value;
+/// anything else is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ResourceVersion(pub u64);
 
@@ -37,56 +38,64 @@ impl From<&str> for ResourceVersion {
     }
 }
 
+/// An owner reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRef {
-    /// Shared between the objects of a watch, whose owners are of few kinds.
+    /// The owner's kind, shared between the objects of a watch.
     pub kind: Arc<GroupKind>,
+    /// The owner's name.
     pub name: Box<str>,
+    /// Whether the owner is the managing controller.
     pub controller: bool,
 }
 
+/// A kind with its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupKind {
     /// Empty for the core group.
     pub group: Box<str>,
+    /// The kind.
     pub kind: Box<str>,
 }
 
-/// An object as it came from the API server.
+/// An object as the API server sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// Its key.
     pub key: Key,
+    /// Its metadata.
     pub meta: ObjectMetaLite,
-    /// The object as JSON, if the watch is for full objects.
+    /// The object as JSON, if the watch keeps whole objects.
     pub object: Option<Arc<str>>,
 }
 
-/// What is read of an object's JSON.
+/// The parts read of an object's JSON.
 #[derive(Debug)]
 pub struct Item<'a> {
+    /// The object.
     pub seen: Seen,
-    /// Its resource version as text: where a watch can go on from.
+    /// Its resource version as text, from which a watch can continue.
     pub version: Cow<'a, str>,
     /// `metadata.labels`
     pub labels: Option<&'a RawValue>,
 }
 
-/// Reads objects of one watch.
+/// Reads the objects of one watch.
 #[derive(Debug)]
 pub struct Reader {
-    /// Kinds of owners met so far.
+    /// Owner kinds seen so far.
     kinds: Vec<Arc<GroupKind>>,
     no_owners: Arc<[OwnerRef]>,
     /// `apiVersion` and `kind` of the watched objects, if they are to be kept whole.
     full: Option<(String, String)>,
-    /// Objects that could not be read and were told of, at most [`MAX_TOLD`].
-    told: BTreeSet<Key>,
+    /// Unreadable objects that were logged, at most [`MAX_LOGGED`].
+    logged: BTreeSet<Key>,
 }
 
-/// Objects that cannot be read are told of once, and no more of them.
-const MAX_TOLD: usize = 16;
+/// Most unreadable objects that are logged, each once.
+const MAX_LOGGED: usize = 16;
 
-/// More kinds of owners than this are not shared, so that looking one up stays cheap.
+/// Most owner kinds that are shared, which keeps the lookup cheap.
 const MAX_SHARED_KINDS: usize = 64;
 
 #[derive(Deserialize)]
@@ -116,7 +125,7 @@ struct RawMeta<'a> {
     labels: Option<&'a RawValue>,
 }
 
-/// The least that an object has.
+/// The minimum of an object.
 #[derive(Deserialize)]
 struct NamedObject<'a> {
     #[serde(borrow)]
@@ -155,15 +164,14 @@ struct RawOwner<'a> {
 }
 
 impl Reader {
-    /// `full`: `apiVersion` and `kind` of the objects if they are to be kept whole.
+    /// `full`: `apiVersion` and `kind` of the objects, if the watch keeps whole objects.
     pub fn new(full: Option<(String, String)>) -> Self {
-        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full, told: BTreeSet::new() }
+        Reader { kinds: Vec::new(), no_owners: Arc::new([]), full, logged: BTreeSet::new() }
     }
 
-    /// Reads one. What cannot be read of it is left out, with a warning: one object must not stop the watch of all.
+    /// Reads one object. Unreadable parts are left out with a warning: one object must not stop the watch.
     ///
-    /// # Errors
-    /// It has no name or no version.
+    /// # Errors The object has no name or no resource version.
     pub fn read<'a>(&mut self, json: &'a str) -> Result<Item<'a>, serde_json::Error> {
         match self.read_all(json) {
             Ok(item) => Ok(item),
@@ -171,7 +179,7 @@ impl Reader {
                 let NamedObject { metadata: NamedMeta { name, namespace, resource_version } } =
                     serde_json::from_str(json)?;
                 let key = key_of(namespace.as_deref(), &name);
-                self.tell(&key, &error);
+                self.log_unreadable(&key, &error);
                 let meta = ObjectMetaLite {
                     resource_version: resource_version.as_ref().into(),
                     generation: 0,
@@ -184,17 +192,17 @@ impl Reader {
         }
     }
 
-    /// Whether it is worth a line that this object cannot be read. Each change of it comes here.
+    /// Whether to log that this object is unreadable. Each of its changes leads here.
     fn is_news(&mut self, key: &Key) -> bool {
-        self.told.len() < MAX_TOLD && self.told.insert(key.clone())
+        self.logged.len() < MAX_LOGGED && self.logged.insert(key.clone())
     }
 
-    fn tell(&mut self, key: &Key, error: &serde_json::Error) {
+    fn log_unreadable(&mut self, key: &Key, error: &serde_json::Error) {
         if self.is_news(key) {
             let error = error.to_string();
             let (object, error) = (name_excerpt(key), name_excerpt(&error));
-            let more = if self.told.len() == MAX_TOLD { "; further ones are not logged" } else { "" };
-            tracing::warn!(object, error, "an object cannot be read; it is known by its name alone{more}");
+            let more = if self.logged.len() == MAX_LOGGED { "; further ones are not logged" } else { "" };
+            tracing::warn!(object, error, "an object is unreadable: only its name is kept{more}");
         }
     }
 
@@ -242,9 +250,8 @@ impl Reader {
     }
 }
 
-/// The object without `managedFields`, which are as large as the rest, and with the `apiVersion` and `kind` that
-/// items of a list lack. Everything else stays as the API server wrote it, byte for byte: values are skipped, not
-/// read, so that neither depth nor large numbers matter.
+/// The object without `managedFields`, which are as large as the rest, and with the `apiVersion` and `kind` that list
+/// items lack. The other values stay byte for byte: they are skipped, so neither depth nor large numbers matter.
 fn whole(json: &str, api_version: &str, kind: &str) -> Result<Arc<str>, serde_json::Error> {
     let Fields(fields) = serde_json::from_str(json)?;
     let mut text = String::with_capacity(json.len());
@@ -280,7 +287,7 @@ fn whole(json: &str, api_version: &str, kind: &str) -> Result<Arc<str>, serde_js
     Ok(text.into())
 }
 
-/// The fields of an object in their order, unread.
+/// The fields of an object in order, as raw JSON.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -305,12 +312,12 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// A field's name, borrowed if it has no escapes.
+/// A field name, borrowed unless it has escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Kept on disk, so the same in every process.
+/// A hash that is the same in every process, because it is stored on disk.
 pub fn hash(text: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
@@ -320,15 +327,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_that_cannot_be_read_is_told_of_once_and_not_too_many_are() {
+    fn an_unreadable_object_is_logged_once_and_the_number_is_bounded() {
         let mut reader = Reader::new(None);
         let mut read = |name: &str| {
             let json = format!(r#"{{"metadata":{{"name":"{name}","resourceVersion":"1","generation":"x"}}}}"#);
             assert_eq!(&*reader.read(&json).unwrap().seen.key, name);
-            reader.told.len()
+            reader.logged.len()
         };
         assert_eq!([read("a"), read("a"), read("b")], [1, 1, 2]);
-        let told = (0..100).map(|n| read(&n.to_string())).max();
-        assert_eq!(told, Some(MAX_TOLD));
+        let logged = (0..100).map(|n| read(&n.to_string())).max();
+        assert_eq!(logged, Some(MAX_LOGGED));
     }
 }

@@ -1,4 +1,4 @@
-//! Predicates in CEL, each compiled once for all who have it.
+//! Predicates in CEL, each compiled once and shared.
 
 use std::collections::HashMap;
 
@@ -9,22 +9,24 @@ use super::change::{Before, Change};
 /// Most compiled predicates kept.
 const MAX_KEPT: usize = 256;
 
-/// Compiled predicates, by their text.
+/// Compiled predicates by their text.
 #[derive(Debug, Default)]
 pub struct Predicates(HashMap<Box<str>, Result<Predicate, String>>);
 
-/// What a predicate says of a change.
+/// The verdict of a predicate about a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judged {
+    /// The change causes a reconcile.
     Counts,
+    /// The change is ignored.
     Ignored,
-    /// It could not say: the change counts. Why.
+    /// The predicate failed, and the change counts: why.
     Failed(String),
 }
 
 impl Predicates {
-    /// Judges a change that is no part of a replay. Only what was created or modified while both states are known
-    /// whole can be ignored: never a deletion, its beginning, or an object in another's place.
+    /// Judges a change that is not part of a replay. It can ignore only creations and updates of which both states are
+    /// known. Deletions, the start of a deletion, and an object that replaces another always count.
     pub fn judge(&mut self, text: &str, change: &Change) -> Judged {
         let Change::Applied { meta, old, object: Some(object), before, .. } = change else { return Judged::Counts };
         if text.is_empty() || old.as_ref().is_some_and(|old| old.uid != meta.uid || meta.deleting && !old.deleting) {
@@ -46,7 +48,7 @@ impl Predicates {
         match predicate.passes(object, before) {
             Ok(true) => Judged::Counts,
             Ok(false) => Judged::Ignored,
-            // Most look into `oldObject` without asking whether there is one.
+            // Most predicates read `oldObject` without a check for null.
             Err(_) if before.is_none() => Judged::Counts,
             Err(error) => Judged::Failed(error.to_string()),
         }

@@ -9,22 +9,22 @@ use super::change::Change;
 use super::object_meta::ObjectMetaLite;
 use crate::work_queue::Key;
 
-/// The kind whose objects are reconciled.
+/// The kind of the reconciled objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Primary<'a> {
     /// Empty for the core group.
     pub group: &'a str,
+    /// The kind.
     pub kind: &'a str,
-    /// `None` if it is not known yet: then an owner is taken to be in the namespace of what it
-    /// owns. If that was wrong, nothing is lost, since all primary objects are reconciled once
-    /// when they become known.
+    /// `None` if not known yet: the host then assumes that an owner is in the namespace of its dependent. A wrong guess
+    /// loses nothing, since all primary objects are reconciled once they are known.
     pub namespaced: Option<bool>,
 }
 
-/// The objects that a change concerns, each once. None for `Relation::Map` (the guest knows) and
-/// for changes that are not about an object.
+/// The objects that a change concerns, without duplicates. Empty for `Relation::Map`, which the guest answers, and for
+/// changes of the watch itself.
 ///
-/// An object that changes owners concerns the old ones as well as the new.
+/// If the owners of an object change, both the old and the new ones are concerned.
 pub fn keys_for(relation: Relation, primary: Primary<'_>, change: &Change) -> Vec<Key> {
     let (key, meta, old) = match change {
         Change::Applied { key, meta, old, .. } => (key, meta, old.as_ref()),
@@ -70,7 +70,7 @@ pub fn gone(key: &str) -> Bytes {
     object.to_string().into()
 }
 
-/// The text as bytes, without a copy.
+/// The text as bytes, without copying.
 pub fn shared(text: Arc<str>) -> Bytes {
     struct Text(Arc<str>);
     impl AsRef<[u8]> for Text {
@@ -81,8 +81,8 @@ pub fn shared(text: Arc<str>) -> Bytes {
     Bytes::from_owner(Text(text))
 }
 
-/// What a guest maps to keys because of a change. Of an object that went while nobody kept its content, only the name
-/// is known: the guest remembers what it mapped it to before.
+/// The object that the guest maps to keys. Of a deleted object without content only the name is known: the guest
+/// remembers the keys it returned before.
 pub fn to_map(change: &Change) -> Option<Bytes> {
     match change {
         Change::Applied { object: Some(object), .. } | Change::Deleted { object: Some(object), .. } => {
@@ -93,20 +93,19 @@ pub fn to_map(change: &Change) -> Option<Bytes> {
     }
 }
 
-/// What a change is to a watch.
+/// Whether a change causes a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
-    /// It causes a reconcile.
+    /// The change causes a reconcile.
     Counts,
-    /// The watch's `generation_changed` leaves it out.
+    /// `generation_changed` of the watch filters it out.
     LeftOut,
-    /// No object changed: the state of the watch did.
+    /// No object changed, only the state of the watch.
     NoChange,
 }
 
-/// Whether a change causes a reconcile. With `generation_changed`, one that leaves
-/// `metadata.generation` as it was does not, unless the object is a new one of the same name or
-/// its deletion began. Objects without a generation always pass, as nothing tells what changed.
+/// Whether a change causes a reconcile. `generation_changed` filters out changes that keep `metadata.generation`,
+/// unless a new object took the name or a deletion began. Objects without a generation always pass.
 pub fn passage(generation_changed: bool, change: &Change) -> Passage {
     match change {
         Change::Deleted { .. } | Change::Applied { old: None, .. } => Passage::Counts,
@@ -116,7 +115,7 @@ pub fn passage(generation_changed: bool, change: &Change) -> Passage {
     }
 }
 
-/// Whether more than status and metadata changed, as far as can be told.
+/// Whether more than status and metadata changed, or may have changed.
 pub(super) fn differs(old: &ObjectMetaLite, new: &ObjectMetaLite) -> bool {
     new.generation == 0 || new.generation != old.generation || new.uid != old.uid || (new.deleting && !old.deleting)
 }

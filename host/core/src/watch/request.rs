@@ -1,4 +1,4 @@
-//! What a controller wants to watch, and the resource that the API server has for it.
+//! The objects that a controller watches, and the resource that serves them.
 
 use std::sync::Arc;
 
@@ -7,31 +7,35 @@ use wasmop_package::manifest::WatchSpec;
 use crate::excerpt::name_excerpt;
 use crate::service_account::ServiceAccount;
 
-/// What to watch. Requests for the same objects share one upstream, whole ones or not.
+/// The objects to watch. Equal requests share one upstream watch, whether or not they keep whole objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WatchRequest {
     /// Empty for the core group.
     pub group: String,
+    /// API version, without the group.
     pub version: String,
+    /// Kind.
     pub kind: String,
-    /// As in URLs; empty: taken from discovery.
+    /// The name in URLs. If empty, discovery provides it.
     pub plural: String,
-    /// `None` for all. Of a kind without namespaces all are watched in any case.
+    /// `None` for all namespaces. Cluster-scoped kinds ignore it.
     pub namespace: Option<String>,
-    /// Of several namespaces of a controller, not the first. Of a kind without namespaces this watch has no objects: the
-    /// first has them all.
+    /// Set for all but the first namespace of a controller. For a cluster-scoped kind such a watch has no objects: the
+    /// first one has them all.
     pub further: bool,
+    /// Label selector, empty for all.
     pub label_selector: String,
+    /// Field selector, empty for all.
     pub field_selector: String,
-    /// Keep whole objects; otherwise only metadata is asked for.
+    /// Keep whole objects. Otherwise the host requests metadata only.
     pub full_objects: bool,
-    /// As whom; `None`: the host. What one identity may see is never shown to another.
+    /// The identity of the request; `None`: the host. Different identities never share a watch.
     pub service_account: Option<Arc<ServiceAccount>>,
 }
 
 impl WatchRequest {
-    /// What a controller of this namespace (none or empty: all) needs for this watch. A guest that maps objects to
-    /// keys itself needs to see them whole, as does one that reads them from the cache, and a predicate.
+    /// The request for one watch of a controller in a namespace; none or an empty one is all namespaces. Map functions,
+    /// cached reads and predicates need whole objects.
     pub fn new(spec: &WatchSpec, namespace: Option<&str>, service_account: Option<Arc<ServiceAccount>>) -> Self {
         WatchRequest {
             group: spec.group.clone(),
@@ -47,7 +51,7 @@ impl WatchRequest {
         }
     }
 
-    /// `websites.demo.wasmop.dev/v1`; with the kind if the plural is not known. Parts that are too long are cut.
+    /// `websites.demo.wasmop.dev/v1`, or with the kind if the plural is unknown. Long parts are cut.
     pub fn resource(&self) -> String {
         let WatchRequest { group, version, kind, plural, .. } = self;
         let name = name_excerpt(if plural.is_empty() { kind } else { plural });
@@ -64,6 +68,8 @@ impl WatchRequest {
 /// A resource as the API server serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
+    /// The name in URLs.
     pub plural: String,
+    /// Whether its objects have namespaces.
     pub namespaced: bool,
 }

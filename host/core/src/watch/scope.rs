@@ -1,16 +1,17 @@
-//! Whose objects a watch is of: the namespaces that the guest asks for, within those that the host's owner allows.
+//! The namespaces of a watch: those that the guest asks for, limited to those that the host's owner allows.
 
 use wasmop_package::manifest::{ControllerSpec, WatchSpec};
 
-/// The namespaces that an owner limits a controller's watches to.
+/// The namespaces to which an owner limits a controller's watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceLimit {
-    /// Empty: all.
+    /// Empty for all.
     pub names: Box<[String]>,
+    /// Where the owner set the limit.
     pub said_in: LimitPlace,
 }
 
-/// Where the owner says what the limit is.
+/// Where the owner set a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LimitPlace {
     /// `--namespace`, for all controllers.
@@ -23,7 +24,7 @@ pub enum LimitPlace {
 }
 
 impl NamespaceLimit {
-    /// How the owner allows `controller` to watch `more` as well: what to write, and where.
+    /// How the owner can allow `controller` to watch the namespaces `more` as well.
     pub fn how_to_allow(&self, controller: &str, more: &[&str]) -> String {
         let names: Vec<&str> = self.names.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let list = || names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -43,41 +44,42 @@ impl NamespaceLimit {
     }
 }
 
-/// What a watch is of.
+/// The namespaces of a watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope<'a> {
-    /// The namespaces to watch, one watch each; `None` is all of them.
+    /// Namespaces to watch, one watch each; `None` is all namespaces.
     pub namespaces: Vec<Option<&'a str>>,
-    /// Those that the guest asks for and does not get.
+    /// Namespaces that the guest asks for and that are not allowed.
     pub outside: Vec<&'a str>,
 }
 
 impl Scope<'_> {
-    /// Why the guest does not get all that it asks for.
+    /// Why some namespaces are not allowed, if any.
     pub fn refusal(&self, limit: &NamespaceLimit) -> Option<String> {
         let (first, more) = self.outside.split_first()?;
         let allowed = limit.names.join(", ");
         Some(match more {
-            [] => format!("namespace {first} is none of those that the controller is limited to: {allowed}"),
+            [] => format!("namespace {first} is not among those that the controller is limited to: {allowed}"),
             _ => format!(
-                "namespaces {} are none of those that the controller is limited to: {allowed}",
+                "namespaces {} are not among those that the controller is limited to: {allowed}",
                 self.outside.join(", ")
             ),
         })
     }
 }
 
-/// The namespaces of a watch: what the guest says of it, else of all the controller's watches, as far as the owner
-/// allows.
+/// The namespaces of a watch, limited to those that the owner allows. Those of the watch take precedence over those of
+/// the controller.
 ///
-/// Kinds without namespaces are watched whole by the first of several; see [`super::request::WatchRequest::further`].
+/// The first of several watches of a cluster-scoped kind has all its objects; see
+/// [`super::request::WatchRequest::further`].
 pub fn namespaces<'a>(watch: &'a WatchSpec, controller: &'a ControllerSpec, allowed: &'a [String]) -> Scope<'a> {
     let of_watch = asked(&watch.namespaces, watch.namespace.as_deref());
     let asked = match of_watch.is_empty() {
         true => asked(&controller.namespaces, controller.namespace.as_deref()),
         false => of_watch,
     };
-    // One that has no name is all of them.
+    // An empty name means all namespaces.
     if asked.is_empty() || asked.iter().any(|namespace| namespace.is_empty()) {
         return match allowed {
             [] => Scope { namespaces: vec![None], outside: Vec::new() },
@@ -95,7 +97,7 @@ pub fn namespaces<'a>(watch: &'a WatchSpec, controller: &'a ControllerSpec, allo
     scope
 }
 
-/// `several`, else the one.
+/// `several` if there are any, otherwise `one`.
 fn asked<'a>(several: &'a [String], one: Option<&'a str>) -> Vec<&'a str> {
     match several {
         [] => one.into_iter().collect(),
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_limits_what_the_guest_asks_for() {
+    fn the_owner_limits_the_namespaces_of_the_guest() {
         let all: &[Option<&str>] = &[None];
         for (watch, controller, allowed, expected, outside) in [
             ("", "", &[][..], all, &[][..]),
@@ -143,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_place_that_decides_and_the_whole_list_to_write() {
+    fn a_refusal_names_where_the_limit_is_set_and_the_whole_list_to_write() {
         let refusal = |outside: &[&'static str], limit: &NamespaceLimit| {
             Scope { outside: outside.to_vec(), ..Scope::default() }.refusal(limit)
         };
         let flag = limit(&["x", "y"], LimitPlace::Flag);
-        let expected = "namespace b is none of those that the controller is limited to: x, y";
+        let expected = "namespace b is not among those that the controller is limited to: x, y";
         assert_eq!(refusal(&["b"], &flag).as_deref(), Some(expected));
-        let expected = "namespaces b, c are none of those that the controller is limited to: x, y";
+        let expected = "namespaces b, c are not among those that the controller is limited to: x, y";
         assert_eq!(refusal(&["b", "c"], &flag).as_deref(), Some(expected));
         assert_eq!(refusal(&[], &flag), None);
         for (said_in, expected, absent) in [

@@ -1,57 +1,59 @@
-//! Why a watch cannot be had, and what its owner can do about it.
+//! Why a watch waits, and how its owner can fix that.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::service_account::ServiceAccount;
 
-/// Why a watch cannot be had.
+/// Why a watch waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The API server does not serve the resource (yet).
+pub enum WaitReason {
+    /// The API server does not serve the resource.
     Missing,
-    /// Like [`Cause::Missing`], but the host may not read whether there is a CustomResourceDefinition.
+    /// Like [`WaitReason::Missing`], but the host may not read CustomResourceDefinitions.
     Unexplained,
-    /// The resource's CustomResourceDefinition is there, but does not serve the version.
+    /// The CustomResourceDefinition exists, but does not serve the version.
     VersionNotServed,
-    /// The resource's CustomResourceDefinition is there, but the API server does not accept it.
+    /// The CustomResourceDefinition exists, but is not established.
     NotEstablished,
-    /// The host's credentials were not accepted.
+    /// The API server rejects the host's credentials.
     Unauthorized,
-    /// The host's credentials are not allowed to list or watch this.
+    /// The API server denies list or watch.
     Forbidden,
-    /// The API server does not answer, or not in a way that could be understood.
+    /// The API server does not answer, or its answer is malformed.
     Unreachable,
-    /// The API server answered with an error.
+    /// The API server answers with an error.
     Server,
-    /// The request for the watch itself is wrong; it is not tried again.
+    /// The watch request is invalid. The host does not retry it.
     Invalid,
 }
 
-impl Cause {
-    /// As the reason of a condition.
+impl WaitReason {
+    /// The `reason` of a condition.
     pub fn reason(self) -> &'static str {
         match self {
-            Cause::Missing | Cause::Unexplained => "ResourceNotServed",
-            Cause::VersionNotServed => "VersionNotServed",
-            Cause::NotEstablished => "NotEstablished",
-            Cause::Unauthorized => "Unauthorized",
-            Cause::Forbidden => "Forbidden",
-            Cause::Unreachable => "APIServerUnreachable",
-            Cause::Server => "APIServerError",
-            Cause::Invalid => "InvalidWatch",
+            WaitReason::Missing | WaitReason::Unexplained => "ResourceNotServed",
+            WaitReason::VersionNotServed => "VersionNotServed",
+            WaitReason::NotEstablished => "NotEstablished",
+            WaitReason::Unauthorized => "Unauthorized",
+            WaitReason::Forbidden => "Forbidden",
+            WaitReason::Unreachable => "APIServerUnreachable",
+            WaitReason::Server => "APIServerError",
+            WaitReason::Invalid => "InvalidWatch",
         }
     }
 }
 
-/// A watch that has to wait.
+/// A watch that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// `websites.demo.wasmop.dev/v1`, or the kind if the plural is not known.
     pub resource: String,
-    pub cause: Cause,
+    /// Why it waits.
+    pub cause: WaitReason,
+    /// What the API server said.
     pub message: String,
-    /// As whom it was asked for; `None`: the host.
+    /// The identity of the request; `None`: the host.
     pub service_account: Option<Arc<ServiceAccount>>,
 }
 
@@ -61,52 +63,52 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Whether Kubernetes itself or an aggregated API server may serve the group, with no CustomResourceDefinition. Some
-/// groups under `k8s.io` have definitions.
+/// Whether the group may be served without a CustomResourceDefinition: by Kubernetes itself or an aggregated API
+/// server. Some groups under `k8s.io` have definitions.
 pub fn may_be_built_in(group: &str) -> bool {
     !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 impl Waiting {
-    /// Of the resource; empty for the core group.
+    /// The resource's group, empty for the core group.
     fn group(&self) -> &str {
         let (name, _version) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
         name.split_once('.').map_or("", |(_plural, group)| group)
     }
 
-    /// What the owner can do about it.
+    /// How the owner can fix it.
     pub fn help(&self) -> String {
         let resource = &self.resource;
         match self.cause {
-            Cause::Missing if may_be_built_in(self.group()) => format!(
-                "use a version of {resource} that `kubectl api-versions` lists, or install what serves it; the controller goes on as soon as it is there"
+            WaitReason::Missing if may_be_built_in(self.group()) => format!(
+                "use a version of {resource} that `kubectl api-versions` lists, or install the API server that serves it; the controller continues once it exists"
             ),
-            Cause::Unexplained => format!(
-                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/), or serve its version; to be told which, grant the host's identity get on customresourcedefinitions"
+            WaitReason::Unexplained => format!(
+                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/), or serve its version; to see which one applies, grant the host's identity get on customresourcedefinitions"
             ),
-            Cause::Missing => format!(
-                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller goes on as soon as it is there"
+            WaitReason::Missing => format!(
+                "install the CustomResourceDefinition of {resource} (kubectl apply -f crds/); the controller continues once it exists"
             ),
-            Cause::VersionNotServed => {
-                "serve that version (`served: true` in the CustomResourceDefinition), or build the controller for a version that is served; the controller goes on as soon as it is".into()
+            WaitReason::VersionNotServed => {
+                "serve that version (`served: true` in the CustomResourceDefinition), or build the controller for a version that is served; the controller then continues".into()
             }
-            Cause::NotEstablished => {
-                "correct the CustomResourceDefinition (kubectl describe crd shows its conditions); the controller goes on as soon as it is established".into()
+            WaitReason::NotEstablished => {
+                "correct the CustomResourceDefinition (kubectl describe crd shows its conditions); the controller continues once it is established".into()
             }
-            Cause::Unauthorized => {
+            WaitReason::Unauthorized => {
                 "the credentials of the kubeconfig have expired or are not valid for this API server; renew them".into()
             }
-            Cause::Forbidden => match &self.service_account {
+            WaitReason::Forbidden => match &self.service_account {
                 None => format!(
-                    "grant the host's identity the verbs list and watch on {resource}; it is tried again until then"
+                    "grant the host's identity the verbs list and watch on {resource}; the host retries until then"
                 ),
                 Some(account) => format!(
-                    "grant the ServiceAccount {account} the verbs list and watch on {resource}, and the host's identity the verb impersonate (docs/permissions.md); it is tried again until then"
+                    "grant the ServiceAccount {account} the verbs list and watch on {resource}, and the host's identity the verb impersonate (docs/permissions.md); the host retries until then"
                 ),
             },
-            Cause::Unreachable => "check that the API server is up and reachable; it is tried again until then".into(),
-            Cause::Server => "see the API server's log; it is tried again".into(),
-            Cause::Invalid => "correct what the controller registers".into(),
+            WaitReason::Unreachable => "check that the API server is up and reachable; the host retries until then".into(),
+            WaitReason::Server => "see the API server's log; the host retries".into(),
+            WaitReason::Invalid => "correct the watch in the registration of the controller".into(),
         }
     }
 }
@@ -116,14 +118,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_installed_only_where_somebody_can() {
+    fn help_says_to_install_a_definition_only_for_groups_that_have_one() {
         for (resource, cause, expected, absent) in [
-            ("websites.demo.dev/v1", Cause::Missing, "install the CustomResourceDefinition", "kubectl api-versions"),
-            ("horizontalpodautoscalers.autoscaling/v2beta2", Cause::Missing, "kubectl api-versions", "Definition"),
-            ("pods.metrics.k8s.io/v1", Cause::Missing, "kubectl api-versions", "Definition"),
-            ("things/v2", Cause::Missing, "kubectl api-versions", "Definition"),
-            ("websites.demo.dev/v1", Cause::Unexplained, "get on customresourcedefinitions", "kubectl api-versions"),
-            ("clusters.cluster.x-k8s.io/v1", Cause::Missing, "install the CustomResourceDefinition", "api-versions"),
+            (
+                "websites.demo.dev/v1",
+                WaitReason::Missing,
+                "install the CustomResourceDefinition",
+                "kubectl api-versions",
+            ),
+            ("horizontalpodautoscalers.autoscaling/v2beta2", WaitReason::Missing, "kubectl api-versions", "Definition"),
+            ("pods.metrics.k8s.io/v1", WaitReason::Missing, "kubectl api-versions", "Definition"),
+            ("things/v2", WaitReason::Missing, "kubectl api-versions", "Definition"),
+            (
+                "websites.demo.dev/v1",
+                WaitReason::Unexplained,
+                "get on customresourcedefinitions",
+                "kubectl api-versions",
+            ),
+            (
+                "clusters.cluster.x-k8s.io/v1",
+                WaitReason::Missing,
+                "install the CustomResourceDefinition",
+                "api-versions",
+            ),
         ] {
             let waiting = Waiting { resource: resource.into(), cause, message: String::new(), service_account: None };
             let help = waiting.help();

@@ -1,35 +1,36 @@
-//! How a watch is, for people.
+//! The status of a watch, for metrics, probes and people.
 
-use super::waiting::{Cause, Waiting};
+use super::waiting::{WaitReason, Waiting};
 
-/// How a watch is, for people.
+/// The status of a watch.
 #[derive(Clone, Debug)]
 pub struct WatchStatus {
     /// `websites.demo.wasmop.dev/v1`
     pub resource: String,
-    /// Objects that it holds.
+    /// Objects that it has.
     pub objects: usize,
-    /// Lists begun: the first, and relists.
+    /// Lists begun: the first one and relists.
     pub lists: u64,
-    /// It was in order at least once.
+    /// It was synced at least once.
     pub synced: bool,
+    /// Why it waits, if it does.
     pub waiting: Option<Waiting>,
-    /// It has its objects from a wider watch, not from the API server.
+    /// It is derived from a wider watch, without a watch on the API server.
     pub follows: bool,
 }
 
 impl WatchStatus {
-    /// It cannot be had, and not because the API server is away: somebody has to grant or install something.
+    /// Whether it waits for someone to grant or install something, rather than for the API server.
     pub fn is_refused(&self) -> bool {
         self.waiting.as_ref().is_some_and(|w| {
             matches!(
                 w.cause,
-                Cause::Missing
-                    | Cause::Unexplained
-                    | Cause::VersionNotServed
-                    | Cause::NotEstablished
-                    | Cause::Forbidden
-                    | Cause::Invalid
+                WaitReason::Missing
+                    | WaitReason::Unexplained
+                    | WaitReason::VersionNotServed
+                    | WaitReason::NotEstablished
+                    | WaitReason::Forbidden
+                    | WaitReason::Invalid
             )
         })
     }

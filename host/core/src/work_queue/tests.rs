@@ -91,7 +91,7 @@ fn adding_an_object_cancels_its_pending_time() {
 }
 
 #[test]
-fn a_requeue_gives_way_to_a_change_that_came_meanwhile() {
+fn a_change_takes_precedence_over_a_requeue() {
     for done_first in [true, false] {
         let mut queue = queue();
         queue.add("a".into(), ms(0));
@@ -111,7 +111,7 @@ fn a_requeue_gives_way_to_a_change_that_came_meanwhile() {
 }
 
 #[test]
-fn an_object_that_falls_due_while_processing_comes_after_done_and_wakes_nobody() {
+fn an_object_that_falls_due_while_processing_is_ready_after_done() {
     let mut queue = queue();
     queue.add("a".into(), ms(0));
     queue.take(ms(0)).unwrap();
@@ -124,7 +124,7 @@ fn an_object_that_falls_due_while_processing_comes_after_done_and_wakes_nobody()
 }
 
 #[test]
-fn what_fell_due_earlier_goes_before_what_is_added_now() {
+fn objects_that_fell_due_earlier_take_precedence() {
     let mut queue = queue();
     queue.add_at("due".into(), ms(5));
     queue.add("new".into(), ms(6));
@@ -133,7 +133,7 @@ fn what_fell_due_earlier_goes_before_what_is_added_now() {
 }
 
 #[test]
-fn backoff_doubles_up_to_its_maximum_and_starts_anew_after_success() {
+fn backoff_doubles_up_to_its_maximum_and_resets_after_success() {
     let mut queue = queue();
     let mut now = ms(0);
     let mut delays = Vec::new();
@@ -166,7 +166,7 @@ fn a_dropped_key_loses_its_time_and_backoff_but_stays_ready() {
 }
 
 #[test]
-fn done_of_what_is_not_processed_changes_nothing() {
+fn done_without_processing_changes_nothing() {
     let mut queue = queue();
     queue.done("never seen", ms(0));
     queue.add("a".into(), ms(0));
@@ -175,7 +175,7 @@ fn done_of_what_is_not_processed_changes_nothing() {
 }
 
 #[test]
-fn what_was_processed_is_exported_as_ready_and_comes_first() {
+fn objects_in_processing_are_exported_as_ready_and_first() {
     let mut queue = queue();
     for key in ["ready", "worked on"] {
         queue.add(key.into(), ms(0));
@@ -232,7 +232,7 @@ fn time_between_export_and_import_counts_wherever_the_clock_stands() {
 }
 
 #[test]
-fn an_empty_queue_is_small_and_one_that_was_used_becomes_so_again() {
+fn an_emptied_queue_is_as_small_as_a_new_one() {
     assert!(size_of::<WorkQueue>() < 200, "{}", size_of::<WorkQueue>());
     let mut queue = queue();
     for n in 0..1000 {
@@ -288,7 +288,7 @@ enum Op {
     AddUnknown(u8),
     AddIn(u8, u64),
     Take,
-    /// Of the nth key that is being processed.
+    /// For the nth key in processing.
     Done(usize),
     Fail(usize),
     Succeed(usize),
@@ -313,7 +313,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What must come of it, said without a queue: the time from which each key is owed a reconcile.
+/// The specification, without a queue: the time from which each key is owed a reconcile.
 #[derive(Default)]
 struct Owed(BTreeMap<Key, Duration>);
 
@@ -398,7 +398,7 @@ proptest! {
                     let key = key(n);
                     queue.drop_key(&key);
                     prop_assert_eq!(queue.failures(&key), 0);
-                    // A time that has come before the drop may or may not have made it ready.
+                    // A time that came before the drop may have made it ready.
                     let ready = queue.items.get(&key).is_some_and(|item| item.queued || item.again);
                     if !ready {
                         owed.0.remove(&key);
@@ -408,7 +408,7 @@ proptest! {
                 Op::Restart => {
                     let saved = queue.export(now);
                     queue = WorkQueue::new(limit, BACKOFF);
-                    // Another process has another origin of time.
+                    // Another process has a different time origin.
                     let later = now + ms(12_345);
                     queue.import(saved, later, ms(0));
                     for at in owed.0.values_mut() {
@@ -430,7 +430,7 @@ proptest! {
                 }
             }
         }
-        // In the end everything owed is handed out.
+        // Finally everything owed is handed out.
         for key in std::mem::take(&mut processing) {
             queue.done(&key, now);
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use wasmop_core::step::{Action, Call, Cause, Event, EventKind, StepFailure, StepOutput};
+use wasmop_core::step::{Action, Call, Event, EventKind, StepFailure, StepFault, StepOutput};
 
 use self::program::{Program, Registration, targets};
 use self::reconcile::Job;
@@ -104,7 +104,7 @@ struct Step<'a> {
 
 /// Why a step does not return.
 pub(crate) struct Trap {
-    cause: Cause,
+    cause: StepFault,
     entered: u64,
 }
 
@@ -190,7 +190,7 @@ impl Guest {
             step.out.complaints.push("an instance was started twice".into());
         }
         if self.program.fails_to_start && step.random.percent(50) {
-            return Err(Trap { cause: Cause::Panic, entered: 0 });
+            return Err(Trap { cause: StepFault::Panic, entered: 0 });
         }
         self.order = self.program.order(step.input.wall_ns / 1_000_000);
         for registration in &self.order {

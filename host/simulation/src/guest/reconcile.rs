@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use wasmop_core::step::{Action, Cause};
+use wasmop_core::step::{Action, StepFault};
 
 use super::program::{FINALIZER, child_body, number};
 use super::{Finished, Guest, Step, Trap};
@@ -108,7 +108,7 @@ impl Guest {
         let mistakes = self.registration(job.registration).script.mistakes.clone();
         if step.random.percent(mistakes.traps) {
             let entered = if mistakes.traps_silently { 0 } else { task };
-            return Err(Trap { cause: Cause::Panic, entered });
+            return Err(Trap { cause: StepFault::Panic, entered });
         }
         if step.random.percent(mistakes.nonsense) {
             let nonsense = match step.random.below(3) {
@@ -120,7 +120,7 @@ impl Guest {
         }
         self.memory += mistakes.leak;
         if self.memory > self.program.limits.memory_bytes {
-            return Err(Trap { cause: Cause::MemoryLimit, entered: task });
+            return Err(Trap { cause: StepFault::MemoryLimit, entered: task });
         }
         let next = self.next(task, answer, step);
         let Some(job) = self.jobs.get_mut(&task) else { return Ok(()) };

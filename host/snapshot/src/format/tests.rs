@@ -12,11 +12,11 @@ fn header() -> StateHeader {
         wall_ns: 1_790_000_000_000_000_000,
         monotonic_ns: 42,
         expected: Vec::new(),
-        touched: vec![Run { page: 0, count: 3 }],
+        touched: vec![PageRun { page: 0, count: 3 }],
         known: vec![(4, 1 << 100), (7, 8)],
         extents: Vec::new(),
         sums: Vec::new(),
-        seals: Vec::new(),
+        aead_tags: Vec::new(),
         host_state: vec![1, 2, 3],
     };
     header.set_pages(&pages(), false);
@@ -24,7 +24,7 @@ fn header() -> StateHeader {
 }
 
 fn pages() -> Vec<SavedPage> {
-    let at = |page, slot| SavedPage { page, slot, sum: u128::from(page) << 70, seal: Seal::default() };
+    let at = |page, slot| SavedPage { page, slot, sum: u128::from(page) << 70, aead: AeadTag::default() };
     vec![
         at(1, 6),
         at(2, 7),
@@ -35,43 +35,43 @@ fn pages() -> Vec<SavedPage> {
     ]
 }
 
-/// As it stands in a file.
+/// The bytes of a header in a file.
 fn encoded(header: &StateHeader, seq: u64) -> Vec<u8> {
     let body = header.encode();
-    [&prefix(Kind::State, seq, &body, 0, None)[..], &body].concat()
+    [&prefix(FileKind::State, seq, &body, 0, None)[..], &body].concat()
 }
 
 fn decode(bytes: &[u8]) -> Result<(StateHeader, Prefix), FormatError> {
-    let prefix = Prefix::read(Kind::State, bytes)?;
+    let prefix = Prefix::read(FileKind::State, bytes)?;
     let body = bytes[PREFIX_LEN..].get(..prefix.header_len).ok_or(FormatError::Header("short"))?;
     prefix.check(bytes, body)?;
     Ok((StateHeader::decode(body)?, prefix))
 }
 
 #[test]
-fn a_header_survives_encoding() {
+fn header_round_trips() {
     let (found, prefix) = decode(&encoded(&header(), 17)).unwrap();
-    assert_eq!((&found, prefix.seq, prefix.sealed), (&header(), 17, false));
+    assert_eq!((&found, prefix.seq, prefix.encrypted), (&header(), 17, false));
     assert_eq!(found.pages(), pages());
     let extents: Vec<_> = found.extents.iter().map(|e| (e.page, e.count, e.slot)).collect();
     assert_eq!(extents, [(1, 2, 6), (3, 1, 9), (5, 2, 0), (9, 1, 10)]);
 }
 
 #[test]
-fn how_pages_are_sealed_survives_encoding() {
-    let seal = |n: u8| Seal { nonce: [n; 12], tag: [n; 16] };
-    let sealed: Vec<_> = pages()
+fn encrypted_pages_round_trip() {
+    let aead = |n: u8| AeadTag { nonce: [n; 12], tag: [n; 16] };
+    let encrypted: Vec<_> = pages()
         .into_iter()
-        .map(|p| SavedPage { seal: if p.slot == 0 { Seal::default() } else { seal(p.page as u8) }, ..p })
+        .map(|p| SavedPage { aead: if p.slot == 0 { AeadTag::default() } else { aead(p.page as u8) }, ..p })
         .collect();
     let mut header = header();
-    header.set_pages(&sealed, true);
+    header.set_pages(&encrypted, true);
     let (found, _) = decode(&encoded(&header, 1)).unwrap();
-    assert_eq!(found.pages(), sealed);
+    assert_eq!(found.pages(), encrypted);
 }
 
 #[test]
-fn a_damaged_or_foreign_header_is_refused_with_its_reason() {
+fn damaged_or_foreign_header_is_refused_with_a_reason() {
     let good = encoded(&header(), 1);
     let with = |at: usize, byte: u8| {
         let mut b = good.clone();
@@ -84,13 +84,13 @@ fn a_damaged_or_foreign_header_is_refused_with_its_reason() {
     assert_eq!(with(33, good[33] ^ 1), FormatError::HeaderChecksum);
     assert_eq!(with(70, good[70] ^ 1), FormatError::HeaderChecksum);
     assert_eq!(with(28, 2), FormatError::Header("prefix"));
-    assert_eq!(with(24, 1), FormatError::Header("prefix"), "a header cannot lie in another's room");
+    assert_eq!(with(24, 1), FormatError::Header("prefix"), "a header cannot lie in a header area's slots");
     assert!(matches!(header().check_digest(&[8; 32]), Err(FormatError::Foreign(_))));
-    assert_eq!(Prefix::read(Kind::Base, &good), Err(FormatError::Magic), "a state file is no base image");
+    assert_eq!(Prefix::read(FileKind::Base, &good), Err(FormatError::Magic), "a state file is no base image");
 }
 
 #[test]
-fn pages_outside_of_memory_or_slots_inside_the_headers_are_refused() {
+fn pages_beyond_memory_and_slots_in_header_areas_are_refused() {
     let e = |page, count, slot| Extent { page, count, slot };
     for (extents, reason) in [
         (vec![e(160, 1, 6)], "page runs"),
@@ -111,7 +111,7 @@ fn pages_outside_of_memory_or_slots_inside_the_headers_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn no_mutation_of_a_header_is_accepted_as_another(at in 0usize..400, bit in 0u8..8, cut in 0usize..400) {
+    fn every_bit_flip_and_truncation_of_a_header_is_detected(at in 0usize..400, bit in 0u8..8, cut in 0usize..400) {
         let good = encoded(&header(), 7);
         let mut bad = good.clone();
         let at = at % bad.len();
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_crash_the_decoders(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn decoders_never_panic_on_arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = decode(&bytes);
         let _ = StateHeader::decode(&bytes).map(|h| h.pages().len());
         let _ = ImageHeader::decode(&bytes);
@@ -129,8 +129,8 @@ proptest! {
 }
 
 #[test]
-fn short_gaps_are_read_as_well() {
-    let run = |page, count| Run { page, count };
+fn runs_include_short_gaps() {
+    let run = |page, count| PageRun { page, count };
     for (pages, gap, expected) in [
         (&[][..], 2, vec![]),
         (&[5], 2, vec![run(5, 1)]),

@@ -1,4 +1,4 @@
-//! A body that is written by a function while it is sent.
+//! A response body that a function writes while the server sends it.
 
 use std::convert::Infallible;
 use std::{fmt, io};
@@ -10,25 +10,27 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::mpsc;
 
+/// The body of all responses.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Bytes sent at once.
+/// Bytes of a chunk.
 const CHUNK: usize = 16 << 10;
 /// Chunks that may wait for a slow reader.
 const CHUNKS: usize = 2;
 
+/// A body of known content.
 pub fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).boxed_unsync()
 }
 
-/// What `write` writes, on a thread that may wait for whoever reads. If it fails, the body ends there; that
-/// happens only when nobody reads any more. `room` is given back when the thread ends.
+/// A body that `write` writes on its own thread, which waits for the client. Writing fails only if the client closes
+/// the connection. `room` is dropped when the thread ends.
 pub fn written<R: Send + 'static>(room: R, write: impl FnOnce(&mut Writer) -> io::Result<()> + Send + 'static) -> Body {
     let (chunks, received) = mpsc::channel(CHUNKS);
     tokio::task::spawn_blocking(move || {
         let mut writer = Writer { buffer: BytesMut::with_capacity(CHUNK), chunks };
         if write(&mut writer).and_then(|()| writer.send()).is_err() {
-            tracing::trace!("the reader of a status page went away");
+            tracing::trace!("the client closed the connection");
         }
         drop(room);
     });
@@ -38,7 +40,7 @@ pub fn written<R: Send + 'static>(room: R, write: impl FnOnce(&mut Writer) -> io
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// Collects what is written into chunks.
+/// Collects text into chunks.
 pub struct Writer {
     buffer: BytesMut,
     chunks: mpsc::Sender<Bytes>,

@@ -1,4 +1,4 @@
-//! A connection that gives up on a client which does not read.
+//! A connection with a limit for the time that the client delays a response.
 
 use std::io;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Fails to write once the client has kept it waiting for too long, all waits for one answer together.
+/// Fails to write once the client has delayed one response for too long in total.
 pub struct Patient<T> {
     io: T,
-    /// For one answer.
+    /// The limit of one response.
     patience: Duration,
-    /// What is left of it.
+    /// Time left for the current response.
     left: Duration,
-    /// Since when a write waits, and until when it may.
+    /// Start and end of the current wait.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -47,7 +47,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        // A request. While an answer is written no more than one buffer is read ahead.
+        // A new request restarts the limit. During a response at most one buffer is read ahead.
         if buffer.filled().len() > before {
             self.left = self.patience;
         }
@@ -94,14 +94,14 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_is_given_up() {
+    async fn stalled_client_times_out() {
         let (server, _client) = duplex(16);
         let error = Patient::new(server, PATIENCE).write_all(&[0; 100]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_a_byte_now_and_then_is_given_up_as_well() {
+    async fn slow_client_times_out() {
         let (server, mut client) = duplex(1);
         let mut server = Patient::new(server, PATIENCE);
         let slow_reader = async move {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_request_has_all_the_patience() {
+    async fn each_request_restarts_the_timeout() {
         let (server, mut client) = duplex(16);
         let mut server = Patient::new(server, PATIENCE);
         server.left = Duration::ZERO;

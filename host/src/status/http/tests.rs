@@ -2,11 +2,11 @@ use http_body_util::BodyExt;
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Controller, Queue, Unwatched};
 use wasmop_core::status::state::State as ControllerState;
-use wasmop_core::watch::{Cause, Waiting, WatchStatus};
+use wasmop_core::watch::{WaitReason, Waiting, WatchStatus};
 use wasmop_package::Tier;
 
-use crate::status::Overview;
 use super::*;
+use crate::status::Overview;
 
 fn controller(number: usize) -> Controller {
     Controller {
@@ -52,8 +52,8 @@ fn state(observed: Option<Observed>) -> State {
         match (question, &observed) {
             (Question::Alive(tx), Some(_)) => drop(tx.send(())),
             (Question::All(tx), Some(observed)) => drop(tx.send(observed.clone())),
-            // As a loop that is stuck: the question waits for ever.
-            (question, None) => held.lock().unwrap().push(question),
+            // A stuck loop never answers.
+            (question, None) => held.lock().push(question),
         }
         true
     });
@@ -70,7 +70,7 @@ async fn get(state: &State, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_healthy_host_says_so_on_every_page() {
+async fn healthy_host_is_reported_on_every_page() {
     let state = state(Some(observed(2)));
     assert_eq!(get(&state, "/healthz").await, (200, "ok\n".into()));
     assert_eq!(get(&state, "/readyz").await, (200, "ok\n".into()));
@@ -91,7 +91,7 @@ async fn a_healthy_host_says_so_on_every_page() {
 }
 
 #[tokio::test]
-async fn a_long_answer_comes_in_pieces_and_is_whole() {
+async fn long_response_is_complete() {
     let state = state(Some(observed(3000)));
     let response = state.answer(&Request::get("/metrics").body(()).unwrap()).await;
     let mut body = response.into_body();
@@ -108,27 +108,27 @@ async fn a_long_answer_comes_in_pieces_and_is_whole() {
 }
 
 #[tokio::test]
-async fn whoever_reads_no_further_costs_nothing_more() {
+async fn abandoned_response_frees_its_thread() {
     let state = state(Some(observed(3000)));
     let mut body = state.answer(&Request::get("/api/controllers").body(()).unwrap()).await.into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    // The writer's thread ends: else the runtime would wait for it, and this test never end.
+    // The writer's thread must end; otherwise the runtime would wait for it.
 }
 
 #[tokio::test]
-async fn a_loop_that_does_not_answer_is_not_healthy() {
+async fn stuck_loop_is_not_healthy() {
     let state = State { deadline: Duration::from_millis(1), ..state(None) };
     for path in ["/healthz", "/readyz", "/metrics", "/api/controllers"] {
         let (status, text) = get(&state, path).await;
         assert!(status == 503 && text.contains("does not answer"), "{path}: {status} {text}");
     }
-    // The page itself says what is wrong.
+    // The page reports the problem itself.
     assert_eq!(get(&state, "/").await.0, 200);
 }
 
 #[tokio::test]
-async fn a_host_that_compiles_packages_is_alive_and_not_ready() {
+async fn host_that_compiles_packages_is_alive_but_not_ready() {
     let state = state(Some(observed(0)));
     state.source.started.store(false, Ordering::Release);
     assert_eq!(get(&state, "/healthz").await.0, 200);
@@ -137,16 +137,16 @@ async fn a_host_that_compiles_packages_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn it_is_ready_when_all_have_started_and_all_that_can_be_listed_is() {
+async fn host_is_ready_when_controllers_and_watches_are() {
     let waiting = |cause| Some(Waiting { resource: String::new(), cause, message: "no".into(), service_account: None });
     for (registered, synced, waiting, status) in [
         (true, true, None, 200),
         (false, true, None, 503),
         (true, false, None, 503),
-        (true, false, waiting(Cause::Missing), 200),
-        (true, false, waiting(Cause::Forbidden), 200),
-        (true, false, waiting(Cause::Unreachable), 503),
-        (true, true, waiting(Cause::Unreachable), 200),
+        (true, false, waiting(WaitReason::Missing), 200),
+        (true, false, waiting(WaitReason::Forbidden), 200),
+        (true, false, waiting(WaitReason::Unreachable), 503),
+        (true, true, waiting(WaitReason::Unreachable), 200),
     ] {
         let mut observed = observed(1);
         observed.controllers[0].registered = registered;
@@ -192,7 +192,7 @@ async fn host_is_ready_while_one_of_its_controllers_can_work() {
 }
 
 #[tokio::test]
-async fn it_is_served_where_it_was_bound_and_no_more_when_it_is_dropped() {
+async fn server_listens_where_it_was_bound_until_dropped() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -213,7 +213,7 @@ async fn it_is_served_where_it_was_bound_and_no_more_when_it_is_dropped() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused_with_how_to_write_one() {
+fn invalid_address_is_refused_with_an_example() {
     for bad in ["", "8080", "localhost", "localhost:http", "127.0.0.1:70000", "[::1"] {
         let error = bind(bad).unwrap_err().to_string();
         assert!(error.contains(&format!("{bad:?}")) && error.contains("help: write HOST:PORT"), "{error}");
@@ -239,7 +239,7 @@ async fn answered(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn probes_are_answered_however_many_read_nothing() {
+async fn probes_are_answered_despite_stalled_clients() {
     let listener = bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let _server = serve(listener, state(Some(observed(3000))).source).unwrap();
@@ -253,7 +253,7 @@ async fn probes_are_answered_however_many_read_nothing() {
             }
         }
     }
-    // Neither do those that send nothing keep it busy.
+    // Silent connections do not block it either.
     let mut silent = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
         silent.push(tokio::net::TcpStream::connect(address).await.unwrap());

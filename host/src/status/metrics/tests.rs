@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Election, Queue};
-use wasmop_core::step::Cause;
-use wasmop_core::watch::{Usage, WatchStatus};
+use wasmop_core::step::StepFault;
+use wasmop_core::watch::{ObjectUsage, WatchStatus};
 use wasmop_package::Tier;
 
-use crate::status::process;
 use super::*;
+use crate::status::process;
 
 const DOCS: &str = include_str!("../../../../docs/metrics.md");
 
@@ -37,10 +37,10 @@ fn page() -> Page {
     troubled.reconciled(ReconcileResult::Success, Duration::from_millis(30));
     troubled.reconciled(ReconcileResult::Error, Duration::from_secs(7));
     troubled.saved(true, 4096, 8192);
-    troubled.avoided(Avoided::Predicate);
+    troubled.change_ignored(IgnoredChange::Predicate);
     troubled.cached_read(CachedRead::Hit);
     troubled.save_failed(now, &IoError::from_raw_os_error(libc::ENOSPC));
-    troubled.step_failed(Cause::Panic);
+    troubled.step_failed(StepFault::Panic);
     troubled.restarted();
     troubled.limit_hit(Limit::LogRate);
     troubled.throttled(Limit::CpuShare, Duration::from_millis(1500));
@@ -67,7 +67,7 @@ fn page() -> Page {
         spare_bytes: 4096,
         code_bytes: 8192,
         memory_budget: Some(64 << 20),
-        cached: Usage { bytes: 300, refused: 1 },
+        cached: ObjectUsage { bytes: 300, refused: 1 },
         cache_memory: Some(1 << 20),
         election: Some(Election { identity: "node-1-0a1b2c3d".into(), trouble: None }),
     };
@@ -110,7 +110,7 @@ fn every_metric_is_in_the_documentation_and_every_documented_one_is_served() {
 }
 
 #[test]
-fn every_documented_metric_has_a_value_when_everything_has_happened() {
+fn every_documented_metric_has_a_sample() {
     let text = text_of(Format::Prometheus);
     for name in documented().keys() {
         let sample =
@@ -120,7 +120,7 @@ fn every_documented_metric_has_a_value_when_everything_has_happened() {
 }
 
 #[test]
-fn numbers_come_out_as_they_were_counted() {
+fn metrics_have_the_counted_values() {
     let text = text_of(Format::Prometheus);
     for line in [
         r#"controller_runtime_reconcile_total{controller="website",result="success"} 1"#,
@@ -141,7 +141,7 @@ fn numbers_come_out_as_they_were_counted() {
         r#"wasmop_throttled_seconds_total{controller="website",limit="cpu-share"} 1.5"#,
         r#"wasmop_watched_objects{resource="configmaps/v1"} 7"#,
         r#"wasmop_watches{resource="configmaps/v1"} 1"#,
-        r#"wasmop_watches_following{resource="configmaps/v1"} 1"#,
+        r#"wasmop_watches_derived{resource="configmaps/v1"} 1"#,
         r#"rest_client_requests_total{code="200",method="GET"} 1"#,
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
@@ -150,7 +150,7 @@ fn numbers_come_out_as_they_were_counted() {
 }
 
 #[test]
-fn open_metrics_text_ends_as_it_must_and_names_units() {
+fn open_metrics_text_ends_with_eof_and_has_units() {
     let text = text_of(Format::OpenMetrics);
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("# UNIT wasmop_controller_resident_bytes bytes\n"), "{text}");
@@ -161,7 +161,7 @@ fn open_metrics_text_ends_as_it_must_and_names_units() {
 }
 
 #[test]
-fn open_metrics_is_for_those_who_ask_for_it() {
+fn open_metrics_is_negotiated() {
     let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     assert_eq!(Format::of(prometheus), Format::OpenMetrics);
     assert_eq!(Format::of("*/*"), Format::Prometheus);

@@ -1,11 +1,11 @@
-//! Packages that cannot be installed, and those that nobody built.
+//! Packages that exceed limits, and packages that no build tool made.
 
 use proptest::prelude::*;
 use wasmop_package::manifest::{Language, Sdk, Toolchain};
 
 use super::*;
 
-/// All that a package can have, in few bytes: so that a change hits something.
+/// Has a bit of everything that a package can have, so that a random edit hits something.
 const MODULE: &str = r#"(module
   (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
   (memory (export "memory") 1)
@@ -24,7 +24,7 @@ fn packed(text: &str, limits: Limits) -> Vec<u8> {
     wasmop_package::assemble(&wat::parse_str(text).unwrap(), &manifest).unwrap()
 }
 
-/// `cap` on a host with a state directory of its own.
+/// Installs on a host with a state directory of its own.
 fn install(package: &Package, cap: &Limits) -> Result<InstalledPackage, InstallError> {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
@@ -40,7 +40,7 @@ fn tables_and_compiled_code_count_against_the_limits() {
         let manifest = Manifest { limits: Limits { memory_bytes, ..Limits::USUAL }, ..manifest };
         Package::parse(wasmop_package::with_manifest(&bytes, &manifest).unwrap()).unwrap()
     };
-    // Whichever of the two limits is the lower one is named.
+    // The error names the lower of the two limits.
     for (own, cap, place) in [
         (1 << 20, 500_000, "`memory = \"500000B\"` under [limits] in the host's configuration file"),
         (500_000, 1 << 20, "raise `memory` under [limits] in wasmop.toml"),
@@ -61,13 +61,13 @@ fn tables_and_compiled_code_count_against_the_limits() {
 }
 
 #[test]
-fn code_that_build_refuses_is_not_compiled() {
-    // A refused operator of the same length takes the place of an accepted one.
+fn install_refuses_code_that_build_refuses() {
+    // Replace an accepted operator by a refused one of the same length.
     let mut bytes =
         packed(&MODULE.replace("(func $init", "(func (drop (table.get (i32.const 0)))) (func $init"), Limits::USUAL);
     let get = [0x41, 0x00, 0x25, 0x00, 0x1a];
     let at = bytes.windows(get.len()).position(|window| window == get).unwrap();
-    // i32.const 0, i32.const 0, ... would change the length: elem.drop 0 and a no-op are five bytes as well.
+    // elem.drop 0 and two no-ops are five bytes, like i32.const 0, table.get and drop.
     bytes[at..at + 5].copy_from_slice(&[0xfc, 0x0d, 0x00, 0x01, 0x01]);
     let package = Package::parse(bytes).unwrap();
     let error = install(&package, &Limits::USUAL).err().unwrap().to_string();
@@ -77,9 +77,9 @@ fn code_that_build_refuses_is_not_compiled() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// What is compiled and run is what was read: a package that is accepted is installed, or refused by name.
+    /// A damaged package is refused by the parser, or by an install error of its own.
     #[test]
-    fn a_damaged_package_is_refused_or_runs_within_its_limits(
+    fn a_damaged_package_is_refused_or_installs_within_its_limits(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
     ) {
         thread_local!(static HOST: (Engine, Vec<u8>) = (Engine::for_one_run().unwrap(), packed(MODULE, Limits::USUAL)));

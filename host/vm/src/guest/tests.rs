@@ -1,10 +1,10 @@
-//! Code that no package may hold, beneath the checks that refuse such packages: each call of a guest ends.
+//! Hostile components that package checks would refuse: every call of a guest ends within the limits.
 
 use wasmtime::component::Component;
 
 use super::*;
 
-/// The state interface with these bodies; `fields` are further ones of the module.
+/// A component with these bodies for the state interface. `fields`: further fields of the module.
 fn component(count: &str, get: &str, fields: &str) -> String {
     format!(
         r#"(component
@@ -35,14 +35,14 @@ const LIMITS: Limits = Limits { cpu_per_step_ns: 50_000_000, memory_bytes: 1 << 
 fn instantiate(component: &str) -> Result<Guest, InstantiateError> {
     let engine = Engine::new().unwrap();
     let component = Component::new(engine.wasmtime(), wat::parse_str(component).unwrap()).unwrap();
-    let exports = Exports::new(&engine, &component, Tier::Full).unwrap();
+    let exports = GuestExports::new(&engine, &component, Tier::Full).unwrap();
     Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, (&WasiGrant::default(), &Startup::default()))
         .map(|(guest, _)| guest)
 }
 
-/// Both together are 1 MiB, but for what the instance holds besides.
+/// The limit is 1 MiB for memory, tables and fixed bytes together.
 #[test]
-fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
+fn memory_tables_and_fixed_bytes_count_once_against_the_limit() {
     let engine = Engine::new().unwrap();
     for (pages, entries, fixed, fits) in [
         (16, 0, 0, true),
@@ -56,7 +56,7 @@ fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
         let text = component("(i32.const 0)", "(i64.const 0)", &fields)
             .replace("\"memory\") 1", &format!("\"memory\") {pages}"));
         let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-        let exports = Exports::new(&engine, &component, Tier::Full).unwrap().with_fixed_bytes(fixed);
+        let exports = GuestExports::new(&engine, &component, Tier::Full).unwrap().with_fixed_bytes(fixed);
         let surroundings = (&WasiGrant::default(), &Startup::default());
         let guest = Guest::instantiate(&engine, &exports, &LIMITS, 0, None, None, surroundings);
         assert_eq!(guest.is_ok(), fits, "{pages} pages, {entries} entries, {fixed} bytes");
@@ -66,14 +66,14 @@ fn memory_tables_and_what_is_fixed_count_once_against_the_limit() {
 const LOOP: &str = "(loop (br 0)) (unreachable)";
 
 #[test]
-fn a_start_function_that_does_not_end_is_ended() {
+fn an_endless_start_function_is_interrupted() {
     let text = component("(i32.const 0)", "(i64.const 0)", "(func $start (loop (br 0))) (start $start)");
     let error = instantiate(&text).err().expect("its start function ended").to_string();
     assert!(error.contains("used the CPU for more than 50ms"), "{error}");
 }
 
 #[test]
-fn state_functions_that_do_not_end_are_ended() {
+fn endless_state_functions_are_interrupted() {
     for (count, get) in [(LOOP, "(i64.const 0)"), ("(i32.const 1)", LOOP)] {
         let mut guest = instantiate(&component(count, get, "")).unwrap();
         let error = guest.globals().unwrap_err().to_string();
@@ -82,14 +82,14 @@ fn state_functions_that_do_not_end_are_ended() {
 }
 
 #[test]
-fn more_globals_than_a_package_may_have_are_not_read() {
+fn too_many_globals_are_refused() {
     let mut guest = instantiate(&component("(i32.const -1)", "(i64.const 0)", "")).unwrap();
     let error = guest.globals().unwrap_err().to_string();
     assert!(error.contains("4294967295 globals"), "{error}");
 }
 
 #[test]
-fn tables_count_against_the_limit_of_memory_and_are_accounted_for() {
+fn tables_count_against_the_memory_limit_and_are_measured() {
     // 64 KiB of memory and 960 KiB of tables are the limit.
     for (entries, fits) in [(122_880, true), (122_881, false)] {
         let tables = format!("(table 1 funcref) (table {} funcref)", entries - 1);

@@ -1,48 +1,52 @@
-//! A resident instance with what is needed to go back: where it was resumed from, and the steps since.
+//! An instance of the full tier: it can be saved, and a failed step can be rolled back.
 //!
-//! A guest is a function of its steps' inputs, so the state before the last step is the state it
-//! was resumed from plus a replay of the log. That is how a step that traps is undone.
+//! A guest is deterministic in the inputs of its steps. So its state before the last step is the state that it started
+//! from, plus a replay of the log of steps since. A roll-back does just that.
 
 use std::sync::Arc;
 
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Event, StepFailure, StepInput, StepOutput};
-use wasmop_snapshot::format::Moment;
+use wasmop_snapshot::format::SnapshotMeta;
 use wasmop_snapshot::image::ImageError;
-use wasmop_snapshot::resume::{go_on, resume};
-use wasmop_snapshot::{ControllerStore, Overlay, Saved, Sources};
+use wasmop_snapshot::{ControllerStore, MemorySources, Overlay, SavedSnapshot, resume, resume_in_place};
 
 use crate::compiled_package::InstalledPackage;
-use crate::guest::{Exports, Guest, InstantiateError, LoadError};
+use crate::guest::{Guest, GuestExports, InstantiateError, LoadError};
 use crate::instance::origin::{Origin, StartError};
 use crate::memory::Mapping;
-use crate::memory_pool::Used;
+use crate::memory_pool::Reused;
 use crate::wasi::WasiGrant;
 
-/// The log is bounded: past this many steps or bytes the instance is saved, and the log starts anew.
+/// Most steps in the log. When it is full, the host saves the instance, and the log starts again.
 const MAX_LOG_STEPS: usize = 256;
+/// Most bytes in the log.
 const MAX_LOG_BYTES: usize = 1 << 20;
-/// While the disk refuses snapshots the log grows on, to so many times that. Then it is given up: memory is
-/// not to run out because a disk is full, and only a step that fails meanwhile needs it.
+/// While saves fail, the log may grow to this many times its limits. Then it is dropped, so that a full disk does not
+/// exhaust memory. Only a roll-back would need it.
 const MAX_UNSAVED: usize = 16;
 
+/// A live instance with its step log.
 pub struct FullInstance {
     guest: Guest,
     // Keeps the compiled code loaded while the instance lives.
-    _exports: Arc<Exports>,
-    sources: Sources,
+    _exports: Arc<GuestExports>,
+    sources: MemorySources,
     controller: u64,
     origin: Origin,
     registered_at_origin: u32,
     log: Vec<StepInput>,
     log_bytes: usize,
-    /// It became too long: nothing can be rolled back until the next save.
-    log_given_up: bool,
+    /// The log was dropped: no roll-back is possible until the next save.
+    log_dropped: bool,
 }
 
 impl FullInstance {
-    /// Starts or resumes: maps the base image, puts in what the snapshot adds. `registered`:
-    /// controllers registered before.
+    /// Maps the base image, and restores the snapshot that `origin` names. `registered`: controllers that the package has
+    /// registered before.
+    ///
+    /// # Errors
+    /// See [`StartError`].
     pub fn start(
         package: &InstalledPackage,
         store: &ControllerStore,
@@ -55,12 +59,12 @@ impl FullInstance {
             Origin::Fresh => None,
             Origin::Snapshot(snapshot) => Some(store.open(snapshot)?),
         };
-        let used = package.engine().spares().take(&package.digest, store.id(), origin.snapshot());
-        let mut is_there = false;
-        let (base, spare, overlay) = match (used, &open) {
-            (Some(used), _) => {
-                is_there = matches!(&origin, Origin::Snapshot(snapshot) if used.holds(store.id(), snapshot));
-                (used.base, Some(used.spare), used.overlay)
+        let reused = package.engine().memory_pool().take(&package.digest, store.id(), origin.snapshot());
+        let mut is_in_place = false;
+        let (base, pooled, overlay) = match (reused, &open) {
+            (Some(reused), _) => {
+                is_in_place = matches!(&origin, Origin::Snapshot(snapshot) if reused.holds(store.id(), snapshot));
+                (reused.base, Some(reused.memory), reused.overlay)
             }
             (None, Some(open)) => {
                 let base = store.base(&open.header, image)?;
@@ -77,11 +81,11 @@ impl FullInstance {
             package.limits(),
             registered,
             mapping,
-            spare,
+            pooled,
             (&WasiGrant::default(), &Startup::default()),
         )?;
         let sources = match open {
-            Some(open) if is_there => go_on(&mut guest, base, open, &stale)?,
+            Some(open) if is_in_place => resume_in_place(&mut guest, base, open, &stale)?,
             open => resume(&mut guest, store, base, open, overlay, &stale)?,
         };
         guest.expect_anonymous(sources.private_pages());
@@ -94,88 +98,96 @@ impl FullInstance {
             registered_at_origin: registered,
             log: Vec::new(),
             log_bytes: 0,
-            log_given_up: false,
+            log_dropped: false,
         })
     }
 
-    /// Runs a step and remembers its input. After an error, which gives the events back, the instance
-    /// can only be rolled back.
+    /// Runs a step and logs its input.
+    ///
+    /// # Errors
+    /// If the step fails; returns its events. The instance can then only be rolled back.
     pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
         let output = match self.guest.step(&input) {
             Ok(output) => output,
             Err(failure) => return Err((failure, input.events)),
         };
-        if self.log_given_up {
+        if self.log_dropped {
             return Ok(output);
         }
         self.log_bytes += input.events.iter().map(|e| e.cost()).sum::<usize>() + size_of::<StepInput>();
         self.log.push(input);
         if self.log.len() >= MAX_UNSAVED * MAX_LOG_STEPS || self.log_bytes >= MAX_UNSAVED * MAX_LOG_BYTES {
-            (self.log, self.log_bytes, self.log_given_up) = (Vec::new(), 0, true);
+            (self.log, self.log_bytes, self.log_dropped) = (Vec::new(), 0, true);
         }
         Ok(output)
     }
 
-    /// The instance as it was before its last step, which failed. Also returns how many steps were
-    /// replayed.
+    /// Rolls back the last step, which failed. Returns the instance as it was before, and the number of replayed steps.
+    ///
+    /// # Errors
+    /// If the log was dropped, the instance cannot start again, or a replayed step fails.
     pub fn rolled_back(
         self,
         package: &InstalledPackage,
         store: &ControllerStore,
     ) -> Result<(FullInstance, usize), StartError> {
-        let FullInstance { guest, origin, registered_at_origin, log, log_given_up, .. } = self;
+        let FullInstance { guest, origin, registered_at_origin, log, log_dropped, .. } = self;
         drop(guest);
-        if log_given_up {
-            return Err(StartError::LogGivenUp);
+        if log_dropped {
+            return Err(StartError::LogDropped);
         }
         let mut instance = FullInstance::start(package, store, origin, registered_at_origin)?;
         let steps = log.len();
         for input in log {
-            // Outputs were committed when the step ran the first time.
+            // The host has committed the output when the step ran first.
             instance.step(input).map_err(|(failure, _)| StartError::Replay(failure.cause.as_str()))?;
         }
         Ok((instance, steps))
     }
 
+    /// Whether the instance should be saved soon.
     pub fn log_is_full(&self) -> bool {
-        self.log_given_up || self.log.len() >= MAX_LOG_STEPS || self.log_bytes >= MAX_LOG_BYTES
+        self.log_dropped || self.log.len() >= MAX_LOG_STEPS || self.log_bytes >= MAX_LOG_BYTES
     }
 
-    /// Writes a snapshot. With `suspending`, the instance is dropped next; else it goes on from
-    /// this snapshot with an empty log.
+    /// Writes a snapshot. With `suspending`, the caller drops the instance next. Otherwise it goes on from this snapshot
+    /// with an empty log. `registered`: controllers that the package has registered.
+    ///
+    /// # Errors
+    /// If the snapshot cannot be written. The instance can go on.
     pub fn save(
         &mut self,
         store: &ControllerStore,
-        moment: Moment,
+        meta: SnapshotMeta,
         suspending: bool,
         registered: u32,
-    ) -> std::io::Result<Saved> {
+    ) -> std::io::Result<SavedSnapshot> {
         let state = self.guest.instance_state(self.sources.needs_touched_pages())?;
-        let mut saved = store.save(state, &self.sources, moment, suspending)?;
+        let mut saved = store.save(state, &self.sources, meta, suspending)?;
         if !suspending {
             self.sources.previous = std::mem::take(&mut saved.previous);
             self.origin = Origin::Snapshot(saved.snapshot);
             self.registered_at_origin = registered;
             self.log = Vec::new();
             self.log_bytes = 0;
-            self.log_given_up = false;
+            self.log_dropped = false;
         }
         Ok(saved)
     }
 
-    /// Ends it after a save, and keeps its memory for the next one of the package.
-    pub fn recycle(self, package: &InstalledPackage, saved: &mut Saved) {
-        let FullInstance { mut guest, sources: Sources { base, overlay, .. }, controller, .. } = self;
+    /// Ends the instance after the save that made `saved`, and gives its memory to the pool.
+    pub fn recycle(self, package: &InstalledPackage, saved: &mut SavedSnapshot) {
+        let FullInstance { mut guest, sources: MemorySources { base, overlay, .. }, controller, .. } = self;
         if base.generation != saved.snapshot.base_generation {
             return;
         }
-        // A save may have moved pages into an image of its own that this memory does not show there.
+        // A save may have written back pages to the image where this memory shows something else.
         let (memory, _) = guest.memory();
         if base.generation != 0 && (memory.mapped() < memory.size() || !overlay.is_empty()) {
             return;
         }
-        if let Some(spare) = guest.into_spare(std::mem::take(&mut saved.anonymous)) {
-            package.engine().spares().put(Used { base, spare, overlay, controller, snapshot: saved.snapshot });
+        if let Some(memory) = guest.into_pooled(std::mem::take(&mut saved.anonymous)) {
+            package.engine().memory_pool().put(Reused { base, memory, overlay, controller, snapshot: saved.snapshot });
         }
     }
 
@@ -192,7 +204,10 @@ impl FullInstance {
         &mut self.guest
     }
 
-    /// All of its state: memory and globals.
+    /// Its whole state, memory and globals: for tests that compare instances.
+    ///
+    /// # Errors
+    /// If the globals cannot be read.
     pub fn state(&mut self) -> Result<(Vec<u8>, Vec<u64>), InstantiateError> {
         let globals = self.guest.globals()?;
         let (memory, store) = self.guest.memory();

@@ -1,4 +1,4 @@
-//! A live instance of either tier, as the host's loop handles it.
+//! A live instance of either tier: starts or resumes, steps, and is saved or suspended.
 
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Event, StepFailure, StepInput, StepOutput};
@@ -11,22 +11,28 @@ use crate::wasi::WasiGrant;
 
 pub use full::FullInstance;
 pub use origin::{Origin, StartError};
-pub use soft::{SoftInstance, Suspended};
+pub use soft::{SoftInstance, SoftSuspension};
 
 mod full;
 mod origin;
 mod soft;
 
 /// An instance of either tier.
-// Always in a box.
+// The host holds instances in boxes only.
 #[allow(clippy::large_enum_variant)]
 pub enum Instance {
+    /// With snapshots and roll-back.
     Full(FullInstance),
+    /// Without: it is suspended within the process.
     Soft(SoftInstance),
 }
 
 impl Instance {
-    /// Starts or resumes. `wasi`, `startup`: for the soft tier. `registered`: controllers registered before.
+    /// Starts or resumes an instance. `wasi` (`None`: nothing) and `startup` are for the soft tier. `registered`:
+    /// controllers that the package has registered before.
+    ///
+    /// # Errors
+    /// See [`StartError`].
     pub fn start(
         package: &InstalledPackage,
         store: &ControllerStore,
@@ -44,7 +50,11 @@ impl Instance {
         }
     }
 
-    /// Runs a step. After an error, which gives the events back, it can only be rolled back, if that.
+    /// Runs a step.
+    ///
+    /// # Errors
+    /// If the step fails; returns its events. An instance of the full tier can then only be rolled back, one of the soft
+    /// tier is lost.
     pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
         match self {
             Instance::Full(instance) => instance.step(input),
@@ -52,7 +62,7 @@ impl Instance {
         }
     }
 
-    /// Suspended softly: alive, with its memory on disk.
+    /// Whether it is suspended within the process: alive, with its memory on disk. Soft tier only.
     pub fn is_suspended(&self) -> bool {
         match self {
             Instance::Full(_) => false,
@@ -60,7 +70,7 @@ impl Instance {
         }
     }
 
-    /// Whether it is to be saved before it goes on.
+    /// Whether its step log is full, so that it should be saved soon.
     pub fn log_is_full(&self) -> bool {
         match self {
             Instance::Full(instance) => instance.log_is_full(),
@@ -75,7 +85,7 @@ impl Instance {
         }
     }
 
-    /// Has a look at its size, now and then.
+    /// Measures its size, at most once in some steps.
     pub fn measure(&mut self) {
         match self {
             Instance::Full(instance) => instance.guest_mut().measure(),
@@ -83,7 +93,7 @@ impl Instance {
         }
     }
 
-    /// Memory that suspending it gives back, when it was last measured, bytes.
+    /// Memory that suspending it would free, as last measured, bytes.
     pub fn anonymous_bytes(&self) -> u64 {
         let tables = match self {
             Instance::Full(_) => self.table_bytes(),
@@ -92,7 +102,7 @@ impl Instance {
         self.guest().anonymous_bytes() + tables
     }
 
-    /// Tables, which one of the soft tier holds also while it is suspended, bytes.
+    /// Size of the tables, bytes. A suspended instance of the soft tier still holds them.
     pub fn table_bytes(&self) -> u64 {
         self.guest().table_bytes() as u64
     }

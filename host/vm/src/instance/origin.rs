@@ -1,19 +1,21 @@
-//! Where an instance comes from, and why it may not come.
+//! What an instance starts from, and why a start can fail.
 
 use wasmop_snapshot::SnapshotRef;
 use wasmop_snapshot::image::ImageError;
 
 use crate::guest::{InstantiateError, LoadError};
 
-/// Where an instance came from.
+/// What an instance starts from.
 #[derive(Clone, Copy)]
 pub enum Origin {
-    /// The package's base image: it has run nothing but its initialisation.
+    /// The package's base image: the instance has run its initialisation only.
     Fresh,
+    /// A snapshot of its controller.
     Snapshot(SnapshotRef),
 }
 
 impl Origin {
+    /// The snapshot, if it starts from one.
     pub fn snapshot(&self) -> Option<&SnapshotRef> {
         match self {
             Origin::Fresh => None,
@@ -25,14 +27,19 @@ impl Origin {
 /// Why an instance could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The package cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// wasmtime or the guest failed.
     #[error(transparent)]
     Instantiate(#[from] InstantiateError),
+    /// The snapshot or its base image cannot be used.
     #[error(transparent)]
     Snapshot(#[from] ImageError),
-    #[error("no snapshot could be written for so long that the steps since the last one were not kept")]
-    LogGivenUp,
+    /// The step log was dropped: see `FullInstance`.
+    #[error("saves have failed for so long that the log of steps since the last snapshot was dropped")]
+    LogDropped,
+    /// A replayed step failed, with this cause.
     #[error("replaying the steps since the last snapshot failed: {0}")]
     Replay(&'static str),
 }

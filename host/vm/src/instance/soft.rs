@@ -1,22 +1,21 @@
-//! An instance of the soft tier: it stays in this process, and while it is suspended its memory is
-//! on disk.
+//! An instance of the soft tier: it stays in this process, and a suspend moves its memory to disk.
 //!
-//! Its globals can't be read and its WASI handles can't be made again, so there is no snapshot: a step
-//! that fails can't be undone, and another process begins anew. But the host owns its memory:
+//! Its globals cannot be read and its WASI handles cannot be restored, so there are no snapshots. A failed step cannot be
+//! rolled back, and another process starts from nothing. But the host owns its memory:
 //!
 //! ```text
-//! step   a written page becomes anonymous   file  │ A │ B │ · │ D │     memory  A  B' ·  D    B' anonymous
-//! suspend, 1   write anonymous pages        file  │ A │ B'│ · │ D │     memory  A  B' ·  D
-//! suspend, 2   map the file anew            file  │ A │ B'│ · │ D │     memory  ·  ·  ·  ·    nothing resident
-//! step   a page that is touched comes back  file  │ A │ B'│ · │ D │     memory  ·  B' ·  ·
+//! step         a written page becomes anonymous   file  │ A │ B │ · │ D │     memory  A  B' ·  D    B' anonymous
+//! suspend, 1   write anonymous pages              file  │ A │ B'│ · │ D │     memory  A  B' ·  D
+//! suspend, 2   map the file again                 file  │ A │ B'│ · │ D │     memory  ·  ·  ·  ·    nothing resident
+//! step         a touched page comes back          file  │ A │ B'│ · │ D │     memory  ·  B' ·  ·
 //! ```
 //!
-//! The file is the one exception from "a mapped file is never written". It is written only where a
-//! page of this memory, its only mapping, is anonymous: that page no longer shows the file. And what is
-//! written is the page's own content, so the memory looks the same before, between and after the two
-//! steps; a failure between them loses nothing, the pages are still dirty and written next time.
+//! This file is the exception to the rule that nothing writes to a mapped file. A suspend writes only pages that are
+//! anonymous in this memory, the file's only mapping, so the memory does not show the place that is written. It writes
+//! the page's own content, so the memory looks the same after each of the two parts. A failure between them loses
+//! nothing: the pages are still dirty, and the next suspend writes them.
 //!
-//! The file has no name: it ends with the instance, or with the host however that ends.
+//! The file has no name. It ends with the instance, or with the host's process.
 
 use std::io;
 
@@ -24,42 +23,47 @@ use rustix::fs::FallocateFlags;
 use wasmop_core::startup::Startup;
 use wasmop_core::step::{Event, LogLine, StepFailure, StepInput, StepOutput};
 use wasmop_snapshot::disk::DiskFile;
-use wasmop_snapshot::format::is_zero;
-use wasmop_snapshot::{ControllerStore, PAGE};
+use wasmop_snapshot::{ControllerStore, PAGE, is_zero};
 
 use crate::compiled_package::InstalledPackage;
 use crate::guest::Guest;
 use crate::instance::origin::StartError;
 use crate::wasi::WasiGrant;
 
+/// A live instance and the file for its memory.
 pub struct SoftInstance {
-    // Keeps the code it needs loaded; the package's `Exports` go, they serve to make instances.
+    // Keeps the code loaded. The package's `GuestExports` only serve to make instances.
     guest: Guest,
-    /// Where its memory goes; made at the first suspension.
+    /// The file for its memory, made by the first suspend.
     backing: Option<Backing>,
     suspended: bool,
-    /// Logged while it was instantiated. Belongs to the first step, so that the limit of the log counts it.
+    /// Lines logged while it was instantiated. They go to the output of the first step.
     init_logs: Vec<LogLine>,
 }
 
 struct Backing {
     file: DiskFile,
-    /// Bytes of memory that are mapped from it; only grows.
+    /// Bytes of memory that are mapped from the file. Only grows.
     len: usize,
 }
 
-/// What a suspension did. Bytes.
+/// The result of a suspend, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suspended {
-    /// Of pages that were dirty, now released.
+pub struct SoftSuspension {
+    /// Dirty pages that it released.
     pub dirty_bytes: u64,
+    /// Written to disk: dirty pages that are not zero.
     pub written_bytes: u64,
-    /// That the memory takes on disk.
+    /// Taken by the memory on disk.
     pub disk_bytes: u64,
 }
 
 impl SoftInstance {
-    /// A new instance; its initialisation, which is part of instantiating a component, has run.
+    /// Makes an instance. That runs its initialisation, which is part of instantiating a component. `surroundings`: what
+    /// it is granted and started with. `registered`: controllers that the package has registered before.
+    ///
+    /// # Errors
+    /// See [`StartError`].
     pub fn start(
         package: &InstalledPackage,
         surroundings: (&WasiGrant, &Startup),
@@ -76,7 +80,10 @@ impl SoftInstance {
         SoftInstance { guest, backing: None, suspended: false, init_logs }
     }
 
-    /// Runs a step. After an error, which gives the events back, the instance is lost.
+    /// Runs a step.
+    ///
+    /// # Errors
+    /// If the step fails; returns its events. The instance is then lost.
     pub fn step(&mut self, input: StepInput) -> Result<StepOutput, (StepFailure, Vec<Event>)> {
         self.suspended = false;
         let mut logs = std::mem::take(&mut self.init_logs);
@@ -92,8 +99,11 @@ impl SoftInstance {
         }
     }
 
-    /// Writes its dirty pages to its file and releases them. After an error it goes on as before.
-    pub fn suspend(&mut self, store: &ControllerStore) -> io::Result<Suspended> {
+    /// Writes its dirty pages to its file and releases all pages.
+    ///
+    /// # Errors
+    /// If the disk fails or the quota is exceeded. The instance can go on.
+    pub fn suspend(&mut self, store: &ControllerStore) -> io::Result<SoftSuspension> {
         let (memory, quiescent) = self.guest.memory();
         let backing = match &mut self.backing {
             Some(backing) => backing,
@@ -103,7 +113,7 @@ impl SoftInstance {
         let dirty = memory.dirty_pages()?;
         let most = backing.file.allocated()? + (dirty.len() * PAGE) as u64;
         store.check_quota(most.min(size as u64))?;
-        // Only ever makes it longer: what is mapped stays.
+        // Memories only grow, so this never truncates what is mapped.
         backing.file.set_len(size as u64)?;
         let bytes = memory.bytes(quiescent);
         let mut written_bytes = 0;
@@ -126,10 +136,10 @@ impl SoftInstance {
         self.suspended = true;
         self.guest.expect_anonymous(0);
         let disk_bytes = backing.file.allocated()?;
-        Ok(Suspended { dirty_bytes: (dirty.len() * PAGE) as u64, written_bytes, disk_bytes })
+        Ok(SoftSuspension { dirty_bytes: (dirty.len() * PAGE) as u64, written_bytes, disk_bytes })
     }
 
-    /// No step since it was suspended.
+    /// Whether no step has run since it was suspended.
     pub fn is_suspended(&self) -> bool {
         self.suspended
     }
@@ -143,7 +153,7 @@ impl SoftInstance {
     }
 }
 
-/// Makes part of the file zero, `zeros`; a hole where the file system can.
+/// Clears a part of the file: punches a hole, or writes `zeros` where the file system has no holes.
 fn clear(file: &DiskFile, at: usize, zeros: &[u8]) -> io::Result<()> {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     match rustix::fs::fallocate(file.for_reading()?, hole, at as u64, zeros.len() as u64) {

@@ -1,56 +1,62 @@
-//! Threads that run guests, as many at once as there are cores: a guest never blocks, so more would only contend.
+//! Worker threads that run steps, at most one for each core at once: guests rarely block, so more would only contend.
 //!
-//! A step that takes long is interrupted every few milliseconds (`engine`), and may have to wait there until it is
-//! its turn again ([`run_slots`]): its thread sleeps, and another one takes its place. So a controller that
-//! computes for seconds keeps no other one waiting.
+//! A long step is interrupted every few milliseconds (`epoch_ticker`). There it may have to wait for its next turn
+//! (`run_slots`): its thread sleeps, and another thread uses the core. So a controller that computes for seconds does
+//! not delay the others.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 use std::{io, thread};
 
-use crate::step_scheduler::run_slots::{Grant, RunSlots};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::step_scheduler::run_slots::{RunGrant, RunSlots};
 
 mod run_slots;
 
-type Job = Box<dyn FnOnce() + Send>;
+type ScheduledJob = Box<dyn FnOnce() + Send>;
 
-/// Interruptions that a job may see before it counts as long: the first may come at once.
+/// Interruptions after which a job does not count as long yet: the first may come at once.
 const SHORT_SLICES: u32 = 1;
 
-/// Ends when dropped, after the jobs submitted so far.
-pub struct Pool(Arc<Shared>);
+/// The worker threads. They end after the drop, when all submitted jobs are done.
+pub struct StepScheduler(Arc<SchedulerShared>);
 
-struct Shared {
-    state: Mutex<State>,
-    /// For threads without a job.
+struct SchedulerShared {
+    state: Mutex<SchedulerState>,
+    /// Wakes idle threads.
     work: Condvar,
-    /// For threads that have given their place away.
+    /// Wakes threads that wait for their turn.
     turn: Condvar,
     started: Instant,
-    /// Threads without a job that are kept.
-    kept: usize,
+    /// Most idle threads; others end.
+    max_idle: usize,
 }
 
-struct State {
-    places: RunSlots<Job>,
-    /// They have a place, and wait for a thread.
-    begun: VecDeque<Job>,
-    /// They have a place again, and their threads are on their way.
-    back: Vec<u64>,
+struct SchedulerState {
+    run_slots: RunSlots<ScheduledJob>,
+    /// Jobs with a run slot that no thread has taken yet.
+    begun: VecDeque<ScheduledJob>,
+    /// Threads with a run slot again that have not woken yet.
+    resumed: Vec<u64>,
+    /// Threads without a job.
     idle: usize,
+    /// Threads started so far; the next one's id.
     threads: u64,
+    /// No more jobs will come.
     closed: bool,
 }
 
-/// What a thread of the pool knows of itself.
+/// A worker thread's own state.
 struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<SchedulerShared>,
     id: u64,
-    /// Interruptions of its job.
+    /// Interruptions of the current job.
     slices: u32,
+    /// The current job counts as long.
     is_long: bool,
 }
 
@@ -58,39 +64,45 @@ thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
-impl Pool {
-    pub fn start() -> io::Result<Pool> {
+impl StepScheduler {
+    /// Starts a thread for each core.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn start() -> io::Result<StepScheduler> {
         let cores = thread::available_parallelism().map_or(1, |n| n.get());
-        let (places, begun, back) = (RunSlots::new(cores), VecDeque::new(), Vec::new());
-        let state = State { places, begun, back, idle: 0, threads: 0, closed: false };
-        let shared = Arc::new(Shared {
+        let (run_slots, begun, resumed) = (RunSlots::new(cores), VecDeque::new(), Vec::new());
+        let state = SchedulerState { run_slots, begun, resumed, idle: 0, threads: 0, closed: false };
+        let shared = Arc::new(SchedulerShared {
             state: Mutex::new(state),
             work: Condvar::new(),
             turn: Condvar::new(),
             started: Instant::now(),
-            kept: cores,
+            max_idle: cores,
         });
         for _ in 0..cores {
             spawn(&shared, &mut shared.state())?;
         }
-        Ok(Pool(shared))
+        Ok(StepScheduler(shared))
     }
 
+    /// Queues a job. Never blocks.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state();
-        state.places.submit(Box::new(job));
+        state.run_slots.submit(Box::new(job));
         self.0.grant(&mut state);
     }
 }
 
-impl Drop for Pool {
+impl Drop for StepScheduler {
     fn drop(&mut self) {
         self.0.state().closed = true;
         self.0.work.notify_all();
     }
 }
 
-/// A long step is at a point where it can wait: waits there if it is not its turn. Nothing happens on other threads.
+/// Called by a running step at each interruption: a long step waits here while it is not its turn. Does nothing on other
+/// threads.
 pub(crate) fn slice_used() {
     with_worker(|worker| {
         worker.slices += 1;
@@ -99,7 +111,7 @@ pub(crate) fn slice_used() {
         }
         let shared = &worker.shared;
         let mut state = shared.state();
-        let stays = state.places.slice_used(worker.id, worker.is_long, shared.started.elapsed());
+        let stays = state.run_slots.slice_used(worker.id, worker.is_long, shared.started.elapsed());
         worker.is_long = true;
         if !stays {
             shared.grant(&mut state);
@@ -108,11 +120,11 @@ pub(crate) fn slice_used() {
     });
 }
 
-/// Runs what waits for something else than a core, without a place meanwhile.
-pub(crate) fn aside<T>(wait: impl FnOnce() -> T) -> T {
+/// Runs `wait`, which waits for something else than a core, and gives the run slot to others for that time.
+pub(crate) fn without_run_slot<T>(wait: impl FnOnce() -> T) -> T {
     with_worker(|worker| {
         let mut state = worker.shared.state();
-        state.places.leave(std::mem::take(&mut worker.is_long));
+        state.run_slots.leave(std::mem::take(&mut worker.is_long));
         worker.slices = 0;
         worker.shared.grant(&mut state);
     });
@@ -120,7 +132,7 @@ pub(crate) fn aside<T>(wait: impl FnOnce() -> T) -> T {
     with_worker(|worker| {
         let shared = &worker.shared;
         let mut state = shared.state();
-        state.places.come_back(worker.id);
+        state.run_slots.requeue(worker.id);
         shared.grant(&mut state);
         shared.await_turn(state, worker.id);
     });
@@ -135,7 +147,7 @@ fn with_worker(run: impl FnOnce(&mut Worker)) {
     });
 }
 
-fn spawn(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
+fn spawn(shared: &Arc<SchedulerShared>, state: &mut SchedulerState) -> io::Result<()> {
     let id = state.threads;
     let worker = Worker { shared: shared.clone(), id, slices: 0, is_long: false };
     thread::Builder::new().name(format!("wasmop-step-{id}")).spawn(move || {
@@ -147,23 +159,23 @@ fn spawn(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
     Ok(())
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl SchedulerShared {
+    fn state(&self) -> MutexGuard<'_, SchedulerState> {
+        self.state.lock()
     }
 
-    /// Gives free places away.
-    fn grant(self: &Arc<Self>, state: &mut State) {
-        while let Some(grant) = state.places.grant(self.started.elapsed()) {
+    /// Hands out free run slots.
+    fn grant(self: &Arc<Self>, state: &mut SchedulerState) {
+        while let Some(grant) = state.run_slots.grant(self.started.elapsed()) {
             match grant {
-                Grant::Waiter(id) => {
-                    state.back.push(id);
+                RunGrant::Waiter(id) => {
+                    state.resumed.push(id);
                     self.turn.notify_all();
                 }
-                Grant::Job(job) => {
+                RunGrant::Job(job) => {
                     state.begun.push_back(job);
                     if state.begun.len() > state.idle {
-                        // Without one more thread it waits until one is free.
+                        // If the system refuses another thread, the job waits for the next free one.
                         let _ = spawn(self, state);
                     } else {
                         self.work.notify_one();
@@ -173,23 +185,24 @@ impl Shared {
         }
     }
 
-    fn await_turn(&self, mut state: MutexGuard<'_, State>, id: u64) {
+    /// Waits until thread `id` has a run slot.
+    fn await_turn(&self, mut state: MutexGuard<'_, SchedulerState>, id: u64) {
         loop {
-            if let Some(at) = state.back.iter().position(|granted| *granted == id) {
-                state.back.swap_remove(at);
+            if let Some(at) = state.resumed.iter().position(|granted| *granted == id) {
+                state.resumed.swap_remove(at);
                 return;
             }
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.turn.wait(&mut state);
         }
     }
 
-    /// A thread's life.
+    /// Runs jobs until the thread is not needed any more.
     fn work(self: &Arc<Self>) {
         let mut state = self.state();
         loop {
             if let Some(job) = state.begun.pop_front() {
                 drop(state);
-                // A panic has been told by the hook; the place must not be lost with it.
+                // The panic hook has reported a panic. The run slot must not be lost with it.
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 let mut is_long = false;
                 with_worker(|worker| {
@@ -197,15 +210,15 @@ impl Shared {
                     worker.slices = 0;
                 });
                 state = self.state();
-                state.places.leave(is_long);
+                state.run_slots.leave(is_long);
                 self.grant(&mut state);
                 continue;
             }
-            if state.closed || state.idle >= self.kept {
+            if state.closed || state.idle >= self.max_idle {
                 return;
             }
             state.idle += 1;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.work.wait(&mut state);
             state.idle -= 1;
         }
     }
@@ -218,13 +231,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_that_never_end_leave_room_for_others() {
-        let pool = Pool::start().unwrap();
+    fn endless_steps_do_not_starve_others() {
+        let scheduler = StepScheduler::start().unwrap();
         let (tx, rx) = mpsc::channel();
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         for _ in 0..10 {
             let (tx, stop) = (tx.clone(), stop.clone());
-            pool.submit(move || {
+            scheduler.submit(move || {
                 while !stop.load(std::sync::atomic::Ordering::SeqCst) {
                     slice_used();
                 }
@@ -233,34 +246,34 @@ mod tests {
         }
         for _ in 0..100 {
             let tx = tx.clone();
-            pool.submit(move || tx.send("short").unwrap());
+            scheduler.submit(move || tx.send("short").unwrap());
         }
         let first: Vec<_> = rx.iter().take(100).collect();
         assert_eq!(first, ["short"; 100]);
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
-        drop((tx, pool));
-        assert_eq!(rx.iter().collect::<Vec<_>>(), ["long"; 10], "they end with the pool, all of them");
+        drop((tx, scheduler));
+        assert_eq!(rx.iter().collect::<Vec<_>>(), ["long"; 10], "all jobs end with the scheduler");
     }
 
     #[test]
-    fn whoever_waits_for_something_else_takes_no_place_and_a_panic_neither() {
-        let pool = Pool::start().unwrap();
+    fn waiting_and_panicking_jobs_free_their_run_slots() {
+        let scheduler = StepScheduler::start().unwrap();
         let (tx, rx) = mpsc::channel();
         let (gate, opened) = mpsc::channel::<()>();
         let opened = Arc::new(Mutex::new(opened));
         for _ in 0..100 {
             let (tx, opened) = (tx.clone(), opened.clone());
-            pool.submit(move || {
-                aside(|| opened.lock().unwrap().recv().unwrap());
+            scheduler.submit(move || {
+                without_run_slot(|| opened.lock().recv().unwrap());
                 tx.send("waited").unwrap();
             });
-            pool.submit(|| std::panic::resume_unwind(Box::new("as a guest's host function might")));
+            scheduler.submit(|| std::panic::resume_unwind(Box::new("as a guest's host function might")));
         }
         let after = tx.clone();
-        pool.submit(move || after.send("not").unwrap());
+        scheduler.submit(move || after.send("not").unwrap());
         assert_eq!(rx.recv(), Ok("not"));
         (0..100).for_each(|_| gate.send(()).unwrap());
-        drop((tx, pool));
+        drop((tx, scheduler));
         assert_eq!(rx.iter().collect::<Vec<_>>(), ["waited"; 100]);
     }
 }

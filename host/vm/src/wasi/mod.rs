@@ -1,56 +1,53 @@
-//! WASI 0.2 for packages of the soft tier: no sockets and no names; of files what the owner grants ([`WasiGrant`]),
-//! which is nothing by default; environment and arguments as any controller has them ([`Startup`]). Clocks and random numbers are the machine's,
-//! standard output and error go to the host's log.
+//! One instance's WASI 0.2, for packages of the soft tier.
 //!
-//! A step must not hold its thread for ever, and epochs can't interrupt the host. So `wasi:io/poll`
-//! is our own: time spent waiting counts as CPU time of the step, and its limit ends the wait. That
-//! is the only place where a guest can wait: a file is always ready, and no other stream or socket exists.
+//! Denied: sockets and name lookup. Files: only what the owner grants ([`WasiGrant`]), by default nothing. Environment
+//! and arguments: as of any controller ([`Startup`]). Clocks and random numbers: the machine's. Standard output and
+//! error: the host's log.
 
 mod grant;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use wasmop_core::startup::{PROGRAM, Startup};
 use wasmop_core::step::LogLine;
-use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::bindings::sync::io::poll;
-use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::runtime::in_tokio;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_io::bindings::wasi::io::poll as async_poll;
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{WasiCtx, WasiCtxView};
 
-use crate::guest::Context;
 use crate::log_limit::MAX_LOG_BYTES_PER_STEP;
-use crate::step_scheduler;
 
 pub use grant::{Directory, WasiGrant};
 
-/// Most handles of one instance: streams, pollables and errors are all it can get.
+/// Most handles of one instance: streams, pollables and errors.
 pub(crate) const MAX_HANDLES: usize = 4096;
-/// If it may open files: each is a descriptor of the host.
+/// Most handles of an instance that may open files: each is a file descriptor of the host.
 const MAX_HANDLES_WITH_FILES: usize = 128;
-/// Most random bytes in one call: they are made in the host's memory first.
+/// Most random bytes of one call. The host makes them in its own memory first.
 const MAX_RANDOM: u64 = 1 << 20;
 
-/// One instance's half of WASI.
-pub struct Wasi {
+/// The WASI state of one instance.
+pub(crate) struct Wasi {
     ctx: WasiCtx,
     table: ResourceTable,
-    streams: [(&'static str, Output); 2],
+    /// Name and content of the standard streams.
+    streams: [(&'static str, CapturedStream); 2],
 }
 
 impl Wasi {
-    /// Fails if a directory can't be opened; the error names it.
-    pub(crate) fn granting(grant: &WasiGrant, startup: &Startup) -> io::Result<Wasi> {
-        let streams = [("stdout", Output::default()), ("stderr", Output::default())];
+    /// The state of a new instance.
+    ///
+    /// # Errors
+    /// If a granted directory cannot be opened; the error names it.
+    pub fn granting(grant: &WasiGrant, startup: &Startup) -> io::Result<Wasi> {
+        let streams = [("stdout", CapturedStream::default()), ("stderr", CapturedStream::default())];
         let mut table = ResourceTable::new();
         table.set_max_capacity(if grant.directories.is_empty() { MAX_HANDLES } else { MAX_HANDLES_WITH_FILES });
-        // What is not named here is denied by default, and by test.
+        // wasmtime denies everything that is not named here, and a test checks it.
         let mut builder = WasiCtx::builder();
         builder
             .stdout(streams[0].1.clone())
@@ -59,7 +56,7 @@ impl Wasi {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(MAX_RANDOM)
-            // Files are read by the thread that runs the step, which has its place for that.
+            // The step's own thread reads files, in its run slot.
             .allow_blocking_current_thread(true);
         for (name, value) in &startup.env {
             builder.env(name, value);
@@ -71,12 +68,22 @@ impl Wasi {
         Ok(Wasi { ctx: builder.build(), table, streams })
     }
 
-    /// Takes what was written to the standard streams, line by line; what is left after the last
-    /// newline is one. Returns the bytes written.
-    pub(crate) fn take_lines(&mut self, lines: &mut Vec<LogLine>) -> usize {
+    /// What wasmtime's implementation works on.
+    pub fn view(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+    }
+
+    /// The instance's handles.
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// Takes the content of the standard streams as lines; the rest after the last newline is one too. Returns the number
+    /// of bytes that the guest wrote.
+    pub fn take_lines(&mut self, lines: &mut Vec<LogLine>) -> usize {
         let mut bytes = 0;
         for (target, output) in &self.streams {
-            let mut written = output.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut written = output.0.lock();
             bytes += written.total;
             let text = std::mem::take(&mut *written).bytes;
             lines.extend(String::from_utf8_lossy(&text).lines().map(|line| LogLine {
@@ -90,77 +97,26 @@ impl Wasi {
     }
 }
 
-/// Everything WASI has, as far as [`Wasi::granting`] lets it.
-pub(crate) fn add_to_linker(linker: &mut Linker<Context>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-    linker.allow_shadowing(true);
-    poll::add_to_linker::<_, HasSelf<Context>>(linker, |context| context)?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-impl WasiView for Context {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Wasi { ctx, table, .. } = self.wasi();
-        WasiCtxView { ctx, table }
-    }
-}
-
-impl Context {
-    /// Waits for what a pollable says, at most for what is left of the step's CPU time.
-    fn wait<T>(&mut self, until: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>) -> wasmtime::Result<T> {
-        let left = self.cpu_left();
-        let begun = Instant::now();
-        let table = &mut self.wasi().table;
-        let result = step_scheduler::aside(|| in_tokio(async { tokio::time::timeout(left, until(table)).await }));
-        self.spend(begun.elapsed());
-        match result {
-            Ok(result) => result,
-            Err(_) => Err(self.cpu_limit_reached("waited and computed for")),
-        }
-    }
-}
-
-impl poll::Host for Context {
-    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        self.wait(async |table| async_poll::Host::poll(table, pollables).await)
-    }
-}
-
-impl poll::HostPollable for Context {
-    fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        poll::HostPollable::ready(&mut self.wasi().table, pollable)
-    }
-
-    fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.wait(async |table| async_poll::HostPollable::block(table, pollable).await)
-    }
-
-    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        poll::HostPollable::drop(&mut self.wasi().table, pollable)
-    }
-}
-
-/// A standard stream: collected during a step, logged after it.
+/// A standard stream, collected during a step and logged after it.
 #[derive(Clone, Default)]
-struct Output(Arc<Mutex<Written>>);
+struct CapturedStream(Arc<Mutex<CapturedBytes>>);
 
 #[derive(Default)]
-struct Written {
-    /// At most what a step may log.
+struct CapturedBytes {
+    /// At most [`MAX_LOG_BYTES_PER_STEP`].
     bytes: Vec<u8>,
-    /// With what went beyond that.
+    /// Bytes written, those dropped included.
     total: usize,
 }
 
-impl IsTerminal for Output {
+impl IsTerminal for CapturedStream {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Output {
-    /// For WASI 0.3, which is not linked.
+impl StdoutStream for CapturedStream {
+    /// Used by WASI 0.3, which is not linked.
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
         Box::new(tokio::io::sink())
     }
@@ -170,9 +126,9 @@ impl StdoutStream for Output {
     }
 }
 
-impl OutputStream for Output {
+impl OutputStream for CapturedStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.0.lock();
         written.total = written.total.saturating_add(bytes.len());
         let room = MAX_LOG_BYTES_PER_STEP - written.bytes.len();
         written.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -188,8 +144,8 @@ impl OutputStream for Output {
     }
 }
 
-impl Pollable for Output {
-    // As `async_trait` writes it.
+impl Pollable for CapturedStream {
+    // The signature that `async_trait` generates.
     fn ready<'a, 'b>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'b>>
     where
         'a: 'b,
@@ -215,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_the_machine_is_reachable() {
+    fn the_default_grant_denies_the_machine() {
         let mut wasi = Wasi::granting(&WasiGrant::default(), &Startup::default()).unwrap();
         let (ctx, table) = (&mut wasi.ctx, &mut wasi.table);
         let mut cli = WasiCliCtxView { ctx: ctx.cli(), table };
@@ -235,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_granted_is_there_and_no_more() {
+    fn an_instance_gets_exactly_what_is_granted() {
         let dir = tempfile::tempdir().unwrap();
         let directory = |source: &std::path::Path, destination: &str, writable| Directory {
             source: source.into(),
@@ -265,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_streams_become_lines_within_the_limit_of_a_step() {
+    fn standard_streams_become_log_lines_up_to_the_limit() {
         let mut wasi = Wasi::granting(&WasiGrant::default(), &Startup::default()).unwrap();
         let mut lines = Vec::new();
         let mut stdout = wasi.streams[0].1.clone();

@@ -1,5 +1,5 @@
-//! The objects that serve a Website: the page in a ConfigMap, a Deployment that mounts it, and a
-//! Service in front. Each is deleted with the Website.
+//! The objects that serve a Website: a ConfigMap with the page, a Deployment that mounts it, and a Service. Kubernetes
+//! deletes them with the Website.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use kube::{Resource, ResourceExt};
 
 use crate::website::Website;
 
-/// Part of the children's names, so that other controllers may have Websites in the same namespace.
+/// Part of the children's names, so that other controllers can have Websites in the same namespace.
 const PROJECT: &str = env!("CARGO_PKG_NAME");
 const PAGE_VOLUME: &str = "page";
 const HTTP: i32 = 80;
 
-/// The name of every child.
+/// The name of all children.
 pub fn name(website: &Website) -> String {
     format!("{}-{PROJECT}", website.name_any())
 }
 
-/// Whether an object that exists is a child of this Website.
+/// Returns whether an existing object is a child of this Website.
 pub fn is_child<K: Resource>(object: &K, website: &Website) -> bool {
     let controllers = object.meta().owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
     controllers.map(|owner| &owner.uid).any(|uid| Some(uid) == website.metadata.uid.as_ref())
@@ -89,8 +89,8 @@ pub fn service(website: &Website) -> Service {
     }
 }
 
-/// Metadata of a child. The owner reference makes Kubernetes delete it with the Website, and its
-/// changes cause a reconcile of the Website.
+/// The metadata of a child. Because of the owner reference, Kubernetes deletes the child with the Website, and changes
+/// of the child reconcile the Website.
 fn metadata(website: &Website) -> ObjectMeta {
     ObjectMeta {
         name: Some(name(website)),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_one_that_this_website_controls() {
+    fn a_child_has_the_website_as_controller_owner() {
         let child = service(&website("1"));
         assert_eq!(child.metadata.name, Some(format!("hello-{PROJECT}")));
         assert!(is_child(&child, &website("1")) && !is_child(&child, &website("2")));

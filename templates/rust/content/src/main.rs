@@ -1,4 +1,4 @@
-//! A controller for the custom resource `Website`: a page, served by a Deployment.
+//! A controller for the custom resource `Website`, a page that a Deployment serves.
 
 mod children;
 mod status;
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use website::{FINALIZER, Website};
 
-/// Every Website is reconciled at least this often, in case a change went unnoticed.
+/// The time between reconciles of a Website without changes.
 const RESYNC: Duration = Duration::from_secs(300);
 
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ enum Error {
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What all reconciles share. It is ordinary memory, and is kept while the controller is suspended.
+/// The state that all reconciles share. Memory survives suspending the controller.
 struct Context {
     client: Client,
     events: Recorder,
@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
         reconciles: AtomicU64::new(0),
     });
     wasmop::Controller::new(Api::<Website>::all(client.clone()), watcher::Config::default())
-        // The status is ours: writing it is no reason to look again.
+        // The controller's own status updates cause no reconcile.
         .generation_changed()
         .owns(Api::<ConfigMap>::all(client.clone()), watcher::Config::default())
         .owns(Api::<Deployment>::all(client.clone()), watcher::Config::default())
@@ -84,7 +84,7 @@ async fn reconcile(website: Arc<Website>, context: Arc<Context>) -> Result<Actio
     .map_err(|error| Error::Finalizer(Box::new(error)))
 }
 
-/// Brings the children to what the Website asks for, and its status to what they are.
+/// Brings the children in line with the spec of the Website, and its status in line with the children.
 async fn apply(websites: &Api<Website>, website: &Website, context: &Context) -> Result<Action> {
     let reconciles = context.reconciles.fetch_add(1, Ordering::Relaxed) + 1;
 
@@ -106,15 +106,15 @@ async fn apply(websites: &Api<Website>, website: &Website, context: &Context) ->
     Ok(Action::requeue(RESYNC))
 }
 
-/// Kubernetes deletes the children, by their owner references. What it knows nothing of, like a DNS
-/// record or a bucket, would be deleted here.
+/// The place to delete what Kubernetes does not know, such as a DNS record or a bucket. Kubernetes deletes the children
+/// because of their owner references.
 async fn clean_up(website: &Website, context: &Context) -> Result<Action> {
     publish(context, website, "Deleted", "Deleted with its ConfigMap, Deployment and Service").await?;
     Ok(Action::await_change())
 }
 
-/// Creates or updates a child by server-side apply: what others have set in it stays. An object of the same name
-/// that is no child of the Website is left alone.
+/// Creates or updates a child with server-side apply, which keeps the fields of other managers. It does not change an
+/// object of the same name that is not a child of the Website.
 async fn apply_child<K>(context: &Context, website: &Website, child: K) -> Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
@@ -128,7 +128,7 @@ where
     Ok(api.patch(&child.name_any(), &params, &Patch::Apply(&child)).await?)
 }
 
-/// Shown by `kubectl describe website`.
+/// Emits an Event, which `kubectl describe website` shows.
 async fn publish(context: &Context, website: &Website, reason: &str, note: &str) -> Result<()> {
     let event = Event {
         type_: EventType::Normal,
@@ -140,7 +140,7 @@ async fn publish(context: &Context, website: &Website, reason: &str, note: &str)
     Ok(context.events.publish(&event, &website.object_ref(&())).await?)
 }
 
-/// After an error an object is reconciled again, with backoff.
+/// `await_change` retries with exponential backoff.
 fn on_error(_: Arc<Website>, _: &Error, _: Arc<Context>) -> Action {
     Action::await_change()
 }

@@ -1,4 +1,4 @@
-//! What a Website's status says, given its Deployment.
+//! The status of a Website.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use crate::children;
 use crate::website::{Website, WebsiteStatus};
 
-/// The status to write. `now` is when a condition changes, if it does.
+/// Returns the status for the state of the Deployment. `now` is the transition time of conditions that change.
 pub fn observe(website: &Website, deployment: &Deployment, reconciles: u64, now: Time) -> WebsiteStatus {
     let generation = website.metadata.generation.unwrap_or_default();
     let before = website.status.as_ref().map_or(&[][..], |status| &status.conditions);
@@ -24,7 +24,7 @@ fn ready(website: &Website, deployment: &Deployment, generation: i64, before: &[
     let wanted = website.spec.replicas;
     let (status, reason) =
         if available >= wanted { ("True", "DeploymentAvailable") } else { ("False", "DeploymentNotAvailable") };
-    // The time of the last transition stays as long as the status does.
+    // The transition time changes only with the status.
     let since = before
         .iter()
         .find(|condition| condition.type_ == "Ready" && condition.status == status)
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_keeps_its_transition_time_until_its_status_changes() {
+    fn the_transition_time_of_a_condition_changes_only_with_its_status() {
         let spec = WebsiteSpec { content: String::new(), replicas: 2, image: String::new() };
         let mut website = Website::new("hello", spec);
         for (available, now, status, since) in

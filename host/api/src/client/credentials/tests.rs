@@ -21,7 +21,7 @@ async fn now(credentials: &Credentials) -> String {
     shown(&credentials.current().await.unwrap())
 }
 
-/// Waits until a plugin that was given up has done its work.
+/// Waits until an abandoned plugin has finished.
 async fn until_shown(credentials: &Credentials, expected: &str) {
     let shown = async {
         while now(credentials).await != expected {
@@ -31,7 +31,7 @@ async fn until_shown(credentials: &Credentials, expected: &str) {
     tokio::time::timeout(Duration::from_secs(30), shown).await.expect("the plugin gave nothing");
 }
 
-/// A plugin that gives whatever is in the file `given` once there is no file `hold`, and counts how often in `runs`.
+/// A plugin that prints the file `given` once the file `hold` is gone, and counts its runs in `runs`.
 fn plugin(dir: &TempDir) -> AuthInfo {
     let dir = dir.path().display();
     let script = format!("echo >> {dir}/runs; while [ -e {dir}/hold ]; do sleep 0.01; done; cat {dir}/given");
@@ -62,7 +62,7 @@ fn certificate(name: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn what_is_shown_is_as_client_go_has_it() {
+async fn credentials_follow_the_rules_of_client_go() {
     let dir = TempDir::new().unwrap();
     let token_file = Some(file(&dir, "token", "from-file\n"));
     let token = Some("fixed".to_owned().into());
@@ -85,7 +85,7 @@ async fn what_is_shown_is_as_client_go_has_it() {
 }
 
 #[tokio::test]
-async fn credentials_that_cannot_be_used_are_named_with_a_remedy() {
+async fn unusable_credentials_are_named_with_a_remedy() {
     let dir = TempDir::new().unwrap();
     let (certificate, key) = certificate("a");
     let (_, other_key) = self::certificate("b");
@@ -144,21 +144,21 @@ async fn token_file_is_read_again_after_a_while_and_at_once_after_a_401() {
     assert_eq!(shown(&first), "Bearer one");
     let second = credentials.rejected(&first).await.unwrap();
     assert_eq!(shown(&second), "Bearer two");
-    // Another request that was refused with the first one learns of it without a look at the file.
+    // Another request that got a 401 uses the new token without reading the file.
     file(&dir, "token", "three\n");
     assert_eq!(shown(&credentials.rejected(&first).await.unwrap()), "Bearer two");
-    // A storm of refusals does not become a storm of reads.
+    // Many refusals do not cause many reads.
     assert!(credentials.rejected(&second).await.is_none());
     credentials.age(REREAD_INTERVAL).await;
     assert_eq!(now(&credentials).await, "Bearer three");
-    // Some remove the file once it was read.
+    // Some tools remove the file after the first read.
     fs::remove_file(dir.path().join("token")).unwrap();
     credentials.age(REREAD_INTERVAL).await;
     assert_eq!(now(&credentials).await, "Bearer three");
 }
 
 #[tokio::test]
-async fn certificate_files_are_read_again_and_half_a_rotation_is_ignored() {
+async fn rotated_certificate_files_are_read_and_half_a_rotation_is_ignored() {
     let dir = TempDir::new().unwrap();
     let (first, second) = (certificate("first"), certificate("second"));
     let user = AuthInfo {
@@ -181,7 +181,7 @@ async fn certificate_files_are_read_again_and_half_a_rotation_is_ignored() {
 }
 
 #[tokio::test]
-async fn plugin_is_run_again_after_a_401_and_not_for_every_request() {
+async fn plugin_runs_again_after_a_401_but_not_for_every_request() {
     let dir = TempDir::new().unwrap();
     give(&dir, &serde_json::json!({"token": "one"}));
     let credentials = Credentials::load(&plugin(&dir)).await.unwrap();
@@ -197,13 +197,13 @@ async fn plugin_is_run_again_after_a_401_and_not_for_every_request() {
     }
     assert_eq!(runs(&dir), 2);
     credentials.age(REJECTED_INTERVAL).await;
-    // The same credentials once more are no reason to repeat a request.
+    // Unchanged credentials do not repeat a request.
     assert!(credentials.rejected(&second).await.is_none());
     assert_eq!(runs(&dir), 3);
 }
 
 #[tokio::test]
-async fn plugin_is_run_again_before_what_it_gave_expires() {
+async fn plugin_runs_again_before_its_credentials_expire() {
     let dir = TempDir::new().unwrap();
     let (certificate, key) = certificate("plugin");
     let at = |seconds: i64| {
@@ -219,7 +219,7 @@ async fn plugin_is_run_again_before_what_it_gave_expires() {
     credentials.age(Duration::from_secs(3000)).await;
     credentials.current().await.unwrap();
     assert_eq!(runs(&dir), 1);
-    // What is about to expire is not asked for again with every request.
+    // Credentials that are about to expire do not run the plugin for every request.
     give(&dir, &serde_json::json!({"token": "short", "expirationTimestamp": at(3)}));
     let short = credentials.rejected(&first).await.unwrap();
     assert_eq!(shown(&short), "Bearer short");
@@ -230,7 +230,7 @@ async fn plugin_is_run_again_before_what_it_gave_expires() {
 }
 
 #[tokio::test]
-async fn plugin_that_fails_later_leaves_what_it_gave_until_that_expires() {
+async fn credentials_stay_valid_until_expiry_when_the_plugin_fails() {
     let dir = TempDir::new().unwrap();
     give(&dir, &serde_json::json!({"token": "one"}));
     let credentials = Credentials::load(&plugin(&dir)).await.unwrap();
@@ -241,7 +241,7 @@ async fn plugin_that_fails_later_leaves_what_it_gave_until_that_expires() {
 }
 
 #[tokio::test]
-async fn plugin_outlives_the_request_that_gave_up_waiting_for_it() {
+async fn plugin_outlives_a_cancelled_request() {
     let dir = TempDir::new().unwrap();
     give(&dir, &serde_json::json!({"token": "one"}));
     let credentials = Credentials::load(&plugin(&dir)).await.unwrap();

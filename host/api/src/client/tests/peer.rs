@@ -1,4 +1,4 @@
-//! A TLS server whose present connections can be frozen, and proxies that lead to it.
+//! A TLS server whose open connections can be frozen, and proxies to it.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,7 +28,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::client::tls_provider;
 
-/// Signs everything here.
+/// The certificate authority of all certificates here.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     server: (String, String),

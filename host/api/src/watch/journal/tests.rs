@@ -24,7 +24,7 @@ fn seen(key: &str, version: u64, owner: &str) -> Seen {
 /// A state directory, and one watch's journal in it.
 struct Disks {
     dir: tempfile::TempDir,
-    key: Option<wasmop_snapshot::encryption::SealKey>,
+    key: Option<wasmop_snapshot::encryption::EncryptionKey>,
 }
 
 impl Disks {
@@ -51,13 +51,13 @@ fn content(index: &Index) -> String {
 }
 
 #[test]
-fn a_place_is_good_for_the_host_that_wrote_it_and_up_to_what_was_written() {
+fn place_is_valid_up_to_the_last_written_change() {
     let disks = Disks::new();
     let Recovered { mut journal, mut index, .. } = disks.recover();
     index.apply(seen("a", 1, "x"));
     index.apply(seen("b", 2, ""));
     journal.save_index(&mut index, Some(true)).unwrap();
-    let place = |number| Place { watch: journal.watch(), lineage: journal.lineage(), number };
+    let place = |number| WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number };
     let Recovered { journal: next, index: found, namespaced } = disks.recover();
     assert_eq!((content(&found), namespaced), (content(&index), Some(true)));
     assert_eq!([1, 2, 3].map(|number| next.number(place(number))), [Some(1), Some(2), None]);
@@ -66,16 +66,16 @@ fn a_place_is_good_for_the_host_that_wrote_it_and_up_to_what_was_written() {
     next.save_index(&mut found, Some(true)).unwrap();
     let third = disks.recover().journal;
     assert_eq!(third.number(place(2)), Some(2));
-    assert_eq!(third.number(Place { lineage: next.lineage(), ..place(2) }), Some(2));
-    assert_eq!(third.number(Place { lineage: next.lineage() ^ 1, ..place(2) }), None);
+    assert_eq!(third.number(WatchPosition { lineage: next.lineage(), ..place(2) }), Some(2));
+    assert_eq!(third.number(WatchPosition { lineage: next.lineage() ^ 1, ..place(2) }), None);
 }
 
 #[test]
-fn what_is_encrypted_is_not_to_be_read_and_another_key_finds_nothing() {
+fn encrypted_journal_is_unreadable_with_another_key() {
     let key = |byte: u8| {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), [byte; 32]).unwrap();
-        wasmop_snapshot::encryption::SealKey::read(file.path()).unwrap()
+        wasmop_snapshot::encryption::EncryptionKey::read(file.path()).unwrap()
     };
     let mut disks = Disks { key: Some(key(1)), ..Disks::new() };
     let Recovered { mut journal, mut index, .. } = disks.recover();
@@ -123,7 +123,7 @@ fn corrupt(file: &Path, at: usize, how: u8) {
 
 proptest! {
     #[test]
-    fn the_next_host_knows_what_was_written(steps in steps()) {
+    fn next_host_reads_the_written_index(steps in steps()) {
         let disks = Disks::new();
         let Recovered { mut journal, mut index, .. } = disks.recover();
         let mut written = content(&index);
@@ -158,7 +158,7 @@ proptest! {
 
     /// A place that is taken for good leads to all that has changed since, whatever became of the file.
     #[test]
-    fn of_a_damaged_file_what_is_left_is_true(before in steps(), after in steps(), at in any::<usize>(), how in 0..3u8) {
+    fn intact_part_of_a_damaged_file_is_correct(before in steps(), after in steps(), at in any::<usize>(), how in 0..3u8) {
         let disks = Disks::new();
         let Recovered { mut journal, mut index, .. } = disks.recover();
         // By number, what was there then.
@@ -179,7 +179,7 @@ proptest! {
         journal.save_index(&mut index, None).unwrap();
         corrupt(&disks.file(), at, how);
         let found = disks.recover();
-        let place = |number| Place { watch: journal.watch(), lineage: journal.lineage(), number };
+        let place = |number| WatchPosition { watch: journal.watch(), lineage: journal.lineage(), number };
         let known = (1..=index.last()).filter(|number| found.journal.number(place(*number)).is_some()).max();
         prop_assert!(known.is_none() || known == Some(found.index.last()));
         if let Some(known) = known {
@@ -190,7 +190,7 @@ proptest! {
 }
 
 #[test]
-fn what_one_identity_saw_is_not_taken_up_by_another() {
+fn identities_have_separate_journals() {
     let account = |text: &str| Some(Arc::new(text.parse::<wasmop_core::service_account::ServiceAccount>().unwrap()));
     let names = [None, account("a/x"), account("a/y"), account("b/x")]
         .map(|service_account| name(&WatchRequest { service_account, ..request() }));
@@ -198,7 +198,7 @@ fn what_one_identity_saw_is_not_taken_up_by_another() {
 }
 
 #[test]
-fn journal_that_is_old_and_unused_is_removed() {
+fn old_unused_journal_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
     let of = |kind: &str| WatchRequest { version: "v1".into(), kind: kind.into(), ..WatchRequest::default() };

@@ -1,52 +1,52 @@
-//! What goes wrong between a watch and its API server, and what is told of it.
+//! Failures of lists, watches and discovery, and how they are reported.
 
 use super::*;
 
 #[tokio::test]
-async fn after_410_only_what_changed_meanwhile_is_told() {
+async fn relist_after_410_sends_differences() {
     for in_stream in [true, false] {
-        let (mut world, _, stream) = World::watching(&[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
+        let (mut harness, _, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2), ("a/c", 3)]).await;
         if in_stream {
             stream.event("ERROR", &expired());
         } else {
             drop(stream);
-            world.request("watch=true").await.json(410, &expired());
+            harness.request("watch=true").await.json(410, &expired());
         }
-        world.request("limit=500").await.list("50", &[("a/a", 1), ("a/c", 40), ("a/d", 41)]);
-        assert_eq!(world.changes().await, ["~a/c", "+a/d", "-a/b", "synced"]);
-        world.request("resourceVersion=50").await;
+        harness.request("limit=500").await.list("50", &[("a/a", 1), ("a/c", 40), ("a/d", 41)]);
+        assert_eq!(harness.changes().await, ["~a/c", "+a/d", "-a/b", "synced"]);
+        harness.request("resourceVersion=50").await;
     }
 }
 
 #[tokio::test]
-async fn a_missing_crd_is_waited_for_and_told_once() {
-    let mut world = World::new();
-    let id = world.hub.subscribe(request());
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    let Change::Waiting(waiting) = world.change().await else { panic!() };
+async fn missing_crd_is_reported_once() {
+    let mut harness = Harness::new();
+    let id = harness.hub.subscribe(request());
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    let Change::Waiting(waiting) = harness.change().await else { panic!() };
     assert_eq!(
         waiting.to_string(),
         "cannot watch websites.demo.wasmop.dev/v1: the API server does not serve websites in demo.wasmop.dev/v1"
     );
     assert!(waiting.help().contains("install the CustomResourceDefinition"), "{}", waiting.help());
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    world.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": []}));
-    world.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": null}));
-    assert_eq!(world.hub.resolved(id), None);
-    world.serve_websites().await;
-    // It is announced, but not served yet.
-    world.request("/websites?").await.error(404);
-    world.serve_websites().await;
-    world.request("/websites?").await.list("10", &[("a/a", 1)]);
-    assert_eq!(world.changes().await, ["+a/a", "synced"]);
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    harness.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": []}));
+    harness.request("/apis/demo.wasmop.dev/v1").await.json(200, &json!({"resources": null}));
+    assert_eq!(harness.hub.resolved(id), None);
+    harness.serve_websites().await;
+    // Discovery announces it, but the API server does not serve it yet.
+    harness.request("/websites?").await.error(404);
+    harness.serve_websites().await;
+    harness.request("/websites?").await.list("10", &[("a/a", 1)]);
+    assert_eq!(harness.changes().await, ["+a/a", "synced"]);
 }
 
 #[tokio::test]
-async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing() {
-    let mut world = World::new();
-    world.hub.subscribe(request());
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    assert_eq!(world.next().await, "Missing");
+async fn unserved_version_and_missing_crd_are_different_reasons() {
+    let mut harness = Harness::new();
+    harness.hub.subscribe(request());
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    assert_eq!(harness.next().await, "Missing");
     let definition = |served: bool, established: &str| {
         json!({
             "metadata": {"name": "websites.demo.wasmop.dev"},
@@ -55,14 +55,14 @@ async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing(
         })
     };
     for (served, established, cause, message, help) in [
-        (false, "True", Cause::VersionNotServed, "`served: false` for v1; it serves v1beta1", "served: true"),
-        (true, "False", Cause::NotEstablished, "is not established: names", "kubectl describe crd"),
+        (false, "True", WaitReason::VersionNotServed, "`served: false` for v1; it serves v1beta1", "served: true"),
+        (true, "False", WaitReason::NotEstablished, "is not established: names", "kubectl describe crd"),
     ] {
-        *world.definition.lock().unwrap() = Some(definition(served, established));
+        *harness.definition.lock().unwrap() = Some(definition(served, established));
         let waiting = loop {
-            let exchange = world.requests.recv().await.unwrap();
+            let exchange = harness.requests.recv().await.unwrap();
             exchange.json(200, &json!({"resources": []}));
-            if let Ok(event) = world.events.try_recv() {
+            if let Ok(event) = harness.events.try_recv() {
                 let Change::Waiting(waiting) = event.event.change else { panic!() };
                 break waiting;
             }
@@ -71,158 +71,158 @@ async fn a_crd_that_does_not_serve_the_version_is_told_from_one_that_is_missing(
         assert!(waiting.message.contains(message), "{}", waiting.message);
         assert!(waiting.help().contains(help), "{}", waiting.help());
     }
-    // It is not said to be missing while it is about to be served.
-    *world.definition.lock().unwrap() = Some(definition(true, "True"));
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    world.serve_websites().await;
-    world.request("/websites?").await.list("10", &[]);
-    assert_eq!(world.next().await, "synced");
+    // A definition that is about to be served is not reported as missing.
+    *harness.definition.lock().unwrap() = Some(definition(true, "True"));
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    harness.serve_websites().await;
+    harness.request("/websites?").await.list("10", &[]);
+    assert_eq!(harness.next().await, "synced");
 }
 
 #[tokio::test]
-async fn an_identity_that_may_not_read_definitions_is_told_how_to_learn_more() {
-    let mut world = World::new();
-    *world.definition.lock().unwrap() = Some(json!({"kind": "Status", "status": "Failure", "code": 403}));
-    world.hub.subscribe(request());
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    let Change::Waiting(waiting) = world.change().await else { panic!() };
-    assert_eq!((waiting.cause, waiting.cause.reason()), (Cause::Unexplained, "ResourceNotServed"));
+async fn missing_resource_is_unexplained_if_definitions_are_forbidden() {
+    let mut harness = Harness::new();
+    *harness.definition.lock().unwrap() = Some(json!({"kind": "Status", "status": "Failure", "code": 403}));
+    harness.hub.subscribe(request());
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    let Change::Waiting(waiting) = harness.change().await else { panic!() };
+    assert_eq!((waiting.cause, waiting.cause.reason()), (WaitReason::Unexplained, "ResourceNotServed"));
     assert!(waiting.message.contains("is missing, or does not serve the version"), "{}", waiting.message);
     assert!(waiting.help().contains("get on customresourcedefinitions"), "{}", waiting.help());
 }
 
 #[tokio::test]
-async fn a_crd_that_is_removed_is_waited_for_and_its_objects_are_gone_when_it_is_back() {
-    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+async fn objects_of_a_removed_crd_are_deleted_when_it_returns() {
+    let (mut harness, _, stream) = Harness::watching(&[("a/a", 1)]).await;
     drop(stream);
-    world.request("watch=true").await.error(404);
-    assert_eq!(world.changes().await, ["Missing"]);
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
-    world.serve_websites().await;
-    world.request("limit=500").await.list("90", &[]);
-    assert_eq!(world.changes().await, ["-a/a", "synced"]);
+    harness.request("watch=true").await.error(404);
+    assert_eq!(harness.changes().await, ["Missing"]);
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    harness.serve_websites().await;
+    harness.request("limit=500").await.list("90", &[]);
+    assert_eq!(harness.changes().await, ["-a/a", "synced"]);
 }
 
 #[tokio::test]
-async fn a_thousand_watches_that_wait_for_a_crd_ask_once_together() {
-    let mut world = World::with_pace(Pace { missing_delay: Duration::from_secs(600), ..PACE });
+async fn watches_that_wait_for_a_crd_share_discovery() {
+    let mut harness = Harness::with_timings(UpstreamTimings { missing_delay: Duration::from_secs(600), ..TIMINGS });
     for n in 0..1000 {
-        world.hub.subscribe(WatchRequest { namespace: Some(format!("ns-{n}")), ..request() });
+        harness.hub.subscribe(WatchRequest { namespace: Some(format!("ns-{n}")), ..request() });
     }
-    world.request("/apis/demo.wasmop.dev/v1").await.error(404);
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(404);
     for _ in 0..1000 {
-        assert_eq!(world.next().await, "Missing");
+        assert_eq!(harness.next().await, "Missing");
     }
-    assert!(world.requests.try_recv().is_err());
+    assert!(harness.requests.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn missing_rights_are_told_once_for_each_cause_and_tried_again() {
-    let mut world = World::new();
-    world.hub.subscribe(request());
-    world.serve_websites().await;
-    world.request("/websites?").await.error(403);
-    let Change::Waiting(waiting) = world.change().await else { panic!() };
+async fn missing_permissions_are_reported_once_a_cause_and_retried() {
+    let mut harness = Harness::new();
+    harness.hub.subscribe(request());
+    harness.serve_websites().await;
+    harness.request("/websites?").await.error(403);
+    let Change::Waiting(waiting) = harness.change().await else { panic!() };
     assert_eq!(waiting.to_string(), "cannot watch websites.demo.wasmop.dev/v1: because of 403 (status 403)");
     assert!(waiting.help().contains("list and watch on websites.demo.wasmop.dev/v1"));
-    world.request("/websites?").await.error(403);
-    world.request("/websites?").await.error(401);
-    assert_eq!(world.next().await, "Unauthorized");
-    world.request("/websites?").await.list("10", &[]);
-    assert_eq!(world.next().await, "synced");
-    let stream = world.request("watch=true").await;
+    harness.request("/websites?").await.error(403);
+    harness.request("/websites?").await.error(401);
+    assert_eq!(harness.next().await, "Unauthorized");
+    harness.request("/websites?").await.list("10", &[]);
+    assert_eq!(harness.next().await, "synced");
+    let stream = harness.request("watch=true").await;
     stream.error(403);
-    assert_eq!(world.next().await, "Forbidden");
-    // Listing is not done again, and it is over as soon as the watch is granted.
-    let _stream = world.request("watch=true").await.stream();
-    assert_eq!(world.next().await, "synced");
+    assert_eq!(harness.next().await, "Forbidden");
+    // The watch does not list again, and recovers as soon as access is granted.
+    let _stream = harness.request("watch=true").await.stream();
+    assert_eq!(harness.next().await, "synced");
 }
 
 #[tokio::test]
-async fn an_identity_without_discovery_watches_what_it_was_granted() {
-    let mut world = World::new();
-    let id = world.hub.subscribe(request());
-    world.request("/apis/demo.wasmop.dev/v1").await.error(403);
-    world.request("/apis/demo.wasmop.dev/v1/websites?").await.list("10", &[]);
-    assert_eq!(world.next().await, "synced");
-    assert_eq!(world.hub.resolved(id), None);
+async fn identity_without_discovery_watches_granted_resources() {
+    let mut harness = Harness::new();
+    let id = harness.hub.subscribe(request());
+    harness.request("/apis/demo.wasmop.dev/v1").await.error(403);
+    harness.request("/apis/demo.wasmop.dev/v1/websites?").await.list("10", &[]);
+    assert_eq!(harness.next().await, "synced");
+    assert_eq!(harness.hub.resolved(id), None);
 }
 
 #[tokio::test]
-async fn an_api_server_that_is_away_for_a_moment_is_not_worth_a_word() {
-    let (mut world, _, stream) = World::watching(&[("a/a", 1)]).await;
+async fn short_outage_is_not_reported() {
+    let (mut harness, _, stream) = Harness::watching(&[("a/a", 1)]).await;
     stream.cut();
-    drop(world.request("resourceVersion=10").await);
-    let stream = world.request("resourceVersion=10").await.stream();
+    drop(harness.request("resourceVersion=10").await);
+    let stream = harness.request("resourceVersion=10").await.stream();
     stream.event("ADDED", &object("a/b", 11));
-    assert_eq!(world.next().await, "+a/b");
+    assert_eq!(harness.next().await, "+a/b");
 }
 
 #[tokio::test]
-async fn an_api_server_that_stays_away_is_told_once_and_compared_with_when_it_is_back() {
-    let (mut world, _, stream) = World::watching(&[("a/a", 1), ("a/b", 2)]).await;
+async fn long_outage_is_reported_once_and_ends_with_a_relist() {
+    let (mut harness, _, stream) = Harness::watching(&[("a/a", 1), ("a/b", 2)]).await;
     stream.cut();
     for _ in 0..4 {
-        drop(world.request("resourceVersion=10").await);
+        drop(harness.request("resourceVersion=10").await);
     }
-    let Change::Waiting(waiting) = world.change().await else { panic!() };
-    assert_eq!(waiting.cause, Cause::Unreachable);
+    let Change::Waiting(waiting) = harness.change().await else { panic!() };
+    assert_eq!(waiting.cause, WaitReason::Unreachable);
     assert!(waiting.message.contains("connection refused"), "{}", waiting.message);
-    // It may have come back with another state.
+    // The API server may have returned with another state.
     for _ in 0..3 {
-        drop(world.request("limit=500").await);
+        drop(harness.request("limit=500").await);
     }
-    world.request("limit=500").await.list("5", &[("a/a", 1)]);
-    assert_eq!(world.changes().await, ["-a/b", "synced"]);
-    world.request("resourceVersion=5").await;
+    harness.request("limit=500").await.list("5", &[("a/a", 1)]);
+    assert_eq!(harness.changes().await, ["-a/b", "synced"]);
+    harness.request("resourceVersion=5").await;
 }
 
 #[tokio::test]
-async fn garbage_in_a_watch_loses_no_event() {
+async fn invalid_watch_event_loses_no_change() {
     let lines = ["not json\n", "{\"type\":\"ADDED\"}\n", "{\"type\":\"NEW\",\"object\":{}}\n"];
-    let (mut world, _, mut stream) = World::watching(&[]).await;
+    let (mut harness, _, mut stream) = Harness::watching(&[]).await;
     for (n, line) in lines.iter().enumerate() {
         let version = 11 + n as u64;
         stream.event("ADDED", &object(&format!("a/{n}"), version));
         stream.raw(*line);
-        assert_eq!(world.next().await, format!("+a/{n}"));
-        stream = world.request(&format!("resourceVersion={version}")).await.stream();
+        assert_eq!(harness.next().await, format!("+a/{n}"));
+        stream = harness.request(&format!("resourceVersion={version}")).await.stream();
     }
 }
 
 #[tokio::test]
-async fn garbage_instead_of_a_list_is_asked_for_again() {
-    let mut world = World::new();
-    world.hub.subscribe(request());
-    world.serve_websites().await;
-    world.request("limit=500").await.json(200, &json!("hello"));
-    world.request("limit=500").await.json(200, &json!({"metadata": {}, "items": []}));
-    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": "x"}));
-    assert_eq!(world.next().await, "Server");
-    world.request("limit=500").await.list("10", &[]);
-    assert_eq!(world.next().await, "synced");
+async fn invalid_list_is_retried() {
+    let mut harness = Harness::new();
+    harness.hub.subscribe(request());
+    harness.serve_websites().await;
+    harness.request("limit=500").await.json(200, &json!("hello"));
+    harness.request("limit=500").await.json(200, &json!({"metadata": {}, "items": []}));
+    harness.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "1"}, "items": "x"}));
+    assert_eq!(harness.next().await, "Server");
+    harness.request("limit=500").await.list("10", &[]);
+    assert_eq!(harness.next().await, "synced");
 }
 
 #[tokio::test]
-async fn objects_without_a_name_or_a_version_are_left_out() {
+async fn objects_without_a_name_or_version_are_skipped() {
     let nameless = json!({"metadata": {"resourceVersion": "5"}});
     let unversioned = json!({"metadata": {"name": "x", "namespace": "a"}});
-    let mut world = World::new();
-    world.hub.subscribe(request());
-    world.serve_websites().await;
+    let mut harness = Harness::new();
+    harness.hub.subscribe(request());
+    harness.serve_websites().await;
     let items = [object("a/a", 1), nameless.clone(), unversioned.clone(), json!({}), json!(1), object("a/b", 2)];
-    world.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": items}));
-    assert_eq!(world.changes().await, ["+a/a", "+a/b", "synced"]);
-    let stream = world.request("resourceVersion=10").await.stream();
+    harness.request("limit=500").await.json(200, &json!({"metadata": {"resourceVersion": "10"}, "items": items}));
+    assert_eq!(harness.changes().await, ["+a/a", "+a/b", "synced"]);
+    let stream = harness.request("resourceVersion=10").await.stream();
     for kind in ["ADDED", "MODIFIED", "DELETED"] {
         stream.event(kind, &nameless);
         stream.event(kind, &unversioned);
     }
     stream.event("ADDED", &object("a/c", 11));
-    assert_eq!(world.next().await, "+a/c");
+    assert_eq!(harness.next().await, "+a/c");
     assert!(!stream.0.is_closed());
     drop(stream);
-    world.request("resourceVersion=11").await;
+    harness.request("resourceVersion=11").await;
 }
 
 /// Fails if the watch waits for something else.
@@ -231,34 +231,35 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn watch_that_had_a_bookmark_and_falls_silent_is_begun_again() {
-    let mut world = World::streaming(Pace { bookmark_silence: Duration::from_millis(20), ..PACE }, None);
-    world.hub.subscribe(request());
-    world.serve_websites().await;
+async fn silent_watch_restarts_after_a_bookmark() {
+    let mut harness =
+        Harness::streaming(UpstreamTimings { bookmark_silence: Duration::from_millis(20), ..TIMINGS }, None);
+    harness.hub.subscribe(request());
+    harness.serve_websites().await;
     // PINGs would be answered.
-    let list = world.request("sendInitialEvents=true").await.stream_over(http::Version::HTTP_2);
+    let list = harness.request("sendInitialEvents=true").await.stream_over(http::Version::HTTP_2);
     list.event("BOOKMARK", &end_of_list("10"));
-    assert_eq!(world.changes().await, ["synced"]);
+    assert_eq!(harness.changes().await, ["synced"]);
     list.event("BOOKMARK", &json!({"metadata": {"resourceVersion": "11"}}));
-    let _second = soon(world.request("resourceVersion=11")).await.stream_over(http::Version::HTTP_2);
-    assert!(world.events.try_recv().is_err(), "it is worth no word");
+    let _second = soon(harness.request("resourceVersion=11")).await.stream_over(http::Version::HTTP_2);
+    assert!(harness.events.try_recv().is_err(), "it is worth no word");
 }
 
 #[tokio::test]
-async fn list_that_freezes_once_in_the_middle_is_streamed_again() {
-    let frozen = Pace { list_silence: Duration::from_millis(20), ..PACE };
-    // How many objects come before each silence; whether the next list is streamed.
+async fn list_that_freezes_once_is_streamed_again() {
+    let frozen = UpstreamTimings { list_silence: Duration::from_millis(20), ..TIMINGS };
+    // Objects before each silence; whether the next list is streamed.
     for (objects, is_streamed) in [(&[1][..], true), (&[0], false), (&[1, 1], false)] {
-        let mut world = World::streaming(frozen, None);
-        world.hub.subscribe(request());
-        world.serve_websites().await;
+        let mut harness = Harness::streaming(frozen, None);
+        harness.hub.subscribe(request());
+        harness.serve_websites().await;
         let mut open = Vec::new();
         for count in objects {
-            let stream = soon(world.request("sendInitialEvents=true")).await.stream_over(http::Version::HTTP_2);
+            let stream = soon(harness.request("sendInitialEvents=true")).await.stream_over(http::Version::HTTP_2);
             (0..*count).for_each(|_| stream.event("ADDED", &object("a/a", 1)));
             open.push(stream);
         }
-        let next = soon(world.request("/websites?")).await;
+        let next = soon(harness.request("/websites?")).await;
         assert_eq!(next.path.contains("sendInitialEvents=true"), is_streamed, "{objects:?}: {}", next.path);
     }
 }

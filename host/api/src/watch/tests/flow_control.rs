@@ -26,7 +26,7 @@ impl Stream {
     }
 }
 
-impl World {
+impl Harness {
     /// Until an upstream has to wait; it would have gone on in the turns that follow.
     async fn until_full(&self) {
         while self.hub.in_flight_bytes() <= MAX_IN_FLIGHT_BYTES {
@@ -38,14 +38,14 @@ impl World {
     }
 
     /// An open list of whole objects that have sent more than may be in flight.
-    async fn full() -> (World, WatchId, Stream) {
-        let mut world = World::streaming(PACE, None);
-        let id = world.hub.subscribe(whole());
-        world.serve_websites().await;
-        let stream = world.request("sendInitialEvents=true").await.stream();
+    async fn full() -> (Harness, WatchId, Stream) {
+        let mut harness = Harness::streaming(TIMINGS, None);
+        let id = harness.hub.subscribe(whole());
+        harness.serve_websites().await;
+        let stream = harness.request("sendInitialEvents=true").await.stream();
         (1..=OBJECTS).for_each(|version| stream.large(version, LARGE));
-        world.until_full().await;
-        (world, id, stream)
+        harness.until_full().await;
+        (harness, id, stream)
     }
 
     /// Takes all large objects, while no more than may be are in flight.
@@ -60,125 +60,125 @@ impl World {
 
 #[tokio::test]
 async fn objects_of_a_streamed_list_wait_for_the_loop() {
-    let (mut world, _, stream) = World::full().await;
+    let (mut harness, _, stream) = Harness::full().await;
     stream.event("BOOKMARK", &end_of_list("100"));
-    world.take().await;
-    assert_eq!(world.next().await, "synced");
-    assert_eq!(world.hub.in_flight_bytes(), 0);
+    harness.take().await;
+    assert_eq!(harness.next().await, "synced");
+    assert_eq!(harness.hub.in_flight_bytes(), 0);
 }
 
 #[tokio::test]
 async fn objects_of_a_page_wait_for_the_loop() {
-    let mut world = World::new();
-    world.hub.subscribe(whole());
-    world.serve_websites().await;
+    let mut harness = Harness::new();
+    harness.hub.subscribe(whole());
+    harness.serve_websites().await;
     let items: Vec<_> = (1..=OBJECTS).map(|version| large(version, LARGE)).collect();
     let page = format!(r#"{{"metadata":{{"resourceVersion":"100"}},"items":[{}]}}"#, items.join(","));
     let body = Full::new(Bytes::from(page)).map_err(Into::into).boxed_unsync();
-    let _ = world.request("limit=50").await.answer.send(http::Response::new(body));
-    world.until_full().await;
-    world.take().await;
-    assert_eq!(world.next().await, "synced");
-    assert_eq!(world.hub.in_flight_bytes(), 0);
+    let _ = harness.request("limit=50").await.answer.send(http::Response::new(body));
+    harness.until_full().await;
+    harness.take().await;
+    assert_eq!(harness.next().await, "synced");
+    assert_eq!(harness.hub.in_flight_bytes(), 0);
 }
 
 #[tokio::test]
 async fn objects_of_a_watch_wait_for_the_loop() {
-    let mut world = World::new();
-    world.hub.subscribe(whole());
-    world.serve_websites().await;
-    world.request("limit=50").await.list("0", &[]);
-    assert_eq!(world.next().await, "synced");
-    let stream = world.request("watch=true").await.stream();
+    let mut harness = Harness::new();
+    harness.hub.subscribe(whole());
+    harness.serve_websites().await;
+    harness.request("limit=50").await.list("0", &[]);
+    assert_eq!(harness.next().await, "synced");
+    let stream = harness.request("watch=true").await.stream();
     (1..=OBJECTS).for_each(|version| stream.large(version, LARGE));
-    world.until_full().await;
-    world.take().await;
-    assert_eq!(world.hub.in_flight_bytes(), 0);
+    harness.until_full().await;
+    harness.take().await;
+    assert_eq!(harness.hub.in_flight_bytes(), 0);
 }
 
 #[tokio::test]
-async fn an_object_larger_than_the_limit_is_told_alone() {
-    let mut world = World::streaming(PACE, None);
-    world.hub.subscribe(whole());
-    world.serve_websites().await;
-    let stream = world.request("sendInitialEvents=true").await.stream();
+async fn object_larger_than_the_limit_is_sent_alone() {
+    let mut harness = Harness::streaming(TIMINGS, None);
+    harness.hub.subscribe(whole());
+    harness.serve_websites().await;
+    let stream = harness.request("sendInitialEvents=true").await.stream();
     stream.large(1, MAX_IN_FLIGHT_BYTES + 1);
     stream.large(2, 1);
-    world.until_full().await;
-    assert_eq!(world.events.len(), 1);
-    assert_eq!([world.next().await, world.next().await], ["+a/001", "+a/002"]);
+    harness.until_full().await;
+    assert_eq!(harness.events.len(), 1);
+    assert_eq!([harness.next().await, harness.next().await], ["+a/001", "+a/002"]);
 }
 
 #[tokio::test]
-async fn watch_that_ends_while_it_waits_holds_up_no_other() {
-    let (mut world, id, stream) = World::full().await;
-    // One of another identity, with more to send, waits after it.
+async fn watch_that_ends_while_it_waits_blocks_no_other() {
+    let (mut harness, id, stream) = Harness::full().await;
+    // A watch of another identity waits after it.
     let other = WatchRequest { service_account: Some(Arc::new("a/website".parse().unwrap())), ..whole() };
-    world.hub.subscribe(other);
-    let others = world.request("sendInitialEvents=true").await.stream();
+    harness.hub.subscribe(other);
+    let others = harness.request("sendInitialEvents=true").await.stream();
     others.large(1, LARGE);
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
-    world.hub.release(id);
+    harness.hub.release(id);
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }
     // The loop first takes the remaining events of the ended watch, then those of the other one.
     loop {
-        let event = world.events.recv().await.unwrap().event;
+        let event = harness.events.recv().await.unwrap().event;
         if event.watch != id {
             assert_eq!(say(&event.change).0, "+a/001");
             break;
         }
     }
-    assert_eq!(world.hub.in_flight_bytes(), 0);
+    assert_eq!(harness.hub.in_flight_bytes(), 0);
 }
 
 #[tokio::test]
 async fn hub_ends_while_a_watch_waits() {
-    let (world, _, stream) = World::full().await;
-    drop(world.hub);
+    let (harness, _, stream) = Harness::full().await;
+    drop(harness.hub);
     while !stream.0.is_closed() {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn objects_that_nobody_will_take_are_not_in_flight() {
-    let (world, _, _stream) = World::full().await;
-    drop(world.events);
-    while world.hub.in_flight_bytes() > 0 {
+async fn discarded_objects_are_not_in_flight() {
+    let (harness, _, _stream) = Harness::full().await;
+    drop(harness.events);
+    while harness.hub.in_flight_bytes() > 0 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn metadata_is_not_held_back_by_whole_objects() {
-    let (mut world, _, _stream) = World::full().await;
-    let metadata = world.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
-    let stream = world.request("sendInitialEvents=true").await.stream();
+async fn metadata_does_not_wait_for_whole_objects() {
+    let (mut harness, _, _stream) = Harness::full().await;
+    let metadata = harness.hub.subscribe(WatchRequest { field_selector: "spec.x=1".into(), ..request() });
+    let stream = harness.request("sendInitialEvents=true").await.stream();
     stream.event("ADDED", &object("a/a", 1));
-    while world.hub.objects(metadata) == 0 {
+    while harness.hub.objects(metadata) == 0 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn replay_of_more_than_may_be_in_flight_holds_up_upstreams_and_not_the_loop() {
-    let (mut world, id, stream) = World::full().await;
+async fn large_replay_delays_upstreams_but_not_the_loop() {
+    let (mut harness, id, stream) = Harness::full().await;
     stream.event("BOOKMARK", &end_of_list("100"));
-    world.take().await;
-    assert_eq!(world.next().await, "synced");
-    world.hub.replay(id, 7);
+    harness.take().await;
+    assert_eq!(harness.next().await, "synced");
+    harness.hub.replay(id, 7);
     stream.large(101, LARGE);
-    world.until_full().await;
+    harness.until_full().await;
     // `synced`, the objects and `replayed`, and not the new one.
-    assert_eq!(world.events.len() as u64, OBJECTS + 2);
-    assert_eq!(world.next().await, "synced");
+    assert_eq!(harness.events.len() as u64, OBJECTS + 2);
+    assert_eq!(harness.next().await, "synced");
     for version in 1..=OBJECTS {
-        assert_eq!(world.next().await, format!("+a/{version:03}"));
+        assert_eq!(harness.next().await, format!("+a/{version:03}"));
     }
-    assert_eq!([world.next().await, world.next().await], ["replayed", "+a/101"]);
-    assert_eq!(world.hub.in_flight_bytes(), 0);
+    assert_eq!([harness.next().await, harness.next().await], ["replayed", "+a/101"]);
+    assert_eq!(harness.hub.in_flight_bytes(), 0);
 }

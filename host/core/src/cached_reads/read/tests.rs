@@ -8,7 +8,7 @@ fn any(label_selector: &str) -> Asked {
 }
 
 #[test]
-fn only_version_zero_asks_for_any() {
+fn only_resource_version_zero_accepts_any_version() {
     for (path, query, headers, asked_for) in [
         (OBJECT, "", "", Asked::Newest),
         (OBJECT, "?resourceVersion=7", "", Asked::Newest),
@@ -37,7 +37,7 @@ fn only_version_zero_asks_for_any() {
 }
 
 #[test]
-fn a_list_is_what_the_api_server_sends() {
+fn a_list_has_the_format_of_the_api_server() {
     let objects: [Arc<str>; 2] = [r#"{"a":1}"#.into(), r#"{"b":2}"#.into()];
     let answer = |objects: &[Arc<str>], most| list("v1", "ConfigMap", 12, objects.iter().map(Some), most);
     let read = |bytes: Bytes| serde_json::from_slice::<serde_json::Value>(&bytes).expect("JSON");

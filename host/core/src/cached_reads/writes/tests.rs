@@ -77,7 +77,7 @@ fn a_write_gates_reads_until_the_cache_has_seen_it() {
         index.apply(seen("a/x", hash("u1"), 3));
         index.apply(seen("a/y", hash("u2"), 4));
         let mut writes = writes();
-        let cache = Known { index: &index, position };
+        let cache = CacheView { index: &index, position };
         writes.sent(1, &request(verb, resource, name), "/");
         assert!(writes.are_in(&config_maps(), None, cache), "{what}: not acknowledged yet");
         answer(&mut writes, 1, status, body);
@@ -87,7 +87,7 @@ fn a_write_gates_reads_until_the_cache_has_seen_it() {
 }
 
 #[test]
-fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_the_object() {
+fn a_gate_without_version_is_opened_by_a_later_write_or_a_deletion() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -96,7 +96,8 @@ fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_th
     answer(&mut writes, 1, 200, GONE);
     answer(&mut writes, 2, 200, &object("y", "u2", 5));
     let x: Key = "a/x".into();
-    let may = |writes: &Writes, position| writes.are_in(&config_maps(), Some(&x), Known { index: &index, position });
+    let may =
+        |writes: &Writes, position| writes.are_in(&config_maps(), Some(&x), CacheView { index: &index, position });
     assert!(!may(&writes, 100), "the other write may have been before it");
     writes.sent(3, &request("patch", "configmaps", Some("y")), "/");
     answer(&mut writes, 3, 200, &object("y", "u2", 9));
@@ -118,9 +119,9 @@ fn a_gate_of_unknown_version_is_opened_by_a_write_sent_later_or_by_the_end_of_th
 }
 
 #[test]
-fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
+fn a_gate_closes_once_the_guest_knows_of_success() {
     let index = Index::default();
-    let cache = Known { index: &index, position: 100 };
+    let cache = CacheView { index: &index, position: 100 };
     let x: Key = "a/x".into();
     let head = Reply::Head { status: 200, headers: String::new() };
     let mut writes = writes();
@@ -136,7 +137,7 @@ fn what_the_guest_knows_of_gates_before_the_answer_is_complete() {
 }
 
 #[test]
-fn gates_stay_few() {
+fn the_number_of_gates_is_bounded() {
     let index = Index::default();
     let mut writes = writes();
     for n in 1..=1000 {
@@ -144,32 +145,32 @@ fn gates_stay_few() {
         answer(&mut writes, n, 200, &object(&format!("x{n}"), "u", n));
     }
     assert!(writes.gates.len() <= MAX_GATES + 1 && writes.bytes() < 20_000, "{} gates", writes.gates.len());
-    let may = |writes: &Writes, position| writes.are_in(&config_maps(), None, Known { index: &index, position });
+    let may = |writes: &Writes, position| writes.are_in(&config_maps(), None, CacheView { index: &index, position });
     assert!(!may(&writes, 999));
     assert!(may(&writes, 1000));
     writes.forget(&config_maps(), 1000);
     assert!(writes.gates.is_empty());
 }
 
-/// What can happen.
+/// An event.
 #[derive(Clone, Debug)]
 enum Step {
     Send {
         object: usize,
         deletes: bool,
     },
-    /// The API server does one of those that were sent.
+    /// The API server executes a write in flight.
     Commit(usize),
-    /// One of those that were done is answered.
+    /// An executed write is answered.
     Answer(usize),
-    /// Somebody else writes.
+    /// Someone else writes.
     Other {
         object: usize,
         deletes: bool,
     },
-    /// The cache takes in so many changes.
+    /// The cache takes in this many changes.
     See(usize),
-    /// The host's loop takes in so many of what the cache has told it.
+    /// The host's loop takes in this many changes of the cache.
     Hear(usize),
     Forget,
 }
@@ -188,10 +189,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 const NAMES: [&str; 3] = ["x", "y", "z"];
 
-/// An API server and a cache of it that is behind.
+/// An API server and a cache that lags behind it.
 #[derive(Default)]
 struct World {
-    /// Of each object there is, its UID.
+    /// UIDs of existing objects.
     objects: BTreeMap<usize, u64>,
     /// Object, UID, and whether it is gone; the resource version is the position, counted from 1.
     log: Vec<(usize, u64, bool)>,
@@ -238,18 +239,18 @@ struct Sent {
     call: u64,
     object: usize,
     deletes: bool,
-    /// Once done: the answer, and the version that it led to.
+    /// Once executed: the answer and the resulting version.
     done: Option<((u16, String), usize)>,
 }
 
 proptest! {
-    /// Never is an answer older than a write of the controller's own that it has been told of.
+    /// No answer is older than an own write whose answer the controller has received.
     #[test]
     fn a_controller_reads_its_own_writes(steps in prop::collection::vec(step(), 0..60)) {
         let mut world = World::default();
         let mut writes = writes();
         let mut under_way: Vec<Sent> = Vec::new();
-        // Of each object, the version that the last acknowledged write has led to.
+        // By object, the version of the last acknowledged write.
         let mut acknowledged = [0_usize; NAMES.len()];
         for (call, step) in (1..).zip(steps) {
             match step {
@@ -286,13 +287,13 @@ proptest! {
                 }
                 Step::Forget => writes.forget(&config_maps(), world.position as u64),
             }
-            let cache = Known { index: &world.index, position: world.position as u64 };
+            let cache = CacheView { index: &world.index, position: world.position as u64 };
             for (object, name) in NAMES.iter().enumerate() {
                 let key: Key = format!("a/{name}").into();
                 let is_there = world.index.get(&key).is_some();
                 let may_object = writes.are_in(&config_maps(), Some(&key), cache);
                 let may_list = writes.are_in(&config_maps(), None, cache);
-                // One that is not there is not answered, and in a list says what the end of it would.
+                // An absent object is not answered; in a list it stands for its deletion.
                 if is_there && (may_object || may_list) {
                     prop_assert!(
                         world.position >= acknowledged[object],
@@ -301,18 +302,18 @@ proptest! {
                 }
             }
         }
-        // All is open once all is seen and heard.
+        // All gates are open once everything is seen and answered.
         (0..world.log.len()).for_each(|_| world.see());
         for (object, uid) in world.ends.drain(..) {
             writes.gone(&config_maps(), &format!("a/{}", NAMES[object]), hash(&uid.to_string()));
         }
-        let cache = Known { index: &world.index, position: world.position as u64 };
+        let cache = CacheView { index: &world.index, position: world.position as u64 };
         prop_assert!(writes.are_in(&config_maps(), None, cache), "{:?}", writes.gates);
     }
 }
 
 #[test]
-fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
+fn a_gate_without_version_is_opened_by_a_later_read() {
     const TOKEN: &str = r#"{"kind":"TokenRequest","metadata":{"name":"x","namespace":"a"}}"#;
     const EVICTED: &str = r#"{"kind":"Status","metadata":{},"status":"Success"}"#;
     const LIST: &str = r#"{"items":[{"metadata":{"resourceVersion":"3"}}],"metadata":{"resourceVersion":"8"}}"#;
@@ -350,7 +351,7 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
         writes.sent(2, &reads, path);
         answer(&mut writes, 2, status, body);
         for (position, expected) in [(7, at_7), (8, at_8)] {
-            let cache = Known { index: &index, position };
+            let cache = CacheView { index: &index, position };
             let may = |key: Option<&str>| writes.are_in(&config_maps(), key.map(Into::into).as_ref(), cache);
             assert_eq!([may(Some("a/x")), may(None)], expected, "{what}, at {position}");
         }
@@ -358,11 +359,11 @@ fn a_gate_of_unknown_version_is_opened_by_the_version_of_a_later_read() {
 }
 
 #[test]
-fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
+fn a_read_in_flight_while_a_write_was_answered_opens_no_gate() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
-    let cache = Known { index: &index, position: 100 };
+    let cache = CacheView { index: &index, position: 100 };
     let get = request("get", "configmaps", Some("x"));
     for (first, second) in [(1, 2), (3, 4)] {
         writes.sent(first, &request("create", "configmaps", Some("x")), "/");
@@ -381,7 +382,7 @@ fn a_read_that_was_under_way_when_a_write_was_answered_opens_nothing() {
 }
 
 #[test]
-fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not() {
+fn a_read_without_result_opens_the_gate_of_an_uncached_object() {
     let mut index = Index::default();
     index.apply(seen("a/x", hash("u1"), 3));
     let mut writes = writes();
@@ -390,13 +391,13 @@ fn a_read_that_finds_nothing_opens_the_gate_of_an_object_that_the_cache_has_not(
     writes.sent(2, &request("get", "configmaps", Some("x")), "/x");
     answer(&mut writes, 2, 404, "{}");
     let key: Key = "a/x".into();
-    assert!(!writes.are_in(&config_maps(), Some(&key), Known { index: &index, position: 100 }));
+    assert!(!writes.are_in(&config_maps(), Some(&key), CacheView { index: &index, position: 100 }));
     index.delete(seen("a/x", hash("u1"), 4));
-    assert!(writes.are_in(&config_maps(), None, Known { index: &index, position: 100 }));
+    assert!(writes.are_in(&config_maps(), None, CacheView { index: &index, position: 100 }));
 }
 
 #[test]
-fn a_read_of_any_version_becomes_one_of_the_newest() {
+fn a_read_of_any_version_becomes_a_read_of_the_newest() {
     for (any, expected) in [
         ("/x?resourceVersion=0", "/x"),
         ("/x?limit=5&resourceVersion=0&labelSelector=a", "/x?limit=5&labelSelector=a"),
@@ -431,13 +432,13 @@ fn answers_are_not_kept() {
         writes.on_reply(call, &Reply::Body(end.clone()));
         writes.on_reply(call, &Reply::End);
     }
-    let may = |position| writes.are_in(&config_maps(), None, Known { index: &index, position });
+    let may = |position| writes.are_in(&config_maps(), None, CacheView { index: &index, position });
     assert!(!may(7));
     assert!(may(8));
 }
 
 #[test]
-fn resources_that_instances_registered_long_ago_are_forgotten() {
+fn resources_of_old_registrations_are_evicted() {
     let of = |plural: String| Resource { group: "".into(), plural: plural.into() };
     let mut all: Arc<[Resource]> = [config_maps()].into();
     for n in 0..10 * MAX_RESOURCES {

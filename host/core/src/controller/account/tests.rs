@@ -27,7 +27,7 @@ fn deletion(key: &str, bytes: usize) -> WatchedChange {
 
 const LARGE: usize = 3 << 20;
 
-/// An object of that size, made once.
+/// An object of this size, allocated once.
 fn large() -> Bytes {
     static OBJECT: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; LARGE].into());
     OBJECT.clone()
@@ -37,13 +37,13 @@ fn large_call(id: u64, body: usize) -> Call {
     Call { body: vec![0; body].into(), ..call(id, 0) }
 }
 
-/// The kinds of what the guest gets next, and how many.
+/// Kinds of the next events, and their number.
 fn batch(c: &mut Controller) -> Vec<EventKind> {
     c.take_batch(at(0)).unwrap_or_default().iter().map(|event| event.kind).collect()
 }
 
 #[test]
-fn a_duplicate_call_is_answered_by_nothing_however_often() {
+fn a_duplicate_call_gets_no_answer() {
     let mut c = ready();
     c.commit(output(vec![Action::Call(call(1, 0))]), at(0), at(0));
     let held = c.held_bytes();
@@ -57,7 +57,7 @@ fn a_duplicate_call_is_answered_by_nothing_however_often() {
 }
 
 #[test]
-fn calls_beyond_the_limit_are_refused_and_without_end_they_cost_the_instance() {
+fn calls_beyond_the_limit_are_refused_and_finally_lose_the_instance() {
     let mut c = ready();
     let calls = |from: u64| output((from..from + 16_000).map(|id| Action::Call(call(id, 0))).collect());
     c.commit(calls(0), at(0), at(0));
@@ -78,7 +78,7 @@ fn calls_beyond_the_limit_are_refused_and_without_end_they_cost_the_instance() {
 }
 
 #[test]
-fn requests_have_a_limit_in_bytes_but_one_always_may() {
+fn requests_are_limited_in_bytes_but_a_single_one_is_always_allowed() {
     let mut c = ready();
     let opened = |c: &mut Controller, id, body| {
         let effects = c.commit(output(vec![Action::Call(large_call(id, body))]), at(0), at(0));
@@ -93,7 +93,7 @@ fn requests_have_a_limit_in_bytes_but_one_always_may() {
 }
 
 #[test]
-fn answers_that_wait_count_as_calls() {
+fn undelivered_answers_count_as_calls() {
     let mut c = ready();
     let calls = |from: u64| output((from..from + MAX_CALLS as u64).map(|id| Action::Call(call(id, 0))).collect());
     c.commit(calls(0), at(0), at(0));
@@ -105,7 +105,7 @@ fn answers_that_wait_count_as_calls() {
 }
 
 #[test]
-fn what_the_host_answers_itself_gives_back_no_credit() {
+fn answers_of_the_host_return_no_credit() {
     let mut c = ready();
     c.commit(output(vec![Action::Call(call(1, 0)), Action::Call(call(2, 0))]), at(0), at(0));
     let body = |bytes: usize| Bytes::from(vec![0; bytes]);
@@ -121,7 +121,7 @@ fn what_the_host_answers_itself_gives_back_no_credit() {
 }
 
 #[test]
-fn why_a_call_failed_is_shortened() {
+fn the_reason_of_a_failed_call_is_shortened() {
     let mut c = ready();
     c.commit(output(vec![Action::Call(call(1, 0))]), at(0), at(0));
     c.answer(1, EventKind::Failed, 0, vec![b'x'; 1 << 20].into());
@@ -129,7 +129,7 @@ fn why_a_call_failed_is_shortened() {
 }
 
 #[test]
-fn changes_without_room_are_looked_up_when_their_turn_comes() {
+fn changes_beyond_the_limit_are_looked_up_at_delivery() {
     let mut c = ready();
     let large = 900 << 10;
     for n in 0..40 {
@@ -157,12 +157,12 @@ fn changes_without_room_are_looked_up_when_their_turn_comes() {
         all_due.append(&mut c.take_all_due());
     }
     assert_eq!(all_due, [(RegistrationId(0), at(0))].into(), "one was not found");
-    // Those with an object twice, the others once.
+    // Changes with an object come twice, the others once.
     assert_eq!((asked, *found.get_mut()), (whole + (40 - whole / 2 - 1), 40 - whole / 2));
 }
 
 #[test]
-fn a_deletion_without_room_is_delivered_by_name_and_in_order() {
+fn a_deletion_beyond_the_limit_is_delivered_by_name_in_order() {
     let mut c = ready();
     c.enqueue_map(change("ns/large", MAX_WITH_CHANGES_BYTES - 2000));
     for again in [change("ns/a", 5000), deletion("ns/a", 5000), change("ns/a", 5000), change("ns/a", 5000)] {
@@ -180,7 +180,7 @@ fn a_deletion_without_room_is_delivered_by_name_and_in_order() {
 }
 
 #[test]
-fn without_room_for_a_name_all_objects_are_reconciled_after_what_came_before() {
+fn without_room_for_a_name_all_objects_are_reconciled_after_earlier_changes() {
     let mut c = ready();
     c.enqueue_map(change("ns/large", MAX_WITH_CHANGES_BYTES - size_of::<WatchedChange>() - 20));
     c.enqueue_map(change("ns/other", 10));
@@ -191,7 +191,7 @@ fn without_room_for_a_name_all_objects_are_reconciled_after_what_came_before() {
 }
 
 #[test]
-fn a_guest_is_asked_about_few_changes_at_a_time_and_reconciles_go_on() {
+fn map_tasks_are_limited_and_reconciles_continue() {
     let mut c = ready();
     for n in 0..1000 {
         c.enqueue_map(change(&format!("ns/{n}"), 10));
@@ -209,7 +209,7 @@ fn a_guest_is_asked_about_few_changes_at_a_time_and_reconciles_go_on() {
     assert_eq!(batch(&mut c), [EventKind::Map]);
 }
 
-/// What happens to a controller.
+/// An operation on a controller.
 #[derive(Clone, Debug)]
 enum Happening {
     Changed(u8),
@@ -221,7 +221,7 @@ enum Happening {
     Ends(u8),
     Fails(u8),
     Steps,
-    /// It finishes the task with this place among those there are.
+    /// Finishes the task with this index.
     Done(u8),
     SaysMapped(u8),
     Cancelled(u8),
@@ -274,7 +274,7 @@ fn happens(c: &mut Controller, happening: Happening, available: &mut usize, now:
         }
         Drops(id) => commit(c, Action::DropCall { id: id.into() }),
         Answers(id, bytes) => {
-            // As a response does: without credit it waits.
+            // Like a response, it waits without credit.
             let bytes = bytes as usize;
             if *available >= bytes {
                 *available -= bytes;
@@ -316,10 +316,10 @@ fn happens(c: &mut Controller, happening: Happening, available: &mut usize, now:
 }
 
 proptest! {
-    /// After everything that can happen the account is what counting anew gives, within its limits, and credit is
-    /// neither lost nor made.
+    /// After any operations the account matches a recount and stays within its limits. Credit is neither lost nor
+    /// created.
     #[test]
-    fn the_account_adds_up(happenings in prop::collection::vec(happening(), 1..150)) {
+    fn the_account_is_consistent(happenings in prop::collection::vec(happening(), 1..150)) {
         let mut c = ready();
         let mut available = CREDIT;
         for (ms, what) in happenings.into_iter().enumerate() {
@@ -330,7 +330,7 @@ proptest! {
             c.check_account();
             let held = c.held_bytes();
             prop_assert!(!is_change || held <= before.max(MAX_WITH_CHANGES_BYTES));
-            // A call is taken only below the limit; a refusal is small.
+            // A call is accepted only below the limit; a refusal is small.
             prop_assert!(!is_call || held <= before.max(MAX_HELD_BYTES) + 4096);
             available += c.take_credit();
             prop_assert!(available <= CREDIT, "{available} of {CREDIT}");

@@ -12,7 +12,7 @@ fn change(key: &str, bytes: usize) -> WatchedChange {
     WatchedChange { registration: R0, watch: 0, source: WatchId(0), key: key.into(), gone: false, object }
 }
 
-/// Asks the guest about a change; returns the task.
+/// Lets the guest map a change; returns the task.
 fn ask(c: &mut Controller, now: Duration) -> u64 {
     c.enqueue_map(change("ns/a", 10));
     let batch = c.take_batch(now).unwrap();
@@ -33,7 +33,7 @@ fn kinds(batch: Option<Vec<Event>>) -> Vec<(EventKind, u64)> {
 }
 
 #[test]
-fn all_objects_of_the_registration_are_due_however_a_map_task_fails() {
+fn all_objects_are_due_after_any_failure_of_a_map_task() {
     type Failure = fn(&mut Controller, u64, Duration);
     let failures: [(&str, Failure); 4] = [
         ("its step failed", |c, task, now| assert!(c.cancelled(task, false, now).is_none())),
@@ -61,7 +61,7 @@ fn all_objects_of_the_registration_are_due_however_a_map_task_fails() {
 }
 
 #[test]
-fn a_map_function_that_fails_time_after_time_costs_fewer_and_fewer_reconciles() {
+fn a_map_function_that_keeps_failing_is_retried_with_backoff() {
     let mut c = ready();
     let fail = |c: &mut Controller, now| {
         let task = ask(c, now);
@@ -92,7 +92,7 @@ fn an_object_that_is_due_at_a_time_is_reconciled_then() {
 }
 
 #[test]
-fn a_guest_that_answers_no_map_task_is_asked_again_after_the_timeout() {
+fn an_unanswered_map_task_times_out() {
     let timeout = at(100);
     let mut c = ready();
     for n in 0..=MAX_MAPPING {
@@ -108,7 +108,7 @@ fn a_guest_that_answers_no_map_task_is_asked_again_after_the_timeout() {
 }
 
 #[test]
-fn the_answer_to_a_map_task_that_was_cancelled_is_no_misuse_once() {
+fn one_answer_to_a_cancelled_map_task_is_no_misuse() {
     let mut c = ready();
     let task = ask(&mut c, at(0));
     c.time_out(task, at(0));
@@ -118,7 +118,7 @@ fn the_answer_to_a_map_task_that_was_cancelled_is_no_misuse_once() {
 }
 
 #[test]
-fn a_guest_does_not_hear_of_a_map_task_that_is_too_late_before_it_was_asked() {
+fn a_guest_is_not_notified_of_an_undelivered_map_task_that_timed_out() {
     let mut c = ready();
     for key in ["ns/a", "ns/b"] {
         c.enqueue_map(change(key, MAX_STEP_BYTES - 1000));
@@ -131,7 +131,7 @@ fn a_guest_does_not_hear_of_a_map_task_that_is_too_late_before_it_was_asked() {
 }
 
 #[test]
-fn a_change_without_content_is_looked_up_and_has_all_objects_reconciled_if_nobody_holds_it() {
+fn a_change_without_content_is_looked_up_or_reconciles_all_objects() {
     let meta = ObjectMetaLite {
         resource_version: ResourceVersion(1),
         generation: 1,

@@ -12,7 +12,7 @@ fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Of an object that the first registration watches.
+/// A change of an object that the first registration watches.
 fn change(watch: u32) -> WatchedChange {
     let object = Some(Default::default());
     WatchedChange { registration: RegistrationId(0), watch, source: WatchId(0), key: "a".into(), gone: false, object }
@@ -34,7 +34,7 @@ fn register(specs: &[String]) -> StepOutput {
     StepOutput { actions, ..StepOutput::default() }
 }
 
-/// An instance that has started and registered so.
+/// A started instance with these registrations.
 fn started(specs: &[String]) -> (Controller, Vec<Effect>) {
     let mut c = Controller::new(at(0), 0);
     c.take_batch(at(0)).unwrap();
@@ -42,7 +42,7 @@ fn started(specs: &[String]) -> (Controller, Vec<Effect>) {
     (c, effects)
 }
 
-/// The instance is lost, and the next one registers so.
+/// Loses the instance; the next one makes these registrations.
 fn start_again(c: &mut Controller, specs: &[String]) -> Vec<Effect> {
     let mut effects = c.reset(false, at(0), 0);
     assert_eq!(c.take_batch(at(0)).unwrap()[0].kind, EventKind::Start);
@@ -50,7 +50,7 @@ fn start_again(c: &mut Controller, specs: &[String]) -> Vec<Effect> {
     effects
 }
 
-/// In short: the ids registered, and those given up.
+/// Ids registered and retired.
 fn ids(effects: &[Effect]) -> (Vec<u32>, Vec<u32>) {
     let mut ids = (Vec::new(), Vec::new());
     for effect in effects {
@@ -81,7 +81,7 @@ fn registrations_in_another_order_keep_their_queues() {
 }
 
 #[test]
-fn what_is_not_registered_again_is_given_up_and_its_id_never_used_again() {
+fn a_registration_that_is_not_repeated_is_retired_and_its_id_not_reused() {
     let [a, b, d] = ["a", "b", "d"].map(|name| spec(name, "", &[]));
     let (mut c, _) = started(&[a.clone(), b.clone()]);
     assert_eq!(ids(&start_again(&mut c, &[d, b.clone()])), (vec![2, 1], vec![0]));
@@ -104,7 +104,7 @@ fn a_registration_that_changes_only_what_it_watches_keeps_its_queue() {
 }
 
 #[test]
-fn of_equal_registrations_each_keeps_a_queue_and_the_same_spec_goes_before_one_alike() {
+fn equal_registrations_keep_their_queues_and_an_identical_spec_takes_precedence() {
     let (one, other) = (spec("a", "", &["Pod"]), spec("a", "", &["Secret"]));
     let (mut c, _) = started(&[one.clone(), one.clone(), other.clone()]);
     assert_eq!(ids(&start_again(&mut c, &[other.clone(), one.clone(), one.clone()])), (vec![2, 0, 1], vec![]));
@@ -112,7 +112,7 @@ fn of_equal_registrations_each_keeps_a_queue_and_the_same_spec_goes_before_one_a
 }
 
 #[test]
-fn queues_wait_until_an_instance_registers_again_however_often_it_fails_before() {
+fn queues_wait_through_failed_instances_until_one_registers() {
     let a = spec("a", "", &[]);
     let (mut c, _) = started(std::slice::from_ref(&a));
     c.enqueue(RegistrationId(0), "object".into(), at(0));
@@ -125,7 +125,7 @@ fn queues_wait_until_an_instance_registers_again_however_often_it_fails_before()
 }
 
 #[test]
-fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
+fn registrations_are_not_retired_while_main_waits_for_an_answer() {
     let [a, b] = ["a", "b"].map(|name| spec(name, "", &[]));
     let (mut c, _) = started(&[a.clone(), b.clone()]);
     c.reset(false, at(0), 0);
@@ -145,11 +145,11 @@ fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
     let effects = c.commit(out, at(0), at(0));
     assert!(matches!(effects[..], [Effect::Registered(RegistrationId(0)), Effect::Call(_)]), "{effects:?}");
     c.answer(1, EventKind::End, 0, Default::default());
-    // It has not heard of the answer yet.
+    // It has not received the answer yet.
     assert!(c.commit(StepOutput::default(), at(0), at(0)).is_empty());
     c.take_batch(at(0)).unwrap();
     assert_eq!(ids(&c.commit(register(&[b]), at(0), at(0))), (vec![1], vec![]));
-    // One that goes no further than the first leaves the second out.
+    // An instance that stops after the first registration omits the second.
     let mut effects = c.reset(false, at(0), 0);
     c.take_batch(at(0)).unwrap();
     effects.extend(c.commit(register(&[a]), at(0), at(0)));
@@ -157,7 +157,7 @@ fn while_main_waits_for_an_answer_it_may_go_on_to_register() {
 }
 
 #[test]
-fn an_instance_whose_main_ends_without_registering_gives_up_what_was_registered_before() {
+fn an_instance_that_registers_nothing_retires_all_registrations() {
     let (mut c, _) = started(&["a", "b"].map(|name| spec(name, "", &[])));
     c.reset(false, at(0), 0);
     c.take_batch(at(0)).unwrap();
@@ -173,7 +173,7 @@ fn an_instance_whose_main_ends_without_registering_gives_up_what_was_registered_
 }
 
 #[test]
-fn what_was_refused_has_an_index_all_the_same() {
+fn rejected_registrations_are_numbered_too() {
     let (mut c, effects) = started(&["nonsense".into(), spec("a", "", &[])]);
     assert!(matches!(effects[..], [Effect::Misbehaved(_), Effect::Registered(RegistrationId(0))]), "{effects:?}");
     assert_eq!(c.registered(), 2);
@@ -181,7 +181,7 @@ fn what_was_refused_has_an_index_all_the_same() {
     c.enqueue_map(change(3));
     let batch = c.take_batch(at(0)).unwrap();
     assert_eq!(batch.iter().map(|event| event.aux).collect::<BTreeSet<_>>(), BTreeSet::from([1, 1 << 16 | 3]));
-    // Also for the next host.
+    // On the next host, too.
     let mut c = Controller::restore(c.save(at(0)), at(0), 0, at(0)).unwrap();
     assert_eq!((c.registered(), c.has_registered()), (2, true));
     c.enqueue(RegistrationId(0), "another".into(), at(0));
@@ -189,7 +189,7 @@ fn what_was_refused_has_an_index_all_the_same() {
 }
 
 #[test]
-fn saved_registrations_that_contradict_each_other_are_refused() {
+fn inconsistent_saved_registrations_are_rejected() {
     let one = |id, index| SavedRegistration {
         id: RegistrationId(id),
         index,
@@ -217,7 +217,7 @@ fn saved_registrations_that_contradict_each_other_are_refused() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// One of the specs that there are, or nonsense.
+    /// One of the known specs, or an invalid one.
     Register(usize),
     Reset(bool),
     /// An object of the nth registration.
@@ -238,7 +238,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Which objects a spec reconciles: of equal ones, the same.
+/// The objects that a spec reconciles: equal specs have equal ones.
 fn objects(spec: &ControllerSpec) -> String {
     format!("{}[{}]", spec.name, spec.primary.label_selector)
 }
@@ -246,16 +246,16 @@ fn objects(spec: &ControllerSpec) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever is registered, lost and registered again, an instance is only asked to reconcile what belongs to
-    /// what it registered under that index, and is watched for what there is.
+    /// After any registrations and restarts, an instance reconciles only objects of its own registrations, by its own
+    /// numbers, and the host watches what is registered.
     #[test]
-    fn each_instance_gets_what_it_registered_for(ops in prop::collection::vec(op(), 1..120)) {
+    fn each_instance_gets_only_objects_of_its_registrations(ops in prop::collection::vec(op(), 1..120)) {
         let specs: Vec<String> = [("a", "", &[][..]), ("a", "", &["Pod"]), ("a", "x=1", &[]), ("b", "", &["Pod", "Secret"]),
             ("b", "", &["Secret", "Pod"]), ("c", "", &["Pod"]), ("c", "", &[])]
             .into_iter().map(|(name, selector, watches)| spec(name, selector, watches)).chain(["{}".into(), "?".into()]).collect();
         let mut c = Controller::new(at(0), 0);
         let mut now = at(0);
-        // What the instance knows: its registrations by index.
+        // The instance's registrations by number.
         let mut guest: Vec<Option<ControllerSpec>> = Vec::new();
         let mut started = false;
         let mut tasks: Vec<u64> = Vec::new();
@@ -273,7 +273,7 @@ proptest! {
                 }
                 Op::Enqueue(n, object) => {
                     let all: Vec<_> = c.registrations().map(|r| (r.id, objects(&r.spec))).collect();
-                    // Also for one that is gone, or was never there.
+                    // Also for a registration that is gone or never existed.
                     let (id, of) = all.get(n % (all.len() + 1)).cloned().unwrap_or((RegistrationId(n as u32), "?".into()));
                     if of != "?" || c.registration(id).is_none() {
                         c.enqueue(id, format!("{of}/{object}").into(), now);
@@ -285,7 +285,7 @@ proptest! {
                     for event in c.take_batch(now).into_iter().flatten() {
                         if event.kind == EventKind::Start {
                             started = true;
-                            // Its main function waits, and registers later.
+                            // Its main function waits and registers later.
                             park = Some(at(1));
                         } else {
                             let key = String::from_utf8(event.payload.to_vec()).unwrap();
@@ -305,7 +305,7 @@ proptest! {
                     prop_assert!(is_reconciled);
                     effects = done;
                 }
-                // The next host knows what the instance has registered, and nothing else.
+                // The next host knows the instance's registrations and no others.
                 Op::Restart if started => {
                     let saved = postcard::to_stdvec(&c.save(now)).unwrap();
                     c = Controller::restore(postcard::from_bytes(&saved).unwrap(), at(0), 0, at(0)).unwrap();

@@ -1,9 +1,10 @@
+use super::assignment::FORGET_AFTER;
 use super::*;
 use crate::election::rendezvous;
 
-mod world;
+mod cluster;
 
-use world::{Chaos, World, name};
+use cluster::{Chaos, Cluster, name};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -15,7 +16,7 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Whom rendezvous hashing gives a controller to.
+/// The host that rendezvous hashing assigns a controller to.
 fn expected(controller: &str, nodes: &[usize]) -> usize {
     let names: Vec<_> = nodes.iter().map(|node| name(*node)).collect();
     let chosen = rendezvous::assigned(controller, names.iter().map(|name| &**name)).unwrap();
@@ -24,126 +25,126 @@ fn expected(controller: &str, nodes: &[usize]) -> usize {
 
 #[test]
 fn hosts_that_start_together_share_the_controllers() {
-    let mut world = World::new(2, 6, 1, Chaos::NONE);
-    world.run(seconds(30));
-    world.assert_settled(&[0, 1]);
+    let mut cluster = Cluster::new(2, 6, 1, Chaos::NONE);
+    cluster.run(seconds(30));
+    cluster.assert_settled(&[0, 1]);
 }
 
 #[test]
-fn a_host_that_comes_gets_its_share_and_one_that_ends_gives_it_back_at_once() {
-    let mut world = World::new(2, 6, 2, Chaos::NONE);
-    world.crash(1);
-    world.run(seconds(10));
-    world.assert_settled(&[0]);
-    world.start(1);
-    world.run(seconds(10));
-    world.assert_settled(&[0, 1]);
-    world.end(0);
+fn a_new_host_gets_its_share_and_a_stopping_host_releases_it_at_once() {
+    let mut cluster = Cluster::new(2, 6, 2, Chaos::NONE);
+    cluster.crash(1);
+    cluster.run(seconds(10));
+    cluster.assert_settled(&[0]);
+    cluster.start(1);
+    cluster.run(seconds(10));
+    cluster.assert_settled(&[0, 1]);
+    cluster.end(0);
     // Less than a Lease's duration: three looks at the others.
-    world.run(timing().retry_period * 3);
-    world.assert_settled(&[1]);
+    cluster.run(timing().retry_period * 3);
+    cluster.assert_settled(&[1]);
 }
 
 #[test]
-fn a_host_that_is_killed_is_followed_after_the_duration_of_its_lease() {
-    let mut world = World::new(2, 6, 3, Chaos::NONE);
-    world.run(seconds(20));
-    world.crash(0);
-    let mine: Vec<_> = (0..6).filter(|c| expected(&world::controller(*c), &[0, 1]) == 0).collect();
+fn controllers_of_a_killed_host_move_after_its_lease_duration() {
+    let mut cluster = Cluster::new(2, 6, 3, Chaos::NONE);
+    cluster.run(seconds(20));
+    cluster.crash(0);
+    let mine: Vec<_> = (0..6).filter(|c| expected(&cluster::controller(*c), &[0, 1]) == 0).collect();
     assert!(!mine.is_empty());
-    world.run(seconds(12));
-    assert!(mine.iter().all(|c| world.holder(*c).is_none()), "nobody may begin yet");
-    world.run(seconds(8));
-    world.assert_settled(&[1]);
+    cluster.run(seconds(12));
+    assert!(mine.iter().all(|c| cluster.holder(*c).is_none()), "no host may start it yet");
+    cluster.run(seconds(8));
+    cluster.assert_settled(&[1]);
 }
 
 #[test]
-fn a_host_that_starts_again_on_its_directory_does_not_wait_for_itself() {
-    let mut world = World::new(1, 3, 4, Chaos::NONE);
-    world.run(seconds(10));
-    let before = world.tenures();
-    world.crash(0);
-    world.start(0);
-    world.run(seconds(1));
-    world.assert_settled(&[0]);
-    assert_eq!(world.tenures(), before, "nobody else has run them, so what is on disk is good");
+fn a_restarted_host_does_not_wait_for_its_own_lease() {
+    let mut cluster = Cluster::new(1, 3, 4, Chaos::NONE);
+    cluster.run(seconds(10));
+    let before = cluster.tenures();
+    cluster.crash(0);
+    cluster.start(0);
+    cluster.run(seconds(1));
+    cluster.assert_settled(&[0]);
+    assert_eq!(cluster.tenures(), before, "no other host has run them, so the snapshots are current");
 }
 
 #[test]
-fn a_host_that_was_paused_holds_nothing_when_it_goes_on() {
-    let mut world = World::new(2, 6, 5, Chaos::NONE);
-    world.run(seconds(20));
-    world.pause(0, seconds(30));
-    world.run(seconds(29));
-    world.assert_settled(&[1]);
-    world.run(seconds(20));
-    world.assert_settled(&[0, 1]);
+fn a_paused_host_holds_nothing_when_it_continues() {
+    let mut cluster = Cluster::new(2, 6, 5, Chaos::NONE);
+    cluster.run(seconds(20));
+    cluster.pause(0, seconds(30));
+    cluster.run(seconds(29));
+    cluster.assert_settled(&[1]);
+    cluster.run(seconds(20));
+    cluster.assert_settled(&[0, 1]);
 }
 
 #[test]
 fn a_host_without_an_api_server_stops_before_another_may_begin() {
-    let mut world = World::new(2, 6, 6, Chaos::NONE);
-    world.run(seconds(20));
-    let mine: Vec<_> = (0..6).filter(|c| world.holder(*c) == Some(0)).collect();
-    world.cut_off(0, seconds(60));
-    world.run(timing().renew_deadline + seconds(1));
-    assert!(mine.iter().all(|c| world.holder(*c).is_none()), "it still acts");
-    world.run(seconds(15));
-    world.assert_settled(&[1]);
+    let mut cluster = Cluster::new(2, 6, 6, Chaos::NONE);
+    cluster.run(seconds(20));
+    let mine: Vec<_> = (0..6).filter(|c| cluster.holder(*c) == Some(0)).collect();
+    cluster.cut_off(0, seconds(60));
+    cluster.run(timing().renew_deadline + seconds(1));
+    assert!(mine.iter().all(|c| cluster.holder(*c).is_none()), "it still acts");
+    cluster.run(seconds(15));
+    cluster.assert_settled(&[1]);
 }
 
 #[test]
-fn a_host_is_given_only_what_it_can_run() {
-    let mut world = World::new(2, 6, 7, Chaos::NONE);
-    world.limit(1, 2);
-    world.run(seconds(30));
+fn a_host_gets_only_controllers_that_it_can_run() {
+    let mut cluster = Cluster::new(2, 6, 7, Chaos::NONE);
+    cluster.limit(1, 2);
+    cluster.run(seconds(30));
     for controller in 0..6 {
-        let expected = if controller < 2 { expected(&world::controller(controller), &[0, 1]) } else { 0 };
-        assert_eq!(world.holder(controller), Some(expected), "controller {controller}");
+        let expected = if controller < 2 { expected(&cluster::controller(controller), &[0, 1]) } else { 0 };
+        assert_eq!(cluster.holder(controller), Some(expected), "controller {controller}");
     }
 }
 
 #[test]
-fn the_lease_of_a_host_that_is_gone_is_removed() {
-    let mut world = World::new(2, 3, 8, Chaos::NONE);
-    world.run(seconds(20));
-    world.crash(0);
-    world.run(timing().lease_duration * (FORGET_AFTER + 2));
-    assert_eq!(world.hosts(), [name(1).to_string()]);
+fn the_lease_of_a_dead_host_is_deleted() {
+    let mut cluster = Cluster::new(2, 3, 8, Chaos::NONE);
+    cluster.run(seconds(20));
+    cluster.crash(0);
+    cluster.run(timing().lease_duration * (FORGET_AFTER + 2));
+    assert_eq!(cluster.hosts(), [name(1).to_string()]);
 }
 
 #[test]
-fn a_steady_host_makes_two_requests_a_period_whatever_it_holds() {
-    let mut world = World::new(1, 100, 9, Chaos::NONE);
-    world.run(seconds(30));
-    let before = world.requests();
-    world.run(seconds(60));
-    let requests = world.requests() - before;
-    // Each lease duration controllers' Leases are listed once besides.
+fn an_idle_host_makes_two_requests_a_period_for_any_number_of_controllers() {
+    let mut cluster = Cluster::new(1, 100, 9, Chaos::NONE);
+    cluster.run(seconds(30));
+    let before = cluster.requests();
+    cluster.run(seconds(60));
+    let requests = cluster.requests() - before;
+    // Once per lease duration, controllers' Leases are listed as well.
     assert!((60..=72).contains(&requests), "{requests} requests in 30 periods");
 }
 
-/// An elector that is answered by hand.
+/// An elector with scripted answers.
 struct ByHand {
     elector: Elector,
     now: Duration,
 }
 
 impl ByHand {
-    /// Of one controller.
+    /// An elector for one controller.
     fn new() -> ByHand {
         let elector = Elector::new(timing(), name(0), 1, vec!["a".into()], Duration::ZERO);
         ByHand { elector, now: Duration::ZERO }
     }
 
-    /// What it asks for now.
+    /// Its next request.
     fn asks(&mut self) -> Request {
         let requests = self.elector.poll(self.now);
         let [request] = &requests[..] else { panic!("{requests:?}") };
         request.clone()
     }
 
-    /// Gives it these answers to what it asks for, one after the other.
+    /// Answers its next requests in order.
     fn hears(&mut self, answers: impl IntoIterator<Item = Answer>) -> Vec<News> {
         for answer in answers {
             let (request, sent) = (self.asks(), self.now);
@@ -163,7 +164,7 @@ fn listed(own: Option<Record>) -> Answer {
 }
 
 #[test]
-fn a_host_whose_name_another_process_has_taken_stops_when_it_sees_that() {
+fn a_host_stops_when_another_process_takes_its_name() {
     let mut host = ByHand::new();
     let mine = own("1", 1);
     let news = host.hears([listed(None), listed(None), Answer::Written(mine.clone()), Answer::Written(mine)]);
@@ -184,7 +185,7 @@ fn a_controller_that_was_acquired_in_an_earlier_term_is_not_held() {
     host.hears([listed(None), listed(None), Answer::Written(own("1", 1))]);
     let (acquire, sent) = (host.asks(), host.now);
     host.now += timing().renew_deadline + seconds(1);
-    // Another term begins; what happened between the two nobody knows.
+    // Another term begins; the time in between is unknown.
     host.hears([listed(Some(own("1", 1))), Answer::Written(own("2", 1))]);
     host.elector.answer(&acquire, sent, Ok(Answer::Written(own("3", 1))), host.now);
     let news = host.elector.take_news();
@@ -194,14 +195,14 @@ fn a_controller_that_was_acquired_in_an_earlier_term_is_not_held() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(600))]
 
-    /// The world checks after each of its steps that no controller has two holders, and that who takes a snapshot for
-    /// good is who ran the controller last.
+    /// The cluster checks after each step that no controller has two holders, and that a host trusts its snapshot only
+    /// if it ran the controller last.
     #[test]
     fn no_controller_ever_has_two_holders(seed in proptest::prelude::any::<u64>(), nodes in 2usize..5) {
-        let mut world = World::new(nodes, 4, seed, Chaos::drawn(seed));
-        world.run(seconds(300));
-        world.calm_down();
-        world.run(seconds(120));
-        world.assert_settled(&(0..nodes).collect::<Vec<_>>());
+        let mut cluster = Cluster::new(nodes, 4, seed, Chaos::drawn(seed));
+        cluster.run(seconds(300));
+        cluster.calm_down();
+        cluster.run(seconds(120));
+        cluster.assert_settled(&(0..nodes).collect::<Vec<_>>());
     }
 }

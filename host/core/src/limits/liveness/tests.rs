@@ -14,30 +14,30 @@ fn memory(mebibytes: u64) -> MemoryUse {
     MemoryUse::new(mebibytes * MIB, 2 * MIB, 64 * MIB, false)
 }
 
-/// What happens at a second.
+/// An event at some second.
 enum At {
     /// A step fails on this object.
     Fails(u64, &'static str),
-    /// ... for want of memory, of which so many MiB were in use before.
+    /// A step runs out of memory on this object, with this many MiB in use before.
     OutOfMemory(u64, &'static str, u64),
     Ends(&'static str),
-    /// A map function answers. One that fails is an object without a name.
+    /// A map function answers. A failing one is an object without a name.
     Maps,
-    /// So many objects are found for a check.
+    /// This many objects are available for a check.
     Finds(usize),
     Restarts(u64),
 }
 
 use At::{Ends, Fails, Finds, Maps, OutOfMemory, Restarts};
 
-/// What it is, the reconciles under way, what happens, and the verdicts.
+/// Description, reconciles in progress, events, and verdicts.
 type Row = (&'static str, usize, Vec<At>, Vec<(usize, Verdict)>);
 
 const CHECK: Verdict = Verdict::Check(CHECKED);
 const FULL: Verdict = Verdict::Restart(Why::MemoryFull);
 const NOTHING: Verdict = Verdict::Restart(Why::NothingSucceeds);
 
-/// The verdicts other than to go on, with the place in the story of what led to them.
+/// Verdicts other than `GoOn`, with the index of the event that led to them.
 fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize, Verdict)> {
     let mut verdicts = Vec::new();
     for (place, event) in story.iter().enumerate() {
@@ -72,7 +72,7 @@ fn verdicts(liveness: &mut Liveness, active: usize, story: &[At]) -> Vec<(usize,
 }
 
 #[test]
-fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_objects() {
+fn an_instance_restarts_when_nothing_succeeds_but_not_if_objects_are_at_fault() {
     let one_fails = |times: u64| (0..times).map(|n| Fails(n * 3, "a")).collect::<Vec<_>>();
     let table: Vec<Row> = vec![
         ("two that fail", 0, vec![Fails(0, "a"), Fails(1, "b"), Fails(2, "a")], vec![]),
@@ -148,7 +148,7 @@ fn an_instance_begins_anew_when_nothing_succeeds_and_not_for_the_fault_of_object
 }
 
 #[test]
-fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
+fn a_full_memory_is_distinguished_from_steps_that_need_too_much() {
     let by_turns = |n| if n % 2 == 0 { "a" } else { "b" };
     let full = |used, times, at| (0..times).map(move |n| OutOfMemory(at, by_turns(n), used)).collect::<Vec<_>>();
     let single = |times: u64, every| (0..times).map(move |n| OutOfMemory(n * every, "a", 60)).collect::<Vec<_>>();
@@ -198,7 +198,7 @@ fn memory_that_fills_up_is_told_from_steps_that_take_too_much() {
 }
 
 #[test]
-fn a_restart_that_helped_nobody_is_not_repeated_soon() {
+fn a_restart_that_did_not_help_is_repeated_with_backoff() {
     let full = |at| ["a", "c", "a"].map(|name| OutOfMemory(at, name, 60));
     let mut liveness = Liveness::default();
     assert_eq!(verdicts(&mut liveness, 0, &full(0)), [(2, FULL)]);
@@ -209,13 +209,13 @@ fn a_restart_that_helped_nobody_is_not_repeated_soon() {
     verdicts(&mut liveness, 0, &[Restarts(60)]);
     assert_eq!(verdicts(&mut liveness, 0, &full(179)), []);
     assert!(!verdicts(&mut liveness, 0, &full(180)).is_empty());
-    // One that helps is repeated at once.
+    // A restart that helps may be repeated at once.
     verdicts(&mut liveness, 0, &[Restarts(180), Ends("a")]);
     assert_eq!(verdicts(&mut liveness, 0, &full(181)), [(2, FULL)]);
 }
 
 #[test]
-fn what_an_instance_failed_with_is_nothing_to_the_next() {
+fn failures_of_an_instance_do_not_count_for_the_next_one() {
     let mut liveness = Liveness::default();
     verdicts(&mut liveness, 0, &[OutOfMemory(0, "a", 60), OutOfMemory(0, "b", 60)]);
     liveness.restarted(false, secs(0));
@@ -225,7 +225,7 @@ fn what_an_instance_failed_with_is_nothing_to_the_next() {
 }
 
 #[test]
-fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_each_time() {
+fn an_idle_instance_with_nearly_full_memory_restarts_with_backoff() {
     let mut liveness = Liveness::default();
     let big = MemoryUse::new(60 * MIB, 58 * MIB, 64 * MIB, false);
     for (memory, at, begins) in [
@@ -236,7 +236,7 @@ fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_e
         (memory(64), 600 + 1199, false),
         (memory(64), 600 + 1200, true),
         (memory(1), 1 << 30, false),
-        // It begins with as much.
+        // It starts with this much.
         (big, 1 << 30, false),
         (memory(64), 1 << 30, true),
         (memory(64), (1 << 30) + 4799, false),
@@ -246,7 +246,7 @@ fn an_idle_instance_begins_anew_when_its_memory_is_nearly_full_and_more_rarely_e
 }
 
 #[test]
-fn limits_of_any_size_make_sense() {
+fn limits_of_any_size_are_handled() {
     for (used, base, limit) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (u64::MAX, 0, u64::MAX), (0, u64::MAX, 1)] {
         let memory = MemoryUse { used, base, limit, refused: false };
         assert_eq!(memory.has_grown(), used > base, "{memory:?}");
@@ -255,7 +255,7 @@ fn limits_of_any_size_make_sense() {
 }
 
 #[test]
-fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
+fn memory_is_nearly_full_at_the_limit_or_after_a_denied_growth() {
     let gib = |n: u64| n << 30;
     for (used, base, limit, refused, expected) in [
         (56 * MIB, 2 * MIB, 64 * MIB, false, true),
@@ -263,7 +263,7 @@ fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
         // An allocator that doubles its heap.
         (33 * MIB, 2 * MIB, 64 * MIB, true, true),
         (33 * MIB, 2 * MIB, 64 * MIB, false, false),
-        // It was refused one thing that is large, and has hardly grown.
+        // One large growth was denied, and it has hardly grown.
         (10 * MIB, 2 * MIB, 64 * MIB, true, false),
         // A limit that no memory can reach.
         (gib(4) - MIB, 2 * MIB, gib(64), false, true),
@@ -276,7 +276,7 @@ fn memory_is_nearly_full_at_the_limit_or_when_more_was_refused() {
 }
 
 #[test]
-fn what_one_instance_was_refused_says_nothing_of_the_next() {
+fn a_denied_growth_does_not_count_for_the_next_instance() {
     let mut liveness = Liveness::default();
     liveness.refused_memory();
     assert!(liveness.was_refused_memory() && !liveness.is_idle());

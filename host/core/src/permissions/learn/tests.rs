@@ -39,7 +39,7 @@ fn resources_of_one_group_with_the_same_verbs_are_one_rule() {
 }
 
 #[test]
-fn a_name_is_in_a_rule_only_if_it_is_a_fixed_one() {
+fn a_rule_has_a_name_only_if_it_is_constant() {
     const ONE: &str = "/api/v1/namespaces/a/secrets/tls";
     const OTHER: &str = "/api/v1/namespaces/a/secrets/other";
     let is_named = |requests: &[(&str, &str, Option<&str>)]| {
@@ -52,14 +52,14 @@ fn a_name_is_in_a_rule_only_if_it_is_a_fixed_one() {
         (&[("GET", ONE, None)] as &[_], true),
         (&[("GET", ONE, Some("a/x")), ("GET", ONE, Some("a/y"))], true),
         (&[("GET", ONE, Some("a/x")), ("PATCH", ONE, Some("a/y")), ("DELETE", ONE, Some("a/y"))], true),
-        // For one object one cannot know.
+        // With one object the host cannot tell.
         (&[("GET", ONE, Some("a/x")), ("GET", ONE, Some("a/x"))], false),
-        // Its own name, or one made of it.
+        // The object's own name, or one derived from it.
         (&[("GET", ONE, Some("a/tls")), ("GET", ONE, Some("b/tls"))], false),
         (&[("GET", ONE, Some("tls")), ("GET", ONE, Some("t"))], false),
         // Two names.
         (&[("GET", ONE, None), ("GET", OTHER, None)], false),
-        // Verbs that have no name.
+        // Verbs without a name.
         (&[("GET", ONE, None), ("POST", "/api/v1/namespaces/a/secrets", None)], false),
         (&[("GET", "/api/v1/namespaces/a/secrets?watch=true", None), ("GET", ONE, None)], false),
         (&[("GET", ONE, None), ("DELETE", "/api/v1/namespaces/a/secrets", None)], false),
@@ -69,7 +69,7 @@ fn a_name_is_in_a_rule_only_if_it_is_a_fixed_one() {
 }
 
 #[test]
-fn what_was_asked_for_and_not_used_is_told_by_resource() {
+fn unused_permissions_are_reported_by_resource() {
     let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| {
         let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect();
         PolicyRule {
@@ -98,7 +98,7 @@ fn what_was_asked_for_and_not_used_is_told_by_resource() {
 }
 
 #[test]
-fn what_reaches_further_is_learnt_only_if_it_was_asked_for_and_granted() {
+fn broad_requests_are_learnt_only_if_asked_for_and_granted() {
     let controller: Arc<str> = "c".into();
     let learning = Learning::default();
     let nothing = Permissions::default();
@@ -131,7 +131,7 @@ fn what_reaches_further_is_learnt_only_if_it_was_asked_for_and_granted() {
 }
 
 #[test]
-fn a_controller_that_makes_up_resources_is_refused_the_rest() {
+fn a_controller_that_invents_resources_is_denied_beyond_a_limit() {
     let (controller, learning): (Arc<str>, _) = ("c".into(), Learning::default());
     let check = |n: usize| {
         let path = format!("/api/v1/made-up-{n}");

@@ -17,14 +17,14 @@ fn rule(group: &str, resource: &str, verb: &str) -> PolicyRule {
     }
 }
 
-/// A request, and what it needs besides its own verb: `VERB RESOURCE.GROUP`.
+/// A request, and what it needs in addition to its own verb: `VERB RESOURCE.GROUP`.
 type Row = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
 
 const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    // Server-side apply, however it is written, and no other patch.
+    // Server-side apply in any spelling, and no other patch.
     ("PATCH", "/api/v1/namespaces/a/pods/p?fieldManager=x", APPLY, "{}", &["create pods"]),
     ("PATCH", "/api/v1/namespaces/a/pods/p?fieldManager=x", "Content-Type : application/apply-patch+yaml; charset=utf-8\n", "{}", &["create pods"]),
     ("PATCH", "/api/v1/namespaces/a/pods/p", "content-type: application/apply-patch+cbor\n", "", &["create pods"]),
@@ -55,7 +55,7 @@ const ROWS: &[Row] = &[
     ("POST", CSRS, JSON, r#"{"spec":{"signerName":"example.com/serving"}}"#, &[]),
     ("POST", CSRS, JSON, r#"{"spec":{"signerName":"kubernetes.io/kube-apiserver-client-kubelet"}}"#,
         &["create certificatesigningrequests/nodeclient.certificates.k8s.io", "create certificatesigningrequests/selfnodeclient.certificates.k8s.io"]),
-    // Of two equal keys either may count, and an escaped one counts as well.
+    // Either of two equal keys may count, and so does an escaped one.
     ("POST", CSRS, JSON, r#"{"spec":{"signerName":"kubernetes.io/kube-apiserver-client-kubelet"},"spec":{"signerName":"example.com/a"}}"#,
         &["create certificatesigningrequests/nodeclient.certificates.k8s.io", "create certificatesigningrequests/selfnodeclient.certificates.k8s.io"]),
     ("POST", CSRS, JSON, r#"{"spec":{"signerName":"kubernetes.io\u002fkube-apiserver-client-kubelet"}}"#,
@@ -88,7 +88,7 @@ const ROWS: &[Row] = &[
     ("DELETE", "/api/v1/namespaces/a/pods/p?ignoreStoreReadErrorWithClusterBreakingPotential=true", "", "", &["unsafe-delete-ignore-read-errors pods"]),
     ("DELETE", "/api/v1/namespaces/a/pods/p", PROTOBUF, "k8s", &["unsafe-delete-ignore-read-errors pods"]),
     ("DELETE", "/api/v1/namespaces/a/pods/p", "", "", &[]),
-    // What RBAC alone decides.
+    // Decided by RBAC alone.
     ("PUT", "/api/v1/namespaces/a/finalize", JSON, "{}", &[]),
     ("DELETE", "/api/v1/namespaces/a/pods", "", "", &[]),
     ("PUT", "/apis/apps/v1/namespaces/a/deployments/d/scale", JSON, "{}", &[]),
@@ -102,7 +102,7 @@ fn request(row: &Row) -> ApiRequest<'static> {
 }
 
 #[test]
-fn what_the_api_server_checks_on_the_requester_is_needed() {
+fn checks_of_the_api_server_on_the_requester_are_needed() {
     for row in ROWS {
         let request = request(row);
         let attributes = super::super::path::attributes(request.method, request.path_and_query).unwrap();
@@ -119,7 +119,7 @@ fn what_the_api_server_checks_on_the_requester_is_needed() {
 }
 
 #[test]
-fn each_need_is_asked_for_and_granted_by_itself_and_left_to_the_api_server_for_an_account() {
+fn each_check_needs_a_rule_and_a_grant_except_for_a_service_account() {
     let own = |row: &Row| {
         let request = request(row);
         let a = super::super::path::attributes(request.method, request.path_and_query).unwrap();
@@ -135,7 +135,7 @@ fn each_need_is_asked_for_and_granted_by_itself_and_left_to_the_api_server_for_a
         let Denied::NoRule(missing) = &denied else { panic!("{row:?}: {denied}") };
         assert!(!missing.why.is_empty() && denied.to_string().contains(missing.why), "{denied}");
         assert!(without.check_request(&request, true).is_ok(), "{row:?}");
-        // Its help, followed to the letter as often as it takes, allows the request.
+        // Following its help step by step allows the request.
         let mut rules = vec![own.clone()];
         let allowed = loop {
             match Permissions::new(rules.clone()).check_request(&request, false) {
@@ -164,7 +164,7 @@ fn a_name_limits_what_server_side_apply_may_create() {
 }
 
 #[test]
-fn a_body_that_cannot_be_read_is_taken_to_say_everything() {
+fn an_unreadable_body_is_assumed_to_contain_every_word() {
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     for (headers, body, says) in [
         (JSON, r#"{"a":{"b":["word"]}}"#, true),

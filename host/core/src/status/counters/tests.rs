@@ -20,7 +20,7 @@ fn a_duration_is_counted_in_the_first_bucket_it_fits_into() {
 }
 
 #[test]
-fn what_was_no_error_and_no_requeue_was_a_success() {
+fn reconciles_without_error_or_requeue_count_as_success() {
     let mut counters = Counters::default();
     for result in
         [ReconcileResult::Success, ReconcileResult::Error, ReconcileResult::RequeueAfter, ReconcileResult::Success]
@@ -45,7 +45,7 @@ fn the_condition_holds_from_the_first_failure_to_the_next_good_save() {
     counters.saved(true, 4096, 5000);
     let trouble = counters.trouble().unwrap();
     assert!(trouble.failing.is_none());
-    // It is told still what the last error was.
+    // The last error stays.
     assert!(trouble.last_error.as_ref().unwrap().message.contains("could not be written"));
     assert_eq!((counters.suspends, counters.written_bytes, counters.disk_bytes()), (1, 4096, 5120));
 }
@@ -71,7 +71,7 @@ fn a_save_that_the_disk_does_not_confirm_is_failing_until_it_confirms_one() {
 }
 
 #[test]
-fn an_error_is_kept_by_its_first_line_and_not_at_any_length() {
+fn an_error_keeps_a_bounded_first_line() {
     let mut counters = Counters::default();
     counters.error(NOW, "default/home", "wasm trap: unreachable\n  0: main\n");
     let last = counters.trouble().unwrap().last_error.clone().unwrap();

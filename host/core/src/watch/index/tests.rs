@@ -43,40 +43,40 @@ fn a_relist_is_only_what_changed() {
 }
 
 #[test]
-fn objects_without_room_are_known_by_their_metadata() {
-    let room = Arc::new(Room::default());
-    room.set_limit(Some(10));
+fn objects_beyond_the_budget_keep_their_metadata() {
+    let budget = Arc::new(ObjectBudget::default());
+    budget.set_limit(Some(10));
     let mut index = Index::default();
-    index.keep_in(room.clone());
+    index.keep_in(budget.clone());
     let whole = |key: &str, version, bytes| Seen { object: Some("x".repeat(bytes).into()), ..seen(key, version) };
     let given = |change| match change {
         Some(Change::Applied { object, .. } | Change::Deleted { object, .. }) => object.map(|object| object.len()),
         other => panic!("{other:?}"),
     };
-    // Who listens sees it all the same.
+    // Subscribers still see it.
     assert_eq!([("a", 8), ("b", 3)].map(|(key, bytes)| given(index.apply(whole(key, 1, bytes)))), [Some(8), Some(3)]);
     assert_eq!(["a", "b"].map(|key| index.object(key).is_some()), [true, false]);
     assert_eq!(index.get("b").unwrap().resource_version, ResourceVersion(1));
-    // It shrinks, and the other finds room when it is seen again.
+    // It shrinks, and the other one fits when seen again.
     given(index.apply(whole("a", 2, 5)));
     assert_eq!(index.apply(whole("b", 1, 3)), None);
     assert_eq!(index.object("b").map(|object| object.len()), Some(3));
-    assert_eq!(room.usage().bytes, 8);
-    // As large as it is, instead of itself.
+    assert_eq!(budget.usage().bytes, 8);
+    // Replaced by an object of the same size.
     given(index.apply(whole("a", 3, 7)));
-    assert_eq!((index.object("a").is_some(), room.usage().bytes), (true, 10));
+    assert_eq!((index.object("a").is_some(), budget.usage().bytes), (true, 10));
     index.delete(whole("a", 4, 7));
-    assert_eq!(room.usage().bytes, 3);
+    assert_eq!(budget.usage().bytes, 3);
     index.begin_list();
     assert_eq!(said(index.finish_list()), ["-b"]);
-    assert_eq!(room.usage().bytes, 0);
+    assert_eq!(budget.usage().bytes, 0);
     given(index.apply(whole("c", 1, 6)));
     drop(index);
-    assert_eq!(room.usage().bytes, 0);
+    assert_eq!(budget.usage().bytes, 0);
 }
 
 #[test]
-fn a_list_that_was_given_up_deletes_nothing() {
+fn an_abandoned_list_deletes_nothing() {
     let mut index = Index::default();
     index.begin_list();
     index.apply(seen("a", 1));
@@ -107,7 +107,7 @@ fn an_object_that_came_by_watch_after_the_list_survives_until_a_list_lacks_it() 
 }
 
 #[test]
-fn deleting_what_is_not_known_is_no_change() {
+fn deleting_an_unknown_object_is_no_change() {
     let mut index = Index::default();
     assert_eq!(index.delete(seen("a", 1)), None);
     index.apply(seen("a", 1));
@@ -125,7 +125,7 @@ fn an_object_recreated_with_the_same_version_text_is_a_change() {
 }
 
 #[test]
-fn an_object_is_read_into_what_is_kept_of_it() {
+fn the_kept_metadata_is_read_from_an_object() {
     let json = r#"{"kind":"ConfigMap","metadata":{"name":"a","namespace":"ns","uid":"u-1","resourceVersion":"123",
         "generation":4,"deletionTimestamp":"2026-01-01T00:00:00Z","labels":{"x":"\u00e4"},"managedFields":[{"manager":"m"}],
         "ownerReferences":[{"apiVersion":"apps/v1","kind":"Deployment","name":"d","uid":"u-2","controller":true},
@@ -158,7 +158,7 @@ fn an_object_is_read_into_what_is_kept_of_it() {
 }
 
 #[test]
-fn whole_object_is_kept_as_it_was_written_whatever_its_depth_and_numbers() {
+fn a_whole_object_is_kept_byte_for_byte_at_any_depth() {
     let mut full = Reader::new(Some(("fc.dev/v1".into(), "Thing".into())));
     let nested = |depth: usize| format!("{}1{}", r#"{"n":"#.repeat(depth), "}".repeat(depth));
     for (spec, status) in [
@@ -179,7 +179,7 @@ fn whole_object_is_kept_as_it_was_written_whatever_its_depth_and_numbers() {
 }
 
 #[test]
-fn object_whose_metadata_is_strange_is_known_by_its_name() {
+fn an_object_with_odd_metadata_keeps_its_name() {
     let mut full = Reader::new(Some(("v1".into(), "ConfigMap".into())));
     for strange in [r#""generation":"x""#, r#""ownerReferences":[{}]"#, r#""uid":{}"#, r#""deletionTimestamp":1"#] {
         let json =
@@ -205,7 +205,7 @@ enum Event {
     Write(u8),
     Delete(u8),
     Recreate(u8),
-    /// Events are missed until the next list.
+    /// Events are lost until the next list.
     Disconnect,
     Relist,
     /// A list that stops after some objects.
@@ -226,8 +226,8 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whoever applies the changes to an empty set has, after each list, what the server has; and
-    /// no change says what was said before.
+    /// Applying the changes to an empty set yields, after each list, the content of the server. No change repeats a
+    /// state.
     #[test]
     fn changes_add_up_to_the_content_of_the_server(events in proptest::collection::vec(event(), 1..80)) {
         let mut server: BTreeMap<Key, u64> = BTreeMap::new();
@@ -314,7 +314,7 @@ fn versioned(key: &str, version: u64, generation: i64, owner: &str) -> Seen {
 }
 
 #[test]
-fn who_comes_back_is_told_what_changed_since() {
+fn a_returning_subscriber_gets_the_changes_since() {
     let mut index = Index::default();
     index.apply(versioned("a", 1, 1, "x"));
     index.apply(versioned("b", 2, 1, "x"));
@@ -334,14 +334,14 @@ fn who_comes_back_is_told_what_changed_since() {
         assert_eq!(since(&index, after).unwrap(), expected, "after {after}");
     }
     assert_eq!(since(&index, 7), None);
-    // The status of something that was seen before.
+    // The status of an object seen before.
     index.apply(versioned("a", 7, 2, "y"));
     assert_eq!(since(&index, 6).unwrap(), ["~a"]);
     assert_eq!(since(&index, 4).unwrap(), ["~a", "+a", "+b"]);
 }
 
 #[test]
-fn who_was_away_while_too_much_went_is_told_all() {
+fn a_subscriber_that_missed_too_much_gets_everything() {
     let mut index = Index::default();
     for i in 0..=MAX_PAST {
         index.apply(seen(&i.to_string(), 1));
@@ -360,10 +360,10 @@ enum Write {
 }
 
 proptest! {
-    /// A journal ends, a list that is newer follows, and who asks comes last: what it is told about the first
-    /// and everything after, less what it does not care for, is what concerns it.
+    /// A journal ends, a newer list follows, and a subscriber arrives last. The first replay plus all later changes,
+    /// less those it ignores, is what concerns it.
     #[test]
-    fn who_cares_for_generations_alone_misses_none(
+    fn a_subscriber_to_generations_misses_none(
         writes in proptest::collection::vec(prop_oneof![
             (0..3usize).prop_map(Write::Spec),
             (0..3usize).prop_map(Write::Status),
@@ -373,7 +373,7 @@ proptest! {
     ) {
         let (after, until) = (cuts.0.min(cuts.1).min(writes.len()), cuts.0.max(cuts.1).min(writes.len()));
         let mut index = Index::default();
-        // By object: its generation, 0 if it is not there.
+        // Generation by object, 0 if absent.
         let mut generations = [0i64; 3];
         let mut history = vec![(0, generations)];
         let mut changes = Vec::new();
@@ -396,7 +396,7 @@ proptest! {
             changes.extend(change);
             history.push((index.last(), generations));
         }
-        let told = |replayed: Vec<Change>| {
+        let concerned = |replayed: Vec<Change>| {
             let later = &changes[history[until].0 as usize..];
             let heard = replayed.iter().chain(later).filter(|change| super::super::passage(true, change) == super::super::Passage::Counts);
             heard.filter_map(|change| match change {
@@ -404,10 +404,10 @@ proptest! {
                 _ => None,
             }).collect::<BTreeSet<_>>()
         };
-        let fresh = told(index.replay(history[until].0).collect());
-        let back = told(index.replay_between(history[after].0, history[until].0).unwrap().collect());
+        let fresh = concerned(index.replay(history[until].0).collect());
+        let back = concerned(index.replay_between(history[after].0, history[until].0).unwrap().collect());
         for (n, (now, then)) in generations.into_iter().zip(history[after].1).enumerate() {
-            prop_assert!(now == 0 || fresh.contains(&n), "{n} is there, and a new one has not heard of it");
+            prop_assert!(now == 0 || fresh.contains(&n), "{n} exists, and a new subscriber did not get it");
             prop_assert!(now == then || back.contains(&n), "{n} is another than it was");
         }
     }

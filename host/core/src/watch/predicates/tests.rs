@@ -15,7 +15,7 @@ fn seen(version: u64, deleting: bool, uid: u64, object: Option<&str>) -> Seen {
 }
 
 #[test]
-fn only_a_change_that_is_known_whole_and_does_not_count_is_ignored() {
+fn only_changes_with_both_states_known_are_ignored() {
     const A: &str = r#"{"spec":1,"status":1}"#;
     const B: &str = r#"{"spec":1,"status":2}"#;
     const C: &str = r#"{"spec":2,"status":2}"#;
@@ -31,7 +31,7 @@ fn only_a_change_that_is_known_whole_and_does_not_count_is_ignored() {
         index.begin_list();
         let listed = index.apply(before).expect("a change");
         index.finish_list();
-        // What a list begins with may have changed before: it counts whatever the predicate says.
+        // The first objects of a list may have changed before, so they always count.
         assert_eq!(Predicates::default().judge("false", &listed), Judged::Counts, "{what}");
         let change = index.apply(after).expect("a change");
         assert_eq!(Predicates::default().judge(text, &change), expected, "{what}");
@@ -42,7 +42,7 @@ fn only_a_change_that_is_known_whole_and_does_not_count_is_ignored() {
 }
 
 #[test]
-fn a_creation_is_judged_a_deletion_never() {
+fn creations_are_judged_and_deletions_never() {
     let mut index = Index::default();
     index.begin_list();
     index.finish_list();

@@ -100,7 +100,7 @@ fn only_changes_that_matter_pass_the_predicate() {
 }
 
 #[test]
-fn a_guest_maps_content_or_the_name_of_what_is_gone() {
+fn a_guest_maps_the_content_or_the_name_of_a_deleted_object() {
     let object: Arc<str> = r#"{"kind":"Secret"}"#.into();
     let partial = |metadata: &str| {
         format!(r#"{{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{metadata}}}"#)

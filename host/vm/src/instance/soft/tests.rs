@@ -1,8 +1,8 @@
-//! Suspended softly at any point, an instance goes on as one that never was.
+//! An instance of the soft tier behaves the same, however often it is suspended.
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use wasmop_core::step::Cause;
+use wasmop_core::step::StepFault;
 use wasmop_package::Tier;
 use wasmop_package::manifest::Limits;
 use wasmop_snapshot::StateDir;
@@ -10,10 +10,10 @@ use wasmtime::component::Component;
 
 use super::*;
 use crate::engine::Engine;
-use crate::guest::Exports;
+use crate::guest::GuestExports;
 
-/// Begins with 4 MiB. A step changes words at random places, makes some pages zero, sometimes grows,
-/// and parks for what it has read.
+/// Begins with 4 MiB. A step changes words at random places, clears some pages, sometimes grows, and parks for a time made
+/// of what it has read.
 const SCRIBBLER: &str = r#"
 (component
   (import "wasi:random/insecure@0.2.0" (instance))
@@ -48,7 +48,7 @@ const SCRIBBLER: &str = r#"
   (instance $guest (export "step" (func $step)))
   (export "wasmop:controller/guest@0.1.0" (instance $guest)))"#;
 
-/// A step waits for as many nanoseconds as the wall clock says.
+/// A step waits for as many nanoseconds as its wall clock shows.
 const WAITER: &str = r#"
 (component
   (import "wasmop:controller/sys@0.1.0" (instance $sys (export "now" (func (result u64)))))
@@ -83,7 +83,7 @@ const WAITER: &str = r#"
 
 fn instance(engine: &Engine, text: &str, limits: &Limits) -> SoftInstance {
     let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-    let exports = Exports::new(engine, &component, Tier::Soft).unwrap();
+    let exports = GuestExports::new(engine, &component, Tier::Soft).unwrap();
     SoftInstance::new(
         Guest::instantiate(engine, &exports, limits, 0, None, None, (&WasiGrant::default(), &Startup::default()))
             .unwrap()
@@ -130,7 +130,7 @@ fn store() -> (tempfile::TempDir, StateDir, ControllerStore) {
 }
 
 #[test]
-fn suspended_at_random_it_goes_on_like_a_twin_that_never_was() {
+fn an_instance_suspended_at_random_steps_like_its_never_suspended_twin() {
     let engine = Engine::new().unwrap();
     let (_dir, _state, store) = store();
     for round in 0..8 {
@@ -157,7 +157,7 @@ fn suspended_at_random_it_goes_on_like_a_twin_that_never_was() {
 }
 
 #[test]
-fn suspended_it_has_no_page_in_memory_and_the_file_has_them_all() {
+fn a_suspended_instance_has_all_pages_in_its_file_and_none_resident() {
     let engine = Engine::new().unwrap();
     let (dir, _state, store) = store();
     let mut one = instance(&engine, SCRIBBLER, &Limits::default());
@@ -170,10 +170,10 @@ fn suspended_it_has_no_page_in_memory_and_the_file_has_them_all() {
     let first = one.suspend(&store).unwrap();
     assert!(one.is_suspended());
     assert_eq!(one.resident(), (0, 0));
-    // Pages that were only read count too, but are not written.
+    // Pages that were only read count as dirty too, but are not written.
     assert!(first.dirty_bytes >= before * 1024);
     assert!(first.written_bytes > 0 && first.written_bytes <= before * 1024);
-    // Sparse: pages that are zero take nothing.
+    // Zero pages take no room on disk.
     assert!(first.disk_bytes < content.len() as u64, "{} of {}", first.disk_bytes, content.len());
     let mut on_disk = vec![0; content.len()];
     one.backing.as_ref().unwrap().file.read_exact_at(&mut on_disk, 0).unwrap();
@@ -190,7 +190,7 @@ fn suspended_it_has_no_page_in_memory_and_the_file_has_them_all() {
 }
 
 #[test]
-fn without_room_for_its_file_it_goes_on() {
+fn an_instance_goes_on_when_its_file_cannot_be_made() {
     let engine = Engine::new().unwrap();
     let (dir, _state, store) = store();
     let mut one = instance(&engine, SCRIBBLER, &Limits::default());
@@ -203,7 +203,7 @@ fn without_room_for_its_file_it_goes_on() {
 }
 
 #[test]
-fn what_it_logs_while_it_begins_counts_as_of_the_first_step() {
+fn initialisation_logs_belong_to_the_first_step() {
     let engine = Engine::new().unwrap();
     let mut one = instance(&engine, SCRIBBLER, &Limits::default());
     let (level, target, message) = (tracing::Level::INFO, "stdout".to_owned(), "begins".to_owned());
@@ -217,13 +217,13 @@ fn what_it_logs_while_it_begins_counts_as_of_the_first_step() {
 }
 
 #[test]
-fn a_wait_counts_as_cpu_time_and_ends_with_it() {
+fn waiting_counts_against_the_cpu_limit() {
     let engine = Engine::new().unwrap();
     let limits = Limits { cpu_per_step_ns: 200_000_000, ..Limits::default() };
     let mut waiter = instance(&engine, WAITER, &limits);
     waiter.step(input(1_000_000, 0)).unwrap();
     let hour = 3_600_000_000_000;
     let (failure, _) = waiter.step(input(hour, 0)).unwrap_err();
-    assert_eq!(failure.cause, Cause::CpuLimit);
+    assert_eq!(failure.cause, StepFault::CpuLimit);
     assert!(failure.detail.contains("waited and computed for more than 200ms"), "{}", failure.detail);
 }

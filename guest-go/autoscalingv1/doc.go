@@ -1,0 +1,3 @@
+// Package autoscalingv1 contains the Scale of the API group autoscaling, the subresource "scale" of Deployments and
+// other kinds.
+package autoscalingv1

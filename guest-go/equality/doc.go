@@ -1,0 +1,2 @@
+// Package equality compares objects semantically, like k8s.io/apimachinery/pkg/api/equality.
+package equality

@@ -1,0 +1,113 @@
+//! Builds programs of this workspace.
+//!
+//! Cargo turns on the features that the selected packages ask for, and compiles a dependency again for each other set. All
+//! builds here select the whole workspace, so they share one set of artefacts, and build only the targets they need.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use crate::progress::Progress;
+use crate::{command, repository};
+
+/// The command line tool.
+pub const WASMOP: &str = "wasmop";
+/// Runs benchmarks.
+pub const BENCH: &str = "wasmop-bench";
+/// Runs `cargo xtask torture`.
+pub const TORTURE: &str = "wasmop-torture";
+
+/// What builds and tests select: all packages but the simulation, which needs a feature of tokio for tests.
+pub const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "wasmop-simulation"];
+
+/// Libraries, build scripts and programs that a build of `wasmop` makes, for the progress display.
+const ARTEFACTS: usize = 496;
+const REPORT_EVERY: Duration = Duration::from_secs(20);
+
+/// Where a program is, once it is built.
+pub fn path(program: &str) -> PathBuf {
+    repository::target().join("release").join(program)
+}
+
+/// Builds these.
+///
+/// # Errors
+///
+/// Cargo fails; it has said why.
+pub fn build(programs: &[&str]) -> Result<()> {
+    command::run(&mut cargo_build(programs))
+}
+
+/// Builds `wasmop` and says now and then how far it is, in place of cargo's own display.
+///
+/// # Errors
+///
+/// Cargo fails; it has said why.
+pub fn build_wasmop_with_progress(progress: Progress) -> Result<()> {
+    let mut cargo = cargo_build(&[WASMOP]);
+    cargo.args(["--quiet", "--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
+    let mut child = cargo.spawn().map_err(|error| command::cannot_start(&cargo, &error))?;
+    let (mut made, mut reported) = (0, Instant::now());
+    for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+        made += usize::from(is_artefact(&line?));
+        if reported.elapsed() > REPORT_EVERY {
+            reported = Instant::now();
+            progress.say(&format!("wasmop: {made} of about {ARTEFACTS} crates compiled"));
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", command::display(&cargo));
+    }
+    Ok(())
+}
+
+/// Builds all programs and all tests.
+///
+/// # Errors
+///
+/// Cargo fails; it has said why.
+pub fn build_all_with_tests() -> Result<()> {
+    command::run(command::cargo().args(["build", "--release", "--all-targets"]).args(WORKSPACE))
+}
+
+fn cargo_build(programs: &[&str]) -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--release"]).args(WORKSPACE).args(programs.iter().flat_map(|program| ["--bin", program]));
+    cargo
+}
+
+/// Whether the line is cargo's message about something that it has compiled, or found compiled.
+fn is_artefact(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|message| message["reason"] == "compiler-artifact")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_about_artefacts_count() {
+        for (line, expected) in [
+            (r#"{"reason":"compiler-artifact","package_id":"x","fresh":true}"#, true),
+            (r#"{"reason":"build-script-executed","package_id":"x"}"#, false),
+            (r#"{"reason":"build-finished","success":true}"#, false),
+            ("warning: x", false),
+        ] {
+            assert_eq!(is_artefact(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_build_selects_the_workspace_and_only_the_programs_it_is_asked_for() {
+        let line = command::display(&cargo_build(&[WASMOP, BENCH]));
+        assert!(
+            line.ends_with(" build --release --workspace --exclude wasmop-simulation --bin wasmop --bin wasmop-bench"),
+            "{line}"
+        );
+    }
+}
