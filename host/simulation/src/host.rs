@@ -394,6 +394,7 @@ impl Host {
             return (Recovered::fresh(now, FIRST_MONOTONIC), false);
         };
         let elapsed = self.world.wall().saturating_sub(snapshot.wall);
+        let lost_time = self.world.server.now().saturating_sub(snapshot.world).saturating_sub(elapsed);
         let elapsed = if self.world.plant == Some(Plant::ForgetElapsed) { Duration::ZERO } else { elapsed };
         let clock = (snapshot.monotonic_ns, elapsed);
         let recovered = HostState::decode(&snapshot.host_state).and_then(|state| {
@@ -401,11 +402,14 @@ impl Host {
         });
         let timer = snapshot.guest.parked.map(|(_, at)| {
             let left = Duration::from_nanos(at.saturating_sub(snapshot.monotonic_ns));
-            snapshot.world + left
+            snapshot.world + left + lost_time
         });
         match recovered {
             Ok(recovered) => {
-                self.world.ledger().set_timer(&program.name, timer);
+                let mut ledger = self.world.ledger();
+                ledger.set_timer(&program.name, timer);
+                ledger.delay(&program.name, lost_time);
+                drop(ledger);
                 (recovered, true)
             }
             Err(why) => {

@@ -92,10 +92,11 @@ impl Ledger {
         self.calm = until.max(self.calm);
     }
 
-    /// The time of day jumped: what is due may come as much later.
-    pub fn jumped(&mut self, by: Duration) {
-        self.records.values_mut().filter_map(|record| record.due.as_mut()).for_each(|due| *due += by);
-        self.timers.values_mut().for_each(|at| *at += by);
+    /// A controller continues from a snapshot, and less time of day has passed since than time: what is due comes as
+    /// much later.
+    pub fn delay(&mut self, controller: &str, by: Duration) {
+        let its = self.records.iter_mut().filter(|((of, ..), _)| **of == *controller);
+        its.filter_map(|(_, record)| record.due.as_mut()).for_each(|due| *due += by);
     }
 
     /// A controller has lost its memory of what was there.

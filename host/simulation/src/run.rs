@@ -265,7 +265,6 @@ impl Driver {
             }
             Op::WallJump(seconds) => {
                 *self.world.wall_offset.lock().unwrap_or_else(PoisonError::into_inner) += seconds;
-                self.world.ledger().jumped(Duration::from_secs(seconds.unsigned_abs()));
             }
             Op::DiskFull { host, time } => {
                 trouble(now + time);

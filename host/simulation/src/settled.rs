@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmop_package::manifest::{Relation, WatchSpec};
 
 use crate::cluster::{Cluster, Deed, Kind, Object, Past, split};
-use crate::guest::program::{FINALIZER, Program, Registration, number, targets};
+use crate::guest::program::{FINALIZER, Program, Registration, number};
 use crate::host::Inspection;
 use crate::ledger::Ledger;
 use crate::observer::Invariant;
@@ -55,7 +55,8 @@ fn concerns(watch: &WatchSpec, registration: &Registration, past: &Past, key: &s
             let is_near = namespace.is_none() || split(&past.object.key).0 == namespace;
             is_near && states().any(|it| it.owners.iter().any(|owner| owner.kind == kind && owner.name == name))
         }
-        Relation::Map => states().any(|it| targets(it.field("data", "targets"), &it.key).iter().any(|t| t == key)),
+        // What a source named between two looks at it concerns nobody; the children show what matters.
+        Relation::Map => false,
     }
 }
 
@@ -66,6 +67,15 @@ fn counts(watch: &WatchSpec, program: &Program, past: &Past) -> bool {
     selected
         && !(watch.ignore_own_writes && past.actor == program.name)
         && (past.deed != Deed::Touched || !watch.generation_changed)
+}
+
+/// Whether an object is again what it was at a moment: etcd was restored, more than once.
+fn is_back(cluster: &Cluster, past: &Past, moment: u64) -> bool {
+    let (kind, key) = (past.object.kind, &past.object.key);
+    let is_it = |it: &&Past| it.moment <= moment && it.object.kind == kind && it.object.key == *key;
+    let before = cluster.history.iter().rev().find(is_it).filter(|it| it.deed != Deed::Deleted);
+    let version = |object: &Arc<Object>| (object.uid, object.revision);
+    cluster.epoch > 0 && before.map(|it| version(&it.object)) == cluster.get(kind, key).map(version)
 }
 
 fn lost_change(
@@ -88,7 +98,7 @@ fn lost_change(
         });
         let Some(last) = changes.max_by_key(|past| past.moment) else { continue };
         let record = ledger.record(&(program.name.clone(), index, object.key.clone()));
-        if record.ok < Some(last.moment) {
+        if record.ok < Some(last.moment) && !is_back(cluster, last, record.ok.unwrap_or(0)) {
             let Past { moment, at, object: changed, deed, actor, .. } = last;
             let what = format!(
                 "{}: {} was last reconciled at moment {:?}; {:?} of {} {} by {actor:?} was at moment {moment}, {at:?}",
