@@ -53,7 +53,7 @@ func begin(payload []byte) {
 	startMu.Lock()
 	name = start.Name
 	startMu.Unlock()
-	// The runtime copied both when the base image was created, which all controllers share.
+	// The runtime copied both when the base image was created, before any controller had values of its own.
 	for k, v := range start.Env {
 		if err := os.Setenv(k, v); err != nil {
 			Log(Error, "wasmop", "cannot set environment variable "+k+": "+err.Error(), nil)

@@ -29,7 +29,7 @@ use crate::settled::{first_wrong, selects};
 const TICK: Duration = Duration::from_secs(5);
 /// How long it may take after all trouble until everything is settled: the longest backoff of an object, and some.
 const SETTLE: Duration = Duration::from_secs(1500);
-/// What is due later than this after the end is not waited for.
+/// Work that is due later than this after the end is ignored.
 const MOST_DUE: Duration = Duration::from_secs(2 * 3600);
 
 thread_local! {

@@ -69,13 +69,16 @@ fn counts(watch: &WatchSpec, program: &Program, past: &Past) -> bool {
         && (past.deed != Deed::Touched || !watch.generation_changed)
 }
 
-/// Whether an object is again what it was at a moment: etcd was restored, more than once.
-fn is_back(cluster: &Cluster, past: &Past, moment: u64) -> bool {
+/// Whether an object is again in a version whose changes were all seen at a moment: etcd was restored, more than once.
+fn is_back(cluster: &Cluster, watch: &WatchSpec, program: &Program, past: &Past, moment: u64) -> bool {
     let (kind, key) = (past.object.kind, &past.object.key);
-    let is_it = |it: &&Past| it.moment <= moment && it.object.kind == kind && it.object.key == *key;
-    let before = cluster.history.iter().rev().find(is_it).filter(|it| it.deed != Deed::Deleted);
     let version = |object: &Arc<Object>| (object.uid, object.revision);
-    cluster.epoch > 0 && before.map(|it| version(&it.object)) == cluster.get(kind, key).map(version)
+    let now = cluster.get(kind, key).map(version);
+    let mut versions = cluster.history.iter().filter(|it| it.object.kind == kind && it.object.key == *key);
+    let before = |it: &&Past| it.moment < past.moment && it.deed != Deed::Deleted && Some(version(&it.object)) == now;
+    let Some(first) = versions.clone().find(before) else { return false };
+    let last = versions.rfind(|it| it.moment <= first.moment && counts(watch, program, it));
+    cluster.epoch > 0 && last.is_none_or(|last| last.moment <= moment)
 }
 
 fn lost_change(
@@ -94,11 +97,11 @@ fn lost_change(
                     && counts(watch, program, past)
                     && concerns(watch, registration, past, &object.key)
             })?;
-            Some(last)
+            Some((watch, last))
         });
-        let Some(last) = changes.max_by_key(|past| past.moment) else { continue };
+        let Some((watch, last)) = changes.max_by_key(|(_, past)| past.moment) else { continue };
         let record = ledger.record(&(program.name.clone(), index, object.key.clone()));
-        if record.ok < Some(last.moment) && !is_back(cluster, last, record.ok.unwrap_or(0)) {
+        if record.ok < Some(last.moment) && !is_back(cluster, watch, program, last, record.ok.unwrap_or(0)) {
             let Past { moment, at, object: changed, deed, actor, .. } = last;
             let what = format!(
                 "{}: {} was last reconciled at moment {:?}; {:?} of {} {} by {actor:?} was at moment {moment}, {at:?}",
