@@ -61,7 +61,7 @@ impl TestServer {
     pub fn client(&self) -> kube::Client {
         let mut config = kube::Config::new(self.uri.clone());
         config.default_retry = false;
-        kube::Client::try_from(config).unwrap()
+        crate::client::test_client(config).unwrap()
     }
 
     pub fn received(&self) -> Vec<Received> {

@@ -240,7 +240,7 @@ async fn refused_connection_is_reported() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
     };
-    let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
+    let client = crate::client::test_client(kube::Config::new(uri)).unwrap();
     let failed = Mutex::new(Vec::new());
     execute(&client, caller(), get("/x"), with(credit(2 * CHUNK_BYTES)), |batch| failed.lock().unwrap().extend(batch))
         .await;

@@ -210,5 +210,12 @@ pub async fn stream(
     Ok((parts.version, body.into_data_stream().map_err(std::io::Error::other).into_async_read()))
 }
 
+/// A client of kube's own. The process's default TLS provider can be installed once, and kube would install another.
+#[cfg(test)]
+pub(crate) fn test_client(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    let _ = tls_provider().as_ref().clone().install_default();
+    kube::Client::try_from(config)
+}
+
 #[cfg(test)]
 mod tests;

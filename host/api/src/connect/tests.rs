@@ -195,7 +195,7 @@ async fn closed_port_is_unreachable_and_server_without_tls_is_not_trusted() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
     };
-    let client = kube::Client::try_from(Config::new(closed.clone())).unwrap();
+    let client = crate::client::test_client(Config::new(closed.clone())).unwrap();
     let error = check(&client, &closed).await.unwrap_err();
     assert!(matches!(&error, ConnectError::Unreachable { problem, .. } if problem.contains("refused")), "{error}");
 
@@ -208,7 +208,7 @@ async fn closed_port_is_unreachable_and_server_without_tls_is_not_trusted() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let client = kube::Client::try_from(Config::new(uri.clone())).unwrap();
+    let client = crate::client::test_client(Config::new(uri.clone())).unwrap();
     let error = check(&client, &uri).await.unwrap_err();
     assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
 }
