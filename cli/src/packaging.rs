@@ -48,6 +48,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
 
     let step = Step::begin("Packaging", "Packaged");
     let mut manifest = Manifest {
+        mode: core.mode,
         permissions: project.permissions.clone(),
         external_hosts: project.external_hosts.clone(),
         limits: project.limits,
@@ -73,6 +74,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     let package = wasmop_package::with_manifest(&package, &manifest)?;
     let inspection = wasmop_package::inspect(&package)?;
     step.done(match &manifest.registrations[..] {
+        [] if !manifest.mode.is_host_driven() => "it runs its own reconcile loop".into(),
         [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
         registrations => registered(registrations),
     });

@@ -6,7 +6,7 @@ use serde::Serialize;
 use wasmop_policy::Policy;
 
 use crate::external::HostPattern;
-use crate::manifest::{ControllerSpec, Language, Limits, PolicyRule, Relation, Sdk, Toolchain, WatchSpec};
+use crate::manifest::{ControllerSpec, Language, Limits, Mode, PolicyRule, Relation, Sdk, Toolchain, WatchSpec};
 use crate::package::{Interfaces, Package, PackageError, interfaces};
 use crate::section;
 use crate::tier::{self, Tier};
@@ -27,6 +27,8 @@ pub struct Inspection {
     pub toolchain: Toolchain,
     /// The SDK and its version.
     pub sdk: Sdk,
+    /// Whose loop runs the reconciles.
+    pub mode: Mode,
     /// How completely instances can be suspended.
     pub tier: Tier,
     /// Why the package has this tier.
@@ -116,6 +118,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
         language: package.manifest.language,
         toolchain: package.manifest.toolchain,
         sdk: package.manifest.sdk,
+        mode: package.manifest.mode,
         registrations: package.manifest.registrations,
         permissions: package.manifest.permissions,
         external_hosts: package.manifest.external_hosts,
@@ -166,6 +169,7 @@ impl Inspection {
         line("version", &self.version);
         line("built from", &format!("{} with {}", lower(&self.language), lower(&self.toolchain)));
         line("sdk", &format!("{} {}", self.sdk.name, self.sdk.version));
+        line("mode", self.mode.name());
         line("tier", &format!("{}: {}", lower(&self.tier), self.tier_reason));
         line("digest", &format!("sha256:{}", self.digest));
         for (index, text) in limits(&self.limits).iter().enumerate() {

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub toolchain: Toolchain,
     /// The SDK and its version.
     pub sdk: Sdk,
+    /// Whose loop runs the reconciles.
+    #[serde(default, skip_serializing_if = "Mode::is_host_driven")]
+    pub mode: Mode,
     /// The controllers that the package registered in a trial run at build time.
     #[serde(default)]
     pub registrations: Vec<ControllerSpec>,
@@ -64,6 +67,7 @@ impl Manifest {
             language,
             toolchain,
             sdk,
+            mode: Mode::default(),
             registrations: Vec::new(),
             permissions: Vec::new(),
             external_hosts: Vec::new(),
@@ -101,6 +105,32 @@ pub enum Toolchain {
     Tinygo,
     /// A command that produces a component: `[build] command` in wasmop.toml.
     Component,
+}
+
+/// Whose loop runs the reconciles of a package.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The host's. The package registers what it watches, and the host hands it objects to reconcile.
+    #[default]
+    HostDriven,
+    /// The package's own. It lists, watches and queues by itself and registers nothing.
+    GuestDriven,
+}
+
+impl Mode {
+    /// Whether the host runs the reconciles.
+    pub fn is_host_driven(&self) -> bool {
+        matches!(self, Mode::HostDriven)
+    }
+
+    /// The name in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::HostDriven => "host-driven",
+            Mode::GuestDriven => "guest-driven",
+        }
+    }
 }
 
 /// An SDK and its version.

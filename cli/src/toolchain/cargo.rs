@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
 use semver::Version;
-use wasmop_package::manifest::Sdk;
+use wasmop_package::manifest::{Mode, Sdk};
 
 use self::graph::Graph;
 use self::lock_file::LockFile;
@@ -119,7 +119,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let path = executable(&output, &bin)?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
     let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, symptom));
-    Ok(Core { module, sdk, blame: Some(blame) })
+    Ok(Core { module, sdk, mode: Mode::HostDriven, blame: Some(blame) })
 }
 
 /// The project's features, as arguments for cargo.

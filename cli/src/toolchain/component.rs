@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
-use wasmop_package::manifest::Sdk;
+use wasmop_package::manifest::{Mode, Sdk};
 
 use super::{Core, Request};
 use crate::error::HelpExt;
@@ -28,5 +28,5 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         _ => "`component` in [build] of wasmop.toml must name the file that `command` creates",
     };
     let module = fs::read(&path).or_help(format!("cannot read the component `{}`", path.display()), help)?;
-    Ok(Core { module, sdk: Sdk::new(WORLD, env!("CARGO_PKG_VERSION")), blame: None })
+    Ok(Core { module, sdk: Sdk::new(WORLD, env!("CARGO_PKG_VERSION")), mode: Mode::HostDriven, blame: None })
 }

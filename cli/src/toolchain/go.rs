@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use semver::Version;
 use serde::Deserialize;
-use wasmop_package::manifest::Sdk;
+use wasmop_package::manifest::{Mode, Sdk};
 
 use super::{Core, Request, advice, need_sdk_copy};
 use crate::error::{HelpExt, failure};
@@ -57,7 +57,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of go: {}", path.display()))?;
-    Ok(Core { module, sdk, blame: None })
+    Ok(Core { module, sdk, mode: Mode::HostDriven, blame: None })
 }
 
 /// The user's flags, from `wasmop.toml` or the command line, else from `GOFLAGS`.

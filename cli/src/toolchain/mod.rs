@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
-use wasmop_package::manifest::{Sdk, Toolchain};
+use wasmop_package::manifest::{Mode, Sdk, Toolchain};
 
 use crate::error::{Failure, failure};
 use crate::output::Step;
@@ -40,6 +40,8 @@ pub struct Core {
     pub module: Vec<u8>,
     /// The SDK of the project, as locked.
     pub sdk: Sdk,
+    /// Whose loop runs the reconciles.
+    pub mode: Mode,
     /// Finds the dependency that keeps the module from working, by an import of the module or by its error.
     pub blame: Option<Blame>,
 }

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use semver::Version;
+use wasmop_package::manifest::Mode;
 
 use super::go::{OwnFlags, explain_failure, find_go, need_go_mod, output_of, package_argument, sdk_of};
 use super::{Core, Request};
@@ -55,7 +56,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of tinygo: {}", path.display()))?;
-    Ok(Core { module, sdk, blame: None })
+    Ok(Core { module, sdk, mode: Mode::HostDriven, blame: None })
 }
 
 /// Removes Go's `-s` and `-w`, which TinyGo does not support. `-no-debug` does the same.
