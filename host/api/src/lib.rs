@@ -24,6 +24,7 @@ pub mod environment;
 pub mod error_chain;
 pub mod event_recorder;
 pub mod external_hosts;
+pub mod guest_watches;
 pub mod request_counts;
 pub mod timeouts;
 pub mod watch;

@@ -26,6 +26,7 @@ use wasmop_core::startup::Startup;
 use wasmop_core::step::EventKind;
 use wasmop_core::watch::NamespaceLimit;
 use wasmop_package::Tier;
+use wasmop_package::manifest::Mode;
 use wasmop_snapshot::StateDir;
 
 use crate::disk::{Disk, Snapshot};
@@ -919,6 +920,7 @@ fn facts(program: &Program) -> PackageFacts {
         name: program.name.to_string(),
         version: "1.0.0".into(),
         tier: program.tier,
+        mode: Mode::HostDriven,
         limits: program.limits,
         suspend_policy: None,
         base_memory_bytes: (!is_soft).then_some(BASE_MEMORY),

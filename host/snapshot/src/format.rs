@@ -50,7 +50,7 @@ impl FileKind {
 }
 
 /// Version of the layout and of everything serialised into it.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Bytes of the fixed part of a header, before the postcard part.
 pub const PREFIX_LEN: usize = 64;
 /// Largest header that is read, bytes. No save writes one as large.

@@ -68,6 +68,7 @@ fn facts(package: &InstalledPackage) -> PackageFacts {
         name: manifest.name.clone(),
         version: manifest.version.clone(),
         tier: package.tier(),
+        mode: manifest.mode,
         limits: *package.limits(),
         suspend_policy: manifest.suspend_policy,
         base_memory_bytes: package.image().map(|image| image.size()),

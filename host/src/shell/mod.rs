@@ -29,6 +29,7 @@ use wasmop_api::connections::{Connections, Peer};
 use wasmop_api::election::boot_clock;
 use wasmop_api::environment::HubEnvironment;
 use wasmop_api::external_hosts::External;
+use wasmop_api::guest_watches::GuestWatches;
 use wasmop_api::watch::Delivery;
 use wasmop_core::control_loop::{ControlLoop, HostEffect, HostEvent, Now, Phase, SlotId};
 use wasmop_core::status::observed;
@@ -243,6 +244,7 @@ async fn recv<T>(from: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
 }
 
 /// The connection limits of a host, by kind of peer.
-pub(crate) fn running_requests(external: Arc<External>) -> RunningRequests {
-    RunningRequests::new(Connections::new(Peer::ApiServer), Connections::new(Peer::External), external)
+pub(crate) fn running_requests(client: &kube::Client, external: Arc<External>) -> RunningRequests {
+    let watches = GuestWatches::new(client.clone());
+    RunningRequests::new(Connections::new(Peer::ApiServer), Connections::new(Peer::External), external, watches)
 }

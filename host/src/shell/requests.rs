@@ -9,8 +9,11 @@ use wasmop_api::api_requests::{self, Allowance, ApiCall};
 use wasmop_api::caller::Caller;
 use wasmop_api::connections::{Connections, Share};
 use wasmop_api::external_hosts::External;
+use wasmop_api::guest_watches::{GuestWatches, OpenWatch};
 use wasmop_core::control_loop::{Destination, Send, SlotId};
+use wasmop_core::guest_watch::GuestWatch;
 use wasmop_core::reply::Reply;
+use wasmop_core::service_account::ServiceAccount;
 
 use super::{Message, Shell};
 use crate::traces::{Peer, RequestSpan};
@@ -22,6 +25,8 @@ pub(crate) struct RunningRequests {
     /// Limit for requests to external hosts.
     external: Connections,
     external_client: Arc<External>,
+    /// Watches of guest-driven packages.
+    watches: GuestWatches,
     /// Controllers that have made requests since their last suspend.
     by_slot: HashMap<SlotId, SlotRequests>,
 }
@@ -36,8 +41,23 @@ struct SlotRequests {
 
 struct Running {
     token: u64,
-    task: AbortHandle,
+    handle: Handle,
     span: Option<Box<RequestSpan>>,
+}
+
+/// By what a request is cancelled.
+enum Handle {
+    Task(AbortHandle),
+    Watch(OpenWatch),
+}
+
+impl Handle {
+    fn abort(&self) {
+        match self {
+            Handle::Task(task) => task.abort(),
+            Handle::Watch(watch) => watch.abort(),
+        }
+    }
 }
 
 /// Where the answers to one request go.
@@ -56,15 +76,20 @@ impl Answers {
 }
 
 impl RunningRequests {
-    pub fn new(api_server: Connections, external: Connections, external_client: Arc<External>) -> RunningRequests {
-        RunningRequests { api_server, external, external_client, by_slot: HashMap::new() }
+    pub fn new(
+        api_server: Connections,
+        external: Connections,
+        external_client: Arc<External>,
+        watches: GuestWatches,
+    ) -> RunningRequests {
+        RunningRequests { api_server, external, external_client, watches, by_slot: HashMap::new() }
     }
 
     /// Cancels a request, if it is in flight.
     pub fn abort(&mut self, slot: SlotId, call: u64) {
         let running = self.by_slot.get_mut(&slot).and_then(|requests| requests.running.remove(&call));
         if let Some(running) = running {
-            running.task.abort();
+            running.handle.abort();
         }
     }
 
@@ -99,6 +124,7 @@ impl Shell {
             Destination::External(contact) => Peer::External(&contact.target),
         };
         let span = self.telemetry.request(slot, task, &send.method, &peer);
+        let keeps_up = send.keeps_up;
         let mut api_call = ApiCall {
             method: send.method,
             path: send.path,
@@ -114,6 +140,14 @@ impl Shell {
             Destination::ApiServer => Some(self.requests.api_server.clone()),
             Destination::External(_) => Some(self.requests.external.clone()),
         };
+        let kept_up = keeps_up.then(|| GuestWatch::of(&api_call.method, &api_call.path, &api_call.headers)).flatten();
+        if let Some(watch) = kept_up {
+            let caller = self.caller(slot, service_account);
+            let send = move |replies| answers.send(replies);
+            let open = self.requests.watches.open(watch, caller, credit.semaphore(), fence, send);
+            requests.running.insert(call, Running { token, handle: Handle::Watch(open), span });
+            return;
+        }
         let max_bytes = send.max_bytes;
         let allowance = async move {
             let connection = match connections {
@@ -125,8 +159,7 @@ impl Shell {
         let running = match destination {
             Destination::ApiServer => {
                 let client = self.client.clone();
-                let identity = self.peers.as_ref().map(|peers| &**peers.identity());
-                let caller = Caller::controller(name, identity, service_account);
+                let caller = self.caller(slot, service_account);
                 tokio::spawn(api_requests::fenced(fence, async move {
                     let Some(allowance) = allowance.await else { return };
                     let send = |replies| answers.send(replies);
@@ -145,6 +178,11 @@ impl Shell {
                 }))
             }
         };
-        requests.running.insert(call, Running { token, task: running.abort_handle(), span });
+        requests.running.insert(call, Running { token, handle: Handle::Task(running.abort_handle()), span });
+    }
+
+    fn caller(&self, slot: SlotId, service_account: Option<Arc<ServiceAccount>>) -> Caller {
+        let identity = self.peers.as_ref().map(|peers| &**peers.identity());
+        Caller::controller(self.control.name(slot), identity, service_account)
     }
 }

@@ -118,6 +118,8 @@ pub struct Send {
     pub token: u64,
     /// It lasts (a watch, a followed log), so it takes no connection from others.
     pub is_stream: bool,
+    /// If it is a watch, the host keeps it up: it hides bookmarks and reconnects.
+    pub keeps_up: bool,
     /// Nothing is sent once this no longer holds.
     pub fence: Option<Arc<Fence>>,
     /// As whom; `None`: as the host.

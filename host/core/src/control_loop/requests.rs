@@ -7,6 +7,7 @@
 //! ```
 
 use bytes::Bytes;
+use wasmop_package::manifest::Mode;
 
 use super::effect::{Destination, Send};
 use super::parts::{InFlight, SlotId, Write};
@@ -199,6 +200,7 @@ impl<E: Environment> ControlLoop<E> {
             task,
             token,
             is_stream,
+            keeps_up: is_stream && slot.package.mode == Mode::GuestDriven,
             fence: slot.leadership.fence(),
             service_account: slot.authority.service_account.clone(),
             destination,

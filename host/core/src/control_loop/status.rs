@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wasmop_package::manifest::Mode;
+
 use super::parts::{Leadership, Phase, SlotId};
 use super::slot::Slot;
 use super::{ControlLoop, Credit, Environment};
@@ -53,7 +55,11 @@ impl<C: Credit> Slot<C> {
             queue,
             active: self.controller.active(),
             requests: self.requests.in_flight.len(),
-            registered: self.controller.has_registered(),
+            // A guest-driven package registers nothing.
+            registered: match self.package.mode {
+                Mode::HostDriven => self.controller.has_registered(),
+                Mode::GuestDriven => self.controller.has_started(),
+            },
             unwatched,
             counters: self.counters.clone(),
         }

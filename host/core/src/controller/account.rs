@@ -58,6 +58,10 @@ pub(super) struct Account {
 pub(super) struct OpenCall {
     /// The task that made the call, 0 if none.
     pub task: u64,
+    /// A watch, which may end at any time.
+    pub is_watch: bool,
+    /// The head of its answer has come.
+    pub has_head: bool,
     /// Of the request.
     bytes: usize,
 }
@@ -202,11 +206,11 @@ impl Account {
     }
 
     /// Opens a call. `bytes`: size of the request.
-    pub fn open(&mut self, id: u64, task: u64, bytes: usize) -> Opened {
+    pub fn open(&mut self, id: u64, task: u64, is_watch: bool, bytes: usize) -> Opened {
         if self.calls.contains_key(&id) {
             return Opened::Duplicate;
         }
-        let call = OpenCall { task, bytes };
+        let call = OpenCall { task, is_watch, has_head: false, bytes };
         // A single large call is always allowed.
         let has_room = self.has_room(call.cost()) || self.calls.is_empty() && self.inbox.is_empty();
         if !has_room || self.calls.len() + self.answers >= MAX_CALLS {
@@ -215,6 +219,13 @@ impl Account {
         self.bytes += call.cost();
         self.calls.insert(id, call);
         Opened::Open
+    }
+
+    /// Notes that the answer to a call has begun.
+    pub fn answered(&mut self, id: u64) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.has_head = true;
+        }
     }
 
     /// Closes a call. Returns its task if it was open.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::account::Opened;
 use super::{Controller, Effect, NO_DEADLINE, Outcome, RESTART_BACKOFF, Task};
 use crate::excerpt::excerpt;
+use crate::permissions::is_watch;
 use crate::step::{Action, Call, Event, EventKind, StepOutput};
 use crate::work_queue::Backoff;
 
@@ -80,7 +81,8 @@ impl Controller {
 
     fn call(&mut self, call: Call, effects: &mut Vec<Effect>) {
         let id = call.id;
-        match self.account.open(id, call.task, call.bytes()) {
+        let is_watch = call.target.is_empty() && is_watch(&call.method, &call.path);
+        match self.account.open(id, call.task, is_watch, call.bytes()) {
             Opened::Open => effects.push(Effect::Call(call)),
             Opened::Duplicate => effects.push(Effect::Misbehaved(format!("call {id}: this call id is in use"))),
             Opened::Full => {

@@ -185,6 +185,11 @@ impl Controller {
         self.registrations.live().next().is_some()
     }
 
+    /// Whether this instance has begun to run.
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// All registrations, including those that a restarted instance has yet to repeat.
     pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
         self.registrations.iter()
@@ -342,8 +347,12 @@ impl Controller {
 
     fn answer_event(&mut self, call: u64, kind: EventKind, aux: u32, mut payload: Bytes) -> Option<Event> {
         let task = self.account.calls().get(&call)?.task;
-        if matches!(kind, EventKind::End | EventKind::Failed) {
-            self.account.close(call);
+        match kind {
+            EventKind::End | EventKind::Failed => {
+                self.account.close(call);
+            }
+            EventKind::Head => self.account.answered(call),
+            _ => {}
         }
         // The reason may repeat text of the guest.
         if kind == EventKind::Failed && payload.len() > MAX_TEXT {

@@ -9,14 +9,26 @@ use super::registrations::{Registrations, SavedRegistrations};
 use super::{Controller, Task};
 use crate::step::{Event, EventKind};
 
+/// Why a call has failed that was open when the host was restarted.
+const FAILED: &[u8] = b"the host was restarted while the request was in flight";
+
 /// The state of a controller in a snapshot. Times are relative to the moment of saving.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ControllerState {
     pub(super) registrations: SavedRegistrations,
     pub(super) tasks: Vec<(u64, Task)>,
-    pub(super) calls: Vec<(u64, u64)>,
+    pub(super) calls: Vec<SavedCall>,
     pub(super) next_task: u64,
     pub(super) deadline_ns: Option<u64>,
+}
+
+/// A call whose answer the guest has not got to the end of.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SavedCall {
+    id: u64,
+    task: u64,
+    /// It is a watch that has begun, which may end at any time. Others have failed.
+    ends: bool,
 }
 
 impl Task {
@@ -36,6 +48,7 @@ impl Controller {
                 .iter()
                 .any(|e| e.task == *id && matches!(e.kind, EventKind::Reconcile | EventKind::Map))
         };
+        let begun = |id: &u64| !self.account.inbox().iter().any(|e| e.id == *id && e.kind == EventKind::Head);
         ControllerState {
             registrations: self.registrations.save(now),
             tasks: self.tasks.iter().filter(|(id, _)| !undelivered(id)).map(|(id, t)| (*id, t.saved(now))).collect(),
@@ -45,8 +58,12 @@ impl Controller {
                 .inbox()
                 .iter()
                 .filter(|e| matches!(e.kind, EventKind::End | EventKind::Failed))
-                .map(|e| (e.id, e.task))
-                .chain(self.account.calls().iter().map(|(id, call)| (*id, call.task)))
+                .map(|e| SavedCall { id: e.id, task: e.task, ends: false })
+                .chain(self.account.calls().iter().map(|(id, call)| SavedCall {
+                    id: *id,
+                    task: call.task,
+                    ends: call.is_watch && call.has_head && begun(id),
+                }))
                 .collect(),
             next_task: self.next_task,
             deadline_ns: self.deadline.map(|d| d.saturating_sub(now).as_nanos() as u64),
@@ -73,9 +90,12 @@ impl Controller {
             }
             controller.insert_task(id, task);
         }
-        for (call, task) in saved.calls {
-            let payload = Bytes::from_static(b"the host was restarted while the request was in flight");
-            controller.account.push(Event { kind: EventKind::Failed, id: call, aux: 0, payload, task });
+        for SavedCall { id, task, ends } in saved.calls {
+            let (kind, payload) = match ends {
+                true => (EventKind::End, Bytes::new()),
+                false => (EventKind::Failed, Bytes::from_static(FAILED)),
+            };
+            controller.account.push(Event { kind, id, aux: 0, payload, task });
         }
         let left = saved.deadline_ns.map(|ns| Duration::from_nanos(ns).saturating_sub(elapsed));
         controller.deadline = left.map(|left| now.saturating_add(left));

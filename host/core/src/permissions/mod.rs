@@ -22,7 +22,7 @@ use wasmop_package::manifest::PolicyRule;
 use self::external::{Contact, External, ExternalDenied, ExternalGrant};
 pub use grant::Grant;
 use path::{Attributes, attributes};
-pub use path::{BadRequest, is_stream, parameters};
+pub use path::{BadRequest, is_stream, is_watch, parameters};
 pub use requester::ApiRequest;
 use requester::{Further, further};
 pub use rules::render;

@@ -122,6 +122,12 @@ pub fn is_stream(method: &str, path_and_query: &str) -> bool {
     }
 }
 
+/// Whether the answer is a watch of a collection.
+pub fn is_watch(method: &str, path_and_query: &str) -> bool {
+    // A followed log is of an object.
+    is_stream(method, path_and_query) && !path_and_query.split('?').next().is_some_and(|path| path.ends_with("/log"))
+}
+
 /// The decoded query parameters in order; `None` if they are ambiguous.
 pub fn parameters(path_and_query: &str) -> Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> {
     let query = path_and_query.split_once('?').map_or("", |(_, query)| query);

@@ -1,7 +1,7 @@
 //! What the loop has to know of a package, and where a controller's instance is.
 
 use wasmop_package::Tier;
-use wasmop_package::manifest::Limits;
+use wasmop_package::manifest::{Limits, Mode};
 use wasmop_policy::Policy;
 
 /// What the loop has to know of a package. Controllers of one package share it.
@@ -13,6 +13,8 @@ pub struct PackageFacts {
     pub version: String,
     /// Full: suspended to disk; soft: suspended within the process.
     pub tier: Tier,
+    /// Whose loop runs the reconciles.
+    pub mode: Mode,
     /// Limits after the host's caps.
     pub limits: Limits,
     /// The package's own choice, if it has one.

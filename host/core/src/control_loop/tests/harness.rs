@@ -72,6 +72,7 @@ impl Harness {
             name: format!("package-{}", setup.name),
             version: "1.0.0".into(),
             tier: setup.tier,
+            mode: setup.mode,
             limits: setup.limits,
             suspend_policy: setup.package_policy,
             base_memory_bytes: is_full.then_some(setup.base_memory_bytes),

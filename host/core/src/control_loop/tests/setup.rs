@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasmop_package::Tier;
-use wasmop_package::manifest::{ControllerSpec, Limits, PolicyRule, Relation, WatchSpec};
+use wasmop_package::manifest::{ControllerSpec, Limits, Mode, PolicyRule, Relation, WatchSpec};
 use wasmop_policy::Policy;
 
 use super::super::{InstanceFacts, Leadership, NamespaceLimit, Recovered};
@@ -84,6 +84,7 @@ pub fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
 pub struct Setup {
     pub name: &'static str,
     pub tier: Tier,
+    pub mode: Mode,
     pub limits: Limits,
     /// The package's own policy.
     pub package_policy: Option<Policy>,
@@ -104,6 +105,7 @@ pub fn setup(name: &'static str) -> Setup {
     Setup {
         name,
         tier: Tier::Full,
+        mode: Mode::HostDriven,
         limits: Limits::NONE,
         package_policy: None,
         policy: None,

@@ -31,6 +31,31 @@ fn after_a_restart_of_the_host_tasks_continue_and_calls_have_failed() {
     assert!(c.take_batch(at(50_000)).is_none(), "`a` is still being reconciled");
 }
 
+#[test]
+fn after_a_restart_of_the_host_watches_that_have_begun_end() {
+    let mut c = ready();
+    let watch = |id| Call { path: "/api/v1/pods?watch=true".into(), ..call(id, 0) };
+    let log = |id| Call { path: "/api/v1/namespaces/a/pods/b/log?follow=true".into(), ..call(id, 0) };
+    let calls = [watch(1), watch(2), watch(3), log(4)].map(Action::Call);
+    c.commit(output(calls.into()), at(0), at(0));
+    for call in [1, 4] {
+        c.answer(call, EventKind::Head, 200, Bytes::new());
+    }
+    c.take_batch(at(0)).unwrap();
+    c.commit(output(vec![]), at(0), at(0));
+    // The guest has not got these.
+    c.answer(1, EventKind::Body, 0, Bytes::from_static(b"{}\n"));
+    c.answer(2, EventKind::Head, 200, Bytes::new());
+
+    let saved = postcard::to_stdvec(&c.save(at(100))).unwrap();
+    let saved: ControllerState = postcard::from_bytes(&saved).unwrap();
+    let mut c = Controller::restore(saved, at(0), 0, at(0)).unwrap();
+    let mut events = kinds(&c.take_batch(at(0)).unwrap());
+    events.sort_by_key(|(_, call)| *call);
+    let expected = [(EventKind::End, 1), (EventKind::Failed, 2), (EventKind::Failed, 3), (EventKind::Failed, 4)];
+    assert_eq!(events, expected);
+}
+
 /// A saved controller with a requeue, a backoff and a guest timer.
 fn saved_with_times() -> Vec<u8> {
     let mut c = ready();
