@@ -30,6 +30,7 @@
 //! the scenarios
 //!   scenarios         the rows of the conformance and the soft table
 //!   torture           a host under load that is killed, or whose network fails
+//!   operators         an operator natively and as a package, and what each did to its cluster
 //!   rows              figures of a benchmark, as a table or as JSON
 //! ```
 
@@ -46,6 +47,7 @@ pub mod freezing_proxy;
 pub mod guest_fixture;
 pub mod guests;
 pub mod in_process_host;
+pub mod operators;
 pub mod page_widths;
 pub mod part;
 pub mod patched_package;
