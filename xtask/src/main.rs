@@ -10,6 +10,7 @@ mod debian;
 mod demo;
 #[cfg(test)]
 mod doc_constants;
+mod operators;
 mod programs;
 mod progress;
 mod repository;
@@ -42,6 +43,8 @@ enum Task {
     Bench(bench::Bench),
     /// Run whole hosts in virtual time on a simulated cluster, disk and clock
     Simulate(simulate::Simulate),
+    /// Try existing operators: build each as a package, and compare it with its native program on a real API server
+    Operators(operators::Operators),
     /// Kill a host or break its network, again and again, and check that nothing is lost
     Torture(torture::Torture),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Bench(bench) => bench.run(),
         Task::Simulate(simulate) => simulate.run(),
+        Task::Operators(operators) => operators.run(),
         Task::Torture(torture) => torture.run(),
     };
     result.unwrap_or_else(|error| {

@@ -21,6 +21,9 @@ pub const BENCH: &str = "wasmop-bench";
 /// Runs `cargo xtask torture`.
 pub const TORTURE: &str = "wasmop-torture";
 
+/// Runs `cargo xtask operators`.
+pub const OPERATORS: &str = "wasmop-operators";
+
 /// What builds and tests select: all packages but the simulation, which needs a feature of tokio for tests.
 pub const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "wasmop-simulation"];
 
