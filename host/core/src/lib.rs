@@ -23,6 +23,7 @@ pub mod controller;
 pub mod crash_log;
 pub mod election;
 pub mod excerpt;
+pub mod guest_log;
 pub mod guest_watch;
 pub mod limits;
 pub mod own_writes;

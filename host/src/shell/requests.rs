@@ -118,7 +118,6 @@ impl Shell {
     pub(super) fn send(&mut self, send: Send) {
         let Send { slot, call, task, token, is_stream, fence, service_account, destination, .. } = send;
         let Some(credit) = self.control.credit(slot).cloned() else { return };
-        let name = self.control.name(slot);
         let peer = match &destination {
             Destination::ApiServer => Peer::ApiServer { path: &send.path },
             Destination::External(contact) => Peer::External(&contact.target),
@@ -133,6 +132,11 @@ impl Shell {
             traceparent: span.as_ref().and_then(|span| span.traceparent()),
         };
         let answers = Answers { tx: self.tx.clone(), slot, call, token };
+        // External hosts get neither the host's name nor its traces.
+        let caller = match &destination {
+            Destination::ApiServer => self.caller(slot, service_account),
+            Destination::External(_) => Caller::controller(self.control.name(slot), None, None),
+        };
         let requests = self.requests.by_slot.entry(slot).or_default();
         let share = requests.share.clone();
         let connections = match destination {
@@ -142,7 +146,6 @@ impl Shell {
         };
         let kept_up = keeps_up.then(|| GuestWatch::of(&api_call.method, &api_call.path, &api_call.headers)).flatten();
         if let Some(watch) = kept_up {
-            let caller = self.caller(slot, service_account);
             let send = move |replies| answers.send(replies);
             let open = self.requests.watches.open(watch, caller, credit.semaphore(), fence, send);
             requests.running.insert(call, Running { token, handle: Handle::Watch(open), span });
@@ -159,7 +162,6 @@ impl Shell {
         let running = match destination {
             Destination::ApiServer => {
                 let client = self.client.clone();
-                let caller = self.caller(slot, service_account);
                 tokio::spawn(api_requests::fenced(fence, async move {
                     let Some(allowance) = allowance.await else { return };
                     let send = |replies| answers.send(replies);
@@ -167,8 +169,7 @@ impl Shell {
                 }))
             }
             Destination::External(contact) => {
-                // External hosts get neither the host's name nor its traces.
-                let user_agent = Caller::controller(name, None, None).user_agent;
+                let user_agent = caller.user_agent;
                 api_call.traceparent = None;
                 let external = self.requests.external_client.clone();
                 tokio::spawn(api_requests::fenced(fence, async move {

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 use super::parts::{Phase, SlotId};
 use super::slot::Slot;
 use super::{ControlLoop, Credit, Environment, HostEffect, SpanEvent};
+use crate::guest_log::{self, is_printed};
 use crate::limits::cpu_share::Held;
 use crate::limits::log_rate::LogVerdict;
 use crate::limits::problem::{Limit, Problem};
@@ -51,12 +52,14 @@ impl<C: Credit> Slot<C> {
     /// without a level of its own. Returns whether the first line that is too much is among them.
     pub fn write_logs(&mut self, logs: &[LogLine], default_level: Option<LevelFilter>, now: Duration) -> bool {
         let level = self.startup.passes(default_level);
+        // The level of a printed line is in its text.
+        let passes = |line: &LogLine| line.level <= level || is_printed(line) && level != LevelFilter::OFF;
         let mut is_news = false;
-        for line in logs.iter().filter(|line| line.level <= level) {
+        for line in logs.iter().filter(|line| passes(line)) {
             let (may, is_first) = self.log_line(line.bytes(), now);
             is_news |= is_first;
             if may {
-                line.emit(&self.name);
+                guest_log::read(line).iter().filter(|line| line.level <= level).for_each(|line| line.emit(&self.name));
             }
         }
         is_news
