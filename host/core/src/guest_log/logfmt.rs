@@ -35,7 +35,8 @@ pub(super) fn pairs(mut text: &str) -> Option<Map<String, Value>> {
             return None;
         }
         let value;
-        if let Some((quoted, after)) = quoted(rest) {
+        if rest.starts_with('"') {
+            let (quoted, after) = quoted(rest)?;
             (value, text) = (Value::String(quoted), after);
         } else {
             let end = rest.find(char::is_whitespace).unwrap_or(rest.len());

@@ -438,6 +438,7 @@ fn copy(send: &Send) -> Send {
         task: send.task,
         token: send.token,
         is_stream: send.is_stream,
+        keeps_up: send.keeps_up,
         fence: None,
         service_account: None,
         destination: Destination::ApiServer,

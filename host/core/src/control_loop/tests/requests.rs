@@ -1,7 +1,7 @@
 //! Calls of guests: permitted, throttled, sent, answered.
 
 use bytes::Bytes;
-use wasmop_package::manifest::Limits;
+use wasmop_package::manifest::{Limits, Mode};
 
 use super::super::{Credit, HostEffect};
 use super::super::{Destination, HostEvent, LoopOptions, RESPONSE_CREDIT_BYTES, SlotId};
@@ -89,6 +89,18 @@ fn a_request_says_what_the_shell_needs_to_make_it() {
     assert!(sends.iter().all(|send| send.slot == id && send.max_bytes == 1234 && send.fence.is_none()));
     assert_eq!((&*sends[0].method, &*sends[0].path), ("GET", HOME));
     assert_eq!(host.observe(id).requests, 3);
+    assert!(sends.iter().all(|send| !send.keeps_up));
+}
+
+#[test]
+fn watches_of_a_guest_driven_package_are_kept_up_and_it_is_ready_without_registering() {
+    let mut host = Harness::new();
+    let id = host.add(Setup { mode: Mode::GuestDriven, ..setup("web") });
+    host.start();
+    host.does(id, vec![get(1, HOME), get(2, WATCH)]);
+    let kept: Vec<bool> = host.sends().iter().map(|send| send.keeps_up).collect();
+    assert_eq!(kept, [false, true]);
+    assert!(host.observe(id).registered);
 }
 
 // --- limits
