@@ -11,7 +11,7 @@ use wasmop_api::connections::{Connections, Share};
 use wasmop_api::external_hosts::External;
 use wasmop_api::guest_watches::{GuestWatches, OpenWatch};
 use wasmop_core::control_loop::{Destination, Send, SlotId};
-use wasmop_core::guest_watch::GuestWatch;
+use wasmop_core::guest_watch::{GuestWatch, GuestWatchCounts};
 use wasmop_core::reply::Reply;
 use wasmop_core::service_account::ServiceAccount;
 
@@ -83,6 +83,11 @@ impl RunningRequests {
         watches: GuestWatches,
     ) -> RunningRequests {
         RunningRequests { api_server, external, external_client, watches, by_slot: HashMap::new() }
+    }
+
+    /// How many watches guest-driven packages have.
+    pub fn guest_watches(&self) -> GuestWatchCounts {
+        self.watches.counts()
     }
 
     /// Cancels a request, if it is in flight.

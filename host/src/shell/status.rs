@@ -32,6 +32,7 @@ impl Shell {
             now: self.now().host,
             controllers,
             watches: hub.status(),
+            guest_watches: self.requests.guest_watches(),
             totals: self.control.totals().clone(),
             code_bytes,
             spare_bytes: self.engine.memory_pool().bytes(),

@@ -398,6 +398,12 @@ impl Page {
         out.counter(
             ("wasmop_watch_events", None, "Changes of watched objects, before any predicate"),
             one(self.observed.totals.watch_events),
+        )?;
+        let guests = self.observed.guest_watches;
+        out.gauge(("wasmop_guest_watches", None, "Watches of guest-driven packages"), one(guests.watches as u64))?;
+        out.gauge(
+            ("wasmop_guest_watch_connections", None, "Connections to the API server that serve them"),
+            one(guests.connections as u64),
         )
     }
 

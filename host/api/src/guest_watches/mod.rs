@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use wasmop_core::election::Fence;
-use wasmop_core::guest_watch::{GuestWatch, Position, Stream};
+use wasmop_core::guest_watch::{GuestWatch, GuestWatchCounts, Position, Stream};
 use wasmop_core::reply::Reply;
 use wasmop_core::service_account::ServiceAccount;
 
@@ -82,15 +82,6 @@ struct Key {
 /// The watches of all guest-driven packages of a host. They end when it is dropped.
 pub struct GuestWatches(Arc<Watches>);
 
-/// How a host's watches are at the moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GuestWatchCounts {
-    /// Shared connections to the API server.
-    pub streams: usize,
-    /// Watches of guests that they serve.
-    pub subscribers: usize,
-}
-
 struct Watches {
     client: kube::Client,
     timings: Timings,
@@ -135,8 +126,8 @@ impl GuestWatches {
     /// How many there are.
     pub fn counts(&self) -> GuestWatchCounts {
         let shared = self.0.shared.lock();
-        let subscribers = shared.values().map(|stream| stream.subscribers()).sum();
-        GuestWatchCounts { streams: shared.len(), subscribers }
+        let watches = shared.values().map(|stream| stream.subscribers()).sum();
+        GuestWatchCounts { connections: shared.len(), watches }
     }
 }
 

@@ -152,8 +152,8 @@ impl World {
         request.stream()
     }
 
-    async fn settled(&self, streams: usize, subscribers: usize) {
-        let expected = GuestWatchCounts { streams, subscribers };
+    async fn settled(&self, connections: usize, watches: usize) {
+        let expected = GuestWatchCounts { connections, watches };
         for _ in 0..5000 {
             if self.watches.counts() == expected {
                 return;

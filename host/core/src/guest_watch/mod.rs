@@ -8,5 +8,14 @@ mod line;
 mod progress;
 mod request;
 
+/// How many watches guests have at the moment, without those that still list or catch up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuestWatchCounts {
+    /// Connections to the API server.
+    pub connections: usize,
+    /// Watches of guests that they serve.
+    pub watches: usize,
+}
+
 pub use progress::{Progress, Verdict};
 pub use request::{GuestWatch, Position, Stream};

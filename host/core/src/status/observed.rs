@@ -7,6 +7,7 @@ use wasmop_package::Tier;
 
 use super::counters::{Counters, Totals};
 use super::state::State;
+use crate::guest_watch::GuestWatchCounts;
 use crate::watch::{ObjectUsage, WatchStatus};
 
 /// The host at one moment.
@@ -18,6 +19,8 @@ pub struct Observed {
     pub controllers: Vec<Controller>,
     /// All watches.
     pub watches: Vec<WatchStatus>,
+    /// Watches of guest-driven packages.
+    pub guest_watches: GuestWatchCounts,
     /// Counters of the whole host.
     pub totals: Totals,
     /// Bytes of pooled memories.

@@ -35,6 +35,7 @@ fn observed(controllers: usize) -> Observed {
             synced: true,
             waiting: None,
         }],
+        guest_watches: Default::default(),
         totals: Totals::default(),
         spare_bytes: 0,
         code_bytes: 0,

@@ -63,6 +63,7 @@ fn page() -> Page {
             controller("elsewhere", State::Standby, Counters::default()),
         ],
         watches: vec![watch(3, false), watch(4, true)],
+        guest_watches: GuestWatchCounts { connections: 2, watches: 5 },
         totals,
         spare_bytes: 4096,
         code_bytes: 8192,
@@ -142,6 +143,8 @@ fn metrics_have_the_counted_values() {
         r#"wasmop_watched_objects{resource="configmaps/v1"} 7"#,
         r#"wasmop_watches{resource="configmaps/v1"} 1"#,
         r#"wasmop_watches_derived{resource="configmaps/v1"} 1"#,
+        "wasmop_guest_watches 5",
+        "wasmop_guest_watch_connections 2",
         r#"rest_client_requests_total{code="200",method="GET"} 1"#,
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
