@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Error as IoError;
 use std::time::Duration;
 
+use wasmop_core::guest_watch::GuestWatchCounts;
 use wasmop_core::status::counters::{Counters, Totals};
 use wasmop_core::status::observed::{Election, Queue};
 use wasmop_core::step::StepFault;
