@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const SOURCES: [&str; 4] = ["host", "package/src", "policy/src", "cli/src"];
 
 /// Markers whose constant has another name, or one that several files use: file and name.
-const QUALIFIED: [(&str, &str, &str); 20] = [
+const QUALIFIED: [(&str, &str, &str); 23] = [
     ("COLLECTOR_TIMEOUT", "cli/src/traces/collector.rs", "TIMEOUT"),
     ("CONNECT_TIMEOUT", "host/api/src/timeouts.rs", "CONNECT_TIMEOUT"),
     ("ELECTION_AT_ONCE", "host/api/src/election/driver.rs", "AT_ONCE"),
@@ -21,6 +21,9 @@ const QUALIFIED: [(&str, &str, &str); 20] = [
     ("PLUGIN_TIMEOUT", "host/api/src/client/exec_plugin.rs", "TIMEOUT"),
     ("PREDICATE_BUDGET", "package/src/predicate/", "BUDGET"),
     ("PREDICATE_MAX_TEXT", "package/src/predicate/", "MAX_TEXT"),
+    ("STORM_MAX_WAIT", "host/core/src/limits/write_storm.rs", "MAX_WAIT"),
+    ("STORM_TURNS", "host/core/src/limits/write_storm.rs", "TURNS"),
+    ("STORM_WINDOW", "host/core/src/limits/write_storm.rs", "WINDOW"),
     ("STATUS_DEADLINE", "host/src/status/http.rs", "DEADLINE"),
     ("STATUS_MAX_CONNECTIONS", "host/src/status/http.rs", "MAX_CONNECTIONS"),
     ("STATUS_PATIENCE", "host/src/status/http.rs", "PATIENCE"),

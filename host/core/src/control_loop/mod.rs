@@ -58,6 +58,7 @@ use self::subscriptions::Subscriptions;
 use self::timers::Timers;
 use crate::cached_reads::{Resource, Writes};
 use crate::limits::problem::ProblemReports;
+use crate::limits::write_storm::WriteStorms;
 use crate::own_writes::OwnWrites;
 use crate::permissions::Permissions;
 use crate::permissions::learn::Learning;
@@ -137,6 +138,7 @@ pub struct ControlLoop<E: Environment> {
     is_traced: bool,
     /// When owners were last told of which problem.
     published: ProblemReports,
+    write_storms: WriteStorms,
     totals: Totals,
     next_token: u64,
     is_shutting_down: bool,
@@ -163,6 +165,7 @@ impl<E: Environment> ControlLoop<E> {
             learning,
             is_traced,
             published: ProblemReports::default(),
+            write_storms: WriteStorms::default(),
             totals: Totals::default(),
             next_token: 0,
             is_shutting_down: false,

@@ -6,6 +6,9 @@
 //!                   └── inbox   └ refused    └ denied: answered by the host itself
 //! ```
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use wasmop_package::manifest::Mode;
 
@@ -16,9 +19,10 @@ use super::{ControlLoop, Credit, Environment, HostEffect};
 use crate::limits::problem::{Limit, Problem};
 use crate::limits::request_rate::Next;
 use crate::limits::self_trigger::version_in;
+use crate::limits::write_storm::WriteVerdict;
 use crate::own_writes::Settled;
 use crate::permissions::external::ExternalDenied;
-use crate::permissions::{ApiRequest, Denied, is_stream};
+use crate::permissions::{Allowed, ApiRequest, Denied, is_stream};
 use crate::reply::Reply;
 use crate::status::counters::IgnoredChange;
 use crate::step::{Call, EventKind};
@@ -109,7 +113,8 @@ impl<E: Environment> ControlLoop<E> {
                 slot.counters.throttled(limit, time);
             }
             match next {
-                Next::Make(call) => self.send(id, call),
+                Next::Make(call) => self.send(id, call, false),
+                Next::MakeHeldBack(call) => self.send(id, call, true),
                 Next::Nothing => return,
                 Next::Wait { limit, is_new } => {
                     if is_new {
@@ -127,12 +132,15 @@ impl<E: Environment> ControlLoop<E> {
         }
     }
 
-    /// Sends a guest's request if it is permitted.
-    fn send(&mut self, id: SlotId, call: Call) {
-        if call.target.is_empty() { self.send_to_api_server(id, call) } else { self.send_to_external_host(id, call) }
+    /// Sends a guest's request if it is permitted. `was_held_back`: it has waited as a write storm demands.
+    fn send(&mut self, id: SlotId, call: Call, was_held_back: bool) {
+        match call.target.is_empty() {
+            true => self.send_to_api_server(id, call, was_held_back),
+            false => self.send_to_external_host(id, call),
+        }
     }
 
-    fn send_to_api_server(&mut self, id: SlotId, call: Call) {
+    fn send_to_api_server(&mut self, id: SlotId, call: Call, was_held_back: bool) {
         let now = self.now.host;
         let slot = &mut self.slots[id];
         let request =
@@ -151,9 +159,16 @@ impl<E: Environment> ControlLoop<E> {
             Ok(allowed) => allowed,
             Err(denied) => return self.deny(id, &call, &denied),
         };
-        let object = slot.controller.task_object(call.task);
         // The answer to a dry run was not written.
         let is_dry_run = call.path.contains("dryRun");
+        if let Some(allowed) = allowed.as_ref().filter(|_| !is_dry_run && !was_held_back)
+            && let Some(until) = self.held_by_storm(id, allowed)
+        {
+            self.slots[id].requests.waiting.hold_back(call, until);
+            return;
+        }
+        let slot = &mut self.slots[id];
+        let object = slot.controller.task_object(call.task);
         let requests = &mut slot.requests;
         let mut write = None;
         if let Some(allowed) = &allowed {
@@ -171,6 +186,27 @@ impl<E: Environment> ControlLoop<E> {
         // A stream lasts, and must not keep others waiting for a connection.
         let is_stream = is_stream(&call.method, &call.path);
         self.launch(id, call, Destination::ApiServer, is_stream, write);
+    }
+
+    /// Until when a write waits because controllers overwrite each other's changes.
+    fn held_by_storm(&mut self, id: SlotId, allowed: &Allowed) -> Option<Duration> {
+        let name = allowed.name.as_ref().filter(|_| matches!(allowed.verb, "create" | "update" | "patch"))?;
+        let Allowed { group, resource, namespace, .. } = allowed;
+        let namespace = namespace.as_deref().unwrap_or_default();
+        let object = format!("{resource}.{group} {namespace}/{name}");
+        let WriteVerdict::Hold { until, other } = self.write_storms.write(&object, id.0, self.now.host) else {
+            return None;
+        };
+        let names = [&self.slots[id].name, &self.slots[SlotId(other)].name].map(Arc::clone);
+        let target = format!("{resource} {namespace}/{name}");
+        for (id, other) in [(id, &names[1]), (SlotId(other), &names[0])] {
+            let message = format!(
+                "it and the controller {other} overwrite each other's changes of {target} again and again: their writes \
+                 wait; have only one of them write each field"
+            );
+            self.report_problem(id, Problem::WriteStorm, None, &message);
+        }
+        Some(until)
     }
 
     fn send_to_external_host(&mut self, id: SlotId, call: Call) {

@@ -65,6 +65,8 @@ pub enum Problem {
     Predicate,
     /// What a reconcile writes triggers the next reconcile of the same object, again and again.
     SelfTriggered,
+    /// It and another controller overwrite each other's changes of an object.
+    WriteStorm,
     /// The instance was lost and restarts with backoff.
     CrashLoop,
     /// Restarted because nothing succeeded any more.
@@ -96,6 +98,7 @@ impl Problem {
             Problem::Misuse => "InterfaceMisused",
             Problem::Predicate => "PredicateFailed",
             Problem::SelfTriggered => "SelfTriggered",
+            Problem::WriteStorm => "WriteStorm",
             Problem::CrashLoop => "CrashLoop",
             Problem::NothingSucceeds => "NothingSucceeds",
             Problem::MemoryFull => "MemoryFull",
@@ -114,6 +117,7 @@ impl Problem {
             | Problem::Misuse
             | Problem::Predicate
             | Problem::SelfTriggered
+            | Problem::WriteStorm
             | Problem::CrashLoop
             | Problem::NothingSucceeds
             | Problem::Install => None,
@@ -128,6 +132,7 @@ impl Problem {
             Problem::Misuse => "InterfaceMisused",
             Problem::Predicate => "PredicateFailing",
             Problem::SelfTriggered => "SelfTriggered",
+            Problem::WriteStorm => "WriteStorm",
             Problem::CrashLoop | Problem::NothingSucceeds => "CrashLooping",
             Problem::MemoryFull | Problem::MemoryNearlyFull => "MemoryFull",
             Problem::Install => "InstallFailed",
@@ -138,7 +143,9 @@ impl Problem {
     pub fn action(self) -> &'static str {
         match self {
             Problem::Step(_) => "RollBack",
-            Problem::Limit(Limit::CpuShare | Limit::RequestRate | Limit::RequestsInFlight) => "HoldBack",
+            Problem::Limit(Limit::CpuShare | Limit::RequestRate | Limit::RequestsInFlight) | Problem::WriteStorm => {
+                "HoldBack"
+            }
             Problem::Limit(Limit::ResponseSize) => "CutResponse",
             Problem::Limit(Limit::LogRate) => "DropLines",
             Problem::Limit(Limit::ReconcileTimeout) => "CancelReconcile",
@@ -249,6 +256,7 @@ mod tests {
             Problem::Misuse,
             Problem::Predicate,
             Problem::SelfTriggered,
+            Problem::WriteStorm,
             Problem::CrashLoop,
             Problem::NothingSucceeds,
             Problem::MemoryFull,

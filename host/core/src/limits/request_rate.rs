@@ -16,6 +16,8 @@ use crate::step::Call;
 pub struct RequestThrottle {
     waiting: VecDeque<Waiting>,
     bucket: Bucket,
+    /// Calls that have passed the limits and wait for a time, by that time.
+    held_back: Vec<(Duration, Call)>,
     /// The limit that the first call waits for, and since when.
     held: Option<(Limit, Duration)>,
 }
@@ -31,6 +33,8 @@ struct Waiting {
 pub enum Next {
     /// Send it.
     Make(Call),
+    /// Send it: it was held back, and passed everything before.
+    MakeHeldBack(Call),
     /// It keeps waiting.
     Wait {
         /// The limit that it waits for.
@@ -55,6 +59,9 @@ impl RequestThrottle {
     /// The next call to send, if one may be sent now. `in_flight` calls are in flight. Also returns the limit and
     /// duration of a wait that has just ended.
     pub fn next(&mut self, limits: &Limits, in_flight: usize, now: Duration) -> (Next, Option<(Limit, Duration)>) {
+        if let Some(at) = self.held_back.iter().position(|(until, _)| *until <= now) {
+            return (Next::MakeHeldBack(self.held_back.remove(at).1), None);
+        }
         let Some(first) = self.waiting.front() else { return (Next::Nothing, None) };
         let limit = if !first.stream && in_flight as u64 >= limits.api_in_flight {
             Limit::RequestsInFlight
@@ -77,10 +84,16 @@ impl RequestThrottle {
         self.held.take().map(|(limit, since)| (limit, now.saturating_sub(since)))
     }
 
+    /// Holds a call back that [`RequestThrottle::next`] has returned.
+    pub fn hold_back(&mut self, call: Call, until: Duration) {
+        self.held_back.push((until, call));
+    }
+
     /// When time alone lets [`RequestThrottle::next`] return a call.
     pub fn next_at(&self, limits: &Limits) -> Option<Duration> {
         let rate_is_why = self.held.is_some_and(|(limit, _)| limit == Limit::RequestRate);
-        (rate_is_why && !self.waiting.is_empty()).then(|| self.bucket.ready_at(rate(limits), 1))
+        let rate = (rate_is_why && !self.waiting.is_empty()).then(|| self.bucket.ready_at(rate(limits), 1));
+        self.held_back.iter().map(|(until, _)| *until).chain(rate).min()
     }
 
     /// Removes a call that the guest dropped.
@@ -88,6 +101,7 @@ impl RequestThrottle {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.call.id == id) {
             self.waiting.remove(at);
         }
+        self.held_back.retain(|(_, call)| call.id != id);
         if self.waiting.is_empty() {
             (self.waiting, self.held) = (VecDeque::new(), None);
         }
@@ -96,6 +110,7 @@ impl RequestThrottle {
     /// Removes all calls, because the instance is gone.
     pub fn clear(&mut self) {
         (self.waiting, self.held) = (VecDeque::new(), None);
+        self.held_back = Vec::new();
     }
 
     /// Waiting calls that are streams.
@@ -105,12 +120,13 @@ impl RequestThrottle {
 
     /// Whether no call waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.held_back.is_empty()
     }
 
     /// Frees unused memory.
     pub fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
+        self.held_back.shrink_to_fit();
     }
 }
 
@@ -142,7 +158,7 @@ mod tests {
         let mut ids = Vec::new();
         loop {
             match requests.next(&LIMITS, in_flight + ids.len(), ms(now)).0 {
-                Next::Make(call) => ids.push(call.id),
+                Next::Make(call) | Next::MakeHeldBack(call) => ids.push(call.id),
                 Next::Wait { limit, .. } => return (ids, Some(limit)),
                 Next::Nothing => return (ids, None),
             }
@@ -180,6 +196,24 @@ mod tests {
         let (next, over) = requests.next(&LIMITS, 0, ms(70));
         assert!(matches!(next, Next::Make(_)));
         assert_eq!(over, Some((Limit::RequestsInFlight, ms(70))));
+    }
+
+    #[test]
+    fn a_call_that_is_held_back_waits_for_its_time_alone() {
+        let mut requests = waiting([2]);
+        requests.hold_back(call(1), ms(500));
+        assert_eq!(made(&mut requests, 0, 0), (vec![2], None));
+        assert!(!requests.is_empty());
+        assert_eq!(requests.next_at(&LIMITS), Some(ms(500)));
+        assert_eq!(made(&mut requests, 9, 499), (vec![], None));
+        assert!(matches!(requests.next(&LIMITS, 9, ms(500)).0, Next::MakeHeldBack(_)));
+        assert!(requests.is_empty());
+        requests.hold_back(call(3), ms(500));
+        requests.forget(3);
+        assert!(requests.is_empty());
+        requests.hold_back(call(3), ms(500));
+        requests.clear();
+        assert_eq!((requests.is_empty(), requests.next_at(&LIMITS)), (true, None));
     }
 
     #[test]

@@ -331,3 +331,30 @@ fn what_a_step_asks_for_is_sent_before_the_next_step_is_ordered() {
     assert!(matches!(host.effects.first(), Some(HostEffect::Send(_))));
     assert!(host.is_stepping(id));
 }
+
+// --- write storms
+
+#[test]
+fn controllers_that_overwrite_each_other_are_slowed_down_and_both_are_told() {
+    const SHARED: &str = "/api/v1/namespaces/web/configmaps/shared";
+    let mut host = Harness::new();
+    let ids = ["one", "two"].map(|name| host.add(setup(name)));
+    host.start();
+    let write = |host: &mut Harness, turn: u64| {
+        host.advance(ms(10));
+        host.does(ids[turn as usize % 2], vec![put(turn, 0, SHARED, "{}")]);
+        let sends = host.sends();
+        sends.iter().for_each(|send| host.respond(send, 200, "{}"));
+        sends.len()
+    };
+    for turn in 0..20 {
+        assert_eq!(write(&mut host, turn), 1, "turn {turn}");
+    }
+    assert_eq!(write(&mut host, 20), 0);
+    assert_eq!(host.reasons(), ["WriteStorm", "WriteStorm"]);
+    host.advance(ms(990));
+    assert!(host.sends().is_empty());
+    host.advance(ms(20));
+    let [held] = &host.sends()[..] else { panic!("the write is not sent") };
+    assert_eq!(held.call, 20);
+}
