@@ -1,7 +1,5 @@
 //! `wasmop`: scaffold, build, inspect and run Kubernetes controllers as WebAssembly components.
 
-#![deny(unsafe_code)]
-
 mod allocator;
 mod atomic_file;
 mod commands;

@@ -81,7 +81,7 @@ async fn start(options: Options) -> Result<Started, HostError> {
     let requests = Arc::new(RequestCounts::default());
     let external_requests = Arc::new(RequestCounts::default());
     let started = Arc::new(AtomicBool::new(false));
-    let _server = match options.metrics {
+    let status_server = match options.metrics {
         None => None,
         Some(listener) => {
             let tx = tx.clone();
@@ -152,5 +152,5 @@ async fn start(options: Options) -> Result<Started, HostError> {
     );
     started.store(true, Ordering::Release);
     let inputs = Inputs { messages, watches, settings: None };
-    Ok(Started { shell, inputs, _state: state, _server })
+    Ok(Started { shell, inputs, _state: state, _server: status_server })
 }

@@ -19,7 +19,6 @@
 //! ```
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 mod adapter;
 mod assemble;

@@ -101,10 +101,9 @@ async fn settled(client: &Client) -> Result<Content> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let next = Content::read(client).await?;
         if next.objects != content.objects {
-            (content, since) = (next, Instant::now());
-        } else {
-            content = next;
+            since = Instant::now();
         }
+        content = next;
     }
     Ok(content)
 }

@@ -30,7 +30,8 @@ async fn run(part: &Part) -> Result<()> {
     part.row("an address space limit is named with a remedy", COLUMN, packages::address_space(f)).await;
     // Creates the CRD, which must be missing before.
     part.step("a missing CRD is named, and reconciles start once it appears", COLUMN, hosts::missing_crd(f)).await;
-    part.row("a forbidden identity is named, and runs once it has rights", COLUMN, hosts::forbidden(f)).await;
-    part.row("lists are streamed, or paged where streaming is rejected", COLUMN, hosts::streamed_lists(f)).await;
+    part.row("a forbidden identity is named, and runs once it has rights", COLUMN, Box::pin(hosts::forbidden(f))).await;
+    part.row("lists are streamed, or paged where streaming is rejected", COLUMN, Box::pin(hosts::streamed_lists(f)))
+        .await;
     Ok(())
 }

@@ -129,7 +129,7 @@ impl Fixture {
 
     /// Two host names whose identities share the controllers evenly.
     pub fn spread_names(&self) -> Result<[String; 2]> {
-        let identity = |name: &str| Ok::<_, anyhow::Error>(identity(&self.state_dir(name))?.to_string());
+        let identity = |name: &str| identity(&self.state_dir(name));
         let first = "host-0";
         for number in 1..64 {
             let second = format!("host-{number}");

@@ -11,9 +11,6 @@
 //! error_chain     an error and its causes as text
 //! ```
 
-#![deny(unsafe_code)]
-#![warn(missing_docs)]
-
 pub mod api_requests;
 pub mod caller;
 pub mod client;

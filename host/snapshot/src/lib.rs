@@ -38,7 +38,6 @@
 //! the base image and reconciles everything.
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 pub mod code_key;
 mod delta;

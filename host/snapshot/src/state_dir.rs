@@ -207,7 +207,8 @@ fn check_part(path: &Path, meta: &fs::Metadata) -> Result<(), StateDirError> {
 /// Removes the rights of the group and of others. A file system without modes keeps its own.
 fn make_private(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let others = fs::Permissions::from_mode(0o077).mode();
+    if mode & others == 0 {
         return Ok(());
     }
     match fs::set_permissions(path, fs::Permissions::from_mode(0o700)) {

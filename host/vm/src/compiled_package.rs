@@ -369,7 +369,7 @@ fn compile(engine: &Engine, code_file: &CodeFile, package: &Package) -> Result<C
     tracing::info!(package = %name, bytes = code.len(), took_ms = started.elapsed().as_millis() as u64, "compiled");
     code_file.write(engine, &code).map_err(|error| match error {
         CodeFileError::Io(source) => InstallError::Io { name: name.clone(), source },
-        source => InstallError::NotExecutable { name: name.clone(), source },
+        source @ CodeFileError::NotExecutable(_) => InstallError::NotExecutable { name: name.clone(), source },
     })
 }
 

@@ -24,9 +24,6 @@
 //!
 //! Unsafe code: `memory`, `memory_creator`, `page_map`, and loading compiled code in `compiled_code_file`.
 
-#![deny(unsafe_code)]
-#![warn(missing_docs)]
-
 pub mod address_space;
 mod compiled_code_file;
 pub mod compiled_package;

@@ -13,6 +13,7 @@
 
 #![allow(unsafe_code)]
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -175,14 +176,16 @@ impl Region {
         let range = |from: usize, to: usize| ((self.base + from) as *mut libc::c_void, to - from);
         // SAFETY: both ranges lie within the reservation, and a pooled memory has no other user.
         let result = unsafe {
-            if size > old {
-                let (at, len) = range(old, size);
-                libc::mprotect(at, len, libc::PROT_READ | libc::PROT_WRITE)
-            } else if size < old {
-                let (at, len) = range(size, old);
-                libc::madvise(at, len, libc::MADV_DONTNEED) | libc::mprotect(at, len, libc::PROT_NONE)
-            } else {
-                0
+            match size.cmp(&old) {
+                Greater => {
+                    let (at, len) = range(old, size);
+                    libc::mprotect(at, len, libc::PROT_READ | libc::PROT_WRITE)
+                }
+                Less => {
+                    let (at, len) = range(size, old);
+                    libc::madvise(at, len, libc::MADV_DONTNEED) | libc::mprotect(at, len, libc::PROT_NONE)
+                }
+                Equal => 0,
             }
         };
         if result != 0 {
@@ -307,7 +310,7 @@ impl Memory {
                 if have < slice.iov_len {
                     // SAFETY: a part of one of these slices, and `preadv` has returned.
                     let rest = unsafe {
-                        std::slice::from_raw_parts_mut((slice.iov_base as *mut u8).add(have), slice.iov_len - have)
+                        std::slice::from_raw_parts_mut(slice.iov_base.cast::<u8>().add(have), slice.iov_len - have)
                     };
                     file.read_exact_at(rest, from + have as u64)?;
                 }

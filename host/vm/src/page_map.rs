@@ -115,6 +115,7 @@ fn scan(
     while argument.start < end {
         // SAFETY: `argument` has the kernel's layout (linux/fs.h), and `vec` and `vec_len` describe `regions`, which
         // outlives the call. The kernel writes to these two only.
+        #[allow(trivial_numeric_casts, reason = "musl has another type for it")]
         let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &mut argument) };
         if count < 0 {
             return Err(io::Error::last_os_error());

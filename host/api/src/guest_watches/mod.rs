@@ -154,10 +154,10 @@ impl Watches {
         version: u64,
         lines: Option<Lines>,
         subscriber: Subscriber,
-    ) -> Result<(), (Option<Lines>, Subscriber)> {
+    ) -> Result<(), Box<(Option<Lines>, Subscriber)>> {
         let mut all = self.shared.lock();
         if let Some(stream) = all.get(key) {
-            return stream.join(version, subscriber).map_err(|subscriber| (lines, subscriber));
+            return stream.join(version, subscriber).map_err(|subscriber| Box::new((lines, subscriber)));
         }
         let stream = Arc::new(SharedStream::new(key.clone(), version));
         // It is new, so it is not ahead.

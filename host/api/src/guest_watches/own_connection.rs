@@ -21,7 +21,7 @@ pub(super) async fn serve(watches: Weak<Watches>, key: Key, position: Position, 
         if let Some(version) = progress.version() {
             match all.join(&key, version, lines.take(), subscriber) {
                 Ok(()) => return,
-                Err(back) => (lines, subscriber) = back,
+                Err(back) => (lines, subscriber) = *back,
             }
         }
         let (client, timings) = (all.client.clone(), all.timings);

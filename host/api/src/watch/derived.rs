@@ -76,7 +76,7 @@ impl SharedWatch {
             if state.parent_state(&parent_state, &derivation) != ParentState::Ready {
                 return None;
             }
-            let is_self = |child: &&mut Child| std::ptr::eq(child.watch.as_ptr(), &**self);
+            let is_self = |child: &&mut Child| std::ptr::eq(child.watch.as_ptr(), Arc::as_ptr(self));
             let detach = Arc::new(Notify::new());
             parent_state.children.iter_mut().find(is_self)?.detach = Some(detach.clone());
             self.catch_up(&mut state, &parent_state, &derivation);
