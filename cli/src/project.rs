@@ -70,7 +70,8 @@ impl Project {
                 .into());
             }
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                let problem = format!("`{}` is not there, so `{}` is not a wasmop project", file.display(), dir.display());
+                let problem =
+                    format!("`{}` is not there, so `{}` is not a wasmop project", file.display(), dir.display());
                 return Err(failure(problem, how_to_get_a_project(dir)).into());
             }
             Err(error) => {
@@ -108,6 +109,7 @@ fn how_to_get_a_project(dir: &Path) -> String {
     if !["Cargo.toml", "go.mod"].iter().any(|name| dir.join(name).is_file()) {
         return "run this in a project's directory or name one; `wasmop new` makes a project".to_owned();
     }
-    let command = if dir == Path::new(".") { "wasmop init".to_owned() } else { format!("wasmop init {}", dir.display()) };
+    let command =
+        if dir == Path::new(".") { "wasmop init".to_owned() } else { format!("wasmop init {}", dir.display()) };
     format!("`{command}` writes one for this project")
 }

@@ -34,6 +34,8 @@ pub fn ask_until<T>(verb: &str, question: &str, check: impl Fn(&str) -> Result<T
 pub fn choose(verb: &str, question: &str, names: &[String]) -> Result<usize> {
     ask_until(verb, &format!("{question} ({})", names.join(", ")), |answer| {
         let found = names.iter().position(|name| name == answer);
-        found.ok_or_else(|| failure(format!("`{answer}` is none of them"), format!("answer {}", names.join(" or "))).into())
+        found.ok_or_else(|| {
+            failure(format!("`{answer}` is none of them"), format!("answer {}", names.join(" or "))).into()
+        })
     })
 }

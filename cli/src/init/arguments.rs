@@ -18,7 +18,18 @@ pub const UNKNOWN_VALUE: &str = "its value is the chart's; give it one";
 /// Words in the names of flags, without dashes and underscores, and why such a flag is left out.
 const BY_THE_HOST: [(&[&str], &str); 6] = [
     (&["leaderelect", "enablelease"], ELECTS),
-    (&["metricsbind", "metricsaddr", "metricssecure", "metricscert", "metricsport", "securemetrics", "listenmetrics"], SERVES),
+    (
+        &[
+            "metricsbind",
+            "metricsaddr",
+            "metricssecure",
+            "metricscert",
+            "metricsport",
+            "securemetrics",
+            "listenmetrics",
+        ],
+        SERVES,
+    ),
     (&["healthprobe", "healthaddr", "healthport", "probeaddr", "probebind", "readinessaddr", "livenessaddr"], SERVES),
     (&["webhookcert", "webhookport", "webhookhost", "webhookbind", "enablewebhook"], NO_WEBHOOKS),
     (&["pprofaddr", "pprofbind", "enablepprof", "enablehttp2", "listenaddr", "profilingaddr"], NO_SOCKETS),
@@ -26,8 +37,15 @@ const BY_THE_HOST: [(&[&str], &str); 6] = [
 ];
 
 /// Flags without a value of their own, so that the next argument is another one.
-const SWITCHES: [&str; 7] =
-    ["leaderelect", "enableleaderelection", "leaderelection", "metricssecure", "enablepprof", "enablehttp2", "enablewebhooks"];
+const SWITCHES: [&str; 7] = [
+    "leaderelect",
+    "enableleaderelection",
+    "leaderelection",
+    "metricssecure",
+    "enablepprof",
+    "enablehttp2",
+    "enablewebhooks",
+];
 
 /// Sorts arguments.
 pub fn sort(arguments: &[String]) -> (Vec<String>, Vec<LeftOut>) {

@@ -45,7 +45,11 @@ pub fn crates(dir: &Path) -> Option<Vec<Crate>> {
 /// The workspace around a crate: the nearest directory above with a `[workspace]`.
 pub fn workspace_above(dir: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(dir).ok()?;
-    absolute.ancestors().skip(1).find(|dir| manifest(dir).is_some_and(|it| it.contains_key("workspace"))).map(Path::to_owned)
+    absolute
+        .ancestors()
+        .skip(1)
+        .find(|dir| manifest(dir).is_some_and(|it| it.contains_key("workspace")))
+        .map(Path::to_owned)
 }
 
 fn manifest(dir: &Path) -> Option<Table> {
@@ -59,11 +63,13 @@ fn members(dir: &Path, workspace: Option<&Table>) -> Vec<PathBuf> {
         items.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
     };
     let excluded = list("exclude");
+    // Globs would not keep a `.` at the start.
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let mut members = Vec::new();
     for pattern in list("members") {
         let full = Path::new(&glob::Pattern::escape(&dir.to_string_lossy())).join(&pattern);
         for path in glob::glob(&full.to_string_lossy()).into_iter().flatten().flatten() {
-            let Ok(member) = path.strip_prefix(dir) else { continue };
+            let Ok(member) = path.strip_prefix(&dir) else { continue };
             let is_new = !member.as_os_str().is_empty() && !members.contains(&member.to_owned());
             if is_new && !excluded.iter().any(|it| member.starts_with(it)) {
                 members.push(member.to_owned());
@@ -186,8 +192,14 @@ mod tests {
         write(
             dir.path(),
             &[
-                ("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\nexclude = [\"crates/c\"]\n[workspace.package]\nversion = \"2.0.0\"\n"),
-                ("crates/a/Cargo.toml", "[package]\nname = \"a\"\nversion.workspace = true\n[dependencies]\nkube.workspace = true\n"),
+                (
+                    "Cargo.toml",
+                    "[workspace]\nmembers = [\"crates/*\"]\nexclude = [\"crates/c\"]\n[workspace.package]\nversion = \"2.0.0\"\n",
+                ),
+                (
+                    "crates/a/Cargo.toml",
+                    "[package]\nname = \"a\"\nversion.workspace = true\n[dependencies]\nkube.workspace = true\n",
+                ),
                 ("crates/a/src/main.rs", ""),
                 ("crates/b/Cargo.toml", "[package]\nname = \"b\"\n"),
                 ("crates/c/Cargo.toml", "[package]\nname = \"c\"\n"),

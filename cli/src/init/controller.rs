@@ -185,7 +185,13 @@ mod tests {
 
     fn of(dir: &str, bins: &[&str], is_controller: bool) -> Crate {
         let bin = |name: &&str| Bin { name: (*name).to_owned(), required_features: Vec::new() };
-        Crate { dir: dir.into(), name: "x".into(), bins: bins.iter().map(bin).collect(), is_controller, ..Crate::default() }
+        Crate {
+            dir: dir.into(),
+            name: "x".into(),
+            bins: bins.iter().map(bin).collect(),
+            is_controller,
+            ..Crate::default()
+        }
     }
 
     #[test]

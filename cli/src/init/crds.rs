@@ -39,7 +39,8 @@ pub fn find(manifests: &Manifests, tree: &Tree) -> Crds {
         known.extend(new);
         chosen.push(file);
     }
-    let unread: BTreeSet<&str> = manifests.crds.iter().filter(|crd| !is_aside(&crd.file)).map(|crd| crd.name()).collect();
+    let unread: BTreeSet<&str> =
+        manifests.crds.iter().filter(|crd| !is_aside(&crd.file)).map(|crd| crd.name()).collect();
     for name in unread.difference(&known) {
         let file = manifests.crds.iter().find(|crd| crd.name() == *name).map(|crd| crd.file.display().to_string());
         crds.notes.push(format!(
@@ -107,9 +108,17 @@ mod tests {
     #[test]
     fn each_definition_is_matched_once() {
         for (files, globs, notes) in [
-            (vec![("config/crd/bases/a.yaml", &["a"][..]), ("config/crd/bases/b.yaml", &["b"])], vec!["config/crd/bases/*.yaml"], 0),
+            (
+                vec![("config/crd/bases/a.yaml", &["a"][..]), ("config/crd/bases/b.yaml", &["b"])],
+                vec!["config/crd/bases/*.yaml"],
+                0,
+            ),
             (vec![("config/crd/bases/a.yaml", &["a"])], vec!["config/crd/bases/*.yaml"], 0),
-            (vec![("config/crd/bases/a.yaml", &["a"]), ("charts/x/crds/a.yaml", &["a"])], vec!["config/crd/bases/*.yaml"], 1),
+            (
+                vec![("config/crd/bases/a.yaml", &["a"]), ("charts/x/crds/a.yaml", &["a"])],
+                vec!["config/crd/bases/*.yaml"],
+                1,
+            ),
             (vec![("yaml/crd.yaml", &["a"]), ("yaml/deployment.yaml", &[])], vec!["yaml/crd.yaml"], 0),
             (vec![("examples/crd-status.yaml", &["a"]), ("examples/crd.yaml", &["a"])], vec!["examples/crd.yaml"], 1),
             (vec![("crds/a.yaml", &["a"]), ("tests/crds/b.yaml", &["b"])], vec!["crds/*.yaml"], 0),
@@ -118,7 +127,11 @@ mod tests {
             (vec![], vec![], 0),
         ] {
             let crds = found(&files);
-            assert_eq!((crds.globs, crds.notes.len()), (globs.into_iter().map(str::to_owned).collect(), notes), "{files:?}");
+            assert_eq!(
+                (crds.globs, crds.notes.len()),
+                (globs.into_iter().map(str::to_owned).collect(), notes),
+                "{files:?}"
+            );
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Environment, arguments and limits of the operator's container, from its Deployment.
 
+use std::path::Path;
+
 use serde_json::Value;
 use wasmop_package::manifest::{Limits, env_problem};
 
 use super::arguments::{self, LeftOut, UNKNOWN_VALUE, why_variable_left_out};
+use super::dockerfile::Image;
 use super::helm::{UNKNOWN, is_unknown};
 use super::manifests::{Object, Source};
 
@@ -20,6 +23,8 @@ pub struct Workload {
     pub arguments: Vec<String>,
     pub left_out: Vec<LeftOut>,
     pub limits: Vec<Limit>,
+    /// The file with the arguments of the image, if the Deployment has none.
+    pub image_file: Option<String>,
     /// Other workloads, which are not this controller.
     pub others: Vec<String>,
     /// Remarks, a sentence each.
@@ -53,7 +58,8 @@ pub struct Limit {
 const SIDECARS: [&str; 3] = ["kube-rbac-proxy", "oauth-proxy", "istio-proxy"];
 
 /// The operator's workload in an installation. `names` are names of the project, the best first.
-pub fn workload(source: &Source, names: &[&str]) -> Option<Workload> {
+/// `image` is the project's own image and its file.
+pub fn workload(source: &Source, names: &[&str], image: Option<(&Path, &Image)>) -> Option<Workload> {
     // A patch of kustomize has no selector.
     let complete = |object: &&Object| !object.value["spec"]["selector"].is_null() && container(&object.value).is_some();
     let mut found: Vec<&Object> = source.of_kind(&["Deployment", "StatefulSet"]).filter(complete).collect();
@@ -63,6 +69,7 @@ pub fn workload(source: &Source, names: &[&str]) -> Option<Workload> {
     let pod = &chosen.value["spec"]["template"]["spec"];
     let known = |value: &Value| value.as_str().filter(|it| !it.contains(UNKNOWN)).map(str::to_owned);
     let name = if is_unknown(&chosen.name().into()) { "(name unknown)" } else { chosen.name() };
+    let template = &chosen.value["spec"]["template"];
     let mut workload = Workload {
         origin: format!("{} {name} in {}", chosen.kind(), chosen.file.display()),
         name: known(&chosen.value["metadata"]["name"]),
@@ -76,8 +83,8 @@ pub fn workload(source: &Source, names: &[&str]) -> Option<Workload> {
             workload.others.push(format!("{} {} in {}", other.kind(), other.name(), other.file.display()));
         }
     }
-    workload.read_environment(source, container);
-    workload.read_arguments(container);
+    workload.read_environment(source, &template["metadata"], container);
+    workload.read_arguments(container, image);
     Some(workload)
 }
 
@@ -100,7 +107,7 @@ fn container(workload: &Value) -> Option<&Value> {
 }
 
 impl Workload {
-    fn read_environment(&mut self, source: &Source, container: &Value) {
+    fn read_environment(&mut self, source: &Source, pod: &Value, container: &Value) {
         for from in container["envFrom"].as_array().into_iter().flatten() {
             let prefix = from["prefix"].as_str().unwrap_or_default();
             if let Some(name) = from["configMapRef"]["name"].as_str() {
@@ -123,7 +130,7 @@ impl Workload {
             let Some(name) = variable["name"].as_str().filter(|name| !name.contains(UNKNOWN)) else { continue };
             let value = match &variable["valueFrom"] {
                 Value::Null => literal(&variable["value"]),
-                from => referenced(source, name, from),
+                from => referenced(source, pod, name, from),
             };
             self.set(name, value);
         }
@@ -143,7 +150,7 @@ impl Workload {
         self.variables.push(Variable { name: name.to_owned(), value });
     }
 
-    fn read_arguments(&mut self, container: &Value) {
+    fn read_arguments(&mut self, container: &Value, image: Option<(&Path, &Image)>) {
         let list = |key: &str| {
             let texts = container[key].as_array().into_iter().flatten();
             texts.map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned)).collect::<Vec<String>>()
@@ -158,12 +165,20 @@ impl Workload {
             return;
         }
         // The first word of the command is the program.
-        let all: Vec<String> = command.into_iter().skip(1).chain(list("args")).collect();
+        let mut all: Vec<String> = command.iter().skip(1).cloned().chain(list("args")).collect();
+        if command.is_empty()
+            && all.is_empty()
+            && let Some((file, image)) = image
+        {
+            all = image.arguments();
+            self.image_file = (!all.is_empty()).then(|| file.display().to_string());
+        }
         let (kept, left_out) = arguments::sort(&all);
         self.left_out = left_out;
         let mut kept = kept.into_iter().peekable();
         while let Some(argument) = kept.next() {
-            let value = kept.next_if(|next| argument.starts_with("--") && !argument.contains('=') && !next.starts_with('-'));
+            let value =
+                kept.next_if(|next| argument.starts_with("--") && !argument.contains('=') && !next.starts_with('-'));
             let words: Vec<String> = std::iter::once(argument).chain(value).collect();
             if words.iter().any(|it| it.contains(UNKNOWN) || it.contains("$(") || it.contains('\0')) {
                 let argument = words.join(" ").replace(UNKNOWN, "…");
@@ -193,15 +208,18 @@ fn literal(value: &Value) -> VariableValue {
 
 const BY_OWNER: &str = "the owner of the host sets it under [controllers.NAME.env] of its configuration file";
 
-/// The value of a variable that comes from elsewhere.
-fn referenced(source: &Source, name: &str, from: &Value) -> VariableValue {
+/// The value of a variable that comes from elsewhere. `pod` is the metadata of the Pods.
+fn referenced(source: &Source, pod: &Value, name: &str, from: &Value) -> VariableValue {
     let left_out = |why: String| VariableValue::LeftOut(why);
     let text = |value: &Value| value.as_str().unwrap_or("?").replace(UNKNOWN, "…");
     if let Some(field) = from["fieldRef"]["fieldPath"].as_str() {
+        if let Some(value) = of_template(pod, field) {
+            return literal(value);
+        }
         return left_out(match (name, field) {
             ("POD_NAMESPACE", _) => "the host sets it".to_owned(),
             (_, "metadata.namespace") => {
-                format!("the namespace of the Pod. The host sets POD_NAMESPACE only; for this name, {BY_OWNER}")
+                format!("the namespace of the Pod. The host sets only POD_NAMESPACE; {BY_OWNER}")
             }
             _ => format!("{field} of the Pod, and there is no Pod; if the controller needs it, give it a value"),
         });
@@ -212,17 +230,23 @@ fn referenced(source: &Source, name: &str, from: &Value) -> VariableValue {
         let known = config_map(source, map_name).and_then(|data| data.get(&key));
         return match known {
             Some(value) => literal(value),
-            None => left_out(format!("{key} of the ConfigMap {}; {BY_OWNER}", text(&map["name"]))),
+            None => left_out(format!("`{key}` of the ConfigMap {}; {BY_OWNER}", text(&map["name"]))),
         };
     }
     let secret = &from["secretKeyRef"];
     if secret.is_object() {
-        return left_out(format!("{} of the Secret {}; {BY_OWNER}", text(&secret["key"]), text(&secret["name"])));
+        return left_out(format!("`{}` of the Secret {}; {BY_OWNER}", text(&secret["key"]), text(&secret["name"])));
     }
     if from["resourceFieldRef"].is_object() {
         return left_out("not needed: the host limits CPU and memory, see [limits]".to_owned());
     }
     left_out("it comes from elsewhere; if the controller needs it, give it a value".to_owned())
+}
+
+/// A label or annotation of the Pods, which their template has: `metadata.labels['a/b']`.
+fn of_template<'a>(pod: &'a Value, field: &str) -> Option<&'a Value> {
+    let (map, key) = field.strip_prefix("metadata.")?.split_once("['")?;
+    pod.get(map)?.get(key.strip_suffix("']")?)
 }
 
 /// The data of a ConfigMap in the same installation.
@@ -236,20 +260,25 @@ fn limits(limits: &Value) -> Vec<Limit> {
     let defaults = Limits::default();
     let mut found = Vec::new();
     let text = |key: &str| limits[key].as_str().map_or_else(|| limits[key].to_string(), str::to_owned);
+    let why = |key: &str| format!("the Deployment's limit is `{key}: {}`", text(key));
     if let Some(bytes) = bytes(&text("memory")) {
         let (default, most) = (defaults.memory_bytes, 4 << 30);
         let mib = bytes.min(most).div_ceil(1 << 20);
-        let why = format!("the Deployment has {}", text("memory"));
+        let why = why("memory");
         found.push(match bytes {
             bytes if bytes > default => Limit { key: "memory", value: Some(format!("{mib}MiB")), why },
-            _ => Limit { key: "memory", value: None, why: format!("{why}, and the default is {} MiB", default >> 20) },
+            _ => Limit {
+                key: "memory",
+                value: None,
+                why: format!("{why}, which is not more than {} MiB", default >> 20),
+            },
         });
     }
     if let Some(millis) = thousandths(&text("cpu")) {
-        let why = format!("the Deployment has {}", text("cpu"));
         let value = millis.clamp(1, 1000);
         if value != defaults.cpu_share_millis {
-            found.push(Limit { key: "cpu-share", value: Some(format!("{value}m")), why });
+            let shown = if value == 1000 { "1".to_owned() } else { format!("{value}m") };
+            found.push(Limit { key: "cpu-share", value: Some(shown), why: why("cpu") });
         }
     }
     found

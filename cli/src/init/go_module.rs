@@ -48,7 +48,8 @@ fn module_path(go_mod: &str) -> Option<String> {
 fn is_main(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim_end);
     // Files that the build leaves out, such as generators.
-    let ignored = text.lines().take(50).any(|line| line.starts_with("//go:build ignore") || line.starts_with("// +build ignore"));
+    let ignored =
+        text.lines().take(50).any(|line| line.starts_with("//go:build ignore") || line.starts_with("// +build ignore"));
     !ignored
         && lines.clone().any(|line| line.split("//").next().unwrap_or_default().trim() == "package main")
         && lines.any(|line| line.starts_with("func main()"))
@@ -96,7 +97,8 @@ mod tests {
             std::fs::create_dir_all(file.parent().expect("has one")).expect("makes it");
             std::fs::write(file, text).expect("writes");
         }
-        std::fs::write(dir.path().join("go.mod"), "// comment\nmodule example.com/site/v2 // here\n\ngo 1.26\n").expect("writes");
+        std::fs::write(dir.path().join("go.mod"), "// comment\nmodule example.com/site/v2 // here\n\ngo 1.26\n")
+            .expect("writes");
         read(&Tree::list(dir.path())).expect("has a go.mod")
     }
 

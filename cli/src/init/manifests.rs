@@ -239,7 +239,8 @@ fn parse(text: &str) -> Result<Value, String> {
         Ok(value) => Ok(value),
         Err(_) if text.contains(UNKNOWN) => {
             // Where a chart includes several fields, the mark is a line that is no field.
-            let known: Vec<&str> = text.lines().filter(|line| line.trim().trim_start_matches("- ") != UNKNOWN).collect();
+            let known: Vec<&str> =
+                text.lines().filter(|line| line.trim().trim_start_matches("- ") != UNKNOWN).collect();
             read(&known.join("\n")).map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),

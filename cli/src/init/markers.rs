@@ -19,11 +19,12 @@ fn rule(text: &str) -> Option<PolicyRule> {
             Some(list) => split(list, ','),
             None => split(value, ';'),
         };
-        let values: Vec<String> =
-            values.iter().map(|value| value.trim().trim_matches(['"', '`']).to_owned()).collect();
+        let values: Vec<String> = values.iter().map(|value| value.trim().trim_matches(['"', '`']).to_owned()).collect();
         match key.trim() {
             // controller-gen's name of the core group.
-            "groups" => rule.api_groups = values.into_iter().map(|it| if it == "core" { String::new() } else { it }).collect(),
+            "groups" => {
+                rule.api_groups = values.into_iter().map(|it| if it == "core" { String::new() } else { it }).collect()
+            }
             "resources" => rule.resources = values,
             "verbs" => rule.verbs = values,
             "resourceNames" => rule.resource_names = values,

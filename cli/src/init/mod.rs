@@ -14,6 +14,7 @@ mod cargo_manifest;
 mod controller;
 mod crds;
 mod deployment;
+mod dockerfile;
 mod go_module;
 mod helm;
 mod manifests;

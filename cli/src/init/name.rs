@@ -3,8 +3,19 @@
 use crate::dns_label::dns_label_problem;
 
 /// Names that say nothing about which controller it is.
-const GENERIC: [&str; 11] =
-    ["controller", "operator", "manager", "main", "app", "project", "cmd", "src", "controller-manager", "server", "my-controller"];
+const GENERIC: [&str; 11] = [
+    "controller",
+    "operator",
+    "manager",
+    "main",
+    "app",
+    "project",
+    "cmd",
+    "src",
+    "controller-manager",
+    "server",
+    "my-controller",
+];
 
 /// The first of `names` that says something, as a DNS label; each with where it is from. A generic one is taken if
 /// there are no others.

@@ -41,13 +41,13 @@ fn arguments(file: &mut Text, workload: &Workload) {
     if workload.arguments.is_empty() && workload.left_out.is_empty() {
         return;
     }
-    file.comment(&format!("Arguments from {}.", workload.origin));
+    file.comment(&format!("Arguments from {}.", workload.image_file.as_ref().unwrap_or(&workload.origin)));
     let mut previous = "";
     for left_out in &workload.left_out {
-        if left_out.why != previous {
-            let why = if left_out.why == UNKNOWN_VALUE { String::new() } else { ", since ".to_owned() + left_out.why };
-            let what = if why.is_empty() { "These have values of the chart; give them others:" } else { "Left out" };
-            file.comment(&format!("{what}{why}{}", if why.is_empty() { "" } else { ":" }));
+        match left_out.why {
+            why if why == previous => {}
+            UNKNOWN_VALUE => file.comment("Values of the chart; write out those that the controller needs:"),
+            why => file.comment(&format!("Left out, since {why}:")),
         }
         previous = left_out.why;
         file.line(&format!("#   {}", one_line(&left_out.argument)));
@@ -85,13 +85,18 @@ fn build(file: &mut Text, findings: &Findings) {
         Some(generator) => match &generator.problem {
             None => file.key("crds-command", &list(&generator.command)),
             Some(problem) => {
-                file.comment(&format!("This did not work when `wasmop init` tried it: {}.", problem.trim_end_matches('.')));
+                file.comment(&format!(
+                    "This did not work when `wasmop init` tried it: {}.",
+                    problem.trim_end_matches('.')
+                ));
                 file.line(&format!("# crds-command = {}", list(&generator.command)));
             }
         },
         None => {
             let run = match findings.language {
-                Language::Rust => ", or name a program that prints them, like `crds-command = [\"cargo\", \"run\", \"--bin\", \"crdgen\"]`",
+                Language::Rust => {
+                    ", or name a program that prints them, like `crds-command = [\"cargo\", \"run\", \"--bin\", \"crdgen\"]`"
+                }
                 _ => "",
             };
             file.comment(&format!(
@@ -163,7 +168,7 @@ fn limits(file: &mut Text, workload: &Workload) {
                 file.comment(&format!("{}.", capitalized(&limit.why)));
                 file.key(limit.key, &quoted(value));
             }
-            None => file.comment(&format!("`{}` stays at the default: {}.", limit.key, limit.why)),
+            None => file.comment(&format!("`{}` stays at wasmop's default: {}.", limit.key, limit.why)),
         }
     }
     file.blank();
@@ -283,7 +288,8 @@ mod tests {
     fn strings_and_keys_are_read_back_as_they_were() {
         let long = "x".repeat(200);
         for text in ["", "a", "\"\\\n\t\r\u{1}\u{7f}ü", "${A}", "'''", &long] {
-            let document = format!("{} = {}\nlist = {}", key(text), quoted(text), list(&[text.to_owned(), text.to_owned()]));
+            let document =
+                format!("{} = {}\nlist = {}", key(text), quoted(text), list(&[text.to_owned(), text.to_owned()]));
             let table: toml::Table = document.parse().unwrap_or_else(|error| panic!("{document}: {error}"));
             assert_eq!(table[text].as_str(), Some(text));
             assert_eq!(table["list"][1].as_str(), Some(text));

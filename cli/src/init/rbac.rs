@@ -103,6 +103,7 @@ pub fn permissions(source: &Source, account: Option<&str>) -> Permissions {
     let mut permissions = Permissions::default();
     let bound = account.map(|account| bound_roles(source, account)).unwrap_or_default();
     let mut seen = BTreeSet::new();
+    let (mut unbound, mut for_people) = (Vec::new(), Vec::new());
     for role in source.of_kind(&["ClusterRole", "Role"]) {
         // Overlays and complete manifests repeat a role. The first has it whole.
         if !seen.insert((role.kind(), role.name())) {
@@ -114,9 +115,9 @@ pub fn permissions(source: &Source, account: Option<&str>) -> Permissions {
         if let Some(why) = not_for_the_guest(role) {
             permissions.notes.push(format!("Left out: {origin}, {why}."));
         } else if !bound.is_empty() && !is_bound {
-            permissions.notes.push(format!("Left out: {origin}, which is not bound to the operator."));
+            unbound.push(name);
         } else if bound.is_empty() && is_for_people(role) {
-            permissions.notes.push(format!("Left out: {origin}, which is for people."));
+            for_people.push(name);
         } else {
             let mut rules = Vec::new();
             for rule in role.value["rules"].as_array().into_iter().flatten() {
@@ -125,7 +126,7 @@ pub fn permissions(source: &Source, account: Option<&str>) -> Permissions {
                     Err(Unreadable::Nothing) => {}
                     Err(Unreadable::Unknown(rule)) => permissions.left_out.push(LeftOut {
                         rule,
-                        why: "a value of the chart is part of it: replace UNKNOWN",
+                        why: "a value of the chart is part of the rule. Replace UNKNOWN to take it back",
                     }),
                     Err(Unreadable::Verb(rule)) => {
                         permissions.left_out.push(LeftOut { rule, why: "wasmop does not know one of the verbs" });
@@ -133,6 +134,13 @@ pub fn permissions(source: &Source, account: Option<&str>) -> Permissions {
                 }
             }
             permissions.add(origin, rules);
+        }
+    }
+    for (roles, why) in [(unbound, "not bound to the operator's ServiceAccount"), (for_people, "for people")] {
+        match &roles[..] {
+            [] => {}
+            [role] => permissions.notes.push(format!("Left out: the role {role}, which is {why}.")),
+            roles => permissions.notes.push(format!("Left out: roles which are {why}: {}.", roles.join(", "))),
         }
     }
     for (kind, name) in &bound {
@@ -182,9 +190,11 @@ const REVIEWS: [&str; 2] = ["tokenreviews", "subjectaccessreviews"];
 /// Why the host does what a rule allows.
 fn by_the_host(rule: &PolicyRule) -> Option<&'static str> {
     if only(&rule.resources, &["leases"]) {
-        Some("for leader election, which the host does. Take it back if the controller uses Leases for something else")
+        Some(
+            "for leader election, which the host does. The controller needs it only if it uses Leases for something else",
+        )
     } else if only(&rule.resources, &REVIEWS) {
-        Some("for the metrics server, which the host has. Take it back if the controller uses reviews itself")
+        Some("for the metrics server, which the host has. The controller needs it only if it makes reviews itself")
     } else {
         None
     }
@@ -196,7 +206,8 @@ fn is_for_people(role: &Object) -> bool {
     let ends = ["-editor-role", "-viewer-role", "-admin-role", "-editor", "-viewer", "-edit", "-view", "-user"];
     let reads_metrics = name.contains("metrics-reader");
     let labels = role.value["metadata"]["labels"].as_object();
-    let aggregated = labels.is_some_and(|it| it.keys().any(|key| key.starts_with("rbac.authorization.k8s.io/aggregate")));
+    let aggregated =
+        labels.is_some_and(|it| it.keys().any(|key| key.starts_with("rbac.authorization.k8s.io/aggregate")));
     reads_metrics || aggregated || ends.iter().any(|end| name.ends_with(end))
 }
 
@@ -310,7 +321,7 @@ mod tests {
         let found = permissions(&source(objects), Some("operator"));
         assert_eq!(resources(&found), ["pods"]);
         assert_eq!(found.roles[0].origin, "ClusterRole manager in rbac.yaml");
-        assert!(found.notes[0].contains("product in rbac.yaml, which is not bound"), "{:?}", found.notes);
+        assert!(found.notes[0].contains("the role product, which is not bound"), "{:?}", found.notes);
         assert!(found.notes[1].contains("ClusterRole view, which is not in the project"), "{:?}", found.notes);
     }
 
@@ -356,7 +367,8 @@ mod tests {
             {"apiGroups": [""], "resources": ["secrets"]},
             {"nonResourceURLs": ["/version"], "verbs": ["get"]},
         ]);
-        let twice = vec![role("Role", "a", rules.clone()), role("Role", "a", on("never")), role("ClusterRole", "b", rules)];
+        let twice =
+            vec![role("Role", "a", rules.clone()), role("Role", "a", on("never")), role("ClusterRole", "b", rules)];
         let found = permissions(&source(twice), None);
         assert_eq!((found.roles.len(), found.len()), (1, 2));
         assert_eq!(found.roles[0].rules[1].non_resource_urls, ["/version"]);
@@ -377,14 +389,10 @@ mod tests {
     fn writing_bindings_needs_bind_without_names() {
         let group = "rbac.authorization.k8s.io";
         let writes = json!({"apiGroups": [group], "resources": ["rolebindings"], "verbs": ["create"]});
-        let bind = |names: Value| {
-            json!({"apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": names})
-        };
-        for (rules, notes) in [
-            (json!([writes]), 1),
-            (json!([writes, bind(json!(["a"]))]), 1),
-            (json!([writes, bind(json!([]))]), 0),
-        ] {
+        let bind = |names: Value| json!({"apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": names});
+        for (rules, notes) in
+            [(json!([writes]), 1), (json!([writes, bind(json!(["a"]))]), 1), (json!([writes, bind(json!([]))]), 0)]
+        {
             assert_eq!(permissions(&source(vec![role("Role", "a", rules)]), None).notes.len(), notes);
         }
     }

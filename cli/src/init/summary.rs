@@ -30,7 +30,9 @@ pub fn summary(findings: &Findings, paint: Paint) -> String {
     row("language", program, "");
     let crds = &findings.crds;
     match &findings.crds_command {
-        Some(generator) if generator.problem.is_none() => row("CRDs", "printed by".to_owned(), &generator.command.join(" ")),
+        Some(generator) if generator.problem.is_none() => {
+            row("CRDs", "printed by".to_owned(), &generator.command.join(" "))
+        }
         Some(generator) => row("CRDs", "none: a command failed".to_owned(), &generator.command.join(" ")),
         None if crds.globs.is_empty() => row("CRDs", "none found".to_owned(), ""),
         None => row("CRDs", crds.names.len().to_string(), &crds.globs.join(", ")),

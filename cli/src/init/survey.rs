@@ -13,7 +13,7 @@ use super::go_module::package_argument;
 use super::manifests::{self, Manifests, Source};
 use super::rbac::{self, Permissions};
 use super::tree::{Tree, is_aside};
-use super::{markers, name};
+use super::{dockerfile, markers, name};
 use crate::dns_label::{DNS_LABEL_HELP, dns_label_problem};
 use crate::error::{failure, problem_and_help};
 use crate::project::crds::crds_of_command;
@@ -64,8 +64,10 @@ pub fn survey(dir: &Path, wanted: &Wanted, wanted_name: Option<&str>) -> Result<
     let place = Place::of(dir, &choice);
     let names = names(&choice, &place);
     let main_source = place.manifests.sources.first().filter(|source| !source.objects.is_empty());
+    let image = dockerfile::find(&place.tree);
     let telling: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-    let workload = main_source.and_then(|source| deployment::workload(source, &telling));
+    let workload = main_source
+        .and_then(|source| deployment::workload(source, &telling, image.as_ref().map(|(file, image)| (*file, image))));
     let permissions = permissions(&choice, &place, main_source, workload.as_ref());
     let (name, name_from) = chosen_name(names, wanted_name, main_source, workload.as_ref(), &place.project);
     let mut crds = crds::find(&place.manifests, &place.tree);

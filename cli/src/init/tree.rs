@@ -9,8 +9,28 @@ use std::path::{Path, PathBuf};
 const SKIPPED: [&str; 7] = ["vendor", "target", "node_modules", "third_party", "thirdparty", "external", "bin"];
 
 /// Parts of paths of files that are no part of the operator's own installation: tests, examples, generated bundles.
-const ASIDE: [&str; 20] = [
-    "test", "tests", "testdata", "testing", "e2e", "examples", "example", "samples", "sample", "docs", "doc", "hack", "contrib", "bundle", "bundles", "dist", "integration", "tools", "benchmark", "scripts",
+const ASIDE: [&str; 21] = [
+    "test",
+    "tests",
+    "testdata",
+    "testing",
+    "e2e",
+    "examples",
+    "example",
+    "samples",
+    "sample",
+    "docs",
+    "doc",
+    "hack",
+    "contrib",
+    "bundle",
+    "bundles",
+    "dist",
+    "integration",
+    "tools",
+    "benchmark",
+    "scripts",
+    "patches",
 ];
 
 /// Files that are looked at. More than any operator has.

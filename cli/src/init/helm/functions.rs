@@ -22,9 +22,7 @@ pub fn call(name: &str, arguments: &[Value]) -> Value {
             None => unknown(),
         },
         ("default", [other]) => other.clone(),
-        ("coalesce", _) => {
-            arguments.iter().find(|value| truth(value) != Some(false)).cloned().unwrap_or(Value::Null)
-        }
+        ("coalesce", _) => arguments.iter().find(|value| truth(value) != Some(false)).cloned().unwrap_or(Value::Null),
         ("ternary", [yes, no, condition]) => match truth(condition) {
             Some(true) => yes.clone(),
             Some(false) => no.clone(),

@@ -238,7 +238,8 @@ fn declared(text: &str) -> Result<(Vec<String>, Pipeline), String> {
 
 fn quoted_name(text: &str) -> Result<(String, &str), String> {
     let name = text.strip_prefix('"').and_then(|rest| rest.split_once('"'));
-    name.map(|(name, rest)| (name.to_owned(), rest.trim())).ok_or_else(|| format!("`{text}` does not begin with a name"))
+    name.map(|(name, rest)| (name.to_owned(), rest.trim()))
+        .ok_or_else(|| format!("`{text}` does not begin with a name"))
 }
 
 fn dot_or(text: &str) -> Result<Pipeline, String> {

@@ -133,10 +133,7 @@ mod tests {
             ("$x.y", vec![Token::Variable("x".into()), Token::FieldsOf(names(&["y"]))]),
             ("$.y", vec![Token::Variable(String::new()), Token::FieldsOf(names(&["y"]))]),
             ("f $ .y", vec![Token::Word("f".into()), Token::Variable(String::new()), Token::Fields(names(&["y"]))]),
-            (
-                "(.a).b",
-                vec![Token::Open, Token::Fields(names(&["a"])), Token::Close, Token::FieldsOf(names(&["b"]))],
-            ),
+            ("(.a).b", vec![Token::Open, Token::Fields(names(&["a"])), Token::Close, Token::FieldsOf(names(&["b"]))]),
             (
                 r#"$a := "x\"y" | quote"#,
                 vec![
