@@ -300,7 +300,7 @@ fn bytes(quantity: &str) -> Option<u64> {
     let (unit, factor) = UNITS.iter().find(|(unit, _)| quantity.ends_with(unit))?;
     let number: f64 = quantity.strip_suffix(unit)?.parse().ok()?;
     let bytes = number * *factor as f64;
-    (bytes >= 1.0 && bytes < 1e18).then_some(bytes as u64)
+    (1.0..1e18).contains(&bytes).then_some(bytes as u64)
 }
 
 /// A quantity of CPU, like `500m` or `0.5`, in thousandths of a core.

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::helm::{Chart, UNKNOWN};
 use super::tree::{Tree, is_aside};
+use super::yaml;
 
 /// The kinds that say something about an operator.
 const KINDS: [&str; 9] = [
@@ -145,7 +145,7 @@ fn charts(tree: &Tree) -> Vec<(PathBuf, NamedChart)> {
     let manifests = tree.files.iter().filter(|file| file.file_name().is_some_and(|name| name == "Chart.yaml"));
     for manifest in manifests {
         let dir = manifest.parent().unwrap_or(Path::new("")).to_owned();
-        let yaml = |file: &Path| -> Option<Value> { serde_norway::from_str(&tree.read(file)?).ok() };
+        let yaml = |file: &Path| -> Option<Value> { yaml::parse(&tree.read(file)?).ok() };
         let Some(about) = yaml(manifest) else { continue };
         let values = yaml(&dir.join("values.yaml")).unwrap_or_default();
         let helpers: Vec<String> =
@@ -234,17 +234,13 @@ fn split(text: &str) -> Vec<String> {
 }
 
 fn parse(text: &str) -> Result<Value, String> {
-    let read = |text: &str| Value::deserialize(serde_norway::Deserializer::from_str(text));
-    match read(text) {
-        Ok(value) => Ok(value),
-        Err(_) if text.contains(UNKNOWN) => {
-            // Where a chart includes several fields, the mark is a line that is no field.
-            let known: Vec<&str> =
-                text.lines().filter(|line| line.trim().trim_start_matches("- ") != UNKNOWN).collect();
-            read(&known.join("\n")).map_err(|error| error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
+    let result = yaml::parse(text);
+    if result.is_ok() || !text.contains(UNKNOWN) {
+        return result;
     }
+    // Where a chart includes several fields, the mark is a line that is no field.
+    let known: Vec<&str> = text.lines().filter(|line| line.trim().trim_start_matches("- ") != UNKNOWN).collect();
+    yaml::parse(&known.join("\n"))
 }
 
 #[cfg(test)]
@@ -289,7 +285,7 @@ mod tests {
                 .map(|kind| Object { file: PathBuf::new(), value: serde_json::json!({"kind": kind}) })
                 .collect(),
         };
-        let mut sources = vec![
+        let mut sources = [
             source("charts/a", Some("a"), &["Role", "Deployment"]),
             source("yaml", None, &["Deployment"]),
             source("deploy", None, &["ClusterRole", "Deployment"]),

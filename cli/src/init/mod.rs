@@ -25,6 +25,7 @@ mod rbac;
 mod summary;
 mod survey;
 mod tree;
+mod yaml;
 
 pub use controller::{Choice, Wanted};
 pub use project_file::text;

@@ -16,7 +16,7 @@ pub fn summary(findings: &Findings, paint: Paint) -> String {
     let mut text = String::new();
     let mut row = |what: &str, found: String, from: &str| {
         // The files may come from anyone.
-        let (found, from) = (escape(&found), escape(from));
+        let (found, from) = (escape(&found).replace('\n', " "), escape(from).replace('\n', " "));
         let from = if from.is_empty() { from } else { paint.dim(&format!("  {from}")) };
         let _ = writeln!(text, "  {what:<12} {found}{from}");
     };

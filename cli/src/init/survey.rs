@@ -13,7 +13,7 @@ use super::go_module::package_argument;
 use super::manifests::{self, Manifests, Source};
 use super::rbac::{self, Permissions};
 use super::tree::{Tree, is_aside};
-use super::{dockerfile, markers, name};
+use super::{dockerfile, markers, name, yaml};
 use crate::dns_label::{DNS_LABEL_HELP, dns_label_problem};
 use crate::error::{failure, problem_and_help};
 use crate::project::crds::crds_of_command;
@@ -169,7 +169,7 @@ fn names(choice: &Choice, place: &Place) -> Vec<(String, &'static str)> {
 }
 
 fn kubebuilder_name(tree: &Tree) -> Option<String> {
-    let project: serde_json::Value = serde_norway::from_str(&tree.read(Path::new("PROJECT"))?).ok()?;
+    let project = yaml::parse(&tree.read(Path::new("PROJECT"))?).ok()?;
     project["projectName"].as_str().map(str::to_owned)
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use super::super::yaml;
 use super::unknown::{is_unknown, truth, unknown};
 
 /// Calls a function. Functions that need the renderer (`include`, `tpl`) are not here.
@@ -66,7 +67,7 @@ pub fn call(name: &str, arguments: &[Value]) -> Value {
         }
         ("toYaml", [value]) => serde_norway::to_string(value).map_or_else(|_| unknown(), |it| it.trim_end().into()),
         ("toJson" | "toRawJson", [value]) => value.to_string().into(),
-        ("fromYaml", [_]) => serde_norway::from_str(&text(0)).unwrap_or_else(|_| unknown()),
+        ("fromYaml", [_]) => yaml::parse(&text(0)).unwrap_or_else(|_| unknown()),
         ("fromJson" | "mustFromJson", [_]) => serde_json::from_str(&text(0)).unwrap_or_else(|_| unknown()),
         ("int" | "int64", [value]) => known(arguments, || as_integer(value).unwrap_or_default().into()),
 
