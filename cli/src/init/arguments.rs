@@ -13,7 +13,8 @@ const SERVES: &str = "the host serves metrics and probes (`wasmop run --metrics-
 const NO_WEBHOOKS: &str = "a controller has no sockets, so it serves no webhooks";
 const NO_SOCKETS: &str = "a controller has no sockets to listen on";
 const CONNECTS: &str = "the host connects to the API server";
-pub const UNKNOWN_VALUE: &str = "its value is the chart's; give it one";
+pub const OF_CHART: &str = "their values are the chart's. Write out those that the controller needs";
+pub const FILLED_IN: &str = "Kubernetes fills in a part. Write out those that the controller needs";
 
 /// Words in the names of flags, without dashes and underscores, and why such a flag is left out.
 const BY_THE_HOST: [(&[&str], &str); 6] = [

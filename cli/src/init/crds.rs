@@ -1,10 +1,10 @@
 //! The `crds` globs: each CustomResourceDefinition of a project once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::manifests::Manifests;
-use super::tree::{Tree, is_aside};
+use super::tree::Tree;
 
 /// Where the CustomResourceDefinitions are.
 #[derive(Debug, Default, PartialEq)]
@@ -17,30 +17,33 @@ pub struct Crds {
     pub notes: Vec<String>,
 }
 
-/// Chooses the files. Files aside, like examples, count only if there are no others.
+/// Chooses the files.
 pub fn find(manifests: &Manifests, tree: &Tree) -> Crds {
     let mut crds = Crds::default();
     let mut files: Vec<&PathBuf> = manifests.crd_files.iter().collect();
-    if files.iter().any(|file| !is_aside(file)) {
-        files.retain(|file| !is_aside(file));
-    }
     files.sort_by_key(|file| rank(file));
     let names = |file: &Path| -> BTreeSet<&str> {
         manifests.crds.iter().filter(|crd| crd.file == file).map(|crd| crd.name()).collect()
     };
     let mut known: BTreeSet<&str> = BTreeSet::new();
     let mut chosen: Vec<&PathBuf> = Vec::new();
+    let mut repeated: Vec<&PathBuf> = Vec::new();
     for file in files {
         let new = names(file);
         if new.iter().any(|name| known.contains(name)) {
-            crds.notes.push(format!("{} defines the same.", file.display()));
+            repeated.push(file);
             continue;
         }
         known.extend(new);
         chosen.push(file);
     }
-    let unread: BTreeSet<&str> =
-        manifests.crds.iter().filter(|crd| !is_aside(&crd.file)).map(|crd| crd.name()).collect();
+    for (dir, files) in by_directory(&repeated) {
+        crds.notes.push(match files[..] {
+            [file] => format!("{} defines the same.", file.display()),
+            _ => format!("{} files in {} define the same.", files.len(), dir.display()),
+        });
+    }
+    let unread: BTreeSet<&str> = manifests.crds.iter().map(|crd| crd.name()).collect();
     for name in unread.difference(&known) {
         let file = manifests.crds.iter().find(|crd| crd.name() == *name).map(|crd| crd.file.display().to_string());
         crds.notes.push(format!(
@@ -53,33 +56,53 @@ pub fn find(manifests: &Manifests, tree: &Tree) -> Crds {
     crds
 }
 
+fn by_directory<'a>(files: &[&'a PathBuf]) -> BTreeMap<&'a Path, Vec<&'a PathBuf>> {
+    let mut directories: BTreeMap<&Path, Vec<&PathBuf>> = BTreeMap::new();
+    for file in files {
+        directories.entry(file.parent().unwrap_or(Path::new(""))).or_default().push(file);
+    }
+    directories
+}
+
 /// Generated files first, then the shortest path: `crd.yaml` before `crd-with-status.yaml`.
 fn rank(file: &Path) -> (bool, usize, usize, PathBuf) {
-    let generated = file.starts_with("config/crd/bases");
+    let generated = file.parent().is_some_and(|dir| dir.ends_with("bases"));
     (!generated, file.components().count(), file.as_os_str().len(), file.to_owned())
 }
 
-/// A glob for a directory if it matches no other file, else the files.
+/// A glob for the files of a directory if it matches no other file, else the files.
 fn globs(chosen: &[&PathBuf], tree: &Tree) -> Vec<String> {
     let mut globs = Vec::new();
     for file in chosen {
         let dir = file.parent().unwrap_or(Path::new(""));
-        let ending = file.extension().unwrap_or_default();
-        let alike = tree.files.iter().filter(|it| it.parent() == Some(dir) && it.extension() == Some(ending));
-        let alike: Vec<&PathBuf> = alike.collect();
-        let is_whole = dir != Path::new("") && alike.iter().all(|it| chosen.contains(it));
-        let is_for_more = alike.len() > 1 || dir.iter().any(|part| part.to_string_lossy().contains("crd"));
-        let escaped = |path: &Path| glob::Pattern::escape(&path.to_string_lossy());
-        let glob = if is_whole && is_for_more {
-            format!("{}/*.{}", escaped(dir), ending.to_string_lossy())
-        } else {
-            escaped(file)
-        };
+        let siblings: Vec<&PathBuf> = tree.files.iter().filter(|it| it.parent() == Some(dir)).collect();
+        let glob = glob_for(file, dir, chosen, &siblings).unwrap_or_else(|| escaped(file));
         if !globs.contains(&glob) {
             globs.push(glob);
         }
     }
     globs
+}
+
+/// A glob that matches `file` and, of its siblings, only chosen ones.
+fn glob_for(file: &Path, dir: &Path, chosen: &[&PathBuf], siblings: &[&PathBuf]) -> Option<String> {
+    let is_for_crds = dir.iter().any(|part| part.to_string_lossy().contains("crd"));
+    if dir == Path::new("") || (!is_for_crds && siblings.iter().filter(|it| chosen.contains(it)).count() < 2) {
+        return None;
+    }
+    let ending = file.extension()?.to_str()?;
+    // The second is controller-gen's `group_plural.yaml`, often beside a `kustomization.yaml`.
+    [format!("*.{ending}"), format!("*_*.{ending}")].into_iter().map(|name| format!("{}/{name}", escaped(dir))).find(
+        |glob| {
+            let pattern = glob::Pattern::new(glob);
+            let matches = |file: &Path| pattern.as_ref().is_ok_and(|pattern| pattern.matches_path(file));
+            matches(file) && siblings.iter().all(|it| !matches(it) || chosen.contains(it))
+        },
+    )
+}
+
+fn escaped(path: &Path) -> String {
+    glob::Pattern::escape(&path.to_string_lossy())
 }
 
 #[cfg(test)]
@@ -121,9 +144,22 @@ mod tests {
             ),
             (vec![("yaml/crd.yaml", &["a"]), ("yaml/deployment.yaml", &[])], vec!["yaml/crd.yaml"], 0),
             (vec![("examples/crd-status.yaml", &["a"]), ("examples/crd.yaml", &["a"])], vec!["examples/crd.yaml"], 1),
-            (vec![("crds/a.yaml", &["a"]), ("tests/crds/b.yaml", &["b"])], vec!["crds/*.yaml"], 0),
             (vec![("a/[x]/crd.yaml", &["a"]), ("a/[x]/b.yaml", &[])], vec!["a/[[]x[]]/crd.yaml"], 0),
             (vec![("crd.yaml", &["a"])], vec!["crd.yaml"], 0),
+            (
+                vec![("crds/g_a.yaml", &["a"]), ("crds/g_b.yaml", &["b"]), ("crds/kustomization.yaml", &[])],
+                vec!["crds/*_*.yaml"],
+                0,
+            ),
+            (
+                vec![
+                    ("crds/bundle.yaml", &["a", "b"]),
+                    ("config/crd/bases/a.yaml", &["a"]),
+                    ("config/crd/bases/b.yaml", &["b"]),
+                ],
+                vec!["config/crd/bases/*.yaml"],
+                1,
+            ),
             (vec![], vec![], 0),
         ] {
             let crds = found(&files);

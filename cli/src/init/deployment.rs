@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use wasmop_package::manifest::{Limits, env_problem};
 
-use super::arguments::{self, LeftOut, UNKNOWN_VALUE, why_variable_left_out};
+use super::arguments::{self, FILLED_IN, LeftOut, OF_CHART, why_variable_left_out};
 use super::dockerfile::Image;
 use super::helm::{UNKNOWN, is_unknown};
 use super::manifests::{Object, Source};
@@ -180,9 +180,10 @@ impl Workload {
             let value =
                 kept.next_if(|next| argument.starts_with("--") && !argument.contains('=') && !next.starts_with('-'));
             let words: Vec<String> = std::iter::once(argument).chain(value).collect();
-            if words.iter().any(|it| it.contains(UNKNOWN) || it.contains("$(") || it.contains('\0')) {
-                let argument = words.join(" ").replace(UNKNOWN, "…");
-                self.left_out.push(LeftOut { argument, why: UNKNOWN_VALUE });
+            let has = |part: &str| words.iter().any(|it| it.contains(part));
+            let why = if has(UNKNOWN) { OF_CHART } else { FILLED_IN };
+            if has(UNKNOWN) || has("$(") || has("\0") {
+                self.left_out.push(LeftOut { argument: words.join(" ").replace(UNKNOWN, "…"), why });
             } else {
                 self.arguments.extend(words);
             }

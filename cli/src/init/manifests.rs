@@ -64,7 +64,7 @@ impl Source {
 pub struct Manifests {
     /// The best description first.
     pub sources: Vec<Source>,
-    /// Every CustomResourceDefinition, also those aside.
+    /// The CustomResourceDefinitions.
     pub crds: Vec<Object>,
     /// Files whose every document is a CustomResourceDefinition.
     pub crd_files: Vec<PathBuf>,
@@ -72,12 +72,23 @@ pub struct Manifests {
     pub skipped: Vec<String>,
 }
 
-/// Reads all YAML files of a project.
+/// Reads the YAML files of a project. Files aside, like examples, count only where no other file has a
+/// CustomResourceDefinition.
 pub fn read(tree: &Tree) -> Manifests {
-    let mut manifests = Manifests::default();
     let charts = charts(tree);
+    let mut manifests = read_files(tree, &charts, false);
+    if manifests.crds.is_empty() {
+        let aside = read_files(tree, &charts, true);
+        manifests.crds = aside.crds;
+        manifests.crd_files = aside.crd_files;
+    }
+    manifests
+}
+
+fn read_files(tree: &Tree, charts: &[(PathBuf, NamedChart)], aside: bool) -> Manifests {
+    let mut manifests = Manifests::default();
     let mut by_source: BTreeMap<PathBuf, Source> = BTreeMap::new();
-    for file in tree.ending(&["yaml", "yml"]) {
+    for file in tree.ending(&["yaml", "yml"]).filter(|file| is_aside(file) == aside) {
         let Some(text) = tree.read(file) else {
             manifests.skipped.push(format!("`{}` is large, or not text", file.display()));
             continue;
@@ -104,7 +115,7 @@ pub fn read(tree: &Tree) -> Manifests {
                 if !is_template {
                     manifests.crds.push(object);
                 }
-            } else if !is_aside(file) {
+            } else {
                 let source = by_source.entry(dir.clone()).or_default();
                 source.dir.clone_from(&dir);
                 source.chart.clone_from(&name);

@@ -27,7 +27,7 @@ mod survey;
 mod tree;
 mod yaml;
 
-pub use controller::{Choice, Wanted};
+pub use controller::Wanted;
 pub use project_file::text;
 pub use summary::summary;
-pub use survey::{Findings, survey};
+pub use survey::survey;

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use wasmop_package::manifest::{Language, PolicyRule};
 
-use super::arguments::UNKNOWN_VALUE;
 use super::deployment::{VariableValue, Workload};
 use super::helm::UNKNOWN;
 use super::survey::Findings;
@@ -46,7 +45,6 @@ fn arguments(file: &mut Text, workload: &Workload) {
     for left_out in &workload.left_out {
         match left_out.why {
             why if why == previous => {}
-            UNKNOWN_VALUE => file.comment("Values of the chart; write out those that the controller needs:"),
             why => file.comment(&format!("Left out, since {why}:")),
         }
         previous = left_out.why;

@@ -104,11 +104,15 @@ pub fn permissions(source: &Source, account: Option<&str>) -> Permissions {
     let bound = account.map(|account| bound_roles(source, account)).unwrap_or_default();
     let mut seen = BTreeSet::new();
     let (mut unbound, mut for_people) = (Vec::new(), Vec::new());
-    for role in source.of_kind(&["ClusterRole", "Role"]) {
-        // Overlays and complete manifests repeat a role. The first has it whole.
-        if !seen.insert((role.kind(), role.name())) {
-            continue;
-        }
+    let mut roles: Vec<&Object> = source.of_kind(&["ClusterRole", "Role"]).collect();
+    // Overlays and complete manifests repeat a role. The longest is whole.
+    let length = |role: &Object| role.value["rules"].as_array().map_or(0, Vec::len);
+    roles.sort_by_key(|role| std::cmp::Reverse(length(role)));
+    roles.retain(|role| seen.insert((role.kind(), role.name())));
+    // In the order of the files.
+    let place = |role: &Object| source.objects.iter().position(|object| std::ptr::eq(object, role));
+    roles.sort_by_key(|role| place(role));
+    for role in roles {
         let is_bound = bound.contains(&(role.kind().to_owned(), role.name().to_owned()));
         let name = if is_unknown(&role.name().into()) { "(name unknown)" } else { role.name() };
         let origin = format!("{} {name} in {}", role.kind(), role.file.display());
@@ -368,7 +372,7 @@ mod tests {
             {"nonResourceURLs": ["/version"], "verbs": ["get"]},
         ]);
         let twice =
-            vec![role("Role", "a", rules.clone()), role("Role", "a", on("never")), role("ClusterRole", "b", rules)];
+            vec![role("Role", "a", rules.clone()), role("Role", "a", on("shorter")), role("ClusterRole", "b", rules)];
         let found = permissions(&source(twice), None);
         assert_eq!((found.roles.len(), found.len()), (1, 2));
         assert_eq!(found.roles[0].rules[1].non_resource_urls, ["/version"]);

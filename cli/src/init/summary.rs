@@ -35,7 +35,7 @@ pub fn summary(findings: &Findings, paint: Paint) -> String {
         }
         Some(generator) => row("CRDs", "none: a command failed".to_owned(), &generator.command.join(" ")),
         None if crds.globs.is_empty() => row("CRDs", "none found".to_owned(), ""),
-        None => row("CRDs", crds.names.len().to_string(), &crds.globs.join(", ")),
+        None => row("CRDs", crds.names.len().to_string(), &some(&crds.globs)),
     }
     let permissions = &findings.permissions;
     match permissions.len() {
@@ -67,6 +67,14 @@ pub fn summary(findings: &Findings, paint: Paint) -> String {
         row("skipped", format!("{more} more"), "");
     }
     text
+}
+
+/// The first of a list that may be long.
+fn some(names: &[String]) -> String {
+    match names {
+        [first, second, _, rest @ ..] => format!("{first}, {second} and {} more", rest.len() + 1),
+        names => names.join(", "),
+    }
 }
 
 fn plural(count: usize, what: &str) -> String {

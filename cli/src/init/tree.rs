@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const SKIPPED: [&str; 7] = ["vendor", "target", "node_modules", "third_party", "thirdparty", "external", "bin"];
 
 /// Parts of paths of files that are no part of the operator's own installation: tests, examples, generated bundles.
-const ASIDE: [&str; 21] = [
+const ASIDE: [&str; 23] = [
     "test",
     "tests",
     "testdata",
@@ -31,6 +31,8 @@ const ASIDE: [&str; 21] = [
     "benchmark",
     "scripts",
     "patches",
+    "release",
+    "releases",
 ];
 
 /// Files that are looked at. More than any operator has.
@@ -98,11 +100,6 @@ impl Tree {
             return None;
         }
         fs::read_to_string(path).ok()
-    }
-
-    /// Whether there is such a file.
-    pub fn has(&self, file: &Path) -> bool {
-        self.files.iter().any(|it| it == file)
     }
 
     /// The files with one of these endings.
