@@ -194,7 +194,7 @@ mod tests {
             &[
                 (
                     "Cargo.toml",
-                    "[workspace]\nmembers = [\"crates/*\"]\nexclude = [\"crates/c\"]\n[workspace.package]\nversion = \"2.0.0\"\n",
+                    "workspace = { members = [\"crates/*\"], exclude = [\"crates/c\"], package = { version = \"2.0.0\" } }\n",
                 ),
                 (
                     "crates/a/Cargo.toml",

@@ -93,7 +93,7 @@ fn build(file: &mut Text, findings: &Findings) {
         None => {
             let run = match findings.language {
                 Language::Rust => {
-                    ", or name a program that prints them, like `crds-command = [\"cargo\", \"run\", \"--bin\", \"crdgen\"]`"
+                    ", or name a program that prints them, like `crds-command = [\"cargo\", \"run\", \"--\", \"crd\"]`"
                 }
                 _ => "",
             };
@@ -114,7 +114,8 @@ fn permissions(file: &mut Text, findings: &Findings) {
             "No rule was found. `wasmop run --learn-permissions` on a test cluster allows every request, and prints \
              the rules that the controller needs.",
         );
-        file.line("# [[permissions]]\n# api-groups = [\"\"]\n# resources = [\"configmaps\"]\n# verbs = [\"get\", \"list\", \"watch\"]");
+        file.line("# [[permissions]]\n# api-groups = [\"\"]\n# resources = [\"configmaps\"]");
+        file.line("# verbs = [\"get\", \"list\", \"watch\"]");
     }
     file.blank();
     for role in &permissions.roles {

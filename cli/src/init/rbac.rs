@@ -194,9 +194,7 @@ const REVIEWS: [&str; 2] = ["tokenreviews", "subjectaccessreviews"];
 /// Why the host does what a rule allows.
 fn by_the_host(rule: &PolicyRule) -> Option<&'static str> {
     if only(&rule.resources, &["leases"]) {
-        Some(
-            "for leader election, which the host does. The controller needs it only if it uses Leases for something else",
-        )
+        Some("for leader election, which the host does. The controller needs it only if it has other uses for Leases")
     } else if only(&rule.resources, &REVIEWS) {
         Some("for the metrics server, which the host has. The controller needs it only if it makes reviews itself")
     } else {
@@ -393,7 +391,10 @@ mod tests {
     fn writing_bindings_needs_bind_without_names() {
         let group = "rbac.authorization.k8s.io";
         let writes = json!({"apiGroups": [group], "resources": ["rolebindings"], "verbs": ["create"]});
-        let bind = |names: Value| json!({"apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": names});
+        let bind = |names: Value| {
+            let (resources, verbs) = (["clusterroles"], ["bind"]);
+            json!({"apiGroups": [group], "resources": resources, "verbs": verbs, "resourceNames": names})
+        };
         for (rules, notes) in
             [(json!([writes]), 1), (json!([writes, bind(json!(["a"]))]), 1), (json!([writes, bind(json!([]))]), 0)]
         {

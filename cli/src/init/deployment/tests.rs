@@ -10,7 +10,8 @@ use super::*;
 fn deployment(name: &str, container: Value) -> Object {
     let mut container = container;
     container["name"] = "manager".into();
-    let pod = json!({"metadata": {"labels": {"a/b": "c"}}, "spec": {"serviceAccountName": "account", "containers": [container]}});
+    let spec = json!({"serviceAccountName": "account", "containers": [container]});
+    let pod = json!({"metadata": {"labels": {"a/b": "c"}}, "spec": spec});
     let value = json!({
         "kind": "Deployment",
         "metadata": {"name": name},
