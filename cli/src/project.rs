@@ -11,7 +11,7 @@ use wasmop_policy::Policy;
 use crate::error::{HelpExt, failure};
 
 pub mod build_options;
-mod crds;
+pub mod crds;
 mod file;
 mod language;
 
@@ -52,6 +52,8 @@ pub struct Project {
     pub args: Vec<String>,
     /// Globs, relative to the project's directory.
     crds: Vec<String>,
+    /// A program that prints CustomResourceDefinitions, and its arguments; may be empty.
+    crds_command: Vec<String>,
 }
 
 impl Project {
@@ -68,19 +70,22 @@ impl Project {
                 .into());
             }
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                return Err(failure(
-                    format!("`{}` is not there, so `{}` is not a wasmop project", file.display(), dir.display()),
-                    "run this in a project's directory or name one; `wasmop new` makes a project",
-                )
-                .into());
+                let problem =
+                    format!("`{}` is not there, so `{}` is not a wasmop project", file.display(), dir.display());
+                return Err(failure(problem, how_to_get_a_project(dir)).into());
             }
             Err(error) => {
                 return Err(error)
                     .or_help(format!("cannot read `{}`", file.display()), "it must be a file you may read, in UTF-8");
             }
         };
+        Project::from_text(dir, file, &text)
+    }
+
+    /// Reads the text of a project file. Errors name it as `file`.
+    pub fn from_text(dir: &Path, file: PathBuf, text: &str) -> Result<Project> {
         let absolute = std::path::absolute(dir).with_context(|| format!("cannot find `{}`", dir.display()))?;
-        Ok(file::parse(absolute, file, &text)?)
+        Ok(file::parse(absolute, file, text)?)
     }
 
     /// The project's directory, absolute.
@@ -97,4 +102,14 @@ impl Project {
         )?;
         Ok(dir)
     }
+}
+
+/// The remedy for a directory without a project file.
+fn how_to_get_a_project(dir: &Path) -> String {
+    if !["Cargo.toml", "go.mod"].iter().any(|name| dir.join(name).is_file()) {
+        return "run this in a project's directory or name one; `wasmop new` makes a project".to_owned();
+    }
+    let command =
+        if dir == Path::new(".") { "wasmop init".to_owned() } else { format!("wasmop init {}", dir.display()) };
+    format!("`{command}` writes one for this project")
 }

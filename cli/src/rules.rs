@@ -24,7 +24,7 @@ pub struct RuleKeys {
 pub struct Verb(String);
 
 /// Kubernetes' request verbs, the wildcard, and the other verbs that RBAC checks.
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 16] = [
     "get",
     "list",
     "watch",
@@ -37,13 +37,22 @@ const VERBS: [&str; 12] = [
     "bind",
     "escalate",
     "impersonate",
+    "approve",
+    "sign",
+    "attest",
+    "use",
 ];
+
+/// Whether a rule may have this verb.
+pub fn is_verb(text: &str) -> bool {
+    VERBS.contains(&text)
+}
 
 impl Written for Verb {
     const HELP: &'static str = "verbs are: get, list, watch, create, update, patch, delete, deletecollection, *";
 
     fn parse(text: &str) -> Result<Verb, String> {
-        if VERBS.contains(&text) {
+        if is_verb(text) {
             return Ok(Verb(text.to_owned()));
         }
         let problem = format!("`{text}` is not a verb");

@@ -2,6 +2,7 @@
 
 mod build;
 mod completions;
+mod init;
 mod inspect;
 mod new;
 mod policy;
@@ -33,6 +34,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     New(new::New),
+    Init(init::Init),
     Build(build::Build),
     Run(Box<run::Run>),
     Top(top::Top),
@@ -63,6 +65,7 @@ impl Command {
     fn run(self) -> Result<()> {
         match self {
             Command::New(new) => new.run(),
+            Command::Init(init) => init.run(),
             Command::Build(build) => build.run(),
             Command::Run(run) => run.run(),
             Command::Top(top) => top.run(),

@@ -1,4 +1,3 @@
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,6 +8,7 @@ use crate::dns_label::{DNS_LABEL_HELP, dns_label_problem};
 use crate::error::failure;
 use crate::output::{self, Paint};
 use crate::project::{builds, default_toolchain, language_name, language_of, toolchain_name};
+use crate::question::{ask_until, can_ask};
 use crate::scaffold::{self, NewProject, Template, cargo_workspace};
 
 /// Create a controller project from a template.
@@ -38,7 +38,7 @@ pub struct New {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Lang {
+pub enum Lang {
     Rust,
     Go,
 }
@@ -88,18 +88,18 @@ impl New {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
-        let ask = !self.yes && std::io::stdin().is_terminal() && output::is_terminal();
+        let ask = !self.yes && can_ask();
 
         let name = match self.name {
             Some(name) => name,
             None if ask => {
-                ask_until("Name of the controller", |answer| check_name(answer).map(|()| answer.to_owned()))?
+                ask_until("new", "Name of the controller", |answer| check_name(answer).map(|()| answer.to_owned()))?
             }
             None => return Err(missing("the controller's name", "wasmop new my-controller --lang rust")),
         };
         let language = match language {
             Some(language) => language,
-            None if ask => ask_until("Language, rust or go", |answer| {
+            None if ask => ask_until("new", "Language, rust or go", |answer| {
                 Lang::from_str(answer, true)
                     .map(Language::from)
                     .map_err(|_| failure(format!("`{answer}` is not a language"), "answer rust or go").into())
@@ -162,23 +162,4 @@ fn check_name(name: &str) -> Result<()> {
 
 fn missing(what: &str, example: &str) -> anyhow::Error {
     failure(format!("{what} is missing"), format!("give it, like `{example}`")).usage().into()
-}
-
-/// Asks on the terminal until `check` accepts the answer.
-fn ask_until<T>(question: &str, check: impl Fn(&str) -> Result<T>) -> Result<T> {
-    let paint = Paint::for_stderr();
-    loop {
-        eprint!("{} {question}: ", paint.success("?"));
-        std::io::stderr().flush()?;
-        let mut answer = String::new();
-        if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-            return Err(failure("no answer", "give everything on the command line; see `wasmop new --help`")
-                .usage()
-                .into());
-        }
-        match check(answer.trim()) {
-            Ok(value) => return Ok(value),
-            Err(error) => output::line(crate::error::render(&error, paint).trim_end()),
-        }
-    }
 }

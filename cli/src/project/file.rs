@@ -68,6 +68,7 @@ struct CargoKeys {
     #[serde(deserialize_with = "written")]
     profile: Option<ProfileName>,
     crds: Vec<String>,
+    crds_command: Vec<String>,
 }
 
 /// `[build]` for Go and TinyGo.
@@ -78,6 +79,7 @@ struct GoKeys {
     tags: Vec<String>,
     ldflags: Option<String>,
     crds: Vec<String>,
+    crds_command: Vec<String>,
 }
 
 /// `[build]` for a project that builds its component itself.
@@ -87,6 +89,7 @@ struct ComponentKeys {
     component: String,
     command: Vec<String>,
     crds: Vec<String>,
+    crds_command: Vec<String>,
 }
 
 /// Reads the text of a `wasmop.toml`. `dir` is the project's directory. Errors name the file as `file`.
@@ -140,6 +143,7 @@ pub(super) fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, 
         env: keys.env.unwrap_or_default(),
         args: keys.args.unwrap_or_default(),
         crds: Vec::new(),
+        crds_command: Vec::new(),
     };
     read_build(&document, &mut project, &file)?;
     Ok(project)
@@ -154,14 +158,14 @@ fn read_build(document: &Document<'_>, project: &mut Project, file: &Path) -> Re
             project.options.features = keys.features;
             project.options.default_features = keys.default_features.unwrap_or(true);
             project.options.profile = keys.profile.map(|ProfileName(name)| name);
-            project.crds = keys.crds;
+            (project.crds, project.crds_command) = (keys.crds, keys.crds_command);
         }
         Toolchain::Go | Toolchain::Tinygo => {
             let keys: GoKeys = document.read_table("build")?;
             project.package = keys.package.unwrap_or_else(|| ".".to_owned());
             project.options.tags = keys.tags;
             project.options.ldflags = keys.ldflags;
-            project.crds = keys.crds;
+            (project.crds, project.crds_command) = (keys.crds, keys.crds_command);
         }
         Toolchain::Component => {
             let keys: ComponentKeys = document.read_table("build")?;
@@ -173,7 +177,7 @@ fn read_build(document: &Document<'_>, project: &mut Project, file: &Path) -> Re
             }
             project.component = keys.component;
             project.command = keys.command;
-            project.crds = keys.crds;
+            (project.crds, project.crds_command) = (keys.crds, keys.crds_command);
         }
     }
     Ok(())

@@ -23,6 +23,9 @@ fn a_directory_without_a_project_is_named() {
     fs::create_dir(sandbox.path("p")).expect("makes it");
     sandbox.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml", "wasmop new"]);
     sandbox.wasmop(&["build", "q"]).fails_with(1, &["there is no directory `q`"]);
+    // With sources in it, the remedy is another one.
+    sandbox.write("p/go.mod", b"module x\n");
+    sandbox.wasmop(&["build", "p"]).fails_with(1, &["p/wasmop.toml", "`wasmop init p` writes one"]);
 }
 
 #[test]
@@ -30,6 +33,20 @@ fn a_crd_pattern_that_matches_nothing_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write("p/wasmop.toml", format!("{}[build]\ncrds = [\"crds/*.yaml\"]\n", sandbox::GO_PROJECT).as_bytes());
     sandbox.wasmop(&["build", "p"]).fails_with(1, &["no file matches `crds/*.yaml`", "p/wasmop.toml"]);
+}
+
+#[test]
+fn a_command_for_crds_that_fails_is_named() {
+    let sandbox = Sandbox::new();
+    for (command, needles) in [
+        ("no-such-generator", ["cannot run `no-such-generator`", "correct `crds-command` in `p/wasmop.toml`"]),
+        ("/bin/true", ["printed no CustomResourceDefinition", "correct `crds-command` in `p/wasmop.toml`"]),
+        ("/bin/false", ["`/bin/false` failed", "correct `crds-command` in `p/wasmop.toml`"]),
+    ] {
+        let build = format!("[build]\ncrds-command = [\"{command}\"]\n");
+        sandbox.write("p/wasmop.toml", format!("{}{build}", sandbox::GO_PROJECT).as_bytes());
+        sandbox.wasmop(&["build", "p"]).fails_with(1, &needles);
+    }
 }
 
 #[test]
