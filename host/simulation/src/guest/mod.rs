@@ -27,6 +27,9 @@ use crate::random::Random;
 /// Linear memory of a fresh instance.
 pub const BASE_MEMORY: u64 = 1 << 20;
 
+/// In the `aux` of a `map` event: the object is gone.
+const MAP_GONE: u32 = 1 << 15;
+
 /// What a step depends on besides the guest's state.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
@@ -217,13 +220,19 @@ impl Guest {
         self.advance(event.id, None, step)
     }
 
+    /// As the SDKs do: what an object was mapped to before counts as well, and is all there is to say of an object that
+    /// is gone and comes without content.
     fn map(&mut self, event: &Event, step: &mut Step<'_>) {
+        let (watch, is_gone) = (event.aux & !MAP_GONE, event.aux & MAP_GONE != 0);
         let object: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
         let meta = &object["metadata"];
         let key = crate::cluster::join(meta["namespace"].as_str(), meta["name"].as_str().unwrap_or_default());
         let named = targets(&object["data"]["targets"], &key);
-        let before = self.mapped.insert((event.aux, key), named.clone()).unwrap_or_default();
-        let keys: Vec<String> = named.into_iter().chain(before).collect();
+        let before = match is_gone {
+            true => self.mapped.remove(&(watch, key)),
+            false => self.mapped.insert((watch, key), named.clone()),
+        };
+        let keys: Vec<String> = named.into_iter().chain(before.unwrap_or_default()).collect();
         step.out.output.actions.push(Action::Mapped { task: event.id, keys: keys.join("\n") });
     }
 
