@@ -5,6 +5,7 @@
 //! ```
 
 mod routes;
+mod selection;
 mod watch_stream;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,16 @@ impl Server {
         let result = change(&mut self.cluster(), self.now());
         self.changed.notify_waiters();
         result
+    }
+
+    /// Restores etcd from its last checkpoint; `bumps`: with revisions that nobody has seen. Whether there was one.
+    pub fn restore(&self, bumps: bool) -> bool {
+        let restored = self.change(|cluster, now| cluster.restore(bumps, now));
+        if restored {
+            // An API server that starts anew reads no page of a list that began before.
+            lock(&self.pages).clear();
+        }
+        restored
     }
 
     /// Changes what is wrong, and has watches notice.

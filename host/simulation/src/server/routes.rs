@@ -8,9 +8,10 @@ use http::Method;
 use http::request::Parts;
 use serde_json::{Value, json};
 
+use super::selection::Selection;
+use super::watch_stream::Watch;
 use super::{Server, lock};
 use crate::cluster::{Kind, Object, Refusal, join};
-use crate::server::watch_stream::Watch;
 
 /// What the server says.
 pub(super) enum Answer {
@@ -18,38 +19,6 @@ pub(super) enum Answer {
     Text(u16, String),
     Refused(Refusal),
     Watch(Box<Watch>),
-}
-
-/// Which objects of a kind are asked for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Selection {
-    pub namespace: Option<String>,
-    labels: Vec<(String, Option<String>)>,
-    name: Option<String>,
-}
-
-impl Selection {
-    fn new(namespace: Option<String>, query: &BTreeMap<String, String>) -> Selection {
-        let selector = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-        let term = |term: &str| match term.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.trim_start_matches('=').to_owned())),
-            None => (term.to_owned(), None),
-        };
-        let labels = selector("labelSelector").split(',').filter(|text| !text.is_empty()).map(term).collect();
-        let name = selector("fieldSelector").strip_prefix("metadata.name=").map(|name| name.trim_matches('=').into());
-        Selection { namespace, labels, name }
-    }
-
-    pub fn has(&self, object: &Object) -> bool {
-        let (namespace, name) = crate::cluster::split(&object.key);
-        self.namespace.as_deref().is_none_or(|wanted| Some(wanted) == namespace)
-            && self.name.as_deref().is_none_or(|wanted| wanted == name)
-            && self.labels.iter().all(|(label, value)| match (object.labels.get(label), value) {
-                (Some(found), Some(value)) => found == value,
-                (found, None) => found.is_some(),
-                (None, Some(_)) => false,
-            })
-    }
 }
 
 /// What a path stands for.
@@ -258,9 +227,12 @@ impl Server {
             return Answer::Refused(Refusal::new(422, "Invalid"));
         }
         let from = query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
-        let cluster = self.cluster();
+        let mut cluster = self.cluster();
         if from > cluster.revision {
             return Answer::Refused(Refusal::new(504, "Timeout"));
+        }
+        if !initial {
+            cluster.note_watch(kind, from);
         }
         let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(1800);
         let lasts = Duration::from_secs(seconds);

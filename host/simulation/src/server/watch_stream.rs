@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::routes::Selection;
+use super::selection::Selection;
 use super::{ResponseBody, Server, status_json};
 use crate::cluster::{Kind, LogEntry, Object, Refusal};
 use crate::faults::Fault;
