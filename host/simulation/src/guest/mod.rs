@@ -302,3 +302,42 @@ impl Guest {
         &self.program.registrations[index]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmop_package::Tier;
+    use wasmop_package::manifest::Limits;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_gone_is_mapped_to_what_it_was_mapped_to_before() {
+        let program = Program {
+            name: "c".into(),
+            tier: Tier::Full,
+            limits: Limits::USUAL,
+            registrations: Vec::new(),
+            shuffles: false,
+            fails_to_start: false,
+            beat: None,
+            is_good: true,
+        };
+        let mut guest = Guest::new(Arc::new(program));
+        let source = r#"{"metadata":{"namespace":"a","name":"s"},"data":{"targets":"TARGET"}}"#;
+        let partial = r#"{"kind":"PartialObjectMetadata","metadata":{"namespace":"a","name":"s"}}"#.to_owned();
+        for (aux, payload, expected) in [
+            (2, source.replace("TARGET", "x"), "a/x"),
+            (2, source.replace("TARGET", "y"), "a/y\na/x"),
+            (3, source.replace("TARGET", "z"), "a/z"),
+            (2 | MAP_GONE, partial.clone(), "a/y"),
+            (2 | MAP_GONE, partial, ""),
+            (3 | MAP_GONE, source.replace("TARGET", "x"), "a/x\na/z"),
+        ] {
+            let event = Event { kind: EventKind::Map, id: 1, aux, payload: payload.into(), task: 1 };
+            let input = Input { wall_ns: 0, monotonic_ns: 0, seed: 0, moment: 0 };
+            let Ok(Stepped { output, .. }) = guest.step(input, &[event]) else { panic!("it fails") };
+            let [Action::Mapped { keys, .. }] = &output.actions[..] else { panic!("{:?}", output.actions) };
+            assert_eq!(keys, expected, "{aux}");
+        }
+    }
+}
