@@ -69,16 +69,17 @@ fn counts(watch: &WatchSpec, program: &Program, past: &Past) -> bool {
         && (past.deed != Deed::Touched || !watch.generation_changed)
 }
 
-/// Whether an object is again in a version whose changes were all seen at a moment: etcd was restored, more than once.
+/// Whether a change took an object back to a version whose changes were all seen at a moment: etcd was restored. If
+/// more has changed since, that did not count either.
 fn is_back(cluster: &Cluster, watch: &WatchSpec, program: &Program, past: &Past, moment: u64) -> bool {
     let (kind, key) = (past.object.kind, &past.object.key);
     let version = |object: &Arc<Object>| (object.uid, object.revision);
-    let now = cluster.get(kind, key).map(version);
+    let restored = version(&past.object);
     let mut versions = cluster.history.iter().filter(|it| it.object.kind == kind && it.object.key == *key);
-    let before = |it: &&Past| it.moment < past.moment && it.deed != Deed::Deleted && Some(version(&it.object)) == now;
+    let before = |it: &&Past| it.moment < past.moment && it.deed != Deed::Deleted && version(&it.object) == restored;
     let Some(first) = versions.clone().find(before) else { return false };
     let last = versions.rfind(|it| it.moment <= first.moment && counts(watch, program, it));
-    cluster.epoch > 0 && last.is_none_or(|last| last.moment <= moment)
+    cluster.epoch > 0 && past.deed != Deed::Deleted && last.is_none_or(|last| last.moment <= moment)
 }
 
 /// Whether the last change of an object by anybody but `actor` may have been hidden from a watch.

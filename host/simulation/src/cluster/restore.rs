@@ -29,6 +29,8 @@ pub(super) struct Checkpoint {
 /// A restore after which etcd gives out revisions again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reuse {
+    /// It begins this epoch.
+    epoch: u64,
     /// Of the last change before it.
     moment: u64,
     /// The revision that it went back to.
@@ -37,7 +39,7 @@ pub(super) struct Reuse {
     peak: u64,
 }
 
-/// A watch that asked for what followed a revision of before a restore, or may have.
+/// A watch that continued from a revision of before a restore, or may have: it may have got the revision again after it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Misled {
     kind: Kind,
@@ -79,11 +81,11 @@ impl Cluster {
         self.peak = peak;
         self.revision = if bumps { peak + BUMP } else { revision };
         self.compacted = self.revision;
+        self.epoch += 1;
         if !bumps {
-            self.reuses.push(Reuse { moment: self.moment, revision, peak });
+            self.reuses.push(Reuse { epoch: self.epoch, moment: self.moment, revision, peak });
         }
         self.log.clear();
-        self.epoch += 1;
         let nobody: Arc<str> = "".into();
         let keys: BTreeSet<_> = before.keys().chain(self.objects.keys()).cloned().collect();
         for key in keys {
@@ -103,10 +105,11 @@ impl Cluster {
         true
     }
 
-    /// A watch asks for the changes after a revision.
-    pub fn note_watch(&mut self, kind: Kind, from: u64) {
+    /// A watch asks for the changes after a revision. `epoch`: when its host first got that revision.
+    pub fn note_watch(&mut self, kind: Kind, from: u64, epoch: u64) {
         let until = self.moment;
-        let misleading = self.reuses.iter().filter(|reuse| reuse.revision < from && from <= reuse.peak);
+        let is_older = |it: &&Reuse| epoch < it.epoch && it.revision < from && from <= it.peak;
+        let misleading = self.reuses.iter().filter(is_older);
         self.misled.extend(misleading.map(|reuse| Misled { kind, from, after: reuse.moment, until }));
     }
 
@@ -139,8 +142,11 @@ mod tests {
 
     #[test]
     fn a_watch_that_continues_over_a_restore_misses_what_was_given_a_revision_again() {
-        // Whether the restore bumps revisions, and the revision from which the watch continues, beyond the checkpoint.
-        for (bumps, from, hidden) in [(false, 3, true), (false, 2, true), (false, 0, false), (true, 3, false)] {
+        // Whether the restore bumps revisions, the revision from which the watch continues, beyond the checkpoint, and
+        // the epoch in which its host got it.
+        for (bumps, from, epoch, hidden) in
+            [(false, 3, 0, true), (false, 2, 0, true), (false, 0, 0, false), (false, 2, 1, false), (true, 3, 0, false)]
+        {
             let mut cluster = Cluster::default();
             let key: Arc<str> = "a/x".into();
             let write = |cluster: &mut Cluster, value| {
@@ -152,7 +158,7 @@ mod tests {
             (2..5).for_each(|value| write(&mut cluster, value));
             assert!(cluster.restore(bumps, AT));
             cluster.create(Kind::Website, "a/y".into(), website(1), &nobody(), AT).unwrap();
-            cluster.note_watch(Kind::Website, checkpoint + from);
+            cluster.note_watch(Kind::Website, checkpoint + from, epoch);
             let last = cluster.history.last().unwrap().clone();
             assert_eq!((last.object.key.as_ref(), cluster.is_hidden(&last)), ("a/y", hidden), "{bumps} {from}");
             write(&mut cluster, 5);

@@ -169,6 +169,7 @@ pub fn start(world: &Arc<World>, index: usize, disk: &Arc<Mutex<Disk>>, mut rand
     let (tx, messages) = mpsc::unbounded_channel();
     let (watch_tx, watches) = mpsc::unbounded_channel();
     let state = StateDir::open(lock(disk).path())?;
+    world.server.on_start(index);
     let client = world.server.client(index);
     let hub = WatchHub::seeded(client.clone(), watch_tx, Some(Journals::new(&state)?), random.number());
     let environment = HubEnvironment::new(hub, || Duration::ZERO);
