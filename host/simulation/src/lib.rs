@@ -28,3 +28,4 @@ pub mod scenario;
 pub mod server;
 pub mod settled;
 pub mod worker;
+pub mod world;

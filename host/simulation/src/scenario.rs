@@ -13,9 +13,9 @@ use wasmop_policy::Policy;
 use crate::cluster::Kind;
 use crate::faults::Fault;
 use crate::guest::program::Program;
-use crate::host::HostOptions;
 use crate::random::Random;
 use crate::server::Traits;
+use crate::world::HostOptions;
 
 /// Something that happens in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,23 +35,61 @@ pub enum Op {
     /// The state goes back to the last checkpoint.
     Restore,
     /// A host is killed, or its machine loses power, and comes back.
-    Kill { host: usize, power: bool, downtime: Duration },
+    Kill {
+        /// Which one.
+        host: usize,
+        /// The machine goes down as well, and what was not synced is lost.
+        power: bool,
+        /// Until it starts again.
+        downtime: Duration,
+    },
     /// A host shuts down and comes back.
-    Shutdown { host: usize, downtime: Duration },
+    Shutdown {
+        /// Which one.
+        host: usize,
+        /// Until it starts again.
+        downtime: Duration,
+    },
     /// A host does nothing for a while.
-    Pause { host: usize, time: Duration },
+    Pause {
+        /// Which one.
+        host: usize,
+        /// How long.
+        time: Duration,
+    },
     /// A host reaches nothing for a while.
-    CutOff { host: usize, time: Duration },
+    CutOff {
+        /// Which one.
+        host: usize,
+        /// How long.
+        time: Duration,
+    },
     /// The time of day jumps by so many seconds.
     WallJump(i64),
     /// A disk is full for a while.
-    DiskFull { host: usize, time: Duration },
+    DiskFull {
+        /// Which one.
+        host: usize,
+        /// How long.
+        time: Duration,
+    },
     /// A disk is slow for a while.
-    DiskSlow { host: usize, time: Duration },
+    DiskSlow {
+        /// Which one.
+        host: usize,
+        /// How long.
+        time: Duration,
+    },
     /// The kernel is short of memory.
-    MemoryPressure { host: usize },
+    MemoryPressure {
+        /// Which one.
+        host: usize,
+    },
     /// Policies, budgets and grants change.
-    Settings { host: usize },
+    Settings {
+        /// Which one.
+        host: usize,
+    },
 }
 
 /// What a run is made of.

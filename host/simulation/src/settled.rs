@@ -69,16 +69,23 @@ fn counts(watch: &WatchSpec, program: &Program, past: &Past) -> bool {
         && (past.deed != Deed::Touched || !watch.generation_changed)
 }
 
-/// Whether an object is again in a version whose changes were all seen at a moment: etcd was restored, more than once.
+/// Whether a change took an object back to a version whose changes were all seen at a moment: etcd was restored. If
+/// more has changed since, that did not count either.
 fn is_back(cluster: &Cluster, watch: &WatchSpec, program: &Program, past: &Past, moment: u64) -> bool {
     let (kind, key) = (past.object.kind, &past.object.key);
     let version = |object: &Arc<Object>| (object.uid, object.revision);
-    let now = cluster.get(kind, key).map(version);
+    let restored = version(&past.object);
     let mut versions = cluster.history.iter().filter(|it| it.object.kind == kind && it.object.key == *key);
-    let before = |it: &&Past| it.moment < past.moment && it.deed != Deed::Deleted && Some(version(&it.object)) == now;
+    let before = |it: &&Past| it.moment < past.moment && it.deed != Deed::Deleted && version(&it.object) == restored;
     let Some(first) = versions.clone().find(before) else { return false };
     let last = versions.rfind(|it| it.moment <= first.moment && counts(watch, program, it));
-    cluster.epoch > 0 && last.is_none_or(|last| last.moment <= moment)
+    cluster.epoch > 0 && past.deed != Deed::Deleted && last.is_none_or(|last| last.moment <= moment)
+}
+
+/// Whether the last change of an object by anybody but `actor` may have been hidden from a watch.
+fn is_hidden(cluster: &Cluster, kind: Kind, key: &str, actor: &str) -> bool {
+    let last = cluster.history.iter().rev().find(|it| it.object.kind == kind && *it.object.key == *key);
+    last.is_some_and(|last| *last.actor != *actor && cluster.is_hidden(last))
 }
 
 fn lost_change(
@@ -89,7 +96,9 @@ fn lost_change(
     registration: &Registration,
 ) -> Wrong {
     let spec = &registration.spec;
-    for object in cluster.of(registration.primary).filter(|object| selects(&spec.primary, object)) {
+    // The host does not know an object whose creation was hidden, and takes no change of a child for one of it.
+    let is_known = |object: &Object| !is_hidden(cluster, object.kind, &object.key, &program.name);
+    for object in cluster.of(registration.primary).filter(|it| selects(&spec.primary, it) && is_known(it)) {
         let changes = spec.all_watches().filter_map(|watch| {
             let kind = kind_of(watch)?;
             let last = cluster.history.iter().rev().find(|past| {
@@ -97,7 +106,7 @@ fn lost_change(
                     && counts(watch, program, past)
                     && concerns(watch, registration, past, &object.key)
             })?;
-            Some((watch, last))
+            (!cluster.is_hidden(last)).then_some((watch, last))
         });
         let Some((watch, last)) = changes.max_by_key(|(_, past)| past.moment) else { continue };
         let record = ledger.record(&(program.name.clone(), index, object.key.clone()));
@@ -128,6 +137,11 @@ fn wrong_child(cluster: &Cluster, ledger: &Ledger, program: &Program, registrati
     let wrong = |what: String| Some((Invariant::Children, format!("{}: {what}", program.name)));
     let is_mine = |object: &Object| selects(&registration.spec.primary, object);
     for object in cluster.of(registration.primary).filter(|object| is_mine(object)) {
+        let child_key = registration.child_key(&object.key);
+        let hidden = |kind, key: &str| is_hidden(cluster, kind, key, &program.name);
+        if hidden(object.kind, &object.key) || child_key.as_ref().is_some_and(|key| hidden(Kind::ConfigMap, key)) {
+            continue;
+        }
         if object.deleting {
             if object.finalizers.iter().any(|name| name == FINALIZER) {
                 return wrong(format!("{} is still being deleted", object.key));
@@ -138,7 +152,7 @@ fn wrong_child(cluster: &Cluster, ledger: &Ledger, program: &Program, registrati
             cluster.of(Kind::ConfigMap).filter(|it| script.sources && Registration::is_source(it, &object.key));
         let value = number(object.field("spec", "value")) + number(object.field("data", "value"));
         let expected = registration.expected(value, sources.map(|source| &**source));
-        let child = registration.child_key(&object.key).and_then(|key| cluster.get(Kind::ConfigMap, &key));
+        let child = child_key.and_then(|key| cluster.get(Kind::ConfigMap, &key));
         let Some(child) = child else { return wrong(format!("{} has no child", object.key)) };
         if *child.field("data", "content") != *expected {
             let found = child.field("data", "content");

@@ -11,6 +11,10 @@ use crate::{command, programs};
 
 const PROGRAM: &str = "wasmop-cli";
 const PROMISE: &str = "wasmop-features";
+/// The simulation is no part of the workspace's builds. It stops tokio's clock, so it has a tokio of its own. Crates that
+/// do not depend on tokio are shared.
+const SIMULATION: &str = "wasmop-simulation";
+const OF_SIMULATION: [&str; 2] = [SIMULATION, "tokio"];
 
 /// Checks all of them.
 ///
@@ -23,7 +27,8 @@ pub fn check() -> Result<()> {
     let mut problems = Vec::new();
     for package in promising(&serde_json::from_str(&metadata).context("reading cargo metadata")?) {
         let alone = features(&["--package", &package])?;
-        problems.extend(alone.difference(&workspace).map(|crate_| format!("{package}: {crate_}")));
+        let differing = alone.difference(&workspace).filter(|crate_| !may_differ(&package, crate_));
+        problems.extend(differing.map(|crate_| format!("{package}: {crate_}")));
     }
     if !problems.is_empty() {
         bail!(
@@ -41,6 +46,11 @@ fn promising(metadata: &Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let names = packages.filter(|package| package["name"] == PROGRAM || depends(package));
     names.filter_map(|package| Some(package["name"].as_str()?.to_owned())).collect()
+}
+
+/// Whether a package may build a crate with features of its own. `crate_`: a line of [`features`].
+fn may_differ(package: &str, crate_: &str) -> bool {
+    package == SIMULATION && crate_.split(' ').next().is_some_and(|name| OF_SIMULATION.contains(&name))
 }
 
 /// A line for each crate of a build, with its features.
@@ -65,5 +75,17 @@ mod tests {
             {"name": "wasmop-policy", "dependencies": []},
         ]});
         assert_eq!(promising(&metadata), ["wasmop-cli", "wasmop-host"]);
+    }
+
+    #[test]
+    fn only_the_simulation_has_a_tokio_of_its_own() {
+        for (package, crate_, expected) in [
+            ("wasmop-simulation", "tokio v1.54.1 [test-util]", true),
+            ("wasmop-simulation", "wasmop-simulation v0.1.0 (/w) []", true),
+            ("wasmop-simulation", "tokio-util v0.7.0 []", false),
+            ("wasmop-host", "tokio v1.54.1 [test-util]", false),
+        ] {
+            assert_eq!(may_differ(package, crate_), expected, "{package}: {crate_}");
+        }
     }
 }

@@ -27,6 +27,9 @@ use crate::random::Random;
 /// Linear memory of a fresh instance.
 pub const BASE_MEMORY: u64 = 1 << 20;
 
+/// In the `aux` of a `map` event: the object is gone.
+const MAP_GONE: u32 = 1 << 15;
+
 /// What a step depends on besides the guest's state.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
@@ -217,13 +220,19 @@ impl Guest {
         self.advance(event.id, None, step)
     }
 
+    /// As the SDKs do: what an object was mapped to before counts as well, and is all there is to say of an object that
+    /// is gone and comes without content.
     fn map(&mut self, event: &Event, step: &mut Step<'_>) {
+        let (watch, is_gone) = (event.aux & !MAP_GONE, event.aux & MAP_GONE != 0);
         let object: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
         let meta = &object["metadata"];
         let key = crate::cluster::join(meta["namespace"].as_str(), meta["name"].as_str().unwrap_or_default());
         let named = targets(&object["data"]["targets"], &key);
-        let before = self.mapped.insert((event.aux, key), named.clone()).unwrap_or_default();
-        let keys: Vec<String> = named.into_iter().chain(before).collect();
+        let before = match is_gone {
+            true => self.mapped.remove(&(watch, key)),
+            false => self.mapped.insert((watch, key), named.clone()),
+        };
+        let keys: Vec<String> = named.into_iter().chain(before.unwrap_or_default()).collect();
         step.out.output.actions.push(Action::Mapped { task: event.id, keys: keys.join("\n") });
     }
 
@@ -291,5 +300,44 @@ impl Guest {
 
     fn registration(&self, index: usize) -> &Registration {
         &self.program.registrations[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmop_package::Tier;
+    use wasmop_package::manifest::Limits;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_gone_is_mapped_to_what_it_was_mapped_to_before() {
+        let program = Program {
+            name: "c".into(),
+            tier: Tier::Full,
+            limits: Limits::USUAL,
+            registrations: Vec::new(),
+            shuffles: false,
+            fails_to_start: false,
+            beat: None,
+            is_good: true,
+        };
+        let mut guest = Guest::new(Arc::new(program));
+        let source = r#"{"metadata":{"namespace":"a","name":"s"},"data":{"targets":"TARGET"}}"#;
+        let partial = r#"{"kind":"PartialObjectMetadata","metadata":{"namespace":"a","name":"s"}}"#.to_owned();
+        for (aux, payload, expected) in [
+            (2, source.replace("TARGET", "x"), "a/x"),
+            (2, source.replace("TARGET", "y"), "a/y\na/x"),
+            (3, source.replace("TARGET", "z"), "a/z"),
+            (2 | MAP_GONE, partial.clone(), "a/y"),
+            (2 | MAP_GONE, partial, ""),
+            (3 | MAP_GONE, source.replace("TARGET", "x"), "a/x\na/z"),
+        ] {
+            let event = Event { kind: EventKind::Map, id: 1, aux, payload: payload.into(), task: 1 };
+            let input = Input { wall_ns: 0, monotonic_ns: 0, seed: 0, moment: 0 };
+            let Ok(Stepped { output, .. }) = guest.step(input, &[event]) else { panic!("it fails") };
+            let [Action::Mapped { keys, .. }] = &output.actions[..] else { panic!("{:?}", output.actions) };
+            assert_eq!(keys, expected, "{aux}");
+        }
     }
 }

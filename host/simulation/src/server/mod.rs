@@ -5,6 +5,8 @@
 //! ```
 
 mod routes;
+mod selection;
+mod told;
 mod watch_stream;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use self::routes::Answer;
+use self::told::Told;
 use crate::cluster::{Cluster, Object, Refusal};
 use crate::faults::{Fault, Faults};
 use crate::observer::Observer;
@@ -61,6 +64,7 @@ pub struct Server {
     faults: Mutex<Faults>,
     random: Mutex<Random>,
     pages: Mutex<Pages>,
+    told: Mutex<Told>,
     traits: Traits,
     begun: Instant,
     /// Something is to be told to watches: a change or a fault.
@@ -82,6 +86,7 @@ impl Server {
             faults: Mutex::default(),
             random: Mutex::new(random),
             pages: Mutex::default(),
+            told: Mutex::default(),
             traits,
             begun: Instant::now(),
             changed: Notify::new(),
@@ -112,6 +117,16 @@ impl Server {
         result
     }
 
+    /// Restores etcd from its last checkpoint; `bumps`: with revisions that nobody has seen. Whether there was one.
+    pub fn restore(&self, bumps: bool) -> bool {
+        let restored = self.change(|cluster, now| cluster.restore(bumps, now));
+        if restored {
+            // An API server that starts anew reads no page of a list that began before.
+            lock(&self.pages).clear();
+        }
+        restored
+    }
+
     /// Changes what is wrong, and has watches notice.
     pub fn disturb(&self, disturb: impl FnOnce(&mut Faults, Duration)) {
         disturb(&mut self.faults(), self.now());
@@ -126,6 +141,11 @@ impl Server {
             async move { server.serve(host, request).await }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// A host starts.
+    pub fn on_start(&self, host: usize) {
+        lock(&self.told).forget(host);
     }
 
     fn has(&self, fault: Fault) -> bool {

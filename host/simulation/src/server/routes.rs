@@ -8,9 +8,10 @@ use http::Method;
 use http::request::Parts;
 use serde_json::{Value, json};
 
+use super::selection::Selection;
+use super::watch_stream::Watch;
 use super::{Server, lock};
 use crate::cluster::{Kind, Object, Refusal, join};
-use crate::server::watch_stream::Watch;
 
 /// What the server says.
 pub(super) enum Answer {
@@ -18,38 +19,6 @@ pub(super) enum Answer {
     Text(u16, String),
     Refused(Refusal),
     Watch(Box<Watch>),
-}
-
-/// Which objects of a kind are asked for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Selection {
-    pub namespace: Option<String>,
-    labels: Vec<(String, Option<String>)>,
-    name: Option<String>,
-}
-
-impl Selection {
-    fn new(namespace: Option<String>, query: &BTreeMap<String, String>) -> Selection {
-        let selector = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-        let term = |term: &str| match term.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.trim_start_matches('=').to_owned())),
-            None => (term.to_owned(), None),
-        };
-        let labels = selector("labelSelector").split(',').filter(|text| !text.is_empty()).map(term).collect();
-        let name = selector("fieldSelector").strip_prefix("metadata.name=").map(|name| name.trim_matches('=').into());
-        Selection { namespace, labels, name }
-    }
-
-    pub fn has(&self, object: &Object) -> bool {
-        let (namespace, name) = crate::cluster::split(&object.key);
-        self.namespace.as_deref().is_none_or(|wanted| Some(wanted) == namespace)
-            && self.name.as_deref().is_none_or(|wanted| wanted == name)
-            && self.labels.iter().all(|(label, value)| match (object.labels.get(label), value) {
-                (Some(found), Some(value)) => found == value,
-                (found, None) => found.is_some(),
-                (None, Some(_)) => false,
-            })
-    }
 }
 
 /// What a path stands for.
@@ -150,7 +119,7 @@ impl Server {
             (Target::Collection { kind, .. } | Target::Object { kind, .. }, _) if lacks(*kind) => {
                 Answer::Text(404, "404 page not found\n".into())
             }
-            (Target::Collection { kind, namespace }, &Method::GET) => self.read(*kind, namespace.clone(), parts),
+            (Target::Collection { kind, namespace }, &Method::GET) => self.read(host, *kind, namespace.clone(), parts),
             (Target::Collection { kind, namespace }, &Method::POST) => {
                 let body: Value = serde_json::from_slice(body).unwrap_or_default();
                 let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("unnamed");
@@ -208,18 +177,24 @@ impl Server {
     }
 
     /// A list or a watch.
-    fn read(&self, kind: Kind, namespace: Option<String>, parts: &Parts) -> Answer {
+    fn read(&self, host: usize, kind: Kind, namespace: Option<String>, parts: &Parts) -> Answer {
         let query = query(parts);
         let selection = Selection::new(namespace, &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let is_partial = accept.is_some_and(|accept| accept.contains("PartialObjectMetadata"));
         match query.get("watch").map(String::as_str) {
-            Some("1" | "true") => self.watch(kind, selection, is_partial, &query),
-            _ => self.list(kind, &selection, is_partial, &query),
+            Some("1" | "true") => self.watch((host, kind), selection, is_partial, &query),
+            _ => self.list((host, kind), &selection, is_partial, &query),
         }
     }
 
-    fn list(&self, kind: Kind, selection: &Selection, is_partial: bool, query: &BTreeMap<String, String>) -> Answer {
+    fn list(
+        &self,
+        (host, kind): (usize, Kind),
+        selection: &Selection,
+        is_partial: bool,
+        query: &BTreeMap<String, String>,
+    ) -> Answer {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
         let limit = limit.map_or(usize::MAX, |limit: usize| limit.min(self.traits.page));
         let cluster = self.cluster();
@@ -234,6 +209,7 @@ impl Server {
         let left = rest.split_off(rest.len().min(limit));
         let text = |object: &Arc<Object>| if is_partial { object.partial.clone() } else { object.text.clone() };
         let items: Vec<Arc<str>> = rest.iter().map(text).collect();
+        lock(&self.told).tell(host, kind, revision, cluster.epoch);
         let mut meta = json!({"resourceVersion": revision.to_string()});
         if !left.is_empty() {
             let token = format!("{revision}-{}", lock(&self.random).number());
@@ -251,16 +227,25 @@ impl Server {
         )
     }
 
-    fn watch(&self, kind: Kind, selection: Selection, is_partial: bool, query: &BTreeMap<String, String>) -> Answer {
+    fn watch(
+        &self,
+        (host, kind): (usize, Kind),
+        selection: Selection,
+        is_partial: bool,
+        query: &BTreeMap<String, String>,
+    ) -> Answer {
         let has = |name: &str| query.get(name).is_some_and(|value| value == "true");
         let initial = has("sendInitialEvents");
         if initial && !self.traits.streams_lists {
             return Answer::Refused(Refusal::new(422, "Invalid"));
         }
         let from = query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
-        let cluster = self.cluster();
+        let mut cluster = self.cluster();
         if from > cluster.revision {
             return Answer::Refused(Refusal::new(504, "Timeout"));
+        }
+        if let Some(epoch) = lock(&self.told).epoch(host, kind, from).filter(|_| !initial) {
+            cluster.note_watch(kind, from, epoch);
         }
         let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(1800);
         let lasts = Duration::from_secs(seconds);

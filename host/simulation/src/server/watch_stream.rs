@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::routes::Selection;
+use super::selection::Selection;
 use super::{ResponseBody, Server, status_json};
 use crate::cluster::{Kind, LogEntry, Object, Refusal};
 use crate::faults::Fault;
@@ -84,7 +84,13 @@ impl Stream {
         self.lines.push_back(format!("{{\"type\":\"{kind}\",\"object\":{text}}}\n").into());
     }
 
+    /// The host may continue from this version.
+    fn tell(&self, revision: u64) {
+        super::lock(&self.server.told).tell(self.host, self.watch.kind, revision, self.epoch);
+    }
+
     fn bookmark(&mut self, ends_list: bool) {
+        self.tell(self.position);
         let mut meta = json!({"resourceVersion": self.position.to_string()});
         if ends_list {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
@@ -124,6 +130,7 @@ impl Stream {
         drop(cluster);
         for entry in news {
             let Some(kind) = self.seen(&entry) else { continue };
+            self.tell(entry.revision);
             self.push(kind, &entry.object);
             if server.has(Fault::Duplicates) && server.percent(30) {
                 self.push(kind, &entry.object);
