@@ -197,7 +197,7 @@ impl Server {
     ) -> Answer {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
         let limit = limit.map_or(usize::MAX, |limit: usize| limit.min(self.traits.page));
-        let cluster = self.cluster();
+        let mut cluster = self.cluster();
         let mut pages = lock(&self.pages);
         let (revision, mut rest) = match query.get("continue").filter(|token| !token.is_empty()) {
             None => (cluster.revision, cluster.of(kind).filter(|object| selection.has(object)).cloned().collect()),
@@ -210,6 +210,7 @@ impl Server {
         let text = |object: &Arc<Object>| if is_partial { object.partial.clone() } else { object.text.clone() };
         let items: Vec<Arc<str>> = rest.iter().map(text).collect();
         lock(&self.told).tell(host, kind, revision, cluster.epoch);
+        cluster.show(rest.iter().map(|object| object.uid));
         let mut meta = json!({"resourceVersion": revision.to_string()});
         if !left.is_empty() {
             let token = format!("{revision}-{}", lock(&self.random).number());
