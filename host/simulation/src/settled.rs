@@ -82,10 +82,11 @@ fn is_back(cluster: &Cluster, watch: &WatchSpec, program: &Program, past: &Past,
     cluster.epoch > 0 && past.deed != Deed::Deleted && last.is_none_or(|last| last.moment <= moment)
 }
 
-/// Whether the last change of an object by anybody but `actor` may have been hidden from a watch.
+/// Whether no watch may have seen the last change of an object, which is not by `actor`.
 fn is_hidden(cluster: &Cluster, kind: Kind, key: &str, actor: &str) -> bool {
     let last = cluster.history.iter().rev().find(|it| it.object.kind == kind && *it.object.key == *key);
-    last.is_some_and(|last| *last.actor != *actor && cluster.is_hidden(last))
+    let is_unseen = |last: &Past| cluster.is_hidden(last) || cluster.was_never_seen(&last.object);
+    last.is_some_and(|last| *last.actor != *actor && is_unseen(last))
 }
 
 fn lost_change(
@@ -103,6 +104,7 @@ fn lost_change(
             let kind = kind_of(watch)?;
             let last = cluster.history.iter().rev().find(|past| {
                 past.object.kind == kind
+                    && !cluster.was_never_seen(&past.object)
                     && counts(watch, program, past)
                     && concerns(watch, registration, past, &object.key)
             })?;

@@ -60,6 +60,8 @@ pub struct Cluster {
     pub history: Vec<Past>,
     moment: u64,
     next_uid: u64,
+    /// UIDs of objects that a list or a watch ever brought.
+    shown: BTreeSet<u64>,
     checkpoints: Vec<Checkpoint>,
     /// The highest revision before the last restore.
     peak: u64,
@@ -83,6 +85,7 @@ impl Default for Cluster {
             history: Vec::new(),
             moment: 0,
             next_uid: 1,
+            shown: BTreeSet::new(),
             checkpoints: Vec::new(),
             peak: 0,
             reuses: Vec::new(),
@@ -110,6 +113,17 @@ impl Cluster {
     /// The moment of the last change.
     pub fn moment(&self) -> u64 {
         self.moment
+    }
+
+    /// A list or a watch brings objects with these UIDs.
+    pub fn show(&mut self, uids: impl IntoIterator<Item = u64>) {
+        self.shown.extend(uids);
+    }
+
+    /// Whether an object came and went between two lists, while its watch was interrupted: nobody can know of it.
+    pub fn was_never_seen(&self, object: &Object) -> bool {
+        let exists = self.get(object.kind, &object.key).is_some_and(|now| now.uid == object.uid);
+        !exists && !self.shown.contains(&object.uid)
     }
 
     fn next_revision(&mut self, uid: u64) -> u64 {

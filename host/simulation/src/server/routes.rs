@@ -182,22 +182,24 @@ impl Server {
         let selection = Selection::new(namespace, &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let is_partial = accept.is_some_and(|accept| accept.contains("PartialObjectMetadata"));
+        // What a guest lists says nothing of what its host has seen.
+        let reader = actor(parts).is_empty().then_some(host);
         match query.get("watch").map(String::as_str) {
             Some("1" | "true") => self.watch((host, kind), selection, is_partial, &query),
-            _ => self.list((host, kind), &selection, is_partial, &query),
+            _ => self.list((reader, kind), &selection, is_partial, &query),
         }
     }
 
     fn list(
         &self,
-        (host, kind): (usize, Kind),
+        (reader, kind): (Option<usize>, Kind),
         selection: &Selection,
         is_partial: bool,
         query: &BTreeMap<String, String>,
     ) -> Answer {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
         let limit = limit.map_or(usize::MAX, |limit: usize| limit.min(self.traits.page));
-        let cluster = self.cluster();
+        let mut cluster = self.cluster();
         let mut pages = lock(&self.pages);
         let (revision, mut rest) = match query.get("continue").filter(|token| !token.is_empty()) {
             None => (cluster.revision, cluster.of(kind).filter(|object| selection.has(object)).cloned().collect()),
@@ -209,7 +211,10 @@ impl Server {
         let left = rest.split_off(rest.len().min(limit));
         let text = |object: &Arc<Object>| if is_partial { object.partial.clone() } else { object.text.clone() };
         let items: Vec<Arc<str>> = rest.iter().map(text).collect();
-        lock(&self.told).tell(host, kind, revision, cluster.epoch);
+        if let Some(host) = reader {
+            lock(&self.told).tell(host, kind, revision, cluster.epoch);
+            cluster.show(rest.iter().map(|object| object.uid));
+        }
         let mut meta = json!({"resourceVersion": revision.to_string()});
         if !left.is_empty() {
             let token = format!("{revision}-{}", lock(&self.random).number());

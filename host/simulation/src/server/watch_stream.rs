@@ -40,7 +40,8 @@ struct Stream {
     cuts: u64,
     ends: Instant,
     next_bookmark: Instant,
-    lines: VecDeque<Bytes>,
+    /// Each with the UID of its object.
+    lines: VecDeque<(Bytes, Option<u64>)>,
     /// Nothing comes after `lines`.
     is_over: bool,
 }
@@ -81,7 +82,7 @@ impl Stream {
 
     fn push(&mut self, kind: &str, object: &Object) {
         let text = if self.watch.is_partial { &object.partial } else { &object.text };
-        self.lines.push_back(format!("{{\"type\":\"{kind}\",\"object\":{text}}}\n").into());
+        self.lines.push_back((format!("{{\"type\":\"{kind}\",\"object\":{text}}}\n").into(), Some(object.uid)));
     }
 
     /// The host may continue from this version.
@@ -97,7 +98,7 @@ impl Stream {
         }
         let (kind, version) = (self.watch.kind.names().3, self.watch.kind.api_version());
         let object = json!({"kind": kind, "apiVersion": version, "metadata": meta});
-        self.lines.push_back(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into());
+        self.lines.push_back((format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into(), None));
     }
 
     /// How the watch sees a change: type and object.
@@ -119,7 +120,7 @@ impl Stream {
         let cluster = server.cluster();
         if self.position < cluster.compacted {
             let status = status_json(&Refusal::new(410, "Expired"));
-            self.lines.push_back(format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into());
+            self.lines.push_back((format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into(), None));
             self.is_over = true;
             return;
         }
@@ -138,13 +139,20 @@ impl Stream {
         }
     }
 
+    /// The next line arrives.
+    fn deliver(&mut self) -> Option<io::Result<Bytes>> {
+        let (line, uid) = self.lines.pop_front()?;
+        self.server.cluster().show(uid);
+        Some(Ok(line))
+    }
+
     /// How a watch ends that the network cuts: at once, or in the middle of a line.
     fn break_off(&mut self) -> Option<io::Result<Bytes>> {
         self.is_over = true;
         let line = self.lines.pop_front();
         self.lines.clear();
         match line {
-            Some(line) if self.server.percent(50) => Some(Ok(line.slice(..line.len() / 2))),
+            Some((line, _)) if self.server.percent(50) => Some(Ok(line.slice(..line.len() / 2))),
             _ if self.server.percent(50) => None,
             _ => Some(Err(cut())),
         }
@@ -163,7 +171,7 @@ impl Stream {
             };
             let is_other = server.cluster().epoch != self.epoch || server.faults().lacks(self.watch.kind, world);
             if self.is_over {
-                return self.lines.pop_front().map(Ok);
+                return self.deliver();
             }
             if is_cut || is_other {
                 self.read_ahead(is_other);
@@ -188,8 +196,8 @@ impl Stream {
                 }
                 continue;
             }
-            if let Some(line) = self.lines.pop_front() {
-                return Some(Ok(line));
+            if let Some(line) = self.deliver() {
+                return Some(line);
             }
             self.read_log();
             if !self.lines.is_empty() {
