@@ -67,17 +67,27 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         };
         by_dependency.unwrap_or_else(|| about(format!("cannot make a package of `{}`", project.name), error))
     })?;
-    step.done(bytes(package.len() as u64));
-
-    let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
-    manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
-    let package = wasmop_package::with_manifest(&package, &manifest)?;
+    // A trial run of a package with a loop of its own would show nothing: without an API server, the loop waits. And
+    // compiling its code for this machine takes longer than everything else.
+    let package = if manifest.mode.is_host_driven() {
+        step.done(bytes(package.len() as u64));
+        let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
+        manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
+        step.done(match &manifest.registrations[..] {
+            [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
+            registrations => registered(registrations),
+        });
+        wasmop_package::with_manifest(&package, &manifest)?
+    } else {
+        step.done(format!(
+            "{}, not started: it runs its own loop with {} {}",
+            bytes(package.len() as u64),
+            manifest.sdk.name,
+            manifest.sdk.version
+        ));
+        package
+    };
     let inspection = wasmop_package::inspect(&package)?;
-    step.done(match &manifest.registrations[..] {
-        [] if !manifest.mode.is_host_driven() => "it runs its own reconcile loop".into(),
-        [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
-        registrations => registered(registrations),
-    });
 
     atomic_file::replace(output, &package).or_help(cannot_write(), output_help)?;
     Ok(Built { path: output.to_owned(), manifest, inspection })
