@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use wasmop_core::permissions::Permissions;
-use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
+use wasmop_package::manifest::{ControllerSpec, Manifest, PolicyRule, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
 use wasmop_vm::package_description::Description;
 
@@ -58,6 +58,9 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         crds,
         ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk.clone())
     };
+    if !manifest.mode.is_host_driven() {
+        manifest.permissions.push(discovery());
+    }
     let package = wasmop_package::assemble(&core.module, &manifest).map_err(|error| {
         let by_dependency = match &error {
             AssembleError::Refused(Refusal::ImportUnknown { module, .. }) => {
@@ -111,6 +114,17 @@ fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Resu
         .into());
     }
     Ok(registrations)
+}
+
+/// What a cluster lets every user read, by its ClusterRole `system:discovery`. Clients look up kinds there, and the
+/// RBAC rules of an operator do not list it.
+fn discovery() -> PolicyRule {
+    let urls = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version"];
+    PolicyRule {
+        non_resource_urls: urls.map(str::to_owned).to_vec(),
+        verbs: vec!["get".to_owned()],
+        ..PolicyRule::default()
+    }
 }
 
 /// `reconciles Website (demo.wasmop.dev/v1)`.
@@ -182,7 +196,7 @@ fn usual_plural(kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmop_package::manifest::{Language, PolicyRule, Sdk, WatchSpec};
+    use wasmop_package::manifest::{Language, Sdk, WatchSpec};
 
     fn watch(group: &str, kind: &str, plural: &str) -> WatchSpec {
         serde_json::from_value(serde_json::json!({"group": group, "version": "v1", "kind": kind, "plural": plural}))

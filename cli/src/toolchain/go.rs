@@ -248,18 +248,15 @@ fn find_sdk(go: &GoCommand<'_>) -> Result<Option<Sdk>> {
     struct Module {
         #[serde(rename = "Version", default)]
         version: String,
-        #[serde(rename = "Error")]
-        error: Option<serde::de::IgnoredAny>,
     }
-    // With `-mod=mod`, it could change go.mod. With `-e`, a module that is not required is no error of the command.
+    // With `-mod=mod`, it could change go.mod.
     let mut list = go.command();
-    list.args(["list", "-e", "-mod=readonly", "-m", "-json", SDK_MODULE]);
-    let text =
-        output_of(&mut list).or_help("the go.mod of the project is broken", "`go mod tidy` completes a go.mod")?;
+    list.args(["list", "-mod=readonly", "-m", "-json", SDK_MODULE]);
+    let text = match output_of(&mut list) {
+        Err(error) if error.to_string().contains("not a known dependency") => return Ok(None),
+        listed => listed.or_help("the modules of the project cannot be loaded", "`go mod tidy` completes a go.mod")?,
+    };
     let module: Module = serde_json::from_str(&text).context("unexpected output of `go list -m -json`")?;
-    if module.error.is_some() {
-        return Ok(None);
-    }
     let version = module.version.strip_prefix('v').unwrap_or(&module.version);
     // In the SDK's own repository it is the main module or in a workspace, without a version.
     let version = if version.is_empty() { env!("CARGO_PKG_VERSION") } else { version };
