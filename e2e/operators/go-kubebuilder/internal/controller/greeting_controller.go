@@ -12,9 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	greeterv1 "example.com/greeter/api/v1"
 )
@@ -98,7 +100,7 @@ func (r *GreetingReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 // SetupWithManager watches greetings and the ConfigMaps that they own.
 func (r *GreetingReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&greeterv1.Greeting{}).
+		For(&greeterv1.Greeting{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&corev1.ConfigMap{}).
 		Named("greeting").
 		Complete(r)
