@@ -3,7 +3,7 @@
 //! ```text
 //! <work>/port/overlay.json          for go build -overlay
 //! <work>/port/std/…                 files of the standard library, added or edited
-//! <work>/port/modules/PATH@VERSION  a link to a module in the module cache
+//! <work>/port/modules/PATH/VERSION  a link to a module in the module cache
 //! <work>/port/edited/PATH/…         files of modules, added or edited
 //! <work>/port/go.mod (or go.work)   the project's, with a `replace` for each link
 //! ```
@@ -102,7 +102,8 @@ impl Overlay {
         let link = match self.links.get(&replaced) {
             Some(link) => link.clone(),
             None => {
-                let link = self.dir.join("modules").join(&replaced);
+                // Without `@`, which `go work edit` takes for the beginning of a version.
+                let link = self.dir.join("modules").join(&module.path).join(&module.version);
                 make_link(&module.dir, &link)?;
                 // A module that is older than Go modules has no go.mod, but the target of a `replace` needs one.
                 if !module.dir.join("go.mod").exists() {
