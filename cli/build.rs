@@ -1,4 +1,4 @@
-//! Embeds the templates and SDKs file by file, so that `wasmop new` works without this repository.
+//! Embeds the templates, SDKs and port rules file by file, so that the command works without this repository.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,8 @@ fn main() {
     embed(&mut code, "TEMPLATES", &root.join("templates"), &[]);
     // Port rules belong to this command, and cargo never reads the lock file of a dependency.
     embed(&mut code, "SDK_RUST", &root.join("guest-rust"), &["port", "Cargo.lock", "tests"]);
-    embed(&mut code, "SDK_GO", &root.join("guest-go"), &[]);
+    embed(&mut code, "SDK_GO", &root.join("guest-go"), &["port"]);
+    embed(&mut code, "PORT_GO", &root.join("guest-go/port"), &["go.mod"]);
     fs::write(Path::new(&env("OUT_DIR")).join("embedded.rs"), code).expect("OUT_DIR is writable");
 }
 

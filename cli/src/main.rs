@@ -5,6 +5,7 @@ mod atomic_file;
 mod commands;
 mod config;
 mod dns_label;
+mod embedded;
 mod environment;
 mod error;
 mod escape;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use wasmop_core::permissions::Permissions;
-use wasmop_package::manifest::{ControllerSpec, Manifest, Toolchain};
+use wasmop_package::manifest::{ControllerSpec, Manifest, PolicyRule, Toolchain};
 use wasmop_package::{AssembleError, Inspection, Package, Refusal};
 use wasmop_vm::package_description::Description;
 
@@ -58,6 +58,9 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         crds,
         ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk.clone())
     };
+    if !manifest.mode.is_host_driven() {
+        manifest.permissions.push(discovery());
+    }
     let package = wasmop_package::assemble(&core.module, &manifest).map_err(|error| {
         let by_dependency = match &error {
             AssembleError::Refused(Refusal::ImportUnknown { module, .. }) => {
@@ -67,17 +70,27 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         };
         by_dependency.unwrap_or_else(|| about(format!("cannot make a package of `{}`", project.name), error))
     })?;
-    step.done(bytes(package.len() as u64));
-
-    let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
-    manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
-    let package = wasmop_package::with_manifest(&package, &manifest)?;
+    // A trial run of a package with a loop of its own would show nothing: without an API server, the loop waits. And
+    // compiling its code for this machine takes longer than everything else.
+    let package = if manifest.mode.is_host_driven() {
+        step.done(bytes(package.len() as u64));
+        let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
+        manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
+        step.done(match &manifest.registrations[..] {
+            [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
+            registrations => registered(registrations),
+        });
+        wasmop_package::with_manifest(&package, &manifest)?
+    } else {
+        step.done(format!(
+            "{}, not started: it runs its own loop with {} {}",
+            bytes(package.len() as u64),
+            manifest.sdk.name,
+            manifest.sdk.version
+        ));
+        package
+    };
     let inspection = wasmop_package::inspect(&package)?;
-    step.done(match &manifest.registrations[..] {
-        [] if !manifest.mode.is_host_driven() => "it runs its own reconcile loop".into(),
-        [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
-        registrations => registered(registrations),
-    });
 
     atomic_file::replace(output, &package).or_help(cannot_write(), output_help)?;
     Ok(Built { path: output.to_owned(), manifest, inspection })
@@ -101,6 +114,17 @@ fn trial_run(project: &Project, package: Vec<u8>, blame: Option<&Blame>) -> Resu
         .into());
     }
     Ok(registrations)
+}
+
+/// What a cluster lets every user read, by its ClusterRole `system:discovery`. Clients look up kinds there, and the
+/// RBAC rules of an operator do not list it.
+fn discovery() -> PolicyRule {
+    let urls = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version"];
+    PolicyRule {
+        non_resource_urls: urls.map(str::to_owned).to_vec(),
+        verbs: vec!["get".to_owned()],
+        ..PolicyRule::default()
+    }
 }
 
 /// `reconciles Website (demo.wasmop.dev/v1)`.
@@ -172,7 +196,7 @@ fn usual_plural(kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmop_package::manifest::{Language, PolicyRule, Sdk, WatchSpec};
+    use wasmop_package::manifest::{Language, Sdk, WatchSpec};
 
     fn watch(group: &str, kind: &str, plural: &str) -> WatchSpec {
         serde_json::from_value(serde_json::json!({"group": group, "version": "v1", "kind": kind, "plural": plural}))

@@ -12,22 +12,10 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use wasmop_package::manifest::{Language, Toolchain};
 
+use crate::embedded;
 use crate::error::{HelpExt, failure};
 use crate::interrupt::Cleanup;
 use crate::project::{language_name, toolchain_name};
-
-/// The templates and SDKs at the time of this program's build.
-mod embedded {
-    use super::File;
-    include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
-}
-
-/// An embedded file.
-pub struct File {
-    /// Its path, with `/` between directories.
-    pub path: &'static str,
-    pub bytes: &'static [u8],
-}
 
 /// The directory of a project's copy of the SDK, which is meant to be committed.
 pub const SDK_DIR: &str = ".wasmop/sdk";

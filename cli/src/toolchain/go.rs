@@ -2,7 +2,13 @@
 //!
 //! `-buildmode=c-shared` makes a module that the host initialises once and then calls. The SDK starts `main` itself and
 //! gets the next timer from the runtime, both through `//go:linkname`. That needs `-checklinkname=0`.
+//!
+//! A project without the SDK is built unchanged, see [`guest_driven`].
 
+mod guest_driven;
+mod overlay;
+mod packages;
+mod port_rules;
 mod workspace;
 
 use std::fs;
@@ -18,7 +24,8 @@ use super::{Core, Request, advice, need_sdk_copy};
 use crate::error::{HelpExt, failure};
 use crate::process::Failed;
 
-pub(super) use workspace::GoCommand;
+use self::guest_driven::Port;
+pub(super) use self::workspace::GoCommand;
 
 /// The first Go whose runtime counts runnable goroutines, by which the SDK detects the end of a step.
 const OLDEST_GO: Version = Version::new(1, 26, 0);
@@ -39,13 +46,21 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         .into());
     }
     request.step.message("resolving modules");
-    let sdk = sdk_of(&go)?;
+    let own = OwnFlags::of(request, &go)?;
+    let package = package_argument(&request.project.package);
+    let (sdk, mode, port) = match find_sdk(&go)? {
+        Some(sdk) => (sdk, Mode::HostDriven, None),
+        None => {
+            let (sdk, port) = Port::prepare(&go, &version, &package, &own.tags, &request.work_dir()?)?;
+            (sdk, Mode::GuestDriven, Some(port))
+        }
+    };
 
     let path = request.work_dir()?.join(format!("{}.core.wasm", request.project.name));
-    let mut command = go.command();
+    let mut command = port.as_ref().map_or_else(|| go.command(), |port| port.command(&go));
     command.env("GOOS", "wasip1").env("GOARCH", "wasm");
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]);
-    let own = OwnFlags::of(request, &go)?;
+    command.args(port.as_ref().map(Port::argument));
     // Without this flag, Go uses the tags of GOFLAGS.
     if !request.project.options.tags.is_empty() {
         command.arg(format!("-tags={}", own.tags));
@@ -53,11 +68,11 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     // Our flags come last and take precedence. Go ignores a -ldflags in GOFLAGS if this one is given.
     let ours = if request.debug { "-checklinkname=0" } else { "-s -w -checklinkname=0" };
     command.arg(format!("-ldflags={}", format!("{} {ours}", own.ldflags).trim_start()));
-    command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
+    command.arg("-o").arg(&path).arg(package);
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of go: {}", path.display()))?;
-    Ok(Core { module, sdk, mode: Mode::HostDriven, blame: None })
+    Ok(Core { module, sdk, mode, blame: None })
 }
 
 /// The user's flags, from `wasmop.toml` or the command line, else from `GOFLAGS`.
@@ -216,8 +231,19 @@ fn parse_go_version(text: &str) -> Option<Version> {
     Some(Version::new(1, minor, patch))
 }
 
-/// The SDK in the project's go.mod.
+/// The SDK in the project's go.mod, which must be there.
 pub(super) fn sdk_of(go: &GoCommand<'_>) -> Result<Sdk> {
+    find_sdk(go)?.ok_or_else(|| {
+        failure(
+            format!("the project does not require the module {SDK_MODULE}"),
+            "`wasmop new` shows a project that has it; `toolchain = \"go\"` in [build] of wasmop.toml builds one without it",
+        )
+        .into()
+    })
+}
+
+/// The SDK in the project's go.mod, if it has one.
+fn find_sdk(go: &GoCommand<'_>) -> Result<Option<Sdk>> {
     #[derive(Deserialize)]
     struct Module {
         #[serde(rename = "Version", default)]
@@ -226,15 +252,15 @@ pub(super) fn sdk_of(go: &GoCommand<'_>) -> Result<Sdk> {
     // With `-mod=mod`, it could change go.mod.
     let mut list = go.command();
     list.args(["list", "-mod=readonly", "-m", "-json", SDK_MODULE]);
-    let text = output_of(&mut list).or_help(
-        format!("the project does not require the module {SDK_MODULE}, or its go.mod is broken"),
-        "`wasmop new` shows a project that has it; `go mod tidy` completes a go.mod",
-    )?;
+    let text = match output_of(&mut list) {
+        Err(error) if error.to_string().contains("not a known dependency") => return Ok(None),
+        listed => listed.or_help("the modules of the project cannot be loaded", "`go mod tidy` completes a go.mod")?,
+    };
     let module: Module = serde_json::from_str(&text).context("unexpected output of `go list -m -json`")?;
     let version = module.version.strip_prefix('v').unwrap_or(&module.version);
     // In the SDK's own repository it is the main module or in a workspace, without a version.
     let version = if version.is_empty() { env!("CARGO_PKG_VERSION") } else { version };
-    Ok(Sdk::new(SDK_MODULE, version))
+    Ok(Some(Sdk::new(SDK_MODULE, version)))
 }
 
 /// A directory as an argument for go, for which `cmd/x` alone is a package of the standard library.

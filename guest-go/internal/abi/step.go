@@ -68,8 +68,14 @@ func begin(payload []byte) {
 	if start.LogLevel != "" && OnLogLevel != nil {
 		OnLogLevel(start.LogLevel)
 	}
+	if OnStart != nil {
+		OnStart()
+	}
 	startMain()
 }
+
+// OnStart is called before main, when environment and arguments are set.
+var OnStart func()
 
 // OnLogLevel is called before main if the host sets a level for the controller: "off", "error", "warn", "info", "debug"
 // or "trace".

@@ -25,6 +25,13 @@ func anyRunnable() bool {
 	return runnable[0].Value.Uint64() != 0
 }
 
-func nextDeadline() int64 { return timeSleepUntil() }
+// cleanTimers removes stopped timers from the runtime's heap, where nextDeadline would count them. The standard library
+// has no such function; `wasmop build` adds one for programs without the SDK.
+var cleanTimers = func() {}
+
+func nextDeadline() int64 {
+	cleanTimers()
+	return timeSleepUntil()
+}
 
 func stack() string { return string(debug.Stack()) }

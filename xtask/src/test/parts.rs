@@ -67,6 +67,7 @@ pub static PARTS: &[Part] = &[
     cluster("restart", 15, "restart", Tool::Nothing, "a host of 1,000 controllers restarts and reconciles what changed"),
     host("torture", 170, torture, "a host is killed at random moments, and its network breaks"),
     Part { seconds: None, ..cluster("soft", 0, "soft", Tool::ComponentizePy, "components with WASI on a real API server") },
+    Part { seconds: None, ..cluster("operators", 0, "operators", Tool::Nothing, "operators that know nothing of wasmop, on a real API server") },
     cluster("operating", 90, "operating", Tool::Chromium, "metrics, probes and conditions of a host, also on a bad disk"),
     cluster("traces", 50, "traces", Tool::Nothing, "OpenTelemetry traces of reconciles, with and without a collector"),
     cluster("api-server", 35, "api_server", Tool::Nothing, "the API server restarts, credentials rotate"),
@@ -158,7 +159,8 @@ fn unit(report: &mut Report) -> Result<()> {
     let mut guest_rust = command::cargo();
     guest_rust.args(["test", "--no-fail-fast", "--release", "--manifest-path", "guest-rust/Cargo.toml"]);
     cargo_test::run(guest_rust.env("CARGO_TARGET_DIR", repository::guest_target()), None, report)?;
-    go_test::run(&repository::root().join("guest-go"), &[], &[], report)
+    go_test::run(&repository::root().join("guest-go"), &[], &[], report)?;
+    go_test::run(&repository::root().join("guest-go/port"), &[], &[], report)
 }
 
 fn control_plane(report: &mut Report) -> Result<()> {
