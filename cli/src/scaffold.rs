@@ -17,7 +17,7 @@ use crate::interrupt::Cleanup;
 use crate::project::{language_name, toolchain_name};
 
 /// The templates and SDKs at the time of this program's build.
-mod embedded {
+pub(crate) mod embedded {
     use super::File;
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
