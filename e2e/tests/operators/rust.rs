@@ -16,13 +16,14 @@ use wasmop_e2e::part::Part;
 use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::cargo_variables;
 use wasmop_testbed::host::{Host, HostOptions};
+use wasmop_testbed::log::Record;
 
 pub const COLUMN: &str = "rust";
 const NAME: &str = "banner";
 const NAMESPACE: &str = "default";
 const CRD: &str = include_str!("../../operators/rust-kube/yaml/crd.yaml");
-/// The deadline for a host to become ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// The deadline for the first suspend. The host compiles the package before.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Idle hosts are watched for this long.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -102,7 +103,9 @@ impl Operator {
     fn start(cluster: &TestCluster, options: HostOptions) -> Result<Operator> {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("operators.wasmop.dev", "v1", "Banner"));
         let mut host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| host.wait_ready(&[NAME], READY_TIMEOUT))?;
+        // It has listed its objects and waits for changes.
+        let suspended = |record: &Record| record.is("suspended", NAME);
+        tokio::task::block_in_place(|| host.log.wait_for(0, START_TIMEOUT, "first suspend", suspended))?;
         Ok(Operator {
             options,
             host,
@@ -141,7 +144,7 @@ impl Operator {
     }
 
     fn wait_for(&mut self, position: usize, message: &str) -> Result<()> {
-        let wanted = |record: &wasmop_testbed::log::Record| record.is(message, NAME);
+        let wanted = |record: &Record| record.is(message, NAME);
         tokio::task::block_in_place(|| self.host.log.wait_for(position, TIMEOUT, message, wanted)).map(drop)
     }
 
@@ -236,7 +239,6 @@ impl Operator {
         let mut options = self.options.clone();
         options.log.set_extension("second.log");
         self.host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| self.host.wait_ready(&[NAME], READY_TIMEOUT))?;
         self.until_text("first", "while it was down").await?;
         self.apply("first", json!({ "text": "after" })).await?;
         self.until_text("first", "after").await?;

@@ -25,16 +25,23 @@ extern "C" fn main_of_the_base_image() -> i32 {
 /// Runs the program's `main`. Returns the async body of the function with `#[tokio::main]`.
 pub fn start(start: &Start) -> Pin<Box<dyn Future<Output = ()>>> {
     executor::log_panics();
-    if let Some(level) = &start.log_level
-        && std::env::var_os("RUST_LOG").is_none_or(|value| value.is_empty())
-    {
-        // SAFETY: the guest has a single thread.
-        unsafe { std::env::set_var("RUST_LOG", level) };
+    // The host's log is no terminal, but WASI has no way to say so.
+    set_default("NO_COLOR", "1");
+    if let Some(level) = &start.log_level {
+        set_default("RUST_LOG", level);
     }
     let code = real_main();
     match tokio::wasmop::take_main() {
         Some(main) => Box::pin(executor::run_to_end(main)),
         None if code == 0 => panic!("the function main has returned"),
         None => panic!("the function main has returned an error"),
+    }
+}
+
+/// Sets an environment variable that the owner of the host has not set.
+fn set_default(name: &str, value: &str) {
+    if std::env::var_os(name).is_none_or(|value| value.is_empty()) {
+        // SAFETY: the guest has a single thread.
+        unsafe { std::env::set_var(name, value) };
     }
 }
