@@ -14,8 +14,9 @@ fn main() {
         .to_path_buf();
     let mut code = String::new();
     embed(&mut code, "TEMPLATES", &root.join("templates"), &[]);
-    // Port rules belong to this command, and cargo never reads the lock file of a dependency.
+    // Port rules are not part of the SDK, and cargo never reads the lock file of a dependency.
     embed(&mut code, "SDK_RUST", &root.join("guest-rust"), &["port", "Cargo.lock", "tests"]);
+    embed(&mut code, "PORT_RUST", &root.join("guest-rust").join("port"), &[]);
     embed(&mut code, "SDK_GO", &root.join("guest-go"), &["port"]);
     embed(&mut code, "PORT_GO", &root.join("guest-go/port"), &["go.mod"]);
     fs::write(Path::new(&env("OUT_DIR")).join("embedded.rs"), code).expect("OUT_DIR is writable");

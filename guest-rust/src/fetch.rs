@@ -36,11 +36,11 @@ pub async fn fetch(request: Request<impl Into<Bytes>>) -> Result<Response<Bytes>
     let (mut parts, body) = request.into_parts();
     let (target, path) = split(&parts.uri)?;
     parts.uri = path;
+    let request = Request::from_parts(parts, body.into());
     #[cfg(not(any(target_family = "wasm", test)))]
-    use crate::native::fetch::fetch;
+    return crate::native::fetch::fetch(&target, request).await;
     #[cfg(any(target_family = "wasm", test))]
-    use crate::wasm::calls::fetch;
-    fetch(&target, Request::from_parts(parts, body.into())).await
+    wasmop_runtime::calls::fetch(&target, request).await.map_err(|error| FetchError(error.to_string()))
 }
 
 /// Splits a URI into `https://host:port` and the path with its query.
@@ -58,7 +58,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::wasm::{abi, calls};
+    use wasmop_runtime::{abi, calls};
 
     #[test]
     fn fetch_calls_the_external_host_with_all_headers() {

@@ -68,5 +68,5 @@ pub mod __private {
     #[cfg(not(target_family = "wasm"))]
     pub use crate::native::run;
     #[cfg(target_family = "wasm")]
-    pub use crate::wasm::executor::run;
+    pub use crate::wasm::program::run;
 }

@@ -6,6 +6,9 @@
 mod failed;
 mod graph;
 mod lock_file;
+mod ported;
+mod program;
+mod runtime_crate;
 mod rustflags;
 
 use std::ffi::OsString;
@@ -16,7 +19,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
 use semver::Version;
-use wasmop_package::manifest::{Mode, Sdk};
 
 use self::graph::Graph;
 use self::lock_file::LockFile;
@@ -34,14 +36,17 @@ const STACK_BYTES: u32 = 128 << 10;
 /// rustc's default. Unoptimized code has large frames.
 const DEBUG_STACK_BYTES: u32 = 1 << 20;
 
-/// The export of `#[wasmop::main]`. It is in a dependency of the binary, so the linker would drop it.
+/// The export of the crate `wasmop-runtime`. It is in a dependency of the binary, so the linker would drop it.
 const STEP_EXPORT: &str = "wasmop:controller/guest@0.1.0#step";
 
 /// The first cargo that supports `resolver.lockfile-path`.
 const CARGO_WITH_LOCKFILE_PATH: Version = Version::new(1, 97, 0);
 
-/// The name of the package on crates.io that a project must depend on.
-const SDK_CRATE: &str = "wasmop";
+/// Lets the event `start` call the function `main` of a program; see `guest-rust/runtime/src/unmodified.rs`.
+const WRAP_MAIN: &str = "--wrap=__main_void";
+
+/// Each round replaces one crate by another version.
+const MAX_REPLACED: usize = 16;
 
 /// Builds the project's binary.
 pub fn build_core(request: &Request<'_>) -> Result<Core> {
@@ -65,35 +70,40 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     request.step.message("resolving dependencies");
     let options = &request.project.options;
     let features = features(options);
+    let work_dir = workspace.target_directory.as_std_path().join("wasmop");
     let filter = ["--filter-platform", TARGET].map(str::to_owned);
     let metadata = cargo.metadata(dir, &[&filter[..], &features].concat())?;
     let package = root_package(&metadata, &manifest)?;
+    let root = package.id.clone();
     let bin = choose_bin(package, request.project.bin.as_deref())?;
-    let graph = Graph::new(&metadata, &package.id);
+    let mut graph = Graph::new(&metadata, &root);
     need_features(package, &bin, graph.features())?;
-    let dependencies = graph.reachable();
-    let sdk = dependencies.iter().find(|package| package.name.as_str() == SDK_CRATE).ok_or_else(|| {
-        failure(
-            format!("{} does not depend on the crate `{SDK_CRATE}`", package.name),
-            format!("add `{SDK_CRATE}` to [dependencies]; `wasmop new` shows a project that has it"),
-        )
-    })?;
-    let sdk = Sdk::new(&sdk.name, &sdk.version.to_string());
+    let (sdk, mode) = program::sdk_and_mode(&package.name, &graph.reachable())?;
+    let runtime = runtime_crate::write(&work_dir.join("runtime"))?;
+    let build = port::Build { mode, runtime: &runtime };
+    let known_ports = port::known()?;
 
-    let work_dir = metadata.target_directory.as_std_path().join("wasmop");
+    let (restored_at_end, lock_arguments) = if cargo.version >= CARGO_WITH_LOCKFILE_PATH {
+        let copy = lock.copy_to(&work_dir.join("lock"))?;
+        (None, vec!["--config".into(), config("resolver.lockfile-path", &copy)])
+    } else {
+        (Some(lock.save()?), Vec::new())
+    };
+    for _ in 0..MAX_REPLACED {
+        let Some((package, port)) = ported::other_version(&graph, &known_ports, build) else { break };
+        cargo.use_version(dir, &lock_arguments, package, &port.version)?;
+        let lock_arguments = lock_arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
+        let arguments: Vec<String> = filter.iter().chain(&features).cloned().chain(lock_arguments).collect();
+        graph = Graph::new(&cargo.metadata(dir, &arguments)?, &root);
+    }
+
     // The arguments of both `cargo tree` and `cargo rustc`.
     let mut common: Vec<OsString> = vec!["--manifest-path".into(), manifest.into(), "--target".into(), TARGET.into()];
     common.extend(features.iter().map(OsString::from));
-    for ported in port_crates(&graph, &work_dir.join("port"))? {
+    common.extend(lock_arguments);
+    for ported in ported::port_crates(&graph, &known_ports, &work_dir.join("port"), build)? {
         common.extend(ported.arguments());
     }
-    let restored_at_end = if cargo.version >= CARGO_WITH_LOCKFILE_PATH {
-        let copy = lock.copy_to(&work_dir.join("lock"))?;
-        common.extend(["--config".into(), config("resolver.lockfile-path", &copy)]);
-        None
-    } else {
-        Some(lock.save()?)
-    };
     let active = cargo.active_features(dir, &common)?;
     if let Some(failure) = active.iter().find_map(|it| failed::by_features(&graph, it)) {
         return Err(failure.into());
@@ -103,10 +113,16 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     command.arg("rustc").args(&common);
     command.args(["--bin", &bin, "--message-format", "json-render-diagnostics"]);
     command.args(profile(options.profile.as_deref(), request.debug));
-    set_rustflags(&mut command, request, needs_tokio_unstable(&active));
+    // The ported tokio needs no flag.
+    set_rustflags(&mut command, request, mode.is_host_driven() && needs_tokio_unstable(&active));
     command.arg("--");
     let stack = if request.debug || options.profile.is_some() { DEBUG_STACK_BYTES } else { STACK_BYTES };
-    for link_arg in [format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")] {
+    let mut link_args =
+        vec![format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")];
+    if !mode.is_host_driven() {
+        link_args.push(WRAP_MAIN.to_owned());
+    }
+    for link_arg in link_args {
         command.arg("-C").arg(format!("link-arg={link_arg}"));
     }
 
@@ -119,7 +135,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let path = executable(&output, &bin)?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
     let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, symptom));
-    Ok(Core { module, sdk, mode: Mode::HostDriven, blame: Some(blame) })
+    Ok(Core { module, sdk, mode, blame: Some(blame) })
 }
 
 /// The project's features, as arguments for cargo.
@@ -267,6 +283,17 @@ impl Cargo {
         Ok(text.lines().filter_map(parse_tree_line).collect())
     }
 
+    /// Locks a crate at another version.
+    fn use_version(&self, dir: &Path, lock_arguments: &[OsString], package: &Package, version: &str) -> Result<()> {
+        let spec = format!("{}@{}", package.name, package.version);
+        let mut command = self.command(dir);
+        command.args(["update", "--package", &spec, "--precise", version]).args(lock_arguments);
+        output_of(&mut command).map(drop).or_help(
+            format!("wasmop builds `{}` {version} in place of {}, but cannot", package.name, package.version),
+            format!("cargo update --package {spec} --precise {version}"),
+        )
+    }
+
     fn metadata(&self, dir: &Path, options: &[String]) -> Result<Metadata> {
         MetadataCommand::new()
             .cargo_path(&self.program)
@@ -351,7 +378,7 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
             [only] => Ok(only.to_owned()),
             [] => Err(failure(
                 format!("{} has no binary", package.name),
-                "a controller is a program: add src/main.rs with `#[wasmop::main] async fn main()`",
+                "a controller is a program: add src/main.rs with `#[tokio::main] async fn main()`",
             )
             .into()),
             _ => Err(failure(
@@ -361,49 +388,6 @@ fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
             .into()),
         },
     }
-}
-
-/// A crate that cargo builds from a ported copy.
-struct Ported {
-    name: String,
-    version: String,
-    copy: PathBuf,
-}
-
-impl Ported {
-    /// Each has its own key, since a build may have several versions of one crate.
-    fn arguments(&self) -> [OsString; 4] {
-        let key = format!("patch.crates-io.wasmop-{}-{}", self.name, self.version.replace(['.', '+'], "-"));
-        let package = toml::Value::String(self.name.clone());
-        let package = format!("{key}.package={package}");
-        ["--config".into(), package.into(), "--config".into(), config(&format!("{key}.path"), &self.copy)]
-    }
-}
-
-/// Creates the ported copies in `dir`.
-fn port_crates(graph: &Graph, dir: &Path) -> Result<Vec<Ported>> {
-    let known = port::known()?;
-    let mut ported: Vec<Ported> = Vec::new();
-    for package in graph.reachable() {
-        let (name, version) = (package.name.as_str(), package.version.to_string());
-        let port = match port::rules_for(&known, name, &version) {
-            Ok(Some(port)) => port,
-            Ok(None) => continue,
-            Err(unknown) => return Err(failed::by_version(graph, package, &unknown).into()),
-        };
-        if !package.source.as_ref().is_some_and(|source| source.is_crates_io()) {
-            return Err(failure(
-                format!("{port} comes from {}, not from crates.io", package.manifest_path),
-                format!("wasmop builds it for wasm with its own patch: remove yours for `{name}` (see [patch.crates-io] in Cargo.toml)"),
-            )
-            .into());
-        }
-        let source = package.manifest_path.parent().context("a manifest has a directory")?.as_std_path();
-        let copy = dir.join(format!("{name}-{version}"));
-        port.apply(source, &copy)?;
-        ported.push(Ported { name: name.to_owned(), version, copy });
-    }
-    Ok(ported)
 }
 
 /// The file of this binary, from cargo's messages.

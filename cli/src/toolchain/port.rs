@@ -1,40 +1,48 @@
 //! Patches published crates so that they build for wasm, with textual rules on a copy of the locked version.
 //!
-//! The rules are data, one file per crate and version, in `guest-rust/port/`. Each names a file, a text that must occur
-//! there exactly `count` times, and its replacement. So a version that differs is an error here that names the version,
-//! and not a strange error of the compiler.
+//! The rules are data, one file per crate in `guest-rust/port/`. Each names a file, a text that must occur there exactly
+//! `count` times, and its replacement. So a version that differs is an error here that names the version, and not a
+//! strange error of the compiler.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use semver::Version;
+use semver::{Version, VersionReq};
 use serde::Deserialize;
+use wasmop_package::manifest::Mode;
 
+use crate::embedded::PORT_RUST;
 use crate::error::failure;
-
-/// All rule files.
-const RULE_FILES: [&str; 4] = [
-    include_str!("../../../guest-rust/port/kube-client-5.0.0.toml"),
-    include_str!("../../../guest-rust/port/kube-runtime-5.0.0.toml"),
-    include_str!("../../../guest-rust/port/hostname-0.3.1.toml"),
-    include_str!("../../../guest-rust/port/hostname-0.4.2.toml"),
-];
 
 /// The file in a copy with the text of its rules. A copy is only replaced if the rules differ, so that cargo does not
 /// build it again.
 const STAMP: &str = ".wasmop-port";
 
-/// The rules for one version of one crate.
+/// Stands for the directory of the crate `wasmop-runtime` in replacements.
+const RUNTIME: &str = "{{wasmop-runtime}}";
+
+/// The rules for one crate.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
     #[serde(rename = "crate")]
     pub name: String,
+    /// The version that the rules were written for.
     pub version: String,
-    #[serde(rename = "rule")]
+    /// Other versions that the rules fit. They apply to programs with a loop of their own only, because the crate `wasmop`
+    /// depends on one version.
+    also: Option<VersionReq>,
+    /// Builds use this version in place of others that are compatible with it.
+    #[serde(default)]
+    compatible: bool,
+    /// The only mode in which the rules apply.
+    mode: Option<Mode>,
+    #[serde(default, rename = "rule")]
     rules: Vec<Rule>,
+    #[serde(default, rename = "add")]
+    added: Vec<Added>,
     /// The rule file itself.
     #[serde(skip)]
     text: &'static str,
@@ -46,17 +54,39 @@ struct Rule {
     /// For readers of the rules.
     #[serde(rename = "why")]
     _why: String,
-    /// Relative to the crate's directory.
+    /// Relative to the crate's directory. A directory stands for all Rust files in it.
     file: PathBuf,
     find: String,
     replace: String,
-    /// The number of occurrences of `find`.
+    /// The number of occurrences of `find` in a file. In a directory there must be at least one.
     #[serde(default = "one")]
     count: usize,
+    /// The only mode in which the rule applies.
+    mode: Option<Mode>,
+    /// The only versions for which the rule applies.
+    versions: Option<VersionReq>,
+}
+
+/// A file that the copy has in addition.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Added {
+    /// Relative to the crate's directory.
+    file: PathBuf,
+    /// Relative to `guest-rust/port`.
+    source: String,
 }
 
 fn one() -> usize {
     1
+}
+
+/// What rules depend on apart from the crate.
+#[derive(Clone, Copy, Debug)]
+pub struct Build<'a> {
+    pub mode: Mode,
+    /// The directory of the crate `wasmop-runtime`.
+    pub runtime: &'a Path,
 }
 
 impl fmt::Display for Port {
@@ -67,19 +97,48 @@ impl fmt::Display for Port {
 
 /// All rules, parsed.
 pub fn known() -> Result<Vec<Port>> {
-    RULE_FILES.into_iter().map(Port::parse).collect()
+    let files = PORT_RUST.iter().filter(|file| file.path.ends_with(".toml"));
+    files.map(|file| Port::parse(std::str::from_utf8(file.bytes).context("a port rule file is not UTF-8")?)).collect()
 }
 
-/// The rules for this version of this crate, or `None` if the crate needs none in any version.
-pub fn rules_for<'a>(known: &'a [Port], name: &str, version: &str) -> Result<Option<&'a Port>, UnknownVersion> {
-    let versions: Vec<&Port> = known.iter().filter(|port| port.name == name).collect();
-    if versions.is_empty() {
-        return Ok(None);
+/// What the rules say about a crate.
+#[derive(Debug)]
+pub enum Ruling<'a> {
+    /// It needs no rules.
+    AsIs,
+    /// It needs these rules.
+    Apply(&'a Port),
+    /// The build needs this version in its place.
+    Replace(&'a Port),
+}
+
+/// The rules for this version of this crate.
+pub fn rules_for<'a>(
+    known: &'a [Port],
+    name: &str,
+    version: &Version,
+    mode: Mode,
+) -> Result<Ruling<'a>, UnknownVersion> {
+    let ports: Vec<&Port> =
+        known.iter().filter(|port| port.name == name && port.mode.is_none_or(|only| only == mode)).collect();
+    if ports.is_empty() {
+        return Ok(Ruling::AsIs);
     }
-    if let Some(port) = versions.iter().find(|port| port.version == version) {
-        return Ok(Some(port));
+    if let Some(port) = ports.iter().find(|port| port.fits(version, mode)) {
+        return Ok(Ruling::Apply(port));
     }
-    Err(UnknownVersion { known: versions.iter().filter_map(|port| Version::parse(&port.version).ok()).collect() })
+    if let Some(port) = ports.iter().find(|port| port.compatible && are_compatible(&port.version, version)) {
+        return Ok(Ruling::Replace(port));
+    }
+    let mut known: Vec<Version> = ports.iter().filter_map(|port| Version::parse(&port.version).ok()).collect();
+    known.sort();
+    Err(UnknownVersion { known })
+}
+
+/// Whether a requirement like `1.2` that one version satisfies may be satisfied by the other.
+fn are_compatible(ours: &str, other: &Version) -> bool {
+    let Ok(ours) = Version::parse(ours) else { return false };
+    ours.major == other.major && (ours.major > 0 || ours.minor == other.minor)
 }
 
 /// A crate needs rules, but there are none for its version.
@@ -96,10 +155,16 @@ impl Port {
         Ok(port)
     }
 
+    fn fits(&self, version: &Version, mode: Mode) -> bool {
+        self.version == version.to_string()
+            || !mode.is_host_driven() && self.also.as_ref().is_some_and(|also| also.matches(version))
+    }
+
     /// Copies the crate at `source` to `target` and applies the rules. Does nothing if the copy is up to date.
-    pub fn apply(&self, source: &Path, target: &Path) -> Result<()> {
+    pub fn apply(&self, source: &Path, version: &Version, target: &Path, build: Build<'_>) -> Result<()> {
         let stamp = target.join(STAMP);
-        if fs::read(&stamp).is_ok_and(|made_with| made_with == self.text.as_bytes()) {
+        let made_with = self.made_with(build)?;
+        if fs::read(&stamp).is_ok_and(|before| before == made_with) {
             return Ok(());
         }
         if target.exists() {
@@ -107,32 +172,91 @@ impl Port {
         }
         copy_sources(source, target)
             .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
-        for rule in &self.rules {
-            let path = target.join(&rule.file);
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let text = self.replace(rule, &text)?;
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        for rule in self.rules.iter().filter(|rule| rule.applies(version, build.mode)) {
+            self.apply_rule(rule, version, target, build)?;
+        }
+        for added in &self.added {
+            let path = target.join(&added.file);
+            fs::write(&path, source_of(added)?).with_context(|| format!("cannot write {}", path.display()))?;
         }
         // Last, so that an interrupted copy is not used.
-        fs::write(&stamp, self.text).with_context(|| format!("cannot write {}", stamp.display()))
+        fs::write(&stamp, made_with).with_context(|| format!("cannot write {}", stamp.display()))
     }
 
-    fn replace(&self, rule: &Rule, text: &str) -> Result<String> {
-        let found = text.matches(&rule.find).count();
-        if found == rule.count {
-            return Ok(text.replace(&rule.find, &rule.replace));
+    /// Everything that a copy depends on.
+    fn made_with(&self, build: Build<'_>) -> Result<Vec<u8>> {
+        let mut all = format!("{} {}\n{}", build.mode.name(), build.runtime.display(), self.text).into_bytes();
+        for added in &self.added {
+            all.extend(source_of(added)?);
+        }
+        Ok(all)
+    }
+
+    fn apply_rule(&self, rule: &Rule, version: &Version, target: &Path, build: Build<'_>) -> Result<()> {
+        let path = target.join(&rule.file);
+        let files = if path.is_dir() { rust_files(&path)? } else { vec![path.clone()] };
+        let mut found = 0;
+        for file in files {
+            let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let here = text.matches(&rule.find).count();
+            if here == 0 {
+                continue;
+            }
+            found += here;
+            let replace = rule.replace.replace(RUNTIME, &build.runtime.to_string_lossy());
+            fs::write(&file, text.replace(&rule.find, &replace))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        let (is_right, expected) = match path.is_dir() {
+            true => (found > 0, "at least once".to_owned()),
+            false => (found == rule.count, rule.count.to_string()),
+        };
+        if is_right {
+            return Ok(());
         }
         let first_line = rule.find.trim().lines().next().unwrap_or_default();
-        Err(failure(
+        let name = &self.name;
+        let help = if self.version == version.to_string() {
             format!(
-                "port rule for {self} does not fit: `{first_line}` occurs {found} times in {}, not {}",
-                rule.file.display(),
-                rule.count
-            ),
-            format!("the sources of {self} in cargo's registry may have been edited; remove that directory, and cargo fetches them again"),
-        )
-        .into())
+                "the sources of {name} in cargo's registry may have been edited; remove that directory, and cargo fetches them again"
+            )
+        } else {
+            format!("wasmop was not made for {name} {version}; use {name} {}", self.version)
+        };
+        let problem = format!(
+            "port rule for {name} {version} does not fit: `{first_line}` occurs {found} times in {}, not {expected}",
+            rule.file.display(),
+        );
+        Err(failure(problem, help).into())
     }
+}
+
+impl Rule {
+    fn applies(&self, version: &Version, mode: Mode) -> bool {
+        self.mode.is_none_or(|only| only == mode) && self.versions.as_ref().is_none_or(|only| only.matches(version))
+    }
+}
+
+fn source_of(added: &Added) -> Result<&'static [u8]> {
+    let file = PORT_RUST.iter().find(|file| file.path == added.source);
+    Ok(file.with_context(|| format!("this wasmop lacks the port file {}", added.source))?.bytes)
+}
+
+/// The Rust files in a directory and below.
+fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut next = vec![dir.to_owned()];
+    while let Some(dir) = next.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+            let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+            if path.is_dir() {
+                next.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Copies what a build reads: the manifest and everything below `src`. It needs no `Cargo.lock`, tests or examples of a
@@ -193,11 +317,24 @@ count = 2
         dir
     }
 
+    fn build(mode: Mode) -> Build<'static> {
+        Build { mode, runtime: Path::new("/the/runtime") }
+    }
+
+    fn apply(rules: &'static str, source: &Path, target: &Path, mode: Mode) -> Result<()> {
+        Port::parse(rules).expect("parsed").apply(source, &Version::new(1, 2, 3), target, build(mode))
+    }
+
+    fn lib(target: &Path) -> String {
+        fs::read_to_string(target.join("src/lib.rs")).expect("read")
+    }
+
     #[test]
     fn the_rules_of_this_wasmop_are_well_formed() {
-        let known = known().expect("parsed");
-        assert_eq!(known.len(), RULE_FILES.len());
-        assert!(known.iter().all(|port| !port.rules.is_empty()));
+        for port in known().expect("parsed") {
+            assert!(!port.rules.is_empty() && Version::parse(&port.version).is_ok(), "{port}");
+            assert!(port.added.iter().all(|added| source_of(added).is_ok()), "{port}");
+        }
     }
 
     #[test]
@@ -205,16 +342,16 @@ count = 2
         let source = crate_with("fn f() { native(); tls(); tls(); }");
         let target = tempfile::tempdir().expect("a directory");
         let target = target.path().join("demo-1.2.3");
-        let port = Port::parse(RULES).expect("parsed");
-        port.apply(source.path(), &target).expect("applied");
-        let lib = target.join("src/lib.rs");
-        assert_eq!(fs::read_to_string(&lib).expect("read"), "fn f() { wasm(); host(); host(); }");
+        apply(RULES, source.path(), &target, Mode::HostDriven).expect("applied");
+        assert_eq!(lib(&target), "fn f() { wasm(); host(); host(); }");
         assert_eq!(fs::read_to_string(target.join("src/deep/mod.rs")).expect("read"), "deep");
         assert!(!target.join("tests").exists());
 
-        fs::write(&lib, "left alone").expect("written");
-        port.apply(source.path(), &target).expect("applied");
-        assert_eq!(fs::read_to_string(&lib).expect("read"), "left alone");
+        fs::write(target.join("src/lib.rs"), "left alone").expect("written");
+        apply(RULES, source.path(), &target, Mode::HostDriven).expect("applied");
+        assert_eq!(lib(&target), "left alone");
+        apply(RULES, source.path(), &target, Mode::GuestDriven).expect("applied");
+        assert_ne!(lib(&target), "left alone");
     }
 
     #[test]
@@ -223,19 +360,50 @@ count = 2
         let target = tempfile::tempdir().expect("a directory");
         fs::write(target.path().join(STAMP), "older rules").expect("written");
         fs::write(target.path().join("stray"), "").expect("written");
-        Port::parse(RULES).expect("parsed").apply(source.path(), target.path()).expect("applied");
-        assert_eq!(fs::read_to_string(target.path().join("src/lib.rs")).expect("read"), "wasm() host host");
+        apply(RULES, source.path(), target.path(), Mode::HostDriven).expect("applied");
+        assert_eq!(lib(target.path()), "wasm() host host");
         assert!(!target.path().join("stray").exists());
     }
 
     #[test]
+    fn a_rule_may_apply_to_a_directory_a_mode_or_a_version() {
+        let rules = r#"
+crate = "demo"
+version = "1.2.3"
+[[rule]]
+why = "a directory"
+file = "src"
+find = "e"
+replace = "E"
+[[rule]]
+why = "a mode"
+file = "src/lib.rs"
+mode = "guest-driven"
+find = "nativE"
+replace = "{{wasmop-runtime}}"
+[[rule]]
+why = "other versions"
+file = "src/lib.rs"
+versions = ">=1.3"
+find = "absent"
+replace = ""
+"#;
+        let source = crate_with("native there");
+        let target = tempfile::tempdir().expect("a directory");
+        for (mode, expected) in [(Mode::HostDriven, "nativE thErE"), (Mode::GuestDriven, "/the/runtime thErE")] {
+            apply(rules, source.path(), target.path(), mode).expect("applied");
+            assert_eq!(lib(target.path()), expected);
+            assert_eq!(fs::read_to_string(target.path().join("src/deep/mod.rs")).expect("read"), "dEEp");
+        }
+    }
+
+    #[test]
     fn a_wrong_number_of_occurrences_is_an_error_with_crate_version_and_file() {
-        let port = Port::parse(RULES).expect("parsed");
         for (lib, count) in [("tls tls", 0), ("native() native() tls tls", 2)] {
             let source = crate_with(lib);
             let target = tempfile::tempdir().expect("a directory");
             let target = target.path().join("copy");
-            let error = port.apply(source.path(), &target).expect_err("an error").to_string();
+            let error = apply(RULES, source.path(), &target, Mode::HostDriven).expect_err("an error").to_string();
             for part in ["demo 1.2.3", "src/lib.rs", "native()", &format!("{count} times")] {
                 assert!(error.contains(part), "{part}: {error}");
             }
@@ -244,11 +412,30 @@ count = 2
     }
 
     #[test]
-    fn an_unknown_version_is_an_error_with_the_known_ones() {
-        let known = [Port::parse(RULES).expect("parsed")];
-        assert!(rules_for(&known, "serde", "1.0.0").expect("fine").is_none());
-        assert!(rules_for(&known, "demo", "1.2.3").expect("fine").is_some());
-        let unknown = rules_for(&known, "demo", "1.2.4").expect_err("an error");
-        assert_eq!(unknown.known, [Version::new(1, 2, 3)]);
+    fn the_version_and_the_mode_decide_about_rules() {
+        let demo = Port::parse(RULES).expect("parsed");
+        let other = "crate = \"other\"\nversion = \"1.9.0\"\nalso = \">=1.8, <1.9\"\ncompatible = true\nmode = \"guest-driven\"";
+        let known = [demo, Port::parse(other).expect("parsed")];
+        let ruling =
+            |name: &str, version: &str, mode| match rules_for(&known, name, &version.parse().expect("a version"), mode)
+            {
+                Ok(Ruling::AsIs) => "as it is".to_owned(),
+                Ok(Ruling::Apply(port)) => format!("apply {port}"),
+                Ok(Ruling::Replace(port)) => format!("replace by {port}"),
+                Err(unknown) => format!("unknown: {:?}", unknown.known),
+            };
+        for (name, version, mode, expected) in [
+            ("serde", "1.0.0", Mode::HostDriven, "as it is"),
+            ("demo", "1.2.3", Mode::HostDriven, "apply demo 1.2.3"),
+            ("demo", "1.2.3", Mode::GuestDriven, "apply demo 1.2.3"),
+            ("other", "1.8.0", Mode::HostDriven, "as it is"),
+            ("other", "1.8.0", Mode::GuestDriven, "apply other 1.9.0"),
+            ("other", "1.2.0", Mode::GuestDriven, "replace by other 1.9.0"),
+        ] {
+            assert_eq!(ruling(name, version, mode), expected, "{name} {version}");
+        }
+        for (name, version) in [("demo", "1.2.4"), ("other", "2.0.0")] {
+            assert!(ruling(name, version, Mode::GuestDriven).starts_with("unknown"), "{name} {version}");
+        }
     }
 }

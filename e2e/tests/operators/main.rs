@@ -1,16 +1,22 @@
-//! Operators that know nothing of wasmop: their sources in `e2e/operators` are built as they are.
+//! Operators that know nothing of wasmop: their sources in `e2e/operators` are built as they are, run on a real API
+//! server, suspended, killed and resumed.
 
 mod go;
+mod rust;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use wasmop_e2e::part::{self, Part};
+use wasmop_e2e::test_cluster::TestCluster;
 
 fn main() -> ExitCode {
-    part::main("operators", &[go::COLUMN], run)
+    part::main("operators", &[go::COLUMN, rust::COLUMN], run)
 }
 
 async fn run(part: &Part) -> Result<()> {
+    let cluster = TestCluster::start().await?;
+    rust::run(part, &cluster).await?;
+    drop(cluster);
     go::run(part).await
 }

@@ -67,7 +67,6 @@ pub static PARTS: &[Part] = &[
     cluster("restart", 15, "restart", Tool::Nothing, "a host of 1,000 controllers restarts and reconciles what changed"),
     host("torture", 170, torture, "a host is killed at random moments, and its network breaks"),
     Part { seconds: None, ..cluster("soft", 0, "soft", Tool::ComponentizePy, "components with WASI on a real API server") },
-    Part { seconds: None, ..cluster("operators", 0, "operators", Tool::Nothing, "operators that know nothing of wasmop, on a real API server") },
     cluster("operating", 90, "operating", Tool::Chromium, "metrics, probes and conditions of a host, also on a bad disk"),
     cluster("traces", 50, "traces", Tool::Nothing, "OpenTelemetry traces of reconciles, with and without a collector"),
     cluster("api-server", 35, "api_server", Tool::Nothing, "the API server restarts, credentials rotate"),
@@ -76,6 +75,7 @@ pub static PARTS: &[Part] = &[
     cluster("hostile", 45, "hostile", Tool::Nothing, "hostile guests beside one that must keep working"),
     cluster("network", 85, "network", Tool::Nothing, "stalled connections, proxies, credentials as in kubectl"),
     cluster("leases", 60, "leases", Tool::Nothing, "hosts that share controllers are killed, stopped, cut off, replaced"),
+    cluster("operators", 120, "operators", Tool::Nothing, "operators in Go and Rust that do not know wasmop, built as they are"),
     cluster("model", 90, "model", Tool::TinyGo, "guests suspended at random against uninterrupted twins, bit for bit"),
 ];
 

@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use tokio::task::AbortHandle;
 
-use super::abi;
+use crate::abi;
 
 /// The task of code that belongs to no reconcile.
 const NONE: u64 = 0;

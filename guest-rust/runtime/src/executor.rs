@@ -20,13 +20,11 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use kube::client::DynBody;
 use serde::Deserialize;
 use tokio::runtime::{Builder, Runtime};
-use tower::{BoxError, Layer, ServiceExt};
 
-use super::abi::{self, Event, EventKind};
-use super::{calls, event_name, log, panic_help, registry, tasks};
+use crate::abi::{self, Event, EventKind};
+use crate::{calls, panic_help, tasks};
 
 /// Parks in a step without runnable tasks; see the module documentation.
 const PARKS_WHEN_IDLE: u32 = 3;
@@ -35,11 +33,46 @@ const PARKS_WHEN_IDLE: u32 = 3;
 /// without threads.
 const SENTINEL: Duration = Duration::from_secs(365 * 24 * 3600);
 
-type Main = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>;
+/// Creates the future of a `main`. The future never completes: a program that ends has failed.
+pub type Main = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// What a program consists of.
+pub struct Program {
+    /// The user's `main`.
+    pub main: Main,
+    /// Runs before `main`.
+    pub on_start: fn(&Start),
+    /// Handles the event `reconcile`: the task, the controller's index, and the object's key.
+    pub on_reconcile: fn(u64, u32, &[u8]),
+    /// Handles the event `map`: the task, `aux` of the event, and the object.
+    pub on_map: fn(u64, u32, Vec<u8>),
+}
+
+/// The payload of the event `start`. Arguments come through WASI, which `std::env::args` uses.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Start {
+    /// The package's name.
+    pub name: String,
+    /// The environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The controller's log level in the host's configuration.
+    #[serde(default)]
+    pub log_level: Option<String>,
+}
+
+/// Where events of reconciles go after the start.
+#[derive(Clone, Copy)]
+struct Handlers {
+    on_reconcile: fn(u64, u32, &[u8]),
+    on_map: fn(u64, u32, Vec<u8>),
+}
 
 thread_local! {
-    /// The user's `main`, until the host's `start` event.
-    static MAIN: RefCell<Option<Main>> = const { RefCell::new(None) };
+    /// The program, until the host's `start` event.
+    static PROGRAM: RefCell<Option<Program>> = const { RefCell::new(None) };
+    static HANDLERS: Cell<Option<Handlers>> = const { Cell::new(None) };
     /// Number of parks since the last event was delivered.
     static PARKS: Cell<u32> = const { Cell::new(0) };
     /// The waker of this step's root future.
@@ -51,19 +84,38 @@ static NAME: OnceLock<String> = OnceLock::new();
 
 /// Returns the controller's name.
 ///
-/// In a wasmop host this is `name` in `wasmop.toml`. Natively it is the name of the crate whose `main` has
-/// [`macro@crate::main`].
+/// In a wasmop host this is `name` in `wasmop.toml`. Natively it is the name of the crate whose `main` has the attribute
+/// `#[wasmop::main]`.
 pub fn name() -> &'static str {
     NAME.get().map_or("", String::as_str)
 }
 
-/// Keeps the user's `main` for the host's `start` event.
-///
-/// This runs when the base image is created, where neither time nor random numbers are available.
-pub fn run<F>(main: fn() -> F)
+/// Keeps the program for the host's `start` event.
+pub fn set_program(program: Program) {
+    log_panics();
+    PROGRAM.set(Some(program));
+}
+
+/// Makes a [`Main`] of a function.
+pub fn main_of<F>(main: fn() -> F) -> Main
 where
     F: Future<Output: Termination> + 'static,
 {
+    Box::new(move || Box::pin(run_to_end(async move { main().await.report() })))
+}
+
+/// Awaits a `main` and fails when it ends, because the host restarts a program that has ended, as Kubernetes restarts a
+/// container that exits.
+pub(crate) async fn run_to_end(main: impl Future<Output = ExitCode>) {
+    // `report` has printed an error to stderr.
+    if main.await == ExitCode::SUCCESS {
+        panic!("the function main has returned");
+    }
+    panic!("the function main has returned an error");
+}
+
+/// Logs panics with help.
+pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("a value that is not a string");
         let mut fields = serde_json::Map::new();
@@ -75,18 +127,6 @@ where
         }
         abi::log(4, "panic", message, &serde_json::Value::Object(fields).to_string());
     }));
-    let main = move || {
-        let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
-            // `report` prints the error to stderr. In either case the program has ended, and the host restarts it, as
-            // Kubernetes restarts a container that exits.
-            if main().await.report() == ExitCode::SUCCESS {
-                panic!("the function main has returned");
-            }
-            panic!("the function main has returned an error");
-        });
-        future
-    };
-    MAIN.set(Some(Box::new(main)));
 }
 
 /// The function that the host calls for each step.
@@ -94,11 +134,10 @@ where
 extern "C" fn step() {
     RUNTIME.with(|runtime| {
         let runtime = runtime.get_or_init(new_runtime);
-        {
-            let _inside = runtime.enter();
-            while let Some(event) = abi::next() {
-                on_event(runtime, event);
-            }
+        #[cfg(feature = "unmodified")]
+        tokio::wasmop::begin_step();
+        while let Some(event) = abi::next() {
+            on_event(runtime, event);
         }
         run_until_idle(runtime);
     });
@@ -140,10 +179,23 @@ fn run_until_idle(runtime: &Runtime) {
 
 fn on_event(runtime: &Runtime, event: Event) {
     let Event { kind, id, aux, payload } = event;
+    if kind == EventKind::Start {
+        // A program creates runtimes of its own, which must not happen inside another one.
+        return start(runtime, &payload);
+    }
+    let _inside = runtime.enter();
     match kind {
-        EventKind::Start => start(runtime, &payload),
-        EventKind::Reconcile => registry::on_reconcile(id, aux, &payload),
-        EventKind::Map => registry::on_map(id, aux, payload),
+        EventKind::Start => {}
+        EventKind::Reconcile => {
+            if let Some(handlers) = HANDLERS.get() {
+                (handlers.on_reconcile)(id, aux, &payload);
+            }
+        }
+        EventKind::Map => {
+            if let Some(handlers) = HANDLERS.get() {
+                (handlers.on_map)(id, aux, payload);
+            }
+        }
         EventKind::Head => calls::on_head(id, aux, &payload),
         EventKind::Body => calls::on_body(id, payload),
         EventKind::End => calls::on_end(id),
@@ -152,53 +204,26 @@ fn on_event(runtime: &Runtime, event: Event) {
     }
 }
 
-/// The payload of `start`. Arguments come through WASI, which `std::env::args` uses.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Start {
-    name: String,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    #[serde(default)]
-    log_level: Option<String>,
-}
-
 fn start(runtime: &Runtime, payload: &[u8]) {
-    let mut log_level = None;
-    match serde_json::from_slice::<Start>(payload) {
-        Ok(start) => {
-            log_level = start.log_level;
-            for (name, value) in start.env {
-                // SAFETY: the guest has a single thread.
-                unsafe { std::env::set_var(name, value) };
-            }
-            let _ = NAME.set(start.name);
-        }
-        Err(error) => {
-            let fields = serde_json::json!({ "error": error.to_string() }).to_string();
-            abi::log(4, "wasmop", "cannot parse the start event of the host", &fields);
-        }
-    }
-    log::init_with_default(log_level.as_deref());
-    // Setting fails after the first start, which is fine: the values are the same.
-    let _ = kube::client::HOST_SERVICE.set(host_service);
-    let _ = kube::runtime::events::EVENT_NAME.set(event_name::generate);
-    if let Some(main) = MAIN.take() {
-        runtime.spawn(OneThread(main()));
-    }
-}
-
-/// Creates the service of a client from its configuration.
-fn host_service(config: &kube::Config) -> kube::client::GenericService {
-    let service = calls::HostService.map_response(|response: http::Response<calls::ResponseBody>| {
-        response.map(|body| -> Box<DynBody> { Box::new(body) })
+    let start = serde_json::from_slice::<Start>(payload).unwrap_or_else(|error| {
+        let fields = serde_json::json!({ "error": error.to_string() }).to_string();
+        abi::log(4, "wasmop", "cannot parse the start event of the host", &fields);
+        Start::default()
     });
-    if config.default_retry {
-        let retry = tower::retry::RetryLayer::new(kube::client::retry::RetryPolicy::server_retry());
-        retry.layer(service).map_err(BoxError::from).boxed()
-    } else {
-        service.boxed()
+    for (name, value) in &start.env {
+        // SAFETY: the guest has a single thread.
+        unsafe { std::env::set_var(name, value) };
     }
+    let _ = NAME.set(start.name.clone());
+    if let Some(Program { main, on_start, on_reconcile, on_map }) = PROGRAM.take() {
+        HANDLERS.set(Some(Handlers { on_reconcile, on_map }));
+        let _inside = runtime.enter();
+        on_start(&start);
+        runtime.spawn(OneThread(main()));
+        return;
+    }
+    #[cfg(feature = "unmodified")]
+    runtime.spawn(OneThread(crate::unmodified::start(&start)));
 }
 
 /// A future that counts as `Send` because the target has a single thread.

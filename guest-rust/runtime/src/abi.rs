@@ -5,16 +5,19 @@
 /// A host event.
 #[derive(Debug)]
 pub struct Event {
+    /// What has happened.
     pub kind: EventKind,
     /// The task or call.
     pub id: u64,
     /// Depends on `kind`; see the enum `event-kind` in `wit/wasmop.wit`.
     pub aux: u32,
+    /// Depends on `kind`.
     pub payload: Vec<u8>,
 }
 
 /// The enum `event-kind` in `wit/wasmop.wit`, without `nothing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The world documents them.
 pub enum EventKind {
     Start,
     Reconcile,
@@ -31,11 +34,13 @@ pub enum EventKind {
 pub struct Call<'a> {
     /// Empty for the API server, else `https://host:port`.
     pub target: &'a str,
+    /// The method.
     pub method: &'a str,
     /// The path with its query.
     pub path: &'a str,
     /// Lines of `name: value\n`.
     pub headers: &'a str,
+    /// The complete body.
     pub body: &'a [u8],
 }
 
@@ -45,6 +50,7 @@ pub use guest::*;
 pub use recording_host::*;
 
 #[cfg(target_family = "wasm")]
+#[allow(missing_docs)] // The functions of the world, which documents them.
 mod guest {
     use super::{Call, Event, EventKind};
 
@@ -214,6 +220,7 @@ mod guest {
 
 /// A host for tests. It records the calls of each thread.
 #[cfg(not(target_family = "wasm"))]
+#[allow(missing_docs)]
 mod recording_host {
     use super::Call;
     use std::cell::RefCell;

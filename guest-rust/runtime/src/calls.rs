@@ -11,13 +11,10 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use kube::client::Body;
 use tokio::sync::{mpsc, oneshot};
-use tower::BoxError;
 
-use super::error_chain::describe;
-use super::{abi, headers, tasks};
-use crate::fetch_error::FetchError;
+use crate::error_chain::describe;
+use crate::{BoxError, abi, headers, tasks};
 
 /// A service that sends requests to the API server through the host. Each request is one call.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +89,11 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-impl tower::Service<Request<Body>> for HostService {
+impl<B> tower_service::Service<Request<B>> for HostService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
@@ -101,12 +102,12 @@ impl tower::Service<Request<Body>> for HostService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         // `kube::Client` calls its service from a separate task. The call starts when the future is polled, which
         // happens in the task that waits for the response.
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
+            let body = body.collect().await.map_err(Into::into)?.to_bytes();
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             let call = abi::Call {
                 target: "",
@@ -121,11 +122,15 @@ impl tower::Service<Request<Body>> for HostService {
 }
 
 /// Sends a request to an external host and reads the complete response. `target` is a scheme and an authority.
-pub async fn fetch(target: &str, request: Request<Bytes>) -> Result<Response<Bytes>, FetchError> {
+///
+/// # Errors
+///
+/// Fails if a header is not visible ASCII, and if the host has no complete response.
+pub async fn fetch(target: &str, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
     let (parts, body) = request.into_parts();
-    let fail = |error: BoxError| FetchError(describe(&*error));
+    let fail = |error: BoxError| CallError(describe(&*error));
     let headers = headers::all_to_lines(&parts.headers)
-        .map_err(|name| FetchError(format!("the value of the header {name} is not visible ASCII")))?;
+        .map_err(|name| CallError(format!("the value of the header {name} is not visible ASCII")))?;
     let path = parts.uri.to_string();
     let call = abi::Call { target, method: parts.method.as_str(), path: &path, headers: &headers, body: &body };
     let (parts, body) = send(&call).await.map_err(fail)?.into_parts();
@@ -197,10 +202,11 @@ pub fn on_failed(id: u64, why: &[u8]) {
 mod tests {
     use super::*;
     use futures::FutureExt;
-    use tower::Service;
+    use http_body_util::Empty;
+    use tower_service::Service;
 
     fn get() -> BoxFuture<'static, Result<Response<ResponseBody>, BoxError>> {
-        let request = Request::get("/api/v1/pods?watch=true").header("accept", "a/b").body(Body::empty());
+        let request = Request::get("/api/v1/pods?watch=true").header("accept", "a/b").body(Empty::<Bytes>::new());
         HostService.call(request.expect("a request"))
     }
 

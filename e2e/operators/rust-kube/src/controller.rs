@@ -1,0 +1,133 @@
+//! The reconcile loop.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ObjectMeta, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::finalizer::{self, finalizer};
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use crate::banner::{Banner, BannerStatus};
+use crate::health::Health;
+
+const FINALIZER: &str = "operators.wasmop.dev/banner";
+const MANAGER: &str = "banner-operator";
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the API server refused: {0}")]
+    Kube(#[from] kube::Error),
+    #[error("a banner cannot repeat {0} times")]
+    TooLong(u32),
+    #[error("the finalizer failed: {0}")]
+    Finalizer(#[source] Box<finalizer::Error<Error>>),
+}
+
+struct Context {
+    client: Client,
+    recorder: Recorder,
+    health: Arc<Health>,
+    /// Reconciles of each object.
+    draws: Mutex<HashMap<String, u64>>,
+}
+
+/// Runs until the program is stopped.
+pub async fn run(client: Client, health: Arc<Health>) {
+    let banners = Api::<Banner>::all(client.clone());
+    let config_maps = Api::<ConfigMap>::all(client.clone());
+    let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: None });
+    let context = Arc::new(Context { client, recorder, health, draws: Mutex::default() });
+    Controller::new(banners, watcher::Config::default())
+        .owns(config_maps, watcher::Config::default())
+        .shutdown_on_signal()
+        .run(reconcile, error_policy, context)
+        .for_each(|result| async move {
+            match result {
+                Ok((object, _)) => tracing::info!(name = object.name, "reconciled"),
+                Err(error) => tracing::warn!(%error, "reconcile failed"),
+            }
+        })
+        .await;
+}
+
+async fn reconcile(banner: Arc<Banner>, context: Arc<Context>) -> Result<Action, Error> {
+    let namespace = banner.namespace().unwrap_or_default();
+    let api = Api::<Banner>::namespaced(context.client.clone(), &namespace);
+    finalizer(&api, FINALIZER, banner, |event| async {
+        match event {
+            finalizer::Event::Apply(banner) => apply(&banner, &namespace, &context).await,
+            finalizer::Event::Cleanup(banner) => cleanup(&banner, &context).await,
+        }
+    })
+    .await
+    .map_err(|error| Error::Finalizer(Box::new(error)))
+}
+
+async fn apply(banner: &Banner, namespace: &str, context: &Context) -> Result<Action, Error> {
+    if banner.spec.repeat > 1000 {
+        return Err(Error::TooLong(banner.spec.repeat));
+    }
+    let name = banner.name_any();
+    let params = PatchParams::apply(MANAGER).force();
+    let text = vec![banner.spec.text.clone(); banner.spec.repeat as usize].join("\n");
+    let config_map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(format!("banner-{name}")),
+            owner_references: banner.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([("text".to_owned(), text)])),
+        ..ConfigMap::default()
+    };
+    let config_maps = Api::<ConfigMap>::namespaced(context.client.clone(), namespace);
+    config_maps.patch(&format!("banner-{name}"), &params, &Patch::Apply(&config_map)).await?;
+
+    let draws = {
+        let mut draws = context.draws.lock().expect("no panic while it is locked");
+        let draws = draws.entry(format!("{namespace}/{name}")).or_default();
+        *draws += 1;
+        *draws
+    };
+    let status = BannerStatus {
+        observed_generation: banner.metadata.generation.unwrap_or_default(),
+        lines: banner.spec.repeat,
+        draws,
+    };
+    let changed = banner.status.as_ref().is_none_or(|before| {
+        before.observed_generation != status.observed_generation || before.lines != status.lines
+    });
+    // Without a refresh, a status with a new count would cause another reconcile, for ever.
+    if changed || banner.spec.refresh_seconds.is_some() {
+        let api = Api::<Banner>::namespaced(context.client.clone(), namespace);
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await?;
+    }
+    context.health.drew();
+    Ok(match banner.spec.refresh_seconds {
+        Some(seconds) => Action::requeue(Duration::from_secs(seconds)),
+        None => Action::await_change(),
+    })
+}
+
+async fn cleanup(banner: &Banner, context: &Context) -> Result<Action, Error> {
+    let event = Event {
+        type_: EventType::Normal,
+        reason: "Removed".into(),
+        note: Some(format!("{} is taken down", banner.name_any())),
+        action: "Remove".into(),
+        secondary: None,
+    };
+    context.recorder.publish(&event, &banner.object_ref(&())).await?;
+    Ok(Action::await_change())
+}
+
+fn error_policy(_: Arc<Banner>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::warn!(%error, "retrying");
+    Action::requeue(Duration::from_secs(5))
+}
