@@ -44,6 +44,8 @@ pub struct Disk {
     pub full_until: Duration,
     /// Writes take seconds until then.
     pub slow_until: Duration,
+    /// It returns every snapshot as it was written. Otherwise some turn out to be unusable.
+    pub is_sound: bool,
 }
 
 impl Disk {
@@ -62,6 +64,7 @@ impl Disk {
             dir,
             full_until: Duration::ZERO,
             slow_until: Duration::ZERO,
+            is_sound: false,
         })
     }
 

@@ -434,7 +434,11 @@ impl Driver {
         self.world.ledger().trouble(now);
         self.world.server.disturb(|faults, _| faults.end_all());
         for host in 0..self.hosts.len() {
-            self.disk(host, |disk| (disk.full_until, disk.slow_until) = Default::default());
+            self.disk(host, |disk| {
+                (disk.full_until, disk.slow_until) = Default::default();
+                // A controller that is resumed often while it waits would lose its memory again and again.
+                disk.is_sound = true;
+            });
             self.hosts[host].starts_at = now;
         }
         self.start_hosts()?;

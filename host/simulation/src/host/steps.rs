@@ -21,7 +21,7 @@ impl Host {
         let count = events.as_ref().map_or(0, Vec::len);
         self.note(format_args!("{name}: step with {count} events"));
         let home = self.take_instance(slot);
-        let is_bad = self.random.percent(self.world.options.bad_snapshots);
+        let is_bad = self.random.percent(self.world.options.bad_snapshots) && !lock(&self.disk).is_sound;
         let disk_is_slow = lock(&self.disk).slow_until > self.world.server.now();
         let mut takes = self.random.duration(Duration::from_millis(1), self.world.options.step);
         let (instance, was_suspended) = match home {
