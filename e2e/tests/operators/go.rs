@@ -20,6 +20,7 @@ use wasmop_e2e::guests;
 use wasmop_e2e::part::Part;
 use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::host::{Host, HostOptions};
+use wasmop_testbed::log::Record;
 
 pub const COLUMN: &str = "go";
 const NAME: &str = "greeter";
@@ -80,6 +81,15 @@ async fn create_crd(cluster: &TestCluster) -> Result<()> {
     Ok(())
 }
 
+/// Starts a host, and waits until its controllers run. A controller with a loop of its own registers nothing, so the
+/// host does not log that it is ready.
+fn started(options: &HostOptions) -> Result<Host> {
+    let mut host = Host::spawn(options)?;
+    let is_started = |record: &Record| record.message() == "host started";
+    tokio::task::block_in_place(|| host.log.wait_for(0, READY_TIMEOUT, "start of the host", is_started))?;
+    Ok(host)
+}
+
 struct Fixture {
     cluster: TestCluster,
     options: HostOptions,
@@ -89,8 +99,7 @@ struct Fixture {
 impl Fixture {
     fn start(cluster: TestCluster, package: PathBuf) -> Result<Fixture> {
         let options = cluster.host_options("host", vec![package])?;
-        let mut host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| host.wait_ready(&[NAME], READY_TIMEOUT))?;
+        let host = started(&options)?;
         Ok(Fixture { cluster, options, host: Mutex::new(host) })
     }
 
@@ -230,9 +239,7 @@ impl Fixture {
         // The change happens while no host runs.
         self.change("first", json!({"text": "after"})).await?;
         let options = HostOptions { log: self.cluster.dir().join("host-2.log"), ..self.options.clone() };
-        let mut host = Host::spawn(&options)?;
-        tokio::task::block_in_place(|| host.wait_ready(&[NAME], READY_TIMEOUT))?;
-        *self.host() = host;
+        *self.host() = started(&options)?;
         self.until_text("first", "Hello, after").await?;
         let deadline = Instant::now() + TIMEOUT;
         while self.reconciles().is_err() && Instant::now() < deadline {

@@ -22,6 +22,7 @@ func enterPod() {
 		"KUBERNETES_SERVICE_HOST": ClusterHost,
 		"KUBERNETES_SERVICE_PORT": "443",
 		"HOME":                    "/root",
+		"USER":                    "root",
 	} {
 		if _, ok := os.LookupEnv(name); !ok {
 			os.Setenv(name, value)
