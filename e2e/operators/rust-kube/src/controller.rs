@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -34,8 +34,14 @@ struct Context {
     client: Client,
     recorder: Recorder,
     health: Arc<Health>,
-    /// Reconciles of each object.
-    draws: Mutex<HashMap<String, u64>>,
+    /// The draws of each banner.
+    draws: Mutex<HashMap<String, Draws>>,
+}
+
+struct Draws {
+    count: u64,
+    last: Instant,
+    generation: i64,
 }
 
 /// Runs until the program is stopped.
@@ -89,30 +95,25 @@ async fn apply(banner: &Banner, namespace: &str, context: &Context) -> Result<Ac
     let config_maps = Api::<ConfigMap>::namespaced(context.client.clone(), namespace);
     config_maps.patch(&format!("banner-{name}"), &params, &Patch::Apply(&config_map)).await?;
 
+    let generation = banner.metadata.generation.unwrap_or_default();
+    let refresh = banner.spec.refresh_seconds.map(Duration::from_secs);
+    // The new status causes another reconcile, which must not draw again.
     let draws = {
-        let mut draws = context.draws.lock().expect("no panic while it is locked");
-        let draws = draws.entry(format!("{namespace}/{name}")).or_default();
-        *draws += 1;
-        *draws
+        let now = Instant::now();
+        let mut all = context.draws.lock().expect("no panic while it is locked");
+        let draws = all.entry(format!("{namespace}/{name}")).or_insert(Draws { count: 0, last: now, generation: 0 });
+        let next = refresh.map(|refresh| (draws.last + refresh).saturating_duration_since(now));
+        if draws.generation == generation && next.is_none_or(|next| !next.is_zero()) {
+            return Ok(next.map_or_else(Action::await_change, Action::requeue));
+        }
+        *draws = Draws { count: draws.count + 1, last: now, generation };
+        draws.count
     };
-    let status = BannerStatus {
-        observed_generation: banner.metadata.generation.unwrap_or_default(),
-        lines: banner.spec.repeat,
-        draws,
-    };
-    let changed = banner.status.as_ref().is_none_or(|before| {
-        before.observed_generation != status.observed_generation || before.lines != status.lines
-    });
-    // Without a refresh, a status with a new count would cause another reconcile, for ever.
-    if changed || banner.spec.refresh_seconds.is_some() {
-        let api = Api::<Banner>::namespaced(context.client.clone(), namespace);
-        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await?;
-    }
+    let status = BannerStatus { observed_generation: generation, lines: banner.spec.repeat, draws };
+    let api = Api::<Banner>::namespaced(context.client.clone(), namespace);
+    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await?;
     context.health.drew();
-    Ok(match banner.spec.refresh_seconds {
-        Some(seconds) => Action::requeue(Duration::from_secs(seconds)),
-        None => Action::await_change(),
-    })
+    Ok(refresh.map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn cleanup(banner: &Banner, context: &Context) -> Result<Action, Error> {
