@@ -23,6 +23,7 @@ use semver::Version;
 use self::graph::Graph;
 use self::lock_file::LockFile;
 use self::rustflags::Rustflags;
+use super::port::Port;
 use super::{Core, Request, need_sdk_copy, port};
 use crate::error::{HelpExt, failure};
 use crate::process::Failed;
@@ -90,8 +91,11 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         (Some(lock.save()?), Vec::new())
     };
     for _ in 0..MAX_REPLACED {
-        let Some((package, port)) = ported::other_version(&graph, &known_ports, build) else { break };
-        cargo.use_version(dir, &lock_arguments, package, &port.version)?;
+        let replaced = ported::other_versions(&graph, &known_ports, build);
+        if replaced.is_empty() {
+            break;
+        }
+        cargo.use_one(dir, &lock_arguments, &replaced)?;
         let lock_arguments = lock_arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
         let arguments: Vec<String> = filter.iter().chain(&features).cloned().chain(lock_arguments).collect();
         graph = Graph::new(&cargo.metadata(dir, &arguments)?, &root);
@@ -281,6 +285,19 @@ impl Cargo {
         ]);
         let text = output_of(&mut command).context("`cargo tree` failed")?;
         Ok(text.lines().filter_map(parse_tree_line).collect())
+    }
+
+    /// Locks one of these crates at the version of its rules. Not each can be first: tokio requires a version of
+    /// tokio-macros.
+    fn use_one(&self, dir: &Path, lock_arguments: &[OsString], replaced: &[(&Package, &Port)]) -> Result<()> {
+        let mut last = Ok(());
+        for (package, port) in replaced {
+            last = self.use_version(dir, lock_arguments, package, &port.version);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
     }
 
     /// Locks a crate at another version.

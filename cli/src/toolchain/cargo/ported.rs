@@ -30,18 +30,16 @@ impl Ported {
     }
 }
 
-/// The first crate that the build needs in another version, and the rules for that version.
-pub fn other_version<'a>(
-    graph: &'a Graph,
-    known: &'a [Port],
-    build: port::Build<'_>,
-) -> Option<(&'a Package, &'a Port)> {
-    graph.reachable().into_iter().find_map(|package| {
+/// The crates that the build needs in another version, and the rules for that version.
+pub fn other_versions<'a>(graph: &'a Graph, known: &'a [Port], build: port::Build<'_>) -> Vec<(&'a Package, &'a Port)> {
+    let reachable = graph.reachable().into_iter();
+    let replaced = reachable.filter_map(|package| {
         match port::rules_for(known, package.name.as_str(), &package.version, build.mode) {
             Ok(Ruling::Replace(port)) => Some((package, port)),
             _ => None,
         }
-    })
+    });
+    replaced.collect()
 }
 
 /// Creates the ported copies in `dir`.
