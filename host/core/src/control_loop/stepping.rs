@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wasmop_package::manifest::Mode;
+
 use super::effect::{ReconcileBegun, Step};
 use super::event::Stepped;
 use super::parts::{Phase, SlotId};
@@ -84,7 +86,9 @@ impl<E: Environment> ControlLoop<E> {
         }
         slot.phase = instance.map_or(Phase::FRESH, Phase::Resident);
         let registrations = slot.controller.registered();
-        if registrations > registered_before {
+        // A guest-driven package registers nothing; its main function runs.
+        let has_begun = resume.is_some() && !was_suspended && instance.is_some() && report.lost.is_none();
+        if registrations > registered_before || slot.package.mode == Mode::GuestDriven && has_begun {
             tracing::info!(controller = &*slot.name, registrations, from = "start", "controller ready");
         }
         let mut misuses = Vec::new();
