@@ -22,7 +22,7 @@ use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
 
-pub const COLUMN: &str = "go";
+const COLUMN: &str = super::COLUMN;
 const NAME: &str = "greeter";
 const NAMESPACE: &str = "greeter";
 const CRD: &str = "greetings.greeter.example.com";
@@ -34,19 +34,19 @@ pub async fn run(part: &Part) -> Result<()> {
     let cluster = TestCluster::start().await?;
     let package = tokio::task::block_in_place(|| build(&project(), cluster.dir()));
     let built = package.as_ref().map(|_| ()).map_err(|error| anyhow::anyhow!("{error:#}"));
-    part.record("an operator of kubebuilder builds, and its project does not change", COLUMN, built);
+    part.record("Go: an operator of kubebuilder builds, and its project does not change", COLUMN, built);
     let Ok(package) = package else { return Ok(()) };
 
     create_crd(&cluster).await?;
     cluster.create_namespace(NAMESPACE).await?;
     let fixture = Fixture::start(cluster, package)?;
-    part.step("a custom resource becomes a ConfigMap and gets a status", COLUMN, fixture.greets()).await;
-    part.step("it is suspended, and a change resumes it", COLUMN, fixture.resumes()).await;
-    part.step("a deleted child is created again", COLUMN, fixture.repairs()).await;
-    part.step("a requeue is due while it is suspended", COLUMN, fixture.requeues()).await;
-    part.step("a killed host continues it with its memory", COLUMN, fixture.continues()).await;
-    part.step("a finalizer runs before the object is gone", COLUMN, fixture.finalizes()).await;
-    part.row("leader election makes no requests", COLUMN, fixture.elects_nobody()).await;
+    part.step("Go: a custom resource becomes a ConfigMap and gets a status", COLUMN, fixture.greets()).await;
+    part.step("Go: it is suspended, and a change resumes it", COLUMN, fixture.resumes()).await;
+    part.step("Go: a deleted child is created again", COLUMN, fixture.repairs()).await;
+    part.step("Go: a requeue is due while it is suspended", COLUMN, fixture.requeues()).await;
+    part.step("Go: a killed host continues it with its memory", COLUMN, fixture.continues()).await;
+    part.step("Go: a finalizer runs before the object is gone", COLUMN, fixture.finalizes()).await;
+    part.row("Go: leader election makes no requests", COLUMN, fixture.elects_nobody()).await;
     if part.has_failures() {
         part.keep(fixture.keep_files());
     }
@@ -186,10 +186,7 @@ impl Fixture {
     /// The operator's count of reconciles, which it keeps in memory, from its last log line.
     fn reconciles(&self) -> Result<f64> {
         let mut host = self.host();
-        let counts = host.log.records()?.iter().rev().filter_map(|record| {
-            let (_, count) = record.message().split_once("\"reconciles\": ")?;
-            count.trim_end_matches(['}', '\n', ' ']).parse::<f64>().ok()
-        });
+        let counts = host.log.records()?.iter().rev().filter_map(|record| record.0["fields"]["reconciles"].as_f64());
         counts.into_iter().next().context("no log line with a count of reconciles")
     }
 

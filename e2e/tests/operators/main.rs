@@ -10,8 +10,10 @@ use anyhow::Result;
 use wasmop_e2e::part::{self, Part};
 use wasmop_e2e::test_cluster::TestCluster;
 
+const COLUMN: &str = "operator";
+
 fn main() -> ExitCode {
-    part::main("operators", &[go::COLUMN, rust::COLUMN], run)
+    part::main("operators", &[COLUMN], run)
 }
 
 async fn run(part: &Part) -> Result<()> {

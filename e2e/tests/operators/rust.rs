@@ -18,7 +18,7 @@ use wasmop_testbed::cargo_variables;
 use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
 
-pub const COLUMN: &str = "rust";
+const COLUMN: &str = super::COLUMN;
 const NAME: &str = "banner";
 const NAMESPACE: &str = "default";
 const CRD: &str = include_str!("../../operators/rust-kube/yaml/crd.yaml");
@@ -30,20 +30,20 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Builds and runs the operator.
 pub async fn run(part: &Part, cluster: &TestCluster) -> Result<()> {
     let package = cluster.dir().join("banner.wasm");
-    part.step("an unmodified program builds, and its files stay as they are", COLUMN, build(&package)).await;
+    part.step("Rust: an unmodified program builds, and its files stay as they are", COLUMN, build(&package)).await;
     if part.has_failures() {
         return Ok(());
     }
     create_crd(cluster).await?;
     let options = cluster.host_options("rust-kube", vec![package])?;
     let mut operator = Operator::start(cluster, options)?;
-    part.step("it reconciles a new object, with a finalizer and a status", COLUMN, operator.creates()).await;
-    part.row("it is suspended, and resumes for a change", COLUMN, operator.resumes_for_a_change()).await;
-    part.row("it repairs an owned object that somebody changed", COLUMN, operator.repairs()).await;
-    part.row("it requeues while it is suspended", COLUMN, operator.requeues()).await;
-    part.row("it stays suspended without a reason to resume", COLUMN, operator.stays_suspended()).await;
-    part.row("it continues after a kill of the host", COLUMN, operator.continues_after_a_kill()).await;
-    part.row("it cleans up a deleted object", COLUMN, operator.cleans_up()).await;
+    part.step("Rust: it reconciles a new object, with a finalizer and a status", COLUMN, operator.creates()).await;
+    part.row("Rust: it is suspended, and resumes for a change", COLUMN, operator.resumes_for_a_change()).await;
+    part.row("Rust: it repairs an owned object that somebody changed", COLUMN, operator.repairs()).await;
+    part.row("Rust: it requeues while it is suspended", COLUMN, operator.requeues()).await;
+    part.row("Rust: it stays suspended without a reason to resume", COLUMN, operator.stays_suspended()).await;
+    part.row("Rust: it continues after a kill of the host", COLUMN, operator.continues_after_a_kill()).await;
+    part.row("Rust: it cleans up a deleted object", COLUMN, operator.cleans_up()).await;
     Ok(())
 }
 
@@ -76,7 +76,7 @@ async fn build(package: &Path) -> Result<()> {
     let output = tokio::task::block_in_place(|| command.output())?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`wasmop build` failed:\n{said}");
-    ensure!(said.contains("it runs its own reconcile loop"), "{said}");
+    ensure!(said.contains("it runs its own loop with kube"), "{said}");
     ensure!(files()? == before, "the build changed files of the project");
     Ok(())
 }
