@@ -22,11 +22,11 @@ fn main() {
     fs::write(Path::new(&env("OUT_DIR")).join("embedded.rs"), code).expect("OUT_DIR is writable");
 }
 
-/// Writes `pub static NAME: &[File]` with every file below `dir`, without the top-level entries in `skip`.
+/// Writes `pub static NAME: &[File]` with every file below `dir`, without the entries named in `skip`.
 fn embed(code: &mut String, name: &str, dir: &Path, skip: &[&str]) {
     println!("cargo:rerun-if-changed={}", dir.display());
     let mut files = Vec::new();
-    collect(dir, dir, skip, &mut files);
+    collect(dir, skip, &mut files);
     files.sort();
     writeln!(code, "pub static {name}: &[File] = &[").expect("a string takes everything");
     for file in files {
@@ -38,16 +38,16 @@ fn embed(code: &mut String, name: &str, dir: &Path, skip: &[&str]) {
     code.push_str("];\n");
 }
 
-fn collect(top: &Path, dir: &Path, skip: &[&str], files: &mut Vec<PathBuf>) {
+fn collect(dir: &Path, skip: &[&str], files: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("cannot read {}: {error}", dir.display()));
     for entry in entries.map(|entry| entry.expect("a readable folder")) {
         let (path, name) = (entry.path(), entry.file_name());
         let skipped = |names: &[&str]| names.iter().any(|skip| name == *skip);
-        if skipped(&NOT_SOURCES) || (dir == top && skipped(skip)) {
+        if skipped(&NOT_SOURCES) || skipped(skip) {
             continue;
         }
         if path.is_dir() {
-            collect(top, &path, skip, files);
+            collect(&path, skip, files);
         } else {
             files.push(path);
         }

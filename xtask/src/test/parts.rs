@@ -156,9 +156,11 @@ fn unit(report: &mut Report) -> Result<()> {
     let tests = ["--lib", "--bins", "--test", "assembled", "--test", "verbs", "--test", "suspend"];
     cargo_test::run(&mut cargo_test(&tests), None, report)?;
     cargo_test::run(&mut cargo_test(&["--doc"]), None, report)?;
-    let mut guest_rust = command::cargo();
-    guest_rust.args(["test", "--no-fail-fast", "--release", "--manifest-path", "guest-rust/Cargo.toml"]);
-    cargo_test::run(guest_rust.env("CARGO_TARGET_DIR", repository::guest_target()), None, report)?;
+    for manifest in ["guest-rust/Cargo.toml", "guest-rust/runtime/Cargo.toml"] {
+        let mut guest = command::cargo();
+        guest.args(["test", "--no-fail-fast", "--release", "--manifest-path", manifest]);
+        cargo_test::run(guest.env("CARGO_TARGET_DIR", repository::guest_target()), None, report)?;
+    }
     go_test::run(&repository::root().join("guest-go"), &[], &[], report)?;
     go_test::run(&repository::root().join("guest-go/port"), &[], &[], report)
 }
