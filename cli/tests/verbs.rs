@@ -81,7 +81,7 @@ fn a_go_workspace_that_does_not_use_the_project_is_switched_off() {
     }
     // A workspace that uses it stays on. Then the fake `go` does not find the SDK.
     sandbox.write("go.work", br#"{"Use": [{"DiskPath": "./p"}]}"#);
-    sandbox.wasmop(&["build", "p"]).fails_with(1, &["does not require the module", "not in the workspace"]);
+    sandbox.wasmop(&["build", "p"]).fails_with(1, &["modules of the project cannot be loaded", "not in the workspace"]);
 }
 
 #[test]
