@@ -10,6 +10,8 @@ pub mod activity_trace;
 pub mod cel_bounds;
 pub mod core_module;
 pub mod external_host;
+pub mod guest_log;
+pub mod guest_watch;
 mod host;
 pub mod journal;
 pub mod kubeconfig;
@@ -32,6 +34,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cel_bounds", run: cel_bounds::target },
     Target { name: "core_module", run: core_module::target },
     Target { name: "external_host", run: external_host::target },
+    Target { name: "guest_log", run: guest_log::target },
+    Target { name: "guest_watch", run: guest_watch::target },
     Target { name: "journal", run: journal::target },
     Target { name: "kubeconfig", run: kubeconfig::target },
     Target { name: "manifest", run: manifest::target },

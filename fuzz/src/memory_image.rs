@@ -7,7 +7,7 @@ use wasmop_package::MemoryImage;
 
 use crate::host::snapshot::BaseImage;
 use crate::host::snapshot::disk::Disk;
-use crate::host::snapshot::format::{ImageHeader, FileKind, data_offset, prefix};
+use crate::host::snapshot::format::{FileKind, ImageHeader, data_offset, prefix};
 
 /// Maps at most this many bytes of memory per input.
 const MAX_MEMORY: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 use wasmop_package::{Package, assemble};
 
-use crate::host::snapshot::format::{Extent, ImageHeader, FileKind, PageRun, StateHeader, prefix};
+use crate::host::snapshot::format::{Extent, FileKind, ImageHeader, PageRun, StateHeader, prefix};
 
 /// A module that uses everything that instrumentation handles.
 const FULL_MODULE: &str = r#"(module
@@ -75,6 +75,30 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
             ("name", text("https://api.example.com:8443\napi.example.com:8443\nhttps://*.example.com:8443")),
             ("address", text("http://[::ffff:10.0.0.7]:9000\nhttp://10.0.0.7:9000\nhttp://[2001:db8::1]")),
             ("refused", text("https://user@api.example.com/#@evil.example\nhttps://0x7f.1")),
+        ],
+        "guest_log" => vec![
+            ("klog", text("I1129 12:00:00.000001 1 main.go:12] \"Synced\" key=\"a/b\" n=3\n")),
+            ("json", text("{\"level\":\"info\",\"logger\":\"setup\",\"msg\":\"starting\",\"a\":{\"b\":1}}\n")),
+            ("console", text("2026-11-29T12:00:00Z\tERROR\tsetup\tfailed\t{\"a\":1}\nmain.main\n\t/main.go:7\n")),
+            ("logfmt", text("time=\"x\" level=warning msg=\"no \\\"x\\\"\" count=2\n")),
+            (
+                "text",
+                text("\u{1b}[2m2026-11-29T12:00:00Z\u{1b}[0m  INFO app::sync: begins\n2026/11/29 12:00:00 WARN slow\n"),
+            ),
+        ],
+        "guest_watch" => vec![
+            (
+                "after",
+                text(
+                    "/api/v1/pods?watch=true&resourceVersion=5&labelSelector=app%3Dx\napplication/json\n{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"resourceVersion\":\"6\"}}}\n{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n",
+                ),
+            ),
+            (
+                "list",
+                text(
+                    "/apis/a.dev/v1/bs?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeout=5m\napplication/vnd.kubernetes.protobuf, */*\n{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}}}}\n{\"type\":\"ERROR\",\"object\":{}}\n",
+                ),
+            ),
         ],
         "journal" => vec![("empty", Vec::new()), ("prefix", b"WASMOPWA\x01\0\0\0".to_vec())],
         "kubeconfig" => vec![("token", text(KUBECONFIG)), ("no-context", text("apiVersion: v1\nclusters: []\n"))],

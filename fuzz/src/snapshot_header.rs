@@ -1,6 +1,6 @@
 //! Headers of snapshots and base images.
 
-use crate::host::snapshot::format::{ImageHeader, FileKind, PREFIX_LEN, Prefix, StateHeader, prefix};
+use crate::host::snapshot::format::{FileKind, ImageHeader, PREFIX_LEN, Prefix, StateHeader, prefix};
 
 /// Lists the pages of headers with at most this many pages.
 const MAX_PAGES: u64 = 1 << 16;
