@@ -27,6 +27,9 @@ const LEFT_OUT: [&str; 15] = [
     "ServiceCIDR",
 ];
 
+/// In place of the random ending of a name.
+pub const RANDOM: &str = "<random>";
+
 /// Objects by `Kind namespace/name`, and what Events were written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Content {
@@ -55,6 +58,8 @@ impl Content {
                         Scope::Cluster => String::new(),
                     };
                     let mut value = serde_json::to_value(&object)?;
+                    // Objects of a list do not say what they are.
+                    value["apiVersion"] = resource.api_version.clone().into();
                     value["kind"] = resource.kind.clone().into();
                     let name = normalise(&mut value);
                     content.objects.insert(format!("{} {namespace}/{name}", resource.kind), value);
@@ -132,7 +137,7 @@ fn normalise(object: &mut Value) -> String {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     let metadata = &mut object["metadata"];
     let name = match metadata["generateName"].as_str() {
-        Some(prefix) => format!("{prefix}<random>"),
+        Some(prefix) => format!("{prefix}{RANDOM}"),
         None => metadata["name"].as_str().unwrap_or_default().to_owned(),
     };
     if let Value::Object(metadata) = metadata {

@@ -8,7 +8,7 @@ use kube::discovery::{ApiResource, Scope};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::cluster_content::Content;
+use super::cluster_content::{Content, RANDOM};
 
 /// The cluster counts as settled after this time without a change.
 const QUIET: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ impl Stage {
             let patch = json!({"metadata": {"annotations": {"wasmop.dev/round": round}}});
             api.patch(&name, &PatchParams::apply(MANAGER), &Patch::Merge(patch)).await?;
         }
-        for key in children.owned() {
+        for key in children.owned().filter(|key| !key.ends_with(RANDOM)) {
             let Some(object) = children.objects.get(key) else { continue };
             let (api, name) = api_of(&self.client, object).await?;
             match api.delete(&name, &DeleteParams::background()).await {
