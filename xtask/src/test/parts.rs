@@ -57,16 +57,16 @@ const fn host(name: &'static str, seconds: u32, tests: fn(&mut Report) -> Result
 /// All parts, in the order in which they run.
 #[rustfmt::skip]
 pub static PARTS: &[Part] = &[
-    local("lint", Some(200), lint::run, "formatting, static analysis, documentation, dependencies"),
-    local("unit", Some(45), unit, "the crates, guest-rust as a native library, guest-go"),
-    local("fuzz", Some(15), fuzz, "every fuzz target on its seeds and a second of mutations"),
+    local("lint", Some(90), lint::run, "formatting, static analysis, documentation, dependencies"),
+    local("unit", Some(90), unit, "the crates, guest-rust as a native library, guest-go"),
+    local("fuzz", Some(20), fuzz, "every fuzz target on its seeds and a second of mutations"),
     local("simulation", Some(60), simulation, "whole hosts on a simulated cluster, disk and clock"),
-    local("control-plane", None, control_plane, "the bundled control plane in the roles of its components"),
-    host("bad-input", 170, bad_input, "error messages name the input and a remedy"),
+    local("control-plane", Some(20), control_plane, "the bundled control plane in the roles of its components"),
+    host("bad-input", 75, bad_input, "error messages name the input and a remedy"),
     cluster("conformance", 200, "conformance", Tool::TinyGo, "every behaviour with every guest on a real API server"),
     cluster("restart", 15, "restart", Tool::Nothing, "a host of 1,000 controllers restarts and reconciles what changed"),
     host("torture", 170, torture, "a host is killed at random moments, and its network breaks"),
-    Part { seconds: None, ..cluster("soft", 0, "soft", Tool::ComponentizePy, "components with WASI on a real API server") },
+    cluster("soft", 80, "soft", Tool::ComponentizePy, "components with WASI on a real API server"),
     cluster("operating", 90, "operating", Tool::Chromium, "metrics, probes and conditions of a host, also on a bad disk"),
     cluster("traces", 50, "traces", Tool::Nothing, "OpenTelemetry traces of reconciles, with and without a collector"),
     cluster("api-server", 35, "api_server", Tool::Nothing, "the API server restarts, credentials rotate"),
@@ -75,7 +75,7 @@ pub static PARTS: &[Part] = &[
     cluster("hostile", 45, "hostile", Tool::Nothing, "hostile guests beside one that must keep working"),
     cluster("network", 85, "network", Tool::Nothing, "stalled connections, proxies, credentials as in kubectl"),
     cluster("leases", 60, "leases", Tool::Nothing, "hosts that share controllers are killed, stopped, cut off, replaced"),
-    cluster("operators", 120, "operators", Tool::Nothing, "operators in Go and Rust that do not know wasmop, built as they are"),
+    cluster("operators", 150, "operators", Tool::Nothing, "operators in Go and Rust that do not know wasmop, built as they are"),
     cluster("model", 90, "model", Tool::TinyGo, "guests suspended at random against uninterrupted twins, bit for bit"),
 ];
 
