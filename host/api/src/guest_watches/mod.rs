@@ -16,6 +16,7 @@
 //!
 //! If the API server refuses to continue, the guests' watches end, so that they ask again and see why.
 
+mod batch;
 mod lines;
 mod own_connection;
 mod shared_stream;

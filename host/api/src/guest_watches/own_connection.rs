@@ -4,9 +4,9 @@ use std::sync::Weak;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
-use wasmop_core::guest_watch::{Position, Progress, Verdict};
-use wasmop_core::reply::CHUNK_BYTES;
+use wasmop_core::guest_watch::{Position, Progress};
 
+use super::batch::{Batch, Next};
 use super::lines::{Lines, NotOpened};
 use super::subscriber::Subscriber;
 use super::{Key, Watches};
@@ -79,40 +79,17 @@ enum Passed {
 
 async fn pass_on(lines: &mut Lines, progress: &mut Progress, subscriber: &mut Subscriber) -> Passed {
     loop {
-        let Some(mut line) = lines.next().await else { return Passed::Ended };
-        let mut batch = Vec::new();
-        loop {
-            let verdict = match progress.read(&line) {
-                Ok(verdict) => verdict,
-                Err(error) => {
-                    tracing::debug!(%error, "the API server sent something else than watch events");
-                    return Passed::Ended;
-                }
-            };
-            match verdict {
-                Verdict::Hide => {}
-                Verdict::Deliver => batch.append(&mut line),
-                Verdict::DeliverLast => {
-                    batch.append(&mut line);
-                    return match subscriber.deliver(batch.into()).await {
-                        Some(()) => Passed::Last,
-                        None => Passed::Gone,
-                    };
-                }
-            }
-            if batch.len() >= CHUNK_BYTES {
-                break;
-            }
-            match lines.next_now() {
-                Some(next) => line = next,
-                None => break,
-            }
-        }
-        if !batch.is_empty() && subscriber.deliver(batch.into()).await.is_none() {
+        let Some(line) = lines.next().await else { return Passed::Ended };
+        let batch = Batch::fill(line, lines, progress);
+        let wanted = batch.after(None);
+        if !wanted.is_empty() && subscriber.deliver(wanted).await.is_none() {
             return Passed::Gone;
         }
-        if progress.version().is_some() {
-            return Passed::Joinable;
+        match batch.next {
+            Next::End => return Passed::Last,
+            Next::Garbage => return Passed::Ended,
+            Next::Lines if progress.version().is_some() => return Passed::Joinable,
+            Next::Lines => {}
         }
     }
 }

@@ -6,17 +6,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use wasmop_core::guest_watch::{Position, Progress, Verdict};
-use wasmop_core::reply::CHUNK_BYTES;
+use wasmop_core::guest_watch::{Position, Progress};
 
+use super::batch::{Batch, Next};
 use super::lines::{Lines, NotOpened};
 use super::subscriber::{Delivered, Subscriber};
 use super::{Key, Watches};
 
 /// The watch that its subscribers share.
 ///
-/// Invariant: every subscriber has got all changes up to the lower of `position` and its own `seen`, and is owed all later
-/// ones.
+/// Invariant: every subscriber has got all changes up to `position`, or to its own `seen` if that is later.
 pub(super) struct SharedStream {
     key: Key,
     state: Mutex<State>,
@@ -34,47 +33,9 @@ struct State {
 
 struct Member {
     subscriber: Subscriber,
-    /// It has all changes up to this version, which may be later than the stream's.
+    /// The version that the guest knows: of its last change, or of its list. It may be later than the stream's, and earlier
+    /// than the last bookmark, which the guest does not get.
     seen: u64,
-}
-
-/// Lines that arrived together.
-#[derive(Default)]
-struct Batch {
-    /// Those for the guests, each with its version; `None` if the version is not known to be later.
-    lines: Vec<(Option<u64>, Bytes)>,
-    bytes: usize,
-    bookmark: Option<(u64, Bytes)>,
-    /// The watch has failed.
-    is_last: bool,
-}
-
-impl Batch {
-    /// Takes in a line. Returns whether more may follow in this batch.
-    fn add(&mut self, line: Vec<u8>, progress: &mut Progress) -> Result<bool, serde_json::Error> {
-        let before = progress.version();
-        let verdict = progress.read(&line)?;
-        let version = progress.version().filter(|version| Some(*version) > before);
-        match verdict {
-            Verdict::Hide => self.bookmark = version.map(|version| (version, line.into())),
-            Verdict::Deliver | Verdict::DeliverLast => {
-                self.bytes += line.len();
-                self.lines.push((version, line.into()));
-            }
-        }
-        self.is_last = verdict == Verdict::DeliverLast;
-        Ok(!self.is_last && self.bytes < CHUNK_BYTES)
-    }
-
-    /// The lines after version `seen`.
-    fn after(&self, seen: u64) -> Bytes {
-        let wanted = self.lines.iter().filter(|(version, _)| version.is_none_or(|version| version > seen));
-        match &wanted.map(|(_, line)| line).collect::<Vec<_>>()[..] {
-            [] => Bytes::new(),
-            [only] => (*only).clone(),
-            several => several.iter().map(|line| &line[..]).collect::<Vec<_>>().concat().into(),
-        }
-    }
 }
 
 impl SharedStream {
@@ -182,27 +143,17 @@ impl SharedStream {
                 }
                 next = lines.next() => next,
             };
-            let Some(mut line) = next else { return Some(()) };
-            let mut batch = Batch::default();
-            loop {
-                match batch.add(line, &mut progress) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::debug!(%error, "the API server sent something else than watch events");
-                        return Some(());
-                    }
-                }
-                match lines.next_now() {
-                    Some(next) => line = next,
-                    None => break,
-                }
-            }
-            let is_last = batch.is_last;
+            let Some(line) = next else { return Some(()) };
+            let batch = Batch::fill(line, lines, &mut progress);
+            let next = batch.next;
             self.publish(batch, &progress, watches);
-            if is_last {
-                self.end(watches);
-                return None;
+            match next {
+                Next::Lines => {}
+                Next::Garbage => return Some(()),
+                Next::End => {
+                    self.end(watches);
+                    return None;
+                }
             }
         }
     }
@@ -211,21 +162,23 @@ impl SharedStream {
     fn publish(self: &Arc<Self>, batch: Batch, progress: &Progress, watches: &Weak<Watches>) {
         let mut slow = Vec::new();
         let mut state = self.state.lock();
-        state.position = progress.version().unwrap_or(state.position);
+        let before = state.position;
+        let position = progress.version().unwrap_or(before);
+        state.position = position;
         if batch.bookmark.is_some() {
             state.bookmark.clone_from(&batch.bookmark);
         }
-        let position = state.position;
         let mut members = std::mem::take(&mut state.subscribers);
         members.retain(|member| !member.subscriber.open.is_aborted());
         let had_members = members.len();
         for mut member in members {
-            let lines = batch.after(member.seen);
+            let lines = batch.after(Some(member.seen));
             let delivered = if lines.is_empty() { Delivered::Yes } else { member.subscriber.try_deliver(lines) };
             match delivered {
                 Delivered::Yes => {
-                    // Between its own version and that of the stream there is nothing for it.
-                    member.seen = member.seen.max(batch.lines.last().map_or(member.seen, |_| position));
+                    if !batch.lines.is_empty() {
+                        member.seen = member.seen.max(position);
+                    }
                     state.subscribers.push(member);
                 }
                 Delivered::NoCredit => slow.push(member),
@@ -238,7 +191,8 @@ impl SharedStream {
         drop(state);
         let Some(all) = watches.upgrade() else { return };
         for Member { subscriber, seen } in slow {
-            all.connect(self.key.clone(), Position::After(seen), subscriber);
+            // Up to `before` it has all, also if it has got nothing for so long that its own version is compacted.
+            all.connect(self.key.clone(), Position::After(seen.max(before)), subscriber);
         }
     }
 }

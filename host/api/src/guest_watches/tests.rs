@@ -460,3 +460,39 @@ async fn all_connections_end_with_the_host() {
     shared.closed().await;
     own.closed().await;
 }
+
+#[tokio::test]
+async fn lines_before_garbage_are_delivered_once() {
+    // The guest catches up on its own connection, beside a stream that is ahead.
+    let mut world = World::new();
+    let mut first = world.open("resourceVersion=9");
+    let _shared = world.watch_from("9").await;
+    first.begins().await;
+    let mut late = world.open("resourceVersion=3");
+    let own = world.watch_from("3").await;
+    late.begins().await;
+    own.send(added(4) + "<html>\n");
+    late.gets(&added(4)).await;
+    let own = world.watch_from("4").await;
+    own.send(added(9));
+    late.gets(&added(9)).await;
+    world.settled(1, 2).await;
+}
+
+#[tokio::test]
+async fn slow_guest_continues_from_the_last_bookmark() {
+    let mut world = World::new();
+    let mut quick = world.open("resourceVersion=5");
+    let shared = world.watch_from("5").await;
+    quick.begins().await;
+    let mut slow = world.open_as("resourceVersion=5", None, "content-type: application/json\n".len());
+    slow.begins().await;
+    shared.send(bookmark(800));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    shared.send(added(801));
+    quick.gets(&added(801)).await;
+    // Version 5 may be compacted by now.
+    assert_eq!(world.request().await.version(), Some("800"));
+}
