@@ -8,7 +8,7 @@ pub fn target(data: &[u8]) {
     let printed = LogLine { level: tracing::Level::INFO, target: "stderr".into(), message, fields: String::new() };
     let lines = read(&printed);
     assert!(!lines.is_empty());
-    for line in lines {
+    for line in lines.iter() {
         assert!(line.fields.is_empty() || serde_json::from_str::<serde_json::Value>(&line.fields).is_ok());
         assert!(!line.target.is_empty());
     }

@@ -1,4 +1,4 @@
-//! Writes findings as the text of a `wasmop.toml`. What is not known is a comment where the key goes.
+//! Writes findings as the text of a `wasmop.toml`. A comment stands where the value of a key is unknown.
 
 use std::fmt::Write;
 

@@ -92,8 +92,7 @@ impl Ledger {
         self.calm = until.max(self.calm);
     }
 
-    /// A controller continues from a snapshot, and less time of day has passed since than time: what is due comes as
-    /// much later.
+    /// A controller continues from a snapshot while the wall clock lags by `by`: its timers are due that much later.
     pub fn delay(&mut self, controller: &str, by: Duration) {
         let its = self.records.iter_mut().filter(|((of, ..), _)| **of == *controller);
         its.filter_map(|(_, record)| record.due.as_mut()).for_each(|due| *due += by);

@@ -38,7 +38,7 @@ pub enum Op {
     Kill {
         /// Which one.
         host: usize,
-        /// The machine goes down as well, and what was not synced is lost.
+        /// The machine loses power too, and with it everything that was not synced.
         power: bool,
         /// Until it starts again.
         downtime: Duration,

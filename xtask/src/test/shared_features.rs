@@ -11,7 +11,7 @@ use crate::{command, programs};
 
 const PROGRAM: &str = "wasmop-cli";
 const PROMISE: &str = "wasmop-features";
-/// The simulation is no part of the workspace's builds. It stops tokio's clock, so it has a tokio of its own. Crates that
+/// Builds of the workspace leave the simulation out. It stops tokio's clock, so it has a tokio of its own. Crates that
 /// do not depend on tokio are shared.
 const SIMULATION: &str = "wasmop-simulation";
 const OF_SIMULATION: [&str; 2] = [SIMULATION, "tokio"];

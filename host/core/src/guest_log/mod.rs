@@ -43,9 +43,9 @@ pub fn is_printed(line: &LogLine) -> bool {
 
 /// Reads the lines of a text that a program printed. A line in an unknown format belongs to the one before: it is part of
 /// a trace or of a longer message. Other text is kept.
-pub fn read(printed: &LogLine) -> Vec<LogLine> {
+pub fn read(printed: &LogLine) -> Cow<'_, [LogLine]> {
     if !is_printed(printed) || !printed.fields.is_empty() {
-        return vec![printed.clone()];
+        return Cow::Borrowed(std::slice::from_ref(printed));
     }
     let plain = without_escapes(&printed.message);
     let mut lines: Vec<LogLine> = Vec::new();
@@ -64,7 +64,7 @@ pub fn read(printed: &LogLine) -> Vec<LogLine> {
             (None, None) => lines.push(LogLine { message: text.into(), ..printed.clone() }),
         }
     }
-    lines
+    lines.into()
 }
 
 fn entry(text: &str) -> Option<Entry<'_>> {

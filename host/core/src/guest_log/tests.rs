@@ -4,7 +4,7 @@ use super::*;
 fn of(text: &str) -> (Level, String, String, String) {
     let line =
         LogLine { level: Level::INFO, target: "stderr".into(), message: format!("{text}\n"), fields: String::new() };
-    let [LogLine { level, target, message, fields }] = read(&line).try_into().unwrap();
+    let [LogLine { level, target, message, fields }] = read(&line).into_owned().try_into().unwrap();
     (level, target, message, fields)
 }
 
@@ -115,7 +115,7 @@ fn other_lines_are_kept() {
 fn lines_that_were_printed_together_are_told_apart() {
     let message = "before\n  and more\nlevel=error msg=one\ngoroutine 1:\n\tmain.go:7\nlevel=info msg=two\n".into();
     let printed = LogLine { level: Level::INFO, target: "stderr".into(), message, fields: String::new() };
-    let found: Vec<_> = read(&printed).into_iter().map(|line| (line.level, line.message)).collect();
+    let found: Vec<_> = read(&printed).iter().map(|line| (line.level, line.message.clone())).collect();
     let expected =
         [(Level::INFO, "before\n  and more"), (Level::ERROR, "one\ngoroutine 1:\n\tmain.go:7"), (Level::INFO, "two")];
     assert_eq!(found, expected.map(|(level, message)| (level, message.to_owned())));

@@ -37,8 +37,10 @@ pub struct GuestWatch {
 }
 
 impl GuestWatch {
-    /// Reads the request. `headers`: lines `name: value\n`. `None` if it is no watch of a collection, or one that has to
-    /// be passed on as it is: it has parameters that are not known here, or takes no JSON.
+    /// Reads the request. `headers`: lines `name: value\n`.
+    ///
+    /// `None`: the request is not a watch of a collection, has a parameter that is not known here, or takes no JSON. It
+    /// is sent unchanged.
     pub fn of(method: &str, path_and_query: &str, headers: &str) -> Option<GuestWatch> {
         if !is_watch(method, path_and_query) {
             return None;

@@ -73,7 +73,7 @@ impl Object {
         self.owners.iter().map(owner).collect()
     }
 
-    /// Writes the texts anew.
+    /// Rewrites the texts.
     pub(super) fn render(mut self) -> Arc<Object> {
         let (namespace, name) = split(&self.key);
         let mut meta = json!({

@@ -121,7 +121,7 @@ impl Server {
     pub fn restore(&self, bumps: bool) -> bool {
         let restored = self.change(|cluster, now| cluster.restore(bumps, now));
         if restored {
-            // An API server that starts anew reads no page of a list that began before.
+            // A restarted API server serves no further page of a list that began before the restart.
             lock(&self.pages).clear();
         }
         restored
