@@ -9,10 +9,12 @@ mod footprint;
 mod guests;
 mod neighbours;
 mod objects;
+mod operators;
 mod page_cache;
 mod predicates;
 mod resume;
 mod simulation;
+mod watches;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,8 +40,12 @@ enum Bench {
     Neighbours(Common),
     /// Memory by number of objects in the cluster, compared with kube-rs and controller-runtime
     Objects(Common),
+    /// Operators that exist, as packages and natively: build time, reaction, memory and idle steps
+    Operators(Common),
     /// Evaluation time of CEL predicates by size of the object; `n` is its size in bytes
     Predicates(Common),
+    /// What derived watches save, and what leaving out own writes saves
+    Watches(Common),
     /// The native Rust controller of `objects`, in its own process
     #[command(hide = true)]
     ObjectsTwin(objects::TwinArgs),
@@ -107,9 +113,19 @@ fn run(bench: Bench) -> Result<()> {
             objects::run(common.quick, &mut rows)?;
             common.finish(&rows)
         }
+        Bench::Operators(common) => {
+            let mut rows = Rows::new("operators");
+            operators::run(&common.guests, common.quick, &mut rows)?;
+            common.finish(&rows)
+        }
         Bench::Predicates(common) => {
             let mut rows = Rows::new("predicates");
             predicates::run(common.quick, &mut rows)?;
+            common.finish(&rows)
+        }
+        Bench::Watches(common) => {
+            let mut rows = Rows::new("watches");
+            watches::run(common.quick, &mut rows)?;
             common.finish(&rows)
         }
         Bench::ObjectsTwin(args) => objects::twin(args),

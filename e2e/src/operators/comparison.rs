@@ -109,7 +109,7 @@ async fn packaged(project: &Project, outcome: &mut Outcome, options: &Options) -
 }
 
 async fn natively(project: &Project) -> Result<Phases> {
-    let program = project.build_natively()?;
+    let program = project.build_natively(false)?;
     let (plane, temporary) = plane()?;
     let client = test_cluster::client(&plane.kubeconfig).await?;
     let stage = Stage::prepare(client, &project.manifest.crds, &project.samples).await?;

@@ -81,11 +81,11 @@ impl Project {
         self.manifest.mode
     }
 
-    /// Builds the same source for this machine, and returns the program.
+    /// Builds the same source for this machine, and returns the program. `optimized` is for figures: it takes longer.
     ///
     /// # Errors
     /// The compiler fails: what it said.
-    pub fn build_natively(&self) -> Result<PathBuf> {
+    pub fn build_natively(&self, optimized: bool) -> Result<PathBuf> {
         let target = self.dir.join("target/native");
         fs::create_dir_all(&target)?;
         let program = target.join(&self.name);
@@ -93,6 +93,9 @@ impl Project {
             Language::Rust => {
                 let mut cargo = Command::new("cargo");
                 cargo.args(["build", "--message-format", "json-render-diagnostics"]).arg("--target-dir").arg(&target);
+                if optimized {
+                    cargo.arg("--release");
+                }
                 if let Some(bin) = &self.build.bin {
                     cargo.args(["--bin", bin]);
                 }
