@@ -159,7 +159,7 @@ pub mod tests {
             step_seconds: 0.01,
             reconciles: 5,
             reconcile_errors: 1,
-            wakes_avoided: 0,
+            changes_ignored: 0,
             restarts: 0,
             last_error: None,
             conditions: Vec::new(),

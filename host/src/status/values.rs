@@ -147,7 +147,7 @@ pub struct ControllerStatus {
     /// Reconciles that failed or were cancelled.
     pub reconcile_errors: u64,
     /// Changes that did not wake the controller.
-    pub wakes_avoided: u64,
+    pub changes_ignored: u64,
     /// Times the instance was lost and restarted.
     pub restarts: u64,
     /// The last error, if there was one.
@@ -255,7 +255,7 @@ impl ControllerStatus {
             step_seconds: counters.step_seconds(),
             reconciles: total(counters.reconciles().0),
             reconcile_errors: counters.reconciles_with(ReconcileResult::Error),
-            wakes_avoided: IgnoredChange::ALL.into_iter().map(|why| counters.changes_ignored(why)).sum(),
+            changes_ignored: IgnoredChange::ALL.into_iter().map(|why| counters.changes_ignored(why)).sum(),
             restarts: trouble.map_or(0, |t| t.restarts.into()),
             last_error: trouble.and_then(|t| t.last_error.as_ref()).map(|last| ErrorStatus {
                 timestamp_seconds: unix(last.at),
