@@ -5,6 +5,7 @@ mod cargo_tool;
 mod chromium;
 mod ci;
 mod command;
+mod compat;
 mod componentize_py;
 mod debian;
 mod demo;
@@ -43,6 +44,8 @@ enum Task {
     Bench(bench::Bench),
     /// Run whole hosts in virtual time on a simulated cluster, disk and clock
     Simulate(simulate::Simulate),
+    /// Build a small operator with each version of its framework, and write docs/porting.md
+    Compat(compat::Compat),
     /// Try existing operators: build each as a package, and compare it with its native program on a real API server
     Operators(operators::Operators),
     /// Kill a host or break its network, again and again, and check that nothing is lost
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Bench(bench) => bench.run(),
         Task::Simulate(simulate) => simulate.run(),
+        Task::Compat(compat) => compat.run(),
         Task::Operators(operators) => operators.run(),
         Task::Torture(torture) => torture.run(),
     };

@@ -62,6 +62,7 @@ fn json(built: &Built) -> String {
         "version": built.manifest.version,
         "bytes": built.inspection.sizes.total,
         "tier": built.inspection.tier,
+        "mode": built.manifest.mode,
         "sizes": built.inspection.sizes,
         "registrations": built.manifest.registrations,
     });
