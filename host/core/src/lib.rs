@@ -10,7 +10,7 @@
 //! permissions      requests it may make                    service_account  the identity it makes them with
 //! election         which of several hosts runs it          status           counters, conditions, readiness
 //! startup          environment and arguments               crash_log        crash reports of guests
-//! reply            answers to its requests                 registration_id, excerpt
+//! reply            answers to its requests                 variable_references, registration_id, excerpt
 //! control_loop     all of the above in one state machine
 //! ```
 
@@ -33,5 +33,6 @@ pub mod service_account;
 pub mod startup;
 pub mod status;
 pub mod step;
+pub mod variable_references;
 pub mod watch;
 pub mod work_queue;

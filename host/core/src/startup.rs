@@ -6,6 +6,8 @@
 //! owner (env, args) ─────┘            └─► sys.startup-size, sys.startup-bytes: WASI's args_get and environ_get
 //! ```
 //!
+//! Values may refer to variables, see [`variable_references`](crate::variable_references).
+//!
 //! A program reads these values once. If they differ from those of its snapshot, the controller starts from its base
 //! image. The snapshot stores [`Startup::fingerprint`] for this comparison.
 

@@ -15,6 +15,7 @@ use wasmop_core::startup::{NAMESPACE_VARIABLE, Startup};
 use wasmop_core::status::counters::Counters;
 use wasmop_core::status::observed;
 use wasmop_core::status::state::State;
+use wasmop_core::variable_references;
 use wasmop_package::Tier;
 use wasmop_package::external::HostPattern;
 use wasmop_package::manifest::Limits;
@@ -150,7 +151,9 @@ impl Shell {
             let mut all = BTreeMap::from([(NAMESPACE_VARIABLE.to_owned(), namespace.to_owned())]);
             all.extend(manifest.env.clone());
             all.extend(env);
-            let startup = Startup { env: all, args: args.unwrap_or_else(|| manifest.args.clone()), log_level };
+            let mut args = args.unwrap_or_else(|| manifest.args.clone());
+            variable_references::expand(&mut all, &mut args);
+            let startup = Startup { env: all, args, log_level };
             // Controllers with equal values share one copy.
             match startups.get(&startup) {
                 Some(shared) => shared.clone(),
