@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use wasmop_core::startup::NAMESPACE_VARIABLE;
+use wasmop_core::variable_references;
 
 use super::project::Project;
 
@@ -26,12 +28,15 @@ impl Native {
     pub async fn start(project: &Project, program: &Path, kubeconfig: &Path, log: &Path) -> Result<Native> {
         let file = File::create(log)?;
         let mut command = Command::new(program);
-        command.args(&project.manifest.args);
+        let (mut env, mut args) = (project.manifest.env.clone(), project.manifest.args.clone());
+        env.entry(NAMESPACE_VARIABLE.to_owned()).or_insert_with(|| "default".to_owned());
+        variable_references::expand(&mut env, &mut args);
+        command.args(&args);
         // Programs without controller-runtime or kube-rs know no KUBECONFIG.
         if knows_flag(program) {
             command.arg(format!("--kubeconfig={}", kubeconfig.display()));
         }
-        command.env("KUBECONFIG", kubeconfig).env("POD_NAMESPACE", "default").envs(&project.manifest.env);
+        command.env("KUBECONFIG", kubeconfig).envs(&env);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(&project.dir);
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         let mut native = Native { child, log: log.to_owned() };

@@ -11,7 +11,7 @@ use super::project::Project;
 use crate::guests::wasmop;
 
 /// For compiling a large package.
-const READY: Duration = Duration::from_secs(300);
+const READY: Duration = Duration::from_secs(1200);
 const SUSPEND_AFTER: Duration = Duration::from_secs(1);
 
 /// A host with the package.
