@@ -62,7 +62,8 @@ const SIDECARS: [&str; 3] = ["kube-rbac-proxy", "oauth-proxy", "istio-proxy"];
 pub fn workload(source: &Source, names: &[&str], image: Option<(&Path, &Image)>) -> Option<Workload> {
     // A patch of kustomize has no selector.
     let complete = |object: &&Object| !object.value["spec"]["selector"].is_null() && container(&object.value).is_some();
-    let mut found: Vec<&Object> = source.of_kind(&["Deployment", "StatefulSet"]).filter(complete).collect();
+    let mut found: Vec<&Object> =
+        source.of_kind(&["Deployment", "StatefulSet", "DaemonSet"]).filter(complete).collect();
     found.sort_by_key(|object| unlikely(object, names));
     let (chosen, others) = found.split_first()?;
     let container = container(&chosen.value)?;
@@ -89,11 +90,11 @@ pub fn workload(source: &Source, names: &[&str], image: Option<(&Path, &Image)>)
 }
 
 /// Sorts first the workload whose name is the project's, then one that is named like a controller.
-fn unlikely(object: &Object, names: &[&str]) -> (bool, bool) {
+fn unlikely(object: &Object, names: &[&str]) -> (bool, bool, bool) {
     let name = object.name();
     let is_named = names.iter().any(|it| name == *it || name.strip_suffix("-deployment") == Some(it));
     let is_controller = ["controller", "operator", "manager"].iter().any(|word| name.contains(word));
-    (!is_named, !is_controller || name.contains("webhook"))
+    (object.kind() == "DaemonSet", !is_named, !is_controller || name.contains("webhook"))
 }
 
 /// The controller's container: the one that `kubectl logs` shows, or the first that is no sidecar.
@@ -129,11 +130,34 @@ impl Workload {
         for variable in container["env"].as_array().into_iter().flatten() {
             let Some(name) = variable["name"].as_str().filter(|name| !name.contains(UNKNOWN)) else { continue };
             let value = match &variable["valueFrom"] {
-                Value::Null => literal(&variable["value"]),
+                Value::Null => self.with_references(literal(&variable["value"])),
                 from => referenced(source, pod, name, from),
             };
             self.set(name, value);
         }
+    }
+
+    /// A value whose references the host can fill in.
+    fn with_references(&self, value: VariableValue) -> VariableValue {
+        match value {
+            VariableValue::Literal(text) => match self.unknown_reference(&text) {
+                Some(name) => {
+                    VariableValue::LeftOut(format!("{text:?} in the Deployment, and `{name}` has no value here"))
+                }
+                None => VariableValue::Literal(text),
+            },
+            other => other,
+        }
+    }
+
+    /// The first variable to which a text refers, as in `$(POD_IP)`, and that has no value.
+    fn unknown_reference<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let references = text.split("$(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        let has_value = |name: &str| {
+            let is_literal = |it: &Variable| it.name == name && matches!(it.value, VariableValue::Literal(_));
+            name == NAMESPACE_VARIABLE || self.variables.iter().any(is_literal)
+        };
+        references.into_iter().find(|name| !has_value(name))
     }
 
     /// Sets a variable. A later value takes precedence, as in Kubernetes.
@@ -182,7 +206,8 @@ impl Workload {
             let words: Vec<String> = std::iter::once(argument).chain(value).collect();
             let has = |part: &str| words.iter().any(|it| it.contains(part));
             let why = if has(UNKNOWN) { OF_CHART } else { FILLED_IN };
-            if has(UNKNOWN) || has("$(") || has("\0") {
+            let is_filled_in = words.iter().any(|it| self.unknown_reference(it).is_some());
+            if has(UNKNOWN) || is_filled_in || has("\0") {
                 self.left_out.push(LeftOut { argument: words.join(" ").replace(UNKNOWN, "…"), why });
             } else {
                 self.arguments.extend(words);
@@ -200,13 +225,13 @@ fn literal(value: &Value) -> VariableValue {
     };
     if text.contains(UNKNOWN) {
         VariableValue::LeftOut("the chart sets it; give it a value".to_owned())
-    } else if text.contains("$(") {
-        VariableValue::LeftOut(format!("{text:?} in the Deployment; write the value with nothing to fill in"))
     } else {
         VariableValue::Literal(text)
     }
 }
 
+/// The variable that every controller has.
+const NAMESPACE_VARIABLE: &str = "POD_NAMESPACE";
 const BY_OWNER: &str = "the owner of the host sets it under [controllers.NAME.env] of its configuration file";
 
 /// The value of a variable that comes from elsewhere. `pod` is the metadata of the Pods.
@@ -218,10 +243,8 @@ fn referenced(source: &Source, pod: &Value, name: &str, from: &Value) -> Variabl
             return literal(value);
         }
         return left_out(match (name, field) {
-            ("POD_NAMESPACE", _) => "the host sets it".to_owned(),
-            (_, "metadata.namespace") => {
-                format!("the namespace of the Pod. The host sets only POD_NAMESPACE; {BY_OWNER}")
-            }
+            (NAMESPACE_VARIABLE, _) => "the host sets it".to_owned(),
+            (_, "metadata.namespace") => return VariableValue::Literal(format!("$({NAMESPACE_VARIABLE})")),
             _ => format!("{field} of the Pod, and there is no Pod; if the controller needs it, give it a value"),
         });
     }

@@ -13,13 +13,14 @@ use super::tree::{Tree, is_aside};
 use super::yaml;
 
 /// The kinds that say something about an operator.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "ClusterRole",
     "Role",
     "ClusterRoleBinding",
     "RoleBinding",
     "Deployment",
     "StatefulSet",
+    "DaemonSet",
     "ConfigMap",
     "CustomResourceDefinition",
     "List",

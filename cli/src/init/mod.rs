@@ -11,6 +11,7 @@
 
 mod arguments;
 mod cargo_manifest;
+mod client_calls;
 mod controller;
 mod crds;
 mod deployment;

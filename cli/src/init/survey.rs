@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde_json::Value;
 use wasmop_package::manifest::Language;
 
 use super::cargo_manifest;
+use super::client_calls::{self, OwnKind};
 use super::controller::{self, Choice, Wanted};
 use super::crds::{self, Crds};
 use super::deployment::{self, Workload};
 use super::go_module::package_argument;
-use super::manifests::{self, Manifests, Source};
+use super::manifests::{self, Manifests, Object, Source};
 use super::rbac::{self, Permissions};
 use super::tree::{Tree, is_aside};
 use super::{dockerfile, markers, name, yaml};
@@ -210,12 +212,26 @@ fn permissions(choice: &Choice, place: &Place, source: Option<&Source>, workload
     if !of_roles.is_empty() || matches!(choice, Choice::Rust { .. }) {
         return of_roles;
     }
-    let files = place.tree.ending(&["go"]).filter(|file| !is_aside(file));
-    let rules: Vec<_> = files.filter_map(|file| place.tree.read(file)).flat_map(|text| markers::rules(&text)).collect();
+    let files =
+        place.tree.ending(&["go"]).filter(|file| !is_aside(file) && !file.to_string_lossy().ends_with("_test.go"));
+    let texts: Vec<String> = files.filter_map(|file| place.tree.read(file)).collect();
+    let rules: Vec<_> = texts.iter().flat_map(|text| markers::rules(text)).collect();
+    if !rules.is_empty() {
+        return Permissions::from_rules("`+kubebuilder:rbac` comments in Go files".to_owned(), rules);
+    }
+    let own: Vec<OwnKind> = place.manifests.crds.iter().filter_map(own_kind).collect();
+    let mut rules = client_calls::rules(texts.iter().map(String::as_str), &own);
     if rules.is_empty() {
         return of_roles;
     }
-    Permissions::from_rules("`+kubebuilder:rbac` comments in Go files".to_owned(), rules)
+    rules.extend(texts.iter().find_map(|text| client_calls::events(text)));
+    Permissions::from_rules("Calls of client-go in Go files, as the project has no roles".to_owned(), rules)
+}
+
+fn own_kind(crd: &Object) -> Option<OwnKind> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let spec = &crd.value["spec"];
+    Some(OwnKind { group: text(&spec["group"])?, plural: text(&spec["names"]["plural"])? })
 }
 
 /// Runs the binary that prints the definitions, if there is one.

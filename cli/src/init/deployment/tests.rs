@@ -33,7 +33,8 @@ fn literal_variables_are_taken_and_others_explained() {
         (json!({"name": "X"}), Some(""), ""),
         (json!({"name": "X", "value": 5}), Some("5"), ""),
         (json!({"name": "X", "value": format!("a{UNKNOWN}")}), None, "the chart sets it"),
-        (json!({"name": "X", "value": "$(POD_IP):80"}), None, "nothing to fill in"),
+        (json!({"name": "X", "value": "$(POD_IP):80"}), None, "`POD_IP` has no value here"),
+        (json!({"name": "X", "value": "a.$(POD_NAMESPACE)"}), Some("a.$(POD_NAMESPACE)"), ""),
         (
             json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
             None,
@@ -41,8 +42,8 @@ fn literal_variables_are_taken_and_others_explained() {
         ),
         (
             json!({"name": "WATCH_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
-            None,
-            "only POD_NAMESPACE",
+            Some("$(POD_NAMESPACE)"),
+            "",
         ),
         (
             json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
@@ -98,6 +99,8 @@ fn arguments_follow_the_program() {
         (json!({"args": ["run", "--a", "b"]}), vec!["run", "--a", "b"], 0, 0),
         (json!({"args": ["--a", format!("x{UNKNOWN}"), "--c"]}), vec!["--c"], 1, 0),
         (json!({"args": ["--ip=$(POD_IP)"]}), vec![], 1, 0),
+        (json!({"args": ["--ns", "$(POD_NAMESPACE)"]}), vec!["--ns", "$(POD_NAMESPACE)"], 0, 0),
+        (json!({"args": ["--x=$(X)"], "env": [{"name": "X", "value": "1"}]}), vec!["--x=$(X)"], 0, 0),
         (json!({"command": ["/bin/sh", "-c", "exec manager --x"]}), vec![], 0, 1),
     ] {
         let found = read(container.clone());
