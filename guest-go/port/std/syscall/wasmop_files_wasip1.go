@@ -185,7 +185,7 @@ func path_create_directory(fd int32, path *byte, pathLen size) Errno {
 }
 
 func path_filestat_get(fd int32, flags lookupflags, path *byte, pathLen size, buf unsafe.Pointer) Errno {
-	info, errno := wasmopFiles.Stat(fd, wasmopPath(path, pathLen))
+	info, errno := wasmopFiles.Stat(fd, wasmopPath(path, pathLen), flags&LOOKUP_SYMLINK_FOLLOW != 0)
 	if errno == files.OK {
 		wasmopStat(info, buf)
 	}
@@ -194,7 +194,7 @@ func path_filestat_get(fd int32, flags lookupflags, path *byte, pathLen size, bu
 
 func path_filestat_set_times(fd int32, flags lookupflags, path *byte, pathLen size, atim timestamp, mtim timestamp, fstflags fstflags) Errno {
 	if fstflags&FILESTAT_SET_MTIM == 0 {
-		_, errno := wasmopFiles.Stat(fd, wasmopPath(path, pathLen))
+		_, errno := wasmopFiles.Stat(fd, wasmopPath(path, pathLen), flags&LOOKUP_SYMLINK_FOLLOW != 0)
 		return Errno(errno)
 	}
 	return Errno(wasmopFiles.SetModified(fd, wasmopPath(path, pathLen), mtim))
@@ -204,16 +204,13 @@ func path_link(oldFd int32, oldFlags lookupflags, oldPath *byte, oldPathLen size
 	return Errno(wasmopFiles.Link(oldFd, wasmopPath(oldPath, oldPathLen), newFd, wasmopPath(newPath, newPathLen)))
 }
 
-// There are no symbolic links, so no file is one.
 func path_readlink(fd int32, path *byte, pathLen size, buf *byte, bufLen size, nwritten *size) Errno {
-	if _, errno := wasmopFiles.Stat(fd, wasmopPath(path, pathLen)); errno != files.OK {
-		return Errno(errno)
-	}
-	return EINVAL
+	target, errno := wasmopFiles.Readlink(fd, wasmopPath(path, pathLen))
+	return wasmopCount(copy(unsafe.Slice(buf, bufLen), target), errno, nwritten)
 }
 
 func path_symlink(oldPath *byte, oldPathLen size, fd int32, newPath *byte, newPathLen size) Errno {
-	return ENOSYS
+	return Errno(wasmopFiles.Symlink(wasmopPath(oldPath, oldPathLen), fd, wasmopPath(newPath, newPathLen)))
 }
 
 func path_remove_directory(fd int32, path *byte, pathLen size) Errno {
@@ -234,6 +231,7 @@ func path_open(rootFD int32, dirflags lookupflags, path *byte, pathLen size, ofl
 		Exclusive: oflags&OFLAG_EXCL != 0,
 		Truncate:  oflags&OFLAG_TRUNC != 0,
 		Directory: oflags&OFLAG_DIRECTORY != 0,
+		Follow:    dirflags&LOOKUP_SYMLINK_FOLLOW != 0,
 		Write:     fsRightsBase&RIGHT_FD_WRITE != 0,
 		Append:    fsFlags&FDFLAG_APPEND != 0,
 	})

@@ -9,10 +9,12 @@ import (
 // that nobody sees. Each would resume an idle controller again and again. docs/go-operators.md lists them.
 var quietLoops = [...]struct{ pkg, function string }{
 	{"k8s.io/client-go/util/workqueue.", ".updateUnfinishedWorkLoop"},                             // a metric, 500 ms
+	{"k8s.io/client-go/util/workqueue.", ".newDelayingQueue"},                                     // in case its timer is late, 10 s
 	{"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue.", ".updateUnfinishedWorkLoop"}, // a metric, 500 ms
 	{"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue.", ".logState"},                 // a log line, 10 s
 	{"sigs.k8s.io/controller-runtime/pkg/certwatcher.", ".Start"},                                 // certificates of servers, 10 s
 	{"k8s.io/klog/v2.", ".run"},                 // flushes log files, 5 s
+	{"k8s.io/klog/v2.", ".flushDaemon"},         // the same, before 2.10
 	{"k8s.io/klog.", ".flushDaemon"},            // the same
 	{"github.com/golang/glog.", ".flushDaemon"}, // the same, 30 s
 	{"go.uber.org/zap/zapcore.", ".flushLoop"},  // the same
@@ -32,7 +34,9 @@ func tickEvery(d Duration) Duration {
 		var frame runtime.Frame
 		frame, more = frames.Next()
 		for _, loop := range quietLoops {
-			if stringslite.HasPrefix(frame.Function, loop.pkg) && stringslite.HasSuffix(frame.Function, loop.function) {
+			// The name of a generic function ends with [...].
+			function := stringslite.TrimSuffix(frame.Function, "[...]")
+			if stringslite.HasPrefix(function, loop.pkg) && stringslite.HasSuffix(function, loop.function) {
 				return quietFor
 			}
 		}

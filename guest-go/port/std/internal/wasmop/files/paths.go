@@ -5,6 +5,8 @@ type Flags struct {
 	Create, Exclusive, Truncate bool
 	// Directory refuses other files.
 	Directory bool
+	// Follow opens the file to which a symbolic link points, instead of refusing the link.
+	Follow bool
 	// Write allows writing. Append writes at the end.
 	Write, Append bool
 }
@@ -13,7 +15,8 @@ type Flags struct {
 func (t *Tree) Open(dir int32, path string, flags Flags) (int32, Errno) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	parent, name, errno := t.parentOf(dir, path)
+	// An exclusive file must not exist, not even as a link to nowhere.
+	parent, name, errno := t.parentOf(dir, path, flags.Follow && !(flags.Create && flags.Exclusive))
 	if errno != OK {
 		return 0, errno
 	}
@@ -29,6 +32,8 @@ func (t *Tree) Open(dir int32, path string, flags Flags) (int32, Errno) {
 		parent.add(name, file)
 	case flags.Create && flags.Exclusive:
 		return 0, EEXIST
+	case file.info.Kind == SymbolicLink:
+		return 0, ELOOP
 	case flags.Directory && file.entries == nil:
 		return 0, ENOTDIR
 	case file.entries != nil && flags.Write:
@@ -44,11 +49,11 @@ func (t *Tree) Open(dir int32, path string, flags Flags) (int32, Errno) {
 	return fd, OK
 }
 
-// Stat describes the file at a path.
-func (t *Tree) Stat(dir int32, path string) (Info, Errno) {
+// Stat describes the file at a path. With follow, it describes the file to which a symbolic link points.
+func (t *Tree) Stat(dir int32, path string, follow bool) (Info, Errno) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	file, errno := t.find(dir, path)
+	file, errno := t.find(dir, path, follow)
 	if errno != OK {
 		return Info{}, errno
 	}
@@ -59,7 +64,7 @@ func (t *Tree) Stat(dir int32, path string) (Info, Errno) {
 func (t *Tree) Mkdir(dir int32, path string) Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	parent, name, errno := t.parentOf(dir, path)
+	parent, name, errno := t.parentOf(dir, path, false)
 	if errno != OK {
 		return errno
 	}
@@ -79,7 +84,7 @@ func (t *Tree) Rmdir(dir int32, path string) Errno { return t.remove(dir, path, 
 func (t *Tree) remove(dir int32, path string, directory bool) Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	parent, name, errno := t.parentOf(dir, path)
+	parent, name, errno := t.parentOf(dir, path, false)
 	if errno != OK {
 		return errno
 	}
@@ -105,11 +110,11 @@ func (t *Tree) remove(dir int32, path string, directory bool) Errno {
 func (t *Tree) Rename(fromDir int32, from string, toDir int32, to string) Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	source, oldName, errno := t.parentOf(fromDir, from)
+	source, oldName, errno := t.parentOf(fromDir, from, false)
 	if errno != OK {
 		return errno
 	}
-	target, newName, errno := t.parentOf(toDir, to)
+	target, newName, errno := t.parentOf(toDir, to, false)
 	if errno != OK {
 		return errno
 	}
@@ -147,14 +152,14 @@ func (t *Tree) Rename(fromDir int32, from string, toDir int32, to string) Errno 
 func (t *Tree) Link(fromDir int32, from string, toDir int32, to string) Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	file, errno := t.find(fromDir, from)
+	file, errno := t.find(fromDir, from, false)
 	if errno != OK {
 		return errno
 	}
 	if file.entries != nil {
 		return EPERM
 	}
-	target, name, errno := t.parentOf(toDir, to)
+	target, name, errno := t.parentOf(toDir, to, false)
 	if errno != OK {
 		return errno
 	}
@@ -165,11 +170,45 @@ func (t *Tree) Link(fromDir int32, from string, toDir int32, to string) Errno {
 	return OK
 }
 
+// Symlink creates a symbolic link.
+func (t *Tree) Symlink(target string, dir int32, path string) Errno {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if target == "" {
+		return ENOENT
+	}
+	parent, name, errno := t.parentOf(dir, path, false)
+	if errno != OK {
+		return errno
+	}
+	if name == "" || parent.entries[name] != nil {
+		return EEXIST
+	}
+	link := t.newNode(SymbolicLink)
+	link.content = []byte(target)
+	parent.add(name, link)
+	return OK
+}
+
+// Readlink returns the path in a symbolic link.
+func (t *Tree) Readlink(dir int32, path string) (string, Errno) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	file, errno := t.find(dir, path, false)
+	switch {
+	case errno != OK:
+		return "", errno
+	case file.info.Kind != SymbolicLink:
+		return "", EINVAL
+	}
+	return string(file.content), OK
+}
+
 // SetModified sets the time of the last change, in nanoseconds since 1970.
 func (t *Tree) SetModified(dir int32, path string, modified uint64) Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	file, errno := t.find(dir, path)
+	file, errno := t.find(dir, path, true)
 	if errno == OK {
 		file.info.Modified = modified
 	}

@@ -12,6 +12,7 @@ const (
 	EEXIST    Errno = 20
 	EINVAL    Errno = 28
 	EISDIR    Errno = 31
+	ELOOP     Errno = 32
 	ENOENT    Errno = 44
 	ENOTDIR   Errno = 54
 	ENOTEMPTY Errno = 55
@@ -23,10 +24,14 @@ type Kind uint8
 
 // The kinds of files in a tree.
 const (
-	Device    Kind = 2 // discards writes and has no content, like /dev/null
-	Directory Kind = 3
-	Regular   Kind = 4
+	Device       Kind = 2 // discards writes and has no content, like /dev/null
+	Directory    Kind = 3
+	Regular      Kind = 4
+	SymbolicLink Kind = 7 // its content is a path
 )
+
+// maxLinks is the number of symbolic links in one path, as on Linux.
+const maxLinks = 40
 
 // Root is the descriptor of the root directory. It is open from the start.
 const Root int32 = 3
@@ -144,38 +149,50 @@ func split(path string) []string {
 }
 
 // parentOf returns the directory that has the last name of a path, and that name. The name is "" if the path names the
-// directory itself.
-func (t *Tree) parentOf(dir int32, path string) (*node, string, Errno) {
+// directory itself. Symbolic links are followed; one at the end only with follow.
+func (t *Tree) parentOf(dir int32, path string, follow bool) (*node, string, Errno) {
 	h := t.open[dir]
 	if h == nil {
 		return nil, "", EBADF
 	}
-	at, names := h.node, split(path)
-	for i, name := range names {
+	at, links := h.node, 0
+	for names := split(path); ; names = names[1:] {
+		name, last := names[0], len(names) == 1
 		if at.entries == nil {
 			return nil, "", ENOTDIR
 		}
-		last := i == len(names)-1
+		child := at.entries[name]
 		switch {
-		case name == "..":
-			at = at.parent
+		case name == "" || name == "..":
+			if name == ".." {
+				at = at.parent
+			}
 			if last {
 				return at, "", OK
 			}
+		case child != nil && child.info.Kind == SymbolicLink && (follow || !last):
+			if links++; links > maxLinks {
+				return nil, "", ELOOP
+			}
+			target := string(child.content)
+			if target[0] == '/' {
+				at = t.root
+			}
+			// The loop drops the first name, which is that of the link.
+			names = append(append([]string{name}, split(target)...), names[1:]...)
 		case last:
 			return at, name, OK
+		case child == nil:
+			return nil, "", ENOENT
 		default:
-			if at = at.entries[name]; at == nil {
-				return nil, "", ENOENT
-			}
+			at = child
 		}
 	}
-	return at, "", OK
 }
 
 // find returns the file at a path.
-func (t *Tree) find(dir int32, path string) (*node, Errno) {
-	at, name, errno := t.parentOf(dir, path)
+func (t *Tree) find(dir int32, path string, follow bool) (*node, Errno) {
+	at, name, errno := t.parentOf(dir, path, follow)
 	if errno != OK || name == "" {
 		return at, errno
 	}

@@ -90,10 +90,10 @@ func TestPathsAreResolved(t *testing.T) {
 		}
 	}
 	dir, _ := fs.Open(Root, "a/b", Flags{Directory: true})
-	if info, errno := fs.Stat(dir, "c"); errno != OK || info.Size != 1 {
+	if info, errno := fs.Stat(dir, "c", true); errno != OK || info.Size != 1 {
 		t.Error(info, errno)
 	}
-	if info, errno := fs.Stat(dir, "../.."); errno != OK || info.Kind != Directory {
+	if info, errno := fs.Stat(dir, "../..", true); errno != OK || info.Kind != Directory {
 		t.Error(info, errno)
 	}
 }
@@ -186,5 +186,77 @@ func TestADeviceDiscardsWhatIsWritten(t *testing.T) {
 	}
 	if got, errno := fs.content("dev/null"); got != "" || errno != OK {
 		t.Error(got, errno)
+	}
+}
+
+func TestSymbolicLinksAreFollowed(t *testing.T) {
+	fs := newTree()
+	fs.Put("/data/v1/key", Regular, []byte("one"))
+	fs.Put("/data/v2/key", Regular, []byte("two"))
+	for link, target := range map[string]string{
+		"data/current": "v1", "data/key": "current/key", "absolute": "/data/v2", "up": "data/../data/v2/key",
+		"loop": "loop", "nowhere": "absent",
+	} {
+		if errno := fs.Symlink(target, Root, link); errno != OK {
+			t.Fatalf("%s: errno %d", link, errno)
+		}
+	}
+	open := func(path string, flags Flags) (string, Errno) {
+		fd, errno := fs.Open(Root, path, flags)
+		if errno != OK {
+			return "", errno
+		}
+		defer fs.Close(fd)
+		p := make([]byte, 100)
+		n, errno := fs.Read(fd, p)
+		return string(p[:n]), errno
+	}
+	for _, test := range []struct {
+		path    string
+		flags   Flags
+		content string
+		errno   Errno
+	}{
+		{"data/key", Flags{Follow: true}, "one", OK},
+		{"data/current/key", Flags{}, "one", OK},
+		{"absolute/key", Flags{}, "two", OK},
+		{"up", Flags{Follow: true}, "two", OK},
+		{"up", Flags{}, "", ELOOP},
+		{"loop", Flags{Follow: true}, "", ELOOP},
+		{"nowhere", Flags{Follow: true}, "", ENOENT},
+		{"nowhere", Flags{Follow: true, Create: true, Exclusive: true}, "", EEXIST},
+	} {
+		if content, errno := open(test.path, test.flags); content != test.content || errno != test.errno {
+			t.Errorf("%s %+v: %q, errno %d", test.path, test.flags, content, errno)
+		}
+	}
+	if errno := fs.write("nowhere", "new", Flags{Follow: true, Create: true}); errno != OK {
+		t.Errorf("a file at the end of a link: errno %d", errno)
+	}
+	if content, _ := fs.content("absent"); content != "new" {
+		t.Errorf("the link's target has %q", content)
+	}
+	if target, errno := fs.Readlink(Root, "data/current"); target != "v1" || errno != OK {
+		t.Errorf("readlink: %q, errno %d", target, errno)
+	}
+	if _, errno := fs.Readlink(Root, "absent"); errno != EINVAL {
+		t.Errorf("readlink of a file: errno %d", errno)
+	}
+	link, _ := fs.Stat(Root, "data/current", false)
+	dir, _ := fs.Stat(Root, "data/current", true)
+	if link.Kind != SymbolicLink || dir.Kind != Directory {
+		t.Errorf("the kinds are %d and %d", link.Kind, dir.Kind)
+	}
+	// As a mounted ConfigMap changes: a new link replaces the old one.
+	fs.Symlink("v2", Root, "data/next")
+	fs.Rename(Root, "data/next", Root, "data/current")
+	if content, _ := open("data/key", Flags{Follow: true}); content != "two" {
+		t.Errorf("after the rename: %q", content)
+	}
+	if errno := fs.Unlink(Root, "data/current"); errno != OK {
+		t.Errorf("unlink: errno %d", errno)
+	}
+	if content, errno := open("data/v2/key", Flags{}); content != "two" || errno != OK {
+		t.Errorf("the target of a removed link: %q, errno %d", content, errno)
 	}
 }
