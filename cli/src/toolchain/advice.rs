@@ -106,10 +106,17 @@ mod tests {
 
     #[test]
     fn every_rule_parses_and_fills_in_its_placeholders() {
-        let values = [("name", "n"), ("version", "v"), ("direct", "d"), ("declaration", "`d = {}`"), ("package", "p")];
+        let values = [
+            ("name", "n"),
+            ("version", "v"),
+            ("direct", "d"),
+            ("declaration", "`d = {}`"),
+            ("package", "p"),
+            ("remove", "r"),
+        ];
         for rule in RULES.crates.iter().chain(&RULES.modules) {
             let remedy = rule.remedy(&values);
-            for placeholder in ["{name}", "{version}", "{direct}", "{declaration}", "{package}"] {
+            for placeholder in ["{name}", "{version}", "{direct}", "{declaration}", "{package}", "{remove}"] {
                 assert!(!remedy.contains(placeholder), "{rule:?}");
             }
             assert!(!rule.why.ends_with('.') && !remedy.ends_with('.'), "{rule:?}");

@@ -5,6 +5,7 @@
 //!
 //! A project without the SDK is built unchanged, see [`guest_driven`].
 
+mod failed_build;
 mod guest_driven;
 mod overlay;
 mod packages;
@@ -20,10 +21,10 @@ use semver::Version;
 use serde::Deserialize;
 use wasmop_package::manifest::{Mode, Sdk};
 
-use super::{Core, Request, advice, need_sdk_copy};
+use super::{Core, Request, need_sdk_copy};
 use crate::error::{HelpExt, failure};
-use crate::process::Failed;
 
+pub(super) use self::failed_build::explain;
 use self::guest_driven::Port;
 pub(super) use self::workspace::GoCommand;
 
@@ -68,9 +69,9 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     // Our flags come last and take precedence. Go ignores a -ldflags in GOFLAGS if this one is given.
     let ours = if request.debug { "-checklinkname=0" } else { "-s -w -checklinkname=0" };
     command.arg(format!("-ldflags={}", format!("{} {ours}", own.ldflags).trim_start()));
-    command.arg("-o").arg(&path).arg(package);
+    command.arg("-o").arg(&path).arg(&package);
     request.step.message("compiling");
-    request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
+    request.run(&mut command).map_err(|error| explain(&go, &package, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of go: {}", path.display()))?;
     Ok(Core { module, sdk, mode, blame: None })
 }
@@ -128,59 +129,6 @@ fn split_quoted(text: &str) -> Vec<String> {
 fn without_pattern(flags: &str) -> &str {
     let flags = flags.trim();
     if flags.starts_with(['-', '\'', '"']) { flags } else { flags.split_once('=').map_or(flags, |(_, flags)| flags) }
-}
-
-/// Explains a failed build by the module that fails, or by the project's own code.
-pub(super) fn explain_failure(go: &GoCommand<'_>, error: anyhow::Error) -> anyhow::Error {
-    let failed = match error.downcast::<Failed>() {
-        Ok(failed) => failed,
-        Err(error) => return error,
-    };
-    let Some(package) = failing_package(&failed.output) else { return failed.into() };
-    let mut list = go.command();
-    list.env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-e", "-f"]);
-    list.args(["{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", &package]);
-    let module = output_of(&mut list).unwrap_or_default();
-    let (path, version) = match module.trim().split_once(' ') {
-        Some((path, version)) => (path, version),
-        // A package of the project itself, or of the standard library.
-        None => return own_code(&package),
-    };
-    let name = if package == path { String::new() } else { format!(" (its package `{package}`)") };
-    let problem = format!("the module `{path}` {version}{name} does not build for WebAssembly");
-    match advice::on_module(path, Version::parse(version.trim_start_matches('v')).ok().as_ref()) {
-        Some(rule) => {
-            let values = [("name", path), ("version", version), ("direct", path), ("package", &package)];
-            failure(format!("{problem}: {}", rule.why), rule.remedy(&values)).into()
-        }
-        None => failure(
-            format!("{problem} (GOOS=wasip1); the compiler's messages are above"),
-            format!(
-                "look for a version that does (`go list -m -versions {path}`), or remove the import that brings it in: `go mod why {package}` shows it"
-            ),
-        )
-        .into(),
-    }
-}
-
-fn own_code(package: &str) -> anyhow::Error {
-    failure(
-        format!("the package `{package}` does not compile; the compiler's messages are above"),
-        "correct them; code for native programs only goes in files with the line `//go:build !wasip1`",
-    )
-    .into()
-}
-
-/// The first package in the compiler's messages.
-fn failing_package(output: &str) -> Option<String> {
-    let header = output.lines().find_map(|line| line.strip_prefix("# "));
-    // `package a`, `\timports b`, `\timports c: build constraints exclude all Go files in …`
-    let excluded = || {
-        let line = output.lines().find(|line| line.contains(": build constraints exclude all Go files"))?;
-        let (before, _) = line.split_once(": build constraints")?;
-        before.split_whitespace().last()
-    };
-    header.or_else(excluded).map(|package| package.split(' ').next().unwrap_or(package).to_owned())
 }
 
 /// Checks that the project is a Go module.
@@ -254,7 +202,15 @@ fn find_sdk(go: &GoCommand<'_>) -> Result<Option<Sdk>> {
     list.args(["list", "-mod=readonly", "-m", "-json", SDK_MODULE]);
     let text = match output_of(&mut list) {
         Err(error) if error.to_string().contains("not a known dependency") => return Ok(None),
-        listed => listed.or_help("the modules of the project cannot be loaded", "`go mod tidy` completes a go.mod")?,
+        Err(error) => {
+            let text = error.to_string();
+            let (problem, help) = failed_build::help_on_modules(&text).unwrap_or_else(|| {
+                let problem = format!("the modules of the project cannot be loaded: {text}");
+                (problem, "`go mod tidy` completes a go.mod".to_owned())
+            });
+            return Err(failure(problem, help).into());
+        }
+        Ok(text) => text,
     };
     let module: Module = serde_json::from_str(&text).context("unexpected output of `go list -m -json`")?;
     let version = module.version.strip_prefix('v').unwrap_or(&module.version);
@@ -313,24 +269,6 @@ mod tests {
     fn a_pattern_before_linker_flags_is_dropped() {
         for (flags, expected) in [("-X a=b", "-X a=b"), ("all=-X a=b", "-X a=b"), ("", ""), ("'-X a=b'", "'-X a=b'")] {
             assert_eq!(without_pattern(flags), expected);
-        }
-    }
-
-    #[test]
-    fn the_failed_package_is_found_in_gos_output() {
-        for (output, package) in [
-            (
-                "go: downloading x v1\n# github.com/sirupsen/logrus\nterminal.go:13:10: undefined: isTerminal\n",
-                Some("github.com/sirupsen/logrus"),
-            ),
-            ("# example.com/web [example.com/web]\n./main.go:3:1: syntax error\n", Some("example.com/web")),
-            (
-                "package example.com/web\n\timports golang.org/x/sys/unix: build constraints exclude all Go files in /m\n",
-                Some("golang.org/x/sys/unix"),
-            ),
-            ("main.go:5:2: no required module provides package x\n", None),
-        ] {
-            assert_eq!(failing_package(output).as_deref(), package, "{output}");
         }
     }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use semver::Version;
 use wasmop_package::manifest::Mode;
 
-use super::go::{OwnFlags, explain_failure, find_go, need_go_mod, output_of, package_argument, sdk_of};
+use super::go::{OwnFlags, explain, find_go, need_go_mod, output_of, package_argument, sdk_of};
 use super::{Core, Request};
 use crate::error::{HelpExt, failure};
 
@@ -52,9 +52,10 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     if !ldflags.is_empty() {
         command.arg("-ldflags").arg(ldflags);
     }
-    command.arg("-o").arg(&path).arg(package_argument(&request.project.package));
+    let package = package_argument(&request.project.package);
+    command.arg("-o").arg(&path).arg(&package);
     request.step.message("compiling");
-    request.run(&mut command).map_err(|error| explain_failure(&go, error))?;
+    request.run(&mut command).map_err(|error| explain(&go, &package, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of tinygo: {}", path.display()))?;
     Ok(Core { module, sdk, mode: Mode::HostDriven, blame: None })
 }

@@ -33,7 +33,7 @@ pub struct Rule {
     /// The path of the module that it changes.
     pub module: Option<String>,
     /// The versions of the module that it fits. Other versions need no change.
-    versions: Option<VersionReq>,
+    pub versions: Option<VersionReq>,
     /// Files to add, relative to the standard library or the module's directory.
     #[serde(default)]
     add: Vec<String>,
