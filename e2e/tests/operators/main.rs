@@ -2,6 +2,7 @@
 //! server, suspended, killed and resumed.
 
 mod go;
+mod go_versions;
 mod rust;
 
 use std::process::ExitCode;
@@ -20,5 +21,6 @@ async fn run(part: &Part) -> Result<()> {
     let cluster = TestCluster::start().await?;
     rust::run(part, &cluster).await?;
     drop(cluster);
-    go::run(part).await
+    go::run(part).await?;
+    go_versions::run(part).await
 }

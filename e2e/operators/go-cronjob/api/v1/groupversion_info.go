@@ -1,0 +1,20 @@
+// Package v1 is the API of the cronjob operator.
+// +kubebuilder:object:generate=true
+// +groupName=batch.example.com
+package v1
+
+import (
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/scheme"
+)
+
+var (
+	// GroupVersion is the group and version of the types.
+	GroupVersion = schema.GroupVersion{Group: "batch.example.com", Version: "v1"}
+
+	// SchemeBuilder adds the types to a scheme.
+	SchemeBuilder = &scheme.Builder{GroupVersion: GroupVersion}
+
+	// AddToScheme adds the types of this group and version to a scheme.
+	AddToScheme = SchemeBuilder.AddToScheme
+)
