@@ -152,12 +152,12 @@ impl Workload {
 
     /// The first variable to which a text refers, as in `$(POD_IP)`, and that has no value.
     fn unknown_reference<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let references = text.split("$(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        let mut references = text.split("$(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
         let has_value = |name: &str| {
             let is_literal = |it: &Variable| it.name == name && matches!(it.value, VariableValue::Literal(_));
             name == NAMESPACE_VARIABLE || self.variables.iter().any(is_literal)
         };
-        references.into_iter().find(|name| !has_value(name))
+        references.find(|name| !has_value(name))
     }
 
     /// Sets a variable. A later value takes precedence, as in Kubernetes.

@@ -164,7 +164,7 @@ impl Fixture {
         let has = async |text: &str| {
             let found = copy.get_opt("shared").await?;
             let key = found.and_then(|secret| secret.data?.remove("key"));
-            Ok(key.is_some_and(|key| key.0 == text.as_bytes()))
+            Ok::<bool, anyhow::Error>(key.is_some_and(|key| key.0 == text.as_bytes()))
         };
         until("the copy", async || has("one").await).await?;
         let change = Patch::Merge(json!({"stringData": {"key": "two"}}));

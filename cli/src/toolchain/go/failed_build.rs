@@ -229,7 +229,7 @@ impl ImportGraph {
         while let Some(path) = next.pop_front() {
             if path == package {
                 let mut chain = vec![path];
-                while let Some(importer) = importers.get(chain[chain.len() - 1]) {
+                while let Some(&importer) = importers.get(chain[chain.len() - 1]) {
                     chain.push(importer);
                 }
                 chain.reverse();
