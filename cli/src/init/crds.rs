@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::manifests::Manifests;
 use super::tree::Tree;
 
@@ -21,7 +23,8 @@ pub struct Crds {
 pub fn find(manifests: &Manifests, tree: &Tree) -> Crds {
     let mut crds = Crds::default();
     let mut files: Vec<&PathBuf> = manifests.crd_files.iter().collect();
-    files.sort_by_key(|file| rank(file));
+    let has_status = |file: &Path| manifests.crds.iter().any(|crd| crd.file == file && has_status(&crd.value));
+    files.sort_by_key(|file| rank(file, has_status(file)));
     let names = |file: &Path| -> BTreeSet<&str> {
         manifests.crds.iter().filter(|crd| crd.file == file).map(|crd| crd.name()).collect()
     };
@@ -64,10 +67,16 @@ fn by_directory<'a>(files: &[&'a PathBuf]) -> BTreeMap<&'a Path, Vec<&'a PathBuf
     directories
 }
 
-/// Generated files first, then the shortest path: `crd.yaml` before `crd-with-status.yaml`.
-fn rank(file: &Path) -> (bool, usize, usize, PathBuf) {
+/// Whether a version has the subresource for its status, without which clients cannot update it.
+fn has_status(crd: &Value) -> bool {
+    let versions = crd["spec"]["versions"].as_array();
+    versions.is_some_and(|versions| versions.iter().any(|version| version["subresources"]["status"].is_object()))
+}
+
+/// Generated files first, then those with a status, then the shortest path.
+fn rank(file: &Path, has_status: bool) -> (bool, bool, usize, usize, PathBuf) {
     let generated = file.parent().is_some_and(|dir| dir.ends_with("bases"));
-    (!generated, file.components().count(), file.as_os_str().len(), file.to_owned())
+    (!generated, !has_status, file.components().count(), file.as_os_str().len(), file.to_owned())
 }
 
 /// A glob for the files of a directory if it matches no other file, else the files.
@@ -126,6 +135,23 @@ mod tests {
         }
         let tree = Tree { files: files.iter().map(|(file, _)| file.into()).collect(), ..Tree::default() };
         find(&manifests, &tree)
+    }
+
+    #[test]
+    fn a_definition_with_a_status_is_preferred() {
+        for (status, chosen) in [(json!({"status": {}}), "x/crd-with-status.yaml"), (json!({}), "x/crd.yaml")] {
+            let object = |file: &str, subresources: Value| Object {
+                file: file.into(),
+                value: json!({"metadata": {"name": "a"}, "spec": {"versions": [{"subresources": subresources}]}}),
+            };
+            let manifests = Manifests {
+                crds: vec![object("x/crd.yaml", Value::Null), object("x/crd-with-status.yaml", status)],
+                crd_files: vec!["x/crd.yaml".into(), "x/crd-with-status.yaml".into()],
+                ..Manifests::default()
+            };
+            let tree = Tree { files: manifests.crd_files.clone(), ..Tree::default() };
+            assert_eq!(find(&manifests, &tree).globs, [chosen]);
+        }
     }
 
     #[test]
