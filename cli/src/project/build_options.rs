@@ -23,12 +23,14 @@ pub struct BuildOptions {
     pub tags: Vec<String>,
     /// Flags for Go's linker, in the syntax of `-ldflags`.
     pub ldflags: Option<String>,
+    /// Whether a Go program without the SDK is built without the parts of Kubernetes that it cannot use.
+    pub trim: bool,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
         let (features, tags) = (Vec::new(), Vec::new());
-        BuildOptions { features, default_features: true, profile: None, tags, ldflags: None }
+        BuildOptions { features, default_features: true, profile: None, tags, ldflags: None, trim: true }
     }
 }
 

@@ -80,6 +80,7 @@ struct GoKeys {
     ldflags: Option<String>,
     crds: Vec<String>,
     crds_command: Vec<String>,
+    trim: Option<bool>,
 }
 
 /// `[build]` for a project that builds its component itself.
@@ -165,6 +166,7 @@ fn read_build(document: &Document<'_>, project: &mut Project, file: &Path) -> Re
             project.package = keys.package.unwrap_or_else(|| ".".to_owned());
             project.options.tags = keys.tags;
             project.options.ldflags = keys.ldflags;
+            project.options.trim = keys.trim.unwrap_or(true);
             (project.crds, project.crds_command) = (keys.crds, keys.crds_command);
         }
         Toolchain::Component => {

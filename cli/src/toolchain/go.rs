@@ -10,6 +10,7 @@ mod guest_driven;
 mod overlay;
 mod packages;
 mod port_rules;
+mod trim;
 mod workspace;
 
 use std::fs;
@@ -52,7 +53,9 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let (sdk, mode, port) = match find_sdk(&go)? {
         Some(sdk) => (sdk, Mode::HostDriven, None),
         None => {
-            let (sdk, port) = Port::prepare(&go, &version, &package, &own.tags, &request.work_dir()?)?;
+            let trimmed = request.project.options.trim;
+            let (sdk, port) = Port::prepare(&go, &version, &package, &own.tags, trimmed, &request.work_dir()?)?;
+            port.kept.iter().for_each(|line| request.step.line(line));
             (sdk, Mode::GuestDriven, Some(port))
         }
     };

@@ -12,7 +12,7 @@ use wasmop_package::manifest::Sdk;
 
 use super::overlay::{Overlay, make_link};
 use super::packages::{Packages, is_cached};
-use super::{GoCommand, SDK_MODULE, output_of, port_rules};
+use super::{GoCommand, SDK_MODULE, output_of, port_rules, trim};
 use crate::error::{HelpExt, failure};
 
 /// The modules by which a program is a controller, the more specific one first.
@@ -24,22 +24,30 @@ pub struct Port {
     overlay: PathBuf,
     /// The directory of Go, if it must be used under another name.
     goroot: Option<PathBuf>,
+    /// What could not be left out of the program, for people.
+    pub kept: Vec<String>,
 }
 
 impl Port {
     /// Writes the overlay for the main package `package` below `work_dir`. Also returns the library that the program
     /// uses as its SDK.
     ///
-    /// `tags` are those of the build, separated by commas.
+    /// `tags` are those of the build, separated by commas. `trimmed`: leaves out what the program cannot use.
     pub fn prepare(
         go: &GoCommand<'_>,
         version: &Version,
         package: &str,
         tags: &str,
+        trimmed: bool,
         work_dir: &Path,
     ) -> Result<(Sdk, Port)> {
         let mut list = go.command();
-        list.env("GOOS", "wasip1").env("GOARCH", "wasm").args(["list", "-deps", "-e", "-json=ImportPath,Dir,Module"]);
+        list.env("GOOS", "wasip1").env("GOARCH", "wasm").args([
+            "list",
+            "-deps",
+            "-e",
+            "-json=ImportPath,Name,Dir,GoFiles,Imports,Module",
+        ]);
         let text = output_of(list.arg(format!("-tags={tags}")).arg(package)).or_help(
             format!("cannot list the packages of `{package}`"),
             "its go.mod may be incomplete: `go mod tidy` completes it",
@@ -68,7 +76,8 @@ impl Port {
                 overlay.port_std(&rule, &src, &called)?;
             }
         }
-        Ok((sdk, Port { overlay: overlay.finish(go)?, goroot }))
+        let kept = if trimmed { trim::trim(&mut overlay, &packages, version)? } else { Vec::new() };
+        Ok((sdk, Port { overlay: overlay.finish(go)?, goroot, kept }))
     }
 
     /// The go command for the build.

@@ -78,9 +78,7 @@ impl Overlay {
         }
         let what = format!("{path} {version}");
         for added in rule.added()? {
-            if let Some(file) = self.file_of(path, added.file, packages)? {
-                self.put(file, Path::new("edited").join(path).join(added.file), added.content)?;
-            }
+            self.put_in_module(path, added.file, added.content, packages)?;
         }
         for edit in &rule.edits {
             let Some(file) = self.file_of(path, &edit.file, packages)? else { continue };
@@ -88,6 +86,24 @@ impl Overlay {
             self.put(file, Path::new("edited").join(path).join(&edit.file), text.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Adds or replaces a file of a module, if the program has its package.
+    pub fn put_in_module(&mut self, module: &str, file: &str, content: &[u8], packages: &Packages) -> Result<()> {
+        match self.file_of(module, file, packages)? {
+            Some(place) => self.put(place, Path::new("edited").join(module).join(file), content),
+            None => Ok(()),
+        }
+    }
+
+    /// The text of a file of a module, with the edits so far. `None` if the program does not have its package.
+    pub fn text_in_module(&mut self, module: &str, file: &str, packages: &Packages) -> Result<Option<String>> {
+        self.file_of(module, file, packages)?.map(|place| self.read(&place)).transpose()
+    }
+
+    /// Whether a file of a module was added or replaced.
+    pub fn changes(&mut self, module: &str, file: &str, packages: &Packages) -> Result<bool> {
+        Ok(self.file_of(module, file, packages)?.is_some_and(|place| self.replaced.contains_key(&place)))
     }
 
     /// Where go finds a file of a module. `None` if the program does not have its package.

@@ -1,5 +1,6 @@
 //! The packages of a program and their modules, from `go list -deps`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,9 +11,18 @@ use serde::Deserialize;
 pub struct Package {
     #[serde(rename = "ImportPath")]
     pub path: String,
+    /// The name in its `package` lines.
+    #[serde(rename = "Name", default)]
+    pub name: String,
     /// The directory of its sources, in the module cache, a vendor directory, or elsewhere.
     #[serde(rename = "Dir", default)]
     pub dir: PathBuf,
+    /// The names of its Go files.
+    #[serde(rename = "GoFiles", default)]
+    pub files: Vec<String>,
+    /// The paths of the packages that it imports.
+    #[serde(rename = "Imports", default)]
+    pub imports: Vec<String>,
     /// `None` for the standard library.
     #[serde(rename = "Module")]
     pub module: Option<Module>,
@@ -63,6 +73,27 @@ impl Packages {
     /// A module of the program, by its path.
     pub fn module(&self, path: &str) -> Option<&Module> {
         self.0.iter().filter_map(|package| package.module.as_ref()).find(|module| module.path == path)
+    }
+
+    /// All packages, a package after those that it imports.
+    pub fn iter(&self) -> impl Iterator<Item = &Package> {
+        self.0.iter()
+    }
+
+    /// The packages of a module.
+    pub fn of_module<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Package> {
+        self.iter().filter(move |package| package.module.as_ref().is_some_and(|module| module.path == path))
+    }
+
+    /// The paths of the packages that the last one imports, without what only `replaced` imports.
+    pub fn reachable(&self, replaced: &str) -> BTreeSet<&str> {
+        let mut reachable: BTreeSet<&str> = self.0.last().map(|package| &*package.path).into_iter().collect();
+        for package in self.0.iter().rev() {
+            if reachable.contains(&*package.path) && package.path != replaced {
+                reachable.extend(package.imports.iter().map(|import| &**import));
+            }
+        }
+        reachable
     }
 
     /// The package in a directory of a module.
@@ -121,6 +152,17 @@ mod tests {
             assert_eq!(module.source_version(), version);
         }
         assert!(packages.module("fmt").is_none());
+    }
+
+    #[test]
+    fn imports_of_a_replaced_package_are_not_reachable() {
+        let packages = Packages::parse(
+            r#"{"ImportPath": "a"} {"ImportPath": "b", "Imports": ["a"]} {"ImportPath": "c"} {"ImportPath": "d", "Imports": ["b", "c"]}"#,
+        );
+        let packages = packages.expect("parsed");
+        for (replaced, reachable) in [("", "abcd"), ("b", "bcd"), ("d", "d")] {
+            assert_eq!(packages.reachable(replaced).into_iter().collect::<String>(), reachable);
+        }
     }
 
     #[test]
