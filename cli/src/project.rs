@@ -33,6 +33,10 @@ pub struct Project {
     pub toolchain: Toolchain,
     /// The cargo binary to build; the only one if not given.
     pub bin: Option<String>,
+    /// The cargo example to build in place of a binary.
+    pub example: Option<String>,
+    /// Globs of the project's own port rules for crates.
+    pub port: Vec<String>,
     /// The Go main package, relative to the project's directory.
     pub package: String,
     /// Options for the compiler.

@@ -30,6 +30,10 @@ pub struct Init {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
+    /// The cargo example that is the controller.
+    #[arg(long, value_name = "NAME", conflicts_with = "bin")]
+    example: Option<String>,
+
     /// The Go main package that is the controller, like `./cmd/controller`.
     #[arg(long, value_name = "DIR")]
     package: Option<String>,
@@ -63,6 +67,7 @@ impl Init {
         let wanted = Wanted {
             language: self.lang.map(Into::into),
             bin: self.bin,
+            example: self.example,
             package: self.package,
             ask: !self.yes && question::can_ask(),
         };

@@ -18,12 +18,25 @@ pub struct Crate {
     pub is_controller: bool,
 }
 
-/// A binary.
+/// A binary, or an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bin {
     pub name: String,
     pub required_features: Vec<String>,
+    pub is_example: bool,
 }
+
+/// Where the manifest and the directory of a crate have programs of one kind.
+struct Programs {
+    section: &'static str,
+    /// The key that turns off the search for files.
+    automatic: &'static str,
+    dir: &'static str,
+}
+
+const BINARIES: Programs = Programs { section: "bin", automatic: "autobins", dir: "src/bin" };
+
+const EXAMPLES: Programs = Programs { section: "example", automatic: "autoexamples", dir: "examples" };
 
 /// Crates whose users are controllers.
 const CLIENTS: [&str; 4] = ["kube", "kube-client", "kube-runtime", "wasmop"];
@@ -89,41 +102,48 @@ fn read(root: &Path, dir: &Path, manifest: &Table, workspace: Option<&Table>) ->
         None => None,
     };
     let has_dependency = |table: &Table| CLIENTS.iter().any(|name| table.contains_key(*name));
-    let dependencies = manifest.get("dependencies").and_then(Value::as_table);
+    // Examples may use those for development.
+    let dependencies = ["dependencies", "dev-dependencies"].map(|key| manifest.get(key).and_then(Value::as_table));
+    let root = root.join(dir);
+    let mut bins = programs(&root, manifest, package, Some(&name), &BINARIES);
+    bins.extend(programs(&root, manifest, package, None, &EXAMPLES));
     Some(Crate {
         dir: dir.to_owned(),
         version: version.map(str::to_owned),
-        bins: bins(&root.join(dir), manifest, package, &name),
+        bins,
         default_run: package.get("default-run").and_then(Value::as_str).map(str::to_owned),
-        is_controller: dependencies.is_some_and(has_dependency),
+        is_controller: dependencies.into_iter().flatten().any(has_dependency),
         name,
     })
 }
 
-/// The `[[bin]]` sections, and the files that cargo finds by itself.
-fn bins(dir: &Path, manifest: &Table, package: &Table, name: &str) -> Vec<Bin> {
+/// The sections of the manifest, and the files that cargo finds by itself. `main` is the name of `src/main.rs`.
+fn programs(dir: &Path, manifest: &Table, package: &Table, main: Option<&str>, kind: &Programs) -> Vec<Bin> {
+    let is_example = main.is_none();
     let mut bins: Vec<Bin> = Vec::new();
     let mut paths: Vec<PathBuf> = Vec::new();
-    for section in manifest.get("bin").and_then(Value::as_array).into_iter().flatten() {
+    for section in manifest.get(kind.section).and_then(Value::as_array).into_iter().flatten() {
         let Some(bin) = section.get("name").and_then(Value::as_str) else { continue };
         let features = section.get("required-features").and_then(Value::as_array).into_iter().flatten();
         let required_features = features.filter_map(Value::as_str).map(str::to_owned).collect();
         paths.extend(section.get("path").and_then(Value::as_str).map(PathBuf::from));
-        bins.push(Bin { name: bin.to_owned(), required_features });
+        bins.push(Bin { name: bin.to_owned(), required_features, is_example });
     }
-    if package.get("autobins").and_then(Value::as_bool) == Some(false) {
+    if package.get(kind.automatic).and_then(Value::as_bool) == Some(false) {
         return bins;
     }
     let mut add = |bin: &str, path: &Path| {
         if !bins.iter().any(|it| it.name == bin) && !paths.iter().any(|it| it == path) {
-            bins.push(Bin { name: bin.to_owned(), required_features: Vec::new() });
+            bins.push(Bin { name: bin.to_owned(), required_features: Vec::new(), is_example });
         }
     };
-    if dir.join("src/main.rs").is_file() {
+    if let Some(name) = main
+        && dir.join("src/main.rs").is_file()
+    {
         add(name, Path::new("src/main.rs"));
     }
-    let entries = std::fs::read_dir(dir.join("src/bin")).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| Path::new("src/bin").join(entry.file_name())).collect();
+    let entries = std::fs::read_dir(dir.join(kind.dir)).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| Path::new(kind.dir).join(entry.file_name())).collect();
     found.sort();
     for path in found {
         let stem = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();

@@ -16,6 +16,7 @@ use crate::question;
 pub struct Wanted {
     pub language: Option<Language>,
     pub bin: Option<String>,
+    pub example: Option<String>,
     pub package: Option<String>,
     /// Whether someone can be asked.
     pub ask: bool,
@@ -48,9 +49,11 @@ pub fn choose(dir: &Path, wanted: &Wanted) -> Result<Choice> {
 
 fn language(dir: &Path, wanted: &Wanted) -> Result<Language> {
     let has = |name: &str| dir.join(name).is_file();
-    let by_flag = match (&wanted.language, &wanted.bin, &wanted.package) {
+    let by_flag = match (&wanted.language, wanted.bin.as_ref().or(wanted.example.as_ref()), &wanted.package) {
         (Some(Language::Go), Some(_), _) | (None, Some(_), Some(_)) => {
-            return Err(failure("`--bin` is for Rust", "for Go use `--package ./cmd/NAME`").usage().into());
+            return Err(failure("`--bin` and `--example` are for Rust", "for Go use `--package ./cmd/NAME`")
+                .usage()
+                .into());
         }
         (Some(Language::Rust), _, Some(_)) => {
             return Err(failure("`--package` is for Go", "for Rust use `--bin NAME`").usage().into());
@@ -88,43 +91,56 @@ fn rust(dir: &Path, wanted: &Wanted) -> Result<Choice> {
         let problem = format!("`{}` cannot be read as TOML", dir.join("Cargo.toml").display());
         failure(problem, "correct it; `cargo metadata` names the place")
     })?;
-    let found = candidates(&crates, wanted.bin.as_deref());
-    let all = || {
-        let bins = crates.iter().flat_map(|it| it.bins.iter().map(|bin| bin.name.clone()));
-        bins.collect::<Vec<_>>().join(", ")
+    let found = candidates(&crates, wanted);
+    let all = |examples: bool| {
+        let bins = crates.iter().flat_map(|it| &it.bins).filter(|bin| bin.is_example == examples);
+        bins.map(|bin| bin.name.as_str()).collect::<Vec<_>>().join(", ")
     };
-    let (of, bin) = match (&found[..], &wanted.bin) {
+    let name = wanted.bin.as_ref().or(wanted.example.as_ref());
+    let (of, bin) = match (&found[..], name) {
         ([only], _) => *only,
         ([], Some(bin)) => {
-            let problem = format!("`{}` has no binary `{bin}`", dir.display());
-            return Err(failure(problem, format!("it has: {}", all())).into());
+            let kind = if wanted.example.is_some() { "example" } else { "binary" };
+            let problem = format!("`{}` has no {kind} `{bin}`", dir.display());
+            return Err(failure(problem, format!("it has: {}", all(wanted.example.is_some()))).into());
         }
         ([], None) => {
             let problem = format!("`{}` has no binary that may be a controller", dir.display());
-            let help = match all().as_str() {
-                "" => "a controller is a program: name the directory of a crate with `src/main.rs`".to_owned(),
-                all => format!("name one with `--bin NAME`: {all}"),
+            let help = match (all(false).as_str(), all(true).as_str()) {
+                ("", "") => "a controller is a program: name the directory of a crate with `src/main.rs`".to_owned(),
+                ("", examples) => format!("name an example with `--example NAME`: {examples}"),
+                (all, _) => format!("name one with `--bin NAME`: {all}"),
             };
             return Err(failure(problem, help).into());
         }
         (several, _) => {
             let names: Vec<String> = several.iter().map(|(_, bin)| bin.name.clone()).collect();
-            several[one_of("binaries", "--bin NAME", dir, &names, wanted.ask)?]
+            let (kind, flag) = match wanted.example {
+                Some(_) => ("examples", "--example NAME"),
+                None => ("binaries", "--bin NAME"),
+            };
+            several[one_of(kind, flag, dir, &names, wanted.ask)?]
         }
     };
-    let generator = of.bins.iter().find(|it| *it != bin && cargo_manifest::is_crd_generator(&it.name));
+    let generator =
+        of.bins.iter().find(|it| *it != bin && !it.is_example && cargo_manifest::is_crd_generator(&it.name));
     Ok(Choice::Rust { of: of.clone(), bin: bin.clone(), generator: generator.cloned() })
 }
 
 /// The binaries that may be the controller: those of the crate in the directory itself, else those of workspace members
 /// that use `kube`, else those of any member.
-fn candidates<'a>(crates: &'a [Crate], wanted: Option<&str>) -> Vec<(&'a Crate, &'a Bin)> {
-    let fits = |bin: &Bin| wanted.map_or_else(|| !cargo_manifest::is_helper(&bin.name), |wanted| bin.name == wanted);
+fn candidates<'a>(crates: &'a [Crate], wanted: &Wanted) -> Vec<(&'a Crate, &'a Bin)> {
+    let fits = |bin: &Bin| match (&wanted.example, &wanted.bin) {
+        (Some(example), _) => bin.is_example && bin.name == *example,
+        (None, Some(wanted)) => !bin.is_example && bin.name == *wanted,
+        (None, None) => !bin.is_example && !cargo_manifest::is_helper(&bin.name),
+    };
+    let any = wanted.example.is_none() && wanted.bin.is_none();
     let of = |accept: &dyn Fn(&Crate) -> bool| -> Vec<(&'a Crate, &'a Bin)> {
         let mut found = Vec::new();
         for it in crates.iter().filter(|it| accept(it)) {
             let bins: Vec<&Bin> = it.bins.iter().filter(|bin| fits(bin)).collect();
-            let default = bins.iter().find(|bin| it.default_run.as_ref() == Some(&bin.name) && wanted.is_none());
+            let default = bins.iter().find(|bin| it.default_run.as_ref() == Some(&bin.name) && any);
             match default {
                 Some(default) => found.push((it, *default)),
                 None => found.extend(bins.into_iter().map(|bin| (it, bin))),
@@ -184,7 +200,7 @@ mod tests {
     use super::*;
 
     fn of(dir: &str, bins: &[&str], is_controller: bool) -> Crate {
-        let bin = |name: &&str| Bin { name: (*name).to_owned(), required_features: Vec::new() };
+        let bin = |name: &&str| Bin { name: (*name).to_owned(), required_features: Vec::new(), is_example: false };
         Crate {
             dir: dir.into(),
             name: "x".into(),

@@ -69,6 +69,9 @@ fn build(file: &mut Text, findings: &Findings) {
     if let Some(bin) = &findings.bin {
         file.key("bin", &quoted(bin));
     }
+    if let Some(example) = &findings.example {
+        file.key("example", &quoted(example));
+    }
     if !findings.features.is_empty() {
         file.key("features", &list(&findings.features));
     }

@@ -33,6 +33,8 @@ pub struct Findings {
     pub version_from: String,
     /// The cargo binary, if its crate has several.
     pub bin: Option<String>,
+    /// The cargo example, if the controller is one.
+    pub example: Option<String>,
     pub features: Vec<String>,
     /// The Go main package.
     pub package: Option<String>,
@@ -80,10 +82,13 @@ pub fn survey(dir: &Path, wanted: &Wanted, wanted_name: Option<&str>) -> Result<
     let (version, version_from) = version(&choice);
     let (bin, features, package) = match &choice {
         Choice::Rust { of, bin, .. } => {
-            ((of.bins.len() > 1).then(|| bin.name.clone()), bin.required_features.clone(), None)
+            let is_one_of_several = bin.is_example || of.bins.iter().filter(|bin| !bin.is_example).count() > 1;
+            (is_one_of_several.then(|| bin.name.clone()), bin.required_features.clone(), None)
         }
         Choice::Go { main, .. } => (None, Vec::new(), Some(package_argument(main))),
     };
+    let is_example = matches!(&choice, Choice::Rust { bin, .. } if bin.is_example);
+    let (bin, example) = if is_example { (None, bin) } else { (bin, None) };
     Ok(Findings {
         language: if package.is_some() { Language::Go } else { Language::Rust },
         name,
@@ -91,6 +96,7 @@ pub fn survey(dir: &Path, wanted: &Wanted, wanted_name: Option<&str>) -> Result<
         version,
         version_from,
         bin,
+        example,
         features,
         package,
         crds,
@@ -154,6 +160,7 @@ fn names(choice: &Choice, place: &Place) -> Vec<(String, &'static str)> {
         names.push((name, "projectName in PROJECT"));
     }
     match choice {
+        Choice::Rust { bin, .. } if bin.is_example => names.push((bin.name.clone(), "the example")),
         Choice::Rust { of, .. } => names.push((of.name.clone(), "[package] in Cargo.toml")),
         Choice::Go { module, main } => {
             // Of several programs, each has its own name.

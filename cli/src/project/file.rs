@@ -63,6 +63,8 @@ struct SuspendKeys {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct CargoKeys {
     bin: Option<String>,
+    example: Option<String>,
+    port: Vec<String>,
     features: Vec<String>,
     default_features: Option<bool>,
     #[serde(deserialize_with = "written")]
@@ -133,6 +135,8 @@ pub(super) fn parse(dir: PathBuf, file: PathBuf, text: &str) -> Result<Project, 
         language,
         toolchain,
         bin: None,
+        example: None,
+        port: Vec::new(),
         package: ".".to_owned(),
         options: BuildOptions::default(),
         component: String::new(),
@@ -155,7 +159,13 @@ fn read_build(document: &Document<'_>, project: &mut Project, file: &Path) -> Re
     match project.toolchain {
         Toolchain::Cargo => {
             let keys: CargoKeys = document.read_table("build")?;
+            if keys.bin.is_some() && keys.example.is_some() {
+                let problem = "`bin` and `example` both name the program";
+                return Err(document.wrong(&["build", "example"], problem, "remove one of them"));
+            }
             project.bin = keys.bin;
+            project.example = keys.example;
+            project.port = keys.port;
             project.options.features = keys.features;
             project.options.default_features = keys.default_features.unwrap_or(true);
             project.options.profile = keys.profile.map(|ProfileName(name)| name);

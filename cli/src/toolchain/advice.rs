@@ -113,10 +113,13 @@ mod tests {
             ("declaration", "`d = {}`"),
             ("package", "p"),
             ("remove", "r"),
+            ("requests", "q"),
         ];
+        let placeholders =
+            ["{name}", "{version}", "{direct}", "{declaration}", "{package}", "{remove}", "{requests}"];
         for rule in RULES.crates.iter().chain(&RULES.modules) {
             let remedy = rule.remedy(&values);
-            for placeholder in ["{name}", "{version}", "{direct}", "{declaration}", "{package}", "{remove}"] {
+            for placeholder in placeholders {
                 assert!(!remedy.contains(placeholder), "{rule:?}");
             }
             assert!(!rule.why.ends_with('.') && !remedy.ends_with('.'), "{rule:?}");

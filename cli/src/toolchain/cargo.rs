@@ -1,13 +1,15 @@
-//! Builds the binary of a cargo project for `wasm32-wasip1`, with port rules applied to the crates that need them.
+//! Builds a program of a cargo project for `wasm32-wasip1`, with port rules applied to the crates that need them.
 //!
 //! The build does not change the project's `Cargo.toml` and `Cargo.lock`. Cargo gets the ported crates as
 //! `--config patch…`. From version 1.97 it writes another lock file; before, the build restores the original.
 
+mod detached;
 mod failed;
 mod graph;
 mod lock_file;
 mod ported;
 mod program;
+mod program_target;
 mod runtime_crate;
 mod rustflags;
 
@@ -17,11 +19,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
+use cargo_metadata::{Metadata, MetadataCommand, Package};
 use semver::Version;
 
 use self::graph::Graph;
 use self::lock_file::LockFile;
+use self::ported::Ported;
+use self::program_target::ProgramTarget;
 use self::rustflags::Rustflags;
 use super::port::Port;
 use super::{Core, Request, need_sdk_copy, port};
@@ -30,6 +34,9 @@ use crate::process::Failed;
 use crate::project::BuildOptions;
 
 const TARGET: &str = "wasm32-wasip1";
+
+/// The directory with the ported copies, in that of the build.
+const PORT_DIR: &str = "port";
 
 /// The size of the shadow stack in bytes. Linear memory has all of it, a snapshot only the used part.
 const STACK_BYTES: u32 = 128 << 10;
@@ -46,10 +53,13 @@ const CARGO_WITH_LOCKFILE_PATH: Version = Version::new(1, 97, 0);
 /// Lets the event `start` call the function `main` of a program; see `guest-rust/runtime/src/unmodified.rs`.
 const WRAP_MAIN: &str = "--wrap=__main_void";
 
+/// Makes traps of the functions that are in the C code of a ported crate.
+const TRAPS: &str = "--unresolved-symbols=ignore-all";
+
 /// Each round replaces one crate by another version.
 const MAX_REPLACED: usize = 16;
 
-/// Builds the project's binary.
+/// Builds the project's program.
 pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let dir = request.dir();
     let manifest = dir.join("Cargo.toml");
@@ -64,25 +74,36 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let cargo = Cargo::find(dir)?;
     cargo.need_target(dir)?;
 
-    let workspace = cargo.metadata(dir, &["--no-deps".to_owned()])?;
+    let known_ports = port::known(dir, &request.project.port)?;
+    let mut workspace = cargo.metadata(dir, &["--no-deps".to_owned()])?;
+    let work_dir = workspace.target_directory.as_std_path().join("wasmop");
+    let package = root_package(&workspace, &manifest)?;
+    let mut program = ProgramTarget::choose(package, request.project)?;
+    let detached = detached::detach(&workspace, package, &program, &known_ports, &work_dir.join("detached"))?;
+    let (dir, manifest) = match &detached {
+        Some(dir) => {
+            request.step.line("the workspace has crates that wasmop ports: building with their released versions");
+            workspace = cargo.metadata(dir, &["--no-deps".to_owned()])?;
+            program = program.as_binary();
+            (dir.as_path(), dir.join("Cargo.toml"))
+        }
+        None => (dir, manifest),
+    };
     let lock = LockFile::of(&workspace);
     lock.restore()?;
 
     request.step.message("resolving dependencies");
     let options = &request.project.options;
     let features = features(options);
-    let work_dir = workspace.target_directory.as_std_path().join("wasmop");
     let filter = ["--filter-platform", TARGET].map(str::to_owned);
     let metadata = cargo.metadata(dir, &[&filter[..], &features].concat())?;
     let package = root_package(&metadata, &manifest)?;
     let root = package.id.clone();
-    let bin = choose_bin(package, request.project.bin.as_deref())?;
     let mut graph = Graph::new(&metadata, &root);
-    need_features(package, &bin, graph.features())?;
+    program.need_features(package, graph.features())?;
     let (sdk, mode) = program::sdk_and_mode(&package.name, &graph.reachable())?;
     let runtime = runtime_crate::write(&work_dir.join("runtime"))?;
     let build = port::Build { mode, runtime: &runtime };
-    let known_ports = port::known()?;
 
     let (restored_at_end, lock_arguments) = if cargo.version >= CARGO_WITH_LOCKFILE_PATH {
         let copy = lock.copy_to(&work_dir.join("lock"))?;
@@ -105,17 +126,18 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let mut common: Vec<OsString> = vec!["--manifest-path".into(), manifest.into(), "--target".into(), TARGET.into()];
     common.extend(features.iter().map(OsString::from));
     common.extend(lock_arguments);
-    for ported in ported::port_crates(&graph, &known_ports, &work_dir.join("port"), build)? {
-        common.extend(ported.arguments());
-    }
+    let ported = ported::port_crates(&graph, &known_ports, &work_dir.join(PORT_DIR), build)?;
+    common.extend(ported.iter().flat_map(Ported::arguments));
     let active = cargo.active_features(dir, &common)?;
-    if let Some(failure) = active.iter().find_map(|it| failed::by_features(&graph, it)) {
+    if mode.is_host_driven()
+        && let Some(failure) = active.iter().find_map(|it| failed::by_features(&graph, it))
+    {
         return Err(failure.into());
     }
 
     let mut command = cargo.command(dir);
     command.arg("rustc").args(&common);
-    command.args(["--bin", &bin, "--message-format", "json-render-diagnostics"]);
+    command.args(program.arguments()).args(["--message-format", "json-render-diagnostics"]);
     command.args(profile(options.profile.as_deref(), request.debug));
     // The ported tokio needs no flag.
     set_rustflags(&mut command, request, mode.is_host_driven() && needs_tokio_unstable(&active));
@@ -126,6 +148,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     if !mode.is_host_driven() {
         link_args.push(WRAP_MAIN.to_owned());
     }
+    for without_c in ported.iter().filter(|ported| ported.traps) {
+        request.step.line(format!("{without_c} is built without its C code: what it needs of it traps"));
+    }
+    if ported.iter().any(|ported| ported.traps) {
+        link_args.push(TRAPS.to_owned());
+    }
     for link_arg in link_args {
         command.arg("-C").arg(format!("link-arg={link_arg}"));
     }
@@ -133,12 +161,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let output = request.run(&mut command);
     drop(restored_at_end);
     let output = output.map_err(|error| match error.downcast::<Failed>() {
-        Ok(failed) => failed::explain(&graph, failed),
+        Ok(failed) => failed::explain(&graph, mode, &ported, failed),
         Err(error) => error,
     })?;
-    let path = executable(&output, &bin)?;
+    let path = program.executable(&output)?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
-    let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, symptom));
+    let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, mode, symptom));
     Ok(Core { module, sdk, mode, blame: Some(blame) })
 }
 
@@ -152,32 +180,6 @@ fn features(options: &BuildOptions) -> Vec<String> {
         arguments.extend(["--features".to_owned(), options.features.join(",")]);
     }
     arguments
-}
-
-/// Checks that the features are enabled that the binary requires. Otherwise cargo skips the binary silently.
-fn need_features(package: &Package, bin: &str, active: &[String]) -> Result<()> {
-    let target = package.targets.iter().find(|target| target.is_bin() && target.name == bin);
-    let missing: Vec<&str> = target
-        .iter()
-        .flat_map(|target| &target.required_features)
-        .filter(|feature| !active.contains(feature))
-        .map(String::as_str)
-        .collect();
-    let (features, active) = match missing.len() {
-        0 => return Ok(()),
-        1 => (format!("the feature `{}`", missing[0]), "is"),
-        _ => (format!("the features `{}`", missing.join("`, `")), "are"),
-    };
-    Err(failure(
-        format!("the binary `{bin}` requires {features}, which {active} not active"),
-        format!(
-            "wasmop build --features {}\nor write `features = [\"{}\"]` under [build] in {}",
-            missing.join(","),
-            missing.join("\", \""),
-            crate::project::FILE_NAME
-        ),
-    )
-    .into())
 }
 
 /// A crate of a build and its enabled features.
@@ -381,46 +383,6 @@ fn root_package<'a>(metadata: &'a Metadata, manifest: &Path) -> Result<&'a Packa
     })
 }
 
-fn choose_bin(package: &Package, wanted: Option<&str>) -> Result<String> {
-    let bins: Vec<&str> =
-        package.targets.iter().filter(|target| target.is_bin()).map(|target| target.name.as_str()).collect();
-    match wanted {
-        Some(wanted) if bins.contains(&wanted) => Ok(wanted.to_owned()),
-        Some(wanted) => Err(failure(
-            format!("{} has no binary `{wanted}`; it has: {}", package.name, bins.join(", ")),
-            "correct `bin` under [build] in wasmop.toml",
-        )
-        .into()),
-        None => match bins[..] {
-            [only] => Ok(only.to_owned()),
-            [] => Err(failure(
-                format!("{} has no binary", package.name),
-                "a controller is a program: add src/main.rs with `#[tokio::main] async fn main()`",
-            )
-            .into()),
-            _ => Err(failure(
-                format!("{} has several binaries: {}", package.name, bins.join(", ")),
-                "name one with `bin` under [build] in wasmop.toml",
-            )
-            .into()),
-        },
-    }
-}
-
-/// The file of this binary, from cargo's messages.
-fn executable(messages: &[u8], bin: &str) -> Result<PathBuf> {
-    let mut path = None;
-    for message in Message::parse_stream(messages) {
-        if let Message::CompilerArtifact(artifact) = message.context("cargo's messages are not understood")?
-            && artifact.target.is_bin()
-            && artifact.target.name == bin
-        {
-            path = artifact.executable;
-        }
-    }
-    Ok(path.with_context(|| format!("cargo did not say where it put the binary `{bin}`"))?.into_std_path_buf())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -470,17 +432,5 @@ mod tests {
         let text = argument.to_str().expect("text");
         let parsed: toml::Table = text.parse().expect("TOML");
         assert_eq!(parsed["patch"]["crates-io"]["kube-client"]["path"].as_str(), Some(r#"/a "b"\c"#));
-    }
-
-    #[test]
-    fn the_executable_is_the_one_of_the_binary_asked_for() {
-        let artifact = |name: &str, kind: &str, file: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","package_id":"p","manifest_path":"/p/Cargo.toml","target":{{"kind":["{kind}"],"crate_types":["{kind}"],"name":"{name}","src_path":"/p/src/main.rs","edition":"2024","doc":true,"doctest":false,"test":true}},"profile":{{"opt_level":"s","debuginfo":0,"debug_assertions":false,"overflow_checks":false,"test":false}},"features":[],"filenames":["{file}"],"executable":"{file}","fresh":false}}"#
-            )
-        };
-        let messages = format!("{}\n{}\n", artifact("other", "bin", "/o.wasm"), artifact("mine", "bin", "/m.wasm"));
-        assert_eq!(executable(messages.as_bytes(), "mine").expect("found"), Path::new("/m.wasm"));
-        assert!(executable(messages.as_bytes(), "third").is_err());
     }
 }

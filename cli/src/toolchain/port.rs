@@ -4,9 +4,10 @@
 //! `count` times, and its replacement. So a version that differs is an error here that names the version, and not a
 //! strange error of the compiler.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use semver::{Version, VersionReq};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use wasmop_package::manifest::Mode;
 
 use crate::embedded::PORT_RUST;
-use crate::error::failure;
+use crate::error::{HelpExt, failure};
 
 /// The file in a copy with the text of its rules. A copy is only replaced if the rules differ, so that cargo does not
 /// build it again.
@@ -34,18 +35,27 @@ pub struct Port {
     /// Other versions that the rules fit. They apply to programs with a loop of their own only, because the crate `wasmop`
     /// depends on one version.
     also: Option<VersionReq>,
+    /// Versions that the rules do not fit need none.
+    #[serde(default)]
+    others_build: bool,
     /// Builds use this version in place of others that are compatible with it.
     #[serde(default)]
     compatible: bool,
     /// The only mode in which the rules apply.
     mode: Option<Mode>,
+    /// The copy lacks functions in another language. The linker makes traps of them.
+    #[serde(default)]
+    pub traps: bool,
     #[serde(default, rename = "rule")]
     rules: Vec<Rule>,
     #[serde(default, rename = "add")]
     added: Vec<Added>,
     /// The rule file itself.
     #[serde(skip)]
-    text: &'static str,
+    text: String,
+    /// The directory of a project's own rule file. The sources of added files are relative to it.
+    #[serde(skip)]
+    own: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,10 +71,22 @@ struct Rule {
     /// The number of occurrences of `find` in a file. In a directory there must be at least one.
     #[serde(default = "one")]
     count: usize,
+    /// In place of `count`, if the number of occurrences depends on the version.
+    occurs: Option<Occurs>,
     /// The only mode in which the rule applies.
     mode: Option<Mode>,
     /// The only versions for which the rule applies.
     versions: Option<VersionReq>,
+}
+
+/// How often a text occurs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Occurs {
+    /// Once or more.
+    Some,
+    /// As often as it does, also not at all.
+    Any,
 }
 
 /// A file that the copy has in addition.
@@ -73,8 +95,8 @@ struct Rule {
 struct Added {
     /// Relative to the crate's directory.
     file: PathBuf,
-    /// Relative to `guest-rust/port`.
-    source: String,
+    /// Relative to `guest-rust/port`, or to the project's own rule file.
+    source: PathBuf,
 }
 
 fn one() -> usize {
@@ -95,10 +117,53 @@ impl fmt::Display for Port {
     }
 }
 
-/// All rules, parsed.
-pub fn known() -> Result<Vec<Port>> {
-    let files = PORT_RUST.iter().filter(|file| file.path.ends_with(".toml"));
-    files.map(|file| Port::parse(std::str::from_utf8(file.bytes).context("a port rule file is not UTF-8")?)).collect()
+/// All rules, parsed: the project's own, then wasmop's.
+pub fn known(project: &Path, own: &[String]) -> Result<Vec<Port>> {
+    let mut ports = own_rules(project, own)?;
+    for file in PORT_RUST.iter().filter(|file| file.path.ends_with(".toml")) {
+        let text = std::str::from_utf8(file.bytes).context("a port rule file is not UTF-8")?;
+        ports.push(Port::parse(text).context("a port rule file of this wasmop is damaged")?);
+    }
+    Ok(ports)
+}
+
+/// The rules in the files that `port` under `[build]` names.
+fn own_rules(project: &Path, globs: &[String]) -> Result<Vec<Port>> {
+    const HELP: &str = "correct `port` under [build] in wasmop.toml; it takes globs of files in the project";
+    let mut ports = Vec::new();
+    for pattern in globs {
+        if !is_within(Path::new(pattern)) {
+            return Err(failure(format!("`port`: `{pattern}` is not in the project's directory"), HELP).into());
+        }
+        let full = Path::new(&glob::Pattern::escape(&project.to_string_lossy())).join(pattern);
+        let files = glob::glob(&full.to_string_lossy())
+            .or_help(format!("`port`: `{pattern}` is not a valid pattern"), HELP)?
+            .collect::<Result<Vec<PathBuf>, _>>()
+            .or_help(format!("`port`: cannot look for `{pattern}`"), HELP)?;
+        if files.is_empty() {
+            return Err(failure(format!("`port`: no file matches `{pattern}`"), HELP).into());
+        }
+        for file in files {
+            let shown = file.display();
+            let text = fs::read_to_string(&file).or_help(format!("cannot read `{shown}`"), HELP)?;
+            let help = "docs/wasmop-toml.md describes the format of port rules";
+            let mut port = Port::parse(&text).or_help(format!("`{shown}` has no port rules"), help)?;
+            let paths =
+                port.rules.iter().map(|rule| &rule.file).chain(port.added.iter().flat_map(|it| [&it.file, &it.source]));
+            if let Some(outside) = paths.into_iter().find(|path| !is_within(path)) {
+                let help = "files are relative to the crate's directory, and sources to that of the rules";
+                return Err(failure(format!("`{shown}`: the path `{}` leads outside", outside.display()), help).into());
+            }
+            port.own = file.parent().map(Path::to_owned);
+            ports.push(port);
+        }
+    }
+    Ok(ports)
+}
+
+/// Whether a path stays in the directory that it is relative to.
+fn is_within(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// What the rules say about a crate.
@@ -130,6 +195,9 @@ pub fn rules_for<'a>(
     if let Some(port) = ports.iter().find(|port| port.compatible && are_compatible(&port.version, version)) {
         return Ok(Ruling::Replace(port));
     }
+    if ports.iter().all(|port| port.others_build) {
+        return Ok(Ruling::AsIs);
+    }
     let mut known: Vec<Version> = ports.iter().filter_map(|port| Version::parse(&port.version).ok()).collect();
     known.sort();
     Err(UnknownVersion { known })
@@ -149,9 +217,9 @@ pub struct UnknownVersion {
 }
 
 impl Port {
-    fn parse(text: &'static str) -> Result<Port> {
-        let mut port: Port = toml::from_str(text).context("a port rule file of this wasmop is damaged")?;
-        port.text = text;
+    fn parse(text: &str) -> Result<Port, toml::de::Error> {
+        let mut port: Port = toml::from_str(text)?;
+        text.clone_into(&mut port.text);
         Ok(port)
     }
 
@@ -177,7 +245,9 @@ impl Port {
         }
         for added in &self.added {
             let path = target.join(&added.file);
-            fs::write(&path, source_of(added)?).with_context(|| format!("cannot write {}", path.display()))?;
+            let parent = path.parent().unwrap_or(target);
+            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+            fs::write(&path, self.source_of(added)?).with_context(|| format!("cannot write {}", path.display()))?;
         }
         // Last, so that an interrupted copy is not used.
         fs::write(&stamp, made_with).with_context(|| format!("cannot write {}", stamp.display()))
@@ -187,9 +257,20 @@ impl Port {
     fn made_with(&self, build: Build<'_>) -> Result<Vec<u8>> {
         let mut all = format!("{} {}\n{}", build.mode.name(), build.runtime.display(), self.text).into_bytes();
         for added in &self.added {
-            all.extend(source_of(added)?);
+            all.extend(&*self.source_of(added)?);
         }
         Ok(all)
+    }
+
+    fn source_of(&self, added: &Added) -> Result<Cow<'static, [u8]>> {
+        let shown = added.source.display();
+        if let Some(dir) = &self.own {
+            let help = "`source` names a file beside the rules";
+            let bytes = fs::read(dir.join(&added.source)).or_help(format!("cannot read `{shown}` for {self}"), help)?;
+            return Ok(Cow::Owned(bytes));
+        }
+        let file = PORT_RUST.iter().find(|file| Path::new(file.path) == added.source);
+        Ok(Cow::Borrowed(file.with_context(|| format!("this wasmop lacks the port file {shown}"))?.bytes))
     }
 
     fn apply_rule(&self, rule: &Rule, version: &Version, target: &Path, build: Build<'_>) -> Result<()> {
@@ -207,16 +288,19 @@ impl Port {
             fs::write(&file, text.replace(&rule.find, &replace))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
-        let (is_right, expected) = match path.is_dir() {
-            true => (found > 0, "at least once".to_owned()),
-            false => (found == rule.count, rule.count.to_string()),
+        let (is_right, expected) = match rule.occurs {
+            Some(Occurs::Any) => (true, String::new()),
+            None if !path.is_dir() => (found == rule.count, rule.count.to_string()),
+            Some(Occurs::Some) | None => (found > 0, "at least once".to_owned()),
         };
         if is_right {
             return Ok(());
         }
         let first_line = rule.find.trim().lines().next().unwrap_or_default();
         let name = &self.name;
-        let help = if self.version == version.to_string() {
+        let help = if self.own.is_some() {
+            "correct this rule of the project".to_owned()
+        } else if self.version == version.to_string() {
             format!(
                 "the sources of {name} in cargo's registry may have been edited; remove that directory, and cargo fetches them again"
             )
@@ -235,11 +319,6 @@ impl Rule {
     fn applies(&self, version: &Version, mode: Mode) -> bool {
         self.mode.is_none_or(|only| only == mode) && self.versions.as_ref().is_none_or(|only| only.matches(version))
     }
-}
-
-fn source_of(added: &Added) -> Result<&'static [u8]> {
-    let file = PORT_RUST.iter().find(|file| file.path == added.source);
-    Ok(file.with_context(|| format!("this wasmop lacks the port file {}", added.source))?.bytes)
 }
 
 /// The Rust files in a directory and below.
@@ -331,10 +410,37 @@ count = 2
 
     #[test]
     fn the_rules_of_this_wasmop_are_well_formed() {
-        for port in known().expect("parsed") {
-            assert!(!port.rules.is_empty() && Version::parse(&port.version).is_ok(), "{port}");
-            assert!(port.added.iter().all(|added| source_of(added).is_ok()), "{port}");
+        for port in known(Path::new("."), &[]).expect("parsed") {
+            let changes = port.rules.len() + port.added.len();
+            assert!(changes > 0 && Version::parse(&port.version).is_ok(), "{port}");
+            assert!(port.added.iter().all(|added| port.source_of(added).is_ok()), "{port}");
         }
+    }
+
+    #[test]
+    fn a_project_has_rules_of_its_own_which_stay_in_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir(dir.path().join("port")).expect("a directory");
+        let write = |text: &str| fs::write(dir.path().join("port/demo.toml"), text).expect("written");
+        let read = |glob: &str| known(dir.path(), &[glob.to_owned()]);
+        write(&format!("{RULES}\n[[add]]\nfile = \"src/new.rs\"\nsource = \"new.rs\"\n"));
+        fs::write(dir.path().join("port/new.rs"), "new").expect("written");
+        let ports = read("port/*.toml").expect("valid");
+        assert_eq!((ports[0].name.as_str(), ports[0].own.is_some(), ports[1].own.is_some()), ("demo", true, false));
+        let source = crate_with("fn f() { native(); tls(); tls(); }");
+        let target = dir.path().join("copy");
+        ports[0].apply(source.path(), &Version::new(1, 2, 3), &target, build(Mode::GuestDriven)).expect("applied");
+        assert_eq!(fs::read_to_string(target.join("src/new.rs")).expect("read"), "new");
+
+        let problem = |glob: &str| read(glob).expect_err("refused").to_string();
+        assert!(problem("../*.toml").contains("not in the project"), "{}", problem("../*.toml"));
+        assert!(problem("none/*.toml").contains("no file matches"), "{}", problem("none/*.toml"));
+        for outside in ["file = \"/etc/passwd\"\nsource = \"x\"", "file = \"x\"\nsource = \"../x\""] {
+            write(&format!("{RULES}\n[[add]]\n{outside}\n"));
+            assert!(problem("port/*.toml").contains("leads outside"), "{outside}");
+        }
+        write("crate = 1");
+        assert!(problem("port/*.toml").contains("no port rules"), "{}", problem("port/*.toml"));
     }
 
     #[test]
@@ -414,8 +520,9 @@ replace = ""
     #[test]
     fn the_version_and_the_mode_decide_about_rules() {
         let demo = Port::parse(RULES).expect("parsed");
+        let old = "crate = \"old\"\nversion = \"0.14.1\"\nothers_build = true";
         let other = "crate = \"other\"\nversion = \"1.9.0\"\nalso = \">=1.8, <1.9\"\ncompatible = true\nmode = \"guest-driven\"";
-        let known = [demo, Port::parse(other).expect("parsed")];
+        let known = [demo, Port::parse(other).expect("parsed"), Port::parse(old).expect("parsed")];
         let ruling =
             |name: &str, version: &str, mode| match rules_for(&known, name, &version.parse().expect("a version"), mode)
             {
@@ -429,6 +536,8 @@ replace = ""
             ("demo", "1.2.3", Mode::HostDriven, "apply demo 1.2.3"),
             ("demo", "1.2.3", Mode::GuestDriven, "apply demo 1.2.3"),
             ("other", "1.8.0", Mode::HostDriven, "as it is"),
+            ("old", "0.14.1", Mode::GuestDriven, "apply old 0.14.1"),
+            ("old", "1.0.0", Mode::GuestDriven, "as it is"),
             ("other", "1.8.0", Mode::GuestDriven, "apply other 1.9.0"),
             ("other", "1.2.0", Mode::GuestDriven, "replace by other 1.9.0"),
         ] {

@@ -1,20 +1,20 @@
 //! Sockets in a wasmop guest, which has none. A listener exists and never accepts, so that the health and metrics servers
-//! of an operator start. The host has probes and metrics of its own. Connections and datagrams fail.
+//! of an operator start. The host has probes and metrics of its own. The other side of a connection is in the guest too:
+//! it reads HTTP requests and makes calls of the host. Datagrams fail.
 
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::readiness::{Interest, Ready};
 use crate::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::net::ToSocketAddrs;
 use crate::net::addr::to_socket_addrs;
-
-/// There are no values of this type, hence no connections.
-#[derive(Debug, Clone, Copy)]
-enum Never {}
+use crate::wasmop::{self, Connection};
 
 fn unsupported<T>(what: &str) -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, format!("{what}: a wasmop guest has no sockets")))
@@ -52,9 +52,9 @@ impl TcpListener {
         Poll::Pending
     }
 
-    /// The standard library has no listeners either.
+    /// The standard library does not know the address of such a listener.
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        listener.local_addr().map(TcpListener::at)
+        Ok(TcpListener::at(listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))))
     }
 
     /// Fails.
@@ -132,9 +132,14 @@ impl TcpSocket {
         self.address.get().map_or_else(|| unsupported("a socket without an address"), Ok)
     }
 
-    /// Fails.
+    /// Connects to the guest's own HTTP proxy.
     pub async fn connect(self, address: SocketAddr) -> io::Result<TcpStream> {
-        unsupported(&format!("cannot connect to {address}"))
+        Ok(TcpStream::to(address))
+    }
+
+    /// Programs prepare sockets with the crate socket2, whose sockets have no effect in a guest.
+    pub fn from_std_stream(_: std::net::TcpStream) -> TcpSocket {
+        TcpSocket::new()
     }
 
     /// Returns a listener that never accepts.
@@ -143,46 +148,283 @@ impl TcpSocket {
     }
 }
 
-/// A connection. None exists.
-#[derive(Debug)]
+/// A connection to the guest's own HTTP proxy.
 pub struct TcpStream {
-    never: Never,
+    io: Shared,
+}
+
+/// A connection and its halves.
+#[derive(Clone)]
+struct Shared {
+    connection: Arc<Mutex<Box<dyn Connection>>>,
+    peer: SocketAddr,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Connection>> {
+        self.connection.lock().expect("the target has no threads")
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "connection to {}", self.peer)
+    }
+}
+
+impl std::fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.io.fmt(f)
+    }
 }
 
 impl TcpStream {
-    /// Fails.
+    /// Connects to the guest's own HTTP proxy, which makes the requests through the host.
     pub async fn connect<A: ToSocketAddrs>(address: A) -> io::Result<TcpStream> {
-        let address = first(address).await?;
-        unsupported(&format!("cannot connect to {address}"))
+        Ok(TcpStream::to(first(address).await?))
     }
 
-    /// Fails.
+    fn to(peer: SocketAddr) -> TcpStream {
+        TcpStream { io: Shared { connection: Arc::new(Mutex::new(wasmop::connect(peer))), peer } }
+    }
+
+    /// The standard library has no connections.
     pub fn from_std(_: std::net::TcpStream) -> io::Result<TcpStream> {
         unsupported("a connection")
     }
 
-    /// As in tokio.
+    /// Fails.
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
-        match self.never {}
+        unsupported("a connection")
     }
 
     /// As in tokio.
     pub fn split<'a>(&'a mut self) -> (tcp::ReadHalf<'a>, tcp::WriteHalf<'a>) {
-        match self.never {}
+        (tcp::ReadHalf::new(&self.io), tcp::WriteHalf::new(&self.io))
     }
 
     /// As in tokio.
     pub fn into_split(self) -> (tcp::OwnedReadHalf, tcp::OwnedWriteHalf) {
-        match self.never {}
+        (tcp::OwnedReadHalf { io: self.io.clone() }, tcp::OwnedWriteHalf { io: self.io })
     }
 
-    /// As in tokio.
-    pub async fn peek(&self, _: &mut [u8]) -> io::Result<usize> {
-        match self.never {}
+    /// Returns the usual value.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(64)
+    }
+
+    /// Returns the usual value.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Returns the usual value.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        Ok(None)
+    }
+
+    /// There is none.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+
+    without_effect! {
+        set_nodelay: bool,
+        set_linger: Option<Duration>,
+        set_ttl: u32,
     }
 }
 
-/// The methods of connections and of their halves that take `&self`.
+/// The methods of a connection and of its halves that take `&self`.
+macro_rules! of_both {
+    () => {
+        /// An address of this guest.
+        pub fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
+        }
+
+        /// Returns the address of `connect`.
+        pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+            Ok(self.io.peer)
+        }
+
+        /// Completes at once: there is no other sign than the result of reading or writing.
+        pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+            Ok(interest.into())
+        }
+    };
+}
+
+macro_rules! of_readers {
+    () => {
+        /// Fails.
+        pub async fn peek(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            unsupported("peek")
+        }
+
+        /// Completes at once.
+        pub async fn readable(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        /// Reads if something is there.
+        pub fn try_read(&self, to: &mut [u8]) -> io::Result<usize> {
+            let mut buffer = ReadBuf::new(to);
+            let mut connection = self.io.lock();
+            match Pin::new(&mut **connection).poll_read(&mut Context::from_waker(std::task::Waker::noop()), &mut buffer)
+            {
+                Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+    };
+}
+
+macro_rules! of_writers {
+    () => {
+        /// Completes at once.
+        pub async fn writable(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        /// Writes if there is space.
+        pub fn try_write(&self, from: &[u8]) -> io::Result<usize> {
+            let mut connection = self.io.lock();
+            match Pin::new(&mut **connection).poll_write(&mut Context::from_waker(std::task::Waker::noop()), from) {
+                Poll::Ready(result) => result,
+                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+    };
+}
+
+impl TcpStream {
+    of_both!();
+    of_readers!();
+    of_writers!();
+}
+
+macro_rules! reads {
+    ($($name:ident $(<$lifetime:lifetime>)?),*) => {$(
+        impl$(<$lifetime>)? AsyncRead for $name$(<$lifetime>)? {
+            fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut **self.io.lock()).poll_read(context, to)
+            }
+        }
+    )*};
+}
+
+macro_rules! writes {
+    ($($name:ident $(<$lifetime:lifetime>)?),*) => {$(
+        impl$(<$lifetime>)? AsyncWrite for $name$(<$lifetime>)? {
+            fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+                Pin::new(&mut **self.io.lock()).poll_write(context, from)
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut **self.io.lock()).poll_flush(context)
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut **self.io.lock()).poll_shutdown(context)
+            }
+        }
+    )*};
+}
+
+reads!(TcpStream);
+writes!(TcpStream);
+
+/// The halves of connections.
+pub mod tcp {
+    use super::*;
+
+    macro_rules! borrowed {
+        ($($name:ident)*) => {$(
+            /// As in tokio.
+            #[derive(Debug)]
+            pub struct $name<'a> {
+                io: &'a Shared,
+            }
+
+            impl<'a> $name<'a> {
+                pub(super) fn new(io: &'a Shared) -> $name<'a> {
+                    $name { io }
+                }
+
+                of_both!();
+            }
+        )*};
+    }
+
+    borrowed!(ReadHalf WriteHalf);
+
+    impl ReadHalf<'_> {
+        of_readers!();
+    }
+
+    impl WriteHalf<'_> {
+        of_writers!();
+    }
+
+    /// As in tokio.
+    #[derive(Debug)]
+    pub struct OwnedReadHalf {
+        pub(super) io: Shared,
+    }
+
+    /// As in tokio.
+    #[derive(Debug)]
+    pub struct OwnedWriteHalf {
+        pub(super) io: Shared,
+    }
+
+    /// As in tokio.
+    #[derive(Debug)]
+    pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
+
+    impl std::fmt::Display for ReuniteError {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("tried to reunite halves of different connections")
+        }
+    }
+
+    impl std::error::Error for ReuniteError {}
+
+    impl OwnedReadHalf {
+        /// As in tokio.
+        pub fn reunite(self, other: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
+            if !Arc::ptr_eq(&self.io.connection, &other.io.connection) {
+                return Err(ReuniteError(self, other));
+            }
+            Ok(TcpStream { io: self.io })
+        }
+
+        of_both!();
+        of_readers!();
+    }
+
+    impl OwnedWriteHalf {
+        /// As in tokio.
+        pub fn reunite(self, other: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
+            other.reunite(self)
+        }
+
+        /// Has no effect: nothing is lost without it.
+        pub fn forget(self) {}
+
+        of_both!();
+        of_writers!();
+    }
+
+    reads!(ReadHalf<'a>, OwnedReadHalf);
+    writes!(WriteHalf<'a>, OwnedWriteHalf);
+}
+
+/// There are no values of this type, hence no sockets for datagrams.
+#[derive(Debug, Clone, Copy)]
+enum Never {}
+
 macro_rules! methods {
     ($($name:ident($($argument:ty),*) -> $result:ty),* $(,)?) => {$(
         /// As in tokio.
@@ -199,132 +441,6 @@ macro_rules! async_methods {
             match self.never {}
         }
     )*};
-}
-
-impl TcpStream {
-    methods! {
-        local_addr() -> SocketAddr,
-        peer_addr() -> SocketAddr,
-        take_error() -> Option<io::Error>,
-        nodelay() -> bool,
-        set_nodelay(bool) -> (),
-        linger() -> Option<Duration>,
-        set_linger(Option<Duration>) -> (),
-        ttl() -> u32,
-        set_ttl(u32) -> (),
-        try_read(&mut [u8]) -> usize,
-        try_read_vectored(&mut [io::IoSliceMut<'_>]) -> usize,
-        try_write(&[u8]) -> usize,
-        try_write_vectored(&[io::IoSlice<'_>]) -> usize,
-    }
-
-    async_methods! {
-        readable() -> (),
-        writable() -> (),
-    }
-}
-
-macro_rules! reads {
-    ($($name:ident $(<$lifetime:lifetime>)?),*) => {$(
-        impl$(<$lifetime>)? AsyncRead for $name$(<$lifetime>)? {
-            fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-                match self.never {}
-            }
-        }
-    )*};
-}
-
-macro_rules! writes {
-    ($($name:ident $(<$lifetime:lifetime>)?),*) => {$(
-        impl$(<$lifetime>)? AsyncWrite for $name$(<$lifetime>)? {
-            fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-                match self.never {}
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match self.never {}
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-                match self.never {}
-            }
-        }
-    )*};
-}
-
-reads!(TcpStream);
-writes!(TcpStream);
-
-/// The halves of connections.
-pub mod tcp {
-    use super::*;
-
-    /// As in tokio.
-    #[derive(Debug)]
-    pub struct ReadHalf<'a> {
-        never: Never,
-        _stream: std::marker::PhantomData<&'a TcpStream>,
-    }
-
-    /// As in tokio.
-    #[derive(Debug)]
-    pub struct WriteHalf<'a> {
-        never: Never,
-        _stream: std::marker::PhantomData<&'a TcpStream>,
-    }
-
-    /// As in tokio.
-    #[derive(Debug)]
-    pub struct OwnedReadHalf {
-        never: Never,
-    }
-
-    /// As in tokio.
-    #[derive(Debug)]
-    pub struct OwnedWriteHalf {
-        never: Never,
-    }
-
-    /// As in tokio.
-    #[derive(Debug)]
-    pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
-
-    impl OwnedReadHalf {
-        /// As in tokio.
-        pub fn reunite(self, _: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
-            match self.never {}
-        }
-
-        methods! {
-            local_addr() -> SocketAddr,
-            peer_addr() -> SocketAddr,
-            try_read(&mut [u8]) -> usize,
-        }
-
-        async_methods! {
-            readable() -> (),
-        }
-    }
-
-    impl OwnedWriteHalf {
-        /// As in tokio.
-        pub fn reunite(self, _: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
-            match self.never {}
-        }
-
-        methods! {
-            local_addr() -> SocketAddr,
-            peer_addr() -> SocketAddr,
-            try_write(&[u8]) -> usize,
-        }
-
-        async_methods! {
-            writable() -> (),
-        }
-    }
-
-    reads!(ReadHalf<'a>, OwnedReadHalf);
-    writes!(WriteHalf<'a>, OwnedWriteHalf);
 }
 
 /// A socket for datagrams. None exists.
@@ -372,7 +488,7 @@ impl UdpSocket {
     }
 }
 
-/// Parses addresses. Names have none.
+/// Gives names addresses by which `connect` knows them.
 pub async fn lookup_host<T: ToSocketAddrs>(host: T) -> io::Result<impl Iterator<Item = SocketAddr>> {
     to_socket_addrs(host).await
 }

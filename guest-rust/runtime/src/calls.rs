@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -127,14 +128,25 @@ where
 ///
 /// Fails if a header is not visible ASCII, and if the host has no complete response.
 pub async fn fetch(target: &str, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
-    let (parts, body) = request.into_parts();
     let fail = |error: BoxError| CallError(describe(&*error));
-    let headers = headers::all_to_lines(&parts.headers)
-        .map_err(|name| CallError(format!("the value of the header {name} is not visible ASCII")))?;
-    let path = parts.uri.to_string();
-    let call = abi::Call { target, method: parts.method.as_str(), path: &path, headers: &headers, body: &body };
-    let (parts, body) = send(&call).await.map_err(fail)?.into_parts();
+    let (parts, body) = request.into_parts();
+    let (parts, body) = open(target, &parts, &body).await.map_err(fail)?.into_parts();
     Ok(Response::from_parts(parts, body.collect().await.map_err(fail)?.to_bytes()))
+}
+
+/// Sends a request to an external host. `target` is a scheme and an authority, or empty for the API server.
+///
+/// # Errors
+///
+/// Fails if a header is not visible ASCII, and if the host has no response.
+pub async fn open(target: &str, request: &Parts, body: &[u8]) -> Result<Response<ResponseBody>, BoxError> {
+    let headers = match target {
+        "" => headers::to_lines(&request.headers),
+        _ => headers::all_to_lines(&request.headers)
+            .map_err(|name| CallError(format!("the value of the header {name} is not visible ASCII")))?,
+    };
+    let path = request.uri.to_string();
+    send(&abi::Call { target, method: request.method.as_str(), path: &path, headers: &headers, body }).await
 }
 
 async fn send(call: &abi::Call<'_>) -> Result<Response<ResponseBody>, BoxError> {

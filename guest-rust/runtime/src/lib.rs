@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! unmodified                          the `main` of a program that does not know wasmop
-//! executor                            runs one step; the guest's export
+//! executor   connections              runs one step; the guest's export. The other side of a program's sockets
 //! calls                               HTTP requests
 //! tasks      headers                  reconciles in progress
 //! abi        error_chain  event_name  panic_help
@@ -19,6 +19,8 @@
 
 pub mod abi;
 pub mod calls;
+#[cfg(all(target_family = "wasm", feature = "unmodified"))]
+mod connections;
 pub mod error_chain;
 pub mod event_name;
 #[cfg(target_family = "wasm")]

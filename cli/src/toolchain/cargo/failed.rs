@@ -2,8 +2,10 @@
 
 use cargo_metadata::{Dependency, Package};
 use semver::Version;
+use wasmop_package::manifest::Mode;
 
 use super::graph::Graph;
+use super::ported::Ported;
 use super::{ActiveFeatures, TARGET};
 use crate::error::{Failure, failure};
 use crate::process::Failed;
@@ -11,39 +13,40 @@ use crate::toolchain::advice::{self, Rule};
 use crate::toolchain::port::UnknownVersion;
 
 /// Explains a failed build by a dependency, or by the project's own code.
-pub fn explain(graph: &Graph, failed: Failed) -> anyhow::Error {
+pub fn explain(graph: &Graph, mode: Mode, ported: &[Ported], failed: Failed) -> anyhow::Error {
     let crates: Vec<&Package> = failing_crates(&failed.output)
         .into_iter()
         .filter_map(|(name, version)| graph.find(&name, version.as_ref()))
         .collect();
     let known = crates.iter().find_map(|package| {
         let rule = advice::on_crate(&package.name, Some(&package.version), &failed.output)?;
-        Some(by_rule(graph, package, rule))
+        Some(by_rule(graph, mode, package, rule))
     });
     if let Some(failure) = known {
         return failure.into();
     }
     match crates.first() {
-        Some(package) if package.source.is_some() => not_for_wasm(graph, package).into(),
-        Some(package) => own_code(graph, package, &failed.output).into(),
+        Some(package) if ported.iter().any(|it| it.is(package)) => rules_do_not_fit(package).into(),
+        Some(package) if package.source.is_some() => not_for_wasm(graph, mode, package).into(),
+        Some(package) => own_code(graph, mode, package, &failed.output).into(),
         // An error of the linker, of the lock file, or of cargo itself.
         None => failed.into(),
     }
 }
 
-/// A crate with unsupported features.
+/// A crate with features that the crate `wasmop` does not support.
 pub fn by_features(graph: &Graph, active: &ActiveFeatures) -> Option<Failure> {
     let rule = advice::on_features(&active.name, Some(&active.version), &active.features)?;
-    Some(by_rule(graph, graph.find(&active.name, Some(&active.version))?, rule))
+    Some(by_rule(graph, Mode::HostDriven, graph.find(&active.name, Some(&active.version))?, rule))
 }
 
 /// The dependency that keeps a finished module from working, by a symptom of the module.
-pub fn by_symptom(graph: &Graph, symptom: &str) -> Option<Failure> {
+pub fn by_symptom(graph: &Graph, mode: Mode, symptom: &str) -> Option<Failure> {
     let (name, rule) = advice::on_symptom(symptom)?;
     let package = graph.find(name, None)?;
     Some(failure(
         format!("the crate {} cannot work in a controller: {}", named(graph, package), rule.why),
-        remedy(graph, package, rule),
+        remedy(graph, mode, package, rule),
     ))
 }
 
@@ -73,14 +76,14 @@ pub fn by_version(graph: &Graph, package: &Package, unknown: &UnknownVersion) ->
     failure(problem, help)
 }
 
-fn by_rule(graph: &Graph, package: &Package, rule: &Rule) -> Failure {
+fn by_rule(graph: &Graph, mode: Mode, package: &Package, rule: &Rule) -> Failure {
     failure(
         format!("the crate {} does not build for WebAssembly: {}", named(graph, package), rule.why),
-        remedy(graph, package, rule),
+        remedy(graph, mode, package, rule),
     )
 }
 
-fn remedy(graph: &Graph, package: &Package, rule: &Rule) -> String {
+fn remedy(graph: &Graph, mode: Mode, package: &Package, rule: &Rule) -> String {
     let path = graph.path_to(&package.id);
     let direct = path.get(1).map_or(package.name.as_str(), |direct| direct.name.as_str());
     let declared = graph.declared(direct);
@@ -91,31 +94,61 @@ fn remedy(graph: &Graph, package: &Package, rule: &Rule) -> String {
         ("version", &version),
         ("direct", direct),
         ("declaration", &declaration),
+        ("requests", requests(mode)),
     ])
 }
 
-fn not_for_wasm(graph: &Graph, package: &Package) -> Failure {
+/// How a program sends requests to other hosts.
+fn requests(mode: Mode) -> &'static str {
+    if mode.is_host_driven() {
+        "requests to other hosts go through `wasmop::fetch`, for which the host speaks TLS"
+    } else {
+        "requests to other hosts go through reqwest, hyper-util or hyper-rustls, for which the host speaks TLS"
+    }
+}
+
+fn rules_do_not_fit(package: &Package) -> Failure {
+    failure(
+        format!(
+            "the copy of `{}` {} with port rules does not compile; the compiler's messages are above",
+            package.name, package.version
+        ),
+        "if the rules are the project's, correct them; if they are wasmop's, please report it with the messages",
+    )
+}
+
+fn not_for_wasm(graph: &Graph, mode: Mode, package: &Package) -> Failure {
     let path = graph.path_to(&package.id);
     let direct = path.get(1).map_or(package.name.as_str(), |direct| direct.name.as_str());
     failure(
         format!(
-            "the crate {} does not build for WebAssembly ({TARGET}); the compiler's messages are above",
+            "the crate {} does not build for WebAssembly ({TARGET}), and wasmop has no rules that port it; the compiler's messages are above",
             named(graph, package)
         ),
         format!(
-            "turn off the feature of `{direct}` that needs it, or replace `{direct}`; `cargo tree --target {TARGET} -e features -i {}@{}` shows which features those are",
-            package.name, package.version
+            "turn off the feature of `{direct}` that needs it, or replace `{direct}`; `cargo tree --target {TARGET} -e features -i {}@{}` shows which features those are{}",
+            package.name,
+            package.version,
+            if mode.is_host_driven() {
+                ""
+            } else {
+                "\nor write rules for it: `port = [\"port/*.toml\"]` under [build], see docs/wasmop-toml.md"
+            }
         ),
     )
 }
 
-fn own_code(graph: &Graph, package: &Package, output: &str) -> Failure {
+fn own_code(graph: &Graph, mode: Mode, package: &Package, output: &str) -> Failure {
     let problem = format!("`{}` does not compile; the compiler's messages are above", package.name);
     let known = graph.root().into_iter().flat_map(|root| &root.dependencies).find_map(|dependency| {
         let used = graph.find(&dependency.name, None)?;
         let rule = advice::on_use_of(&used.name, Some(&used.version), output)?;
         let direct = used.name.as_str();
-        Some((direct, rule.why.as_str(), rule.remedy(&[("name", direct), ("direct", direct)])))
+        Some((
+            direct,
+            rule.why.as_str(),
+            rule.remedy(&[("name", direct), ("direct", direct), ("requests", requests(mode))]),
+        ))
     });
     match known {
         Some((name, why, remedy)) => failure(format!("{problem}\nabout `{name}`: {why}"), remedy),

@@ -1,6 +1,7 @@
 //! The crates that cargo builds from ported copies.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -17,9 +18,22 @@ pub struct Ported {
     name: String,
     version: String,
     copy: PathBuf,
+    /// It lacks functions in another language.
+    pub traps: bool,
+}
+
+impl fmt::Display for Ported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.name, self.version)
+    }
 }
 
 impl Ported {
+    /// Whether it is this crate.
+    pub fn is(&self, package: &Package) -> bool {
+        package.name.as_str() == self.name && package.version.to_string() == self.version
+    }
+
     /// The arguments that make cargo use the copy. Each has its own key, since a build may have several versions of one
     /// crate.
     pub fn arguments(&self) -> [OsString; 4] {
@@ -63,7 +77,7 @@ pub fn port_crates(graph: &Graph, known: &[Port], dir: &Path, build: port::Build
         let source = package.manifest_path.parent().context("a manifest has a directory")?.as_std_path();
         let copy = dir.join(format!("{name}-{version}"));
         port.apply(source, &package.version, &copy, build)?;
-        ported.push(Ported { name: name.to_owned(), version, copy });
+        ported.push(Ported { name: name.to_owned(), version, copy, traps: port.traps });
     }
     Ok(ported)
 }
