@@ -4,6 +4,10 @@
 mod go;
 mod go_versions;
 mod rust;
+mod rust_programs;
+#[path = "../external/server.rs"]
+#[allow(dead_code)] // The part `external` reads more of a request.
+mod server;
 
 use std::process::ExitCode;
 
@@ -20,6 +24,7 @@ fn main() -> ExitCode {
 async fn run(part: &Part) -> Result<()> {
     let cluster = TestCluster::start().await?;
     rust::run(part, &cluster).await?;
+    rust_programs::run(part, &cluster).await?;
     drop(cluster);
     go::run(part).await?;
     go_versions::run(part).await

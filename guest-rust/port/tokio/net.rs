@@ -258,7 +258,7 @@ macro_rules! of_both {
 macro_rules! of_readers {
     () => {
         /// Fails.
-        pub async fn peek(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        pub async fn peek(&self, _: &mut [u8]) -> io::Result<usize> {
             unsupported("peek")
         }
 

@@ -1,0 +1,1 @@
+//! The operator is an example of this crate.
