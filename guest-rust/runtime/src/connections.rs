@@ -93,7 +93,7 @@ async fn serve(mut connection: DuplexStream, authority: &str) -> Result<(), BoxE
     let connection = Io { begin, connection };
     let service = service_fn(|request| answer(&target, request));
     // A failed call closes the connection, as a server does that is out of reach. `answer` has logged it.
-    let _ = http1::Builder::new().auto_date_header(false).serve_connection(connection, service).await;
+    let _ = http1::Builder::new().serve_connection(connection, service).await;
     Ok(())
 }
 
