@@ -148,10 +148,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     if !mode.is_host_driven() {
         link_args.push(WRAP_MAIN.to_owned());
     }
-    for without_c in ported.iter().filter(|ported| ported.traps) {
-        request.step.line(format!("{without_c} is built without its C code: what it needs of it traps"));
+    let without_c =
+        ported.iter().filter(|ported| ported.traps && active.iter().any(|it| ported.is(&it.name, &it.version)));
+    for ported in without_c.clone() {
+        request.step.line(format!("{ported} is built without its C code: a call of it traps"));
     }
-    if ported.iter().any(|ported| ported.traps) {
+    if without_c.count() > 0 {
         link_args.push(TRAPS.to_owned());
     }
     for link_arg in link_args {

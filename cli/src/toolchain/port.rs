@@ -238,7 +238,7 @@ impl Port {
         if target.exists() {
             fs::remove_dir_all(target).with_context(|| format!("cannot remove {}", target.display()))?;
         }
-        copy_sources(source, target)
+        copy_sources(source, target, self.traps)
             .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
         for rule in self.rules.iter().filter(|rule| rule.applies(version, build.mode)) {
             self.apply_rule(rule, version, target, build)?;
@@ -338,15 +338,24 @@ fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Copies what a build reads: the manifest and everything below `src`. It needs no `Cargo.lock`, tests or examples of a
-/// dependency.
-fn copy_sources(source: &Path, target: &Path) -> std::io::Result<()> {
+/// Directories of a crate that a build of it as a dependency does not read.
+const NOT_BUILT: [&str; 5] = ["tests", "benches", "examples", "target", ".github"];
+
+/// Copies what a build reads. Of a crate without its C code that is the manifest, the build script and `src`.
+fn copy_sources(source: &Path, target: &Path, traps: bool) -> std::io::Result<()> {
     fs::create_dir_all(target)?;
-    fs::copy(source.join("Cargo.toml"), target.join("Cargo.toml"))?;
-    copy_tree(&source.join("src"), &target.join("src"))?;
-    // Sources include it: `#![doc = include_str!("../README.md")]`.
-    if source.join("README.md").exists() {
-        fs::copy(source.join("README.md"), target.join("README.md"))?;
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let to = target.join(&name);
+        if entry.file_type()?.is_dir() {
+            let is_built = if traps { name == "src" } else { NOT_BUILT.iter().all(|not| name != *not) };
+            if is_built {
+                copy_tree(&entry.path(), &to)?;
+            }
+        } else if name != "Cargo.lock" {
+            fs::copy(entry.path(), to)?;
+        }
     }
     Ok(())
 }

@@ -23,8 +23,8 @@ fn main() -> ExitCode {
 
 async fn run(part: &Part) -> Result<()> {
     let cluster = TestCluster::start().await?;
-    rust::run(part, &cluster).await?;
     rust_programs::run(part, &cluster).await?;
+    rust::run(part, &cluster).await?;
     drop(cluster);
     go::run(part).await?;
     go_versions::run(part).await

@@ -68,7 +68,8 @@ async fn quote(cluster: &TestCluster) -> Result<()> {
     let mut operator = Operator::start(cluster, "rust-fetch", "quote", "Quote", &before).await?;
     operator.apply("motto", json!({ "url": format!("{web}/motto") })).await?;
     let config_maps = operator.api("", "v1", "ConfigMap");
-    let text = async || config_maps.get_opt("quote-motto").await.ok()??.data["data"]["text"].as_str().map(str::to_owned);
+    let text =
+        async || config_maps.get_opt("quote-motto").await.ok()??.data["data"]["text"].as_str().map(str::to_owned);
     until("the answer", async || text().await.as_deref() == Some("motto")).await?;
     let requests = server.received("/motto").len();
     operator.is_suspended()?;

@@ -53,6 +53,17 @@ where
 /// A command of a [`ServerHandle`]: whether the server ends, and whom to tell.
 type Command = (bool, oneshot::Sender<()>);
 
+/// The begin of an orderly end, which does not come: the host ends a controller without asking it.
+#[derive(Debug, Clone)]
+pub struct GracefulShutdownSignal(());
+
+impl GracefulShutdownSignal {
+    /// Never completes.
+    pub async fn notified(&self) {
+        std::future::pending().await
+    }
+}
+
 /// Builds a server.
 #[derive(Debug)]
 pub struct ServerBuilder {
@@ -80,6 +91,11 @@ impl ServerBuilder {
     /// As in actix-server.
     pub fn new() -> ServerBuilder {
         ServerBuilder::default()
+    }
+
+    /// As in actix-server.
+    pub fn graceful_shutdown_signal(&self) -> GracefulShutdownSignal {
+        GracefulShutdownSignal(())
     }
 
     settings! {

@@ -26,7 +26,9 @@ pub fn explain(graph: &Graph, mode: Mode, ported: &[Ported], failed: Failed) -> 
         return failure.into();
     }
     match crates.first() {
-        Some(package) if ported.iter().any(|it| it.is(package)) => rules_do_not_fit(package).into(),
+        Some(package) if ported.iter().any(|it| it.is(&package.name, &package.version)) => {
+            rules_do_not_fit(package).into()
+        }
         Some(package) if package.source.is_some() => not_for_wasm(graph, mode, package).into(),
         Some(package) => own_code(graph, mode, package, &failed.output).into(),
         // An error of the linker, of the lock file, or of cargo itself.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cargo_metadata::Package;
+use semver::Version;
 
 use super::config;
 use super::failed;
@@ -29,9 +30,9 @@ impl fmt::Display for Ported {
 }
 
 impl Ported {
-    /// Whether it is this crate.
-    pub fn is(&self, package: &Package) -> bool {
-        package.name.as_str() == self.name && package.version.to_string() == self.version
+    /// Whether it is the crate of this name and version.
+    pub fn is(&self, name: &str, version: &Version) -> bool {
+        name == self.name && version.to_string() == self.version
     }
 
     /// The arguments that make cargo use the copy. Each has its own key, since a build may have several versions of one
