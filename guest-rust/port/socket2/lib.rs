@@ -1,5 +1,7 @@
 //! Sockets in a wasmop guest, which has none. A program prepares a socket with options before it listens or connects;
 //! here it keeps its address, and options have no effect. Listening and connecting are up to tokio.
+//!
+//! Build scripts may depend on the same copy. They compile, and have no sockets either.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -71,6 +73,11 @@ impl Type {
 pub struct SockAddr(SocketAddr);
 
 impl SockAddr {
+    /// Fails.
+    pub fn unix<P: AsRef<std::path::Path>>(_: P) -> io::Result<SockAddr> {
+        unsupported("an address in the file system")
+    }
+
     /// As in socket2.
     pub fn as_socket(&self) -> Option<SocketAddr> {
         Some(self.0)
@@ -199,6 +206,21 @@ impl Socket {
         Ok(SockAddr(address.unwrap_or(SocketAddr::new(any, 0))))
     }
 
+    /// Returns the usual type.
+    pub fn r#type(&self) -> io::Result<Type> {
+        Ok(Type::STREAM)
+    }
+
+    /// There is none.
+    pub fn device(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Fails.
+    pub fn peek_sender(&self) -> io::Result<SockAddr> {
+        unsupported("peek_sender")
+    }
+
     /// Fails.
     pub fn peer_addr(&self) -> io::Result<SockAddr> {
         unsupported("the address of a peer")
@@ -285,6 +307,8 @@ impl Socket {
         set_ttl_v4 ttl_v4: u32 = 64,
         set_tos tos: u32 = 0,
         set_tos_v4 tos_v4: u32 = 0,
+        set_tclass_v6 tclass_v6: u32 = 0,
+        set_tcp_quickack tcp_quickack: bool = false,
         set_unicast_hops_v6 unicast_hops_v6: u32 = 64,
         set_tcp_user_timeout tcp_user_timeout: Option<Duration> = None,
         set_multicast_loop_v4 multicast_loop_v4: bool = false,
@@ -297,7 +321,6 @@ impl Socket {
         set_tcp_keepalive(&TcpKeepalive),
         set_cloexec(bool),
         set_quickack(bool),
-        set_tcp_quickack(bool),
         bind_device(Option<&[u8]>),
         join_multicast_v4(&Ipv4Addr, &Ipv4Addr),
         join_multicast_v6(&Ipv6Addr, u32),
