@@ -1,2 +1,2 @@
-// In place of a build script that compiles C, which a guest does not have. The linker makes a trap of each missing function.
+// In place of a build script that compiles C, which a guest does not have. A missing function traps.
 fn main() {}

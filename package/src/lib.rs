@@ -39,6 +39,7 @@ mod refusal;
 mod section;
 mod structure;
 mod tier;
+pub mod traps;
 mod validate;
 mod world;
 

@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 use semver::Version;
+use wasmop_package::traps::make_traps;
 
 use self::graph::Graph;
 use self::lock_file::LockFile;
@@ -52,9 +53,6 @@ const CARGO_WITH_LOCKFILE_PATH: Version = Version::new(1, 97, 0);
 
 /// Lets the event `start` call the function `main` of a program; see `guest-rust/runtime/src/unmodified.rs`.
 const WRAP_MAIN: &str = "--wrap=__main_void";
-
-/// Makes traps of the functions that are in the C code of a ported crate.
-const TRAPS: &str = "--unresolved-symbols=ignore-all";
 
 /// Each round replaces one crate by another version.
 const MAX_REPLACED: usize = 16;
@@ -148,13 +146,10 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     if !mode.is_host_driven() {
         link_args.push(WRAP_MAIN.to_owned());
     }
-    let without_c =
-        ported.iter().filter(|ported| ported.traps && active.iter().any(|it| ported.is(&it.name, &it.version)));
-    for ported in without_c.clone() {
+    let calls_c = |ported: &&Ported| ported.traps && active.iter().any(|it| ported.is(&it.name, &it.version));
+    let without_c: Vec<&Ported> = ported.iter().filter(calls_c).collect();
+    for ported in &without_c {
         request.step.line(format!("{ported} is built without its C code: a call of it traps"));
-    }
-    if without_c.count() > 0 {
-        link_args.push(TRAPS.to_owned());
     }
     for link_arg in link_args {
         command.arg("-C").arg(format!("link-arg={link_arg}"));
@@ -167,7 +162,10 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         Err(error) => error,
     })?;
     let path = program.executable(&output)?;
-    let module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
+    let mut module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
+    if !without_c.is_empty() {
+        module = make_traps(&module).context("the output of cargo is not understood")?;
+    }
     let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, mode, symptom));
     Ok(Core { module, sdk, mode, blame: Some(blame) })
 }

@@ -43,7 +43,7 @@ pub struct Port {
     compatible: bool,
     /// The only mode in which the rules apply.
     mode: Option<Mode>,
-    /// The copy lacks functions in another language. The linker makes traps of them.
+    /// The copy lacks functions in another language. Calls of them trap.
     #[serde(default)]
     pub traps: bool,
     #[serde(default, rename = "rule")]
