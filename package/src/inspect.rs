@@ -29,6 +29,11 @@ pub struct Inspection {
     pub sdk: Sdk,
     /// Whose loop runs the reconciles.
     pub mode: Mode,
+    /// Why the package runs a loop of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode_reason: Option<String>,
+    /// The program does not use an SDK of wasmop.
+    pub unmodified: bool,
     /// How completely instances can be suspended.
     pub tier: Tier,
     /// Why the package has this tier.
@@ -119,6 +124,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, PackageError> {
         toolchain: package.manifest.toolchain,
         sdk: package.manifest.sdk,
         mode: package.manifest.mode,
+        mode_reason: package.manifest.mode_reason,
+        unmodified: package.manifest.unmodified,
         registrations: package.manifest.registrations,
         permissions: package.manifest.permissions,
         external_hosts: package.manifest.external_hosts,
@@ -169,7 +176,8 @@ impl Inspection {
         line("version", &self.version);
         line("built from", &format!("{} with {}", lower(&self.language), lower(&self.toolchain)));
         line("sdk", &format!("{} {}", self.sdk.name, self.sdk.version));
-        line("mode", self.mode.name());
+        let reason = self.mode_reason.iter().map(|reason| format!(": {reason}"));
+        line("mode", &std::iter::once(self.mode.name().to_owned()).chain(reason).collect::<String>());
         line("tier", &format!("{}: {}", lower(&self.tier), self.tier_reason));
         line("digest", &format!("sha256:{}", self.digest));
         for (index, text) in limits(&self.limits).iter().enumerate() {
@@ -257,6 +265,9 @@ fn controller(spec: &ControllerSpec) -> String {
     }
     if spec.max_concurrent_reconciles > 0 {
         let _ = write!(text, ", at most {} at once", spec.max_concurrent_reconciles);
+    }
+    if spec.debounce_ms > 0 {
+        let _ = write!(text, ", {} ms after a change", spec.debounce_ms);
     }
     text
 }

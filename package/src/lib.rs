@@ -26,6 +26,7 @@ mod component;
 pub mod external;
 mod function_body;
 mod image;
+mod imports;
 mod inspect;
 mod instrument;
 mod limits;
@@ -45,6 +46,7 @@ mod world;
 
 pub use assemble::{AssembleError, assemble};
 pub use image::{MemoryImage, MemoryImageError};
+pub use imports::{CoreImport, core_imports};
 pub use inspect::{Inspection, inspect};
 pub use package::{IMAGE_SECTION, MANIFEST_SECTION, Package, PackageError, with_manifest};
 pub use refusal::{FunctionRef, Refusal};

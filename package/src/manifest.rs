@@ -1,6 +1,7 @@
 //! The manifest of a package: the JSON in its `wasmop:manifest` section.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasmop_policy::Policy;
@@ -31,6 +32,12 @@ pub struct Manifest {
     /// Whose loop runs the reconciles.
     #[serde(default, skip_serializing_if = "Mode::is_host_driven")]
     pub mode: Mode,
+    /// Why the package runs a loop of its own, if the host could have run the reconciles of other programs of its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_reason: Option<String>,
+    /// The program does not use an SDK of wasmop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmodified: bool,
     /// The controllers that the package registered in a trial run at build time.
     #[serde(default)]
     pub registrations: Vec<ControllerSpec>,
@@ -68,6 +75,8 @@ impl Manifest {
             toolchain,
             sdk,
             mode: Mode::default(),
+            mode_reason: None,
+            unmodified: false,
             registrations: Vec::new(),
             permissions: Vec::new(),
             external_hosts: Vec::new(),
@@ -77,6 +86,12 @@ impl Manifest {
             args: Vec::new(),
             crds: Vec::new(),
         }
+    }
+
+    /// Whether the host keeps up the watches that the package opens by itself. The client libraries of unmodified programs
+    /// expect no more of a watch than that.
+    pub fn has_kept_up_watches(&self) -> bool {
+        self.unmodified || !self.mode.is_host_driven()
     }
 }
 
@@ -164,6 +179,12 @@ pub struct ControllerSpec {
     /// At most this many reconciles run concurrently. 0 means unlimited.
     #[serde(default)]
     pub max_concurrent_reconciles: u32,
+    /// Reconcile only objects that the primary watch has: no deleted ones, and no other names from a map function.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_existing: bool,
+    /// An object is reconciled this many milliseconds after its last change. 0 means at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub debounce_ms: u64,
     /// The watch of the reconciled kind.
     pub primary: WatchSpec,
     /// Watches of other kinds whose changes cause reconciles.
@@ -215,7 +236,17 @@ pub struct WatchSpec {
     pub ignore_own_writes: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl ControllerSpec {
+    /// Returns how long an object has to be unchanged before it is reconciled.
+    pub fn debounce(&self) -> Duration {
+        Duration::from_millis(self.debounce_ms)
+    }
+
     /// Returns the primary watch, followed by the others.
     pub fn all_watches(&self) -> impl Iterator<Item = &WatchSpec> {
         std::iter::once(&self.primary).chain(&self.watches)

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{ControllerSpec, Language, Limits, Sdk, Toolchain};
+use crate::manifest::{ControllerSpec, Language, Limits, Mode, Sdk, Toolchain};
 
 fn manifest() -> Manifest {
     Manifest {
@@ -177,6 +177,16 @@ fn an_inspection_shows_the_suspend_policy_if_there_is_one() {
     let said = crate::inspect(&with_manifest(&package(), &manifest).unwrap()).unwrap();
     assert!(said.render().contains("\nsuspended     after=5s\n"), "{}", said.render());
     assert!(!crate::inspect(&package()).unwrap().render().contains("suspended"));
+}
+
+#[test]
+fn an_inspection_shows_the_mode_and_the_reason_for_it() {
+    let reason = "the program calls Controller::store".to_owned();
+    let manifest = Manifest { mode: Mode::GuestDriven, mode_reason: Some(reason), unmodified: true, ..manifest() };
+    let said = crate::inspect(&with_manifest(&package(), &manifest).unwrap()).unwrap();
+    let line = "\nmode          guest-driven: the program calls Controller::store\n";
+    assert!(said.render().contains(line), "{}", said.render());
+    assert!(crate::inspect(&package()).unwrap().render().contains("\nmode          host-driven\n"));
 }
 
 #[test]

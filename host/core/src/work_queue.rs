@@ -78,6 +78,8 @@ pub struct WorkQueue {
     unknown_bytes: usize,
     /// Most items processed at once; 0 is unlimited.
     max_concurrent: u32,
+    /// An added object is ready when it has not been added again for this long.
+    debounce: Duration,
     /// Additions of objects that were not waiting, and objects put back with backoff. They wrap.
     adds: u32,
     retries: u32,
@@ -95,12 +97,17 @@ impl WorkQueue {
         self.max_concurrent = max_concurrent;
     }
 
-    /// Adds an object to be reconciled at once. Replaces its pending time.
+    /// Sets how long an object has to be unchanged before it is ready.
+    pub fn set_debounce(&mut self, debounce: Duration) {
+        self.debounce = debounce;
+    }
+
+    /// Adds an object to be reconciled at once, or after the debounce. Replaces its pending time.
     pub fn add(&mut self, key: Key, now: Duration) {
         // Objects that became due earlier take precedence.
         self.promote(now);
         self.become_known(&key);
-        self.enqueue(key, now);
+        self.debounce(key, now);
     }
 
     /// As `add`, for a name that no watched object has. It counts as unknown until an object of that name is added or
@@ -108,7 +115,7 @@ impl WorkQueue {
     pub fn add_unknown(&mut self, key: Key, now: Duration) {
         self.promote(now);
         self.begin_unknown(&key);
-        self.enqueue(key, now);
+        self.debounce(key, now);
     }
 
     /// As `add`, for a change that may prove irrelevant. Returns whether [`WorkQueue::take_back`] can undo it: only for
@@ -230,9 +237,15 @@ impl WorkQueue {
         }
     }
 
-    /// The object is gone: its pending time and its backoff are forgotten. If it is ready it
-    /// stays so, since a controller also reconciles deletions.
-    pub fn drop_key(&mut self, key: &str) {
+    /// The object is not to be reconciled any more: it is not ready, and its pending time and its backoff are forgotten.
+    /// Processing it goes on.
+    pub fn remove(&mut self, key: &str) {
+        if let Some(item) = self.items.get_mut(key) {
+            (item.again, item.held) = (false, false);
+            if std::mem::take(&mut item.queued) {
+                self.ready.retain(|(ready, _)| &**ready != key);
+            }
+        }
         self.clear_due(key);
         self.forget(key);
     }
@@ -372,6 +385,22 @@ impl WorkQueue {
                 self.enqueue(key, due);
             }
         }
+    }
+
+    /// Queues an object that was added, now or after the debounce.
+    fn debounce(&mut self, key: Key, now: Duration) {
+        if self.debounce.is_zero() {
+            return self.enqueue(key, now);
+        }
+        let item = self.items.entry(key.clone()).or_default();
+        if item.queued || item.again {
+            return;
+        }
+        let due = now.saturating_add(self.debounce);
+        if let Some(before) = item.due.replace(due) {
+            self.timers.remove(&(before, key.clone()));
+        }
+        self.timers.insert((due, key));
     }
 
     /// `since`: when it became ready.

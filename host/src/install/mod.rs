@@ -70,6 +70,7 @@ fn facts(package: &InstalledPackage) -> PackageFacts {
         version: manifest.version.clone(),
         tier: package.tier(),
         mode: manifest.mode,
+        has_kept_up_watches: manifest.has_kept_up_watches(),
         limits: *package.limits(),
         suspend_policy: manifest.suspend_policy,
         base_memory_bytes: package.image().map(|image| image.size()),

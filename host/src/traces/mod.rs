@@ -246,7 +246,7 @@ impl Traces {
             Outcome::Requeue(after) => ("requeue_after", Some(after)),
             Outcome::Error { message, retry_after } => {
                 flight.fail("reconcile-error", message);
-                ("error", Some(retry_after))
+                ("error", retry_after.as_ref())
             }
             Outcome::Cancelled { retry_after } => {
                 flight.fail("cancelled", "cancelled");

@@ -165,7 +165,7 @@ fn shared_step_has_a_span_in_each_reconcile() {
 fn failures_are_the_status_of_their_spans() {
     let error = |why: &str| Status::error(why.to_owned());
     let retry_after = MS;
-    let failed = Outcome::Error { message: "no such site".into(), retry_after };
+    let failed = Outcome::Error { message: "no such site".into(), retry_after: Some(retry_after) };
     let cancelled = Outcome::Cancelled { retry_after };
     for (blamed, outcome, result, cause, status) in [
         (None, &failed, "error", "reconcile-error", error("no such site")),

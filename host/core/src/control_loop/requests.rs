@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasmop_package::manifest::Mode;
 
 use super::effect::{Destination, Send};
 use super::parts::{InFlight, SlotId, Write};
@@ -236,7 +235,7 @@ impl<E: Environment> ControlLoop<E> {
             task,
             token,
             is_stream,
-            keeps_up: is_stream && slot.package.mode == Mode::GuestDriven,
+            keeps_up: is_stream && slot.package.has_kept_up_watches,
             fence: slot.leadership.fence(),
             service_account: slot.authority.service_account.clone(),
             destination,

@@ -270,7 +270,7 @@ impl<E: Environment> ControlLoop<E> {
                 object,
                 outcome = "error",
                 error = %message,
-                after_ms = ms(retry_after),
+                after_ms = retry_after.map(ms),
                 "reconciled"
             ),
             Outcome::Cancelled { retry_after } => tracing::warn!(

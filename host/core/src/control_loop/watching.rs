@@ -251,6 +251,13 @@ impl<E: Environment> ControlLoop<E> {
             Some(n) => spec.watches.get(usize::from(n)),
         };
         let Some(watched) = watched else { return };
+        if spec.only_existing
+            && subscription.watch.is_none()
+            && let Change::Deleted { key, .. } = &event.change
+        {
+            slot.controller.drop_object(registration, key);
+            return slot.counters.change_ignored(IgnoredChange::Predicate);
+        }
         // A replay presents all objects as new: they are all to be seen.
         match passage(watched.generation_changed, &event.change) {
             Passage::Counts => {}
@@ -404,11 +411,14 @@ impl<E: Environment> ControlLoop<E> {
     pub(super) fn enqueue_mapped(&mut self, id: SlotId, registration: RegistrationId, keys: Vec<Key>) -> usize {
         let now = self.now.host;
         let slot = &mut self.slots[id];
+        let only_existing = slot.controller.registration(registration).is_some_and(|r| r.spec.only_existing);
         let (mut malformed, mut dropped) = (0, 0);
         for key in keys {
             let mut primaries = slot.watches.primaries_of(registration);
             if primaries.any(|watch| self.environment.contains(watch, &key)) {
                 slot.controller.enqueue(registration, key, now);
+            } else if only_existing {
+                slot.counters.change_ignored(IgnoredChange::Unrelated);
             } else {
                 match slot.controller.enqueue_unknown(registration, key, now) {
                     Some(true) => {}

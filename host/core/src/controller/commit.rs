@@ -118,11 +118,15 @@ impl Controller {
             }
             (Some(message), None) => {
                 let retry_after = r.queue.retry(key.clone(), now);
-                Outcome::Error { message: excerpt(&message), retry_after }
+                Outcome::Error { message: excerpt(&message), retry_after: Some(retry_after) }
+            }
+            (Some(message), Some(after)) if after >= NO_DEADLINE => {
+                r.queue.forget(&key);
+                Outcome::Error { message: excerpt(&message), retry_after: None }
             }
             (Some(message), Some(after)) => {
                 r.queue.add_at(key.clone(), now.saturating_add(after));
-                Outcome::Error { message: excerpt(&message), retry_after: after }
+                Outcome::Error { message: excerpt(&message), retry_after: Some(after) }
             }
         };
         r.queue.done(&key, now);

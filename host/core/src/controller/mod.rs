@@ -120,8 +120,8 @@ pub enum Outcome {
     Error {
         /// The error.
         message: String,
-        /// Delay until the next try.
-        retry_after: Duration,
+        /// Delay until the next try. `None`: not before a change.
+        retry_after: Option<Duration>,
     },
     /// The host cancelled it.
     Cancelled {
@@ -284,6 +284,13 @@ impl Controller {
     fn unknown(&self) -> (usize, usize) {
         let each = self.registrations.iter().map(|r| r.queue.unknown());
         each.fold((0, 0), |(names, bytes), (n, b)| (names + n, bytes + b))
+    }
+
+    /// Forgets an object that is not to be reconciled any more.
+    pub fn drop_object(&mut self, registration: RegistrationId, key: &str) {
+        if let Some(r) = self.registrations.get_mut(registration) {
+            r.queue.remove(key);
+        }
     }
 
     /// As `enqueue`, for a change that may be the controller's own write. Returns whether it can be taken back.

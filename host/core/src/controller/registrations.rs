@@ -150,12 +150,14 @@ impl Registrations {
         // A registration of the same objects keeps its queue; watches may differ.
         if let Some(alike) = self.waiting(|registration| reconcile_the_same(&registration.spec, &spec)) {
             alike.queue.set_max_concurrent(spec.max_concurrent_reconciles);
+            alike.queue.set_debounce(spec.debounce());
             (alike.spec, alike.index) = (Arc::new(spec), Some(index));
             return Ok(alike.id);
         }
         let id = RegistrationId(self.next_id);
         self.next_id = self.next_id.checked_add(1).ok_or("the controller has used up its registration ids")?;
-        let queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+        let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+        queue.set_debounce(spec.debounce());
         // Most controllers have one, and each suspended one would keep unused capacity.
         self.all.reserve_exact(1);
         self.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });
@@ -210,6 +212,7 @@ impl Registrations {
                 return Err(format!("registration {id} is there twice"));
             }
             let mut queue = WorkQueue::new(spec.max_concurrent_reconciles, Backoff::default());
+            queue.set_debounce(spec.debounce());
             queue.import(saved, now, elapsed);
             restored.next_id = id.0.checked_add(1).ok_or("the controller has used up its registration ids")?;
             restored.all.push(Registration { id, spec: Arc::new(spec), queue, map_failures: 0, index: Some(index) });

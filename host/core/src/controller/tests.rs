@@ -71,6 +71,7 @@ fn the_outcome_of_a_reconcile_decides_when_it_comes_back() {
         (Some(at(50)), None, Some(at(60))),
         (None, error(), Some(at(15))),
         (Some(at(70)), error(), Some(at(80))),
+        (Some(Duration::MAX), error(), None),
     ];
     for (requeue_after, error, expected) in table {
         let mut c = ready();

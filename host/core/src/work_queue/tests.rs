@@ -154,15 +154,40 @@ fn backoff_doubles_up_to_its_maximum_and_resets_after_success() {
 }
 
 #[test]
-fn a_dropped_key_loses_its_time_and_backoff_but_stays_ready() {
+fn a_removed_object_is_neither_ready_nor_pending_and_its_processing_goes_on() {
     let mut queue = queue();
     queue.retry("a".into(), ms(0));
-    queue.drop_key("a");
-    assert!(queue.is_empty());
-    assert!(queue.items.is_empty());
     queue.add("b".into(), ms(0));
-    queue.drop_key("b");
-    assert_eq!(queue.take(ms(0)).as_deref(), Some("b"));
+    queue.add("c".into(), ms(0));
+    for key in ["a", "b", "never seen"] {
+        queue.remove(key);
+    }
+    assert_eq!(queue.take(ms(9_999)).as_deref(), Some("c"));
+    assert_eq!(queue.take(ms(9_999)), None);
+    queue.add("c".into(), ms(0));
+    queue.remove("c");
+    assert_eq!(queue.processing(), 1);
+    queue.done("c", ms(0));
+    assert!(queue.is_empty() && queue.items.is_empty());
+}
+
+#[test]
+fn an_object_with_a_debounce_is_ready_when_it_has_not_been_added_for_that_long() {
+    let mut queue = queue();
+    queue.set_debounce(ms(100));
+    queue.add("a".into(), ms(0));
+    queue.add("a".into(), ms(60));
+    assert_eq!((queue.take(ms(159)), queue.next_at()), (None, Some(ms(160))));
+    assert_eq!(queue.take(ms(160)).as_deref(), Some("a"));
+    queue.add("a".into(), ms(170));
+    queue.done("a", ms(180));
+    assert_eq!(queue.take(ms(269)), None);
+    assert_eq!(queue.take(ms(270)).as_deref(), Some("a"));
+    queue.done("a", ms(270));
+    // A change delays a retry that was due sooner, as in kube-rs.
+    queue.add_at("a".into(), ms(300));
+    queue.add("a".into(), ms(280));
+    assert_eq!((queue.take(ms(379)), queue.take(ms(380)).as_deref()), (None, Some("a")));
 }
 
 #[test]
@@ -396,13 +421,9 @@ proptest! {
                 },
                 Op::Drop(n) => {
                     let key = key(n);
-                    queue.drop_key(&key);
+                    queue.remove(&key);
                     prop_assert_eq!(queue.failures(&key), 0);
-                    // A time that came before the drop may have made it ready.
-                    let ready = queue.items.get(&key).is_some_and(|item| item.queued || item.again);
-                    if !ready {
-                        owed.0.remove(&key);
-                    }
+                    owed.0.remove(&key);
                 }
                 Op::Pass(by) => now += ms(by),
                 Op::Restart => {

@@ -95,6 +95,7 @@ fn facts(program: &Program) -> PackageFacts {
         version: "1.0.0".into(),
         tier: program.tier,
         mode: Mode::HostDriven,
+        has_kept_up_watches: false,
         limits: program.limits,
         suspend_policy: None,
         base_memory_bytes: (!is_soft).then_some(BASE_MEMORY),

@@ -55,6 +55,8 @@ fn registration(name: &str, primary: WatchSpec, kind: Kind, watches: Vec<WatchSp
         namespace: None,
         namespaces: Vec::new(),
         max_concurrent_reconciles: 0,
+        only_existing: false,
+        debounce_ms: 0,
         primary,
         watches,
     };

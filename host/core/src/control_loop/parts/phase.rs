@@ -15,6 +15,8 @@ pub struct PackageFacts {
     pub tier: Tier,
     /// Whose loop runs the reconciles.
     pub mode: Mode,
+    /// Whether the watches that the program opens by itself are kept up.
+    pub has_kept_up_watches: bool,
     /// Limits after the host's caps.
     pub limits: Limits,
     /// The package's own choice, if it has one.

@@ -73,6 +73,7 @@ impl Harness {
             version: "1.0.0".into(),
             tier: setup.tier,
             mode: setup.mode,
+            has_kept_up_watches: setup.has_kept_up_watches,
             limits: setup.limits,
             suspend_policy: setup.package_policy,
             base_memory_bytes: is_full.then_some(setup.base_memory_bytes),

@@ -93,14 +93,16 @@ fn a_request_says_what_the_shell_needs_to_make_it() {
 }
 
 #[test]
-fn watches_of_a_guest_driven_package_are_kept_up_and_it_is_ready_without_registering() {
-    let mut host = Harness::new();
-    let id = host.add(Setup { mode: Mode::GuestDriven, ..setup("web") });
-    host.start();
-    host.does(id, vec![get(1, HOME), get(2, WATCH)]);
-    let kept: Vec<bool> = host.sends().iter().map(|send| send.keeps_up).collect();
-    assert_eq!(kept, [false, true]);
-    assert!(host.observe(id).registered);
+fn watches_of_an_unmodified_program_are_kept_up_and_a_guest_driven_one_is_ready_without_registering() {
+    for mode in [Mode::GuestDriven, Mode::HostDriven] {
+        let mut host = Harness::new();
+        let id = host.add(Setup { mode, has_kept_up_watches: true, ..setup("web") });
+        host.start();
+        host.does(id, vec![get(1, HOME), get(2, WATCH)]);
+        let kept: Vec<bool> = host.sends().iter().map(|send| send.keeps_up).collect();
+        assert_eq!(kept, [false, true]);
+        assert_eq!(host.observe(id).registered, mode == Mode::GuestDriven);
+    }
 }
 
 // --- limits

@@ -62,6 +62,8 @@ pub fn reconciler(primary: WatchSpec, watches: Vec<WatchSpec>) -> ControllerSpec
         namespace: None,
         namespaces: Vec::new(),
         max_concurrent_reconciles: 0,
+        only_existing: false,
+        debounce_ms: 0,
         primary,
         watches,
     }
@@ -85,6 +87,7 @@ pub struct Setup {
     pub name: &'static str,
     pub tier: Tier,
     pub mode: Mode,
+    pub has_kept_up_watches: bool,
     pub limits: Limits,
     /// The package's own policy.
     pub package_policy: Option<Policy>,
@@ -106,6 +109,7 @@ pub fn setup(name: &'static str) -> Setup {
         name,
         tier: Tier::Full,
         mode: Mode::HostDriven,
+        has_kept_up_watches: false,
         limits: Limits::NONE,
         package_policy: None,
         policy: None,

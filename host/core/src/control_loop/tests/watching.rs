@@ -231,6 +231,20 @@ fn a_map_function_says_which_objects_a_change_concerns() {
 }
 
 #[test]
+fn a_controller_of_existing_objects_reconciles_no_others() {
+    let spec = ControllerSpec { only_existing: true, ..mapping() };
+    let (mut host, id) = watching(&spec, &[object("web/home"), object("web/shop")]);
+    host.apply("ConfigMap", &object("web/config"));
+    let task = host.task(id, EventKind::Map);
+    host.does(id, vec![mapped(task, "web/new\nweb/home")]);
+    assert_eq!(host.reconciled(id), ["web/home"]);
+    assert_eq!(host.ignored(id, IgnoredChange::Unrelated), 1);
+    host.delete("Website", &object("web/shop").version(3));
+    assert!(!host.is_stepping(id));
+    assert_eq!(host.ignored(id, IgnoredChange::Predicate), 1);
+}
+
+#[test]
 fn a_map_function_is_asked_about_objects_that_are_gone() {
     let (mut host, id) = watching(&mapping(), &[object("web/home")]);
     host.apply("ConfigMap", &object("web/config"));
