@@ -223,10 +223,11 @@ mod guest {
 #[allow(missing_docs)]
 mod recording_host {
     use super::Call;
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     thread_local! {
         static CALLS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+        static REGISTERED: Cell<u32> = const { Cell::new(0) };
     }
 
     fn record(text: String) {
@@ -250,6 +251,19 @@ mod recording_host {
 
     pub fn drop_call(id: u64) {
         record(format!("drop-call {id}"));
+    }
+
+    pub fn register(spec: &str) -> u32 {
+        record(format!("register {spec}"));
+        REGISTERED.replace(REGISTERED.get() + 1)
+    }
+
+    pub fn done(task: u64, requeue_ns: Option<u64>, error: Option<&str>) {
+        record(format!("done {task} requeue {requeue_ns:?} error {error:?}"));
+    }
+
+    pub fn mapped(task: u64, keys: &str) {
+        record(format!("mapped {task} {keys:?}"));
     }
 
     pub fn enter(task: u64) {

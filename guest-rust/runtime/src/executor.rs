@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::abi::{self, Event, EventKind};
-use crate::{calls, panic_help, tasks};
+use crate::{calls, panic_help, registry, tasks};
 
 /// Parks in a step without runnable tasks; see the module documentation.
 const PARKS_WHEN_IDLE: u32 = 3;
@@ -42,10 +42,6 @@ pub struct Program {
     pub main: Main,
     /// Runs before `main`.
     pub on_start: fn(&Start),
-    /// Handles the event `reconcile`: the task, the controller's index, and the object's key.
-    pub on_reconcile: fn(u64, u32, &[u8]),
-    /// Handles the event `map`: the task, `aux` of the event, and the object.
-    pub on_map: fn(u64, u32, Vec<u8>),
 }
 
 /// The payload of the event `start`. Arguments come through WASI, which `std::env::args` uses.
@@ -62,17 +58,9 @@ pub struct Start {
     pub log_level: Option<String>,
 }
 
-/// Where events of reconciles go after the start.
-#[derive(Clone, Copy)]
-struct Handlers {
-    on_reconcile: fn(u64, u32, &[u8]),
-    on_map: fn(u64, u32, Vec<u8>),
-}
-
 thread_local! {
     /// The program, until the host's `start` event.
     static PROGRAM: RefCell<Option<Program>> = const { RefCell::new(None) };
-    static HANDLERS: Cell<Option<Handlers>> = const { Cell::new(None) };
     /// Number of parks since the last event was delivered.
     static PARKS: Cell<u32> = const { Cell::new(0) };
     /// The waker of this step's root future.
@@ -186,16 +174,8 @@ fn on_event(runtime: &Runtime, event: Event) {
     let _inside = runtime.enter();
     match kind {
         EventKind::Start => {}
-        EventKind::Reconcile => {
-            if let Some(handlers) = HANDLERS.get() {
-                (handlers.on_reconcile)(id, aux, &payload);
-            }
-        }
-        EventKind::Map => {
-            if let Some(handlers) = HANDLERS.get() {
-                (handlers.on_map)(id, aux, payload);
-            }
-        }
+        EventKind::Reconcile => registry::on_reconcile(id, aux, &payload),
+        EventKind::Map => registry::on_map(id, aux, payload),
         EventKind::Head => calls::on_head(id, aux, &payload),
         EventKind::Body => calls::on_body(id, payload),
         EventKind::End => calls::on_end(id),
@@ -215,8 +195,7 @@ fn start(runtime: &Runtime, payload: &[u8]) {
         unsafe { std::env::set_var(name, value) };
     }
     let _ = NAME.set(start.name.clone());
-    if let Some(Program { main, on_start, on_reconcile, on_map }) = PROGRAM.take() {
-        HANDLERS.set(Some(Handlers { on_reconcile, on_map }));
+    if let Some(Program { main, on_start }) = PROGRAM.take() {
         let _inside = runtime.enter();
         on_start(&start);
         runtime.spawn(OneThread(main()));

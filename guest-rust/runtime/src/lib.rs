@@ -9,7 +9,9 @@
 //! ```text
 //! unmodified                          the `main` of a program that does not know wasmop
 //! executor   connections              runs one step; the guest's export. The other side of a program's sockets
-//! calls                               HTTP requests
+//! dispatcher                          reconciles and mappings of one controller
+//! registry   mapped_keys              registered controllers   what objects were mapped to last
+//! calls      registration             HTTP requests            the JSON for `register`
 //! tasks      headers                  reconciles in progress
 //! abi        error_chain  event_name  panic_help
 //! ```
@@ -21,13 +23,19 @@ pub mod abi;
 pub mod calls;
 #[cfg(all(target_family = "wasm", feature = "unmodified"))]
 mod connections;
+pub mod dispatcher;
 pub mod error_chain;
 pub mod event_name;
 #[cfg(target_family = "wasm")]
 pub mod executor;
 mod headers;
+mod mapped_keys;
+#[cfg(target_family = "wasm")]
+pub mod needs_guest_driven;
 #[cfg(any(target_family = "wasm", test))]
 mod panic_help;
+pub mod registration;
+pub mod registry;
 pub mod tasks;
 #[cfg(all(target_family = "wasm", feature = "unmodified"))]
 mod unmodified;

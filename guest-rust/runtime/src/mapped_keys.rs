@@ -37,6 +37,10 @@ struct ObjectMeta {
 
 impl WatchedObject {
     /// Parses the metadata of an object in JSON.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has no name.
     pub fn parse(object: &[u8]) -> Result<WatchedObject, serde_json::Error> {
         let PartialObject { kind, metadata: ObjectMeta { name, namespace } } = serde_json::from_slice(object)?;
         let key = match namespace.filter(|namespace| !namespace.is_empty()) {

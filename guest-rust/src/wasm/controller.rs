@@ -10,13 +10,12 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use wasmop_runtime::dispatcher::Dispatcher;
+use wasmop_runtime::registration::{ControllerSpec, Relation};
 
-use super::dispatcher::{Dispatcher, Input, Mapper};
-use super::mapped_keys::MappedKeys;
-use super::registry;
+use super::reconciler::{Functions, Mapper};
 use crate::key;
-use crate::spec::{ControllerSpec, Relation, WatchSpec, namespace_of};
+use crate::spec::{self, namespace_of};
 
 /// Runs a user-supplied reconciler on objects when they, or objects related to them, change.
 ///
@@ -61,7 +60,9 @@ where
             name: K::kind(&dyntype).to_lowercase(),
             namespace: namespace_of(&main_api, &dyntype),
             max_concurrent_reconciles: 0,
-            primary: WatchSpec::new::<K>(&dyntype, config, Relation::Own),
+            only_existing: false,
+            debounce_ms: None,
+            primary: spec::watch::<K>(&dyntype, config, Relation::Own),
             watches: Vec::new(),
         };
         Controller { client: main_api.into_client(), dyntype, spec, mappers: Vec::new() }
@@ -184,13 +185,8 @@ where
         relation: Relation,
         mapper: Option<Mapper>,
     ) -> Self {
-        let mut watch = WatchSpec::new::<Other>(dyntype, config, relation);
-        let namespace = namespace_of(api, dyntype);
-        if namespace != self.spec.namespace {
-            // The host ignores this for cluster-scoped kinds.
-            watch.namespace = Some(namespace.unwrap_or_default());
-        }
-        self.spec.watches.push(watch);
+        let watch = spec::watch::<Other>(dyntype, config, relation);
+        self.spec.add_watch(watch, namespace_of(api, dyntype));
         self.mappers.push(mapper);
         self
     }
@@ -223,21 +219,12 @@ where
         ReconcilerFut::Error: std::error::Error + Send + 'static,
     {
         let Controller { client, dyntype, spec, mappers } = self;
-        let (sender, inputs) = mpsc::unbounded_channel();
-        let host_events = sender.clone();
-        registry::register(&spec, move |event| host_events.send(Input::FromHost(event)).is_ok());
         let is_cached = spec.primary.cached;
-        let mapped = MappedKeys::default();
-        let dispatcher =
-            Dispatcher { client, dyntype, is_cached, mappers, mapped, sender, reconciler, error_policy, context };
-        futures::stream::unfold((dispatcher, inputs), async |(mut dispatcher, mut inputs)| {
-            loop {
-                // The dispatcher holds a sender, so the channel stays open.
-                let input = inputs.recv().await?;
-                if let Some(result) = dispatcher.on_input(input) {
-                    return Some((result, (dispatcher, inputs)));
-                }
-            }
+        let functions = Functions { client, dyntype, is_cached, mappers, reconciler, error_policy, context };
+        let dispatcher = Dispatcher::register(&spec.to_json(), functions);
+        futures::stream::unfold(dispatcher, async |mut dispatcher| {
+            let item = dispatcher.next().await?;
+            Some((item, dispatcher))
         })
     }
 }

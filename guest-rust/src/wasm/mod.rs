@@ -1,13 +1,12 @@
 //! The guest side of the world `wasmop:controller`.
 //!
-//! The crate `wasmop-runtime` runs steps and makes calls. The modules here turn its events into reconciles. Each module
-//! imports only modules below it:
+//! The crate `wasmop-runtime` runs steps, makes calls, and turns the host's events into reconciles. The modules here give
+//! it the user's functions. Each module imports only modules below it:
 //!
 //! ```text
-//! program                             what the runtime runs: the user's `main`, and the handlers of events
+//! program                             what the runtime runs: the user's `main`
 //! controller                          the builder and its stream of results
-//! dispatcher                          turns the host's events into reconciles and mappings
-//! registry   mapped_keys              registered controllers   what objects were mapped to last
+//! reconciler                          the user's reconciler, error policy and mappers
 //! log                                 tracing events
 //! log_filter
 //! ```
@@ -18,19 +17,16 @@
 
 #[cfg(target_family = "wasm")]
 pub mod controller;
-#[cfg(target_family = "wasm")]
-pub mod dispatcher;
 pub mod log;
 pub mod log_filter;
-pub mod mapped_keys;
 #[cfg(target_family = "wasm")]
 pub mod program;
 #[cfg(target_family = "wasm")]
-pub mod registry;
+pub mod reconciler;
 
 pub use wasmop_runtime::{abi, error_chain};
 
 #[cfg(target_family = "wasm")]
 pub use log::init_logging;
 #[cfg(target_family = "wasm")]
-pub use wasmop_runtime::{name, tasks};
+pub use wasmop_runtime::name;

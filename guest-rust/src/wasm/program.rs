@@ -1,4 +1,4 @@
-//! What the runtime runs: the user's `main`, and the handlers of the host's events.
+//! What the runtime runs: the user's `main`, and what precedes it.
 
 use std::process::Termination;
 
@@ -8,7 +8,7 @@ use wasmop_runtime::calls::{HostService, ResponseBody};
 use wasmop_runtime::event_name;
 use wasmop_runtime::executor::{self, Program, Start};
 
-use super::{log, registry};
+use super::log;
 
 /// Keeps the user's `main` for the host's `start` event.
 ///
@@ -17,12 +17,7 @@ pub fn run<F>(main: fn() -> F)
 where
     F: Future<Output: Termination> + 'static,
 {
-    executor::set_program(Program {
-        main: executor::main_of(main),
-        on_start,
-        on_reconcile: registry::on_reconcile,
-        on_map: registry::on_map,
-    });
+    executor::set_program(Program { main: executor::main_of(main), on_start });
 }
 
 fn on_start(start: &Start) {
