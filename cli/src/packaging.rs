@@ -49,6 +49,8 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     let step = Step::begin("Packaging", "Packaged");
     let mut manifest = Manifest {
         mode: core.mode,
+        mode_reason: core.mode_reason.clone(),
+        unmodified: core.unmodified,
         permissions: project.permissions.clone(),
         external_hosts: project.external_hosts.clone(),
         limits: project.limits,
@@ -58,7 +60,7 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
         crds,
         ..Manifest::new(&project.name, &project.version, project.language, project.toolchain, core.sdk.clone())
     };
-    if !manifest.mode.is_host_driven() {
+    if manifest.unmodified {
         manifest.permissions.push(discovery());
     }
     let package = wasmop_package::assemble(&core.module, &manifest).map_err(|error| {
@@ -75,18 +77,34 @@ pub fn build(project: &Project, output: &Path, debug: bool) -> Result<Built> {
     let package = if manifest.mode.is_host_driven() {
         step.done(bytes(package.len() as u64));
         let step = Step::begin("Starting once, in a sandbox", "Started once, in a sandbox");
-        manifest.registrations = trial_run(project, package.clone(), core.blame.as_ref())?;
-        step.done(match &manifest.registrations[..] {
-            [] => "it waits for the API server before it registers; what it watches is known when it runs".into(),
-            registrations => registered(registrations),
-        });
+        manifest.registrations = match trial_run(project, package.clone(), core.blame.as_ref()) {
+            Ok(registrations) => {
+                step.done(match &registrations[..] {
+                    [] => {
+                        "it waits for the API server before it registers; what it watches is known when it runs".into()
+                    }
+                    registrations => registered(registrations),
+                });
+                registrations
+            }
+            // It may need what only its owner has, and it is not written for a start without a cluster.
+            Err(error) if manifest.unmodified => {
+                let error = error.to_string();
+                let reason = error.lines().next().unwrap_or_default();
+                step.done(format!("what it watches is known when it runs: {reason}"));
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
         wasmop_package::with_manifest(&package, &manifest)?
     } else {
+        let reason = manifest.mode_reason.iter().map(|reason| format!(" ({reason})"));
         step.done(format!(
-            "{}, not started: it runs its own loop with {} {}",
+            "{}, not started: it runs its own loop with {} {}{}",
             bytes(package.len() as u64),
             manifest.sdk.name,
-            manifest.sdk.version
+            manifest.sdk.version,
+            reason.collect::<String>()
         ));
         package
     };
@@ -210,6 +228,8 @@ mod tests {
                 namespace: None,
                 namespaces: Vec::new(),
                 max_concurrent_reconciles: 0,
+                only_existing: false,
+                debounce_ms: 0,
                 primary: watch("x.dev", "Website", "websites"),
                 watches,
             }],

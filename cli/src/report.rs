@@ -10,11 +10,12 @@ pub fn built(built: &Built) -> String {
     let paint = Paint::for_stderr();
     let sizes = &built.inspection.sizes;
     let mut text = format!(
-        "\n{} {} {}: {}\n",
+        "\n{} {} {}: {}, {}\n",
         paint.strong(&built.manifest.name),
         built.manifest.version,
         built.path.display(),
-        bytes(sizes.total)
+        bytes(sizes.total),
+        built.manifest.mode.name()
     );
     for (part, size) in [
         ("code", sizes.code),

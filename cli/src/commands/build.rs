@@ -61,8 +61,9 @@ fn json(built: &Built) -> String {
         "name": built.manifest.name,
         "version": built.manifest.version,
         "bytes": built.inspection.sizes.total,
+        "mode": built.inspection.mode,
+        "modeReason": built.inspection.mode_reason,
         "tier": built.inspection.tier,
-        "mode": built.manifest.mode,
         "sizes": built.inspection.sizes,
         "registrations": built.manifest.registrations,
     });

@@ -4,7 +4,7 @@
 //! precedence over the key.
 
 use clap::Args;
-use wasmop_package::manifest::Toolchain;
+use wasmop_package::manifest::{Mode, Toolchain};
 
 use super::{FILE_NAME, Project, toolchain_name};
 use crate::error::{Failure, failure};
@@ -19,6 +19,8 @@ pub struct BuildOptions {
     pub default_features: bool,
     /// The cargo profile to build with; `None` for wasmop's own.
     pub profile: Option<String>,
+    /// Whose loop runs the reconciles of a program without the crate `wasmop`; `None`: the host's if it can.
+    pub mode: Option<Mode>,
     /// Go build tags.
     pub tags: Vec<String>,
     /// Flags for Go's linker, in the syntax of `-ldflags`.
@@ -30,7 +32,7 @@ pub struct BuildOptions {
 impl Default for BuildOptions {
     fn default() -> Self {
         let (features, tags) = (Vec::new(), Vec::new());
-        BuildOptions { features, default_features: true, profile: None, tags, ldflags: None, trim: true }
+        BuildOptions { features, default_features: true, profile: None, mode: None, tags, ldflags: None, trim: true }
     }
 }
 
@@ -45,6 +47,21 @@ impl Written for ProfileName {
         let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         if is_name { Ok(ProfileName(text.to_owned())) } else { Err(format!("`{text}` is not the name of a profile")) }
     }
+}
+
+impl Written for Mode {
+    const HELP: &'static str = "see docs/rust-operators.md";
+
+    fn parse(text: &str) -> Result<Mode, String> {
+        let modes = [Mode::HostDriven, Mode::GuestDriven];
+        let named = modes.into_iter().find(|mode| mode.name() == text);
+        named.ok_or_else(|| format!("`{text}` is not a mode: use host-driven or guest-driven"))
+    }
+}
+
+/// A mode on the command line.
+fn mode(text: &str) -> Result<Mode, String> {
+    Mode::parse(text)
 }
 
 /// A profile's name on the command line.
@@ -67,6 +84,11 @@ pub struct BuildFlags {
     #[arg(long, value_name = "PROFILE", value_parser = profile_name)]
     profile: Option<String>,
 
+    /// Whose loop runs the reconciles of a program without the crate `wasmop`: host-driven or guest-driven [default: the
+    /// host's, if the program allows it].
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    mode: Option<Mode>,
+
     /// Go build tags, separated by commas; may be given several times.
     #[arg(long, value_name = "TAGS")]
     tags: Vec<String>,
@@ -79,20 +101,23 @@ pub struct BuildFlags {
 impl BuildFlags {
     /// Overrides the project's own options with the flags. A flag for another toolchain is an error.
     pub fn apply_to(self, project: &mut Project) -> Result<(), Failure> {
-        let BuildFlags { features, no_default_features, profile, tags, ldflags } = self;
+        let BuildFlags { features, no_default_features, profile, mode, tags, ldflags } = self;
         let go = matches!(project.toolchain, Toolchain::Go | Toolchain::Tinygo);
         let cargo = project.toolchain == Toolchain::Cargo;
         for (flag, given, fits) in [
             ("--features", !features.is_empty(), cargo),
             ("--no-default-features", no_default_features, cargo),
             ("--profile", profile.is_some(), cargo),
+            ("--mode", mode.is_some(), cargo),
             ("--tags", !tags.is_empty(), go),
             ("--ldflags", ldflags.is_some(), go),
         ] {
             if given && !fits {
                 let toolchain = toolchain_name(project.toolchain);
                 let help = match project.toolchain {
-                    Toolchain::Cargo => "for cargo use --features, --no-default-features and --profile".to_owned(),
+                    Toolchain::Cargo => {
+                        "for cargo use --features, --no-default-features, --profile and --mode".to_owned()
+                    }
                     Toolchain::Go | Toolchain::Tinygo => "for Go use --tags and --ldflags".to_owned(),
                     Toolchain::Component => format!("give it to the program in `command` under [build] in {FILE_NAME}"),
                 };
@@ -111,6 +136,7 @@ impl BuildFlags {
             options.tags = split(&tags);
         }
         options.profile = profile.or(options.profile.take());
+        options.mode = mode.or(options.mode);
         options.ldflags = ldflags.or(options.ldflags.take());
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use wasmop_package::external::HostPattern;
-use wasmop_package::manifest::{Language, Limits, Toolchain};
+use wasmop_package::manifest::{Language, Limits, Mode, Toolchain};
 use wasmop_policy::Policy;
 
 use super::Project;
@@ -69,6 +69,8 @@ struct CargoKeys {
     default_features: Option<bool>,
     #[serde(deserialize_with = "written")]
     profile: Option<ProfileName>,
+    #[serde(deserialize_with = "written")]
+    mode: Option<Mode>,
     crds: Vec<String>,
     crds_command: Vec<String>,
 }
@@ -169,6 +171,7 @@ fn read_build(document: &Document<'_>, project: &mut Project, file: &Path) -> Re
             project.options.features = keys.features;
             project.options.default_features = keys.default_features.unwrap_or(true);
             project.options.profile = keys.profile.map(|ProfileName(name)| name);
+            project.options.mode = keys.mode;
             (project.crds, project.crds_command) = (keys.crds, keys.crds_command);
         }
         Toolchain::Go | Toolchain::Tinygo => {

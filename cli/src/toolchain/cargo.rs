@@ -4,6 +4,7 @@
 //! `--config patch…`. From version 1.97 it writes another lock file; before, the build restores the original.
 
 mod detached;
+mod drop_in;
 mod failed;
 mod graph;
 mod lock_file;
@@ -15,14 +16,16 @@ mod rustflags;
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 use semver::Version;
+use wasmop_package::manifest::Mode;
 use wasmop_package::traps::make_traps;
 
+use self::drop_in::Built;
 use self::graph::Graph;
 use self::lock_file::LockFile;
 use self::ported::Ported;
@@ -53,6 +56,9 @@ const CARGO_WITH_LOCKFILE_PATH: Version = Version::new(1, 97, 0);
 
 /// Lets the event `start` call the function `main` of a program; see `guest-rust/runtime/src/unmodified.rs`.
 const WRAP_MAIN: &str = "--wrap=__main_void";
+
+/// The crate that has `Controller`.
+const KUBE_RUNTIME: &str = "kube-runtime";
 
 /// Each round replaces one crate by another version.
 const MAX_REPLACED: usize = 16;
@@ -100,8 +106,10 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let mut graph = Graph::new(&metadata, &root);
     program.need_features(package, graph.features())?;
     let (sdk, mode) = program::sdk_and_mode(&package.name, &graph.reachable())?;
+    let has_modes = !mode.is_host_driven();
+    drop_in::check(request.project, has_modes)?;
     let runtime = runtime_crate::write(&work_dir.join("runtime"))?;
-    let build = port::Build { mode, runtime: &runtime };
+    let build = port::Build { mode, runtime: &runtime, drop_in: false };
 
     let (restored_at_end, lock_arguments) = if cargo.version >= CARGO_WITH_LOCKFILE_PATH {
         let copy = lock.copy_to(&work_dir.join("lock"))?;
@@ -120,54 +128,96 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         graph = Graph::new(&cargo.metadata(dir, &arguments)?, &root);
     }
 
-    // The arguments of both `cargo tree` and `cargo rustc`.
-    let mut common: Vec<OsString> = vec!["--manifest-path".into(), manifest.into(), "--target".into(), TARGET.into()];
-    common.extend(features.iter().map(OsString::from));
-    common.extend(lock_arguments);
-    let ported = ported::port_crates(&graph, &known_ports, &work_dir.join(PORT_DIR), build)?;
-    common.extend(ported.iter().flat_map(Ported::arguments));
-    let active = cargo.active_features(dir, &common)?;
-    if mode.is_host_driven()
-        && let Some(failure) = active.iter().find_map(|it| failed::by_features(&graph, it))
-    {
-        return Err(failure.into());
-    }
-
-    let mut command = cargo.command(dir);
-    command.arg("rustc").args(&common);
-    command.args(program.arguments()).args(["--message-format", "json-render-diagnostics"]);
-    command.args(profile(options.profile.as_deref(), request.debug));
-    // The ported tokio needs no flag.
-    set_rustflags(&mut command, request, mode.is_host_driven() && needs_tokio_unstable(&active));
-    command.arg("--");
-    let stack = if request.debug || options.profile.is_some() { DEBUG_STACK_BYTES } else { STACK_BYTES };
-    let mut link_args =
-        vec![format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")];
-    if !mode.is_host_driven() {
-        link_args.push(WRAP_MAIN.to_owned());
-    }
-    let calls_c = |ported: &&Ported| ported.traps && active.iter().any(|it| ported.is(&it.name, &it.version));
-    let without_c: Vec<&Ported> = ported.iter().filter(calls_c).collect();
-    for ported in &without_c {
-        request.step.line(format!("{ported} is built without its C code: a call of it traps"));
-    }
-    for link_arg in link_args {
-        command.arg("-C").arg(format!("link-arg={link_arg}"));
-    }
-
-    let output = request.run(&mut command);
+    let compilation = Compilation {
+        cargo: &cargo,
+        request,
+        dir,
+        graph: &graph,
+        ports: &known_ports,
+        copies: work_dir.join(PORT_DIR),
+        program: &program,
+        common: [&["--manifest-path".into(), manifest.into(), "--target".into(), TARGET.into()][..], &lock_arguments]
+            .concat()
+            .into_iter()
+            .chain(features.iter().map(OsString::from))
+            .collect(),
+    };
+    let is_drop_in = has_modes && options.mode != Some(Mode::GuestDriven) && graph.find(KUBE_RUNTIME, None).is_some();
+    let built = match is_drop_in {
+        true => drop_in::build(request, |drop_in| compilation.run(port::Build { drop_in, ..build }))?,
+        false => {
+            Built { module: compilation.run(build)?, mode, reason: has_modes.then(|| drop_in::no_choice(options)) }
+        }
+    };
     drop(restored_at_end);
-    let output = output.map_err(|error| match error.downcast::<Failed>() {
-        Ok(failed) => failed::explain(&graph, mode, &ported, failed),
-        Err(error) => error,
-    })?;
-    let path = program.executable(&output)?;
-    let mut module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
-    if !without_c.is_empty() {
-        module = make_traps(&module).context("the output of cargo is not understood")?;
-    }
+    let Built { module, mode: built_mode, reason } = built;
     let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, mode, symptom));
-    Ok(Core { module, sdk, mode, blame: Some(blame) })
+    Ok(Core { module, sdk, mode: built_mode, mode_reason: reason, unmodified: has_modes, blame: Some(blame) })
+}
+
+/// A build of the project's program from ported crates.
+struct Compilation<'a> {
+    cargo: &'a Cargo,
+    request: &'a Request<'a>,
+    /// The directory of the project, or of its copy.
+    dir: &'a Path,
+    graph: &'a Graph,
+    ports: &'a [Port],
+    /// The directory of ported copies.
+    copies: PathBuf,
+    program: &'a ProgramTarget,
+    /// The arguments of both `cargo tree` and `cargo rustc`.
+    common: Vec<OsString>,
+}
+
+impl Compilation<'_> {
+    /// Builds the program and returns its module.
+    fn run(&self, build: port::Build<'_>) -> Result<Vec<u8>> {
+        let Compilation { cargo, request, dir, graph, program, .. } = self;
+        let options = &request.project.options;
+        let mut common = self.common.clone();
+        let ported = ported::port_crates(graph, self.ports, &self.copies, build)?;
+        common.extend(ported.iter().flat_map(Ported::arguments));
+        let active = cargo.active_features(dir, &common)?;
+        if build.mode.is_host_driven()
+            && let Some(failure) = active.iter().find_map(|it| failed::by_features(graph, it))
+        {
+            return Err(failure.into());
+        }
+
+        let mut command = cargo.command(dir);
+        command.arg("rustc").args(&common);
+        command.args(program.arguments()).args(["--message-format", "json-render-diagnostics"]);
+        command.args(profile(options.profile.as_deref(), request.debug));
+        // The ported tokio needs no flag.
+        set_rustflags(&mut command, request, build.mode.is_host_driven() && needs_tokio_unstable(&active));
+        command.arg("--");
+        let stack = if request.debug || options.profile.is_some() { DEBUG_STACK_BYTES } else { STACK_BYTES };
+        let mut link_args =
+            vec![format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")];
+        if !build.mode.is_host_driven() {
+            link_args.push(WRAP_MAIN.to_owned());
+        }
+        for link_arg in link_args {
+            command.arg("-C").arg(format!("link-arg={link_arg}"));
+        }
+        let calls_c = |ported: &&Ported| ported.traps && active.iter().any(|it| ported.is(&it.name, &it.version));
+        let without_c: Vec<&Ported> = ported.iter().filter(calls_c).collect();
+        for ported in &without_c {
+            request.step.line(format!("{ported} is built without its C code: a call of it traps"));
+        }
+
+        let output = request.run(&mut command).map_err(|error| match error.downcast::<Failed>() {
+            Ok(failed) => failed::explain(graph, build.mode, &ported, failed),
+            Err(error) => error,
+        })?;
+        let path = program.executable(&output)?;
+        let module = fs::read(&path).with_context(|| format!("cannot read the output of cargo: {}", path.display()))?;
+        if without_c.is_empty() {
+            return Ok(module);
+        }
+        make_traps(&module).context("the output of cargo is not understood")
+    }
 }
 
 /// The project's features, as arguments for cargo.

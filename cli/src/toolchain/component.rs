@@ -28,5 +28,12 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         _ => "`component` in [build] of wasmop.toml must name the file that `command` creates",
     };
     let module = fs::read(&path).or_help(format!("cannot read the component `{}`", path.display()), help)?;
-    Ok(Core { module, sdk: Sdk::new(WORLD, env!("CARGO_PKG_VERSION")), mode: Mode::HostDriven, blame: None })
+    Ok(Core {
+        module,
+        sdk: Sdk::new(WORLD, env!("CARGO_PKG_VERSION")),
+        mode: Mode::HostDriven,
+        mode_reason: None,
+        unmodified: false,
+        blame: None,
+    })
 }

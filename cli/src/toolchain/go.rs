@@ -76,7 +76,8 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain(&go, &package, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of go: {}", path.display()))?;
-    Ok(Core { module, sdk, mode, blame: None })
+    let unmodified = port.is_some();
+    Ok(Core { module, sdk, mode, mode_reason: None, unmodified, blame: None })
 }
 
 /// The user's flags, from `wasmop.toml` or the command line, else from `GOFLAGS`.

@@ -42,6 +42,10 @@ pub struct Core {
     pub sdk: Sdk,
     /// Whose loop runs the reconciles.
     pub mode: Mode,
+    /// Why it is the program's, if it could have been the host's.
+    pub mode_reason: Option<String>,
+    /// The program does not use an SDK of wasmop.
+    pub unmodified: bool,
     /// Finds the dependency that keeps the module from working, by an import of the module or by its error.
     pub blame: Option<Blame>,
 }

@@ -59,7 +59,7 @@ pub struct Port {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Rule {
     /// For readers of the rules.
     #[serde(rename = "why")]
@@ -77,6 +77,8 @@ struct Rule {
     mode: Option<Mode>,
     /// The only versions for which the rule applies.
     versions: Option<VersionReq>,
+    /// The only builds in which the rule applies; see [`Build::drop_in`].
+    drop_in: Option<bool>,
 }
 
 /// How often a text occurs.
@@ -91,12 +93,14 @@ enum Occurs {
 
 /// A file that the copy has in addition.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Added {
     /// Relative to the crate's directory.
     file: PathBuf,
     /// Relative to `guest-rust/port`, or to the project's own rule file.
     source: PathBuf,
+    /// The only builds in which the copy has the file; see [`Build::drop_in`].
+    drop_in: Option<bool>,
 }
 
 fn one() -> usize {
@@ -109,6 +113,8 @@ pub struct Build<'a> {
     pub mode: Mode,
     /// The directory of the crate `wasmop-runtime`.
     pub runtime: &'a Path,
+    /// In a program without the crate `wasmop`, `Controller` is a controller of the host.
+    pub drop_in: bool,
 }
 
 impl fmt::Display for Port {
@@ -240,10 +246,10 @@ impl Port {
         }
         copy_sources(source, target, self.traps)
             .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))?;
-        for rule in self.rules.iter().filter(|rule| rule.applies(version, build.mode)) {
+        for rule in self.rules.iter().filter(|rule| rule.applies(version, build)) {
             self.apply_rule(rule, version, target, build)?;
         }
-        for added in &self.added {
+        for added in self.added.iter().filter(|added| added.drop_in.is_none_or(|only| only == build.drop_in)) {
             let path = target.join(&added.file);
             let parent = path.parent().unwrap_or(target);
             fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
@@ -253,9 +259,21 @@ impl Port {
         fs::write(&stamp, made_with).with_context(|| format!("cannot write {}", stamp.display()))
     }
 
+    /// The name of the directory for a copy. Copies that depend on [`Build::drop_in`] have two, so that a build of one kind
+    /// does not undo the other.
+    pub fn copy_name(&self, version: &Version, build: Build<'_>) -> String {
+        let drop_in = if self.knows_drop_in() && build.drop_in { "-drop-in" } else { "" };
+        format!("{}-{version}{drop_in}", self.name)
+    }
+
+    fn knows_drop_in(&self) -> bool {
+        self.rules.iter().any(|rule| rule.drop_in.is_some()) || self.added.iter().any(|added| added.drop_in.is_some())
+    }
+
     /// Everything that a copy depends on.
     fn made_with(&self, build: Build<'_>) -> Result<Vec<u8>> {
-        let mut all = format!("{} {}\n{}", build.mode.name(), build.runtime.display(), self.text).into_bytes();
+        let drop_in = if self.knows_drop_in() && build.drop_in { " drop-in" } else { "" };
+        let mut all = format!("{}{drop_in} {}\n{}", build.mode.name(), build.runtime.display(), self.text).into_bytes();
         for added in &self.added {
             all.extend(&*self.source_of(added)?);
         }
@@ -316,8 +334,10 @@ impl Port {
 }
 
 impl Rule {
-    fn applies(&self, version: &Version, mode: Mode) -> bool {
-        self.mode.is_none_or(|only| only == mode) && self.versions.as_ref().is_none_or(|only| only.matches(version))
+    fn applies(&self, version: &Version, build: Build<'_>) -> bool {
+        self.mode.is_none_or(|only| only == build.mode)
+            && self.versions.as_ref().is_none_or(|only| only.matches(version))
+            && self.drop_in.is_none_or(|only| only == build.drop_in)
     }
 }
 
@@ -406,7 +426,7 @@ count = 2
     }
 
     fn build(mode: Mode) -> Build<'static> {
-        Build { mode, runtime: Path::new("/the/runtime") }
+        Build { mode, runtime: Path::new("/the/runtime"), drop_in: false }
     }
 
     fn apply(rules: &'static str, source: &Path, target: &Path, mode: Mode) -> Result<()> {
@@ -510,6 +530,37 @@ replace = ""
             assert_eq!(lib(target.path()), expected);
             assert_eq!(fs::read_to_string(target.path().join("src/deep/mod.rs")).expect("read"), "dEEp");
         }
+    }
+
+    #[test]
+    fn a_build_with_controllers_of_the_host_has_a_copy_and_files_of_its_own() {
+        let rules = r#"
+crate = "demo"
+version = "1.2.3"
+[[add]]
+drop-in = true
+file = "src/added.rs"
+source = "tokio/net.rs"
+[[rule]]
+drop-in = true
+why = "a controller of the host"
+file = "src/lib.rs"
+find = "native"
+replace = "host"
+"#;
+        let source = crate_with("native");
+        let port = Port::parse(rules).expect("parsed");
+        let version = Version::new(1, 2, 3);
+        let dir = tempfile::tempdir().expect("a directory");
+        for (drop_in, name, text) in [(true, "demo-1.2.3-drop-in", "host"), (false, "demo-1.2.3", "native")] {
+            let build = Build { drop_in, ..build(Mode::GuestDriven) };
+            assert_eq!(port.copy_name(&version, build), name);
+            let target = dir.path().join(name);
+            port.apply(source.path(), &version, &target, build).expect("applied");
+            assert_eq!((lib(&target).as_str(), target.join("src/added.rs").exists()), (text, drop_in));
+        }
+        let other = Port::parse(RULES).expect("parsed");
+        assert_eq!(other.copy_name(&version, Build { drop_in: true, ..build(Mode::GuestDriven) }), "demo-1.2.3");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     request.step.message("compiling");
     request.run(&mut command).map_err(|error| explain(&go, &package, error))?;
     let module = fs::read(&path).with_context(|| format!("cannot read the output of tinygo: {}", path.display()))?;
-    Ok(Core { module, sdk, mode: Mode::HostDriven, blame: None })
+    Ok(Core { module, sdk, mode: Mode::HostDriven, mode_reason: None, unmodified: false, blame: None })
 }
 
 /// Removes Go's `-s` and `-w`, which TinyGo does not support. `-no-debug` does the same.

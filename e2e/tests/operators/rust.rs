@@ -1,8 +1,9 @@
-//! The kube-rs operator in `e2e/operators/rust-kube`.
+//! The kube-rs operator in `e2e/operators/rust-kube`: host-driven, and guest-driven because it reads its `Controller`'s
+//! store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,28 +23,40 @@ const COLUMN: &str = super::COLUMN;
 const NAME: &str = "banner";
 const NAMESPACE: &str = "default";
 const CRD: &str = include_str!("../../operators/rust-kube/yaml/crd.yaml");
+/// Modes of the operator, and the reasons for them.
+const HOST_DRIVEN: (&str, Option<&str>) = ("host-driven", None);
+const GUEST_DRIVEN: (&str, Option<&str>) = ("guest-driven", Some("the program calls Controller::store"));
+const GUEST_DRIVEN_BY_CHOICE: (&str, Option<&str>) = ("guest-driven", Some("the project asks for it"));
 /// The deadline for the first suspend. The host compiles the package before.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Idle hosts are watched for this long.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Builds and runs the operator.
+/// Builds and runs the operator in both modes.
 pub async fn run(part: &Part, cluster: &TestCluster) -> Result<()> {
-    let package = cluster.dir().join("banner.wasm");
-    part.step("Rust: an unmodified program builds, and its files stay as they are", COLUMN, build(&package)).await;
-    if part.has_failures() {
-        return Ok(());
-    }
     create_crd(cluster).await?;
-    let options = cluster.host_options("rust-kube", vec![package])?;
-    let mut operator = Operator::start(cluster, options)?;
-    part.step("Rust: it reconciles a new object, with a finalizer and a status", COLUMN, operator.creates()).await;
-    part.row("Rust: it is suspended, and resumes for a change", COLUMN, operator.resumes_for_a_change()).await;
-    part.row("Rust: it repairs an owned object that somebody changed", COLUMN, operator.repairs()).await;
-    part.row("Rust: it requeues while it is suspended", COLUMN, operator.requeues()).await;
-    part.row("Rust: it stays suspended without a reason to resume", COLUMN, operator.stays_suspended()).await;
-    part.row("Rust: it continues after a kill of the host", COLUMN, operator.continues_after_a_kill()).await;
-    part.row("Rust: it cleans up a deleted object", COLUMN, operator.cleans_up()).await;
+    let forced = build(&cluster.dir().join("forced.wasm"), &["--mode", "guest-driven"], GUEST_DRIVEN_BY_CHOICE);
+    part.row("Rust: a project may ask for the guest-driven mode", COLUMN, forced).await;
+    part.row("Rust: it may not ask for a mode that cannot be", COLUMN, refuses_to_be_host_driven(cluster)).await;
+    let fallback: [&str; 2] = ["--features", "store"];
+    for (mode, flags, expected) in [("host-driven", &[][..], HOST_DRIVEN), ("guest-driven", &fallback, GUEST_DRIVEN)] {
+        let package = cluster.dir().join(format!("{mode}.wasm"));
+        let row = |what: &str| format!("Rust, {mode}: {what}");
+        let built = build(&package, flags, expected);
+        part.step(&row("an unmodified program builds, and its files stay as they are"), COLUMN, built).await;
+        if part.has_failures() {
+            return Ok(());
+        }
+        let mut operator = Operator::start(cluster, cluster.host_options(mode, vec![package])?)?;
+        let creates = operator.creates();
+        part.step(&row("it reconciles a new object, with a finalizer and a status"), COLUMN, creates).await;
+        part.row(&row("it is suspended, and resumes for a change"), COLUMN, operator.resumes_for_a_change()).await;
+        part.row(&row("it repairs an owned object that somebody changed"), COLUMN, operator.repairs()).await;
+        part.row(&row("it requeues while it is suspended"), COLUMN, operator.requeues()).await;
+        part.row(&row("it stays suspended without a reason to resume"), COLUMN, operator.stays_suspended()).await;
+        part.row(&row("it continues after a kill of the host"), COLUMN, operator.continues_after_a_kill()).await;
+        part.row(&row("it cleans up a deleted object"), COLUMN, operator.cleans_up()).await;
+    }
     Ok(())
 }
 
@@ -68,17 +81,34 @@ fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     Ok(files)
 }
 
-async fn build(package: &Path) -> Result<()> {
+/// Builds the operator, without changes to its project, and checks its mode and the reason for it.
+async fn build(package: &Path, flags: &[&str], expected: (&str, Option<&str>)) -> Result<()> {
     let before = files()?;
-    let mut command = Command::new(guests::wasmop()?);
-    command.arg("build").arg(source()).arg("--output").arg(package).env("CARGO_TARGET_DIR", guests::cargo_target()?);
-    cargo_variables::remove(&mut command);
-    let output = tokio::task::block_in_place(|| command.output())?;
+    let output = wasmop_build(package, flags)?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`wasmop build` failed:\n{said}");
-    ensure!(said.contains("it runs its own loop with kube"), "{said}");
     ensure!(files()? == before, "the build changed files of the project");
+    let package: serde_json::Value = serde_json::from_slice(&output.stdout).context("the output of `wasmop build`")?;
+    let found = (package["mode"].as_str().unwrap_or_default(), package["modeReason"].as_str());
+    ensure!(found == expected, "it is {found:?}, not {expected:?}:\n{said}");
     Ok(())
+}
+
+async fn refuses_to_be_host_driven(cluster: &TestCluster) -> Result<()> {
+    let package = cluster.dir().join("refused.wasm");
+    let output = wasmop_build(&package, &["--mode", "host-driven", "--features", "store"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && !package.exists(), "it was built:\n{said}");
+    ensure!(said.contains("cannot be host-driven: the program calls Controller::store"), "{said}");
+    Ok(())
+}
+
+fn wasmop_build(package: &Path, flags: &[&str]) -> Result<Output> {
+    let mut command = Command::new(guests::wasmop()?);
+    command.args(["build", "--json"]).args(flags).arg("--output").arg(package).arg(source());
+    command.env("CARGO_TARGET_DIR", guests::cargo_target()?);
+    cargo_variables::remove(&mut command);
+    Ok(tokio::task::block_in_place(|| command.output())?)
 }
 
 async fn create_crd(cluster: &TestCluster) -> Result<()> {

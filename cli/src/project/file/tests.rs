@@ -36,6 +36,7 @@ fn every_key_is_read() {
         features = ["a", "b"]
         default-features = false
         profile = "dist"
+        mode = "guest-driven"
         crds = ["crds/*.yaml"]
         [[permissions]]
         api-groups = ["apps"]
@@ -56,6 +57,7 @@ fn every_key_is_read() {
         features: vec!["a".into(), "b".into()],
         default_features: false,
         profile: Some("dist".into()),
+        mode: Some(Mode::GuestDriven),
         ..BuildOptions::default()
     };
     assert_eq!(project.options, options);

@@ -76,7 +76,7 @@ pub fn port_crates(graph: &Graph, known: &[Port], dir: &Path, build: port::Build
         }
         let version = package.version.to_string();
         let source = package.manifest_path.parent().context("a manifest has a directory")?.as_std_path();
-        let copy = dir.join(format!("{name}-{version}"));
+        let copy = dir.join(port.copy_name(&package.version, build));
         port.apply(source, &package.version, &copy, build)?;
         ported.push(Ported { name: name.to_owned(), version, copy, traps: port.traps });
     }

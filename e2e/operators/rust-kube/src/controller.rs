@@ -50,9 +50,12 @@ pub async fn run(client: Client, health: Arc<Health>) {
     let config_maps = Api::<ConfigMap>::all(client.clone());
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: None });
     let context = Arc::new(Context { client, recorder, health, draws: Mutex::default() });
-    Controller::new(banners, watcher::Config::default())
+    let controller = Controller::new(banners, watcher::Config::default())
         .owns(config_maps, watcher::Config::default())
-        .shutdown_on_signal()
+        .shutdown_on_signal();
+    #[cfg(feature = "store")]
+    tokio::spawn(report(controller.store()));
+    controller
         .run(reconcile, error_policy, context)
         .for_each(|result| async move {
             match result {
@@ -61,6 +64,13 @@ pub async fn run(client: Client, health: Arc<Health>) {
             }
         })
         .await;
+}
+
+#[cfg(feature = "store")]
+async fn report(store: kube::runtime::reflector::Store<Banner>) {
+    if store.wait_until_ready().await.is_ok() {
+        tracing::info!(banners = store.len(), "the cache is complete");
+    }
 }
 
 async fn reconcile(banner: Arc<Banner>, context: Arc<Context>) -> Result<Action, Error> {
