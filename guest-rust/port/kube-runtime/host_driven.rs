@@ -450,7 +450,7 @@ where
         let (object, result) = match ended {
             Ended::NotFound => {
                 let (namespace, name) = split(key);
-                let mut reference = ObjectRef::new_with(name, self.dyntype.clone());
+                let mut reference = ObjectRef::<K>::new_with(name, self.dyntype.clone());
                 if let Some(namespace) = namespace {
                     reference = reference.within(namespace);
                 }
