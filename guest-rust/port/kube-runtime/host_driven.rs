@@ -206,11 +206,13 @@ where
             let dispatcher = Dispatcher::register(&spec.to_json(), functions);
             let shutdown = future::select_all(shutdown).map(drop);
             stream::unfold((dispatcher, shutdown), |(mut dispatcher, mut shutdown)| async move {
-                let first = future::select(Box::pin(dispatcher.next()), &mut shutdown).await;
-                let item = match first {
-                    Either::Left((item, _)) => item,
-                    Either::Right(((), next)) => {
-                        drop(next);
+                let next = match future::select(Box::pin(dispatcher.next()), &mut shutdown).await {
+                    Either::Left((item, _)) => Some(item),
+                    Either::Right(_) => None,
+                };
+                let item = match next {
+                    Some(item) => item,
+                    None => {
                         dispatcher.shut_down();
                         shutdown = future::select_all(vec![future::pending().boxed()]).map(drop);
                         dispatcher.next().await
