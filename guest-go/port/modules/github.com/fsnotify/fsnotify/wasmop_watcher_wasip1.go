@@ -47,7 +47,7 @@ func (w *Watcher) Add(name string) error {
 }
 
 // AddWith takes the options of fsnotify, which have no effect.
-func (w *Watcher) AddWith(name string, _ ...any) error { return w.Add(name) }
+func (w *Watcher) AddWith(name string, _ ...interface{}) error { return w.Add(name) }
 
 // Remove forgets a file.
 func (w *Watcher) Remove(name string) error {
