@@ -52,7 +52,9 @@ pub fn explain(go: &GoCommand<'_>, main: &str, error: anyhow::Error) -> anyhow::
             }
         }
         (None, None) => {
-            problem += "; wasmop has no port rule for it";
+            if rules_of(path).is_none() {
+                problem += "; wasmop has no port rule for it";
+            }
             remove
         }
     };
