@@ -9,7 +9,7 @@ use std::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{CodeSection, Function, FunctionSection, ImportSection, Module};
-use wasmparser::{CodeSectionReader, FunctionSectionReader, Import, Parser, Payload, TypeRef};
+use wasmparser::{CodeSectionReader, FunctionSectionReader, ImportSectionReader, Parser, Payload, TypeRef};
 
 /// The module that the linker gives to imports of functions that it does not find.
 const MISSING: &str = "env";
@@ -79,11 +79,18 @@ impl Reencode for Traps {
         Ok(imported.unwrap_or(function - index(self.types.len())))
     }
 
-    fn parse_import(&mut self, imports: &mut ImportSection, import: Import<'_>) -> Result<(), Error> {
-        if import.module == MISSING && matches!(import.ty, TypeRef::Func(_)) {
-            return Ok(());
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: ImportSectionReader<'_>,
+    ) -> Result<(), Error> {
+        for import in section.into_imports() {
+            let import = import?;
+            if import.module != MISSING || !matches!(import.ty, TypeRef::Func(_)) {
+                utils::parse_import(self, imports, import)?;
+            }
         }
-        utils::parse_import(self, imports, import)
+        Ok(())
     }
 
     fn parse_function_section(

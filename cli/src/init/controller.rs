@@ -225,7 +225,8 @@ mod tests {
             (vec![of("crates/a", &["a", "xtask"], false)], None, vec!["a"]),
             (vec![of("", &["crdgen"], true)], None, vec![]),
         ] {
-            let found: Vec<&str> = candidates(&crates, wanted).iter().map(|(_, bin)| bin.name.as_str()).collect();
+            let wanted = Wanted { bin: wanted.map(str::to_owned), ..Wanted::default() };
+            let found: Vec<&str> = candidates(&crates, &wanted).iter().map(|(_, bin)| bin.name.as_str()).collect();
             assert_eq!(found, expected, "{crates:?}");
         }
     }

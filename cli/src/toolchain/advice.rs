@@ -115,8 +115,7 @@ mod tests {
             ("remove", "r"),
             ("requests", "q"),
         ];
-        let placeholders =
-            ["{name}", "{version}", "{direct}", "{declaration}", "{package}", "{remove}", "{requests}"];
+        let placeholders = ["{name}", "{version}", "{direct}", "{declaration}", "{package}", "{remove}", "{requests}"];
         for rule in RULES.crates.iter().chain(&RULES.modules) {
             let remedy = rule.remedy(&values);
             for placeholder in placeholders {

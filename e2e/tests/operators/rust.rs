@@ -35,7 +35,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Builds and runs the operator in both modes.
 pub async fn run(part: &Part, cluster: &TestCluster) -> Result<()> {
     create_crd(cluster).await?;
-    let forced = build(&cluster.dir().join("forced.wasm"), &["--mode", "guest-driven"], GUEST_DRIVEN_BY_CHOICE);
+    let package = cluster.dir().join("forced.wasm");
+    let forced = build(&package, &["--mode", "guest-driven"], GUEST_DRIVEN_BY_CHOICE);
     part.row("Rust: a project may ask for the guest-driven mode", COLUMN, forced).await;
     part.row("Rust: it may not ask for a mode that cannot be", COLUMN, refuses_to_be_host_driven(cluster)).await;
     let fallback: [&str; 2] = ["--features", "store"];

@@ -18,6 +18,7 @@ const GUEST_DRIVEN_ONLY: &str = "wasmop_needs_guest_driven";
 const REGISTER: (&str, &str) = ("wasmop:controller/runtime@0.1.0", "register");
 
 const NO_CONTROLLER: &str = "the program runs no Controller";
+const NOT_COMPILED: &str = "it does not compile with a Controller of the host";
 
 /// A built program.
 pub struct Built {
@@ -49,10 +50,20 @@ pub fn no_choice(options: &BuildOptions) -> String {
 /// Builds the program with a `Controller` of the host, and with a guest-driven one if it needs that. `compile` gets whether
 /// it is the former.
 pub fn build(request: &Request<'_>, compile: impl Fn(bool) -> Result<Vec<u8>>) -> Result<Built> {
-    let module = compile(true)?;
+    let is_forced = request.project.options.mode == Some(Mode::HostDriven);
+    let module = match compile(true) {
+        Ok(module) => module,
+        Err(error) if is_forced => return Err(error),
+        // If the program itself is at fault, the second build says so.
+        Err(_) => {
+            let module = compile(false)?;
+            request.step.line(format!("guest-driven, because {NOT_COMPILED}"));
+            return Ok(Built { module, mode: Mode::GuestDriven, reason: Some(NOT_COMPILED.to_owned()) });
+        }
+    };
     let verdict = Verdict::on(&module)?;
     let Some(reason) = verdict.reason() else { return Ok(Built { module, mode: Mode::HostDriven, reason: None }) };
-    if request.project.options.mode == Some(Mode::HostDriven) {
+    if is_forced {
         return Err(failure(
             format!("{} cannot be host-driven: {reason}", request.project.name),
             format!("remove `mode` under [build] in {FILE_NAME}, and it is built guest-driven"),
