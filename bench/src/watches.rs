@@ -132,15 +132,15 @@ impl Bench<'_> {
         let established = kube::runtime::conditions::is_crd_established();
         kube::runtime::wait::await_condition(crds, "probes.e2e.wasmop.dev", established).await?;
         let guest = guests::build("rust", self.dir)?;
-        let (objects, rounds) = if self.quick { (5, 2) } else { (20, 20) };
+        let (objects, rounds): (u32, u32) = if self.quick { (5, 2) } else { (20, 20) };
         let probes = Api::<Probe>::namespaced(self.client.clone(), "default");
         for number in 0..objects {
             let mut probe = Probe::new(&format!("own-{number}"), probe::spec("child", "first"));
             probe.metadata.labels = Some([("guest".to_owned(), guest.name.to_owned())].into());
             probes.create(&PostParams::default(), &probe).await?;
         }
-        let changes = (objects * rounds) as f64;
-        let at = (Some(objects as u64), None);
+        let changes = f64::from(objects * rounds);
+        let at = (Some(objects.into()), None);
         for (variant, args) in [("left-out", &[][..]), ("seen", &["--env", "SEE_OWN_WRITES=yes"][..])] {
             eprintln!("own writes {variant}");
             let args = [&["--suspend-policy", "immediate"], args].concat();

@@ -146,7 +146,7 @@ impl Workload {
                 }
                 None => VariableValue::Literal(text),
             },
-            other => other,
+            other @ VariableValue::LeftOut(_) => other,
         }
     }
 

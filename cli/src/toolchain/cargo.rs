@@ -88,7 +88,7 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
         Some(dir) => {
             request.step.line("the workspace has crates that wasmop ports: building with their released versions");
             workspace = cargo.metadata(dir, &["--no-deps".to_owned()])?;
-            program = program.as_binary();
+            program = program.into_binary();
             (dir.as_path(), dir.join("Cargo.toml"))
         }
         None => (dir, manifest),

@@ -27,9 +27,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Builds and runs them.
 pub async fn run(part: &Part, cluster: &TestCluster) -> Result<()> {
-    part.row("Rust: beside actix-web it owns Deployments, on kube 1.1", COLUMN, shop(cluster)).await;
-    part.row("Rust: with reqwest it asks another host over TLS, on kube 3.1", COLUMN, quote(cluster)).await;
-    part.row("Rust: a cargo example requeues, on kube 4.2", COLUMN, clock(cluster)).await;
+    part.row("Rust: beside actix-web it owns Deployments, on kube 1.1", COLUMN, Box::pin(shop(cluster))).await;
+    part.row("Rust: with reqwest it asks another host over TLS, on kube 3.1", COLUMN, Box::pin(quote(cluster))).await;
+    part.row("Rust: a cargo example requeues, on kube 4.2", COLUMN, Box::pin(clock(cluster))).await;
     Ok(())
 }
 

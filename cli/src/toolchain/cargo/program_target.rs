@@ -32,7 +32,7 @@ impl ProgramTarget {
     }
 
     /// The same program as a binary of another manifest.
-    pub fn as_binary(self) -> ProgramTarget {
+    pub fn into_binary(self) -> ProgramTarget {
         ProgramTarget { is_example: false, ..self }
     }
 
