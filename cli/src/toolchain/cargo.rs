@@ -105,11 +105,10 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
     let root = package.id.clone();
     let mut graph = Graph::new(&metadata, &root);
     program.need_features(package, graph.features())?;
-    let (sdk, mode) = program::sdk_and_mode(&package.name, &graph.reachable())?;
-    let has_modes = !mode.is_host_driven();
-    drop_in::check(request.project, has_modes)?;
+    let (sdk, unmodified) = program::sdk(&package.name, &graph.reachable())?;
+    drop_in::check(request.project, unmodified)?;
     let runtime = runtime_crate::write(&work_dir.join("runtime"))?;
-    let build = port::Build { mode, runtime: &runtime, drop_in: false };
+    let build = port::Build { unmodified, runtime: &runtime, drop_in: false };
 
     let (restored_at_end, lock_arguments) = if cargo.version >= CARGO_WITH_LOCKFILE_PATH {
         let copy = lock.copy_to(&work_dir.join("lock"))?;
@@ -142,17 +141,19 @@ pub fn build_core(request: &Request<'_>) -> Result<Core> {
             .chain(features.iter().map(OsString::from))
             .collect(),
     };
-    let is_drop_in = has_modes && options.mode != Some(Mode::GuestDriven) && graph.find(KUBE_RUNTIME, None).is_some();
-    let built = match is_drop_in {
-        true => drop_in::build(request, |drop_in| compilation.run(port::Build { drop_in, ..build }))?,
-        false => {
-            Built { module: compilation.run(build)?, mode, reason: has_modes.then(|| drop_in::no_choice(options)) }
-        }
+    let has_controller = graph.find(KUBE_RUNTIME, None).is_some();
+    let built = if !unmodified {
+        Built { module: compilation.run(build)?, mode: Mode::HostDriven, reason: None }
+    } else if options.mode == Some(Mode::GuestDriven) || !has_controller {
+        let reason = Some(drop_in::no_choice(options));
+        Built { module: compilation.run(build)?, mode: Mode::GuestDriven, reason }
+    } else {
+        drop_in::build(request, |drop_in| compilation.run(port::Build { drop_in, ..build }))?
     };
     drop(restored_at_end);
-    let Built { module, mode: built_mode, reason } = built;
-    let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, mode, symptom));
-    Ok(Core { module, sdk, mode: built_mode, mode_reason: reason, unmodified: has_modes, blame: Some(blame) })
+    let Built { module, mode, reason } = built;
+    let blame = Box::new(move |symptom: &str| failed::by_symptom(&graph, unmodified, symptom));
+    Ok(Core { module, sdk, mode, mode_reason: reason, unmodified, blame: Some(blame) })
 }
 
 /// A build of the project's program from ported crates.
@@ -179,7 +180,7 @@ impl Compilation<'_> {
         let ported = ported::port_crates(graph, self.ports, &self.copies, build)?;
         common.extend(ported.iter().flat_map(Ported::arguments));
         let active = cargo.active_features(dir, &common)?;
-        if build.mode.is_host_driven()
+        if !build.unmodified
             && let Some(failure) = active.iter().find_map(|it| failed::by_features(graph, it))
         {
             return Err(failure.into());
@@ -190,12 +191,12 @@ impl Compilation<'_> {
         command.args(program.arguments()).args(["--message-format", "json-render-diagnostics"]);
         command.args(profile(options.profile.as_deref(), request.debug));
         // The ported tokio needs no flag.
-        set_rustflags(&mut command, request, build.mode.is_host_driven() && needs_tokio_unstable(&active));
+        set_rustflags(&mut command, request, !build.unmodified && needs_tokio_unstable(&active));
         command.arg("--");
         let stack = if request.debug || options.profile.is_some() { DEBUG_STACK_BYTES } else { STACK_BYTES };
         let mut link_args =
             vec![format!("-zstack-size={stack}"), "--stack-first".to_owned(), format!("--export={STEP_EXPORT}")];
-        if !build.mode.is_host_driven() {
+        if build.unmodified {
             link_args.push(WRAP_MAIN.to_owned());
         }
         for link_arg in link_args {
@@ -208,7 +209,7 @@ impl Compilation<'_> {
         }
 
         let output = request.run(&mut command).map_err(|error| match error.downcast::<Failed>() {
-            Ok(failed) => failed::explain(graph, build.mode, &ported, failed),
+            Ok(failed) => failed::explain(graph, build.unmodified, &ported, failed),
             Err(error) => error,
         })?;
         let path = program.executable(&output)?;

@@ -28,9 +28,9 @@ pub struct Built {
     pub reason: Option<String>,
 }
 
-/// Checks the mode that the project asks for. `has_modes`: the program does not use the crate `wasmop`.
-pub fn check(project: &Project, has_modes: bool) -> Result<(), Failure> {
-    if has_modes || project.options.mode != Some(Mode::GuestDriven) {
+/// Checks the mode that the project asks for.
+pub fn check(project: &Project, unmodified: bool) -> Result<(), Failure> {
+    if unmodified || project.options.mode != Some(Mode::GuestDriven) {
         return Ok(());
     }
     Err(failure(

@@ -2,7 +2,6 @@
 
 use cargo_metadata::{Dependency, Package};
 use semver::Version;
-use wasmop_package::manifest::Mode;
 
 use super::graph::Graph;
 use super::ported::Ported;
@@ -13,14 +12,14 @@ use crate::toolchain::advice::{self, Rule};
 use crate::toolchain::port::UnknownVersion;
 
 /// Explains a failed build by a dependency, or by the project's own code.
-pub fn explain(graph: &Graph, mode: Mode, ported: &[Ported], failed: Failed) -> anyhow::Error {
+pub fn explain(graph: &Graph, unmodified: bool, ported: &[Ported], failed: Failed) -> anyhow::Error {
     let crates: Vec<&Package> = failing_crates(&failed.output)
         .into_iter()
         .filter_map(|(name, version)| graph.find(&name, version.as_ref()))
         .collect();
     let known = crates.iter().find_map(|package| {
         let rule = advice::on_crate(&package.name, Some(&package.version), &failed.output)?;
-        Some(by_rule(graph, mode, package, rule))
+        Some(by_rule(graph, unmodified, package, rule))
     });
     if let Some(failure) = known {
         return failure.into();
@@ -29,8 +28,8 @@ pub fn explain(graph: &Graph, mode: Mode, ported: &[Ported], failed: Failed) -> 
         Some(package) if ported.iter().any(|it| it.is(&package.name, &package.version)) => {
             rules_do_not_fit(package).into()
         }
-        Some(package) if package.source.is_some() => not_for_wasm(graph, mode, package).into(),
-        Some(package) => own_code(graph, mode, package, &failed.output).into(),
+        Some(package) if package.source.is_some() => not_for_wasm(graph, unmodified, package).into(),
+        Some(package) => own_code(graph, unmodified, package, &failed.output).into(),
         // An error of the linker, of the lock file, or of cargo itself.
         None => failed.into(),
     }
@@ -39,16 +38,16 @@ pub fn explain(graph: &Graph, mode: Mode, ported: &[Ported], failed: Failed) -> 
 /// A crate with features that the crate `wasmop` does not support.
 pub fn by_features(graph: &Graph, active: &ActiveFeatures) -> Option<Failure> {
     let rule = advice::on_features(&active.name, Some(&active.version), &active.features)?;
-    Some(by_rule(graph, Mode::HostDriven, graph.find(&active.name, Some(&active.version))?, rule))
+    Some(by_rule(graph, false, graph.find(&active.name, Some(&active.version))?, rule))
 }
 
 /// The dependency that keeps a finished module from working, by a symptom of the module.
-pub fn by_symptom(graph: &Graph, mode: Mode, symptom: &str) -> Option<Failure> {
+pub fn by_symptom(graph: &Graph, unmodified: bool, symptom: &str) -> Option<Failure> {
     let (name, rule) = advice::on_symptom(symptom)?;
     let package = graph.find(name, None)?;
     Some(failure(
         format!("the crate {} cannot work in a controller: {}", named(graph, package), rule.why),
-        remedy(graph, mode, package, rule),
+        remedy(graph, unmodified, package, rule),
     ))
 }
 
@@ -78,14 +77,14 @@ pub fn by_version(graph: &Graph, package: &Package, unknown: &UnknownVersion) ->
     failure(problem, help)
 }
 
-fn by_rule(graph: &Graph, mode: Mode, package: &Package, rule: &Rule) -> Failure {
+fn by_rule(graph: &Graph, unmodified: bool, package: &Package, rule: &Rule) -> Failure {
     failure(
         format!("the crate {} does not build for WebAssembly: {}", named(graph, package), rule.why),
-        remedy(graph, mode, package, rule),
+        remedy(graph, unmodified, package, rule),
     )
 }
 
-fn remedy(graph: &Graph, mode: Mode, package: &Package, rule: &Rule) -> String {
+fn remedy(graph: &Graph, unmodified: bool, package: &Package, rule: &Rule) -> String {
     let path = graph.path_to(&package.id);
     let direct = path.get(1).map_or(package.name.as_str(), |direct| direct.name.as_str());
     let declared = graph.declared(direct);
@@ -96,16 +95,16 @@ fn remedy(graph: &Graph, mode: Mode, package: &Package, rule: &Rule) -> String {
         ("version", &version),
         ("direct", direct),
         ("declaration", &declaration),
-        ("requests", requests(mode)),
+        ("requests", requests(unmodified)),
     ])
 }
 
 /// How a program sends requests to other hosts.
-fn requests(mode: Mode) -> &'static str {
-    if mode.is_host_driven() {
-        "requests to other hosts go through `wasmop::fetch`, for which the host speaks TLS"
-    } else {
+fn requests(unmodified: bool) -> &'static str {
+    if unmodified {
         "requests to other hosts go through reqwest, hyper-util or hyper-rustls, for which the host speaks TLS"
+    } else {
+        "requests to other hosts go through `wasmop::fetch`, for which the host speaks TLS"
     }
 }
 
@@ -119,7 +118,7 @@ fn rules_do_not_fit(package: &Package) -> Failure {
     )
 }
 
-fn not_for_wasm(graph: &Graph, mode: Mode, package: &Package) -> Failure {
+fn not_for_wasm(graph: &Graph, unmodified: bool, package: &Package) -> Failure {
     let path = graph.path_to(&package.id);
     let direct = path.get(1).map_or(package.name.as_str(), |direct| direct.name.as_str());
     failure(
@@ -131,16 +130,16 @@ fn not_for_wasm(graph: &Graph, mode: Mode, package: &Package) -> Failure {
             "turn off the feature of `{direct}` that needs it, or replace `{direct}`; `cargo tree --target {TARGET} -e features -i {}@{}` shows which features those are{}",
             package.name,
             package.version,
-            if mode.is_host_driven() {
-                ""
-            } else {
+            if unmodified {
                 "\nor write rules for it: `port = [\"port/*.toml\"]` under [build], see docs/wasmop-toml.md"
+            } else {
+                ""
             }
         ),
     )
 }
 
-fn own_code(graph: &Graph, mode: Mode, package: &Package, output: &str) -> Failure {
+fn own_code(graph: &Graph, unmodified: bool, package: &Package, output: &str) -> Failure {
     let problem = format!("`{}` does not compile; the compiler's messages are above", package.name);
     let known = graph.root().into_iter().flat_map(|root| &root.dependencies).find_map(|dependency| {
         let used = graph.find(&dependency.name, None)?;
@@ -149,7 +148,7 @@ fn own_code(graph: &Graph, mode: Mode, package: &Package, output: &str) -> Failu
         Some((
             direct,
             rule.why.as_str(),
-            rule.remedy(&[("name", direct), ("direct", direct), ("requests", requests(mode))]),
+            rule.remedy(&[("name", direct), ("direct", direct), ("requests", requests(unmodified))]),
         ))
     });
     match known {

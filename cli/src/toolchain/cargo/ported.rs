@@ -49,7 +49,7 @@ impl Ported {
 pub fn other_versions<'a>(graph: &'a Graph, known: &'a [Port], build: port::Build<'_>) -> Vec<(&'a Package, &'a Port)> {
     let reachable = graph.reachable().into_iter();
     let replaced = reachable.filter_map(|package| {
-        match port::rules_for(known, package.name.as_str(), &package.version, build.mode) {
+        match port::rules_for(known, package.name.as_str(), &package.version, build.unmodified) {
             Ok(Ruling::Replace(port)) => Some((package, port)),
             _ => None,
         }
@@ -62,7 +62,7 @@ pub fn port_crates(graph: &Graph, known: &[Port], dir: &Path, build: port::Build
     let mut ported: Vec<Ported> = Vec::new();
     for package in graph.reachable() {
         let name = package.name.as_str();
-        let port = match port::rules_for(known, name, &package.version, build.mode) {
+        let port = match port::rules_for(known, name, &package.version, build.unmodified) {
             Ok(Ruling::AsIs) => continue,
             Ok(Ruling::Apply(port) | Ruling::Replace(port)) => port,
             Err(unknown) => return Err(failed::by_version(graph, package, &unknown).into()),
