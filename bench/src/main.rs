@@ -7,6 +7,7 @@
 mod allocator;
 mod footprint;
 mod guests;
+mod measured_host;
 mod neighbours;
 mod objects;
 mod operators;

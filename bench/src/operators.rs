@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,11 +19,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use wasmop_e2e::operators::Project;
 use wasmop_e2e::rows::{Rows, percentile};
-use wasmop_e2e::{guests, in_process_host, process, test_cluster};
+use wasmop_e2e::{guests, process, test_cluster};
 use wasmop_testbed::cargo_variables;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
-use wasmop_testbed::host::{Host, HostOptions};
 use wasmop_testbed::log::Record;
+
+use crate::measured_host::MeasuredHost;
 
 /// An operator in `e2e/operators` that makes a ConfigMap for each of its objects.
 struct Subject {
@@ -136,7 +136,7 @@ impl Found {
         command.env("KUBECONFIG", cluster.kubeconfig).current_dir(&project.dir);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let mut native = Killed(command.spawn().with_context(|| format!("starting {}", program.display()))?);
-        let result = cluster.reactions(objects, async |_| Ok(())).await;
+        let result = cluster.reactions(objects, async || Ok(())).await;
         self.native_reaction.extend(result.with_context(|| format!("the native program; its log: {}", tail(log)))?);
         tokio::time::sleep(SETTLE).await;
         let memory = process::memory(native.0.id())?;
@@ -155,30 +155,31 @@ impl Found {
         objects: usize,
         quick: bool,
     ) -> Result<()> {
-        let running = Running::start(cluster, project, dir, &["--suspend-policy", "never"])?;
-        self.resident_reaction.extend(cluster.reactions(objects, async |_| Ok(())).await?);
+        let host = start_host(cluster, project, dir, &["--suspend-policy", "never"])?;
+        self.resident_reaction.extend(cluster.reactions(objects, async || Ok(())).await?);
         tokio::time::sleep(SETTLE).await;
-        self.resident_anonymous.push(running.anonymous()?);
+        self.resident_anonymous.push(host.memory()?.anonymous as f64);
         let idle = Duration::from_secs(if quick { 10 } else { 60 });
-        let before = running.steps().await?;
+        let [before] = host.metrics(["wasmop_steps_total"]).await?;
         tokio::time::sleep(idle).await;
-        self.idle_steps_per_hour.push((running.steps().await? - before) * 3600.0 / idle.as_secs_f64());
+        let [after] = host.metrics(["wasmop_steps_total"]).await?;
+        self.idle_steps_per_hour.push((after - before) * 3600.0 / idle.as_secs_f64());
         cluster.clean().await?;
-        running.stop()
+        host.stop()
     }
 
     async fn suspended(&mut self, cluster: &Cluster<'_>, project: &Project, dir: &Path, objects: usize) -> Result<()> {
         let after = format!("{}ms", SUSPEND_AFTER.as_millis());
-        let mut running = Running::start(cluster, project, dir, &["--suspend-after", &after])?;
+        let mut host = start_host(cluster, project, dir, &["--suspend-after", &after])?;
         // The first object pays for what only a first one needs.
-        cluster.reactions(1, async |_| Ok(())).await?;
-        running.suspended().await?;
-        let from = running.host.log.position()?;
-        let reactions = cluster.reactions(objects, async |_| running.suspended().await).await?;
+        cluster.reactions(1, async || Ok(())).await?;
+        is_suspended(&mut host, &project.name).await?;
+        let from = host.log().position()?;
+        let reactions = cluster.reactions(objects, async || is_suspended(&mut host, &project.name).await).await?;
         self.suspended_reaction.extend(reactions);
         tokio::time::sleep(SETTLE).await;
-        self.suspended_anonymous.push(running.anonymous()?);
-        for record in running.host.log.records()?.iter().skip(from) {
+        self.suspended_anonymous.push(host.memory()?.anonymous as f64);
+        for record in host.log().records()?.iter().skip(from) {
             if record.is("resumed", &project.name) {
                 let resume = record.number("resume_us").context("no resume_us")?;
                 self.resume.push(resume);
@@ -188,7 +189,7 @@ impl Found {
             }
         }
         cluster.clean().await?;
-        running.stop()
+        host.stop()
     }
 
     fn push(mut self, variant: &str, rows: &mut Rows) {
@@ -226,74 +227,30 @@ impl Drop for Killed {
     }
 }
 
-/// A host with the package.
-struct Running {
-    host: Host,
-    name: String,
-    address: SocketAddr,
+/// A host with the package. Compiled code is kept between two hosts, but not what the controller knows.
+fn start_host(cluster: &Cluster<'_>, project: &Project, dir: &Path, args: &[&str]) -> Result<MeasuredHost> {
+    for known in ["controllers", "watches"] {
+        let known = dir.join("host-state").join(known);
+        if known.exists() {
+            fs::remove_dir_all(&known).with_context(|| format!("removing {}", known.display()))?;
+        }
+    }
+    MeasuredHost::start((dir, "host"), cluster.kubeconfig, &[(&project.name, &project.package)], args)
 }
 
-impl Running {
-    fn start(cluster: &Cluster<'_>, project: &Project, dir: &Path, args: &[&str]) -> Result<Running> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        args.extend(["--metrics-address".into(), address.to_string()]);
-        // Compiled code is kept, but not what the controller knows.
-        let (state, names) = (dir.join("state"), ["controllers", "watches"]);
-        for name in names {
-            let _ = fs::remove_dir_all(state.join(name));
+/// Waits until the controller is suspended, and nothing resumes it for a moment.
+async fn is_suspended(host: &mut MeasuredHost, name: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let about = |record: &&Record| record.is("suspended", name) || record.is("resumed", name);
+        let records = host.log().records()?;
+        let count = records.len();
+        let is_suspended = records.iter().rev().find(about).is_some_and(|last| last.message() == "suspended");
+        tokio::time::sleep(SUSPEND_AFTER).await;
+        if is_suspended && host.log().position()? == count {
+            return Ok(());
         }
-        let options = HostOptions {
-            program: guests::wasmop()?,
-            packages: vec![project.package.clone()],
-            kubeconfig: cluster.kubeconfig.to_owned(),
-            state_dir: state,
-            suspend_after: None,
-            args,
-            env: Vec::new(),
-            log: dir.join("host.log"),
-            output: None,
-            current_dir: None,
-            lifetime: Lifetime::Owned,
-        };
-        let mut host = Host::spawn(&options)?;
-        host.wait_ready(&[&project.name], PATIENCE)?;
-        Ok(Running { host, name: project.name.clone(), address })
-    }
-
-    /// Waits until the controller is suspended, and nothing resumes it for a moment.
-    async fn suspended(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let name = self.name.clone();
-            let about = |record: &&Record| record.is("suspended", &name) || record.is("resumed", &name);
-            let records = self.host.log.records()?;
-            let count = records.len();
-            let is_suspended = records.iter().rev().find(about).is_some_and(|last| last.message() == "suspended");
-            tokio::time::sleep(SUSPEND_AFTER).await;
-            if is_suspended && self.host.log.position()? == count {
-                return Ok(());
-            }
-            ensure!(begun.elapsed() < PATIENCE, "{name} is not suspended:\n{}", self.host.log.tail(10));
-        }
-    }
-
-    fn anonymous(&self) -> Result<f64> {
-        Ok(process::memory(self.host.id().context("the host ended")?)?.anonymous as f64)
-    }
-
-    /// The steps of the controller since the host started.
-    async fn steps(&self) -> Result<f64> {
-        let (status, text) = in_process_host::get(self.address, "/metrics").await?;
-        ensure!(status == 200, "/metrics: {status} {text}");
-        let series = format!("wasmop_steps_total{{controller=\"{}\"}} ", self.name);
-        let value = text.lines().find_map(|line| line.strip_prefix(&series));
-        value.with_context(|| format!("no {series}in /metrics"))?.parse().context("not a number")
-    }
-
-    fn stop(mut self) -> Result<()> {
-        self.host.terminate()?;
-        Ok(())
+        ensure!(begun.elapsed() < PATIENCE, "{name} is not suspended:\n{}", host.log().tail(10));
     }
 }
 
@@ -325,7 +282,7 @@ impl<'a> Cluster<'a> {
 
     /// Creates objects one after the other, and returns for each the time until its ConfigMap exists, in milliseconds,
     /// sorted. `idle` waits until the operator is ready for the next.
-    async fn reactions(&self, count: usize, mut idle: impl AsyncFnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
+    async fn reactions(&self, count: usize, mut idle: impl AsyncFnMut() -> Result<()>) -> Result<Vec<f64>> {
         let (sender, mut children) = mpsc::unbounded_channel();
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), NAMESPACE);
         let version = maps.list(&ListParams::default().limit(1)).await?.metadata.resource_version;
@@ -361,7 +318,7 @@ impl<'a> Cluster<'a> {
             }
             times.push(seen[&uid].duration_since(begun).as_secs_f64() * 1e3);
             tokio::time::sleep(PAUSE).await;
-            idle(number).await?;
+            idle().await?;
         }
         watching.abort();
         times.sort_by(f64::total_cmp);

@@ -1,7 +1,6 @@
 //! What shared and filtered watches save: derived watches, and changes that a controller made itself.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,16 +13,21 @@ use serde_json::json;
 use wasmop_e2e::probe::{self, Probe};
 use wasmop_e2e::rows::Rows;
 use wasmop_e2e::wat_guest::Code;
-use wasmop_e2e::{guests, in_process_host, process, test_cluster};
+use wasmop_e2e::{guests, process, test_cluster};
 use wasmop_package::manifest::Limits;
 use wasmop_testbed::controlplane::{self, ControlPlane, Lifetime};
-use wasmop_testbed::host::{Host, HostOptions};
+
+use crate::measured_host::MeasuredHost;
 
 /// Namespaces, each with a controller of its own ConfigMaps.
 const TEAMS: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A host that made no step for this long has nothing left to do.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// Of all controllers.
+const COUNTERS: [&str; 3] =
+    ["controller_runtime_reconcile_total", "wasmop_resumes_total", "rest_client_requests_total"];
 
 pub fn run(quick: bool, rows: &mut Rows) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -62,24 +66,24 @@ impl Bench<'_> {
                 maps.create(&PostParams::default(), &map).await?;
             }
         }
-        let wide = self.package("all-maps", "")?;
+        let wide = vec![self.package("all-maps", "")?];
         let narrow = (0..TEAMS)
             .map(|team| self.package(&format!("maps-{team}"), &format!(r#""namespace":"team-{team}","#)))
             .collect::<Result<Vec<_>>>()?;
-        let both: Vec<PathBuf> = std::iter::once(&wide).chain(&narrow).cloned().collect();
+        let both = [&wide[..], &narrow].concat();
         let without = self.open_watches().await?;
-        for (variant, packages) in [("wide", vec![wide]), ("namespaced", narrow), ("both", both)] {
+        for (variant, controllers) in [("wide", wide), ("namespaced", narrow), ("both", both)] {
             eprintln!("{variant}");
-            let host = self.host(variant, packages, &["--suspend-policy", "immediate"])?;
-            host.settled().await?;
+            let host = self.host(variant, &controllers, &["--suspend-policy", "immediate"])?;
+            settled(&host).await?;
             let at = (Some((TEAMS * maps_per_team) as u64), None);
             rows.push(variant, at, "open_watches", "", self.open_watches().await? - without);
-            rows.push(variant, at, "host_pss", "bytes", process::memory(host.id()?)?.pss as f64);
-            let (host_before, server_before) = (process::cpu_time(host.id()?)?, self.server_cpu()?);
+            rows.push(variant, at, "host_pss", "bytes", host.memory()?.pss as f64);
+            let (host_before, server_before) = (host.cpu_time()?, self.server_cpu()?);
             let changes = self.change_maps(if self.quick { 1 } else { 50 }).await?;
-            host.settled().await?;
+            settled(&host).await?;
             let per_change = |cpu: Duration| cpu.as_secs_f64() * 1e6 / changes as f64;
-            rows.push(variant, at, "host_cpu", "µs/change", per_change(process::cpu_time(host.id()?)? - host_before));
+            rows.push(variant, at, "host_cpu", "µs/change", per_change(host.cpu_time()? - host_before));
             rows.push(variant, at, "server_cpu", "µs/change", per_change(self.server_cpu()? - server_before));
             host.stop()?;
         }
@@ -114,14 +118,14 @@ impl Bench<'_> {
     }
 
     /// A controller of whole ConfigMaps in a few hundred bytes of code.
-    fn package(&self, name: &str, scope: &str) -> Result<PathBuf> {
+    fn package(&self, name: &str, scope: &str) -> Result<(String, PathBuf)> {
         let spec = format!(
             r#"{{"name":"maps",{scope}"primary":{{"version":"v1","kind":"ConfigMap","plural":"configmaps","cached":true}}}}"#
         );
         let code = Code { spec: Some(spec), reconcile: "(call $finish (local.get $task))", ..Code::default() };
         let path = self.dir.join(format!("{name}.wasm"));
         fs::write(&path, code.package(name, Limits::default())?.bytes())?;
-        Ok(path)
+        Ok((name.to_owned(), path))
     }
 
     /// The same controller, with its own writes left out and not.
@@ -144,10 +148,10 @@ impl Bench<'_> {
         for (variant, args) in [("left-out", &[][..]), ("seen", &["--env", "SEE_OWN_WRITES=yes"][..])] {
             eprintln!("own writes {variant}");
             let args = [&["--suspend-policy", "immediate"], args].concat();
-            let host = self.host(variant, vec![guest.package.clone()], &args)?;
-            host.settled().await?;
-            let before = host.figures().await?;
-            let cpu_before = process::cpu_time(host.id()?)?;
+            let host = self.host(variant, &[(guest.name.to_owned(), guest.package.clone())], &args)?;
+            settled(&host).await?;
+            let before = host.metrics(COUNTERS).await?;
+            let cpu_before = host.cpu_time()?;
             for round in 0..rounds {
                 for number in 0..objects {
                     let patch = json!({ "spec": { "value": format!("{variant} {round}") } });
@@ -156,15 +160,11 @@ impl Bench<'_> {
                     wait_until_current(&probes, &name).await?;
                 }
             }
-            host.settled().await?;
-            let after = host.figures().await?;
-            let cpu = process::cpu_time(host.id()?)? - cpu_before;
-            for (metric, before, after) in [
-                ("reconciles", before.reconciles, after.reconciles),
-                ("resumes", before.resumes, after.resumes),
-                ("requests", before.requests, after.requests),
-            ] {
-                rows.push(variant, at, metric, "per change", (after - before) / changes);
+            settled(&host).await?;
+            let after = host.metrics(COUNTERS).await?;
+            let cpu = host.cpu_time()? - cpu_before;
+            for (number, metric) in ["reconciles", "resumes", "requests"].into_iter().enumerate() {
+                rows.push(variant, at, metric, "per change", (after[number] - before[number]) / changes);
             }
             rows.push(variant, at, "host_cpu", "µs/change", cpu.as_secs_f64() * 1e6 / changes);
             host.stop()?;
@@ -172,29 +172,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn host(&self, name: &str, packages: Vec<PathBuf>, args: &[&str]) -> Result<Running> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        args.extend(["--metrics-address".into(), address.to_string()]);
-        let names: Vec<String> =
-            packages.iter().filter_map(|package| Some(package.file_stem()?.to_string_lossy().into_owned())).collect();
-        let options = HostOptions {
-            program: guests::wasmop()?,
-            packages,
-            kubeconfig: self.plane.kubeconfig.clone(),
-            state_dir: self.dir.join(format!("{name}-state")),
-            suspend_after: None,
-            args,
-            env: Vec::new(),
-            log: self.dir.join(format!("{name}.log")),
-            output: None,
-            current_dir: None,
-            lifetime: Lifetime::Owned,
-        };
-        let mut host = Host::spawn(&options)?;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        host.wait_ready(&names, PATIENCE)?;
-        Ok(Running { host, address })
+    fn host(&self, variant: &str, controllers: &[(String, PathBuf)], args: &[&str]) -> Result<MeasuredHost> {
+        let controllers: Vec<(&str, &Path)> = controllers.iter().map(|(name, path)| (&**name, &**path)).collect();
+        MeasuredHost::start((self.dir, variant), &self.plane.kubeconfig, &controllers, args)
     }
 }
 
@@ -208,57 +188,18 @@ async fn wait_until_current(probes: &Api<Probe>, name: &str) -> Result<()> {
     Ok(())
 }
 
-struct Running {
-    host: Host,
-    address: SocketAddr,
-}
-
-/// Counters of a host, of all controllers.
-#[derive(Clone, Copy, PartialEq)]
-struct Figures {
-    steps: f64,
-    reconciles: f64,
-    resumes: f64,
-    requests: f64,
-}
-
-impl Running {
-    fn id(&self) -> Result<u32> {
-        self.host.id().context("the host ended")
-    }
-
-    /// Waits until the host makes no more steps.
-    async fn settled(&self) -> Result<()> {
-        let begun = Instant::now();
-        let (mut figures, mut since) = (self.figures().await?, Instant::now());
-        while since.elapsed() < QUIET {
-            ensure!(begun.elapsed() < PATIENCE, "the host still makes steps after {PATIENCE:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let next = self.figures().await?;
-            if next != figures {
-                (figures, since) = (next, Instant::now());
-            }
+/// Waits until the host makes no more steps.
+async fn settled(host: &MeasuredHost) -> Result<()> {
+    let begun = Instant::now();
+    let steps = async || host.metrics(["wasmop_steps_total"]).await;
+    let (mut before, mut since) = (steps().await?, Instant::now());
+    while since.elapsed() < QUIET {
+        ensure!(begun.elapsed() < PATIENCE, "the host still makes steps after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let next = steps().await?;
+        if next != before {
+            (before, since) = (next, Instant::now());
         }
-        Ok(())
     }
-
-    async fn figures(&self) -> Result<Figures> {
-        let (status, text) = in_process_host::get(self.address, "/metrics").await?;
-        ensure!(status == 200, "/metrics: {status} {text}");
-        let sum = |name: &str| {
-            let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
-        };
-        Ok(Figures {
-            steps: sum("wasmop_steps_total"),
-            reconciles: sum("controller_runtime_reconcile_total"),
-            resumes: sum("wasmop_resumes_total"),
-            requests: sum("rest_client_requests_total"),
-        })
-    }
-
-    fn stop(mut self) -> Result<()> {
-        self.host.terminate()?;
-        Ok(())
-    }
+    Ok(())
 }
