@@ -23,6 +23,7 @@
 //!   freezing_proxy    a TCP proxy that stops passing bytes
 //!   wall_clock        a wall clock that a test sets
 //!   tls_identity      certificates of the test's own authority
+//!   web_server        a host on loopback that records its requests
 //!   audit             the API server's audit log
 //!   process           memory and descriptors of a process
 //!   browser           a page after its scripts have run
@@ -63,3 +64,4 @@ pub mod tls_identity;
 pub mod torture;
 pub mod wall_clock;
 pub mod wat_guest;
+pub mod web_server;

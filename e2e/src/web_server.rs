@@ -16,7 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use wasmop_e2e::tls_identity::TlsIdentity;
+
+use crate::tls_identity::TlsIdentity;
 
 /// A delay longer than the idle time before a guest is suspended.
 pub const SLOW: Duration = Duration::from_millis(900);

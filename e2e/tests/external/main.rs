@@ -1,7 +1,5 @@
 //! Requests of each guest to hosts other than the API server. Granted requests succeed; of all others nothing is sent.
 
-mod server;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,7 +21,7 @@ use wasmop_package::Package;
 use wasmop_package::manifest::Manifest;
 use wasmop_testbed::host::Host;
 
-use server::Server;
+use wasmop_e2e::web_server::Server;
 
 const POLL: Duration = Duration::from_millis(50);
 /// How long to wait for a request that must not arrive.

@@ -5,9 +5,6 @@ mod go;
 mod go_versions;
 mod rust;
 mod rust_programs;
-#[path = "../external/server.rs"]
-#[allow(dead_code)] // The part `external` reads more of a request.
-mod server;
 
 use std::process::ExitCode;
 

@@ -14,11 +14,10 @@ use wasmop_e2e::guests;
 use wasmop_e2e::part::Part;
 use wasmop_e2e::test_cluster::{TIMEOUT, TestCluster};
 use wasmop_e2e::tls_identity::TlsIdentity;
+use wasmop_e2e::web_server::Server;
 use wasmop_testbed::cargo_variables;
 use wasmop_testbed::host::Host;
 use wasmop_testbed::log::Record;
-
-use super::server::Server;
 
 const COLUMN: &str = super::COLUMN;
 const NAMESPACE: &str = "default";
