@@ -11,15 +11,6 @@ pub fn of<K: Resource>(object: &ObjectRef<K>) -> String {
     }
 }
 
-/// Splits a key into namespace and name.
-#[cfg_attr(not(any(target_family = "wasm", test)), expect(dead_code, reason = "only a wasmop host sends keys"))]
-pub fn split(key: &str) -> (Option<&str>, &str) {
-    match key.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, key),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,7 +22,7 @@ mod tests {
         let namespaced = cluster_scoped.clone().within("ns");
         for (object, key, parts) in [(cluster_scoped, "a", (None, "a")), (namespaced, "ns/a", (Some("ns"), "a"))] {
             assert_eq!(of(&object), key);
-            assert_eq!(split(key), parts);
+            assert_eq!(wasmop_runtime::registration::split_key(key), parts);
         }
     }
 }

@@ -15,7 +15,7 @@ use kube_client::api::{GetParams, ListParams};
 use kube_client::client::wasmop_runtime::dispatcher::{Dispatcher, Done, Ended, Reconciler};
 use kube_client::client::wasmop_runtime::error_chain::describe;
 use kube_client::client::wasmop_runtime::needs_guest_driven;
-use kube_client::client::wasmop_runtime::registration::{ControllerSpec, Relation, WatchSpec, namespace_in};
+use kube_client::client::wasmop_runtime::registration::{ControllerSpec, Relation, WatchSpec, namespace_in, split_key};
 use kube_client::core::{ObjectList, Request};
 use kube_client::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -204,7 +204,8 @@ where
         let functions = Functions { client, dyntype, debounce, mappers, reconciler, error_policy, context };
         stream::once(async move {
             let dispatcher = Dispatcher::register(&spec.to_json(), functions);
-            let shutdown = future::select_all(shutdown).map(drop);
+            // Never ready again once it was.
+            let shutdown = future::select_all(shutdown).map(drop).fuse();
             stream::unfold((dispatcher, shutdown), |(mut dispatcher, mut shutdown)| async move {
                 let next = match future::select(Box::pin(dispatcher.next()), &mut shutdown).await {
                     Either::Left((item, _)) => Some(item),
@@ -214,7 +215,6 @@ where
                     Some(item) => item,
                     None => {
                         dispatcher.shut_down();
-                        shutdown = future::select_all(vec![future::pending().boxed()]).map(drop);
                         dispatcher.next().await
                     }
                 };
@@ -433,7 +433,7 @@ where
     type Item = Result<(ObjectRef<K>, Action), Error<Fut::Error, watcher::Error>>;
 
     fn read(&self, key: &str) -> BoxFuture<'static, Result<Option<Arc<K>>, kube_client::Error>> {
-        let (namespace, name) = split(key);
+        let (namespace, name) = split_key(key);
         let url = K::url_path(&self.dyntype, namespace);
         let read = read(self.client.clone(), url, name.to_owned());
         Box::pin(async move { Ok(read.await?.map(Arc::new)) })
@@ -451,7 +451,7 @@ where
     fn end(&mut self, key: &str, ended: Ended<Self>) -> (Done, Option<Self::Item>) {
         let (object, result) = match ended {
             Ended::NotFound => {
-                let (namespace, name) = split(key);
+                let (namespace, name) = split_key(key);
                 let mut reference = ObjectRef::<K>::new_with(name, self.dyntype.clone());
                 if let Some(namespace) = namespace {
                     reference = reference.within(namespace);
@@ -529,13 +529,5 @@ fn key_of<K: Resource>(object: &ObjectRef<K>) -> String {
     match &object.namespace {
         Some(namespace) => format!("{namespace}/{}", object.name),
         None => object.name.clone(),
-    }
-}
-
-/// The namespace and the name in a key.
-fn split(key: &str) -> (Option<&str>, &str) {
-    match key.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, key),
     }
 }

@@ -100,6 +100,14 @@ pub fn namespace_in<'a>(url: &'a str, everywhere: &str, plural: &str) -> Option<
     namespaced.strip_suffix(plural)?.strip_suffix('/')
 }
 
+/// Splits the key of an object, as the host's queue has it, into namespace and name.
+pub fn split_key(key: &str) -> (Option<&str>, &str) {
+    match key.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, key),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

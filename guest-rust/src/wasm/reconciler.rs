@@ -14,9 +14,9 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
 use wasmop_runtime::dispatcher::{Done, Ended, Reconciler};
+use wasmop_runtime::registration::split_key;
 
 use super::error_chain::describe;
-use crate::key;
 
 /// Returns the keys that a watched object, given as JSON, belongs to.
 pub type Mapper = Box<dyn Fn(&[u8]) -> Result<Vec<String>, serde_json::Error> + Send + Sync>;
@@ -53,7 +53,7 @@ where
     type Item = ReconcileResult<K, Fut::Error>;
 
     fn read(&self, key: &str) -> BoxFuture<'static, kube::Result<Option<Arc<K>>>> {
-        let (namespace, name) = key::split(key);
+        let (namespace, name) = split_key(key);
         let params = if self.is_cached { GetParams::any() } else { GetParams::default() };
         let request = kube::core::Request::new(K::url_path(&self.dyntype, namespace)).get(name, &params);
         let client = self.client.clone();
