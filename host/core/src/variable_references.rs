@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn long_chains_of_references_end_at_the_depth() {
         let chain = |n: u32| (format!("V{n}"), format!("$(V{})", n + 1));
-        let mut env: BTreeMap<String, String> = (0..100_000).map(chain).collect();
+        let mut env: BTreeMap<String, String> = (0..1_000).map(chain).collect();
         let mut args = ["$(V0)".to_owned()];
         expand(&mut env, &mut args);
         assert_eq!(args[0], "$(V32)");
