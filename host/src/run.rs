@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use wasmop_api::client::{Clients, Traffic};
 use wasmop_api::connect;
@@ -36,9 +38,23 @@ use crate::traces::Traces;
 /// # Errors
 ///
 /// The host cannot start. Once it runs it does not fail.
-pub async fn run(mut options: Options, shutdown: impl Future<Output = ()>) -> Result<(), HostError> {
+pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send) -> Result<(), HostError> {
+    run_until(options, std::pin::pin!(shutdown)).await
+}
+
+/// As a trait object: each crate that calls [`run`] would compile the whole future of a host again.
+fn run_until<'a>(
+    options: Options,
+    shutdown: Pin<&'a mut (dyn Future<Output = ()> + Send + 'a)>,
+) -> BoxFuture<'a, Result<(), HostError>> {
+    Box::pin(start_and_run(options, shutdown))
+}
+
+async fn start_and_run(
+    mut options: Options,
+    mut shutdown: Pin<&mut (dyn Future<Output = ()> + Send + '_)>,
+) -> Result<(), HostError> {
     let settings = options.settings.take();
-    let mut shutdown = std::pin::pin!(shutdown);
     // The start may take minutes, while packages compile or the API server does not answer.
     let started = tokio::select! {
         biased;

@@ -27,6 +27,19 @@ pub const OPERATORS: &str = "wasmop-operators";
 /// What builds and tests select: all packages but the simulation, which needs a feature of tokio for tests.
 pub const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "wasmop-simulation"];
 
+/// Our own packages whose unit tests are compiled without optimization. Their dependencies are shared with the programs.
+const OWN: [&str; 9] = [
+    "wasmop-api",
+    "wasmop-bench",
+    "wasmop-cli",
+    "wasmop-core",
+    "wasmop-host",
+    "wasmop-package",
+    "wasmop-policy",
+    "wasmop-snapshot",
+    "wasmop-vm",
+];
+
 /// Libraries, build scripts and programs that a build of `wasmop` makes, for the progress display.
 const ARTEFACTS: usize = 496;
 const REPORT_EVERY: Duration = Duration::from_secs(20);
@@ -69,13 +82,38 @@ pub fn build_wasmop_with_progress(progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Builds all programs and all tests.
+/// Builds the programs that tests run.
 ///
 /// # Errors
 ///
 /// Cargo fails; it has said why.
-pub fn build_all_with_tests() -> Result<()> {
-    command::run(command::cargo().args(["build", "--release", "--all-targets"]).args(WORKSPACE))
+pub fn build_for_tests(programs: &[&str]) -> Result<()> {
+    command::run(cargo_build(programs).args(unoptimized_cli()))
+}
+
+/// Builds these programs and all integration tests.
+///
+/// # Errors
+///
+/// Cargo fails; it has said why.
+pub fn build_with_integration_tests(programs: &[&str]) -> Result<()> {
+    command::run(cargo_build(programs).args(unoptimized_cli()).args(["--test", "*"]))
+}
+
+/// Arguments of cargo for tests that run `wasmop`. What takes time in it is in the crates below the command line, and
+/// optimizing its parsers takes minutes.
+pub fn unoptimized_cli() -> Vec<String> {
+    unoptimized(&["wasmop-cli"])
+}
+
+/// Arguments of cargo for unit tests. To optimize our crates once more with their tests takes longer than the tests run.
+pub fn unoptimized_own() -> Vec<String> {
+    unoptimized(&OWN)
+}
+
+fn unoptimized(packages: &[&str]) -> Vec<String> {
+    let setting = |package: &&str| format!("profile.release.package.{package}.opt-level=0");
+    packages.iter().flat_map(|package| ["--config".to_owned(), setting(package)]).collect()
 }
 
 fn cargo_build(programs: &[&str]) -> Command {

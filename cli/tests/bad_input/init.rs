@@ -40,7 +40,9 @@ fn an_open_choice_is_an_error_with_the_choices_and_the_flag() {
     sandbox.write("p/cmd/b/main.go", MAIN);
     sandbox.wasmop(&["init", "p"]).fails_with(2, &["several main packages: ./cmd/a, ./cmd/b", "--package DIR"]);
     sandbox.wasmop(&["init", "p", "--package", "./cmd/c"]).fails_with(1, &["`./cmd/c`", "./cmd/a, ./cmd/b"]);
-    sandbox.wasmop(&["init", "p", "--bin", "a", "--lang", "go"]).fails_with(2, &["`--bin` and `--example` are for Rust", "--package"]);
+    sandbox
+        .wasmop(&["init", "p", "--bin", "a", "--lang", "go"])
+        .fails_with(2, &["`--bin` and `--example` are for Rust", "--package"]);
     sandbox.wasmop(&["init", "p", "--package", "./cmd/a", "--name", "A_B"]).fails_with(2, &["`A_B`", "DNS label"]);
     sandbox.write("p/Cargo.toml", b"[package]\nname = \"web\"\n");
     sandbox.wasmop(&["init", "p"]).fails_with(2, &["a Cargo.toml and a go.mod", "--lang rust"]);

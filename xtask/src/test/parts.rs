@@ -102,16 +102,19 @@ impl Part {
     pub fn run(&self, build: Build, report: &mut Report) -> Result<()> {
         if !matches!(self.tests, Tests::Local(_)) {
             match build {
-                Build::Needed => programs::build(&[programs::WASMOP])?,
-                Build::Everything => programs::build_all_with_tests()?,
+                Build::Needed => programs::build_for_tests(&[programs::WASMOP])?,
+                Build::Everything => programs::build_with_integration_tests(&[programs::WASMOP, programs::TORTURE])?,
             }
             setup::control_plane()?;
         }
         match &self.tests {
             Tests::Local(tests) | Tests::Host(tests) => tests(report),
             Tests::Cluster { test, tool } => {
-                let mut command = cargo_test(&["--test", test]);
+                let mut command = integration_test(&["--test", test]);
                 tool.prepare(&mut command)?;
+                if build == Build::Everything {
+                    command.env("WASMOP_E2E_SHORT", "1");
+                }
                 cargo_test::run(&mut command, Some(self.name), report)
             }
         }
@@ -152,13 +155,23 @@ fn cargo_test(args: &[&str]) -> Command {
     cargo
 }
 
+/// Integration tests of a program.
+fn integration_test(args: &[&str]) -> Command {
+    let mut cargo = cargo_test(args);
+    cargo.args(programs::unoptimized_cli());
+    cargo
+}
+
 fn unit(report: &mut Report) -> Result<()> {
-    let tests = ["--lib", "--bins", "--test", "assembled", "--test", "verbs", "--test", "suspend"];
-    cargo_test::run(&mut cargo_test(&tests), None, report)?;
-    cargo_test::run(&mut cargo_test(&["--doc"]), None, report)?;
+    let programs = ["wasmop", "wasmop-bench", "xtask"].map(|program| ["--bin", program]);
+    let tests = [&["--lib", "--test", "assembled", "--test", "suspend"], programs.as_flattened()].concat();
+    for tests in [&tests[..], &["--doc"]] {
+        cargo_test::run(cargo_test(tests).args(programs::unoptimized_own()), None, report)?;
+    }
     for manifest in ["guest-rust/Cargo.toml", "guest-rust/runtime/Cargo.toml"] {
         let mut guest = command::cargo();
         guest.args(["test", "--no-fail-fast", "--release", "--manifest-path", manifest]);
+        guest.args(["--config", "profile.release.opt-level=0"]);
         cargo_test::run(guest.env("CARGO_TARGET_DIR", repository::guest_target()), None, report)?;
     }
     go_test::run(&repository::root().join("guest-go"), &[], &[], report)?;
@@ -173,7 +186,7 @@ fn control_plane(report: &mut Report) -> Result<()> {
     // Vet is part of lint, and would compile all of Kubernetes once more here.
     let args = [&["-vet=off"], &controlplane::TEST_FLAGS[..]].concat();
     go_test::run(&controlplane::source_dir(), &args, &[("CGO_ENABLED", "0")], report)?;
-    cargo_test::run(&mut cargo_test(&["--test", "links"]), None, report)
+    cargo_test::run(&mut integration_test(&["--test", "links"]), None, report)
 }
 
 fn fuzz(report: &mut Report) -> Result<()> {
@@ -197,14 +210,15 @@ fn simulation(report: &mut Report) -> Result<()> {
 
 fn bad_input(report: &mut Report) -> Result<()> {
     // Of the command line, of a host with an API server, and of dependencies.
-    cargo_test::run(&mut cargo_test(&["--test", "bad_input", "--test", "dependencies"]), Some("bad-input"), report)
+    let tests = ["verbs", "init", "bad_input", "dependencies"].map(|test| ["--test", test]);
+    cargo_test::run(&mut integration_test(tests.as_flattened()), Some("bad-input"), report)
 }
 
 /// Takes about 20 seconds, in which a kill hits each phase of a host now and then.
 const TORTURE_ROUNDS: u64 = 15;
 
 fn torture(report: &mut Report) -> Result<()> {
-    programs::build(&[programs::WASMOP, programs::TORTURE])?;
+    programs::build_for_tests(&[programs::WASMOP, programs::TORTURE])?;
     cargo_test::run(&mut torture::kill(TORTURE_ROUNDS), Some("torture"), report)?;
     // Each kind of fault once.
     cargo_test::run(&mut torture::faults(0.0), Some("torture"), report)
