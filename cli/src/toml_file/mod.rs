@@ -7,6 +7,8 @@
 //!
 //! A path is the keys from the top of the file to a value. The items of lists are `[0]`, `[1]` and so on.
 
+#[cfg(test)]
+pub mod damaged;
 mod describe;
 pub mod value;
 

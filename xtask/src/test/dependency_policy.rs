@@ -20,6 +20,9 @@ pub fn run(report: &mut Report) {
         Ok(deny) => {
             for manifest in WORKSPACES {
                 check(report, &format!("cargo deny, {manifest}"), || {
+                    // It reads the licences in the sources, also of crates for other systems, which no build downloads.
+                    let mut fetch = command::cargo();
+                    command::run(fetch.args(["fetch", "--quiet", "--locked", "--manifest-path", manifest]))?;
                     command::run(&mut deny_check(&deny, manifest, &["--offline"], &["licenses", "bans", "sources"]))
                 });
             }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
 use wasmop_core::election::Timing;
 use wasmop_core::permissions::Grant;
 use wasmop_package::manifest::Limits;
@@ -9,11 +10,58 @@ use wasmop_vm::wasi::WasiGrant;
 use super::*;
 use crate::config::ControllerKeys;
 use crate::config::wasi::{DirectoryKeys, WasiKeys};
+use crate::error::render;
 use crate::logging::LogFormat;
+use crate::output::Paint;
 use crate::rules::RuleKeys;
+use crate::toml_file::damaged::damaged;
 use crate::toml_file::known_keys::known_keys;
 
 const DOCS: &str = include_str!("../../../../docs/config.md");
+
+const EVERY_KEY: &str = r#"
+kubeconfig = "kubeconfig"
+context = "edge"
+namespace = "demo"
+state-dir = "/var/lib/wasmop"
+suspend-policy = "after=1s"
+memory-budget = "64MiB"
+cache-memory = "32MiB"
+record-trace = "../trace.csv"
+durability = "none"
+encryption-key-file = "key"
+metrics-address = ":8080"
+otlp-endpoint = "http://127.0.0.1:4318"
+shutdown-timeout = "5s"
+log-format = "json"
+leader-elect = true
+leader-elect-lease-duration = "30s"
+leader-elect-renew-deadline = "20s"
+leader-elect-retry-period = "4s"
+leader-elect-resource-name = "edge"
+leader-elect-resource-namespace = "wasmop"
+verbose = 2
+
+[controllers.website]
+package = "packages/website.wasm"
+suspend-policy = "never"
+service-account = "demo/website"
+external-hosts = ["https://*.example.com", "http://10.0.0.7"]
+private-addresses = ["10.96.0.0/12", "::1"]
+
+[[controllers.website.grant]]
+api-groups = ["demo.dev"]
+resources = ["websites"]
+verbs = ["get"]
+
+[controllers.certs]
+grant = "all"
+external-hosts = "all"
+
+[controllers.nothing]
+grant = []
+external-hosts = []
+"#;
 
 fn grant(config: &Config, name: &str) -> Grant {
     config.controllers[name].keys.to_grant()
@@ -29,52 +77,7 @@ fn read(text: &str) -> Result<Config, Failure> {
 
 #[test]
 fn every_key_is_read_and_paths_are_relative_to_the_file() {
-    let config = read(
-        r#"
-        kubeconfig = "kubeconfig"
-        context = "edge"
-        namespace = "demo"
-        state-dir = "/var/lib/wasmop"
-        suspend-policy = "after=1s"
-        memory-budget = "64MiB"
-        cache-memory = "32MiB"
-        record-trace = "../trace.csv"
-        durability = "none"
-        encryption-key-file = "key"
-        metrics-address = ":8080"
-        otlp-endpoint = "http://127.0.0.1:4318"
-        shutdown-timeout = "5s"
-        log-format = "json"
-        leader-elect = true
-        leader-elect-lease-duration = "30s"
-        leader-elect-renew-deadline = "20s"
-        leader-elect-retry-period = "4s"
-        leader-elect-resource-name = "edge"
-        leader-elect-resource-namespace = "wasmop"
-        verbose = 2
-
-        [controllers.website]
-        package = "packages/website.wasm"
-        suspend-policy = "never"
-        service-account = "demo/website"
-        external-hosts = ["https://*.example.com", "http://10.0.0.7"]
-        private-addresses = ["10.96.0.0/12", "::1"]
-
-        [[controllers.website.grant]]
-        api-groups = ["demo.dev"]
-        resources = ["websites"]
-        verbs = ["get"]
-
-        [controllers.certs]
-        grant = "all"
-        external-hosts = "all"
-
-        [controllers.nothing]
-        grant = []
-        external-hosts = []
-        "#,
-    )
-    .unwrap();
+    let config = read(EVERY_KEY).unwrap();
     assert_eq!(config.host.kubeconfig, Some("/etc/wasmop/kubeconfig".into()));
     assert_eq!(
         (config.host.context.as_deref(), config.host.namespace.as_deref()),
@@ -289,5 +292,17 @@ fn environment_arguments_log_level_and_namespaces_belong_to_one_controller() {
     ] {
         let error = read(text).unwrap_err().to_string();
         assert!(error.contains(problem), "{text}: {error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_damaged_file_is_read_or_refused_with_its_name_and_a_remedy(text in damaged(EVERY_KEY)) {
+        if let Err(failure) = read(&text) {
+            let shown = render(&failure.into(), Paint::PLAIN);
+            prop_assert!(shown.contains("host.toml") && shown.contains("help: "), "{}", shown);
+        }
     }
 }

@@ -1,10 +1,40 @@
 //! Tables of project files with their values, and of mistakes with their errors.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::error::render;
 use crate::output::Paint;
+use crate::toml_file::damaged::damaged;
 
 const SMALLEST: &str = "[package]\nname = \"web\"\nversion = \"0.1.0\"\nlanguage = \"go\"\n";
+
+const EVERY_KEY: &str = r#"
+external-hosts = ["api.example.com", "http://10.0.0.7:9000"]
+[package]
+name = "web"
+version = "1.2.3-rc.1"
+language = "rust"
+toolchain = "cargo"
+[build]
+bin = "controller"
+features = ["a", "b"]
+default-features = false
+profile = "dist"
+mode = "guest-driven"
+crds = ["crds/*.yaml"]
+[[permissions]]
+api-groups = ["apps"]
+resources = ["deployments"]
+verbs = ["get", "list", "watch"]
+resource-names = ["a"]
+[[permissions]]
+non-resource-urls = ["/version"]
+verbs = ["get"]
+[limits]
+memory = "64MiB"
+cpu-per-step = "300ms"
+"#;
 
 fn read(text: &str) -> Result<Project, String> {
     parse(PathBuf::from("/p"), PathBuf::from("p/wasmop.toml"), text)
@@ -23,35 +53,7 @@ fn the_smallest_project_gets_the_defaults() {
 
 #[test]
 fn every_key_is_read() {
-    let project = read(
-        r#"
-        external-hosts = ["api.example.com", "http://10.0.0.7:9000"]
-        [package]
-        name = "web"
-        version = "1.2.3-rc.1"
-        language = "rust"
-        toolchain = "cargo"
-        [build]
-        bin = "controller"
-        features = ["a", "b"]
-        default-features = false
-        profile = "dist"
-        mode = "guest-driven"
-        crds = ["crds/*.yaml"]
-        [[permissions]]
-        api-groups = ["apps"]
-        resources = ["deployments"]
-        verbs = ["get", "list", "watch"]
-        resource-names = ["a"]
-        [[permissions]]
-        non-resource-urls = ["/version"]
-        verbs = ["get"]
-        [limits]
-        memory = "64MiB"
-        cpu-per-step = "300ms"
-        "#,
-    )
-    .expect("valid");
+    let project = read(EVERY_KEY).expect("valid");
     assert_eq!(project.bin.as_deref(), Some("controller"));
     let options = BuildOptions {
         features: vec!["a".into(), "b".into()],
@@ -164,6 +166,17 @@ fn each_mistake_is_an_error_with_place_and_remedy() {
         let error = read(&text).expect_err(&text);
         for needle in needles {
             assert!(error.contains(needle), "{needle:?} is not in:\n{error}\nfor:\n{text}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_damaged_file_is_read_or_refused_with_its_name_and_a_remedy(text in damaged(EVERY_KEY)) {
+        if let Err(shown) = read(&text) {
+            prop_assert!(shown.contains("p/wasmop.toml") && shown.contains("help: "), "{}", shown);
         }
     }
 }
