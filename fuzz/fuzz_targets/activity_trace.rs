@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wasmop_fuzz::activity_trace::target(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wasmop_fuzz_targets::activity_trace::target(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wasmop_fuzz::guest_watch::target(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wasmop_fuzz_targets::guest_watch::target(data));

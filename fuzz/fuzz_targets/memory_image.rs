@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wasmop_fuzz::memory_image::target(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wasmop_fuzz_targets::memory_image::target(data));

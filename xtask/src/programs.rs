@@ -24,15 +24,19 @@ pub const TORTURE: &str = "wasmop-torture";
 /// Runs `cargo xtask operators`.
 pub const OPERATORS: &str = "wasmop-operators";
 
+/// Runs the fuzz targets on their seeds and mutations of them.
+pub const FUZZ_SMOKE: &str = "fuzz-smoke";
+
 /// What builds and tests select: all packages but the simulation, which needs a feature of tokio for tests.
 pub const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "wasmop-simulation"];
 
 /// Our own packages whose unit tests are compiled without optimization. Their dependencies are shared with the programs.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "wasmop-api",
     "wasmop-bench",
     "wasmop-cli",
     "wasmop-core",
+    "wasmop-fuzz-targets",
     "wasmop-host",
     "wasmop-package",
     "wasmop-policy",
@@ -91,6 +95,15 @@ pub fn build_for_tests(programs: &[&str]) -> Result<()> {
     command::run(cargo_build(programs).args(unoptimized_cli()))
 }
 
+/// Builds programs like unit tests: without optimization, with assertions.
+///
+/// # Errors
+///
+/// Cargo fails; it has said why.
+pub fn build_unoptimized(programs: &[&str]) -> Result<()> {
+    command::run(cargo_build(programs).args(unoptimized_own()))
+}
+
 /// Builds these programs and all integration tests.
 ///
 /// # Errors
@@ -103,17 +116,20 @@ pub fn build_with_integration_tests(programs: &[&str]) -> Result<()> {
 /// Arguments of cargo for tests that run `wasmop`. What takes time in it is in the crates below the command line, and
 /// optimizing its parsers takes minutes.
 pub fn unoptimized_cli() -> Vec<String> {
-    unoptimized(&["wasmop-cli"])
+    settings(&["wasmop-cli"], &["opt-level=0"])
 }
 
 /// Arguments of cargo for unit tests. To optimize our crates once more with their tests takes longer than the tests run.
+/// Assertions and checks for overflows are on.
 pub fn unoptimized_own() -> Vec<String> {
-    unoptimized(&OWN)
+    settings(&OWN, &["opt-level=0", "debug-assertions=true", "overflow-checks=true"])
 }
 
-fn unoptimized(packages: &[&str]) -> Vec<String> {
-    let setting = |package: &&str| format!("profile.release.package.{package}.opt-level=0");
-    packages.iter().flat_map(|package| ["--config".to_owned(), setting(package)]).collect()
+/// Arguments that change the release profile for `packages`.
+fn settings(packages: &[&str], settings: &[&str]) -> Vec<String> {
+    let pairs = packages.iter().flat_map(|package| settings.iter().map(move |setting| (package, setting)));
+    let argument = |(package, setting)| format!("profile.release.package.{package}.{setting}");
+    pairs.flat_map(|pair| ["--config".to_owned(), argument(pair)]).collect()
 }
 
 fn cargo_build(programs: &[&str]) -> Command {

@@ -190,11 +190,8 @@ fn control_plane(report: &mut Report) -> Result<()> {
 }
 
 fn fuzz(report: &mut Report) -> Result<()> {
-    let mut smoke = command::cargo();
-    smoke.args(["run", "--quiet", "--no-default-features", "--manifest-path", "fuzz/Cargo.toml", "--bin", "smoke"]);
-    // Without debug information it builds in half the time. Its assertions stay.
-    smoke.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_TARGET_DIR", repository::target().join("fuzz"));
-    cargo_test::run(&mut smoke, Some("fuzz"), report)
+    programs::build_unoptimized(&[programs::FUZZ_SMOKE])?;
+    cargo_test::run(&mut Command::new(programs::path(programs::FUZZ_SMOKE)), Some("fuzz"), report)
 }
 
 /// Seeds of the simulation in each run of the tests, and those that run twice to see that nothing differs.

@@ -1,10 +1,12 @@
 //! Fuzz targets for the parsers of untrusted or damaged input.
 //!
 //! Each module has a function `target(data)`. It panics if an invariant is violated, and ignores input that is refused.
-//! The programs in `fuzz_targets/` run the functions under libFuzzer, and `smoke` runs them on stable Rust with random
-//! mutations of the seeds in `corpus/`.
+//! The programs in `fuzz/fuzz_targets/` run the functions under libFuzzer, and `fuzz-smoke` runs them on stable Rust with
+//! random mutations of the seeds in `fuzz/corpus/`.
 
 #![forbid(unsafe_code)]
+// The comment of a module says what its target checks.
+#![allow(missing_docs)]
 
 pub mod activity_trace;
 pub mod cel_bounds;

@@ -1,4 +1,4 @@
-//! The seeds of the corpus. The program `seeds` writes them to `corpus/`.
+//! The seeds of the corpus. The program `fuzz-seeds` writes them to `fuzz/corpus/`.
 
 use wasmop_package::manifest::{Language, Manifest, Sdk, Toolchain};
 use wasmop_package::{Package, assemble};

@@ -1,20 +1,20 @@
 //! Runs all fuzz targets on stable Rust: first on their corpus, then on random mutations of it.
 //!
 //! ```text
-//! smoke [--seconds N] [--seed N] [--target NAME] [FILE…]
+//! fuzz-smoke [--seconds N] [--seed N] [--target NAME] [FILE…]
 //! ```
 //!
 //! `--seconds` is the time per target for mutations (default 1). The same seed gives the same sequence of inputs. With
-//! files, it runs only these. A failure writes the input to `artifacts/` and exits with code 1.
+//! files, it runs only these. A failure writes the input to `fuzz/artifacts/` and exits with code 1.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use wasmop_fuzz::{TARGETS, Target};
+use wasmop_fuzz_targets::{TARGETS, Target};
 
-/// An input that takes longer is a failure. Debug builds on a busy machine need most of it.
+/// An input that takes longer is a failure. Unoptimized code on a busy machine needs most of it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Inputs have at most this many bytes.
 const MAX_LEN: usize = 1 << 16;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
         Err(problem) => {
-            eprintln!("error: {problem}\nhelp: smoke [--seconds N] [--seed N] [--target NAME] [FILE...]");
+            eprintln!("error: {problem}\nhelp: fuzz-smoke [--seconds N] [--seed N] [--target NAME] [FILE...]");
             return ExitCode::from(2);
         }
     };
@@ -100,7 +100,7 @@ fn run(target: &Target, options: &Options) -> Result<u64, String> {
 }
 
 fn corpus(target: &str) -> Result<Vec<Vec<u8>>, String> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(target);
     let entries = std::fs::read_dir(&dir).map_err(|error| format!("cannot read {}: {error}", dir.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     // The order determines the mutations.
@@ -120,7 +120,7 @@ fn check(target: &Target, input: &[u8]) -> Result<(), String> {
     if result.is_ok() && took < TIME_LIMIT {
         return Ok(());
     }
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("artifacts").join(target.name);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../artifacts").join(target.name);
     let file = dir.join(format!("smoke-{:016x}", hash(input)));
     let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&file, input));
     let problem = if result.is_err() { "it panicked".to_owned() } else { format!("it took {took:?}") };
