@@ -93,7 +93,7 @@ fn supported_crates_and_features_build() {
     project.fails_with(
         &["--features", "operator", "--profile", "dev"],
         "error: the crate `wasm-bindgen` V (web → js-sys → wasm-bindgen) cannot work in a controller: it calls the JavaScript of a browser, and there is none\n\
-         help: remove `js-sys`, or turn off its `js`, `wasm-bindgen` or `wasmbind` feature; for requests to other hosts use `wasmop::fetch` in place of `js-sys`\n",
+         help: remove `js-sys`, or turn off its `js`, `wasm-bindgen` or `wasmbind` feature; requests to other hosts go through `wasmop::fetch`, for which the host speaks TLS\n",
     );
     project.edit("src/main.rs", "at = js_sys::Date::now()", "at = no_such_thing()");
     project.fails_with(

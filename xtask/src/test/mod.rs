@@ -11,7 +11,7 @@ mod shared_features;
 mod staticcheck;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
@@ -30,6 +30,9 @@ pub struct Test {
     /// List the parts with their usual duration, and run none
     #[arg(long, conflicts_with = "only")]
     list: bool,
+    /// Begin no further part after this time; the remaining parts count as skipped
+    #[arg(long, value_name = "MINUTES", env = "WASMOP_TEST_STOP_AFTER")]
+    stop_after: Option<u64>,
 }
 
 impl Test {
@@ -49,8 +52,19 @@ impl Test {
         } else {
             (self.only.iter().filter_map(|name| parts::find(name)).collect(), Build::Needed)
         };
-        Ok(report::summary(&parts.into_iter().map(|part| run(part, build)).collect::<Vec<_>>()))
+        let (begun, limit) = (Instant::now(), self.stop_after.map(|minutes| Duration::from_secs(60 * minutes)));
+        let reports = parts.into_iter().map(|part| match limit {
+            Some(limit) if begun.elapsed() > limit => not_begun(part, limit),
+            _ => run(part, build),
+        });
+        Ok(report::summary(&reports.collect::<Vec<_>>()))
     }
+}
+
+fn not_begun(part: &Part, limit: Duration) -> Report {
+    let mut report = Report::new(part.name);
+    report.skipped(format!("not begun, since the run took more than {} minutes", limit.as_secs() / 60));
+    report
 }
 
 fn run(part: &Part, build: Build) -> Report {
@@ -75,6 +89,12 @@ fn list_line(part: &Part) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_that_is_not_begun_counts_as_skipped() {
+        let part = parts::find("restart").expect("a part");
+        assert_eq!(not_begun(part, Duration::from_secs(4200)).line(), "restart: 0 passed, 0 failed, 1 skipped");
+    }
 
     #[test]
     fn a_part_is_listed_with_its_name_duration_and_subject() {

@@ -75,8 +75,8 @@ pub static PARTS: &[Part] = &[
     cluster("hostile", 45, "hostile", Tool::Nothing, "hostile guests beside one that must keep working"),
     cluster("network", 85, "network", Tool::Nothing, "stalled connections, proxies, credentials as in kubectl"),
     cluster("leases", 60, "leases", Tool::Nothing, "hosts that share controllers are killed, stopped, cut off, replaced"),
-    cluster("operators", 480, "operators", Tool::Nothing, "operators in Go and Rust that do not know wasmop, built as they are"),
     cluster("model", 90, "model", Tool::TinyGo, "guests suspended at random against uninterrupted twins, bit for bit"),
+    cluster("operators", 480, "operators", Tool::Nothing, "operators in Go and Rust that do not know wasmop, built as they are"),
 ];
 
 /// The part of that name.
