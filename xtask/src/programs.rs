@@ -95,13 +95,14 @@ pub fn build_for_tests(programs: &[&str]) -> Result<()> {
     command::run(cargo_build(programs).args(unoptimized_cli()))
 }
 
-/// Builds programs like unit tests: without optimization, with assertions.
+/// Builds programs with assertions and checks for overflows in our own packages.
 ///
 /// # Errors
 ///
 /// Cargo fails; it has said why.
-pub fn build_unoptimized(programs: &[&str]) -> Result<()> {
-    command::run(cargo_build(programs).args(unoptimized_own()))
+pub fn build_with_assertions(programs: &[&str]) -> Result<()> {
+    let checked = settings(&OWN, &["opt-level=0", "debug-assertions=true", "overflow-checks=true"]);
+    command::run(cargo_build(programs).args(checked))
 }
 
 /// Builds these programs and all integration tests.
@@ -120,9 +121,8 @@ pub fn unoptimized_cli() -> Vec<String> {
 }
 
 /// Arguments of cargo for unit tests. To optimize our crates once more with their tests takes longer than the tests run.
-/// Assertions and checks for overflows are on.
 pub fn unoptimized_own() -> Vec<String> {
-    settings(&OWN, &["opt-level=0", "debug-assertions=true", "overflow-checks=true"])
+    settings(&OWN, &["opt-level=0"])
 }
 
 /// Arguments that change the release profile for `packages`.

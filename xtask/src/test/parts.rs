@@ -190,7 +190,7 @@ fn control_plane(report: &mut Report) -> Result<()> {
 }
 
 fn fuzz(report: &mut Report) -> Result<()> {
-    programs::build_unoptimized(&[programs::FUZZ_SMOKE])?;
+    programs::build_with_assertions(&[programs::FUZZ_SMOKE])?;
     cargo_test::run(&mut Command::new(programs::path(programs::FUZZ_SMOKE)), Some("fuzz"), report)
 }
 
