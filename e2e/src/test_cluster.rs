@@ -18,7 +18,7 @@ use crate::guests;
 use crate::probe::Probe;
 
 /// The deadline for anything that should happen at once. It is long because the machine may be busy.
-pub const TIMEOUT: Duration = Duration::from_secs(45);
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 /// The idle time before a guest is suspended. It is short, so that a test sees many suspensions.
 pub const SUSPEND_AFTER: Duration = Duration::from_millis(300);
 
