@@ -5,8 +5,6 @@
 //! random mutations of the seeds in `fuzz/corpus/`.
 
 #![forbid(unsafe_code)]
-// The comment of a module says what its target checks.
-#![allow(missing_docs)]
 
 pub mod activity_trace;
 pub mod cel_bounds;
