@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::progress::Progress;
@@ -29,20 +29,6 @@ pub const FUZZ_SMOKE: &str = "fuzz-smoke";
 
 /// What builds and tests select: all packages but the simulation, which needs a feature of tokio for tests.
 pub const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "wasmop-simulation"];
-
-/// Our own packages whose unit tests are compiled without optimization. Their dependencies are shared with the programs.
-const OWN: [&str; 10] = [
-    "wasmop-api",
-    "wasmop-bench",
-    "wasmop-cli",
-    "wasmop-core",
-    "wasmop-fuzz-targets",
-    "wasmop-host",
-    "wasmop-package",
-    "wasmop-policy",
-    "wasmop-snapshot",
-    "wasmop-vm",
-];
 
 /// Libraries, build scripts and programs that a build of `wasmop` makes, for the progress display.
 const ARTEFACTS: usize = 496;
@@ -101,7 +87,7 @@ pub fn build_for_tests(programs: &[&str]) -> Result<()> {
 ///
 /// Cargo fails; it has said why.
 pub fn build_with_assertions(programs: &[&str]) -> Result<()> {
-    let checked = settings(&OWN, &["opt-level=0", "debug-assertions=true", "overflow-checks=true"]);
+    let checked = settings(&members()?, &["opt-level=0", "debug-assertions=true", "overflow-checks=true"]);
     command::run(cargo_build(programs).args(checked))
 }
 
@@ -117,16 +103,37 @@ pub fn build_with_integration_tests(programs: &[&str]) -> Result<()> {
 /// Arguments of cargo for tests that run `wasmop`. What takes time in it is in the crates below the command line, and
 /// optimizing its parsers takes minutes.
 pub fn unoptimized_cli() -> Vec<String> {
-    settings(&["wasmop-cli"], &["opt-level=0"])
+    settings(&["wasmop-cli".to_owned()], &["opt-level=0"])
 }
 
 /// Arguments of cargo for unit tests. To optimize our crates once more with their tests takes longer than the tests run.
-pub fn unoptimized_own() -> Vec<String> {
-    settings(&OWN, &["opt-level=0"])
+/// The dependencies are those of the programs.
+///
+/// # Errors
+///
+/// Cargo does not list the members of the workspace.
+pub fn unoptimized_members() -> Result<Vec<String>> {
+    Ok(settings(&members()?, &["opt-level=0"]))
+}
+
+/// The workspace's own packages, as `cargo metadata` describes them.
+///
+/// # Errors
+///
+/// Cargo fails.
+pub fn metadata() -> Result<Value> {
+    let metadata = command::output(command::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    serde_json::from_str(&metadata).context("reading cargo metadata")
+}
+
+fn members() -> Result<Vec<String>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    Ok(packages.iter().filter_map(|package| package["name"].as_str().map(str::to_owned)).collect())
 }
 
 /// Arguments that change the release profile for `packages`.
-fn settings(packages: &[&str], settings: &[&str]) -> Vec<String> {
+fn settings(packages: &[String], settings: &[&str]) -> Vec<String> {
     let pairs = packages.iter().flat_map(|package| settings.iter().map(move |setting| (package, setting)));
     let argument = |(package, setting)| format!("profile.release.package.{package}.{setting}");
     pairs.flat_map(|pair| ["--config".to_owned(), argument(pair)]).collect()
@@ -156,6 +163,15 @@ mod tests {
             ("warning: x", false),
         ] {
             assert_eq!(is_artefact(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_name_the_members_of_the_workspace_and_no_dependency() {
+        let arguments = unoptimized_members().expect("cargo lists them");
+        for (package, expected) in [("wasmop-core", true), ("wasmop-cli", true), ("wasmtime", false)] {
+            let setting = format!("profile.release.package.{package}.opt-level=0");
+            assert_eq!(arguments.contains(&setting), expected, "{package}: {arguments:?}");
         }
     }
 

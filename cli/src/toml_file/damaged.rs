@@ -1,5 +1,5 @@
-//! Damaged TOML files for property tests: a valid text with parts cut out, repeated, or replaced by what TOML treats
-//! specially.
+//! Damaged TOML files for property tests: a valid text in which what TOML treats specially takes the place of some
+//! parts.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -89,8 +89,8 @@ fn go(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// In the release profile, like all builds, so that build scripts and macros are compiled once. The simulation is included:
-/// no program comes of this, so its feature of tokio does no harm.
+/// In the release profile, like all builds, so that build scripts and macros are compiled once. Checks make no programs, so
+/// they may include the simulation and its feature of tokio.
 fn rust(report: &mut Report) {
     let release = |verb: &str, args: &[&str]| {
         let mut cargo = command::cargo();

@@ -74,9 +74,9 @@ fn run(part: &Part, build: Build) -> Report {
     if let Err(error) = part.run(build, &mut report) {
         report.failed(format!("{error:#}"));
     }
-    report.took(begun.elapsed());
     println!();
     report.print_details();
+    println!("{} took {:.0} s", part.name, begun.elapsed().as_secs_f64());
     println!("{}", report.line());
     report
 }

@@ -163,10 +163,9 @@ fn integration_test(args: &[&str]) -> Command {
 }
 
 fn unit(report: &mut Report) -> Result<()> {
-    let programs = ["wasmop", "wasmop-bench", "xtask"].map(|program| ["--bin", program]);
-    let tests = [&["--lib", "--test", "assembled", "--test", "suspend"], programs.as_flattened()].concat();
-    for tests in [&tests[..], &["--doc"]] {
-        cargo_test::run(cargo_test(tests).args(programs::unoptimized_own()), None, report)?;
+    let unoptimized = programs::unoptimized_members()?;
+    for tests in [&["--lib", "--bins", "--test", "assembled", "--test", "suspend"][..], &["--doc"]] {
+        cargo_test::run(cargo_test(tests).args(&unoptimized), None, report)?;
     }
     for manifest in ["guest-rust/Cargo.toml", "guest-rust/runtime/Cargo.toml"] {
         let mut guest = command::cargo();

@@ -1,7 +1,6 @@
 //! The results of a part of the tests, and of all parts.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Counts, and the names of tests that did not pass.
 pub struct Report {
@@ -9,14 +8,12 @@ pub struct Report {
     passed: usize,
     failures: Vec<String>,
     skips: Vec<String>,
-    /// With the builds that the part began with.
-    took: Duration,
 }
 
 impl Report {
     /// No results yet.
     pub fn new(part: &'static str) -> Report {
-        Report { part, passed: 0, failures: Vec::new(), skips: Vec::new(), took: Duration::ZERO }
+        Report { part, passed: 0, failures: Vec::new(), skips: Vec::new() }
     }
 
     /// Adds tests that passed.
@@ -32,11 +29,6 @@ impl Report {
     /// Adds a test that was skipped, with the reason.
     pub fn skipped(&mut self, what: impl Into<String>) {
         self.skips.push(what.into());
-    }
-
-    /// Sets how long the part took.
-    pub fn took(&mut self, time: Duration) {
-        self.took = time;
     }
 
     /// Prints a line for each test that was skipped or failed.
@@ -74,8 +66,6 @@ pub fn summary(reports: &[Report]) -> ExitCode {
     for report in reports {
         println!("{}", report.line());
     }
-    let durations = reports.iter().map(|report| format!("{} {:.0} s", report.part, report.took.as_secs_f64()));
-    println!("took: {}", durations.collect::<Vec<_>>().join(", "));
     let failures =
         || reports.iter().flat_map(|report| report.failures.iter().map(move |failure| (report.part, failure)));
     for (part, failure) in failures() {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::{command, programs};
@@ -22,10 +22,9 @@ const OF_SIMULATION: [&str; 2] = [SIMULATION, "tokio"];
 ///
 /// Names crates whose features differ.
 pub fn check() -> Result<()> {
-    let metadata = command::output(command::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let workspace = features(&programs::WORKSPACE)?;
     let mut problems = Vec::new();
-    for package in promising(&serde_json::from_str(&metadata).context("reading cargo metadata")?) {
+    for package in promising(&programs::metadata()?) {
         let alone = features(&["--package", &package])?;
         let differing = alone.difference(&workspace).filter(|crate_| !may_differ(&package, crate_));
         problems.extend(differing.map(|crate_| format!("{package}: {crate_}")));
